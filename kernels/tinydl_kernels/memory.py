@@ -1,0 +1,71 @@
+"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so that a recorder can plan them.
+
+Eager calls get fresh arrays. While a step is recorded or replayed, a *source* stands in: it notes what is asked for,
+or hands the planned buffers out again in the same order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+Source = Callable[[tuple[int, ...], np.dtype, Array], Array]
+
+
+class _Local(threading.local):
+    source: Source | None = None
+
+
+_local = _Local()
+
+
+def array_module(array: Array) -> Any:
+    """numpy for a NumPy array, cupy for a CuPy array."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np
+    import cupy  # optional package
+
+    return cupy
+
+
+def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """An uninitialized C-contiguous array on the device of `like`, whatever source is in charge."""
+    return np.empty(shape, dtype) if type(like) is np.ndarray else array_module(like).empty(shape, dtype)
+
+
+def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else fresh."""
+    source = _local.source
+    return fresh(shape, dtype, like) if source is None else source(shape, np.dtype(dtype), like)
+
+
+def empty_like(array: Array) -> Array:
+    """`empty` with the shape, dtype and device of `array`."""
+    return empty(array.shape, array.dtype, array)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """`empty`, filled with zeros."""
+    array = empty(shape, dtype, like)
+    array[...] = 0
+    return array
+
+
+def planned() -> bool:
+    """Is a recorder in charge of this thread's allocations?"""
+    return _local.source is not None
+
+
+@contextmanager
+def supplied_by(source: Source) -> Iterator[None]:
+    """Within the scope, `empty` on this thread is answered by `source(shape, dtype, like)`."""
+    outer, _local.source = _local.source, source
+    try:
+        yield
+    finally:
+        _local.source = outer
