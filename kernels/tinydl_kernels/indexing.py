@@ -1,0 +1,59 @@
+"""Moving elements to other places.
+
+    concatenate    arrays one after another along an axis
+    pad, crop      a constant frame around x; the part of x within a frame (pad's transpose)
+    place          zeros(shape) with [index] = g: the transpose of basic indexing x[index]
+
+Each element is read and written once: 2·bytes of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import memory
+from .dispatch import operation
+
+Array = Any
+Index = Any  # an int, slice, None or Ellipsis, or a tuple of them
+
+
+def concatenate(arrays: Sequence[Array], dim: int) -> Array:
+    """Arrays of equal shapes but for axis `dim`, one after another along it. The same slicing serves NumPy and CuPy."""
+    first = arrays[0]
+    total = sum(a.shape[dim] for a in arrays)
+    out = memory.empty((*first.shape[:dim], total, *first.shape[dim + 1 :]), first.dtype, first)
+    at = 0
+    for a in arrays:
+        out[(slice(None),) * dim + (slice(at, at + a.shape[dim]),)] = a
+        at += a.shape[dim]
+    return out
+
+
+@operation(portable=True)
+def pad(x, low, high, value):
+    """x with low[i] elements of `value` before and high[i] after it along axis i."""
+    return memory.array_module(x).pad(x, list(zip(low, high, strict=True)), constant_values=value)
+
+
+@pad.cpu
+def _(x, low, high, value):
+    out = memory.empty(tuple(size + a + b for size, a, b in zip(x.shape, low, high, strict=True)), x.dtype, x)
+    out[...] = value
+    out[tuple(slice(a, a + size) for a, size in zip(low, x.shape, strict=True))] = x
+    return out
+
+
+@operation(portable=True)
+def crop(x, low, high):
+    """x without its first low[i] and last high[i] elements along axis i."""
+    return x[tuple(slice(a, size - b) for size, a, b in zip(x.shape, low, high, strict=True))].copy()
+
+
+@operation(portable=True)
+def place(g, shape, index):
+    """zeros(shape) with [index] = g, for a basic index: ints, slices, None, Ellipsis."""
+    out = memory.array_module(g).zeros(shape, g.dtype)
+    out[index] = g
+    return out
