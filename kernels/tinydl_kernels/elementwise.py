@@ -2,28 +2,272 @@
 
     y[i] = f(a[i], b[i], ...)          any shapes that broadcast, any strides (views, expanded, permuted), 0-d and empty
 
-An operation is one row of the table below: its name, its expression on whole arrays (NumPy runs it as the reference, CuPy runs
-the same through NumPy's protocols), and the scalar function for Numba where the expression does not serve as one.
-Floating operands of one call have one dtype. NaN propagates, and the invalid gives NaN or inf without a warning.
+An operation is one row of the table at the end: its name, its expression on whole arrays (NumPy runs it as the reference, CuPy
+runs the same through NumPy's protocols), and the scalar function for Numba where the expression cannot serve as one.
+Floating operands of one call have one dtype. NaN propagates, and what is undefined gives NaN or inf without a warning.
+
+The Numba loop of an operation is compiled once per dtype and serves every broadcast: the *layout* tells it the shape, its axes
+merged as far as all strides allow, and the strides of each operand. It walks over rows of the last merged axis, whose common
+cases (all operands contiguous, or some constant along the row) LLVM turns into vector code. The result is C-contiguous.
+Cost: bytes of the operands and of the result, once each.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from . import memory
+from .compiler import kernel, parallel
 from .dispatch import Operation, operation
+from .errors import ShapeError
+
+Array = Any
+GRAIN = 1 << 15
+
+
+# --- Layouts --------------------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=4096)
+def _layout(itemsizes: tuple[int, ...], shapes: tuple[tuple[int, ...], ...], strides: tuple[tuple[int, ...], ...]) -> Array:
+    """(shape, layout): the broadcast shape and an int64 table (1 + operands, axes + 1).
+
+    Row 0 holds the sizes of the merged axes, row i the strides of operand i in elements; row i ends with the position of its
+    first element in its `_storage`, which is not 0 where a stride is negative.
+    """
+    shape = np.broadcast_shapes(*shapes)
+    columns: list[list[int]] = []  # per merged axis: size, stride of each operand
+    table = [
+        [0] * (len(shape) - len(own)) + [0 if size == 1 else stride // itemsize for size, stride in zip(own, steps)]
+        for itemsize, own, steps in zip(itemsizes, shapes, strides, strict=True)
+    ]
+    for size, *steps in zip(shape, *table, strict=True):
+        if size == 1:
+            continue
+        if columns and columns[-1][1:] == [size * step for step in steps]:
+            columns[-1] = [columns[-1][0] * size, *steps]
+        else:
+            columns.append([size, *steps])
+    columns = columns or [[1] * (1 + len(shapes))]
+    first = [0, *(sum((size - 1) * max(-step, 0) for size, step in zip(shape, steps, strict=True)) for steps in table)]
+    return shape, np.array([*columns, first], np.int64).T.copy()
+
+
+_FLAT = [np.array([[1 << 62, 0]] + [[1, 0]] * arity, np.int64) for arity in range(5)]
+"""The layouts of contiguous operands of one shape, whatever its size."""
+
+
+class _Memory:
+    """The bytes from the first to the last element of a strided array, for np.asarray."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        reach = [(size - 1) * stride for size, stride in zip(x.shape, x.strides, strict=True)]
+        low = sum(r for r in reach if r < 0)
+        high = sum(r for r in reach if r > 0)
+        interface = x.__array_interface__
+        self.owner = x
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": interface["typestr"],
+            "shape": ((high - low) // x.itemsize + 1,),
+            "data": (interface["data"][0] + low, False),  # operands are only read: one type for Numba
+        }
+
+
+def _storage(x: np.ndarray) -> np.ndarray:
+    """A contiguous 1-d view of the memory that x lies in."""
+    return x.reshape(-1) if x.flags.carray else np.asarray(_Memory(x))
+
+
+def _regular(x: np.ndarray) -> np.ndarray:
+    """x, or a copy where it is not aligned to its elements."""
+    return x if x.flags.aligned and not any(stride % x.itemsize for stride in x.strides) else x.copy()
+
+
+# --- Loops: one body per number of operands -------------------------------------------------------------------------------------
+
+
+@kernel
+def _row(layout, operand, row):
+    """Where row number `row` of an operand begins in its storage."""
+    last = layout.shape[1] - 2
+    at = layout[operand, last + 1]
+    for axis in range(last - 1, 0, -1):
+        at += row % layout[0, axis] * layout[operand, axis]
+        row //= layout[0, axis]
+    return at + row * layout[operand, 0] if last > 0 else at
+
+
+def _unary(f):
+    def loop(start, stop, layout, out, a):
+        last = layout.shape[1] - 2
+        width, sa = layout[0, last], layout[1, last]
+        row, column = start // width, start % width
+        while start < stop:
+            count = min(stop - start, width - column)
+            pa = _row(layout, 1, row) + column * sa
+            y = out[start : start + count]
+            if sa == 1:
+                x = a[pa : pa + count]
+                for k in range(count):
+                    y[k] = f(x[k])
+            else:
+                for k in range(count):
+                    y[k] = f(a[pa + k * sa])
+            start, row, column = start + count, row + 1, 0
+
+    return loop
+
+
+def _binary(f):
+    def loop(start, stop, layout, out, a, b):
+        last = layout.shape[1] - 2
+        width, sa, sb = layout[0, last], layout[1, last], layout[2, last]
+        row, column = start // width, start % width
+        while start < stop:
+            count = min(stop - start, width - column)
+            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
+            y = out[start : start + count]
+            if sa == 1 and sb == 1:
+                x, z = a[pa : pa + count], b[pb : pb + count]
+                for k in range(count):
+                    y[k] = f(x[k], z[k])
+            elif sa == 1 and sb == 0:
+                x, constant = a[pa : pa + count], b[pb]
+                for k in range(count):
+                    y[k] = f(x[k], constant)
+            elif sa == 0 and sb == 1:
+                left, z = a[pa], b[pb : pb + count]
+                for k in range(count):
+                    y[k] = f(left, z[k])
+            else:
+                for k in range(count):
+                    y[k] = f(a[pa + k * sa], b[pb + k * sb])
+            start, row, column = start + count, row + 1, 0
+
+    return loop
+
+
+def _ternary(f):
+    def loop(start, stop, layout, out, a, b, c):
+        last = layout.shape[1] - 2
+        width, sa, sb, sc = layout[0, last], layout[1, last], layout[2, last], layout[3, last]
+        row, column = start // width, start % width
+        while start < stop:
+            count = min(stop - start, width - column)
+            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
+            pc = _row(layout, 3, row) + column * sc
+            y = out[start : start + count]
+            if sa == 1 and sb == 1 and sc == 1:
+                x, z, w = a[pa : pa + count], b[pb : pb + count], c[pc : pc + count]
+                for k in range(count):
+                    y[k] = f(x[k], z[k], w[k])
+            elif sa == 1 and sb == 0 and sc == 0:
+                x, second, third = a[pa : pa + count], b[pb], c[pc]
+                for k in range(count):
+                    y[k] = f(x[k], second, third)
+            else:
+                for k in range(count):
+                    y[k] = f(a[pa + k * sa], b[pb + k * sb], c[pc + k * sc])
+            start, row, column = start + count, row + 1, 0
+
+    return loop
+
+
+def _quaternary(f):
+    def loop(start, stop, layout, out, a, b, c, d):
+        last = layout.shape[1] - 2
+        width, sa, sb, sc, sd = layout[0, last], layout[1, last], layout[2, last], layout[3, last], layout[4, last]
+        row, column = start // width, start % width
+        while start < stop:
+            count = min(stop - start, width - column)
+            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
+            pc, pd = _row(layout, 3, row) + column * sc, _row(layout, 4, row) + column * sd
+            y = out[start : start + count]
+            if sa == 1 and sb == 1 and sc == 0 and sd == 0:
+                x, z, third, fourth = a[pa : pa + count], b[pb : pb + count], c[pc], d[pd]
+                for k in range(count):
+                    y[k] = f(x[k], z[k], third, fourth)
+            else:
+                for k in range(count):
+                    y[k] = f(a[pa + k * sa], b[pb + k * sb], c[pc + k * sc], d[pd + k * sd])
+            start, row, column = start + count, row + 1, 0
+
+    return loop
+
+
+_LOOPS: dict[int, Callable[..., Any]] = {1: _unary, 2: _binary, 3: _ternary, 4: _quaternary}
+
+
+# --- Making an operation --------------------------------------------------------------------------------------------------------
+
+
+def _compiled(name: str, scalar: Callable[..., Any]) -> Callable[..., Array]:
+    """run(dtype, *operands): the Numba loop of a scalar function."""
+    arity = scalar.__code__.co_argcount
+    scalar.__name__ = scalar.__qualname__ = f"{name}_scalar"
+    function = _LOOPS[arity](kernel(scalar))
+    function.__name__ = function.__qualname__ = f"{name}_loop"
+    loop = parallel(function)
+    flat = _FLAT[arity]
+
+    def run(dtype: Any, *operands: Array) -> Array:
+        first = operands[0]
+        shape = first.shape
+        for x in operands:
+            if x.shape != shape or not x.flags.carray:
+                break
+        else:
+            out = memory.empty(shape, dtype, first)
+            loop(out.size, GRAIN, flat, out.reshape(-1), *[x.reshape(-1) for x in operands])
+            return out
+        operands = tuple(map(_regular, operands))
+        try:
+            shape, layout = _layout(*zip(*[(x.itemsize, x.shape, x.strides) for x in operands], strict=True))
+        except ValueError:
+            shapes = ", ".join(str(x.shape) for x in operands)
+            raise ShapeError(f"{name}: expected shapes that broadcast, got {shapes}") from None
+        out = memory.empty(shape, dtype, first)
+        if out.size:
+            loop(out.size, GRAIN, layout, out.reshape(-1), *map(_storage, operands))
+        return out
+
+    return run
 
 
 def _elementwise(name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None) -> Operation:
-    def reference(*operands: Any) -> Any:
+    """The operation of an expression on arrays, which is right for one element too unless `scalar` is given."""
+
+    def reference(*operands: Array) -> Array:
         with np.errstate(all="ignore"):
             return expression(*operands)
 
     reference.__name__ = reference.__qualname__ = name
-    return operation(reference, portable=True)
+    made = operation(reference, portable=True)
+    run = _compiled(name, scalar or expression)
+    dtypes: dict[tuple[Any, ...], Any] = {}
+
+    @made.cpu
+    def compiled(*operands: Array) -> Array:
+        given = tuple([x.dtype for x in operands])
+        dtype = dtypes.get(given)
+        if dtype is None:
+            dtype = dtypes[given] = reference(*(np.empty(0, d) for d in given)).dtype  # NumPy's rule
+        return run(dtype, *operands)
+
+    return made
+
+
+# --- The table ------------------------------------------------------------------------------------------------------------------
+
+
+def _sigmoid(x):
+    one, e = type(x)(1), np.exp(-np.abs(x))
+    return (one if x >= 0 else e) / (one + e)
 
 
 neg = _elementwise("neg", lambda x: -x)
@@ -33,11 +277,10 @@ sqrt = _elementwise("sqrt", lambda x: np.sqrt(x))
 exp = _elementwise("exp", lambda x: np.exp(x))
 log = _elementwise("log", lambda x: np.log(x))
 tanh = _elementwise("tanh", lambda x: np.tanh(x))
-sigmoid = _elementwise("sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))))
-relu = _elementwise("relu", lambda x: np.maximum(x, 0))
+sigmoid = _elementwise("sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), _sigmoid)
+relu = _elementwise("relu", lambda x: np.maximum(x, 0), lambda x: type(x)(0) if x <= 0 else x)
 isfinite = _elementwise("isfinite", lambda x: np.isfinite(x))
 logical_not = _elementwise("logical_not", lambda x: np.logical_not(x))
-copy = _elementwise("copy", lambda x: x.copy())
 
 add = _elementwise("add", lambda a, b: a + b)
 sub = _elementwise("sub", lambda a, b: a - b)
@@ -55,10 +298,19 @@ ge = _elementwise("ge", lambda a, b: a >= b)
 logical_and = _elementwise("logical_and", lambda a, b: np.logical_and(a, b))
 logical_or = _elementwise("logical_or", lambda a, b: np.logical_or(a, b))
 
-where = _elementwise("where", lambda condition, a, b: np.where(condition, a, b))
-gate = _elementwise("gate", lambda g, y: np.where(y > 0, g, 0))
+where = _elementwise("where", lambda condition, a, b: np.where(condition, a, b), lambda condition, a, b: a if condition else b)
 clip = _elementwise("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high))
-between = _elementwise("between", lambda g, x, low, high: np.where((low <= x) & (x <= high), g, 0))
+
+# The derivatives of relu and of clip: g where y > 0, and where low <= x <= high; 0 elsewhere.
+gate = _elementwise("gate", lambda g, y: np.where(y > 0, g, 0), lambda g, y: g if y > 0 else type(g)(0))
+between = _elementwise(
+    "between",
+    lambda g, x, low, high: np.where((low <= x) & (x <= high), g, 0),
+    lambda g, x, low, high: g if low <= x <= high else type(g)(0),
+)
+
+copy = _elementwise("copy", lambda x: x.copy(), lambda x: x)
+_cast = _compiled("cast", lambda x: x)
 
 
 @operation(portable=True)
@@ -66,3 +318,8 @@ def cast(x, dtype):
     """A contiguous copy of x as `dtype`."""
     with np.errstate(all="ignore"):
         return x.astype(dtype, order="C")
+
+
+@cast.cpu
+def _(x, dtype):
+    return _cast(dtype, x)

@@ -1,24 +1,176 @@
 """Reductions over axes.
 
     sum          y[k] = Σ_r x[k, r]            float32 is accumulated in float64; bool and int give int64
-    sum_to       the transpose of broadcasting: sums x down to a shape that broadcasts to x's
+    sum_to       the transpose of broadcasting: x summed down to a shape that broadcasts to x's
     max, min     values and int64 indices along one axis: the first winner; NaN beats everything
     logsumexp    m + log Σ_r exp(x[k, r] - m) with m = max_r x[k, r]; all -inf gives -inf, a +inf gives +inf
 
-`dims` is a tuple of axes in increasing order; the reduced axes disappear.
+`dims` is a tuple of axes in increasing order; the reduced axes disappear. x is C-contiguous.
+
+sum and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the innermost R first:
+K R K R is (K R K) rows of R, then K columns blocks (R, K). A long R is cut into parts of a fixed length, which the next pass folds.
+What stands between passes is float64 (int64 for integers). The cuts depend on the shape alone, and so do the bits.
+Cost: one read of x; the later passes are small.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from . import memory
+from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
 from .memory import array_module
 
 Array = Any
+GRAIN = 1 << 15
+PART = 1 << 14
+"""Elements of a row, or of a block of columns, that one partial result stands for."""
+TILE = 1 << 9
+"""Columns that are folded together: their accumulators stay in the first cache."""
+
+
+# --- Folding in passes: sum, sum_to, logsumexp ----------------------------------------------------------------------------------
+
+
+def _fold(rows: Any, columns: Any, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
+    """Fold the axes `dims` of x into `out`.
+
+    rows(n, grain, a, y, size, part, parts, zero)             a (outer, size) -> y (outer, parts)
+    columns(n, grain, a, y, size, part, parts, inner, zero)   a (outer, size, inner) -> y (outer, parts, inner)
+    """
+    a = x.reshape(-1)
+    shape = list(x.shape)
+    pending = [dim for dim in dims if shape[dim] != 1]
+    if not a.size or not pending:
+        out[...] = zero if not a.size else x.reshape(out.shape)
+        return out
+    while pending:
+        last = first = pending.pop()
+        while pending and all(size == 1 for size in shape[pending[-1] + 1 : first]):
+            first = pending.pop()
+        outer, size, inner = _product(shape[:first]), _product(shape[first : last + 1]), _product(shape[last + 1 :])
+        tile = inner if inner < TILE else TILE
+        part = PART // tile
+        parts = -(-size // part)
+        final = not pending and parts == 1
+        y = out.reshape(-1) if final else memory.empty((outer * parts * inner,), np.result_type(type(zero)), x)
+        grain = 1 + GRAIN // ((size if size < part else part) * tile)
+        if inner == 1:
+            rows(outer * parts, grain, a, y, size, part, parts, zero)
+        else:
+            columns(outer * parts * -(-inner // TILE), grain, a, y, size, part, parts, inner, zero)
+        shape[first : last + 1] = [parts] + [1] * (last - first)
+        if parts > 1:
+            pending.append(first)
+        a = y
+    return out
+
+
+def _product(sizes: list[int]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+@kernel(fastmath={"reassoc"})
+def _total(row, zero):
+    total = zero
+    for value in row:
+        total += value
+    return total
+
+
+@parallel
+def _sum_rows(start, stop, a, y, size, part, parts, zero):
+    for item in range(start, stop):
+        row, at = item // parts, item % parts * part
+        count = part if at + part < size else size - at
+        y[item] = _total(a[row * size + at : row * size + at + count], zero)
+
+
+@parallel
+def _sum_columns(start, stop, a, y, size, part, parts, inner, zero):
+    tiles = (inner + TILE - 1) // TILE
+    sums = np.full(TILE, zero)
+    for item in range(start, stop):
+        block, column = item // tiles, item % tiles * TILE
+        outer, at = block // parts, block % parts * part
+        count = part if at + part < size else size - at
+        width = TILE if column + TILE < inner else inner - column
+        sums[:width] = zero
+        for r in range(at, at + count):
+            base = (outer * size + r) * inner + column
+            row = a[base : base + width]
+            for k in range(width):
+                sums[k] += row[k]
+        base = block * inner + column
+        for k in range(width):
+            y[base + k] = sums[k]
+
+
+@kernel(fastmath={"reassoc"})
+def _log_total(top, row):
+    """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is then 0, inf or NaN by itself."""
+    shift = top if np.isfinite(top) else 0.0
+    total = 0.0
+    for value in row:
+        total += np.exp(value - shift)
+    return shift + np.log(total)
+
+
+@parallel
+def _logsumexp_rows(start, stop, a, y, size, part, parts, zero):
+    for item in range(start, stop):
+        base, at = item // parts * size, item % parts * part
+        count = part if at + part < size else size - at
+        row = a[base + at : base + at + count]
+        top = zero
+        for value in row:
+            top = value if value > top else top
+        y[item] = _log_total(top, row)
+
+
+@parallel
+def _logsumexp_columns(start, stop, a, y, size, part, parts, inner, zero):
+    tiles = (inner + TILE - 1) // TILE
+    tops, sums = np.empty(TILE), np.empty(TILE)
+    for item in range(start, stop):
+        block, column = item // tiles, item % tiles * TILE
+        outer, at = block // parts, block % parts * part
+        count = part if at + part < size else size - at
+        width = TILE if column + TILE < inner else inner - column
+        tops[:width], sums[:width] = zero, 0.0
+        for r in range(at, at + count):
+            base = (outer * size + r) * inner + column
+            row = a[base : base + width]
+            for k in range(width):
+                tops[k] = row[k] if row[k] > tops[k] else tops[k]
+        for k in range(width):
+            tops[k] = tops[k] if np.isfinite(tops[k]) else 0.0
+        for r in range(at, at + count):
+            base = (outer * size + r) * inner + column
+            row = a[base : base + width]
+            for k in range(width):
+                sums[k] += np.exp(row[k] - tops[k])
+        base = block * inner + column
+        for k in range(width):
+            y[base + k] = tops[k] + np.log(sums[k])
+
+
+def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple([size for dim, size in enumerate(shape) if dim not in dims])
+
+
+def _sum_into(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    floating = x.dtype.kind == "f"
+    out = memory.empty(shape, x.dtype if floating else np.int64, x)
+    return _fold(_sum_rows, _sum_columns, x, dims, out, 0.0 if floating else 0)
 
 
 @operation(portable=True)
@@ -29,33 +181,23 @@ def sum(x, dims):
     return x.sum(dims, dtype=np.int64)
 
 
+@sum.cpu
+def _(x, dims):
+    return _sum_into(x, dims, _kept(x.shape, dims))
+
+
 @operation(portable=True)
 def sum_to(x, shape):
     """Sum x down to `shape`, which broadcasts to x.shape."""
-    return sum.implementations["reference"](x, _stretched(x.shape, shape)).reshape(shape)
+    dims = _stretched(x.shape, shape)
+    if x.dtype.kind == "f":
+        return x.sum(dims, dtype=np.float64).astype(x.dtype).reshape(shape)
+    return x.sum(dims, dtype=np.int64).reshape(shape)
 
 
-@operation(portable=True)
-def max(x, dim):
-    """(values, int64 indices) of the largest elements along `dim`."""
-    return _winners(x, dim, x.argmax)
-
-
-@operation(portable=True)
-def min(x, dim):
-    """(values, int64 indices) of the smallest elements along `dim`."""
-    return _winners(x, dim, x.argmin)
-
-
-@operation(portable=True)
-def logsumexp(x, dims):
-    """log Σ exp(x) over the axes `dims`, computed without overflow."""
-    xp = array_module(x)
-    wide = x.astype(np.float64)
-    top = wide.max(dims, keepdims=True, initial=-np.inf)
-    shift = xp.where(xp.isfinite(top), top, 0)
-    with np.errstate(all="ignore"):
-        return (xp.log(xp.exp(wide - shift).sum(dims)) + shift.reshape(xp.sum(wide, dims).shape)).astype(x.dtype)
+@sum_to.cpu
+def _(x, shape):
+    return _sum_into(x, _stretched(x.shape, shape), shape)
 
 
 def _stretched(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
@@ -66,13 +208,109 @@ def _stretched(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ..
     return (*range(extra), *(extra + i for i, t in enumerate(target) if t == 1 != shape[extra + i]))
 
 
-def _winners(x: Array, dim: int, position: Any) -> tuple[Array, Array]:
-    _not_empty(x, dim)
-    indices = position(dim).astype(np.int64)
-    values = array_module(x).take_along_axis(x, array_module(x).expand_dims(indices, dim), dim).squeeze(dim)
+@operation(portable=True)
+def logsumexp(x, dims):
+    """log Σ exp(x) over the axes `dims`, without overflow."""
+    xp = array_module(x)
+    wide = x.astype(np.float64)
+    top = wide.max(dims, keepdims=True, initial=-np.inf)
+    shift = xp.where(xp.isfinite(top), top, 0)
+    with np.errstate(all="ignore"):
+        y = xp.log(xp.exp(wide - shift).sum(dims, keepdims=True)) + shift
+    return y.astype(x.dtype).reshape(_kept(x.shape, dims))
+
+
+@logsumexp.cpu
+def _(x, dims):
+    out = memory.empty(_kept(x.shape, dims), x.dtype, x)
+    return _fold(_logsumexp_rows, _logsumexp_columns, x, dims, out, -np.inf)
+
+
+# --- The winner along one axis: max, min ----------------------------------------------------------------------------------------
+
+
+def _winner_loop(name: str, beats: Callable[..., Any]) -> Any:
+    """The loop of max or min over the kept elements: x (outer, size, inner) -> values, indices (outer, inner)."""
+
+    def loop(start, stop, x, values, indices, size, inner):
+        if inner == 1:
+            for item in range(start, stop):
+                row = x[item * size : (item + 1) * size]
+                best, index = row[0], 0
+                for r in range(1, size):
+                    if beats(row[r], best):
+                        best, index = row[r], r
+                values[item], indices[item] = best, index
+            return
+        while start < stop:  # a run of neighbours with one outer index
+            outer, column = start // inner, start % inner
+            count = inner - column if inner - column < stop - start else stop - start
+            base = outer * size * inner + column
+            best, index = values[start : start + count], indices[start : start + count]
+            best[:], index[:] = x[base : base + count], 0
+            for r in range(1, size):
+                row = x[base + r * inner : base + r * inner + count]
+                for k in range(count):
+                    if beats(row[k], best[k]):
+                        best[k], index[k] = row[k], r
+            start += count
+
+    loop.__name__ = loop.__qualname__ = f"{name}_loop"
+    return parallel(loop)
+
+
+@kernel
+def _above(a, b):
+    return a > b or (a != a and b == b)
+
+
+@kernel
+def _below(a, b):
+    return a < b or (a != a and b == b)
+
+
+_max_loop, _min_loop = _winner_loop("max", _above), _winner_loop("min", _below)
+
+
+@operation(portable=True)
+def max(x, dim):
+    """(values, int64 indices) of the largest elements along `dim`."""
+    _check_not_empty("max", x, dim)
+    return _taken(x, x.argmax(dim), dim)
+
+
+@max.cpu
+def _(x, dim):
+    _check_not_empty("max", x, dim)
+    return _winners(_max_loop, x, dim)
+
+
+@operation(portable=True)
+def min(x, dim):
+    """(values, int64 indices) of the smallest elements along `dim`."""
+    _check_not_empty("min", x, dim)
+    return _taken(x, x.argmin(dim), dim)
+
+
+@min.cpu
+def _(x, dim):
+    _check_not_empty("min", x, dim)
+    return _winners(_min_loop, x, dim)
+
+
+def _taken(x: Array, indices: Array, dim: int) -> tuple[Array, Array]:
+    xp = array_module(x)
+    return xp.take_along_axis(x, xp.expand_dims(indices, dim), dim).squeeze(dim), indices.astype(np.int64)
+
+
+def _winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
+    shape = _kept(x.shape, (dim % x.ndim,))
+    values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
+    size, inner = x.shape[dim], _product(list(x.shape[dim % x.ndim + 1 :]))
+    loop(values.size, 1 + GRAIN // size, x.reshape(-1), values.reshape(-1), indices.reshape(-1), size, inner)
     return values, indices
 
 
-def _not_empty(x: Array, dim: int) -> None:
+def _check_not_empty(name: str, x: Array, dim: int) -> None:
     if x.shape[dim] == 0:
-        raise ShapeError(f"max, min: expected at least one element along dim {dim}, got shape {x.shape}")
+        raise ShapeError(f"{name}: expected at least one element along dim {dim}, got shape {x.shape}")
