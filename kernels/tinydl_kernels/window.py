@@ -1,0 +1,299 @@
+"""The window that a convolution or a pooling slides over its input, for any number of spatial axes.
+
+Per axis, with k taps d apart, s positions from window to window, and `low` and `high` pads:
+
+            low        input          high
+          . . . | x x x x x x x x x | . .          out = 1 + (low + input + high - (d (k - 1) + 1)) // s
+          ^   ^   ^                                window i reads the padded positions  i s + t d,  t = 0 ... k - 1
+          taps of window 0 (k = 3, d = 2)
+
+`Window.out` is the only size formula of the project. A window is immutable and hashable, so that plans can be cached by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .errors import ShapeError
+
+Sizes: TypeAlias = tuple[int, ...]
+Setting: TypeAlias = int | Sequence[int]
+"""One int for every spatial axis, or one per axis."""
+Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
+"""One int, one per axis, a (low, high) pair per axis, or the words "same" and "valid"."""
+
+_AXES = "DHW"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sizes per spatial axis; build it with `Window.conv` or `Window.pool`, which check what a user passes."""
+
+    input: Sizes
+    kernel: Sizes
+    stride: Sizes
+    low: Sizes
+    high: Sizes
+    dilation: Sizes
+    groups: int = 1
+    ceil_mode: bool = False
+
+    @cached_property
+    def span(self) -> Sizes:
+        """Positions from the first tap of a window to its last, both included: the dilated kernel."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @cached_property
+    def out(self) -> Sizes:
+        """Number of windows per axis. In `ceil_mode` a partial last one counts if it starts inside the input or its low pad."""
+        sizes = []
+        for size, span, stride, low, high in zip(self.input, self.span, self.stride, self.low, self.high, strict=True):
+            room = low + size + high - span
+            out = 1 + (-(-room // stride) if self.ceil_mode else room // stride)
+            if self.ceil_mode and (out - 1) * stride >= size + low:
+                out -= 1
+            sizes.append(out)
+        return tuple(sizes)
+
+    @cached_property
+    def extent(self) -> Sizes:
+        """Positions that windows reach: fewer than low + input + high where the stride leaves a rest, or more (`ceil_mode`)."""
+        return tuple((o - 1) * s + span for o, s, span in zip(self.out, self.stride, self.span, strict=True))
+
+    @cached_property
+    def deep(self) -> Window:
+        """The same window on three axes (D, H, W), leading ones of size one added: the compiled kernels know no other."""
+        missing = 3 - len(self.input)
+        ones, zeros = (1,) * missing, (0,) * missing
+        return Window(
+            ones + self.input,
+            ones + self.kernel,
+            ones + self.stride,
+            zeros + self.low,
+            zeros + self.high,
+            ones + self.dilation,
+            self.groups,
+            self.ceil_mode,
+        )
+
+    def counts(self, include_pad: bool) -> tuple[np.ndarray, ...]:
+        """Per axis, how many taps of each window lie in the input (or in the input and its pads, but never beyond them)."""
+        result = []
+        for axis, size in enumerate(self.input):
+            starts = np.arange(self.out[axis])[:, None] * self.stride[axis] - self.low[axis]
+            positions = starts + np.arange(self.kernel[axis]) * self.dilation[axis]
+            first, stop = (-self.low[axis], size + self.high[axis]) if include_pad else (0, size)
+            result.append(((positions >= first) & (positions < stop)).sum(axis=1))
+        return tuple(result)
+
+    def flops(self, batch: int, in_channels: int, out_channels: int) -> int:
+        """Floating-point operations of a convolution, forward or either gradient; a multiply and an add count as two."""
+        taps = math.prod(self.kernel) * in_channels // self.groups
+        return 2 * batch * out_channels * taps * math.prod(self.out)
+
+    @staticmethod
+    def conv(
+        op: str,
+        x_shape: Sizes,
+        w_shape: Sizes,
+        stride: Setting = 1,
+        padding: Padding = 0,
+        dilation: Setting = 1,
+        groups: int = 1,
+        axes: int = 2,
+    ) -> Window:
+        """The window of a convolution of x (N, C, *input) with w (O, C / groups, *kernel) over `axes` spatial axes.
+
+        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per axis; "same" keeps the size at
+        stride 1 and puts the odd one on the high side. `op` is the name that errors speak under.
+
+        Raises ShapeError.
+        """
+        strides = _per_axis(op, "stride", stride, axes)
+        dilations = _per_axis(op, "dilation", dilation, axes)
+        pads = padding if isinstance(padding, str) else _pads(op, padding, axes)
+        return _conv(op, tuple(x_shape), tuple(w_shape), strides, pads, dilations, groups, axes)
+
+    @staticmethod
+    def pool(
+        op: str,
+        x_shape: Sizes,
+        kernel_size: Setting,
+        stride: Setting | None = None,
+        padding: Padding = 0,
+        dilation: Setting = 1,
+        ceil_mode: bool = False,
+        axes: int = 2,
+    ) -> Window:
+        """The window of a pooling of x (N, C, *input) over `axes` spatial axes; the stride defaults to the kernel.
+
+        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per axis; each side is at most half
+        the kernel. Every window must have a tap inside the input. `op` is the name that errors speak under.
+
+        Raises ShapeError.
+        """
+        kernel = _per_axis(op, "kernel_size", kernel_size, axes)
+        strides = kernel if stride is None else _per_axis(op, "stride", stride, axes)
+        dilations = _per_axis(op, "dilation", dilation, axes)
+        pads = padding if isinstance(padding, str) else _pads(op, padding, axes)
+        return _pool(op, tuple(x_shape), kernel, strides, pads, dilations, bool(ceil_mode), axes)
+
+
+def taps(window: Window) -> Iterator[Sizes]:
+    """The kernel's positions in row-major order, one index per axis."""
+    return itertools.product(*map(range, window.kernel))
+
+
+def padded(x: Any, window: Window, fill: float) -> Any:
+    """x (..., *input) with pads of `fill`, as (..., *extent): a copy in which every tap of every window exists."""
+    lead = x.shape[: x.ndim - len(window.input)]
+    result: Any = np.full(lead + window.extent, fill, x.dtype)
+    inner, outer = _overlap(window)
+    result[(..., *outer)] = x[(..., *inner)]
+    return result
+
+
+def unpadded(planes: Any, window: Window) -> Any:
+    """The transpose of zero padding: (..., *extent) cut to (..., *input), zero where no window reaches."""
+    lead = planes.shape[: planes.ndim - len(window.input)]
+    result: Any = np.zeros(lead + window.input, planes.dtype)
+    inner, outer = _overlap(window)
+    result[(..., *inner)] = planes[(..., *outer)]
+    return result
+
+
+def seen_by(tap: Sizes, window: Window) -> tuple[Any, ...]:
+    """The index of `planes` (..., *extent) that gives what one tap reads in every window: (..., *out)."""
+    settings = zip(tap, window.out, window.stride, window.dilation, strict=True)
+    return (..., *(slice(t * d, t * d + (o - 1) * s + 1, s) for t, o, s, d in settings))
+
+
+def _overlap(window: Window) -> tuple[list[slice], list[slice]]:
+    """Where the input lies in the extent: the slices of the input and those of the extent, per axis."""
+    inner, outer = [], []
+    for size, low, extent in zip(window.input, window.low, window.extent, strict=True):
+        reached = max(0, min(size, extent - low))
+        inner.append(slice(0, reached))
+        outer.append(slice(low, low + reached))
+    return inner, outer
+
+
+@lru_cache(maxsize=1024)
+def _conv(
+    op: str,
+    x_shape: Sizes,
+    w_shape: Sizes,
+    stride: Sizes,
+    pads: str | tuple[Sizes, Sizes],
+    dilation: Sizes,
+    groups: int,
+    axes: int,
+) -> Window:
+    shapes = f"x {x_shape}, weight {w_shape}"
+    names = ", ".join(_AXES[-axes:])
+    if len(x_shape) != axes + 2:
+        raise ShapeError(f"{op}: x expected {axes + 2} axes (N, C, {names}), got {len(x_shape)}: {shapes}")
+    if len(w_shape) != axes + 2:
+        kernel_names = ", ".join("K" + name for name in names.split(", "))
+        raise ShapeError(f"{op}: weight expected {axes + 2} axes (O, C / groups, {kernel_names}), got {len(w_shape)}: {shapes}")
+    (C, O), kernel = (x_shape[1], w_shape[0]), w_shape[2:]
+    _at_least(op, "stride", stride, 1)
+    _at_least(op, "dilation", dilation, 1)
+    _at_least(op, "kernel size", kernel, 1)
+    if groups < 1:
+        raise ShapeError(f"{op}: groups expected at least 1, got {groups}")
+    if O % groups:
+        raise ShapeError(f"{op}: weight has O={O}, expected a multiple of groups {groups}: {shapes}")
+    if w_shape[1] * groups != C:
+        raise ShapeError(f"{op}: x has C={C}, weight expects C={w_shape[1] * groups} (groups {groups}): {shapes}")
+    if pads == "same" and any(s != 1 for s in stride):
+        raise ShapeError(f'{op}: padding "same" expected stride 1, got stride {stride}')
+    window = Window(x_shape[2:], kernel, stride, *_sides(op, pads, kernel, dilation), dilation, groups)
+    _fits(op, window)
+    return window
+
+
+@lru_cache(maxsize=1024)
+def _pool(
+    op: str,
+    x_shape: Sizes,
+    kernel: Sizes,
+    stride: Sizes,
+    pads: str | tuple[Sizes, Sizes],
+    dilation: Sizes,
+    ceil_mode: bool,
+    axes: int,
+) -> Window:
+    if len(x_shape) != axes + 2:
+        names = ", ".join(_AXES[-axes:])
+        raise ShapeError(f"{op}: x expected {axes + 2} axes (N, C, {names}), got {len(x_shape)}: x {x_shape}")
+    _at_least(op, "kernel_size", kernel, 1)
+    _at_least(op, "stride", stride, 1)
+    _at_least(op, "dilation", dilation, 1)
+    if pads == "same":
+        raise ShapeError(f'{op}: padding expected sizes or "valid", got "same"')
+    window = Window(x_shape[2:], kernel, stride, *_sides(op, pads, kernel, dilation), dilation, 1, ceil_mode)
+    if any(2 * pad > k for pads in (window.low, window.high) for pad, k in zip(pads, kernel, strict=True)):
+        raise ShapeError(f"{op}: padding expected at most half the kernel {kernel}, got low {window.low}, high {window.high}")
+    _fits(op, window)
+    gaps = max(dilation) > 1 or min(window.input) == 0  # otherwise the limit on the padding is enough
+    if gaps and any((count == 0).any() for count in window.counts(include_pad=False)):
+        raise ShapeError(
+            f"{op}: expected a tap in the input for every window, got one that lies wholly in the padding: {window}"
+        )
+    return window
+
+
+def _per_axis(op: str, name: str, setting: Setting, axes: int) -> Sizes:
+    """An int for all axes or a sequence of one per axis, as a tuple."""
+    if isinstance(setting, (int, np.integer)):
+        return (int(setting),) * axes
+    sizes = tuple(map(int, setting))
+    if len(sizes) != axes:
+        raise ShapeError(f"{op}: {name} expected an int or {axes} of them, got {setting}")
+    return sizes
+
+
+def _pads(op: str, padding: int | Sequence[int] | Sequence[Sequence[int]], axes: int) -> tuple[Sizes, Sizes]:
+    """Numbers given as padding as (low, high), each with one size per axis."""
+    if isinstance(padding, Sequence) and any(isinstance(side, Sequence) for side in padding):
+        if len(padding) != axes or any(not isinstance(side, Sequence) or len(side) != 2 for side in padding):
+            raise ShapeError(f"{op}: padding expected {axes} pairs (low, high), got {padding}")
+        low, high = zip(*padding, strict=True)
+        return tuple(map(int, low)), tuple(map(int, high))
+    sizes = _per_axis(op, "padding", padding, axes)  # type: ignore[arg-type]
+    return sizes, sizes
+
+
+def _sides(op: str, pads: str | tuple[Sizes, Sizes], kernel: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes]:
+    """The low and the high pads, the words "same" and "valid" resolved."""
+    if isinstance(pads, str):
+        if pads not in ("same", "valid"):
+            raise ShapeError(f'{op}: padding expected sizes, "same" or "valid", got {pads!r}')
+        total = tuple(d * (k - 1) if pads == "same" else 0 for k, d in zip(kernel, dilation, strict=True))
+        low = tuple(size // 2 for size in total)
+        return low, tuple(size - half for size, half in zip(total, low, strict=True))
+    for sizes in pads:
+        _at_least(op, "padding", sizes, 0)
+    return pads
+
+
+def _at_least(op: str, name: str, sizes: Sizes, least: int) -> None:
+    if any(size < least for size in sizes):
+        raise ShapeError(f"{op}: {name} expected at least {least} on every axis, got {sizes}")
+
+
+def _fits(op: str, window: Window) -> None:
+    if min(window.out) < 1:
+        available = tuple(low + size + high for size, low, high in zip(window.input, window.low, window.high, strict=True))
+        raise ShapeError(
+            f"{op}: expected a padded input at least as large as the dilated kernel {window.span}, "
+            f"got {available}: input {window.input}, low pads {window.low}, high pads {window.high}"
+        )
