@@ -136,7 +136,7 @@ def find(files: Sequence[DataFile], data: str | os.PathLike[str] | None = None) 
     Files in a data folder are the user's own and are taken as they are.
 
     Returns:
-        The paths in the order of `files`, and the place in words: "the folder /data", "the cache /home/…", "a download from https://…".
+        The paths in the order of `files`, and the place in words: "the folder /data", "the cache …", "a download from https:…".
 
     Raises:
         DataError: a folder that is not there or lacks files.

@@ -127,11 +127,9 @@ class Batches:
         for name, ours in self._settings().items():
             if state[name] != ours:
                 raise ShapeError(f"Batches.load_state_dict: {name}: expected {ours}, got {state[name]}")
-        if state["epoch"] < 0 or not 0 <= state["position"] < len(self):
-            raise ShapeError(
-                f"Batches.load_state_dict: expected epoch >= 0 and position 0 to {len(self) - 1}, "
-                f"got {state['epoch']} and {state['position']}"
-            )
+        for name, limit in {"epoch": 1 << 64, "position": len(self), "seed": 1 << 64}.items():
+            if not 0 <= state[name] < limit:
+                raise ShapeError(f"Batches.load_state_dict: {name}: expected 0 to {limit - 1}, got {state[name]}")
         self.seed = state["seed"]
         self.epoch = -1  # the order in hand may be another seed's
         self._move(state["epoch"], state["position"])

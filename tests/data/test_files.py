@@ -1,0 +1,242 @@
+"""Files are whole or not there; a download is verified, and a failed one says why for every mirror."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import hashlib
+import os
+import resource
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from tinydl.data import files
+from tinydl.data.files import DataError, DataFile, DownloadError, atomic_write, fetch, find
+
+BODY = bytes(range(256)) * 1000
+SHA256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+
+
+def one_line(info: pytest.ExceptionInfo) -> str:
+    message = str(info.value)
+    assert "\n" not in message
+    return message
+
+
+class TestAtomicWrite:
+    def test_bytes_and_text(self, tmp_path: Path) -> None:
+        with atomic_write(tmp_path / "a") as file:
+            file.write(b"abc")
+            assert not (tmp_path / "a").exists()
+        with atomic_write(str(tmp_path / "b"), "w") as file:
+            file.write("é")
+        assert (tmp_path / "a").read_bytes() == b"abc"
+        assert (tmp_path / "b").read_bytes() == "é".encode()
+        assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+    def test_permissions_are_those_of_any_new_file(self, tmp_path: Path) -> None:
+        with atomic_write(tmp_path / "a"):
+            pass
+        (tmp_path / "b").touch()
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError, DataError])
+    def test_an_exception_leaves_the_old_file_and_nothing_else(self, tmp_path: Path, error: type[BaseException]) -> None:
+        path = tmp_path / "result.json"
+        path.write_bytes(b"old")
+
+        def write() -> None:
+            with atomic_write(path) as file:
+                file.write(b"half of the n")
+                raise error("stop")
+
+        with pytest.raises(error, match="stop"):
+            write()
+        assert path.read_bytes() == b"old"
+        assert os.listdir(tmp_path) == ["result.json"]
+
+    @pytest.mark.parametrize("step", ["fsync", "replace"])
+    def test_a_full_disk_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+        def full(*args: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(files.os, step, full)
+        with pytest.raises(DataError) as info, atomic_write(tmp_path / "a") as file:
+            file.write(BODY)
+        assert one_line(info) == f"{tmp_path / 'a'}: not written: No space left on device"
+        assert os.listdir(tmp_path) == []
+
+    def test_a_real_limit_on_the_size_of_files(self, tmp_path: Path) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            with pytest.raises(DataError, match="not written: File too large") as info, atomic_write(tmp_path / "a") as file:
+                file.writelines([BODY] * 10)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        one_line(info)
+        assert os.listdir(tmp_path) == []
+
+    def test_no_such_folder(self, tmp_path: Path) -> None:
+        path = tmp_path / "none" / "a"
+        with pytest.raises(DataError) as info, atomic_write(path):
+            pass
+        assert one_line(info) == f"{path}: not written: No such file or directory"
+
+    def test_something_else_than_a_file_is_refused_before_the_work(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="not a regular file"), atomic_write(tmp_path):
+            pytest.fail("the block ran")
+
+    def test_another_files_error_is_not_taken_for_ours(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="other"), atomic_write(tmp_path / "a"):
+            (tmp_path / "other").read_bytes()
+
+
+class TestFetch:
+    def test_good_then_cached(self, mirror, tmp_path: Path) -> None:
+        file = DataFile("set/a.gz", SHA256, (mirror.serve("/a.gz", BODY),))
+        assert fetch(file, tmp_path) == (tmp_path / "set/a.gz", file.urls[0])
+        assert fetch(file, tmp_path) == (tmp_path / "set/a.gz", "the cache")
+        assert (tmp_path / "set/a.gz").read_bytes() == BODY
+        assert mirror.requests == ["/a.gz"]
+        assert os.listdir(tmp_path / "set") == ["a.gz"]
+
+    def test_a_mirror_that_announces_no_length(self, mirror, tmp_path: Path) -> None:
+        path, _ = fetch(DataFile("a", SHA256, (mirror.serve("/a", BODY, None),)), tmp_path)
+        assert path.read_bytes() == BODY
+
+    def test_md5(self, mirror, tmp_path: Path) -> None:
+        file = DataFile("a", f"md5:{hashlib.md5(BODY).hexdigest()}", (mirror.serve("/a", BODY),))
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+
+    def test_without_tqdm(self, mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = builtins.__import__
+
+        def without(name: str, *args, **kwargs):
+            if name == "tqdm":
+                raise ImportError(name)
+            return real(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+        assert fetch(DataFile("a", SHA256, (mirror.serve("/a", BODY),)), tmp_path)[0].read_bytes() == BODY
+
+    def test_a_damaged_copy_in_the_cache_is_replaced(self, mirror, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(BODY[:-1])
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        assert fetch(file, tmp_path) == (tmp_path / "a", file.urls[0])
+        assert (tmp_path / "a").read_bytes() == BODY
+
+    def test_a_damaged_copy_is_named_where_no_mirror_helps(self, mirror, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(BODY[:-1])
+        with pytest.raises(DownloadError) as info:
+            fetch(DataFile("a", SHA256, (mirror.address + "/a",)), tmp_path)
+        assert f"{tmp_path / 'a'}: wrong checksum" in one_line(info)
+
+    def test_mirrors_are_tried_in_turn(self, mirror, tmp_path: Path) -> None:
+        bad = [
+            mirror.address + "/missing",
+            mirror.serve("/short", BODY[:1000], len(BODY)),
+            mirror.serve("/wrong", BODY[::-1]),
+        ]
+        good = mirror.serve("/good", BODY)
+        assert fetch(DataFile("a", SHA256, (*bad, good)), tmp_path) == (tmp_path / "a", good)
+        assert mirror.requests == ["/missing", "/short", "/wrong", "/good"]
+
+    def test_all_failed_names_the_file_each_mirror_and_each_reason(self, mirror, tmp_path: Path) -> None:
+        with socket.socket() as unused:  # bound and not listening: refused
+            unused.bind(("127.0.0.1", 0))
+            urls = (
+                mirror.address + "/missing",
+                mirror.serve("/short", BODY[:1000], len(BODY)),
+                mirror.serve("/wrong", BODY[::-1]),
+                f"http://127.0.0.1:{unused.getsockname()[1]}/a",
+            )
+            with pytest.raises(DownloadError) as info:
+                fetch(DataFile("set/a", SHA256, urls), tmp_path)
+        message = one_line(info)
+        assert message.startswith("set/a: could not be downloaded")
+        reasons = ["HTTP 404", "truncated: expected 256000 bytes, got 1000", "wrong checksum: expected sha256", "refused"]
+        for url, reason in zip(urls, reasons, strict=True):
+            assert reason in message.split(url)[1].split(";")[0]
+        assert os.listdir(tmp_path / "set") == []
+
+    def test_a_mirror_that_hangs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(files, "TIMEOUT", 0.05)
+        with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DownloadError, match="timed out"):
+            fetch(DataFile("a", SHA256, (f"http://127.0.0.1:{silent.getsockname()[1]}/a",)), tmp_path)
+
+    def test_a_full_disk_is_not_the_mirrors_fault(self, mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*args: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(files.os, "fsync", full)
+        with pytest.raises(DataError, match="No space left") as info:
+            fetch(DataFile("a", SHA256, (mirror.serve("/a", BODY), mirror.serve("/b", BODY))), tmp_path)
+        assert not isinstance(info.value, DownloadError)
+        assert mirror.requests == ["/a"]
+        assert os.listdir(tmp_path) == []
+
+    def test_no_writable_cache(self, mirror, tmp_path: Path) -> None:
+        (tmp_path / "taken").touch()  # a file where the folder should be: not even root can write there
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        with pytest.warns(UserWarning, match="no writable cache"):
+            path, _ = fetch(file, tmp_path / "taken")
+        assert path.read_bytes() == BODY
+        assert fetch(file, tmp_path / "taken") == (path, "the cache")  # kept for the process, and no second warning
+
+
+class TestFind:
+    FILES = (DataFile("set/a.gz", SHA256, (), ("set/a",)), DataFile("set/b.gz", SHA256, (), ("set/b",)))
+
+    def fill(self, folder: Path, *names: str) -> Path:
+        for name in names:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(BODY)
+        return folder
+
+    def test_order(self, tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        given = self.fill(tmp_path / "given", "set/a", "set/b.gz")
+        named = self.fill(tmp_path / "named", "set/a", "set/a.gz", "set/b")
+        cache = self.fill(environment / "data", "set/a.gz", "set/b.gz")
+        monkeypatch.setenv("TINYDL_DATA", str(named))
+        assert find(self.FILES, given) == ([given / "set/a", given / "set/b.gz"], f"the folder {given}")
+        assert find(self.FILES) == ([named / "set/a", named / "set/b"], f"the folder {named}")
+        monkeypatch.setenv("TINYDL_DATA", str(tmp_path))  # a folder with nothing of this set
+        assert find(self.FILES) == ([cache / "set/a.gz", cache / "set/b.gz"], f"the cache {cache}")
+        monkeypatch.delenv("TINYDL_DATA")
+        assert find(self.FILES)[1] == f"the cache {cache}"
+
+    def test_download(self, mirror, environment: Path) -> None:
+        wanted = [DataFile(f"set/{name}", SHA256, (mirror.serve(f"/set/{name}", BODY),)) for name in "ab"]
+        source = f"a download from {mirror.address}/set, kept in {environment / 'data'}"
+        assert find(wanted) == ([environment / "data/set/a", environment / "data/set/b"], source)
+        assert find(wanted)[1] == f"the cache {environment / 'data'}"
+
+    @pytest.mark.parametrize("given", [True, False])
+    def test_a_bad_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool) -> None:
+        self.fill(tmp_path, "file")
+        for place, expected in ((tmp_path / "none", "got nothing there"), (tmp_path / "file", "got a file")):
+            monkeypatch.setenv("TINYDL_DATA", str(place))
+            with pytest.raises(DataError, match=expected) as info:
+                find(self.FILES, place if given else None)
+            assert one_line(info).startswith(f"{'data' if given else 'TINYDL_DATA'}={place}")
+
+    def test_a_given_folder_without_the_files(self, tmp_path: Path, environment: Path) -> None:
+        self.fill(environment / "data", "set/a.gz", "set/b.gz")  # no silent fall back to it
+        with pytest.raises(DataError, match=r"expected the folder above set/.*not there: set/a.gz, set/b.gz"):
+            find(self.FILES, tmp_path)
+
+    def test_half_of_a_set_is_an_error_not_a_mixture(self, tmp_path: Path, environment: Path, monkeypatch) -> None:
+        self.fill(environment / "data", "set/a.gz", "set/b.gz")
+        monkeypatch.setenv("TINYDL_DATA", str(self.fill(tmp_path / "named", "set/a.gz")))
+        with pytest.raises(DataError, match=r"not there: set/b.gz"):
+            find(self.FILES)
+
+    def test_cache_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("TINYDL_CACHE_DIR")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert files.cache_folder() == tmp_path / ".cache/tinydl/data"
