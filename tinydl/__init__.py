@@ -1,0 +1,57 @@
+"""tinydl: a small neural engine on NumPy and CuPy. PyTorch's names, NumPy's manners, gradients of every order."""
+
+from tinydl_kernels.dispatch import use as backend
+from tinydl_kernels.errors import BackendError, DeviceError, DtypeError, GraphError, ShapeError, TinydlError
+
+from . import nn, ops, optim, regularizers
+from .core import Tensor, enable_grad, grad, no_grad
+from .functional import functional_call, hessian, hvp, jacobian, jvp, vjp
+from .gradcheck import gradcheck
+from .ops.conv import conv2d
+from .ops.creation import arange, as_tensor, from_numpy, full, ones, ones_like, tensor, zeros, zeros_like
+from .ops.elementwise import (
+    abs,
+    clip,
+    clone,
+    div,
+    eq,
+    exp,
+    ge,
+    gt,
+    isfinite,
+    le,
+    log,
+    logical_and,
+    logical_not,
+    logical_or,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    ne,
+    neg,
+    pow,
+    relu,
+    sigmoid,
+    sign,
+    sqrt,
+    square,
+    sub,
+    tanh,
+    where,
+)
+from .ops.linalg import linear, matmul
+from .ops.loss import cross_entropy, log_softmax, softmax
+from .ops.norm import batch_norm
+from .ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from .ops.random import Generator, bernoulli, default_generator, dropout, manual_seed, rand, randint, randn, random_from
+from .ops.reduce import amax, amin, argmax, logsumexp, max, mean, min, sum
+from .ops.shape import broadcast_to, cat, flatten, pad, permute, reshape, squeeze, stack, transpose, unsqueeze
+from .record import record
+
+add = ops.add
+concatenate = cat
+clamp = clip
+float32, float64, int64, bool = "float32", "float64", "int64", "bool"
+
+__version__ = "0.1.0"

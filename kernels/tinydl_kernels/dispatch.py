@@ -137,7 +137,7 @@ def _settled(reference: Callable[..., Any]) -> Callable[..., Any]:
 def _settle(result: Any) -> Any:
     if result is None:
         return None
-    if type(result) is np.generic or not hasattr(result, "flags"):
+    if isinstance(result, np.generic) or not hasattr(result, "flags"):
         result = np.asarray(result)
     if not memory.planned() and getattr(result, "base", None) is None and result.flags.c_contiguous and result.flags.owndata:
         return result

@@ -1,0 +1,75 @@
+"""The calculus: primitives, their rules, and the public functions over them. The table below is what a Tensor can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core import Tensor, add
+from . import creation, elementwise, linalg, reduce, shape
+
+
+def _swapped(function: Any) -> Any:
+    return lambda self, other: function(other, self)
+
+
+OPERATORS: dict[str, Any] = {
+    "__add__": lambda self, other: add(self, other),
+    "__radd__": _swapped(add),
+    "__sub__": lambda self, other: elementwise.sub(self, other),
+    "__rsub__": _swapped(elementwise.sub),
+    "__mul__": lambda self, other: elementwise.mul(self, other),
+    "__rmul__": _swapped(elementwise.mul),
+    "__truediv__": lambda self, other: elementwise.div(self, other),
+    "__rtruediv__": _swapped(elementwise.div),
+    "__pow__": elementwise.pow,
+    "__rpow__": _swapped(elementwise.pow),
+    "__matmul__": linalg.matmul,
+    "__rmatmul__": _swapped(linalg.matmul),
+    "__neg__": lambda self: elementwise.neg(self),
+    "__abs__": lambda self: elementwise.abs(self),
+    "__invert__": lambda self: elementwise.logical_not(self),
+    "__and__": lambda self, other: elementwise.logical_and(self, other),
+    "__or__": lambda self, other: elementwise.logical_or(self, other),
+    "__eq__": lambda self, other: elementwise.eq(self, other),
+    "__ne__": lambda self, other: elementwise.ne(self, other),
+    "__lt__": lambda self, other: elementwise.lt(self, other),
+    "__le__": lambda self, other: elementwise.le(self, other),
+    "__gt__": lambda self, other: elementwise.gt(self, other),
+    "__ge__": lambda self, other: elementwise.ge(self, other),
+    "__hash__": lambda self: id(self),
+    "__getitem__": shape.getitem,
+    "__setitem__": creation.setitem,
+    "__len__": creation.length,
+    "__bool__": creation.truth,
+    "__float__": lambda self: float(creation.item(self)),
+    "__int__": lambda self: int(creation.item(self)),
+    "__array__": creation.to_array,
+    "__repr__": creation.describe,
+}
+METHODS: dict[str, Any] = {
+    **{name: getattr(creation, name) for name in ("numpy", "item", "tolist")},
+    **{name: getattr(shape, name) for name in ("reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze")},
+    **{name: getattr(reduce, name) for name in ("sum", "mean", "max", "min", "amax", "amin", "argmax", "logsumexp")},
+    **{
+        name: (lambda self, _f=getattr(elementwise, name): _f(self))
+        for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "relu", "abs", "sign", "neg")
+    },
+    "view": shape.reshape,
+    "expand": shape.broadcast_to,
+    "clip": elementwise.clip,
+    "clamp": elementwise.clip,
+    "pow": elementwise.pow,
+    "square": elementwise.square,
+    "clone": elementwise.clone,
+    "to": elementwise.to_dtype,
+    "float": lambda self: elementwise.to_dtype(self, "float32"),
+    "double": lambda self: elementwise.to_dtype(self, "float64"),
+    "size": lambda self, dim=None: self.shape if dim is None else self.shape[dim],
+    "numel": lambda self: self.array.size,
+    "dim": lambda self: self.ndim,
+    "matmul": linalg.matmul,
+}
+
+for _name, _function in (OPERATORS | METHODS).items():
+    setattr(Tensor, _name, _function)
+Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[attr-defined]

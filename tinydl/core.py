@@ -1,0 +1,410 @@
+"""The engine: tensors, primitives, gradients of every order. Read this file first, tape.py beside it.
+
+A *primitive* is a function of arrays with a rule of differentiation beside it. Calling it is the one door to the kernels: it
+unwraps the tensors, runs the function, and leaves a node on the tape. Rules are written with primitives on tensors, so the
+gradient of a gradient is one more walk over the tape that the first walk left.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from tinydl_kernels import dispatch, elementwise, memory, reduce
+from tinydl_kernels.errors import DeviceError, DtypeError, GraphError
+
+from . import promotion
+from .rule import Rule
+from .tape import Edge, Key, Node, Slot, Version, ancestors, needed, numbers
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+T = TypeVar("T", bound="Tensor")
+
+
+class _State(threading.local):
+    """What varies between threads and scopes."""
+
+    grad = True  # do primitives write on the tape?
+    recorder: Any = None  # record.py: the step that is being recorded
+    tracer: Any = None  # debug.py: an anomaly detector or a profile
+
+
+state = _State()
+primitives: dict[str, Primitive] = {}  # by "module.name"
+
+
+class Tensor:
+    """An array and its place on the tape. Make one with `tinydl.tensor` (copies) or `tinydl.from_numpy` (shares)."""
+
+    __slots__ = ("__weakref__", "_grad", "array", "index", "node", "slot", "version")
+    __array_ufunc__ = None  # `ndarray * tensor` is the tensor's to answer
+
+    def __init__(
+        self, array: Array, version: Version | None = None, node: Node | None = None, index: int = 0, slot: Slot | None = None
+    ) -> None:
+        self.array = array
+        self.version = Version() if version is None else version
+        self.node, self.index, self.slot = node, index, slot
+        self._grad: Tensor | None = None
+
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    ndim = property(lambda self: self.array.ndim)
+    device = property(lambda self: dispatch.device_of(self.array), doc='"cpu" or "cuda".')
+    is_leaf = property(lambda self: self.node is None)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None or self.slot is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if self.node is not None:
+            if not wanted:
+                raise GraphError("requires_grad: expected a leaf, got the result of an operation: use detach()")
+        elif wanted and self.dtype.kind != "f":
+            raise DtypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
+        elif wanted is not (self.slot is not None):
+            self.slot = Slot(self) if wanted else None
+
+    def requires_grad_(self: T, requires_grad: bool = True) -> T:
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has added up, or None."""
+        if state.recorder is not None:
+            state.recorder.grad_read(self)
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Tensor | None) -> None:
+        if grad is not None and (grad.shape, grad.dtype) != (self.shape, self.dtype):
+            raise GraphError(f"grad: expected {self.shape} {self.dtype}, got {grad.shape} {grad.dtype}")
+        if state.recorder is not None:
+            state.recorder.grad_written(self)
+        self._grad = grad
+
+    def detach(self) -> Tensor:
+        """The same array off the tape; shares memory and version."""
+        return Tensor(self.array, self.version)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(grad)` once this tensor's gradient is complete; what it returns replaces it. Returns the remover."""
+        hooks, number = self._watched().hooks, next(numbers)
+        hooks[number] = hook
+        return lambda: hooks.pop(number, None) and None
+
+    def retain_grad(self) -> None:
+        """Fill `.grad` in `backward` although this is an intermediate result."""
+        self._watched().owner = weakref.ref(self)
+
+    @property
+    def key(self) -> Key:
+        return self.slot if self.node is None else (self.node, self.index)
+
+    def _watched(self) -> Slot:
+        slot = self.slot if self.node is None else self.node.slots.setdefault(self.index, Slot())
+        if slot is None:
+            raise GraphError("expected a tensor that requires grad, got one that does not")
+        return slot
+
+    def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+        """Add the gradient of this scalar, or of <self, gradient>, to `.grad` of every leaf that it was computed from."""
+        leaves = _sweep([(self, _seed("backward", self, gradient))], None, create_graph, retain_graph)
+        taken = {id(gradient.array)} if gradient is not None else set()
+        for slot, g in leaves.items():
+            owner = slot.owner()
+            if owner is not None:
+                with grad_mode(create_graph):  # each .grad has memory of its own
+                    before, own = owner.grad, id(g.array) not in taken and g.array.base is None
+                    owner.grad = add(before, g) if before is not None else g if own else contiguous(g)
+                taken.add(id(owner._grad.array))
+
+
+class Primitive:
+    """A function of arrays (positional) and settings (keyword-only), differentiable by the rules beside it.
+
+    elementwise   NumPy broadcasting and dtype promotion; the engine sums a gradient back to the shape of its input
+    floating      elementwise in floating point only: integers are promoted to float32
+    view          the result shares the memory of the first input
+    strided       inputs may have any strides; otherwise they arrive C-contiguous
+    constant      names of inputs and outputs that carry no gradient and keep their own dtype (indices, masks, statistics)
+    outputs       names of the results where there are several
+    """
+
+    mixed = False  # may inputs have different dtypes?
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        elementwise: bool = False,
+        floating: bool = False,
+        view: bool = False,
+        strided: bool = False,
+        constant: Sequence[str] = (),
+        outputs: Sequence[str] = ("out",),
+    ) -> None:
+        parameters = inspect.signature(function).parameters.values()
+        self.function, self.name, self.__doc__ = function, function.__name__.strip("_"), function.__doc__
+        self.elementwise, self.floating, self.view = elementwise or floating, floating, view
+        self.strided = strided or view or self.elementwise
+        self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+        self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self.settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.outputs, self.constant = tuple(outputs), frozenset(constant)
+        self.differentiable = tuple(k for k, name in enumerate(self.outputs) if name not in self.constant)
+        self.rules: dict[str, Rule] = {}
+        self.joint_rule: Rule | None = None
+        self._kept: dict[tuple[bool, ...], set[tuple[str, Any]]] = {}
+        primitives[f"{function.__module__.rpartition('.')[2]}.{self.name}"] = self
+
+    def rule(self, **rules: Callable[..., Tensor]) -> None:
+        """One rule an input: `x=lambda g, w, *, stride: ...` takes the cotangents, then whatever it names (see rule.py)."""
+        for name, function in rules.items():
+            if name not in self.inputs or name in self.constant:
+                raise TypeError(f"{self.name}: expected a differentiable input, got {name!r}")
+            self.rules[name] = Rule(self, function)
+
+    def joint(self, function: Callable[..., Sequence[Tensor | None]]) -> None:
+        """One rule for all inputs: `function(needs, g, ...)` returns a gradient an input, None where `needs` is False."""
+        self.joint_rule = Rule(self, function, joint=True)
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        tensors = settle(self, inputs)
+        results = self.run(tensors, settings)
+        arrays = results if isinstance(results, tuple) else (results,)
+        version = tensors[0].version if self.view else None
+        node = None
+        if state.grad and self.differentiable:
+            needs = tuple(
+                x is not None and x.requires_grad and self.named(i) not in self.constant for i, x in enumerate(tensors)
+            )
+            if True in needs:
+                kept = self._keeps(needs)
+                edges = [None if x is None else Edge(x, ("input", i) in kept, needs[i]) for i, x in enumerate(tensors)]
+                node = Node(self, edges, settings, len(arrays), state.tracer and state.tracer.site())
+        outputs = [
+            None if array is None else Tensor(array, version, node if k in self.differentiable else None, k)
+            for k, array in enumerate(arrays)
+        ]
+        if node is not None:
+            node.results = {k: Edge(out, True, False) for k, out in enumerate(outputs) if ("output", k) in kept}
+        return tuple(outputs) if isinstance(results, tuple) else outputs[0]
+
+    def run(self, tensors: Sequence[Tensor | None], settings: dict[str, Any]) -> Any:
+        """Call the function on the arrays, under the eyes of a recorder or a tracer if there is one."""
+        arrays = [None if x is None else x.array for x in tensors]
+        if state.recorder is not None:
+            return state.recorder.run(self, tensors, arrays, settings)
+        if state.tracer is not None:
+            return state.tracer.run(self, arrays, settings)
+        return self.function(*arrays, **settings)
+
+    def handle(self, edge: Edge) -> Tensor:
+        """A fresh tensor for what an edge recorded, so that rules extend the tape without touching the user's tensors."""
+        return Tensor(edge.read(self), edge.version, edge.node, edge.index, edge.slot)
+
+    def named(self, position: int) -> str | None:
+        return self.inputs[position] if position < len(self.inputs) else self.variadic
+
+    def _keeps(self, needs: tuple[bool, ...]) -> set[tuple[str, Any]]:
+        """Which inputs and outputs the rules of the needed gradients read."""
+        if needs not in self._kept:
+            rules = [self.rules.get(self.named(i)) for i, need in enumerate(needs) if need]
+            self._kept[needs] = set().union(*(rule.keeps(len(needs)) for rule in (*rules, self.joint_rule) if rule))
+        return self._kept[needs]
+
+    def gradients(self, node: Node, needs: list[bool], cotangents: list[Tensor | None]) -> list[Tensor | None]:
+        """Apply the rules: the gradient of each input that is needed, of its input's shape and dtype."""
+        given = [cotangents[k] for k in self.differentiable]
+        found: list[Any] = [None] * len(needs) if self.joint_rule is None else list(self.joint_rule(node, given, tuple(needs)))
+        for i, edge in enumerate(node.edges):
+            if not needs[i]:
+                found[i] = None
+                continue
+            if self.joint_rule is None:
+                if self.named(i) not in self.rules:
+                    raise NotImplementedError(f"{self.name}: no derivative with respect to {self.named(i)!r}")
+                found[i] = self.rules[self.named(i)](node, given)
+            if self.elementwise and isinstance(found[i], Tensor) and found[i].shape != edge.shape:
+                found[i] = sum_to(found[i], shape=edge.shape)
+            got = (found[i].shape, found[i].dtype) if isinstance(found[i], Tensor) else (type(found[i]).__name__, "")
+            if got != (edge.shape, edge.dtype):
+                raise GraphError(
+                    f"{self.name}: expected the rule for {self.named(i)!r} to give {edge.shape} {edge.dtype}, got {got[0]} {got[1]}"
+                )
+        return found
+
+
+def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> Any:
+    """Make the decorated function of arrays a `Primitive`."""
+    return Primitive(function, **properties) if function is not None else lambda f: Primitive(f, **properties)
+
+
+def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
+    """What happens to every input at the door: made a tensor, promoted or checked, laid out as the kernels want it."""
+    moving = [i for i, x in enumerate(inputs) if x is not None and primitive.named(i) not in primitive.constant]
+    target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
+    tensors = [x if x is None or isinstance(x, Tensor) else Tensor(promotion.as_array(primitive, x, target)) for x in inputs]
+    if target is not None:
+        for i in moving:
+            if tensors[i].dtype != target:
+                tensors[i] = cast(tensors[i], dtype=target)
+    if len({type(x.array) for x in tensors if x is not None}) > 1:
+        places = ", ".join(f"{primitive.named(i)} on {x.device}" for i, x in enumerate(tensors) if x is not None)
+        raise DeviceError(f"{primitive.name}: expected all inputs on one device, got {places}")
+    if not primitive.strided:
+        tensors = [x if x is None or x.array.flags.c_contiguous else contiguous(x) for x in tensors]
+    return tensors
+
+
+# Gradients ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def grad_mode(enabled: bool) -> Iterator[None]:
+    """Write on the tape in this scope, or do not. Also a decorator, as `no_grad` and `enable_grad` are."""
+    outer, state.grad = state.grad, enabled
+    try:
+        yield
+    finally:
+        state.grad = outer
+
+
+def no_grad() -> Any:
+    """A scope (or decorator) whose operations are not recorded on the tape."""
+    return grad_mode(False)
+
+
+def enable_grad() -> Any:
+    """A scope (or decorator) whose operations are recorded on the tape, also inside `no_grad`."""
+    return grad_mode(True)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of sum <outputs, grad_outputs> with respect to `inputs`, as a tuple; `.grad` stays untouched.
+
+    Like torch.autograd.grad. With `create_graph` the gradients can be differentiated again. An input that the outputs do not
+    depend on is a GraphError, or None with `allow_unused`.
+    """
+    outputs, inputs = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
+    seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    seeds = seeds * len(outputs) if grad_outputs is None else seeds
+    if len(seeds) != len(outputs):
+        raise GraphError(f"grad: expected one of grad_outputs an output ({len(outputs)}), got {len(seeds)}")
+    for i, x in enumerate(inputs):
+        if not x.requires_grad:
+            raise GraphError(f"grad: expected inputs that require grad, got input {i} of shape {x.shape} that does not")
+    roots = [(x, _seed("grad", x, seed)) for x, seed in zip(outputs, seeds, strict=True)]
+    found = _sweep(roots, {x.key for x in inputs}, create_graph, retain_graph)
+    gradients = tuple(found.get(x.key) for x in inputs)
+    for i, (x, g) in enumerate(zip(inputs, gradients, strict=True)):
+        if g is None and not allow_unused:
+            raise GraphError(
+                f"grad: expected outputs that depend on input {i} of shape {x.shape}, got none (allow_unused=True gives None)"
+            )
+    return gradients
+
+
+def _seed(who: str, output: Tensor, seed: Tensor | None) -> Tensor:
+    if not output.requires_grad:
+        raise GraphError(f"{who}: expected an output that requires grad, got {output.shape} {output.dtype} without a graph")
+    if seed is None:
+        if output.array.size != 1:
+            raise GraphError(
+                f"{who}: expected a scalar output or a seed gradient, got an output of shape {output.shape} and no seed"
+            )
+        return Tensor(memory.array_module(output.array).ones_like(output.array))
+    if (seed.shape, seed.dtype) != (output.shape, output.dtype):
+        raise GraphError(f"{who}: expected a seed of {output.shape} {output.dtype}, got {seed.shape} {seed.dtype}")
+    return seed
+
+
+def _sweep(
+    roots: list[tuple[Tensor, Tensor]], wanted: set[Key] | None, create_graph: bool, retain_graph: bool | None
+) -> dict[Any, Tensor]:
+    """Walk from the roots with their seeds, newest node first: the gradients of the wanted keys, or (None) of all slots."""
+    order = ancestors(x.node for x, _ in roots if x.node is not None)
+    needs = needed(order, wanted)
+    found: dict[Key, Tensor] = {}
+    watched: dict[Slot, Tensor] = {}
+
+    def deliver(key: Key, gradient: Tensor) -> None:
+        found[key] = add(found[key], gradient) if key in found else gradient
+
+    with grad_mode(create_graph):
+        for x, seed in roots:
+            deliver(x.key, seed)
+        for node in reversed(order):
+            for k, slot in node.slots.items():
+                if (node, k) in found:
+                    watched[slot] = found[node, k] = slot.complete(found[node, k])
+            keys = [(node, k) for k in range(node.count)]
+            cotangents = [found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys]
+            if node in needs and any(g is not None for g in cotangents):
+                with dispatch.use(node.backend):
+                    gradients = node.primitive.gradients(node, needs[node], cotangents)
+                if state.tracer is not None:
+                    state.tracer.check(node, gradients)
+                for edge, g in zip(node.edges, gradients, strict=True):
+                    if g is not None:
+                        deliver(edge.key, g)
+                if not (create_graph if retain_graph is None else retain_graph):
+                    node.free()
+        leaves = {key: key.complete(g) for key, g in found.items() if isinstance(key, Slot)}
+    return {**leaves, **watched} if wanted is None else {**found, **leaves}
+
+
+# The primitives that the engine itself needs ------------------------------------------------------------------------------
+
+
+@primitive(elementwise=True)
+def add(a: Array, b: Array) -> Array:
+    """a + b, broadcast."""
+    return elementwise.add(a, b)
+
+
+@primitive
+def sum_to(x: Array, *, shape: tuple[int, ...]) -> Array:
+    """Sum over the axes along which `shape` would be broadcast to the shape of x."""
+    return reduce.sum_to(x, shape)
+
+
+@primitive(view=True)
+def expand(x: Array, *, shape: tuple[int, ...]) -> Array:
+    """x, broadcast to `shape` (a view)."""
+    return memory.array_module(x).broadcast_to(x, shape)
+
+
+@primitive(strided=True)
+def cast(x: Array, *, dtype: np.dtype) -> Array:
+    """x in another dtype."""
+    return elementwise.cast(x, dtype)
+
+
+@primitive(strided=True)
+def contiguous(x: Array) -> Array:
+    """A C-contiguous copy."""
+    return elementwise.copy(x)
+
+
+add.rule(a=lambda g: g, b=lambda g: g)
+sum_to.rule(x=lambda g, x_shape: expand(g, shape=x_shape))
+expand.rule(x=lambda g, x_shape: sum_to(g, shape=x_shape))
+cast.rule(x=lambda g, x_dtype: cast(g, dtype=x_dtype))
+contiguous.rule(x=lambda g: g)

@@ -1,0 +1,29 @@
+"""The types of state: Parameter is trained, Buffer is kept and changed by effects alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import Tensor
+from ..ops.creation import tensor
+
+
+class Parameter(Tensor):
+    """A leaf that belongs to a module and is trained. Copies `data`."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(tensor(data).array)
+        self.requires_grad = requires_grad
+
+
+class Buffer(Tensor):
+    """State that belongs to a module and is not trained: running statistics, counters, a learning rate. Copies `data`."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, dtype: Any = None) -> None:
+        super().__init__(np.array(tensor(data, dtype).array))

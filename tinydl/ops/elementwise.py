@@ -1,0 +1,182 @@
+"""Elementwise arithmetic, functions and comparisons, with NumPy broadcasting.
+
+Dtypes follow promotion.py. At a kink: relu and abs have derivative 0, clip 1 at its bounds, maximum and minimum share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tinydl_kernels import elementwise as kernels
+
+from ..core import Array, Primitive, Tensor, add, cast, contiguous, primitive
+from ..promotion import checked, is_scalar
+
+
+def _unary(name: str, rule: Callable[..., Tensor], floating: bool = True) -> Primitive:
+    """The primitive of the kernel `name`, differentiated by `rule` (which reads g and x or out)."""
+    kernel = getattr(kernels, name)
+
+    def function(x: Array) -> Array:
+        return kernel(x)
+
+    function.__name__, function.__module__, function.__doc__ = name, __name__, kernel.__doc__
+    made = Primitive(function, floating=floating, elementwise=True)
+    made.rule(x=rule)
+    return made
+
+
+def _comparison(name: str) -> Primitive:
+    """The primitive of the kernel `name`, with a result of booleans that carries no gradient."""
+    kernel = getattr(kernels, name)
+
+    def function(a: Array, b: Array) -> Array:
+        return kernel(a, b)
+
+    function.__name__, function.__module__, function.__doc__ = name, __name__, kernel.__doc__
+    return Primitive(function, elementwise=True, constant=("out",))
+
+
+@primitive(elementwise=True)
+def sub(a: Array, b: Array) -> Array:
+    """a - b."""
+    return kernels.sub(a, b)
+
+
+@primitive(elementwise=True)
+def mul(a: Array, b: Array) -> Array:
+    """a · b."""
+    return kernels.mul(a, b)
+
+
+@primitive(floating=True)
+def div(a: Array, b: Array) -> Array:
+    """a / b, true division: integers give float32."""
+    return kernels.div(a, b)
+
+
+@primitive(elementwise=True)
+def _pow(a: Array, b: Array) -> Array:
+    return kernels.pow(a, b)
+
+
+@primitive(elementwise=True)
+def _power(x: Array, *, exponent: float) -> Array:
+    return kernels.pow(x, np.asarray(exponent, x.dtype))
+
+
+@primitive(elementwise=True, constant=("condition",))
+def where(condition: Array, a: Array, b: Array) -> Array:
+    """a where the condition holds, else b. A NaN on the side that is not taken stays out of the gradient too."""
+    return kernels.where(condition, a, b)
+
+
+@primitive(elementwise=True)
+def maximum(a: Array, b: Array) -> Array:
+    """The larger of a and b; NaN if either is. Equal values share the gradient by halves."""
+    return kernels.maximum(a, b)
+
+
+@primitive(elementwise=True)
+def minimum(a: Array, b: Array) -> Array:
+    """The smaller of a and b; NaN if either is. Equal values share the gradient by halves."""
+    return kernels.minimum(a, b)
+
+
+@primitive(elementwise=True, constant=("y",))
+def _gate(g: Array, y: Array) -> Array:
+    """g where y > 0, else 0."""
+    return kernels.gate(g, y)
+
+
+@primitive(elementwise=True, constant=("low", "high"))
+def _clip(x: Array, low: Array, high: Array) -> Array:
+    return kernels.clip(x, low, high)
+
+
+@primitive(elementwise=True, constant=("x", "low", "high"))
+def _between(g: Array, x: Array, low: Array, high: Array) -> Array:
+    """g where low <= x <= high, else 0."""
+    return kernels.between(g, x, low, high)
+
+
+eq, ne, lt, le, gt, ge = map(_comparison, ("eq", "ne", "lt", "le", "gt", "ge"))
+logical_and, logical_or = map(_comparison, ("logical_and", "logical_or"))
+
+
+@primitive(elementwise=True, constant=("out",))
+def logical_not(x: Array) -> Array:
+    """not x."""
+    return kernels.logical_not(x)
+
+
+@primitive(elementwise=True, constant=("out",))
+def isfinite(x: Array) -> Array:
+    """True where x is neither infinite nor NaN."""
+    return kernels.isfinite(x)
+
+
+neg = _unary("neg", lambda g: neg(g), floating=False)
+exp = _unary("exp", lambda g, out: mul(g, out))
+log = _unary("log", lambda g, x: div(g, x))
+sqrt = _unary("sqrt", lambda g, out: div(g, mul(out, 2.0)))
+tanh = _unary("tanh", lambda g, out: mul(g, sub(1.0, mul(out, out))))
+sigmoid = _unary("sigmoid", lambda g, out: mul(g, mul(out, sub(1.0, out))))
+relu = _unary("relu", lambda g, out: _gate(g, out), floating=False)
+sign = _unary("sign", lambda g: mul(g, 0.0), floating=False)
+abs = _unary("abs", lambda g, x: mul(g, sign(x)), floating=False)
+
+sub.rule(a=lambda g: g, b=lambda g: neg(g))
+mul.rule(a=lambda g, b: mul(g, b), b=lambda g, a: mul(g, a))
+div.rule(a=lambda g, b: div(g, b), b=lambda g, b, out: neg(div(mul(g, out), b)))
+_pow.rule(
+    a=lambda g, a, b: mul(g, where(eq(b, 0.0), 0.0, mul(b, _pow(a, sub(b, 1.0))))),
+    b=lambda g, a, b, out: mul(g, where(logical_and(eq(a, 0.0), ge(b, 0.0)), 0.0, mul(out, log(a)))),
+)
+_power.rule(x=lambda g, x, *, exponent: mul(g, mul(_power(x, exponent=exponent - 1), exponent) if exponent else mul(x, 0.0)))
+where.rule(a=lambda g, condition: where(condition, g, 0.0), b=lambda g, condition: where(condition, 0.0, g))
+maximum.rule(a=lambda g, a, b: mul(g, _share(gt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(gt(b, a), a, b)))
+minimum.rule(a=lambda g, a, b: mul(g, _share(lt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(lt(b, a), a, b)))
+_gate.rule(g=lambda h, y: _gate(h, y))
+_clip.rule(x=lambda g, x, low, high: _between(g, x, low, high))
+_between.rule(g=lambda h, x, low, high: _between(h, x, low, high))
+
+
+def _share(wins: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """1 where this side wins, ½ where both are equal, else 0."""
+    return mul(add(cast(wins, dtype=a.dtype), cast(logical_and(eq(a, b), eq(a, a)), dtype=a.dtype) * 0.5), 1.0)
+
+
+def pow(x: Any, exponent: Any) -> Tensor:
+    """x to the power of a number or a tensor. The derivative with respect to x at exponent 0 is 0, also at x = 0."""
+    return _power(x, exponent=exponent) if is_scalar(exponent) else _pow(x, exponent)
+
+
+def clip(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may be a number, a tensor or None."""
+    if min is None and max is None:
+        raise ValueError("clip: expected min, max or both, got neither")
+    if all(bound is None or is_scalar(bound) for bound in (min, max)):
+        limits = np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype)
+        low, high = (-np.inf, np.inf) if x.dtype.kind == "f" else (limits.min, limits.max)
+        return _clip(x, np.asarray(low if min is None else min, x.dtype), np.asarray(high if max is None else max, x.dtype))
+    x = x if min is None else maximum(x, min)
+    return x if max is None else minimum(x, max)
+
+
+def to_dtype(x: Tensor, dtype: Any) -> Tensor:
+    """x in another dtype, or x itself where it has that dtype already."""
+    dtype = checked(dtype)
+    return x if x.dtype == dtype else cast(x, dtype=dtype)
+
+
+def square(x: Tensor) -> Tensor:
+    """x²."""
+    return mul(x, x)
+
+
+def clone(x: Tensor) -> Tensor:
+    """A copy that stays on the tape."""
+    return contiguous(x)

@@ -1,0 +1,59 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from tinydl_kernels import matmul as kernels
+from tinydl_kernels.errors import ShapeError
+
+from ..core import Array, Tensor, add, primitive, sum_to
+from .shape import reshape, unsqueeze
+
+
+@primitive
+def _matmul(a: Array, b: Array, *, ta: bool = False, tb: bool = False) -> Array:
+    """A B over the last two axes, with A = aᵀ if ta and B = bᵀ if tb; the leading axes broadcast."""
+    return kernels.matmul(a, b, ta, tb)
+
+
+def _like(g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return g if g.shape == shape else sum_to(g, shape=shape)
+
+
+# For Y = A B: dA = G Bᵀ and dB = Aᵀ G, or their transposes where the operand came transposed.
+_matmul.rule(
+    a=lambda g, b, a_shape, *, ta, tb: _like(_matmul(b, g, ta=tb, tb=True) if ta else _matmul(g, b, tb=not tb), a_shape),
+    b=lambda g, a, b_shape, *, ta, tb: _like(_matmul(g, a, ta=True, tb=ta) if tb else _matmul(a, g, ta=not ta), b_shape),
+)
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """The matrix product a @ b, as numpy.matmul and torch.matmul: vectors are rows on the left and columns on the right."""
+    if not (a.ndim and b.ndim) or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ShapeError(f"matmul: expected inner sizes that agree, got {a.shape} @ {b.shape}")
+    left = unsqueeze(a, 0) if a.ndim == 1 else a
+    right = unsqueeze(b, 1) if b.ndim == 1 else b
+    batch = zip(reversed(left.shape[:-2]), reversed(right.shape[:-2]), strict=False)
+    if any(m != n and 1 not in (m, n) for m, n in batch):
+        raise ShapeError(f"matmul: expected leading sizes that broadcast, got {a.shape} @ {b.shape}")
+    if right.ndim == 2 and left.ndim > 2:  # one product instead of a batch of them
+        y = reshape(_matmul(reshape(left, (-1, left.shape[-1])), right), (*left.shape[:-1], right.shape[-1]))
+    else:
+        y = _matmul(left, right)
+    shape = (*y.shape[:-2], *y.shape[-2:-1][: a.ndim > 1], *y.shape[-1:][: b.ndim > 1])
+    return y if y.shape == shape else reshape(y, shape)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input weightᵀ + bias: (*, in) and (out, in), (out,) give (*, out)."""
+    if (
+        not input.ndim
+        or weight.ndim != 2
+        or input.shape[-1] != weight.shape[1]
+        or (bias is not None and bias.shape != weight.shape[:1])
+    ):
+        got = f"input {input.shape}, weight {weight.shape}" + ("" if bias is None else f", bias {bias.shape}")
+        raise ShapeError(f"linear: expected input (*, in), weight (out, in), bias (out,), got {got}")
+    rows = input if input.ndim == 2 else reshape(input, (-1, input.shape[-1]))
+    y = _matmul(rows, weight, tb=True)
+    y = y if bias is None else add(y, bias)
+    return y if input.ndim == 2 else reshape(y, (*input.shape[:-1], weight.shape[0]))

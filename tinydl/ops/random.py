@@ -1,0 +1,180 @@
+"""Random numbers, counter-based (Philox): a draw reserves a range of its generator's counter and is a function of key and range.
+
+So a draw can be made again from what it returned (dropout's backward), a recorded step draws anew at each replay, and the state
+of a generator is two small arrays. Everything random takes `generator=`; without it the default one serves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from tinydl_kernels import random as kernels
+from tinydl_kernels import update
+
+from ..core import Array, Tensor, no_grad, primitive
+from ..effect import effect
+from ..promotion import checked
+from .shape import sizes
+
+SEEDS = 1 << 64
+
+
+@effect(writes=("counter",))
+def _reserve(counter: Array, *, blocks: int) -> Array:
+    """The counter as it was; it then moves on by `blocks`."""
+    return kernels.reserve(counter, blocks)
+
+
+@effect(writes=("target",))
+def _assign(target: Array, value: Array) -> None:
+    update.assign(target, value)
+
+
+@primitive(constant=("key", "start", "out"))
+def _integers(key: Array, start: Array, *, shape: tuple[int, ...]) -> Array:
+    return kernels.integers(key, start, shape)
+
+
+@primitive(constant=("key", "start", "out"))
+def _randint(key: Array, start: Array, *, shape: tuple[int, ...], low: int, high: int) -> Array:
+    return kernels.randint(key, start, shape, low, high)
+
+
+@primitive(constant=("key", "start", "out"))
+def _uniform(key: Array, start: Array, *, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    return kernels.uniform(key, start, shape, dtype)
+
+
+@primitive(constant=("key", "start", "out"))
+def _normal(key: Array, start: Array, *, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    return kernels.normal(key, start, shape, dtype)
+
+
+@primitive(constant=("key", "start", "out"))
+def _bernoulli(key: Array, start: Array, *, shape: tuple[int, ...], p: float) -> Array:
+    return kernels.bernoulli(key, start, shape, p)
+
+
+@primitive(constant=("key", "start"))
+def _dropout(x: Array, key: Array, start: Array, *, p: float) -> Array:
+    return kernels.dropout(x, key, start, p)
+
+
+_dropout.rule(x=lambda g, key, start, *, p: _dropout(g, key, start, p=p))
+
+
+class Generator:
+    """A stream of random numbers: a key (seed, stream) and a counter of 128-bit blocks, both arrays that `record` can replay.
+
+    Generators of one seed and different streams are independent.
+    """
+
+    def __init__(self, seed: int = 0, stream: int = 0) -> None:
+        self.key = Tensor(np.zeros(2, np.uint64))
+        self.counter = Tensor(np.zeros(1, np.uint64))
+        self.load_state_dict({"seed": seed, "stream": stream, "counter": 0})
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start anew from `seed`."""
+        self.load_state_dict({"seed": seed, "stream": self.stream, "counter": 0})
+        return self
+
+    seed = property(lambda self: int(self.key.array[0]))
+    stream = property(lambda self: int(self.key.array[1]))
+
+    def state_dict(self) -> dict[str, int]:
+        """All there is to know: seed, stream and counter."""
+        return {"seed": self.seed, "stream": self.stream, "counter": int(self.counter.array[0])}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a `state_dict`, in place."""
+        for name in ("seed", "stream", "counter"):
+            if not isinstance(state.get(name), (int, np.integer)) or not 0 <= state[name] < SEEDS:
+                raise ValueError(f"Generator: expected {name} in [0, 2**64), got {state.get(name)!r}")
+        with no_grad():
+            _assign(self.key, np.array([state["seed"], state["stream"]], np.uint64))
+            _assign(self.counter, np.array([state["counter"]], np.uint64))
+
+    def __repr__(self) -> str:
+        return f"Generator(seed={self.seed}, stream={self.stream}, counter={int(self.counter.array[0])})"
+
+
+class _Local(threading.local):
+    override: Generator | None = None
+
+
+_local = _Local()
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator and return it."""
+    return default_generator.manual_seed(seed)
+
+
+@contextmanager
+def random_from(generator: Generator | None) -> Iterator[None]:
+    """Within the scope every draw is made from `generator`, whichever one it names: the streams outside do not move."""
+    outer, _local.override = _local.override, generator
+    try:
+        yield
+    finally:
+        _local.override = outer
+
+
+def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any = np.uint32) -> tuple[Tensor, Tensor]:
+    """(key, start) of a reserved range for that many numbers of the width of `dtype`."""
+    source = _local.override or generator or default_generator
+    return source.key, _reserve(source.counter, blocks=kernels.blocks(shape, dtype))
+
+
+def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """Uniform in [0, 1)."""
+    shape, dtype = sizes(size), checked(dtype)
+    key, start = _draw(generator, shape, dtype)
+    return _uniform(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
+
+
+def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+    """Standard normal."""
+    shape, dtype = sizes(size), checked(dtype)
+    key, start = _draw(generator, shape, dtype)
+    return _normal(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
+
+
+def randint(low: int, high: int, size: Any, generator: Generator | None = None) -> Tensor:
+    """Integers (int64) in [low, high)."""
+    if low >= high:
+        raise ValueError(f"randint: expected low < high, got {low} and {high}")
+    shape = sizes((size,)) if not isinstance(size, int) else (size,)
+    key, start = _draw(generator, shape, np.int64)
+    return _randint(key, start, shape=shape, low=low, high=high)
+
+
+def bernoulli(p: float, size: Any, generator: Generator | None = None) -> Tensor:
+    """Booleans that are True with probability p."""
+    _require_probability("bernoulli", p)
+    shape = sizes((size,)) if not isinstance(size, int) else (size,)
+    key, start = _draw(generator, shape)
+    return _bernoulli(key, start, shape=shape, p=p)
+
+
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+    """Zero each element with probability p and scale the others by 1/(1 - p). Outside training the identity.
+
+    Srivastava et al., JMLR 2014. The mask is not stored: the backward draws it again from the same counter range.
+    """
+    _require_probability("dropout", p)
+    if not training or p == 0:
+        return input
+    key, start = _draw(generator, input.shape)
+    return _dropout(input, key, start, p=p)
+
+
+def _require_probability(who: str, p: float) -> None:
+    if not 0 <= p <= 1:
+        raise ValueError(f"{who}: expected a probability in [0, 1], got {p}")

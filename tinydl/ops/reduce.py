@@ -1,0 +1,157 @@
+"""Sums and extremes over dims. `dim` is None (all), an int or a sequence of ints; `keepdim` keeps them at size one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tinydl_kernels import elementwise
+from tinydl_kernels import reduce as kernels
+from tinydl_kernels.errors import ShapeError
+
+from ..core import Array, Tensor, cast, expand, primitive
+from .elementwise import div, eq, exp, isfinite, mul, sub, to_dtype, where
+from .shape import normalize_dim, reshape
+
+Dim = int | Sequence[int] | None
+
+
+@primitive
+def _sum(x: Array, *, dims: tuple[int, ...]) -> Array:
+    return kernels.sum(x, dims)
+
+
+@primitive
+def _logsumexp(x: Array, *, dims: tuple[int, ...]) -> Array:
+    return kernels.logsumexp(x, dims)
+
+
+@primitive(outputs=("values", "indices"), constant=("indices",))
+def _max(x: Array, *, dim: int) -> tuple[Array, Array]:
+    return kernels.max(x, dim)
+
+
+@primitive(outputs=("values", "indices"), constant=("indices",))
+def _min(x: Array, *, dim: int) -> tuple[Array, Array]:
+    return kernels.min(x, dim)
+
+
+def _spread(g: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> Tensor:
+    """A reduced tensor, expanded again to the shape that was reduced (a view)."""
+    return expand(reshape(g, _kept(shape, dims)), shape=shape)
+
+
+def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(1 if i in dims else n for i, n in enumerate(shape))
+
+
+def _at(g: Tensor, indices: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
+    """g at `indices` along `dim`, zeros elsewhere."""
+    places = np.arange(shape[dim]).reshape((1,) * dim + (-1,) + (1,) * (len(shape) - dim - 1))
+    return where(eq(_spread(indices, (*shape[:dim], 1, *shape[dim + 1 :]), (dim,)), places), _spread(g, shape, (dim,)), 0.0)
+
+
+def _softmax_again(x: Tensor, out: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """exp(x - logsumexp(x)); where the maximum is infinite, as if it were 0."""
+    return exp(sub(x, _spread(where(isfinite(out), out, 0.0), x.shape, dims)))
+
+
+_sum.rule(x=lambda g, x_shape, *, dims: _spread(g, x_shape, dims))
+_logsumexp.rule(x=lambda g, x, out, *, dims: mul(_spread(g, x.shape, dims), _softmax_again(x, out, dims)))
+_max.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
+_min.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
+
+
+def _dims(who: str, x: Tensor, dim: Dim) -> tuple[int, ...]:
+    if dim is None or (isinstance(dim, Sequence) and not dim):
+        return tuple(range(x.ndim))
+    dims = sorted(normalize_dim(who, d, x.ndim) for d in ((dim,) if isinstance(dim, int) else dim))
+    if len(set(dims)) < len(dims):
+        raise ShapeError(f"{who}: expected each dim once, got {dim}")
+    return tuple(d for d in dims if x.ndim)
+
+
+def _finish(x: Tensor, reduced: Tensor, dims: tuple[int, ...], keepdim: bool) -> Tensor:
+    return reshape(reduced, _kept(x.shape, dims)) if keepdim else reduced
+
+
+def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    """The sum over `dim`, in a fixed order; float32 is accumulated in float64. Booleans and integers give int64."""
+    x = x if dtype is None else to_dtype(x, dtype)
+    dims = _dims("sum", x, dim)
+    return _finish(x, _sum(x, dims=dims), dims, keepdim)
+
+
+def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The mean over `dim`. NaN over nothing."""
+    count = math.prod(x.shape[d] for d in _dims("mean", x, dim))
+    return div(sum(x, dim, keepdim), float(count))
+
+
+def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
+    """log Σ exp x over `dim`, without overflow."""
+    dims = _dims("logsumexp", x, dim)
+    return _finish(x, _logsumexp(x, dims=dims), dims, keepdim)
+
+
+def amax(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The largest value over `dim`; equal ones share the gradient evenly."""
+    return _extreme("amax", x, dim, keepdim, _max)
+
+
+def amin(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The smallest value over `dim`; equal ones share the gradient evenly."""
+    return _extreme("amin", x, dim, keepdim, _min)
+
+
+def _extreme(who: str, x: Tensor, dim: Dim, keepdim: bool, pick: Any) -> Tensor:
+    dims = _dims(who, x, dim)
+    value = x.detach()
+    for d in reversed(dims):
+        _require_elements(who, value, d)
+        value = pick(value, dim=d)[0]
+    winners = cast(eq(x.detach(), _spread(value, x.shape, dims)), dtype=x.dtype)
+    # Where it is the maximum, x counts with its share of the winners: the value, and a gradient that is spread over ties.
+    shares = div(winners, sum(winners, dims, keepdim=True)) if x.dtype.kind == "f" else winners
+    return _finish(x, _pick_shared(x, shares, value, dims=dims), dims, keepdim)
+
+
+@primitive(constant=("shares", "value"))
+def _pick_shared(x: Array, shares: Array, value: Array, *, dims: tuple[int, ...]) -> Array:
+    """`value`, which is Σ shares · x."""
+    return elementwise.copy(value)
+
+
+_pick_shared.rule(x=lambda g, shares, x_shape, *, dims: mul(_spread(g, x_shape, dims), shares))
+
+
+def _require_elements(who: str, x: Tensor, dim: int) -> None:
+    if x.ndim and x.shape[dim] == 0:
+        raise ShapeError(f"{who}: expected at least one element along dim {dim}, got {x.shape}")
+
+
+def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Without `dim` the largest value of all (as `amax`); with it (values, indices), where the first of equals wins."""
+    return amax(x) if dim is None else _extreme_along("max", x, dim, keepdim, _max)
+
+
+def min(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """Without `dim` the smallest value of all (as `amin`); with it (values, indices), where the first of equals wins."""
+    return amin(x) if dim is None else _extreme_along("min", x, dim, keepdim, _min)
+
+
+def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> tuple[Tensor, Tensor]:
+    d = normalize_dim(who, dim, x.ndim)
+    _require_elements(who, x, d)
+    if not x.ndim:
+        values, indices = pick(reshape(x, (1,)), dim=0)
+        return values, indices
+    values, indices = pick(x, dim=d)
+    return _finish(x, values, (d,), keepdim), _finish(x, indices, (d,), keepdim)
+
+
+def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The index (int64) of the first largest value along `dim`, or in the flattened tensor."""
+    return max(reshape(x, (-1,)) if dim is None else x, 0 if dim is None else dim, keepdim)[1]

@@ -1,0 +1,70 @@
+"""The table of dtypes: which are taken, and which dtype an elementwise operation computes in.
+
+Arrays decide; 0-d tensors, then Python and NumPy scalars, only lift the category (bool < integer < floating): so nothing
+weak turns float32 into float64. An integer array with a Python float gives float32.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from tinydl_kernels.errors import DtypeError
+
+FLOAT32, INT64, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
+
+
+def checked(dtype: Any) -> np.dtype:
+    """`dtype` as a numpy.dtype, refused by name where there are no kernels for it."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
+        raise DtypeError(f"expected float32, float64, an integer dtype or bool, got {dtype.name}")
+    return dtype.newbyteorder("=")
+
+
+def is_scalar(value: Any) -> bool:
+    """A Python or NumPy number: weak in promotion."""
+    return isinstance(value, (numbers.Real, np.bool_))
+
+
+def scalar_dtype(value: Any) -> np.dtype:
+    """The dtype of a number that stands alone: bool, int64 or float32."""
+    if isinstance(value, (bool, np.bool_)):
+        return BOOL
+    return INT64 if isinstance(value, numbers.Integral) else FLOAT32
+
+
+def target(primitive: Any, inputs: Iterable[Any]) -> np.dtype | None:
+    """The dtype to cast the inputs to; None where they agree already. Only elementwise primitives promote."""
+    dtypes = {None if is_scalar(x) else x.dtype for x in inputs if is_scalar(x) or hasattr(x, "dtype")}
+    if len(dtypes) <= 1 and None not in dtypes and not primitive.floating:
+        return None
+    if not primitive.elementwise:
+        raise DtypeError(f"{primitive.name}: expected one dtype, got {' and '.join(sorted(map(str, dtypes)))}")
+    return common_dtype(inputs, primitive.floating)
+
+
+def common_dtype(inputs: Iterable[Any], floating: bool = False) -> np.dtype:
+    """The dtype in which to compute on all of the inputs; with `floating`, integers become float32."""
+    tiers: tuple[list[np.dtype], ...] = ([], [], [])  # arrays, 0-d, numbers
+    for x in inputs:
+        tiers[2 if is_scalar(x) else 0 if x.ndim else 1].append(scalar_dtype(x) if is_scalar(x) else x.dtype)
+    common = BOOL
+    for tier in tiers:
+        strongest = max((_CATEGORY[dtype.kind] for dtype in tier), default=-1)
+        if tier and (strongest > _CATEGORY[common.kind] or common is BOOL):
+            common = np.result_type(*(dtype for dtype in tier if _CATEGORY[dtype.kind] == strongest))
+    return FLOAT32 if floating and common.kind != "f" else common
+
+
+def as_array(primitive: Any, value: Any, dtype: np.dtype | None) -> Any:
+    """A number as a 0-d array of the dtype in which it is needed; an array as it is."""
+    if is_scalar(value):
+        return np.array(value, dtype or scalar_dtype(value))
+    if not hasattr(value, "__array_interface__") and not hasattr(value, "__cuda_array_interface__"):
+        raise DtypeError(f"{primitive.name}: expected a tensor, an array or a number, got {type(value).__name__}")
+    checked(value.dtype)
+    return value
