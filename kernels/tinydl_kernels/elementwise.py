@@ -244,7 +244,7 @@ def _elementwise(name: str, expression: Callable[..., Any], scalar: Callable[...
 
     def reference(*operands: Array) -> Array:
         with np.errstate(all="ignore"):
-            return expression(*operands)
+            return memory.array_module(operands[0]).asarray(expression(*operands))
 
     reference.__name__ = reference.__qualname__ = name
     made = operation(reference, portable=True)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from . import memory
 from .dispatch import operation
 
@@ -34,26 +36,45 @@ def concatenate(arrays: Sequence[Array], dim: int) -> Array:
 @operation(portable=True)
 def pad(x, low, high, value):
     """x with low[i] elements of `value` before and high[i] after it along axis i."""
-    return memory.array_module(x).pad(x, list(zip(low, high, strict=True)), constant_values=value)
+    return np.pad(x, list(zip(low, high, strict=True)), constant_values=value)
 
 
 @pad.cpu
 def _(x, low, high, value):
-    out = memory.empty(tuple(size + a + b for size, a, b in zip(x.shape, low, high, strict=True)), x.dtype, x)
+    out = memory.empty(tuple([a + size + b for size, a, b in zip(x.shape, low, high, strict=True)]), x.dtype, x)
     out[...] = value
-    out[tuple(slice(a, a + size) for a, size in zip(low, x.shape, strict=True))] = x
+    out[tuple([slice(a, a + size) for size, a in zip(x.shape, low, strict=True)])] = x
     return out
 
 
 @operation(portable=True)
 def crop(x, low, high):
     """x without its first low[i] and last high[i] elements along axis i."""
-    return x[tuple(slice(a, size - b) for size, a, b in zip(x.shape, low, high, strict=True))].copy()
+    return x[_inside(x.shape, low, high)].copy()
+
+
+@crop.cpu
+def _(x, low, high):
+    part = x[_inside(x.shape, low, high)]
+    out = memory.empty(part.shape, x.dtype, x)
+    out[...] = part
+    return out
+
+
+def _inside(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> tuple[slice, ...]:
+    return (*[slice(a, size - b) for size, a, b in zip(shape, low, high, strict=True)], ...)
 
 
 @operation(portable=True)
 def place(g, shape, index):
     """zeros(shape) with [index] = g, for a basic index: ints, slices, None, Ellipsis."""
     out = memory.array_module(g).zeros(shape, g.dtype)
+    out[index] = g
+    return out
+
+
+@place.cpu
+def _(g, shape, index):
+    out = memory.zeros(shape, g.dtype, g)
     out[index] = g
     return out

@@ -10,66 +10,298 @@ Per channel, with n = N·spatial values, s = (var + eps)^-1/2, x̂ = (x - mean) 
         ∂/∂γ = s q
 
 Both derivatives are total: they count the dependence of mean and var on x, so mean and var are constants to them.
+Ioffe & Szegedy, arXiv 1502.03167; the second derivative is ours (P is self-adjoint and a projection).
+
+Each is a pass for the sums, a few operations per channel, and a pass that writes: x is read twice, everything else as often as
+it must be. A *plane* is the spatial part of one sample and channel: sums are taken per plane, then over the samples in order,
+in float64. The variance is taken about the mean (of the plane, then of the channel), so nothing cancels.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from . import memory
+from .compiler import kernel, parallel
 from .dispatch import operation
 
 Array = Any
+GRAIN = 1 << 14
+
+
+# --- Numba: statistics, and y = (x - mean) scale + shift ------------------------------------------------------------------------
+
+
+@kernel(fastmath={"reassoc"})
+def _plane_moments(x):
+    """Mean and Σ (x - mean)² of one plane."""
+    total, squares = 0.0, 0.0
+    for k in range(x.size):
+        total += x[k]
+    mean = total / x.size
+    for k in range(x.size):
+        centred = x[k] - mean
+        squares += centred * centred
+    return mean, squares
+
+
+@parallel
+def _moments(start, stop, x, means, squares, size):
+    for plane in range(start, stop):
+        means[plane], squares[plane] = _plane_moments(x[plane * size : (plane + 1) * size])
+
+
+@parallel
+def _merge_moments(start, stop, means, squares, samples, size, mean, var):
+    """Moments of the planes (samples, C) -> mean and biased variance (C,)."""
+    channels = mean.size
+    width = stop - start
+    centre, spread = np.zeros(width), np.zeros(width)
+    for sample in range(samples):
+        row = means[sample * channels + start : sample * channels + stop]
+        for k in range(width):
+            centre[k] += row[k]
+    centre /= samples
+    for sample in range(samples):
+        row = means[sample * channels + start : sample * channels + stop]
+        inner = squares[sample * channels + start : sample * channels + stop]
+        for k in range(width):
+            centred = row[k] - centre[k]
+            spread[k] += inner[k] + size * centred * centred
+    for k in range(width):
+        mean[start + k], var[start + k] = centre[k], spread[k] / (samples * size)
+
+
+@parallel
+def _normalize(start, stop, x, mean, var, gamma, beta, eps, y, size):
+    number = x.dtype.type
+    for plane in range(start, stop):
+        c = plane % mean.size
+        centre, shift = number(mean[c]), number(beta[c])
+        scale = number(gamma[c] / math.sqrt(var[c] + eps))
+        source, target = x[plane * size : (plane + 1) * size], y[plane * size : (plane + 1) * size]
+        for k in range(size):
+            target[k] = (source[k] - centre) * scale + shift
+
+
+# --- Numba: first derivative ----------------------------------------------------------------------------------------------------
+
+
+@kernel(fastmath={"reassoc"})
+def _plane_sums(g, x, mean):
+    """Σ g, Σ g (x - mean)."""
+    sum_g, sum_gx = 0.0, 0.0
+    for k in range(x.size):
+        sum_g += g[k]
+        sum_gx += g[k] * (x[k] - mean)
+    return sum_g, sum_gx
+
+
+@parallel
+def _sums(start, stop, g, x, mean, sums, size):
+    for plane in range(start, stop):
+        at, end = plane * size, (plane + 1) * size
+        sums[plane, 0], sums[plane, 1] = _plane_sums(g[at:end], x[at:end], np.float64(mean[plane % mean.size]))
+
+
+@kernel
+def _over_samples(sums, channel, channels):
+    """Σ over the samples of the plane sums of one channel."""
+    total = np.zeros(sums.shape[1])
+    for plane in range(channel, sums.shape[0], channels):
+        for k in range(total.size):
+            total[k] += sums[plane, k]
+    return total
+
+
+@parallel
+def _dx_factors(start, stop, sums, var, gamma, eps, n, factors, dgamma, dbeta):
+    """Per channel: dx = factors[0] g + factors[1] (x - mean) + factors[2]."""
+    for c in range(start, stop):
+        s = 1 / math.sqrt(var[c] + eps)
+        sum_g, sum_gx = _over_samples(sums, c, var.size)
+        dgamma[c], dbeta[c] = sum_gx * s, sum_g
+        scale = gamma[c] * s
+        factors[c, 0], factors[c, 1], factors[c, 2] = scale, -scale * s * s * sum_gx / n, -scale * sum_g / n
+
+
+@parallel
+def _dx(start, stop, g, x, mean, factors, dx, size):
+    number = x.dtype.type
+    for plane in range(start, stop):
+        c, at, end = plane % mean.size, plane * size, (plane + 1) * size
+        of_g, of_x, constant, centre = number(factors[c, 0]), number(factors[c, 1]), number(factors[c, 2]), number(mean[c])
+        g_plane, x_plane, target = g[at:end], x[at:end], dx[at:end]
+        for k in range(size):
+            target[k] = of_g * g_plane[k] + of_x * (x_plane[k] - centre) + constant
+
+
+# --- Numba: second derivative ---------------------------------------------------------------------------------------------------
+
+
+@kernel(fastmath={"reassoc"})
+def _plane_five_sums(v, g, x, mean):
+    """Σ v, Σ g, Σ v (x - mean), Σ g (x - mean), Σ v g."""
+    sum_v, sum_g, sum_vx, sum_gx, sum_vg = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(x.size):
+        centred, v_k, g_k = x[k] - mean, np.float64(v[k]), np.float64(g[k])
+        sum_v += v_k
+        sum_g += g_k
+        sum_vx += v_k * centred
+        sum_gx += g_k * centred
+        sum_vg += v_k * g_k
+    return sum_v, sum_g, sum_vx, sum_gx, sum_vg
+
+
+@parallel
+def _five_sums(start, stop, v, g, x, mean, sums, size):
+    for plane in range(start, stop):
+        at, end = plane * size, (plane + 1) * size
+        five = _plane_five_sums(v[at:end], g[at:end], x[at:end], np.float64(mean[plane % mean.size]))
+        sums[plane, 0], sums[plane, 1], sums[plane, 2], sums[plane, 3], sums[plane, 4] = five
+
+
+@parallel
+def _dx_dx_factors(start, stop, sums, v_gamma, v_beta, var, gamma, eps, n, factors, ddgamma):
+    """Per channel: ddg = [0] v + [1] (x - mean) + [2];  ddx = [3] v + [4] g + [5] (x - mean) + [6]."""
+    for c in range(start, stop):
+        s = 1 / math.sqrt(var[c] + eps)
+        five = _over_samples(sums, c, var.size)
+        mean_v, mean_g, a, b = five[0] / n, five[1] / n, five[2] * s / n, five[3] * s / n
+        q = five[4] - n * (mean_v * mean_g + a * b)
+        scale, bend, turn = gamma[c] * s, gamma[c] * s * s, v_gamma[c] * s
+        ddgamma[c] = s * q
+        factors[c, 0] = scale
+        factors[c, 1] = s * (v_gamma[c] - scale * a)
+        factors[c, 2] = v_beta[c] - scale * mean_v
+        factors[c, 3] = -bend * b
+        factors[c, 4] = turn - bend * a
+        factors[c, 5] = s * (bend * (2 * a * b - q / n) - turn * b)
+        factors[c, 6] = bend * (b * mean_v + a * mean_g) - turn * mean_g
+
+
+@parallel
+def _dx_dx(start, stop, v, g, x, mean, factors, ddg, ddx, size):
+    number = x.dtype.type
+    for plane in range(start, stop):
+        c, at, end = plane % mean.size, plane * size, (plane + 1) * size
+        g_of_v, g_of_x, g_constant = number(factors[c, 0]), number(factors[c, 1]), number(factors[c, 2])
+        x_of_v, x_of_g = number(factors[c, 3]), number(factors[c, 4])
+        x_of_x, x_constant, centre = number(factors[c, 5]), number(factors[c, 6]), number(mean[c])
+        v_plane, g_plane, x_plane, ddg_plane, ddx_plane = v[at:end], g[at:end], x[at:end], ddg[at:end], ddx[at:end]
+        for k in range(size):
+            centred = x_plane[k] - centre
+            ddg_plane[k] = g_of_v * v_plane[k] + g_of_x * centred + g_constant
+            ddx_plane[k] = x_of_v * v_plane[k] + x_of_g * g_plane[k] + x_of_x * centred + x_constant
+
+
+# --- Operations -----------------------------------------------------------------------------------------------------------------
+
+
+def _planes(x: Array) -> tuple[int, int, int, int]:
+    """samples, channels, plane size, and the planes that one piece of a loop takes."""
+    size = math.prod(x.shape[2:])
+    return x.shape[0], x.shape[1], size, 1 + GRAIN // (size + 1)
+
+
+def _channels_grain(samples: int) -> int:
+    return 16 + GRAIN // (samples + 1)
+
+
+def _given(c: Array | None, like: Array, otherwise: float) -> Array:
+    """c (C,), or `otherwise` for every channel."""
+    if c is None:
+        c = memory.empty(like.shape, like.dtype, like)
+        c[...] = otherwise
+    return c
 
 
 @operation(portable=True)
 def batch_norm(x, gamma, beta, eps):
-    """(y, mean, var) with the biased variance; gamma and beta (C,) or None."""
+    """(y, mean, var), the variance biased; gamma and beta (C,) or None."""
     axes = _all_but_channels(x)
     wide = x.astype(np.float64)
-    mean = wide.mean(axes)
-    var = wide.var(axes)
-    normal = (wide - _spread(mean, x)) * _spread((var + eps) ** -0.5, x)
-    y = normal * _spread(_or_one(gamma), x) + (0.0 if beta is None else _spread(beta, x))
+    mean, var = wide.mean(axes), wide.var(axes)
+    y = (wide - _spread(mean, x)) * _spread((var + eps) ** -0.5, x)
+    y = y if gamma is None else y * _spread(gamma, x)
+    y = y if beta is None else y + _spread(beta, x)
     return y.astype(x.dtype), mean.astype(x.dtype), var.astype(x.dtype)
+
+
+@batch_norm.cpu
+def _(x, gamma, beta, eps):
+    samples, channels, size, grain = _planes(x)
+    mean, var = memory.empty((channels,), x.dtype, x), memory.empty((channels,), x.dtype, x)
+    means, squares = memory.empty((samples * channels,), np.float64, x), memory.empty((samples * channels,), np.float64, x)
+    gamma, beta, y = _given(gamma, mean, 1.0), _given(beta, mean, 0.0), memory.empty_like(x)
+    _moments(samples * channels, grain, x.reshape(-1), means, squares, size)
+    _merge_moments(channels, _channels_grain(samples), means, squares, samples, size, mean, var)
+    _normalize(samples * channels, grain, x.reshape(-1), mean, var, gamma, beta, eps, y.reshape(-1), size)
+    return y, mean, var
 
 
 @operation(portable=True)
 def batch_norm_dx(g, x, gamma, mean, var, eps):
     """(dx, dgamma, dbeta) for the cotangent g of y; dgamma and dbeta are None where gamma is."""
-    axes = _all_but_channels(x)
-    s = (var.astype(np.float64) + eps) ** -0.5
-    normal = (x - _spread(mean.astype(np.float64), x)) * _spread(s, x)
-    g = g.astype(np.float64)
-    dx = _spread(_or_one(gamma) * s, x) * _project(g, normal)
+    s, normal, g = _wide(g, x, mean, var, eps)
+    dx = (s if gamma is None else s * _spread(gamma, x)) * _project(g, normal)
     if gamma is None:
         return dx.astype(x.dtype), None, None
+    axes = _all_but_channels(x)
     return dx.astype(x.dtype), (g * normal).sum(axes).astype(x.dtype), g.sum(axes).astype(x.dtype)
+
+
+@batch_norm_dx.cpu
+def _(g, x, gamma, mean, var, eps):
+    samples, channels, size, grain = _planes(x)
+    dgamma, dbeta, dx = memory.empty_like(mean), memory.empty_like(mean), memory.empty_like(x)
+    sums = memory.empty((samples * channels, 2), np.float64, x)
+    factors = memory.empty((channels, 3), np.float64, x)
+    g, x, weight = g.reshape(-1), x.reshape(-1), _given(gamma, mean, 1.0)
+    _sums(samples * channels, grain, g, x, mean, sums, size)
+    _dx_factors(channels, _channels_grain(samples), sums, var, weight, eps, samples * size, factors, dgamma, dbeta)
+    _dx(samples * channels, grain, g, x, mean, factors, dx.reshape(-1), size)
+    return (dx, None, None) if gamma is None else (dx, dgamma, dbeta)
 
 
 @operation(portable=True)
 def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     """(ddg, ddx, ddgamma) for the cotangents v of dx, v_gamma of dgamma, v_beta of dbeta, each of which may be None."""
     axes = _all_but_channels(x)
-    s = (var.astype(np.float64) + eps) ** -0.5
-    normal = (x - _spread(mean.astype(np.float64), x)) * _spread(s, x)
-    g = g.astype(np.float64)
-    v = np.zeros_like(g) if v is None else v.astype(np.float64)
-    scale = _or_one(gamma) * s
+    s, normal, g = _wide(g, x, mean, var, eps)
+    v = g * 0 if v is None else v.astype(np.float64)
+    scale = s if gamma is None else s * _spread(gamma, x)
     p_g = _project(g, normal)
-    q = (v * p_g).sum(axes)
-    a, b = (v * normal).mean(axes), (g * normal).mean(axes)
+    q = (v * p_g).sum(axes, keepdims=True)
+    a, b = (v * normal).mean(axes, keepdims=True), (g * normal).mean(axes, keepdims=True)
     n = x.size // x.shape[1]
-    bent = normal * _spread(q / n, x) + _project(_spread(b, x) * v + _spread(a, x) * g, normal)
-    ddg = _spread(scale, x) * _project(v, normal)
-    ddx = -_spread(scale * s, x) * bent
+    ddg = scale * _project(v, normal)
+    ddx = -scale * s * (normal * q / n + _project(b * v + a * g, normal))
     if v_gamma is not None:
-        ddg = ddg + _spread(v_gamma, x) * normal
-        ddx = ddx + _spread(v_gamma * s, x) * p_g
+        ddg, ddx = ddg + _spread(v_gamma, x) * normal, ddx + _spread(v_gamma, x) * s * p_g
     if v_beta is not None:
         ddg = ddg + _spread(v_beta, x)
-    return ddg.astype(x.dtype), ddx.astype(x.dtype), None if gamma is None else (s * q).astype(x.dtype)
+    return ddg.astype(x.dtype), ddx.astype(x.dtype), None if gamma is None else (s * q).astype(x.dtype).reshape(gamma.shape)
+
+
+@batch_norm_dx_dx.cpu
+def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
+    samples, channels, size, grain = _planes(x)
+    ddgamma, ddg, ddx = memory.empty_like(mean), memory.empty_like(x), memory.empty_like(x)
+    sums = memory.empty((samples * channels, 5), np.float64, x)
+    factors = memory.empty((channels, 7), np.float64, x)
+    v = memory.zeros(x.shape, x.dtype, x) if v is None else v
+    v, g, x = v.reshape(-1), g.reshape(-1), x.reshape(-1)
+    v_gamma, v_beta, weight = _given(v_gamma, mean, 0.0), _given(v_beta, mean, 0.0), _given(gamma, mean, 1.0)
+    _five_sums(samples * channels, grain, v, g, x, mean, sums, size)
+    _dx_dx_factors(
+        channels, _channels_grain(samples), sums, v_gamma, v_beta, var, weight, eps, samples * size, factors, ddgamma
+    )
+    _dx_dx(samples * channels, grain, v, g, x, mean, factors, ddg.reshape(-1), ddx.reshape(-1), size)
+    return ddg, ddx, None if gamma is None else ddgamma
 
 
 @operation(portable=True)
@@ -88,8 +320,10 @@ def _spread(c: Array, x: Array) -> Array:
     return c.reshape(-1, *(1,) * (x.ndim - 2))
 
 
-def _or_one(gamma: Array) -> Array:
-    return np.ones(1) if gamma is None else gamma
+def _wide(g: Array, x: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
+    """s (C, 1, ...), x̂ and g in float64."""
+    s = _spread((var.astype(np.float64) + eps) ** -0.5, x)
+    return s, (x - _spread(mean.astype(np.float64), x)) * s, g.astype(np.float64)
 
 
 def _project(u: Array, normal: Array) -> Array:

@@ -81,8 +81,8 @@ def _product(sizes: list[int]) -> int:
 @kernel(fastmath={"reassoc"})
 def _total(row, zero):
     total = zero
-    for value in row:
-        total += value
+    for k in range(row.size):  # by index: LLVM does not vectorize Numba's array iterator
+        total += row[k]
     return total
 
 
@@ -119,8 +119,8 @@ def _log_total(top, row):
     """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is then 0, inf or NaN by itself."""
     shift = top if np.isfinite(top) else 0.0
     total = 0.0
-    for value in row:
-        total += np.exp(value - shift)
+    for k in range(row.size):
+        total += np.exp(row[k] - shift)
     return shift + np.log(total)
 
 
@@ -131,8 +131,8 @@ def _logsumexp_rows(start, stop, a, y, size, part, parts, zero):
         count = part if at + part < size else size - at
         row = a[base + at : base + at + count]
         top = zero
-        for value in row:
-            top = value if value > top else top
+        for k in range(count):
+            top = row[k] if row[k] > top else top
         y[item] = _log_total(top, row)
 
 
@@ -177,8 +177,8 @@ def _sum_into(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
 def sum(x, dims):
     """Sum over the axes `dims`."""
     if x.dtype.kind == "f":
-        return x.sum(dims, dtype=np.float64).astype(x.dtype)
-    return x.sum(dims, dtype=np.int64)
+        return x.sum(dims, dtype=np.float64).astype(x.dtype).reshape(_kept(x.shape, dims))
+    return x.sum(dims, dtype=np.int64).reshape(_kept(x.shape, dims))
 
 
 @sum.cpu
@@ -276,7 +276,7 @@ _max_loop, _min_loop = _winner_loop("max", _above), _winner_loop("min", _below)
 def max(x, dim):
     """(values, int64 indices) of the largest elements along `dim`."""
     _check_not_empty("max", x, dim)
-    return _taken(x, x.argmax(dim), dim)
+    return _taken(x, x.argmax(dim, keepdims=True), dim)
 
 
 @max.cpu
@@ -289,7 +289,7 @@ def _(x, dim):
 def min(x, dim):
     """(values, int64 indices) of the smallest elements along `dim`."""
     _check_not_empty("min", x, dim)
-    return _taken(x, x.argmin(dim), dim)
+    return _taken(x, x.argmin(dim, keepdims=True), dim)
 
 
 @min.cpu
@@ -299,8 +299,7 @@ def _(x, dim):
 
 
 def _taken(x: Array, indices: Array, dim: int) -> tuple[Array, Array]:
-    xp = array_module(x)
-    return xp.take_along_axis(x, xp.expand_dims(indices, dim), dim).squeeze(dim), indices.astype(np.int64)
+    return array_module(x).take_along_axis(x, indices, dim).squeeze(dim), indices.squeeze(dim)
 
 
 def _winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:

@@ -1,65 +1,250 @@
-"""Softmax, its logarithm, and cross-entropy.
+"""Softmax, its logarithm, their transposed derivatives, and cross-entropy.
 
-softmax        y_k = exp(x_k - m) / Σ_j exp(x_j - m),  m = max_j x_j
-log_softmax    y_k = x_k - m - log Σ_j exp(x_j - m)
-cross_entropy  loss_n = -Σ_k t'_nk log_softmax(x_n)_k,  t' = (1 - ε) t + ε / K,  t one-hot or soft, ε the label smoothing
+    softmax           y_k = exp(x_k - m) / Σ_j exp(x_j - m),  m = max_j x_j         softmax_dx       y (g - Σ g y)
+    log_softmax       y_k = x_k - m - log Σ_j exp(x_j - m)                          log_softmax_dx   g - exp(y) Σ g
+    cross_entropy     loss_n = -Σ_k t'_nk log_softmax(x_n)_k                        cross_entropy_dx g_n (softmax(x_n) Σ t'_n - t'_n)
+
+with t' = (1 - ε) t + ε / K, t the one-hot row of a class index or a soft target, ε the label smoothing (Szegedy et al.,
+arXiv 1512.00567, section 7). A class with t' = 0 counts nothing, even where its logit is -inf; an index that is no class has t = 0.
+x of the first four is (outer, size, inner) around the axis `dim`; of cross-entropy (N, K). Sums are float64.
+Cost: one exp per element; x is read two or three times, but a line at a time, from the first cache.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from . import memory
+from .compiler import kernel, parallel
 from .dispatch import operation
 from .memory import array_module
 
 Array = Any
+GRAIN = 1 << 14
+
+
+# --- One line: the elements at, at + step, ... ----------------------------------------------------------------------------------
+
+
+@kernel
+def _top(x, at, size, step):
+    top = x[at]
+    for k in range(1, size):
+        value = x[at + k * step]
+        top = value if value > top else top
+    return top
+
+
+@kernel(fastmath={"reassoc"})
+def _exp_total(x, at, size, step, top):
+    total = 0.0
+    for k in range(size):
+        total += np.exp(x[at + k * step] - top)
+    return total
+
+
+@kernel(fastmath={"reassoc"})
+def _softmax_line(x, _, y, at, size, step):
+    top, total = _top(x, at, size, step), 0.0
+    for k in range(size):
+        e = np.exp(x[at + k * step] - top)
+        y[at + k * step] = e
+        total += e
+    scale = x.dtype.type(1 / total)
+    for k in range(size):
+        y[at + k * step] *= scale
+
+
+@kernel
+def _log_softmax_line(x, _, y, at, size, step):
+    top = _top(x, at, size, step)
+    log_total = x.dtype.type(np.log(_exp_total(x, at, size, step, top)))
+    for k in range(size):
+        y[at + k * step] = x[at + k * step] - top - log_total
+
+
+@kernel(fastmath={"reassoc"})
+def _softmax_dx_line(g, y, dx, at, size, step):
+    total = 0.0
+    for k in range(size):
+        total += g[at + k * step] * y[at + k * step]
+    mean = g.dtype.type(total)
+    for k in range(size):
+        dx[at + k * step] = y[at + k * step] * (g[at + k * step] - mean)
+
+
+@kernel(fastmath={"reassoc"})
+def _log_softmax_dx_line(g, y, dx, at, size, step):
+    total = 0.0
+    for k in range(size):
+        total += g[at + k * step]
+    sum_g = g.dtype.type(total)
+    for k in range(size):
+        dx[at + k * step] = g[at + k * step] - np.exp(y[at + k * step]) * sum_g
+
+
+def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
+    """run(a, b, dim): `line` over every line of a and b along `dim`."""
+
+    def loop(start, stop, a, b, out, size, inner):
+        for item in range(start, stop):
+            if inner == 1:
+                line(a, b, out, item * size, size, 1)  # a literal step: LLVM makes vector code of it
+            else:
+                line(a, b, out, item // inner * inner * size + item % inner, size, inner)
+
+    loop.__name__ = loop.__qualname__ = f"{name}_loop"
+    compiled = parallel(loop)
+
+    def run(a: Array, b: Array, dim: int) -> Array:
+        out = memory.empty_like(a)
+        if a.size:
+            size, inner = (a.shape[dim], math.prod(a.shape[dim % a.ndim + 1 :])) if a.ndim else (1, 1)
+            compiled(a.size // size, 1 + GRAIN // size, a.reshape(-1), b.reshape(-1), out.reshape(-1), size, inner)
+        return out
+
+    return run
+
+
+_softmax = _along("softmax", _softmax_line)
+_log_softmax = _along("log_softmax", _log_softmax_line)
+_softmax_dx = _along("softmax_dx", _softmax_dx_line)
+_log_softmax_dx = _along("log_softmax_dx", _log_softmax_dx_line)
+
+
+# --- Softmax --------------------------------------------------------------------------------------------------------------------
+
+
+def _log_softmax_wide(x: Array, dim: int) -> Array:
+    with np.errstate(all="ignore"):
+        wide = x - x.max(dim, keepdims=True, initial=-np.inf).astype(np.float64)
+        return wide - np.log(np.exp(wide).sum(dim, keepdims=True))
 
 
 @operation(portable=True)
 def softmax(x, dim):
     """exp(x) normalized to sum 1 along `dim`."""
-    e = np.exp(x - x.max(dim, keepdims=True, initial=-np.inf))
-    return e / e.sum(dim, keepdims=True)
+    return np.exp(_log_softmax_wide(x, dim)).astype(x.dtype)
+
+
+@softmax.cpu
+def _(x, dim):
+    return _softmax(x, x, dim)
 
 
 @operation(portable=True)
 def log_softmax(x, dim):
     """log of `softmax`."""
-    shifted = x - x.max(dim, keepdims=True, initial=-np.inf)
-    return shifted - np.log(np.exp(shifted).sum(dim, keepdims=True))
+    return _log_softmax_wide(x, dim).astype(x.dtype)
+
+
+@log_softmax.cpu
+def _(x, dim):
+    return _log_softmax(x, x, dim)
 
 
 @operation(portable=True)
 def softmax_dx(g, y, dim):
-    """Transposed derivative of y = softmax(x): y (g - Σ g y)."""
-    return y * (g - (g * y).sum(dim, keepdims=True))
+    """Transposed derivative of y = softmax(x)."""
+    return (y * (g - (y * g.astype(np.float64)).sum(dim, keepdims=True))).astype(y.dtype)
+
+
+@softmax_dx.cpu
+def _(g, y, dim):
+    return _softmax_dx(g, y, dim)
 
 
 @operation(portable=True)
 def log_softmax_dx(g, y, dim):
-    """Transposed derivative of y = log_softmax(x): g - exp(y) Σ g."""
-    return g - np.exp(y) * g.sum(dim, keepdims=True)
+    """Transposed derivative of y = log_softmax(x)."""
+    return (g - np.exp(y) * g.sum(dim, dtype=np.float64, keepdims=True)).astype(y.dtype)
+
+
+@log_softmax_dx.cpu
+def _(g, y, dim):
+    return _log_softmax_dx(g, y, dim)
+
+
+# --- Cross-entropy --------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _weight(target, soft, n, k, classes, smoothing):
+    """t'_nk, for class indices (N,) or soft targets (N, K), flat."""
+    if soft:
+        t = np.float64(target[n * classes + k])
+    else:
+        t = 1.0 if target[n] == k else 0.0
+    return (1 - smoothing) * t + smoothing / classes
+
+
+@parallel
+def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing):
+    for n in range(start, stop):
+        at = n * classes
+        top = _top(x, at, classes, 1)
+        log_total = np.log(_exp_total(x, at, classes, 1, top))
+        loss = 0.0
+        for k in range(classes):
+            t = _weight(target, soft, n, k, classes, smoothing)
+            if t != 0:
+                loss += t * (log_total - (x[at + k] - top))
+        losses[n] = loss
+
+
+@parallel
+def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothing):
+    for n in range(start, stop):
+        at = n * classes
+        top, total, weights = _top(x, at, classes, 1), 0.0, 0.0
+        for k in range(classes):
+            e = np.exp(x[at + k] - top)
+            dx[at + k] = e
+            total += e
+            weights += _weight(target, soft, n, k, classes, smoothing)
+        for k in range(classes):
+            dx[at + k] = g[n] * (dx[at + k] * (weights / total) - _weight(target, soft, n, k, classes, smoothing))
 
 
 @operation(portable=True)
 def cross_entropy(x, target, label_smoothing):
-    """Losses (N,) of logits x (N, K) against class indices (N,) int64 or soft targets (N, K)."""
-    shifted = x - x.max(1, keepdims=True, initial=-np.inf)
-    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return -(_smoothed(x, target, label_smoothing) * log_p).sum(1)
+    """Losses (N,) of logits x (N, K) for class indices (N,) int64 or soft targets (N, K) of x's dtype."""
+    t = _smoothed(x, target, label_smoothing)
+    with np.errstate(all="ignore"):
+        return -array_module(x).where(t == 0, 0, t * _log_softmax_wide(x, 1)).sum(1).astype(x.dtype)
+
+
+@cross_entropy.cpu
+def _(x, target, label_smoothing):
+    losses = memory.zeros(x.shape[:1], x.dtype, x)
+    n, classes = x.shape
+    arguments = x.reshape(-1), target.reshape(-1), target.ndim == 2, losses, classes, float(label_smoothing)
+    _cross_entropy_loop(n if classes else 0, 1 + GRAIN // (1 + classes), *arguments)
+    return losses
 
 
 @operation(portable=True)
 def cross_entropy_dx(g, x, target, label_smoothing):
-    """Transposed derivative of `cross_entropy`: g_n (softmax(x)_n - t'_n), for targets that sum to 1."""
-    e = np.exp(x - x.max(1, keepdims=True, initial=-np.inf))
-    return g[:, None] * (e / e.sum(1, keepdims=True) - _smoothed(x, target, label_smoothing))
+    """Transposed derivative of `cross_entropy` for the cotangent g (N,) of the losses: (N, K)."""
+    t = _smoothed(x, target, label_smoothing)
+    return (g[:, None] * (np.exp(_log_softmax_wide(x, 1)) * t.sum(1, keepdims=True) - t)).astype(x.dtype)
+
+
+@cross_entropy_dx.cpu
+def _(g, x, target, label_smoothing):
+    dx = memory.empty_like(x)
+    n, classes = x.shape
+    arguments = g, x.reshape(-1), target.reshape(-1), target.ndim == 2, dx.reshape(-1), classes, float(label_smoothing)
+    _cross_entropy_dx_loop(n if classes else 0, 1 + GRAIN // (1 + classes), *arguments)
+    return dx
 
 
 def _smoothed(x: Array, target: Array, label_smoothing: float) -> Array:
-    classes = x.shape[1]
-    if target.dtype.kind in "iu":
-        target = (target[:, None] == array_module(x).arange(classes)).astype(x.dtype)
-    return (1 - label_smoothing) * target + label_smoothing / classes
+    """t' (N, K), float64."""
+    if target.ndim == 1:
+        target = target[:, None] == array_module(x).arange(x.shape[1])
+    return (1 - label_smoothing) * target.astype(np.float64) + label_smoothing / max(x.shape[1], 1)

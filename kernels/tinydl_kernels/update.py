@@ -1,30 +1,76 @@
 """The optimizers' steps and other writes in place: effects, which return nothing.
 
-Formulas, defaults and order of operations are PyTorch's. What varies between steps comes as an array: `lr` float64 and `step`
-int64, 0-d or (1,). A group of parameters is updated by one call: lists of arrays of the same lengths.
+Formulas and their order of operations are PyTorch's. What varies between steps comes as an array and is read by the kernel:
+`lr` float64 and `step` int64, 0-d or (1,). A group of parameters is updated by one call: lists of arrays of equal lengths.
+Cost: one pass over every array of the group.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from .compiler import parallel
 from .dispatch import operation
+
+GRAIN = 1 << 14
+
+
+@parallel
+def _sgd(start, stop, lr, step, param, grad, buffer, momentum, dampening, nesterov, weight_decay):
+    number = param.dtype.type
+    rate, decay, keep, fresh = number(lr[0]), number(weight_decay), number(momentum), number(1 - dampening)
+    if buffer is None:
+        for k in range(start, stop):
+            param[k] -= rate * (grad[k] + decay * param[k])
+    else:
+        first = step[0] == 0
+        for k in range(start, stop):
+            d = grad[k] + decay * param[k]
+            buffer[k] = d if first else keep * buffer[k] + fresh * d
+            param[k] -= rate * (d + keep * buffer[k] if nesterov else buffer[k])
 
 
 @operation(portable=True)
 def sgd(lr, step, params, grads, buffers, momentum, dampening, nesterov, weight_decay):
-    """param -= lr d, with d the gradient + weight_decay param, smoothed where momentum != 0:
+    """param -= lr d, with d the gradient + weight_decay param, smoothed where there are buffers:
 
     buffer = d at step 0, else momentum buffer + (1 - dampening) d;  d = d + momentum buffer if nesterov, else buffer.
     `step` counts the steps done before; `buffers` is None when momentum is 0. Sutskever et al., ICML 2013.
     """
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
         d = grad + weight_decay * param
-        if momentum != 0:
-            buffer = buffers[i]
-            buffer[...] = np.where(step == 0, d, momentum * buffer + (1 - dampening) * d)
-            d = d + momentum * buffer if nesterov else buffer
-        param -= (lr * d).astype(param.dtype)
+        if buffers is not None:
+            buffers[i][...] = np.where(step == 0, d, momentum * buffers[i] + (1 - dampening) * d)
+            d = d + momentum * buffers[i] if nesterov else buffers[i]
+        param -= lr * d
+
+
+@sgd.cpu
+def _(lr, step, params, grads, buffers, momentum, dampening, nesterov, weight_decay):
+    lr, step = lr.reshape(-1), step.reshape(-1)
+    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        buffer = None if buffers is None else buffers[i].reshape(-1)
+        settings = float(momentum), float(dampening), nesterov, float(weight_decay)
+        _sgd(param.size, GRAIN, lr, step, param.reshape(-1), grad.reshape(-1), buffer, *settings)
+
+
+@parallel
+def _adam(start, stop, lr, step, param, grad, m, v, beta1, beta2, eps, weight_decay, decoupled):
+    number = param.dtype.type
+    rate, decay, floor = number(lr[0] / (1 - beta1 ** step[0])), number(weight_decay), number(eps)
+    keep1, fresh1, keep2, fresh2 = number(beta1), number(1 - beta1), number(beta2), number(1 - beta2)
+    spread, shrink = number(1 / math.sqrt(1 - beta2 ** step[0])), number(1 - lr[0] * weight_decay)
+    for k in range(start, stop):
+        g, p = grad[k], param[k]
+        if decoupled:
+            p *= shrink
+        else:
+            g += decay * p
+        m[k] = keep1 * m[k] + fresh1 * g
+        v[k] = keep2 * v[k] + fresh2 * g * g
+        param[k] = p - rate * m[k] / (np.sqrt(v[k]) * spread + floor)
 
 
 @operation(portable=True)
@@ -35,15 +81,21 @@ def adam(lr, step, params, grads, m, v, beta1, beta2, eps, weight_decay, decoupl
     param -= lr m̂ / (√v̂ + eps), where weight decay adds weight_decay param to g, or takes lr weight_decay param off first.
     `step` counts this step too: 1 at the first.
     """
-    for param, g, first, second in zip(params, grads, m, v, strict=True):
+    for param, grad, first, second in zip(params, grads, m, v, strict=True):
+        g = grad if decoupled else grad + weight_decay * param
         if decoupled:
-            param -= (lr * weight_decay * param).astype(param.dtype)
-        else:
-            g = g + weight_decay * param
+            param -= lr * weight_decay * param
         first[...] = beta1 * first + (1 - beta1) * g
         second[...] = beta2 * second + (1 - beta2) * g * g
-        root = np.sqrt(second / (1 - beta2**step))
-        param -= (lr * first / (1 - beta1**step) / (root + eps)).astype(param.dtype)
+        param -= lr * first / (1 - beta1**step) / (np.sqrt(second / (1 - beta2**step)) + eps)
+
+
+@adam.cpu
+def _(lr, step, params, grads, m, v, beta1, beta2, eps, weight_decay, decoupled):
+    lr, step = lr.reshape(-1), step.reshape(-1)
+    settings = float(beta1), float(beta2), float(eps), float(weight_decay), decoupled
+    for arrays in zip(params, grads, m, v, strict=True):
+        _adam(arrays[0].size, GRAIN, lr, step, *[array.reshape(-1) for array in arrays], *settings)
 
 
 @operation(portable=True)
