@@ -1,0 +1,171 @@
+// Philox4x32-10 on the GPU: the twin of random.py, which explains the numbers. One thread makes one block of 128 bits.
+
+using u32 = unsigned int;
+using i64 = long long;
+using u64 = unsigned long long;
+
+// N neighbouring elements that move in one instruction.
+template <class T, int N> struct alignas(N * sizeof(T)) Pack { T element[N]; };
+
+template <class P, class T> __device__ bool whole(const T* array, i64 first, i64 n) {
+    constexpr int N = sizeof(P) / sizeof(T);
+    return first + N <= n && reinterpret_cast<u64>(array) % alignof(P) == 0;  // `first` is a multiple of N
+}
+
+template <class T, int N> __device__ void load(const T* array, i64 first, i64 n, Pack<T, N>& pack) {
+    if (whole<Pack<T, N>>(array, first, n)) {
+        pack = *reinterpret_cast<const Pack<T, N>*>(array + first);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < N; ++j) pack.element[j] = first + j < n ? array[first + j] : T(0);
+}
+
+template <class T, int N> __device__ void store(T* array, i64 first, i64 n, const Pack<T, N>& pack) {
+    if (whole<Pack<T, N>>(array, first, n)) {
+        *reinterpret_cast<Pack<T, N>*>(array + first) = pack;
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < N; ++j)
+        if (first + j < n) array[first + j] = pack.element[j];
+}
+
+struct Block {  // four random words
+    u32 word[4];
+    __device__ u64 pair(int i) const { return u64(word[2 * i + 1]) << 32 | word[2 * i]; }
+};
+
+__device__ Block philox(const u64* key, u64 counter) {
+    u32 k0 = u32(key[0]), k1 = u32(key[0] >> 32);
+    u32 c0 = u32(counter), c1 = u32(counter >> 32), c2 = u32(key[1]), c3 = u32(key[1] >> 32);
+#pragma unroll
+    for (int round = 0; round < 10; ++round) {
+        const u64 a = u64(0xD2511F53u) * c0, b = u64(0xCD9E8D57u) * c2;
+        c0 = u32(b >> 32) ^ c1 ^ k0;
+        c1 = u32(b);
+        c2 = u32(a >> 32) ^ c3 ^ k1;
+        c3 = u32(a);
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return {{c0, c1, c2, c3}};
+}
+
+// Fills out[n]: values(block) makes the N elements of a block.
+template <int N, class T, class Values>
+__device__ void fill(const u64* key, const u64* start, T* out, i64 n, Values values) {
+    const i64 stride = i64(gridDim.x) * blockDim.x;
+    for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; N * i < n; i += stride) {
+        const Pack<T, N> pack = values(philox(key, *start + i));
+        store(out, N * i, n, pack);
+    }
+}
+
+// c * x * y and a + c * x rounded at each step: an FMA in their place would give other bits than the CPU's.
+__device__ double product(double c, double x, double y) { return __dmul_rn(__dmul_rn(c, x), y); }
+__device__ double multiply_add(double a, double c, double x) { return __dadd_rn(a, __dmul_rn(c, x)); }
+
+// Two normal numbers from u in (0, 1] and an angle in turns of 2^-64.
+__device__ double2 box_muller(double u, u64 turn) {
+    // log(u), u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s), s = (m - 1) / (m + 1)
+    const i64 bits = __double_as_longlong(u), k = (bits - 0x3FE6A09E667F3BCD) >> 52;
+    const double m = __longlong_as_double(bits - k * (i64(1) << 52));
+    const double s = __dadd_rn(m, -1.0) / __dadd_rn(m, 1.0), s2 = __dmul_rn(s, s);
+    double p = 1.0 / 23;
+#pragma unroll
+    for (int j = 21; j > 0; j -= 2) p = multiply_add(1.0 / j, p, s2);
+    const double log_u = __dadd_rn(__dmul_rn(0.6931471805599453, double(k)), product(2.0, s, p));
+    const double radius = sqrt(-2.0 * log_u);
+
+    // The angle is q quarters of a turn and x, |x| <= pi/4
+    const u64 q = (turn + (u64(1) << 61)) >> 62;
+    const double x = double(i64(turn - (q << 62))) * (6.283185307179586 * 0x1p-64), x2 = __dmul_rn(x, x);
+    double sine = 1.0, cosine = 1.0;
+#pragma unroll
+    for (int j = 16; j > 0; j -= 2) {
+        sine = __dsub_rn(1.0, product(1.0 / (j * (j + 1)), x2, sine));
+        cosine = __dsub_rn(1.0, product(1.0 / (j * (j - 1)), x2, cosine));
+    }
+    sine = __dmul_rn(sine, x);
+    const double real = q & 1 ? sine : cosine, imaginary = q & 1 ? cosine : sine;
+    return make_double2(__dmul_rn(radius, (q + 1) & 2 ? -real : real), __dmul_rn(radius, q & 2 ? -imaginary : imaginary));
+}
+
+// y = x * scale where the element's word is below the threshold, else 0.
+template <class T>
+__device__ void dropout(const T* x, const u64* key, const u64* start, T* y, i64 n, u64 threshold, T scale) {
+    const i64 stride = i64(gridDim.x) * blockDim.x;
+    for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; 4 * i < n; i += stride) {
+        const Block block = philox(key, *start + i);
+        Pack<T, 4> pack;
+        load(x, 4 * i, n, pack);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) pack.element[j] = block.word[j] < threshold ? pack.element[j] * scale : T(0);
+        store(y, 4 * i, n, pack);
+    }
+}
+
+extern "C" __global__ void integers(const unsigned long long* key, const unsigned long long* start, unsigned int* out, long long n) {
+    fill<4>(key, start, out, n, [](Block b) { return Pack<u32, 4>{{b.word[0], b.word[1], b.word[2], b.word[3]}}; });
+}
+
+extern "C" __global__ void randint(const unsigned long long* key, const unsigned long long* start, long long* out, long long n,
+                                   long long low, unsigned long long span) {
+    fill<2>(key, start, out, n, [=](Block b) {
+        return Pack<i64, 2>{{i64(low + __umul64hi(b.pair(0), span)), i64(low + __umul64hi(b.pair(1), span))}};
+    });
+}
+
+extern "C" __global__ void uniform_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n) {
+    fill<4>(key, start, out, n, [](Block b) {
+        Pack<float, 4> u;
+#pragma unroll
+        for (int j = 0; j < 4; ++j) u.element[j] = float(b.word[j] >> 8) * 0x1p-24f;
+        return u;
+    });
+}
+
+extern "C" __global__ void uniform_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n) {
+    fill<2>(key, start, out, n, [](Block b) {
+        return Pack<double, 2>{{double(b.pair(0) >> 11) * 0x1p-53, double(b.pair(1) >> 11) * 0x1p-53}};
+    });
+}
+
+extern "C" __global__ void normal_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n) {
+    fill<4>(key, start, out, n, [](Block b) {
+        const double2 p = box_muller((double(b.word[0]) + 1) * 0x1p-32, u64(b.word[1]) << 32);
+        const double2 q = box_muller((double(b.word[2]) + 1) * 0x1p-32, u64(b.word[3]) << 32);
+        return Pack<float, 4>{{float(p.x), float(p.y), float(q.x), float(q.y)}};
+    });
+}
+
+extern "C" __global__ void normal_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n) {
+    fill<2>(key, start, out, n, [](Block b) {
+        const double2 p = box_muller((double(b.pair(0) >> 11) + 1) * 0x1p-53, b.pair(1));
+        return Pack<double, 2>{{p.x, p.y}};
+    });
+}
+
+extern "C" __global__ void bernoulli(const unsigned long long* key, const unsigned long long* start, bool* out, long long n,
+                                     unsigned long long threshold) {
+    fill<4>(key, start, out, n, [=](Block b) {
+        return Pack<bool, 4>{{b.word[0] < threshold, b.word[1] < threshold, b.word[2] < threshold, b.word[3] < threshold}};
+    });
+}
+
+extern "C" __global__ void dropout_float32(const float* x, const unsigned long long* key, const unsigned long long* start, float* y,
+                                           long long n, unsigned long long threshold, float scale) {
+    dropout(x, key, start, y, n, threshold, scale);
+}
+
+extern "C" __global__ void dropout_float64(const double* x, const unsigned long long* key, const unsigned long long* start, double* y,
+                                           long long n, unsigned long long threshold, double scale) {
+    dropout(x, key, start, y, n, threshold, scale);
+}
+
+// One thread: hands out `blocks` counters and moves on.
+extern "C" __global__ void reserve(unsigned long long* counter, unsigned long long* before, unsigned long long blocks) {
+    *before = *counter;
+    *counter += blocks;
+}
