@@ -5,8 +5,8 @@ from tinydl_kernels.errors import BackendError, DeviceError, DtypeError, GraphEr
 
 from . import nn, ops, optim, regularizers
 from .core import Tensor, enable_grad, grad, no_grad
-from .functional import functional_call, hessian, hvp, jacobian, jvp, vjp
-from .gradcheck import gradcheck
+from .functional import hessian, hvp, jacobian, jvp, vjp
+from .nn.module import functional_call
 from .ops.conv import conv2d
 from .ops.creation import arange, as_tensor, from_numpy, full, ones, ones_like, tensor, zeros, zeros_like
 from .ops.elementwise import (
@@ -44,7 +44,19 @@ from .ops.linalg import linear, matmul
 from .ops.loss import cross_entropy, log_softmax, softmax
 from .ops.norm import batch_norm
 from .ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
-from .ops.random import Generator, bernoulli, default_generator, dropout, manual_seed, rand, randint, randn, random_from
+from .ops.random import (
+    Generator,
+    bernoulli,
+    default_generator,
+    dropout,
+    manual_seed,
+    rand,
+    randint,
+    randn,
+    random_from,
+    remember,
+    repeat,
+)
 from .ops.reduce import amax, amin, argmax, logsumexp, max, mean, min, sum
 from .ops.shape import broadcast_to, cat, flatten, pad, permute, reshape, squeeze, stack, transpose, unsqueeze
 from .record import record

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import types
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -198,6 +199,10 @@ class Primitive:
         if node is not None:
             node.results = {k: Edge(out, True, False) for k, out in enumerate(outputs) if ("output", k) in kept}
         return tuple(outputs) if isinstance(results, tuple) else outputs[0]
+
+    def __get__(self, instance: Tensor | None, owner: type) -> Any:
+        """On a class a primitive is a method, like any function."""
+        return self if instance is None else types.MethodType(self, instance)
 
     def run(self, tensors: Sequence[Tensor | None], settings: dict[str, Any]) -> Any:
         """Call the function on the arrays, under the eyes of a recorder or a tracer if there is one."""

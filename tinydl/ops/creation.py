@@ -9,8 +9,8 @@ from tinydl_kernels.errors import DeviceError, DtypeError, GraphError
 
 from ..core import Tensor, state
 from ..promotion import FLOAT32, checked
-from .random import _assign
 from .shape import sizes
+from .update import assign
 
 
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
@@ -152,4 +152,4 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         ],
         x.version,
     )
-    _assign(target, value)
+    assign(target, value)

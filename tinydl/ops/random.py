@@ -1,4 +1,4 @@
-"""Random numbers, counter-based (Philox): a draw reserves a range of its generator's counter and is a function of key and range.
+"""Random numbers, counter-based (Philox): a draw reserves a range of its generator's counter, and is a function of that range.
 
 So a draw can be made again from what it returned (dropout's backward), a recorded step draws anew at each replay, and the state
 of a generator is two small arrays. Everything random takes `generator=`; without it the default one serves.
@@ -7,18 +7,19 @@ of a generator is two small arrays. Everything random takes `generator=`; withou
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from tinydl_kernels import random as kernels
-from tinydl_kernels import update
+from tinydl_kernels.errors import GraphError
 
 from ..core import Array, Tensor, no_grad, primitive
 from ..effect import effect
 from ..promotion import checked
 from .shape import sizes
+from .update import assign
 
 SEEDS = 1 << 64
 
@@ -27,11 +28,6 @@ SEEDS = 1 << 64
 def _reserve(counter: Array, *, blocks: int) -> Array:
     """The counter as it was; it then moves on by `blocks`."""
     return kernels.reserve(counter, blocks)
-
-
-@effect(writes=("target",))
-def _assign(target: Array, value: Array) -> None:
-    update.assign(target, value)
 
 
 @primitive(constant=("key", "start", "out"))
@@ -96,15 +92,24 @@ class Generator:
             if not isinstance(state.get(name), (int, np.integer)) or not 0 <= state[name] < SEEDS:
                 raise ValueError(f"Generator: expected {name} in [0, 2**64), got {state.get(name)!r}")
         with no_grad():
-            _assign(self.key, np.array([state["seed"], state["stream"]], np.uint64))
-            _assign(self.counter, np.array([state["counter"]], np.uint64))
+            assign(self.key, np.array([state["seed"], state["stream"]], np.uint64))
+            assign(self.counter, np.array([state["counter"]], np.uint64))
 
     def __repr__(self) -> str:
         return f"Generator(seed={self.seed}, stream={self.stream}, counter={int(self.counter.array[0])})"
 
 
+Draw = tuple[Tensor, Tensor]  # (key, start): what a draw is a function of
+Source = Callable[[Generator | None, tuple[int, ...], Any], Draw]
+
+
+def _reserved(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
+    source = generator or default_generator
+    return source.key, _reserve(source.counter, blocks=kernels.blocks(shape, dtype))
+
+
 class _Local(threading.local):
-    override: Generator | None = None
+    source: Source = staticmethod(_reserved)
 
 
 _local = _Local()
@@ -117,32 +122,61 @@ def manual_seed(seed: int) -> Generator:
 
 
 @contextmanager
-def random_from(generator: Generator | None) -> Iterator[None]:
-    """Within the scope every draw is made from `generator`, whichever one it names: the streams outside do not move."""
-    outer, _local.override = _local.override, generator
+def _drawing(source: Source) -> Iterator[None]:
+    outer, _local.source = _local.source, source
     try:
         yield
     finally:
-        _local.override = outer
+        _local.source = outer
 
 
-def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any = np.uint32) -> tuple[Tensor, Tensor]:
-    """(key, start) of a reserved range for that many numbers of the width of `dtype`."""
-    source = _local.override or generator or default_generator
-    return source.key, _reserve(source.counter, blocks=kernels.blocks(shape, dtype))
+@contextmanager
+def random_from(generator: Generator | None) -> Iterator[None]:
+    """Within the scope every draw is made from `generator`, whichever one it names; the streams outside do not move."""
+    outer = _local.source
+    with _drawing(outer if generator is None else lambda named, shape, dtype: _reserved(generator, shape, dtype)):
+        yield
+
+
+@contextmanager
+def remember() -> Iterator[list[Draw]]:
+    """Note every draw of the scope, so that `repeat` can make them again."""
+    outer, draws = _local.source, []
+
+    def noting(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
+        draws.append(outer(generator, shape, dtype))
+        return draws[-1]
+
+    with _drawing(noting):
+        yield draws
+
+
+@contextmanager
+def repeat(draws: list[Draw]) -> Iterator[None]:
+    """Make the noted draws again, in their order: a second pass with the same random numbers. No stream moves."""
+    remaining = iter(draws)
+
+    def again(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
+        draw = next(remaining, None)
+        if draw is None:
+            raise GraphError(f"repeat: expected at most the {len(draws)} draws that were noted, got another of shape {shape}")
+        return draw
+
+    with _drawing(again):
+        yield
 
 
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1)."""
     shape, dtype = sizes(size), checked(dtype)
-    key, start = _draw(generator, shape, dtype)
+    key, start = _local.source(generator, shape, dtype)
     return _uniform(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Standard normal."""
     shape, dtype = sizes(size), checked(dtype)
-    key, start = _draw(generator, shape, dtype)
+    key, start = _local.source(generator, shape, dtype)
     return _normal(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
 
 
@@ -151,7 +185,7 @@ def randint(low: int, high: int, size: Any, generator: Generator | None = None) 
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     shape = sizes((size,)) if not isinstance(size, int) else (size,)
-    key, start = _draw(generator, shape, np.int64)
+    key, start = _local.source(generator, shape, np.int64)
     return _randint(key, start, shape=shape, low=low, high=high)
 
 
@@ -159,7 +193,7 @@ def bernoulli(p: float, size: Any, generator: Generator | None = None) -> Tensor
     """Booleans that are True with probability p."""
     _require_probability("bernoulli", p)
     shape = sizes((size,)) if not isinstance(size, int) else (size,)
-    key, start = _draw(generator, shape)
+    key, start = _local.source(generator, shape, np.bool_)
     return _bernoulli(key, start, shape=shape, p=p)
 
 
@@ -171,7 +205,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
     _require_probability("dropout", p)
     if not training or p == 0:
         return input
-    key, start = _draw(generator, input.shape)
+    key, start = _local.source(generator, input.shape, np.bool_)
     return _dropout(input, key, start, p=p)
 
 

@@ -149,7 +149,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dim."""
-    return cat([unsqueeze(x, dim) for x in tensors], dim if dim >= 0 else dim)
+    return cat([unsqueeze(x, dim) for x in tensors], dim)
 
 
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:

@@ -1,0 +1,290 @@
+"""Module: a tree of layers with named parameters and buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from tinydl_kernels.errors import ShapeError, TinydlError
+
+from ..core import Tensor, no_grad, state
+from ..ops.update import assign
+from ..promotion import checked
+from .parameter import Buffer, Parameter
+
+M = TypeVar("M", bound="Module")
+Hook = Callable[..., Any]
+
+
+class Module:
+    """Base of all layers and networks: assign Parameters, Buffers and Modules as attributes and write `forward`."""
+
+    training: bool
+
+    def __init__(self) -> None:
+        for name in ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"):
+            object.__setattr__(self, name, {})
+        object.__setattr__(self, "training", True)
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the module computes. Subclasses write it."""
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        if state.tracer is not None:
+            state.tracer.enter(self)
+        try:
+            for hook in list(self._forward_pre_hooks.values()):
+                changed = hook(self, inputs)
+                inputs = inputs if changed is None else changed if isinstance(changed, tuple) else (changed,)
+            output = self.forward(*inputs, **settings)
+            for hook in list(self._forward_hooks.values()):
+                changed = hook(self, inputs, output)
+                output = output if changed is None else changed
+            return output
+        except TinydlError as error:
+            for name, child in self._modules.items():
+                if child is getattr(error, "module", None):
+                    error.layers = (name, *error.layers)
+            error.module = self  # type: ignore[attr-defined]
+            raise
+        finally:
+            if state.tracer is not None:
+                state.tracer.leave()
+
+    # Attributes ---------------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        homes = {Parameter: "_parameters", Buffer: "_buffers", Module: "_modules"}
+        home = next((homes[kind] for kind in homes if isinstance(value, kind)), None)
+        if "_modules" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}: expected super().__init__() before assigning {name!r}")
+        if home is None and value is None:  # a registered name set to None stays registered: bias=None
+            home = next((h for h in homes.values() if name in getattr(self, h)), None)
+        for other in homes.values():
+            if other != home:
+                getattr(self, other).pop(name, None)
+        if home is None:
+            object.__setattr__(self, name, value)
+        else:
+            self.__dict__.pop(name, None)
+            getattr(self, home)[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        for home in ("_parameters", "_buffers", "_modules"):
+            if name in self.__dict__.get(home, {}):
+                return self.__dict__[home][name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        for home in ("_parameters", "_buffers", "_modules"):
+            if name in getattr(self, home):
+                del getattr(self, home)[name]
+                return
+        object.__delattr__(self, name)
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """A named parameter, or the name of one that is absent (None)."""
+        self._parameters[name] = parameter
+
+    def register_buffer(self, name: str, buffer: Buffer | None) -> None:
+        """A named buffer, or the name of one that is absent (None)."""
+        self._buffers[name] = buffer
+
+    def add_module(self, name: str, module: Module) -> None:
+        """A named child."""
+        if "." in name or not name:
+            raise ValueError(f"add_module: expected a name without dots, got {name!r}")
+        self._modules[name] = module
+
+    # The tree -----------------------------------------------------------------------------------------------------------
+
+    def children(self) -> Iterator[Module]:
+        yield from self._modules.values()
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """("", self), then every module below it by its dotted path, each once."""
+        seen: set[int] = set()
+        stack = [(prefix, self)]
+        while stack:
+            path, module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield path, module
+                stack += [(f"{path}.{name}" if path else name, child) for name, child in reversed(module._modules.items())]
+
+    def modules(self) -> Iterator[Module]:
+        yield from (module for _, module in self.named_modules())
+
+    def _named(self, home: str) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for name, value in getattr(module, home).items():
+                if value is not None and id(value) not in seen:
+                    seen.add(id(value))
+                    yield f"{path}.{name}" if path else name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter by its dotted path, each once."""
+        return self._named("_parameters")
+
+    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
+        """Every buffer by its dotted path, each once."""
+        return self._named("_buffers")
+
+    def parameters(self) -> Iterator[Parameter]:
+        yield from (p for _, p in self.named_parameters())
+
+    def buffers(self) -> Iterator[Buffer]:
+        yield from (b for _, b in self.named_buffers())
+
+    def get_submodule(self, path: str) -> Module:
+        """The module at a dotted path; "" is the module itself."""
+        module = self
+        for name in path.split(".") if path else ():
+            if name not in module._modules:
+                known = ", ".join(module._modules) or "no children"
+                raise AttributeError(
+                    f"get_submodule: expected one of {known} in {type(module).__name__}, got {name!r} of {path!r}"
+                )
+            module = module._modules[name]
+        return module
+
+    def apply(self: M, function: Callable[[Module], None]) -> M:
+        """Call `function` on every module of the tree, children first."""
+        for module in reversed(list(self.modules())):
+            function(module)
+        return self
+
+    def train(self: M, mode: bool = True) -> M:
+        """Training mode (batch statistics, dropout) for the whole tree."""
+        for module in self.modules():
+            object.__setattr__(module, "training", mode)
+        return self
+
+    def eval(self: M) -> M:
+        """Evaluation mode for the whole tree."""
+        return self.train(False)
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Freeze or thaw every parameter."""
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self) -> None:
+        """Set `.grad` of every parameter to None."""
+        for p in self.parameters():
+            p.grad = None
+
+    def to(self: M, dtype: Any) -> M:
+        """Floating parameters and buffers in another dtype. Drops gradients; recordings of the module end."""
+        dtype = checked(dtype)
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.dtype.kind == "f" and tensor.dtype != dtype:
+                tensor.grad = None
+                tensor.array = tensor.array.astype(dtype)
+        return self
+
+    def double(self: M) -> M:
+        return self.to(np.float64)
+
+    def float(self: M) -> M:
+        return self.to(np.float32)
+
+    # State --------------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers by dotted path, in PyTorch's order; they share memory with the module."""
+        found: dict[str, Tensor] = {}
+        for path, module in self.named_modules():
+            for name, value in (*module._parameters.items(), *module._buffers.items()):
+                if value is not None:
+                    found[f"{path}.{name}" if path else name] = value.detach()
+        return found
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Copy arrays or tensors in by name, each cast to its dtype; returns (missing, unexpected), an error if `strict`.
+
+        Nothing is written unless all of it fits. A missing `num_batches_tracked` counts as 0, as in PyTorch.
+        """
+        own = self.state_dict()
+        counters = [name for name in own if name.rpartition(".")[2] == "num_batches_tracked" and name not in state_dict]
+        missing = [name for name in own if name not in state_dict and name not in counters]
+        unexpected = [name for name in state_dict if name not in own]
+        arrays = {name: getattr(value, "array", value) for name, value in state_dict.items() if name in own}
+        wrong = [
+            f"{name}: expected {own[name].shape}, got {np.shape(a)}"
+            for name, a in arrays.items()
+            if np.shape(a) != own[name].shape
+        ]
+        wrong += [f"missing {name}" for name in missing if strict] + [f"unexpected {name}" for name in unexpected if strict]
+        if wrong:
+            raise ShapeError(f"load_state_dict of {type(self).__name__}: {'; '.join(wrong)}")
+        with no_grad():
+            for name in counters:
+                assign(own[name], 0)
+            for name, array in arrays.items():
+                assign(own[name], np.asarray(array, own[name].dtype))
+        return missing, unexpected
+
+    # Hooks --------------------------------------------------------------------------------------------------------------
+
+    def register_forward_hook(self, hook: Hook) -> Callable[[], None]:
+        """Call hook(module, inputs, output) after `forward`; what it returns replaces the output. Returns the remover."""
+        return _register(self._forward_hooks, hook)
+
+    def register_forward_pre_hook(self, hook: Hook) -> Callable[[], None]:
+        """Call hook(module, inputs) before `forward`; what it returns replaces the inputs. Returns the remover."""
+        return _register(self._forward_pre_hooks, hook)
+
+    def extra_repr(self) -> str:
+        """What `repr` shows of the settings."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._modules.items()]
+        inside = "\n  ".join(["", *lines]) + "\n" if lines else ""
+        return f"{type(self).__name__}({self.extra_repr()}{inside})"
+
+
+def _register(hooks: dict[object, Hook], hook: Hook) -> Callable[[], None]:
+    key = object()
+    hooks[key] = hook
+    return lambda: hooks.pop(key, None) and None
+
+
+@contextmanager
+def intercept(model: Module, layer: str, function: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Within the scope, `function` sees the output of the layer at that dotted path, and what it returns replaces it.
+
+    For a second pass with the same dropout masks run both passes under `random.remember` and `random.repeat`.
+    """
+    remove = model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: function(output))
+    try:
+        yield
+    finally:
+        remove()
+
+
+def functional_call(
+    model: Module, parameters_and_buffers: Mapping[str, Tensor], args: Any, kwargs: dict[str, Any] | None = None
+) -> Any:
+    """model(*args) with other tensors in place of the parameters and buffers of those names, as torch.func.functional_call."""
+    homes = {}
+    for name in parameters_and_buffers:
+        path, _, leaf = name.rpartition(".")
+        module = model.get_submodule(path)
+        home = next((home for home in (module._parameters, module._buffers) if leaf in home), None)
+        if home is None:
+            raise KeyError(f"functional_call: expected a parameter or buffer of {type(model).__name__}, got {name!r}")
+        homes[name] = (home, leaf, home[leaf])
+    try:
+        for name, (home, leaf, _) in homes.items():
+            home[leaf] = parameters_and_buffers[name]
+        return model(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
+    finally:
+        for home, leaf, before in homes.values():
+            home[leaf] = before
