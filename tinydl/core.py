@@ -8,11 +8,9 @@ gradient of a gradient is one more walk over the tape that the first walk left.
 from __future__ import annotations
 
 import inspect
-import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,21 +19,15 @@ from tinydl_kernels.errors import DeviceError, DtypeError, GraphError
 
 from . import promotion
 from .rule import Rule
+from .state import enable_grad as enable_grad
+from .state import grad_mode, state
+from .state import no_grad as no_grad
 from .tape import Edge, Key, Node, Slot, Version, ancestors, needed, numbers
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 T = TypeVar("T", bound="Tensor")
 
 
-class _State(threading.local):
-    """What varies between threads and scopes."""
-
-    grad = True  # do primitives write on the tape?
-    recorder: Any = None  # record.py: the step that is being recorded
-    tracer: Any = None  # debug.py: an anomaly detector or a profile
-
-
-state = _State()
 primitives: dict[str, Primitive] = {}  # by "module.name"
 
 
@@ -272,26 +264,6 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
 
 
 # Gradients ----------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def grad_mode(enabled: bool) -> Iterator[None]:
-    """Write on the tape in this scope, or do not. Also a decorator, as `no_grad` and `enable_grad` are."""
-    outer, state.grad = state.grad, enabled
-    try:
-        yield
-    finally:
-        state.grad = outer
-
-
-def no_grad() -> Any:
-    """A scope (or decorator) whose operations are not recorded on the tape."""
-    return grad_mode(False)
-
-
-def enable_grad() -> Any:
-    """A scope (or decorator) whose operations are recorded on the tape, also inside `no_grad`."""
-    return grad_mode(True)
 
 
 def grad(
