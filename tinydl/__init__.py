@@ -6,6 +6,7 @@ from tinydl_kernels.errors import BackendError, DeviceError, DtypeError, GraphEr
 from . import nn, ops, optim, regularizers
 from .core import Tensor, enable_grad, grad, no_grad
 from .functional import hessian, hvp, jacobian, jvp, vjp
+from .gradcheck import GradcheckError, gradcheck
 from .nn.module import functional_call
 from .ops.conv import conv2d
 from .ops.creation import arange, as_tensor, from_numpy, full, ones, ones_like, tensor, zeros, zeros_like
