@@ -16,6 +16,7 @@ import numpy as np
 
 from . import memory
 from .dispatch import operation
+from .validate import report
 
 Array = Any
 Index = Any  # an int, slice, None or Ellipsis, or a tuple of them
@@ -36,7 +37,7 @@ def concatenate(arrays: Sequence[Array], dim: int) -> Array:
 @operation(portable=True)
 def pad(x, low, high, value):
     """x with low[i] elements of `value` before and high[i] after it along axis i."""
-    return np.pad(x, list(zip(low, high, strict=True)), constant_values=value)
+    return np.pad(x, list(zip(low, high, strict=True)) or 0, constant_values=value)
 
 
 @pad.cpu
@@ -61,8 +62,8 @@ def _(x, low, high):
     return out
 
 
-def _inside(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> tuple[slice, ...]:
-    return (*[slice(a, size - b) for size, a, b in zip(shape, low, high, strict=True)], ...)
+def _inside(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> Index:
+    return (*[slice(a, size - b) for size, a, b in zip(shape, low, high, strict=True)], ...)  # ...: an array even if 0-d
 
 
 @operation(portable=True)
@@ -78,3 +79,16 @@ def _(g, shape, index):
     out = memory.zeros(shape, g.dtype, g)
     out[index] = g
     return out
+
+
+def main() -> None:
+    """Validate every operation against its reference, then time it."""
+    x = np.random.default_rng(0).standard_normal((64, 16, 28, 28)).astype(np.float32)
+    frame = (0, 0, 2, 2)
+    report(pad, x, frame, frame, 0.0)
+    report(crop, x, frame, frame)
+    report(place, x, (64, 16, 56, 56), (..., slice(None, None, 2), slice(1, None, 2)))
+
+
+if __name__ == "__main__":
+    main()

@@ -27,12 +27,13 @@ import numpy as np
 from . import memory
 from .compiler import kernel, parallel
 from .dispatch import operation
+from .validate import report
 
 Array = Any
 GRAIN = 1 << 14
 
 
-# --- Numba: statistics, and y = (x - mean) scale + shift ------------------------------------------------------------------------
+# ---- Numba: statistics, and y = (x - mean) scale + shift
 
 
 @kernel(fastmath={"reassoc"})
@@ -50,6 +51,10 @@ def _plane_moments(x):
 
 @parallel
 def _moments(start, stop, x, means, squares, size):
+    if size == 1:  # (N, C): each value is the mean of its plane
+        for plane in range(start, stop):
+            means[plane], squares[plane] = x[plane], 0.0
+        return
     for plane in range(start, stop):
         means[plane], squares[plane] = _plane_moments(x[plane * size : (plane + 1) * size])
 
@@ -87,7 +92,7 @@ def _normalize(start, stop, x, mean, var, gamma, beta, eps, y, size):
             target[k] = (source[k] - centre) * scale + shift
 
 
-# --- Numba: first derivative ----------------------------------------------------------------------------------------------------
+# ---- Numba: first derivative
 
 
 @kernel(fastmath={"reassoc"})
@@ -139,7 +144,7 @@ def _dx(start, stop, g, x, mean, factors, dx, size):
             target[k] = of_g * g_plane[k] + of_x * (x_plane[k] - centre) + constant
 
 
-# --- Numba: second derivative ---------------------------------------------------------------------------------------------------
+# ---- Numba: second derivative
 
 
 @kernel(fastmath={"reassoc"})
@@ -198,7 +203,7 @@ def _dx_dx(start, stop, v, g, x, mean, factors, ddg, ddx, size):
             ddx_plane[k] = x_of_v * v_plane[k] + x_of_g * g_plane[k] + x_of_x * centred + x_constant
 
 
-# --- Operations -----------------------------------------------------------------------------------------------------------------
+# ---- Operations
 
 
 def _planes(x: Array) -> tuple[int, int, int, int]:
@@ -277,7 +282,7 @@ def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     p_g = _project(g, normal)
     q = (v * p_g).sum(axes, keepdims=True)
     a, b = (v * normal).mean(axes, keepdims=True), (g * normal).mean(axes, keepdims=True)
-    n = x.size // x.shape[1]
+    n = x.shape[0] * math.prod(x.shape[2:])
     ddg = scale * _project(v, normal)
     ddx = -scale * s * (normal * q / n + _project(b * v + a * g, normal))
     if v_gamma is not None:
@@ -330,3 +335,20 @@ def _project(u: Array, normal: Array) -> Array:
     """P u = u - mean(u) - x̂ mean(u x̂), per channel."""
     axes = _all_but_channels(u)
     return u - u.mean(axes, keepdims=True) - normal * (u * normal).mean(axes, keepdims=True)
+
+
+def main() -> None:
+    """Validate every operation against its reference, then time it on images and on features."""
+    random = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        for shape in ((64, 32, 16, 16), (128, 512)):
+            v, g, x = random.standard_normal((3, *shape)).astype(dtype)
+            v_gamma, v_beta, gamma, beta = random.standard_normal((4, shape[1])).astype(dtype)
+            _, mean, var = batch_norm(x, gamma, beta, 1e-5)
+            report(batch_norm, x, gamma, beta, 1e-5)
+            report(batch_norm_dx, g, x, gamma, mean, var, 1e-5)
+            report(batch_norm_dx_dx, v, v_gamma, v_beta, g, x, gamma, mean, var, 1e-5)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@
 `dims` is a tuple of axes in increasing order; the reduced axes disappear. x is C-contiguous.
 
 sum and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the innermost R first:
-K R K R is (K R K) rows of R, then K columns blocks (R, K). A long R is cut into parts of a fixed length, which the next pass folds.
+K R K R is K·R·K rows of length R, then K blocks of R rows of length K. A long R is cut into parts, which the next pass folds.
 What stands between passes is float64 (int64 for integers). The cuts depend on the shape alone, and so do the bits.
 Cost: one read of x; the later passes are small.
 """
@@ -25,6 +25,7 @@ from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
 from .memory import array_module
+from .validate import report
 
 Array = Any
 GRAIN = 1 << 15
@@ -34,7 +35,7 @@ TILE = 1 << 9
 """Columns that are folded together: their accumulators stay in the first cache."""
 
 
-# --- Folding in passes: sum, sum_to, logsumexp ----------------------------------------------------------------------------------
+# ---- Folding in passes: sum, sum_to, logsumexp
 
 
 def _fold(rows: Any, columns: Any, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
@@ -226,7 +227,7 @@ def _(x, dims):
     return _fold(_logsumexp_rows, _logsumexp_columns, x, dims, out, -np.inf)
 
 
-# --- The winner along one axis: max, min ----------------------------------------------------------------------------------------
+# ---- The winner along one axis: max, min
 
 
 def _winner_loop(name: str, beats: Callable[..., Any]) -> Any:
@@ -313,3 +314,23 @@ def _winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
 def _check_not_empty(name: str, x: Array, dim: int) -> None:
     if x.shape[dim] == 0:
         raise ShapeError(f"{name}: expected at least one element along dim {dim}, got shape {x.shape}")
+
+
+def main() -> None:
+    """Validate against the reference, then time the patterns of a training step."""
+    random = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        images, rows = random.standard_normal((64, 32, 16, 16)).astype(dtype), random.standard_normal((1000, 100)).astype(dtype)
+        for dims in ((0, 2, 3), (0, 1, 2, 3), (1,)):
+            report(sum, images, dims)
+        report(sum, rows, (0,))
+        report(sum_to, rows, (1, 100))
+        for op in (max, min):
+            report(op, rows, 1)
+            report(op, images, 1)
+        report(logsumexp, rows, (1,))
+        report(logsumexp, images, (1,))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,11 +1,15 @@
 """Softmax, its logarithm, their transposed derivatives, and cross-entropy.
 
-    softmax           y_k = exp(x_k - m) / Σ_j exp(x_j - m),  m = max_j x_j         softmax_dx       y (g - Σ g y)
-    log_softmax       y_k = x_k - m - log Σ_j exp(x_j - m)                          log_softmax_dx   g - exp(y) Σ g
-    cross_entropy     loss_n = -Σ_k t'_nk log_softmax(x_n)_k                        cross_entropy_dx g_n (softmax(x_n) Σ t'_n - t'_n)
+    softmax           y_k = exp(x_k - m) / Σ_j exp(x_j - m),  m = max_j x_j
+    softmax_dx        y (g - Σ g y)
+    log_softmax       y_k = x_k - m - log Σ_j exp(x_j - m)
+    log_softmax_dx    g - exp(y) Σ g
+    cross_entropy     loss_n = -Σ_k t'_nk log_softmax(x_n)_k
+    cross_entropy_dx  g_n (softmax(x_n) Σ t'_n - t'_n)
 
 with t' = (1 - ε) t + ε / K, t the one-hot row of a class index or a soft target, ε the label smoothing (Szegedy et al.,
-arXiv 1512.00567, section 7). A class with t' = 0 counts nothing, even where its logit is -inf; an index that is no class has t = 0.
+arXiv 1512.00567, section 7). A class with t' = 0 counts nothing, even where its logit is -inf; an index that is no class is
+a row of zeros.
 x of the first four is (outer, size, inner) around the axis `dim`; of cross-entropy (N, K). Sums are float64.
 Cost: one exp per element; x is read two or three times, but a line at a time, from the first cache.
 """
@@ -22,12 +26,13 @@ from . import memory
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .memory import array_module
+from .validate import report
 
 Array = Any
 GRAIN = 1 << 14
 
 
-# --- One line: the elements at, at + step, ... ----------------------------------------------------------------------------------
+# ---- One line: the elements at, at + step, ...
 
 
 @kernel
@@ -116,7 +121,7 @@ _softmax_dx = _along("softmax_dx", _softmax_dx_line)
 _log_softmax_dx = _along("log_softmax_dx", _log_softmax_dx_line)
 
 
-# --- Softmax --------------------------------------------------------------------------------------------------------------------
+# ---- Softmax
 
 
 def _log_softmax_wide(x: Array, dim: int) -> Array:
@@ -169,17 +174,15 @@ def _(g, y, dim):
     return _log_softmax_dx(g, y, dim)
 
 
-# --- Cross-entropy --------------------------------------------------------------------------------------------------------------
+# ---- Cross-entropy
 
 
 @kernel
 def _weight(target, soft, n, k, classes, smoothing):
     """t'_nk, for class indices (N,) or soft targets (N, K), flat."""
     if soft:
-        t = np.float64(target[n * classes + k])
-    else:
-        t = 1.0 if target[n] == k else 0.0
-    return (1 - smoothing) * t + smoothing / classes
+        return (1 - smoothing) * target[n * classes + k] + smoothing / classes
+    return (1 - smoothing if target[n] == k else 0.0) + smoothing / classes
 
 
 @parallel
@@ -248,3 +251,23 @@ def _smoothed(x: Array, target: Array, label_smoothing: float) -> Array:
     if target.ndim == 1:
         target = target[:, None] == array_module(x).arange(x.shape[1])
     return (1 - label_smoothing) * target.astype(np.float64) + label_smoothing / max(x.shape[1], 1)
+
+
+def main() -> None:
+    """Validate every operation against its reference, then time it."""
+    random = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        g, x = random.standard_normal((2, 1000, 100)).astype(dtype)
+        y, target = softmax(x, 1), random.integers(0, 100, 1000)
+        for op in (softmax, log_softmax):
+            report(op, x, 1)
+            report(op, x, 0)
+        report(softmax_dx, g, y, 1)
+        report(log_softmax_dx, g, np.log(y), 1)
+        for t in (target, y):
+            report(cross_entropy, x, t, 0.1)
+            report(cross_entropy_dx, g[:, 0].copy(), x, t, 0.1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 """The optimizers' steps and other writes in place: effects, which return nothing.
 
 Formulas and their order of operations are PyTorch's. What varies between steps comes as an array and is read by the kernel:
-`lr` float64 and `step` int64, 0-d or (1,). A group of parameters is updated by one call: lists of arrays of equal lengths.
+`lr` float64 and `steps` int64, 0-d or (1,). A group of parameters is updated by one call: lists of arrays of equal lengths,
+`steps` among them, because a parameter that got no gradient did not age.
 Cost: one pass over every array of the group.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from .compiler import parallel
 from .dispatch import operation
+from .validate import report
 
 GRAIN = 1 << 14
 
@@ -33,26 +35,26 @@ def _sgd(start, stop, lr, step, param, grad, buffer, momentum, dampening, nester
 
 
 @operation(portable=True)
-def sgd(lr, step, params, grads, buffers, momentum, dampening, nesterov, weight_decay):
+def sgd(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay):
     """param -= lr d, with d the gradient + weight_decay param, smoothed where there are buffers:
 
     buffer = d at step 0, else momentum buffer + (1 - dampening) d;  d = d + momentum buffer if nesterov, else buffer.
-    `step` counts the steps done before; `buffers` is None when momentum is 0. Sutskever et al., ICML 2013.
+    `steps` count the steps done before; `buffers` and `steps` are None when momentum is 0. Sutskever et al., ICML 2013.
     """
+    lr = lr.reshape(())
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
         d = grad + weight_decay * param
         if buffers is not None:
-            buffers[i][...] = np.where(step == 0, d, momentum * buffers[i] + (1 - dampening) * d)
+            buffers[i][...] = np.where(steps[i].reshape(()) == 0, d, momentum * buffers[i] + (1 - dampening) * d)
             d = d + momentum * buffers[i] if nesterov else buffers[i]
         param -= lr * d
 
 
 @sgd.cpu
-def _(lr, step, params, grads, buffers, momentum, dampening, nesterov, weight_decay):
-    lr, step = lr.reshape(-1), step.reshape(-1)
+def _(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay):
+    lr, settings = lr.reshape(-1), (float(momentum), float(dampening), nesterov, float(weight_decay))
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        buffer = None if buffers is None else buffers[i].reshape(-1)
-        settings = float(momentum), float(dampening), nesterov, float(weight_decay)
+        buffer, step = (None, None) if buffers is None else (buffers[i].reshape(-1), steps[i].reshape(-1))
         _sgd(param.size, GRAIN, lr, step, param.reshape(-1), grad.reshape(-1), buffer, *settings)
 
 
@@ -74,14 +76,15 @@ def _adam(start, stop, lr, step, param, grad, m, v, beta1, beta2, eps, weight_de
 
 
 @operation(portable=True)
-def adam(lr, step, params, grads, m, v, beta1, beta2, eps, weight_decay, decoupled):
+def adam(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
     """Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1), or AdamW (Loshchilov & Hutter, arXiv 1711.05101) if `decoupled`:
 
     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²;  m̂ = m / (1 - beta1^step);  v̂ = v / (1 - beta2^step)
     param -= lr m̂ / (√v̂ + eps), where weight decay adds weight_decay param to g, or takes lr weight_decay param off first.
-    `step` counts this step too: 1 at the first.
+    `steps` count this step too: 1 at the first.
     """
-    for param, grad, first, second in zip(params, grads, m, v, strict=True):
+    lr = lr.reshape(())
+    for param, grad, first, second, step in zip(params, grads, m, v, [s.reshape(()) for s in steps], strict=True):
         g = grad if decoupled else grad + weight_decay * param
         if decoupled:
             param -= lr * weight_decay * param
@@ -91,17 +94,17 @@ def adam(lr, step, params, grads, m, v, beta1, beta2, eps, weight_decay, decoupl
 
 
 @adam.cpu
-def _(lr, step, params, grads, m, v, beta1, beta2, eps, weight_decay, decoupled):
-    lr, step = lr.reshape(-1), step.reshape(-1)
-    settings = float(beta1), float(beta2), float(eps), float(weight_decay), decoupled
-    for arrays in zip(params, grads, m, v, strict=True):
-        _adam(arrays[0].size, GRAIN, lr, step, *[array.reshape(-1) for array in arrays], *settings)
+def _(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
+    lr, settings = lr.reshape(-1), (float(beta1), float(beta2), float(eps), float(weight_decay), decoupled)
+    for step, *arrays in zip(steps, params, grads, m, v, strict=True):
+        _adam(arrays[0].size, GRAIN, lr, step.reshape(-1), *[array.reshape(-1) for array in arrays], *settings)
 
 
 @operation(portable=True)
-def increment(counter):
-    """counter += 1."""
-    counter += 1
+def increment(*counters):
+    """counter += 1 for each."""
+    for counter in counters:
+        counter += 1
 
 
 @operation(portable=True)
@@ -111,6 +114,30 @@ def assign(target, value):
 
 
 @operation(portable=True)
+def piecewise(target, base, step, boundaries, factors):
+    """target = base factors[k], where k of the boundaries (ascending) are reached: boundary <= step. One factor more."""
+    target[...] = base * factors[(step >= boundaries).sum()]
+
+
+@operation(portable=True)
 def fill(target, scalar):
     """target = scalar everywhere."""
     target[...] = scalar
+
+
+def main() -> None:
+    """Validate every operation against its reference, then time it."""
+    random = np.random.default_rng(0)
+    lr, steps = np.array(0.1), [np.array(3), np.array(4)]
+    for dtype in (np.float32, np.float64):
+        shapes = ((500, 800), (500,))
+        params, grads, m = ([random.standard_normal(shape).astype(dtype) for shape in shapes] for _ in range(3))
+        v = [np.square(x) for x in m]
+        report(sgd, lr, params, grads, None, None, 0.0, 0.0, False, 1e-4)
+        report(sgd, lr, params, grads, m, steps, 0.9, 0.0, True, 1e-4)
+        for decoupled in (False, True):
+            report(adam, lr, params, grads, m, v, steps, 0.9, 0.999, 1e-8, 1e-2, decoupled)
+
+
+if __name__ == "__main__":
+    main()

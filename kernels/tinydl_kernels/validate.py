@@ -1,0 +1,83 @@
+"""Every backend against the reference, and how long each takes: for the families' `main` and for the tests."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .dispatch import Operation, use
+
+TOLERANCE = {"f4": 2e-5, "f8": 1e-11}
+
+
+def backends(op: Operation) -> list[str]:
+    """The backends that run `op` on NumPy arrays by code of their own."""
+    reference = op.implementations["reference"]
+    return [name for name in ("cpu", "cuda-emulated") if op.implementations.get(name, reference) is not reference]
+
+
+def agree(op: Operation, *args: Any, tolerance: float | None = None) -> Any:
+    """The reference's result, after every other backend has given the same and has left the same in the arguments.
+
+    `tolerance` is relative to the value, and to 1 for values below 1. Raises AssertionError. Effects are undone.
+    """
+    expected, expected_args = _run(op, "reference", args)
+    for backend in backends(op):
+        got, got_args = _run(op, backend, args)
+        for a, b in zip(_leaves((got, got_args)), _leaves((expected, expected_args)), strict=True):
+            _require_close(f"{op.name} on {backend}", a, b, tolerance)
+    return expected
+
+
+def _run(op: Operation, backend: str, args: Any) -> tuple[Any, Any]:
+    """The result, and what the arguments were afterwards; effects on the arguments are undone."""
+    before = copy.deepcopy(args)
+    with use(backend):
+        result = op(*args)
+    after = copy.deepcopy(args)
+    for a, b in zip(_leaves(args), _leaves(before), strict=True):
+        if isinstance(a, np.ndarray) and a.flags.writeable:
+            a[...] = b
+    return result, after
+
+
+def _require_close(who: str, got: Any, expected: Any, tolerance: float | None) -> None:
+    if not isinstance(expected, np.ndarray):
+        if type(got) is not type(expected):
+            raise AssertionError(f"{who}: expected {expected!r}, got {got!r}")
+        return
+    if not isinstance(got, np.ndarray) or got.shape != expected.shape or got.dtype != expected.dtype:
+        raise AssertionError(f"{who}: expected {expected.dtype} {expected.shape}, got {got!r}")
+    limit = TOLERANCE.get(expected.dtype.str[1:], 0) if tolerance is None else tolerance
+    np.testing.assert_allclose(got, expected, rtol=limit, atol=limit, err_msg=who)
+
+
+def report(op: Operation, *args: Any, flops: int = 0, tolerance: float | None = None) -> None:
+    """Validate `op` on these arguments, then print the best time of several on each backend, with GFLOP/s or else GB/s."""
+    result = agree(op, *args, tolerance=tolerance)
+    arrays = [x for x in _leaves((args, result)) if isinstance(x, np.ndarray)]
+    work, unit = (flops, "GFLOP/s") if flops else (sum(x.nbytes for x in arrays), "GB/s")
+    largest = max(arrays, key=lambda x: x.size)
+    for backend in ("reference", *backends(op)):
+        with use(backend):
+            best = min(_seconds(op, args) for _ in range(7))
+        line = f"{op.name.rpartition('.')[2]:18} {largest.dtype!s:8} {largest.shape!s:20} {backend:14} {best * 1e6:10.1f} us"
+        print(f"{line} {work / best * 1e-9:8.2f} {unit}")
+
+
+def _seconds(op: Operation, args: Any) -> float:
+    begin = time.perf_counter()
+    op(*args)
+    return time.perf_counter() - begin
+
+
+def _leaves(tree: Any) -> Iterator[Any]:
+    if isinstance(tree, (tuple, list)):
+        for part in tree:
+            yield from _leaves(part)
+    else:
+        yield tree

@@ -1,0 +1,45 @@
+"""Matrix products: transposed, batched, broadcast."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
+from tinydl_kernels import dispatch
+from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.matmul import matmul
+from tinydl_kernels.validate import agree
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_batch_and_transposition(data):
+    batches = data.draw(mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3, min_side=0))
+    i, k, j = (data.draw(st.integers(0, 5)) for _ in range(3))
+    transpose_a, transpose_b = data.draw(st.booleans()), data.draw(st.booleans())
+    random = np.random.default_rng(0)
+    a = random.standard_normal((*batches.input_shapes[0], *((k, i) if transpose_a else (i, k))))
+    b = random.standard_normal((*batches.input_shapes[1], *((j, k) if transpose_b else (k, j))))
+    result = agree(matmul, a, b, transpose_a, transpose_b)
+    letters = ("ki" if transpose_a else "ik"), ("jk" if transpose_b else "kj")
+    expected = np.einsum("...{},...{}->...ij".format(*letters), a, b)
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+    assert result.shape == (*batches.result_shape, i, j)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_dtypes_and_fresh_results(dtype):
+    a = np.arange(6).reshape(2, 3).astype(dtype)
+    y = matmul(a, a, False, True)
+    assert y.dtype == dtype
+    assert y.flags.c_contiguous
+    np.testing.assert_array_equal(y, [[5, 14], [14, 50]])
+
+
+def test_shapes_that_do_not_fit():
+    for backend in ("reference", "cpu"):
+        with dispatch.use(backend):
+            with pytest.raises(ShapeError, match=r"got \(2, 3\) times \(2, 3\)"):
+                matmul(np.ones((2, 3)), np.ones((2, 3)))
+            with pytest.raises(ShapeError, match="batch axes"):
+                matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))

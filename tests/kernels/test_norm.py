@@ -1,0 +1,93 @@
+"""Batch normalization: statistics, and both derivatives against differences and against torch's double backward."""
+
+import numpy as np
+import pytest
+from tinydl_kernels import norm
+from tinydl_kernels.validate import agree
+
+EPS = 1e-3
+SHAPES = [(5, 3), (1000, 40), (7, 4, 6, 5), (2, 3, 4), (64, 2, 31), (2, 1, 300, 300), (3, 5, 1, 1), (4, 0, 2)]
+
+
+def draw(shape, dtype=np.float64):
+    random = np.random.default_rng(0)
+    v, g, x = random.standard_normal((3, *shape)).astype(dtype)
+    v_gamma, v_beta, gamma, beta = random.standard_normal((4, shape[1])).astype(dtype)
+    return v, v_gamma, v_beta, g, x + dtype(1), gamma, beta
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_against_the_reference(shape, affine, dtype):
+    v, v_gamma, v_beta, g, x, gamma, beta = draw(shape, dtype)
+    gamma, beta = (gamma, beta) if affine else (None, None)
+    _, mean, var = agree(norm.batch_norm, x, gamma, beta, EPS)
+    agree(norm.batch_norm_dx, g, x, gamma, mean, var, EPS, tolerance=2e-4 if dtype == np.float32 else None)
+    for cotangents in ((v, v_gamma, v_beta), (v, None, None), (None, v_gamma, None), (None, None, v_beta)):
+        arguments = (*cotangents, g, x, gamma, mean, var, EPS)
+        agree(norm.batch_norm_dx_dx, *arguments, tolerance=2e-4 if dtype == np.float32 else None)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("shape", [(6, 3), (3, 4, 5, 2)])
+def test_derivatives_against_differences(shape, backend):
+    """Each as a directional derivative of the level below, with the statistics recomputed at every point."""
+    v, v_gamma, v_beta, g, x, gamma, beta = draw(shape)
+    batch_norm, dx, dx_dx = (op.implementations[backend] for op in (norm.batch_norm, norm.batch_norm_dx, norm.batch_norm_dx_dx))
+
+    def inner(*pairs):
+        return sum((a * b).sum() for a, b in pairs)
+
+    def first(g, x, gamma):
+        return dx(g, x, gamma, *batch_norm(x, gamma, beta, EPS)[1:], EPS)
+
+    def difference(f, *at):
+        step = [np.random.default_rng(i).standard_normal(a.shape) for i, a in enumerate(at)]
+        ahead, behind = (f(*[a + h * s for a, s in zip(at, step, strict=True)]) for h in (1e-5, -1e-5))
+        return (ahead - behind) / 2e-5, step
+
+    value, step = difference(lambda x, gamma, beta: inner((g, batch_norm(x, gamma, beta, EPS)[0])), x, gamma, beta)
+    np.testing.assert_allclose(inner(*zip(first(g, x, gamma), step, strict=True)), value, rtol=1e-7)
+
+    value, step = difference(lambda *at: inner(*zip((v, v_gamma, v_beta), first(*at), strict=True)), g, x, gamma)
+    second = dx_dx(v, v_gamma, v_beta, g, x, gamma, *batch_norm(x, gamma, beta, EPS)[1:], EPS)
+    np.testing.assert_allclose(inner(*zip(second, step, strict=True)), value, rtol=1e-7)
+
+
+def test_double_backward_of_torch():
+    torch = pytest.importorskip("torch")
+    v, v_gamma, _, g, x, gamma, beta = draw((5, 3, 4, 2))
+    leaves = [torch.tensor(a, requires_grad=True) for a in (g, x, gamma)]
+    shift = torch.tensor(beta, requires_grad=True)
+    y = torch.nn.functional.batch_norm(leaves[1], None, None, leaves[2], shift, training=True, eps=EPS)
+    dx, dgamma = torch.autograd.grad(y, leaves[1:], leaves[0], create_graph=True)
+    expected = torch.autograd.grad((dx, dgamma), leaves, (torch.tensor(v), torch.tensor(v_gamma)))
+    _, mean, var = norm.batch_norm(x, gamma, beta, EPS)
+    for a, b in zip(norm.batch_norm_dx_dx(v, v_gamma, None, g, x, gamma, mean, var, EPS), expected, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 50), (200, 2)])
+def test_the_variance_does_not_cancel(shape):
+    x = np.random.default_rng(0).standard_normal(shape)
+    _, mean, var = norm.batch_norm(x + 1e8, None, None, EPS)
+    axes = (0, *range(2, x.ndim))
+    np.testing.assert_allclose(var, x.var(axes), rtol=1e-6)
+    np.testing.assert_allclose(mean - 1e8, x.mean(axes), atol=1e-6)
+
+
+def test_nan_stays_in_its_channel():
+    x = np.random.default_rng(0).standard_normal((4, 3, 5))
+    x[1, 1, 2] = np.nan
+    y, mean, _ = norm.batch_norm(x, None, None, EPS)
+    assert np.isnan(y[:, 1]).all()
+    assert np.isfinite(y[:, ::2]).all()
+    assert list(np.isnan(mean)) == [False, True, False]
+
+
+def test_running_update_is_torch_s():
+    running_mean, running_var = np.zeros(2), np.ones(2)
+    norm.running_update(running_mean, running_var, np.array([1.0, 2.0]), np.array([4.0, 8.0]), 0.1, 5)
+    np.testing.assert_allclose(running_mean, [0.1, 0.2])
+    np.testing.assert_allclose(running_var, [0.9 + 0.1 * 5, 0.9 + 0.1 * 10])

@@ -1,0 +1,112 @@
+"""Reductions: every pattern of axes against the reference."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes
+from tinydl_kernels import dispatch, reduce
+from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.validate import agree
+
+FLOATS = (np.float32, np.float64)
+SHAPES = [
+    (),
+    (1,),
+    (5,),
+    (3, 4),
+    (2, 3, 4, 5),
+    (2, 1, 3, 1, 4),
+    (0, 3),
+    (3, 0),
+    (40, 3, 7, 600),
+    (50000,),
+    (20000, 3),
+    (300, 1300),
+]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_over_any_axes(shape, dtype):
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    for count in range(x.ndim + 1):
+        for dims in itertools.combinations(range(x.ndim), count):
+            agree(reduce.sum, x, dims)
+            agree(reduce.logsumexp, x, dims)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_sums_over_drawn_axes(data):
+    shape = data.draw(array_shapes(max_dims=6, max_side=5, min_side=0))
+    dims = tuple(dim for dim in range(len(shape)) if data.draw(st.booleans()))
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    agree(reduce.sum, x, dims)
+    agree(reduce.logsumexp, x, dims)
+    kept = tuple(1 if dim in dims else size for dim, size in enumerate(shape))
+    agree(reduce.sum_to, x, kept)
+
+
+@pytest.mark.parametrize(
+    ("shape", "target"), [((2, 3, 4), (3, 1)), ((2, 3), ()), ((2, 3), (2, 3)), ((5, 1, 2), (1, 2)), ((0, 2), (2,))]
+)
+def test_sum_to(shape, target):
+    x = np.random.default_rng(0).standard_normal(shape)
+    agree(reduce.sum_to, x, target)
+    result = reduce.sum_to(x, target)
+    assert result.shape == target
+    assert not np.shares_memory(result, x)
+
+
+def test_sum_to_a_shape_that_does_not_broadcast():
+    for backend in ("reference", "cpu"):
+        with dispatch.use(backend), pytest.raises(ShapeError, match=r"sum_to: expected a shape that broadcasts to \(2, 3\)"):
+            reduce.sum_to(np.ones((2, 3)), (2, 1, 3))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int64])
+def test_integers_sum_exactly(dtype):
+    x = np.random.default_rng(0).integers(0, 2, (30, 40, 5)).astype(dtype)
+    for dims in ((), (0,), (1,), (2,), (0, 2), (0, 1, 2)):
+        agree(reduce.sum, x, dims)
+
+
+def test_float32_is_summed_in_float64():
+    x = np.full((1 << 22,), 0.1, np.float32)
+    assert reduce.sum(x, (0,)) == np.float32(np.float64(np.float32(0.1)) * (1 << 22))
+    assert reduce.sum(x.reshape(-1, 2), (0,))[1] == np.float32(np.float64(np.float32(0.1)) * (1 << 21))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_winners(name, dtype):
+    op = getattr(reduce, name)
+    random = np.random.default_rng(0)
+    for shape in ((7,), (5, 1), (1, 6), (3, 4, 5), (2, 3, 40000), (70, 90)):
+        x = random.integers(-3, 4, shape).astype(dtype)  # with ties: the first wins
+        for dim in range(len(shape)):
+            agree(op, x, dim)
+        x[random.random(shape) < 0.2] = np.nan
+        for dim in range(-1, len(shape)):
+            agree(op, x, dim)
+    agree(op, np.empty((0, 4), dtype), 1)
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_the_winner_of_nothing(name):
+    for backend in ("reference", "cpu"):
+        with dispatch.use(backend), pytest.raises(ShapeError, match=rf"{name}: expected at least one element along dim 0"):
+            getattr(reduce, name)(np.empty((0, 4)), 0)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_logsumexp_at_the_edges(dim):
+    inf, nan = np.inf, np.nan
+    x = np.array([[-inf, -inf, -inf], [inf, 1, -inf], [nan, 1, inf], [1000, 1000, 1000], [-1000, -1000, -1000]])
+    expected = np.array([-inf, inf, nan, 1000 + np.log(3), -1000 + np.log(3)])
+    x = x if dim == 1 else np.ascontiguousarray(x.T)
+    np.testing.assert_allclose(reduce.logsumexp(x, (dim,)), expected, rtol=1e-15)
+    agree(reduce.logsumexp, x, (dim,))

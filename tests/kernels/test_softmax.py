@@ -1,0 +1,59 @@
+"""Softmax, log-softmax and cross-entropy against their references, and at the edges of the number range."""
+
+import numpy as np
+import pytest
+from tinydl_kernels import dispatch, softmax
+from tinydl_kernels.validate import agree
+
+FLOATS = (np.float32, np.float64)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(1,), (9,), (3, 1), (1, 4), (2, 3, 4, 5), (40, 30, 20), (3000, 10), (0, 3), (3, 0)])
+def test_along_every_axis(shape, dtype):
+    g, x = np.random.default_rng(0).standard_normal((2, *shape)).astype(dtype)
+    for dim in range(-1, x.ndim):
+        y = agree(softmax.softmax, x, dim)
+        log_y = agree(softmax.log_softmax, x, dim)
+        agree(softmax.softmax_dx, g, y, dim)
+        agree(softmax.log_softmax_dx, g, log_y, dim)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (4000, 10), (0, 3), (3, 0)])
+def test_cross_entropy(shape, label_smoothing, dtype):
+    random = np.random.default_rng(0)
+    x, g = random.standard_normal(shape).astype(dtype), random.standard_normal(shape[0]).astype(dtype)
+    indices = random.integers(0, max(shape[1], 1), shape[0])
+    soft = random.random(shape).astype(dtype)  # does not sum to 1
+    for target in (indices, soft):
+        agree(softmax.cross_entropy, x, target, label_smoothing)
+        agree(softmax.cross_entropy_dx, g, x, target, label_smoothing)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_cross_entropy_dx_is_the_derivative(soft):
+    random = np.random.default_rng(0)
+    x, g, step = random.standard_normal((4, 5)), random.standard_normal(4), random.standard_normal((4, 5))
+    target = random.random((4, 5)) if soft else random.integers(0, 5, 4)
+
+    def value(x):
+        return g @ softmax.cross_entropy(x, target, 0.2)
+
+    difference = (value(x + 1e-6 * step) - value(x - 1e-6 * step)) / 2e-6
+    np.testing.assert_allclose((softmax.cross_entropy_dx(g, x, target, 0.2) * step).sum(), difference, rtol=1e-8)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_edges(backend):
+    inf = np.inf
+    with dispatch.use(backend):
+        np.testing.assert_allclose(softmax.softmax(np.array([[1000.0, -1000, 1000, -inf]]), 1), [[0.5, 0, 0.5, 0]])
+        np.testing.assert_allclose(softmax.log_softmax(np.array([[1000.0, 0, -inf]]), 1), [[0, -1000, -inf]])
+        # a class with -inf that nobody asks for is no trouble; one that is asked for costs inf
+        x = np.array([[0.0, 0, -inf], [0, 0, -inf]])
+        np.testing.assert_allclose(softmax.cross_entropy(x, np.array([0, 2]), 0.0), [np.log(2), inf])
+        # an index that is no class reads no memory and has no target
+        np.testing.assert_allclose(softmax.cross_entropy(x, np.array([-1, 3]), 0.0), [0, 0])
+        assert np.isnan(softmax.softmax(np.array([[0.0, np.nan]]), 1)).all()
