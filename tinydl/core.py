@@ -135,16 +135,9 @@ class Primitive:
     mixed = False  # may inputs have different dtypes?
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        *,
-        elementwise: bool = False,
-        floating: bool = False,
-        view: bool = False,
-        strided: bool = False,
-        constant: Sequence[str] = (),
-        outputs: Sequence[str] = ("out",),
-    ) -> None:
+        self, function: Callable[..., Any], *, elementwise: bool = False, floating: bool = False, view: bool = False,
+        strided: bool = False, constant: Sequence[str] = (), outputs: Sequence[str] = ("out",)
+    ) -> None:  # fmt: skip
         parameters = inspect.signature(function).parameters.values()
         self.function, self.name, self.__doc__ = function, function.__name__.strip("_"), function.__doc__
         self.elementwise, self.floating, self.view = elementwise or floating, floating, view
@@ -153,6 +146,7 @@ class Primitive:
         self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.outputs, self.constant = tuple(outputs), frozenset(constant)
+        self.fixed = frozenset(i for i, name in enumerate(self.inputs) if name in self.constant)
         self.differentiable = tuple(k for k, name in enumerate(self.outputs) if name not in self.constant)
         self.rules: dict[str, Rule] = {}
         self.joint_rule: Rule | None = None
@@ -248,18 +242,31 @@ def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> 
 
 def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
     """What happens to every input at the door: made a tensor, promoted or checked, laid out as the kernels want it."""
-    moving = [i for i, x in enumerate(inputs) if x is not None and primitive.named(i) not in primitive.constant]
-    target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
-    tensors = [x if x is None or isinstance(x, Tensor) else Tensor(promotion.as_array(primitive, x, target)) for x in inputs]
-    if target is not None:
-        for i in moving:
-            if tensors[i].dtype != target:
-                tensors[i] = cast(tensors[i], dtype=target)
-    if len({type(x.array) for x in tensors if x is not None}) > 1:
-        places = ", ".join(f"{primitive.named(i)} on {x.device}" for i, x in enumerate(tensors) if x is not None)
-        raise DeviceError(f"{primitive.name}: expected all inputs on one device, got {places}")
-    if not primitive.strided:
-        tensors = [x if x is None or x.array.flags.c_contiguous else contiguous(x) for x in tensors]
+    tensors, common, agreed = list(inputs), None, True
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            agreed = agreed and x is None
+        elif i not in primitive.fixed:
+            agreed = agreed and common in (None, x.array.dtype)
+            common = x.array.dtype
+    if not agreed or (primitive.floating and common.kind != "f"):
+        moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.fixed]
+        target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
+        tensors = [
+            x if x is None or isinstance(x, Tensor) else Tensor(promotion.as_array(primitive, x, target)) for x in inputs
+        ]
+        for i in moving if target is not None else ():
+            tensors[i] = tensors[i] if tensors[i].dtype == target else cast(tensors[i], dtype=target)
+    first = None
+    for i, x in enumerate(tensors):
+        if x is None:
+            continue
+        first = x.array if first is None else first
+        if type(x.array) is not type(first):
+            places = ", ".join(f"{primitive.named(k)} on {y.device}" for k, y in enumerate(tensors) if y is not None)
+            raise DeviceError(f"{primitive.name}: expected all inputs on one device, got {places}")
+        if not primitive.strided and not x.array.flags.c_contiguous:
+            tensors[i] = contiguous(x)
     return tensors
 
 
@@ -267,13 +274,10 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor],
-    inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    allow_unused: bool = False,
-) -> tuple[Tensor | None, ...]:
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None, retain_graph: bool | None = None,
+    create_graph: bool = False, allow_unused: bool = False
+) -> tuple[Tensor | None, ...]:  # fmt: skip
     """The gradients of sum <outputs, grad_outputs> with respect to `inputs`, as a tuple; `.grad` stays untouched.
 
     Like torch.autograd.grad. With `create_graph` the gradients can be differentiated again. An input that the outputs do not
@@ -293,7 +297,7 @@ def grad(
     for i, (x, g) in enumerate(zip(inputs, gradients, strict=True)):
         if g is None and not allow_unused:
             raise GraphError(
-                f"grad: expected outputs that depend on input {i} of shape {x.shape}, got none (allow_unused=True gives None)"
+                f"grad: expected outputs that depend on input {i} {x.shape}, got none (allow_unused=True gives None)"
             )
     return gradients
 
@@ -303,9 +307,7 @@ def _seed(who: str, output: Tensor, seed: Tensor | None) -> Tensor:
         raise GraphError(f"{who}: expected an output that requires grad, got {output.shape} {output.dtype} without a graph")
     if seed is None:
         if output.array.size != 1:
-            raise GraphError(
-                f"{who}: expected a scalar output or a seed gradient, got an output of shape {output.shape} and no seed"
-            )
+            raise GraphError(f"{who}: expected a scalar output or a seed gradient, got shape {output.shape} and no seed")
         return Tensor(memory.array_module(output.array).ones_like(output.array))
     if (seed.shape, seed.dtype) != (output.shape, output.dtype):
         raise GraphError(f"{who}: expected a seed of {output.shape} {output.dtype}, got {seed.shape} {seed.dtype}")

@@ -45,6 +45,7 @@ OPERATORS: dict[str, Any] = {
     "__int__": lambda self: int(creation.item(self)),
     "__array__": creation.to_array,
     "__repr__": creation.describe,
+    "__deepcopy__": creation.deepcopy,
 }
 METHODS: dict[str, Any] = {
     **{name: getattr(creation, name) for name in ("numpy", "item", "tolist")},

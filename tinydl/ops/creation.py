@@ -128,6 +128,17 @@ def length(x: Tensor) -> int:
     return x.shape[0]
 
 
+def deepcopy(x: Tensor, memo: dict[int, Any]) -> Tensor:
+    """A leaf of the same type with memory, version and identity of its own."""
+    if x.node is not None:
+        raise GraphError("deepcopy: expected a leaf, got the result of an operation: use detach() or clone()")
+    copy = memo[id(x)] = object.__new__(type(x))
+    Tensor.__init__(copy, x.array.copy())
+    copy.requires_grad = x.requires_grad
+    copy.grad = None if x.grad is None else Tensor(x.grad.array.copy())
+    return copy
+
+
 def describe(x: Tensor) -> str:
     """The values as NumPy prints them, the dtype where it is not float32, and whether it requires grad."""
     notes = [] if x.dtype == FLOAT32 or x.dtype.kind in "b" else [f"dtype={x.dtype}"]
