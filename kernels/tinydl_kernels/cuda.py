@@ -1,10 +1,10 @@
 """Launches of the .cu files: one call for CuPy arrays (on the GPU) and for NumPy arrays (on the emulator).
 
     cuda.launch("random", "uniform_float32", items, key, start, out, np.int64(out.size))     # a grid of one axis
-    cuda.module("random").get_function("uniform_float32")(grid, block, args, shared_mem=0)   # any grid: cupy.RawKernel's call
+    cuda.module("random").get_function("uniform_float32")(grid, block, args, shared_mem=0)   # any grid, as cupy.RawKernel
 
-A .cu file includes nothing, its kernels are `extern "C" __global__` and walk grid-stride loops. Arguments are arrays, None for a
-null pointer, and NumPy scalars of the parameter's own type; all are checked against the kernel's signature, since CUDA reads
+A .cu file includes nothing, its kernels are `extern "C" __global__` and walk grid-stride loops. Arguments are arrays, None for
+a null pointer, and NumPy scalars of the parameter's own type; all are checked against the kernel's signature, since CUDA reads
 whatever bytes it is given. Strides are not passed: arrays are C-contiguous.
 """
 
@@ -28,7 +28,7 @@ THREADS = 256
 MAX_BLOCKS = 4096
 """Blocks of `launch`, enough to fill any GPU: beyond it a thread serves several items."""
 STATIC_SHARED = 48 * 1024
-"""Bytes of shared memory that a kernel may ask for without opting in."""
+"""Bytes of shared memory that a kernel may have without asking the driver."""
 
 DTYPES = {
     "bool": np.bool_,
@@ -45,11 +45,9 @@ DTYPES = {
 """The types that a kernel's parameters may have, or point to."""
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_KERNEL = re.compile(
-    r'extern\s+"C"\s+__global__\s+(?:void\s+__launch_bounds__\s*\([^()]*\)|(?:__launch_bounds__\s*\([^()]*\)\s*)?void)'
-    r"\s+(\w+)\s*\(([^()]*)\)"
-)
-_PARAMETER = re.compile(r"(const\s+)?([a-z ]*?[a-z])\s*(\*\s*(?:__restrict__)?)?\s*(\w+)")
+_BOUNDS = r"__launch_bounds__\s*\([^()]*\)"
+_KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS}\s*)?void\s+(?:{_BOUNDS}\s*)?(\w+)\s*\(([^()]*)\)')
+_PARAMETER = re.compile(r"(const )?([a-z ]*?[a-z]) ?(\* ?(?:__restrict__)?)? ?(\w+)")
 
 
 @dataclass(frozen=True)
@@ -62,19 +60,19 @@ class Parameter:
     pointer: bool
     const: bool
 
-    def problem(self, argument: Any) -> Exception | None:
-        """What is wrong with `argument`, if anything."""
-        kind = f"{self.dtype} array" if self.pointer else f"numpy.{self.dtype} scalar"
+    def check(self, who: str, argument: Any) -> None:
+        """DtypeError or ShapeError unless `argument` can be passed for this parameter."""
         if self.pointer and argument is None:
-            return None
-        fits = hasattr(argument, "flags") and hasattr(argument, "strides") if self.pointer else isinstance(argument, np.generic)
-        if isinstance(argument, np.generic) is self.pointer or not fits:
-            return DtypeError(f"{self.name}: expected a {kind}, got {type(argument).__name__} {argument!r:.60}")
-        if argument.dtype != self.dtype:
-            return DtypeError(f"{self.name}: expected a {kind}, got {argument.dtype}")
+            return
+        scalar = isinstance(argument, np.generic)
+        if scalar is self.pointer or getattr(argument, "dtype", None) != self.dtype:
+            kind = "scalar" if scalar else "array"
+            got = f"a {argument.dtype} {kind}" if hasattr(argument, "dtype") else type(argument).__name__
+            expected = f"a {self.dtype} array" if self.pointer else f"a numpy.{self.dtype} scalar"
+            raise DtypeError(f"{who}: {self.name}: expected {expected}, got {got}")
         if self.pointer and not argument.flags.c_contiguous:
-            return ShapeError(f"{self.name}: expected a C-contiguous array, got shape {argument.shape}, strides {argument.strides}")
-        return None
+            layout = f"shape {argument.shape}, strides {argument.strides}"
+            raise ShapeError(f"{who}: {self.name}: expected a C-contiguous array, got {layout}")
 
 
 def signatures(source: str) -> dict[str, tuple[Parameter, ...]]:
@@ -86,9 +84,10 @@ def signatures(source: str) -> dict[str, tuple[Parameter, ...]]:
 
 
 def _parameter(kernel: str, text: str) -> Parameter:
-    match = _PARAMETER.fullmatch(" ".join(text.split()))
+    text = " ".join(text.split())
+    match = _PARAMETER.fullmatch(text)
     if match is None or match[2] not in DTYPES:
-        raise BackendError(f"{kernel}: expected a parameter of type {', '.join(DTYPES)} or a pointer to it, got {text.strip()!r}")
+        raise BackendError(f"{kernel}: expected a parameter of type {', '.join(DTYPES)} or a pointer to it, got {text!r}")
     const, type_, star, name = match.groups()
     return Parameter(name, type_, np.dtype(DTYPES[type_]), bool(star), bool(const))
 
@@ -121,13 +120,11 @@ class Function:
         parameters = self.module.signatures[self.name]
         who = f"{self.module.path.name}: {self.name}"
         if len(args) != len(parameters):
-            raise DtypeError(f"{who}: expected {len(parameters)} arguments ({', '.join(p.name for p in parameters)}), got {len(args)}")
+            names = ", ".join(parameter.name for parameter in parameters)
+            raise DtypeError(f"{who}: expected {len(parameters)} arguments ({names}), got {len(args)}")
         for parameter, argument in zip(parameters, args, strict=True):
-            problem = parameter.problem(argument)
-            if problem is not None:
-                raise type(problem)(f"{who}: {problem}")
-        arrays = [a for p, a in zip(parameters, args, strict=True) if p.pointer and a is not None]
-        if arrays and isinstance(arrays[0], np.ndarray):
+            parameter.check(who, argument)
+        if any(isinstance(argument, np.ndarray) for argument in args):
             from . import emulator  # only when it is used
 
             emulator.launch(self.module, self.name, grid, block, args, shared_mem)

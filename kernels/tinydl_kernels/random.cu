@@ -5,7 +5,9 @@ using i64 = long long;
 using u64 = unsigned long long;
 
 // N neighbouring elements that move in one instruction.
-template <class T, int N> struct alignas(N * sizeof(T)) Pack { T element[N]; };
+template <class T, int N> struct alignas(N * sizeof(T)) Pack {
+    T element[N];
+};
 
 template <class P, class T> __device__ bool whole(const T* array, i64 first, i64 n) {
     constexpr int N = sizeof(P) / sizeof(T);
@@ -53,8 +55,7 @@ __device__ Block philox(const u64* key, u64 counter) {
 }
 
 // Fills out[n]: values(block) makes the N elements of a block.
-template <int N, class T, class Values>
-__device__ void fill(const u64* key, const u64* start, T* out, i64 n, Values values) {
+template <int N, class T, class Values> __device__ void fill(const u64* key, const u64* start, T* out, i64 n, Values values) {
     const i64 stride = i64(gridDim.x) * blockDim.x;
     for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; N * i < n; i += stride) {
         const Pack<T, N> pack = values(philox(key, *start + i));
@@ -93,8 +94,7 @@ __device__ double2 box_muller(double u, u64 turn) {
 }
 
 // y = x * scale where the element's word is below the threshold, else 0.
-template <class T>
-__device__ void dropout(const T* x, const u64* key, const u64* start, T* y, i64 n, u64 threshold, T scale) {
+template <class T> __device__ void dropout(const T* x, const u64* key, const u64* start, T* y, i64 n, u64 threshold, T scale) {
     const i64 stride = i64(gridDim.x) * blockDim.x;
     for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; 4 * i < n; i += stride) {
         const Block block = philox(key, *start + i);
@@ -106,7 +106,8 @@ __device__ void dropout(const T* x, const u64* key, const u64* start, T* y, i64 
     }
 }
 
-extern "C" __global__ void integers(const unsigned long long* key, const unsigned long long* start, unsigned int* out, long long n) {
+extern "C" __global__ void integers(const unsigned long long* key, const unsigned long long* start, unsigned int* out,
+                                    long long n) {
     fill<4>(key, start, out, n, [](Block b) { return Pack<u32, 4>{{b.word[0], b.word[1], b.word[2], b.word[3]}}; });
 }
 
@@ -117,7 +118,8 @@ extern "C" __global__ void randint(const unsigned long long* key, const unsigned
     });
 }
 
-extern "C" __global__ void uniform_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n) {
+extern "C" __global__ void uniform_float32(const unsigned long long* key, const unsigned long long* start, float* out,
+                                           long long n) {
     fill<4>(key, start, out, n, [](Block b) {
         Pack<float, 4> u;
 #pragma unroll
@@ -126,13 +128,14 @@ extern "C" __global__ void uniform_float32(const unsigned long long* key, const 
     });
 }
 
-extern "C" __global__ void uniform_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n) {
-    fill<2>(key, start, out, n, [](Block b) {
-        return Pack<double, 2>{{double(b.pair(0) >> 11) * 0x1p-53, double(b.pair(1) >> 11) * 0x1p-53}};
-    });
+extern "C" __global__ void uniform_float64(const unsigned long long* key, const unsigned long long* start, double* out,
+                                           long long n) {
+    fill<2>(key, start, out, n,
+            [](Block b) { return Pack<double, 2>{{double(b.pair(0) >> 11) * 0x1p-53, double(b.pair(1) >> 11) * 0x1p-53}}; });
 }
 
-extern "C" __global__ void normal_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n) {
+extern "C" __global__ void normal_float32(const unsigned long long* key, const unsigned long long* start, float* out,
+                                          long long n) {
     fill<4>(key, start, out, n, [](Block b) {
         const double2 p = box_muller((double(b.word[0]) + 1) * 0x1p-32, u64(b.word[1]) << 32);
         const double2 q = box_muller((double(b.word[2]) + 1) * 0x1p-32, u64(b.word[3]) << 32);
@@ -140,7 +143,8 @@ extern "C" __global__ void normal_float32(const unsigned long long* key, const u
     });
 }
 
-extern "C" __global__ void normal_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n) {
+extern "C" __global__ void normal_float64(const unsigned long long* key, const unsigned long long* start, double* out,
+                                          long long n) {
     fill<2>(key, start, out, n, [](Block b) {
         const double2 p = box_muller((double(b.pair(0) >> 11) + 1) * 0x1p-53, b.pair(1));
         return Pack<double, 2>{{p.x, p.y}};
@@ -154,13 +158,13 @@ extern "C" __global__ void bernoulli(const unsigned long long* key, const unsign
     });
 }
 
-extern "C" __global__ void dropout_float32(const float* x, const unsigned long long* key, const unsigned long long* start, float* y,
-                                           long long n, unsigned long long threshold, float scale) {
+extern "C" __global__ void dropout_float32(const float* x, const unsigned long long* key, const unsigned long long* start,
+                                           float* y, long long n, unsigned long long threshold, float scale) {
     dropout(x, key, start, y, n, threshold, scale);
 }
 
-extern "C" __global__ void dropout_float64(const double* x, const unsigned long long* key, const unsigned long long* start, double* y,
-                                           long long n, unsigned long long threshold, double scale) {
+extern "C" __global__ void dropout_float64(const double* x, const unsigned long long* key, const unsigned long long* start,
+                                           double* y, long long n, unsigned long long threshold, double scale) {
     dropout(x, key, start, y, n, threshold, scale);
 }
 

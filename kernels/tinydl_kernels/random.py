@@ -3,13 +3,13 @@
 A block is four 32-bit words, a function of a key and a counter: no state but the counter, so any element can be made anywhere,
 in any order, by any number of threads.
 
-    key      uint64 (2,)   seed and stream: the seed's halves are Philox's key, the stream's halves the upper words of its counter
-    start    uint64 (1,)   the first block of the draw; block start + b (modulo 2^64) is the lower words of the counter
-    block b                words 4b ... 4b + 3 of the draw
+    key      uint64 (2,)   seed and stream: the seed is Philox's key, the stream the upper two words of its counter
+    start    uint64 (1,)   the first block of the draw: start + b (modulo 2^64) is the lower two words of block b's counter
 
-Both are arrays, since they vary between steps. Element i takes word i if it has up to 4 bytes (float32, bool, uint32), and words
-2i, 2i + 1 as the lower and upper half of 64 bits if it has 8 (float64, int64): `blocks` says how many blocks a draw takes, and
-`reserve` hands them out. Streams do not overlap, and a stream repeats after 2^64 blocks.
+Both are arrays, since they vary between steps. Words are numbered over the blocks of a draw. Element i takes word i if it has
+up to 4 bytes (float32, bool, uint32), and words 2i, 2i + 1 as the lower and upper half of 64 bits if it has 8 (float64, int64):
+`blocks` says how many blocks a draw takes, and `reserve` hands them out. Streams do not overlap, and each repeats after 2^64
+blocks.
 
 All results are bit-identical on all backends: integers by nature, normal numbers because logarithm, sine and cosine are series
 of our own in float64, with the same roundings everywhere.
@@ -19,15 +19,13 @@ Cost: 20 multiplications of 32 bits a block; each array is written once, and dro
 
 from __future__ import annotations
 
-import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from . import cuda, dispatch, memory
+from . import cuda, memory, validate
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import DtypeError, ShapeError
@@ -105,7 +103,8 @@ def _box_muller(u: Any, turn: Any) -> Any:
     return radius * ((1 - (quarter + 1 & 2)) * real), radius * ((1 - (quarter & 2)) * imaginary)
 
 
-rounds, high, unit, box_muller = map(kernel, (_rounds, _high, _unit, _box_muller))
+inline = kernel(forceinline=True)  # called functions keep LLVM from vectorizing a loop
+rounds, high, unit, box_muller = map(inline, (_rounds, _high, _unit, _box_muller))
 
 
 # ---- What the backends share
@@ -129,21 +128,23 @@ def _shaped(values: Array, shape: Shape) -> Array:
     return values.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
-def _filler(values: Callable[..., Any]) -> Any:
-    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)` makes the elements of one."""
+def _filler(values: Callable[..., Any], width: int) -> Any:
+    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)` makes the 4 or 2 elements of one."""
 
     @parallel
     def fill(first, last, key, start, out, settings):
-        width = 4 if out.itemsize < 8 else 2
-        whole = min(last, out.size // width)
-        for b in range(first, whole):
-            block = values(rounds(key[0], start[0] + np.uint64(b), key[1]), *settings)
-            for j in range(width):
-                out[width * b + j] = block[j]
-        if whole < last:
-            block = values(rounds(key[0], start[0] + np.uint64(whole), key[1]), *settings)
-            for i in range(width * whole, out.size):
-                out[i] = block[i - width * whole]
+        seed, stream, counter = key[0], key[1], start[0] + np.uint64(first)
+        part = out[width * first : width * last]  # LLVM vectorizes indices that it knows not to be negative
+        whole = part.size // width
+        for b in range(whole):
+            block = values(rounds(seed, counter + np.uint64(b), stream), *settings)
+            i = width * b
+            part[i], part[i + 1] = block[0], block[1]
+            part[i + width - 2], part[i + width - 1] = block[-2], block[-1]  # the same again if the block has two
+        if whole * width < part.size:
+            block = values(rounds(seed, counter + np.uint64(whole), stream), *settings)
+            for i in range(width * whole, part.size):
+                part[i] = block[i - width * whole]
 
     return fill
 
@@ -183,10 +184,14 @@ def _span(low: int, high: int) -> int:
     return high - low
 
 
-def _threshold(who: str, p: float) -> np.uint64:
-    """Words below it happen with probability p, to within 2^-33."""
+def _probability(who: str, p: float) -> float:
     if not 0 <= p <= 1:
         raise ValueError(f"{who}: expected a probability, 0 <= p <= 1, got {p}")
+    return p
+
+
+def _threshold(p: float) -> np.uint64:
+    """A word is below it with probability p, to within 2^-33."""
     return np.uint64(round(p * 2**32))
 
 
@@ -199,12 +204,12 @@ def integers(key: Array, start: Array, shape: Shape) -> Array:
     return _shaped(_words(key, start, shape, np.uint32), shape).astype(np.uint32)
 
 
-@kernel
+@inline
 def _integers(words):
     return words
 
 
-_integers_fill = _filler(_integers)
+_integers_fill = _filler(_integers, 4)
 
 
 @integers.cpu
@@ -231,7 +236,7 @@ def randint(key: Array, start: Array, shape: Shape, low: int, high: int) -> Arra
     return _shaped(_high(_pairs(key, start, shape), span) + np.uint64(low % 2**64), shape).view(np.int64)
 
 
-@kernel
+@inline
 def _randint(words, low, span):
     return (
         low + np.int64(high(words[0] | words[1] << HALF, span)),
@@ -239,7 +244,7 @@ def _randint(words, low, span):
     )
 
 
-_randint_fill = _filler(_randint)
+_randint_fill = _filler(_randint, 2)
 
 
 @randint.cpu
@@ -263,7 +268,7 @@ def uniform(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
     return _shaped((_words(key, start, shape, dtype) >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24), shape)
 
 
-@kernel
+@inline
 def _uniform32(words):
     a, b, c, d = words
     scale, shift = np.float32(2.0**-24), np.uint64(8)
@@ -275,12 +280,12 @@ def _uniform32(words):
     )
 
 
-@kernel
+@inline
 def _uniform64(words):
     return unit(words[0] | words[1] << HALF), unit(words[2] | words[3] << HALF)
 
 
-_uniform_fill = {np.dtype(np.float32): _filler(_uniform32), np.dtype(np.float64): _filler(_uniform64)}
+_uniform_fill = {np.dtype(np.float32): _filler(_uniform32, 4), np.dtype(np.float64): _filler(_uniform64, 2)}
 
 
 @uniform.cpu
@@ -314,7 +319,7 @@ def normal(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
     return _shaped(np.stack(_box_muller(u, turn), axis=-1), shape).astype(dtype)
 
 
-@kernel
+@inline
 def _normal32(words):
     one, scale = np.int64(1), 2.0**-32
     a, b = box_muller((np.int64(words[0]) + one) * scale, words[1] << HALF)
@@ -322,12 +327,12 @@ def _normal32(words):
     return a, b, c, d
 
 
-@kernel
+@inline
 def _normal64(words):
     return box_muller(unit(words[0] | words[1] << HALF) + 2.0**-53, words[2] | words[3] << HALF)
 
 
-_normal_fill = {np.dtype(np.float32): _filler(_normal32), np.dtype(np.float64): _filler(_normal64)}
+_normal_fill = {np.dtype(np.float32): _filler(_normal32, 4), np.dtype(np.float64): _filler(_normal64, 2)}
 
 
 @normal.cpu
@@ -348,27 +353,27 @@ def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
 @operation
 def bernoulli(key: Array, start: Array, shape: Shape, p: float) -> Array:
     """A bool mask, True with probability p to within 2^-33. Takes `blocks(shape, bool)`. ValueError unless 0 <= p <= 1."""
-    threshold = _threshold("bernoulli", p)
+    threshold = _threshold(_probability("bernoulli", p))
     return _shaped(_words(key, start, shape, bool) < threshold, shape)
 
 
-@kernel
+@inline
 def _bernoulli(words, threshold):
     a, b, c, d = words
     return a < threshold, b < threshold, c < threshold, d < threshold
 
 
-_bernoulli_fill = _filler(_bernoulli)
+_bernoulli_fill = _filler(_bernoulli, 4)
 
 
 @bernoulli.cpu
 def _(key: Array, start: Array, shape: Shape, p: float) -> Array:
-    return _fill_cpu(_bernoulli_fill, key, start, shape, np.bool_, _threshold("bernoulli", p))
+    return _fill_cpu(_bernoulli_fill, key, start, shape, np.bool_, _threshold(_probability("bernoulli", p)))
 
 
 @bernoulli.cuda
 def _(key: Array, start: Array, shape: Shape, p: float) -> Array:
-    return _fill_cuda("bernoulli", key, start, shape, np.bool_, _threshold("bernoulli", p))
+    return _fill_cuda("bernoulli", key, start, shape, np.bool_, _threshold(_probability("bernoulli", p)))
 
 
 # ---- dropout
@@ -380,8 +385,9 @@ def dropout(x: Array, key: Array, start: Array, p: float) -> Array:
 
     Linear in x, so it is its own backward. Takes `blocks(x.shape, bool)`; p = 1 gives zeros, p = 0 copies.
     """
-    keep = _shaped(_words(key, start, x.shape, bool) < _threshold("dropout", 1 - p), x.shape)
-    return np.where(keep, x * _scale(p, x.dtype), x.dtype.type(0))
+    threshold, scale = _threshold(1 - _probability("dropout", p)), _scale(p, x.dtype)
+    keep = _shaped(_words(key, start, x.shape, bool) < threshold, x.shape)
+    return np.multiply(x, scale, out=np.zeros_like(x), where=keep)
 
 
 def _scale(p: float, dtype: np.dtype) -> Any:
@@ -390,14 +396,19 @@ def _scale(p: float, dtype: np.dtype) -> Any:
 
 @parallel
 def _dropout(first, last, x, key, start, y, threshold, scale):
-    whole = min(last, x.size // 4)
-    zero = scale * 0
-    for b in range(first, whole):
-        words = rounds(key[0], start[0] + np.uint64(b), key[1])
-        for j in range(4):
-            y[4 * b + j] = x[4 * b + j] * scale if words[j] < threshold else zero
-    if whole < last:
-        words = rounds(key[0], start[0] + np.uint64(whole), key[1])
+    seed, stream, counter = key[0], key[1], start[0] + np.uint64(first)
+    x, y = x[4 * first : 4 * last], y[4 * first : 4 * last]
+    whole, zero = x.size // 4, scale * 0
+    for b in range(whole):
+        w0, w1, w2, w3 = rounds(seed, counter + np.uint64(b), stream)
+        i = 4 * b
+        y0, y1, y2, y3 = x[i] * scale, x[i + 1] * scale, x[i + 2] * scale, x[i + 3] * scale
+        y[i] = y0 if w0 < threshold else zero
+        y[i + 1] = y1 if w1 < threshold else zero
+        y[i + 2] = y2 if w2 < threshold else zero
+        y[i + 3] = y3 if w3 < threshold else zero
+    if whole * 4 < x.size:
+        words = rounds(seed, counter + np.uint64(whole), stream)
         for i in range(4 * whole, x.size):
             y[i] = x[i] * scale if words[i - 4 * whole] < threshold else zero
 
@@ -405,7 +416,7 @@ def _dropout(first, last, x, key, start, y, threshold, scale):
 @dropout.cpu
 def _(x: Array, key: Array, start: Array, p: float) -> Array:
     _check(key, start)
-    threshold, scale = _threshold("dropout", 1 - p), _scale(p, x.dtype)
+    threshold, scale = _threshold(1 - _probability("dropout", p)), _scale(p, x.dtype)
     y = memory.empty_like(x)
     _dropout(blocks(x.shape), GRAIN, x.reshape(-1), key, start, y.reshape(-1), threshold, scale)
     return y
@@ -414,7 +425,7 @@ def _(x: Array, key: Array, start: Array, p: float) -> Array:
 @dropout.cuda
 def _(x: Array, key: Array, start: Array, p: float) -> Array:
     _check(key, start)
-    threshold, scale = _threshold("dropout", 1 - p), _scale(p, x.dtype)
+    threshold, scale = _threshold(1 - _probability("dropout", p)), _scale(p, x.dtype)
     y = memory.empty_like(x)
     cuda.launch("random", f"dropout_{x.dtype}", blocks(x.shape), x, key, start, y, np.int64(x.size), threshold, scale)
     return y
@@ -439,41 +450,16 @@ def _(counter: Array, blocks: int) -> Array:
 
 
 def main() -> None:
-    """Validate every backend against the reference, then time."""
-    from . import emulator  # only when it is used
-
-    key, start = np.array([2026, 1], np.uint64), np.array([2**64 - 3], np.uint64)
-    draws: dict[str, Callable[..., Array]] = {
-        "integers": integers,
-        "randint": lambda *to: randint(*to, -5, 2**40),
-        "uniform float32": lambda *to: uniform(*to, np.float32),
-        "uniform float64": lambda *to: uniform(*to, np.float64),
-        "normal float32": lambda *to: normal(*to, np.float32),
-        "normal float64": lambda *to: normal(*to, np.float64),
-        "bernoulli": lambda *to: bernoulli(*to, 0.3),
-        "dropout float32": lambda key, start, shape: dropout(np.ones(shape, np.float32), key, start, 0.3),
-    }
-    backends = ["cpu"] if emulator.unavailable() else ["cpu", "cuda-emulated"]
-    for (name, draw), backend in ((item, backend) for item in draws.items() for backend in backends):
-        with dispatch.use("reference"):
-            expected = draw(key, start, (101, 11))
-        with dispatch.use(backend):
-            np.testing.assert_array_equal(draw(key, start, (101, 11)), expected, f"{name} on {backend}")
-    print(f"bit-identical to the reference on {', '.join(backends)}")
-    shape = (1 << 22,)
-    for name, draw in draws.items():
-        for backend in ("reference", "cpu"):
-            with dispatch.use(backend):
-                run = functools.partial(draw, key, start, shape)
-                size = run().nbytes
-                best = min(_seconds(run) for _ in range(5))
-            print(f"{name:16} {backend:10} {best * 1e9 / shape[0]:7.2f} ns per element {size / best * 1e-9:7.2f} GB/s written")
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
+    """Validate every backend against the reference, bit for bit, then time."""
+    key, start, shape = np.array([2026, 1], np.uint64), np.array([2**32 - 3], np.uint64), (1 << 20,)
+    validate.report(integers, key, start, shape, tolerance=0)
+    validate.report(randint, key, start, shape, -5, 2**40, tolerance=0)
+    validate.report(bernoulli, key, start, shape, 0.3, tolerance=0)
+    for dtype in (np.float32, np.float64):
+        validate.report(uniform, key, start, shape, dtype, tolerance=0)
+        validate.report(normal, key, start, shape, dtype, tolerance=0)
+        validate.report(dropout, np.ones(shape, dtype), key, start, 0.3, tolerance=0)
+    validate.report(reserve, start, 5, tolerance=0)
 
 
 if __name__ == "__main__":

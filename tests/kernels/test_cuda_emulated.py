@@ -1,4 +1,4 @@
-"""The emulator runs CUDA kernels right in every order of their threads, and its checker names what is wrong with a wrong one."""
+"""The emulator runs right CUDA kernels in any order of their threads, and its checker names what is wrong with a wrong one."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_every_planted_bug_has_a_report_line(bugs):
 
 @pytest.mark.parametrize("kernel", ["divergent_lines", "divergent_return", "deadlock", "missing_lane"])
 def test_barriers_are_watched_without_the_checker(each_mode, bugs, kernel):
-    with pytest.raises(emulator.EmulatorError, match="divergent|deadlock|mask"):
+    with pytest.raises(emulator.EmulatorError, match=r"divergent|deadlock|mask"):
         bugs.get_function(kernel)((1,), (64,), (np.ones(64, np.float32), np.zeros(64, np.float32)))
 
 
@@ -202,9 +202,15 @@ def test_every_missing_barrier_is_reported(tmp_path, mutant):
     at = barriers()[mutant]
     source = source[:at] + re.sub(r"^__sync\w+\(\);", "", source[at:])
     module = cuda.Module(write(tmp_path, source))
-    with emulator.mode(check=True), pytest.raises(emulator.EmulatorError, match=r"kernels.cu:\d+: .*(race|uninitialized)"):
+    reports = []
+    with emulator.mode(check=True):
         for check in CHECKS:
-            check(module)
+            try:
+                check(module)
+            except emulator.EmulatorError as error:
+                reports.append(str(error))
+    assert len(reports) == 1
+    assert re.match(r"kernels.cu:\d+: (race|\w+ of uninitialized)", reports[0])
 
 
 def write(directory: Path, source: str) -> Path:
@@ -232,14 +238,14 @@ X = np.ones(4, np.float32)
     ("args", "message"),
     [
         ((X, X.copy(), np.int32(4)), r"kernels.cu: scale: expected 4 arguments \(x, y, n, c\), got 3"),
-        ((X, X.copy(), 4, np.float32(2)), "n: expected a numpy.int32 scalar, got int 4"),
-        ((X, X.copy(), np.int64(4), np.float32(2)), "n: expected a numpy.int32 scalar, got int64"),
+        ((X, X.copy(), 4, np.float32(2)), "n: expected a numpy.int32 scalar, got int"),
+        ((X, X.copy(), np.int64(4), np.float32(2)), "n: expected a numpy.int32 scalar, got a int64 scalar"),
         ((X, X.copy(), np.int32(4), 2.0), "c: expected a numpy.float32 scalar, got float"),
         ((X, X.copy(), None, np.float32(2)), "n: expected a numpy.int32 scalar, got NoneType"),
-        ((X, X.astype(np.float64), np.int32(4), np.float32(2)), "y: expected a float32 array, got float64"),
+        ((X, X.astype(np.float64), np.int32(4), np.float32(2)), "y: expected a float32 array, got a float64 array"),
         ((X, [1.0], np.int32(4), np.float32(2)), "y: expected a float32 array, got list"),
-        ((X, np.float32(1), np.int32(4), np.float32(2)), "y: expected a float32 array, got float32"),
-        ((X, X.copy(), X, np.float32(2)), "n: expected a numpy.int32 scalar, got ndarray"),
+        ((X, np.float32(1), np.int32(4), np.float32(2)), "y: expected a float32 array, got a float32 scalar"),
+        ((X, X.copy(), X, np.float32(2)), "n: expected a numpy.int32 scalar, got a float32 array"),
     ],
 )
 def test_arguments_are_held_to_the_signature(scale, args, message):
@@ -270,8 +276,8 @@ def test_none_is_a_null_pointer(scale, each_mode):
 def test_unknown_names(scale):
     with pytest.raises(BackendError, match=r"expected one of the kernels scale, got 'skale'"):
         scale.module.get_function("skale")
-    with pytest.raises(BackendError, match="expected order 'forward', 'reversed', 'random', got 'backward'"), emulator.mode("backward"):
-        pass
+    with pytest.raises(BackendError, match="expected order 'forward', 'reversed', 'random', got 'backward'"):
+        emulator.mode("backward").__enter__()
 
 
 def test_parameter_types_are_a_short_list():
@@ -305,7 +311,8 @@ def test_processes_build_at_once(tmp_path):
         "with dispatch.use('cuda-emulated'): print(random.integers(key, start, (2,)).tolist())"
     )
     environment = {**os.environ, "TINYDL_CACHE_DIR": str(tmp_path)}
-    both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    command = [sys.executable, "-c", program]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     first, second = (process.communicate()[0] for process in both)
     assert first == second
     assert first.startswith("[")

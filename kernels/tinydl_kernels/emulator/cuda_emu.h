@@ -57,9 +57,15 @@ static constexpr int warpSize = 32;
 
 // ---- Barriers and fences
 static inline void __syncthreads(EMU_SITE) { emu_barrier("__syncthreads", 0, emu_file, emu_line); }
-static inline int __syncthreads_count(int p, EMU_SITE) { return emu_barrier("__syncthreads_count", p != 0, emu_file, emu_line); }
-static inline int __syncthreads_or(int p, EMU_SITE) { return emu_barrier("__syncthreads_or", p != 0, emu_file, emu_line) != 0; }
-static inline int __syncthreads_and(int p, EMU_SITE) { return emu_barrier("__syncthreads_and", p == 0, emu_file, emu_line) == 0; }
+static inline int __syncthreads_count(int p, EMU_SITE) {
+    return emu_barrier("__syncthreads_count", p != 0, emu_file, emu_line);
+}
+static inline int __syncthreads_or(int p, EMU_SITE) {
+    return emu_barrier("__syncthreads_or", p != 0, emu_file, emu_line) != 0;
+}
+static inline int __syncthreads_and(int p, EMU_SITE) {
+    return emu_barrier("__syncthreads_and", p == 0, emu_file, emu_line) == 0;
+}
 static inline void __syncwarp(unsigned mask = ~0u, EMU_SITE) { emu_warp("__syncwarp", mask, 0, emu_file, emu_line); }
 static inline void __threadfence() { emu_fence(); }
 static inline void __threadfence_block() {}
@@ -97,9 +103,15 @@ EMU_UNCHECKED static unsigned emu_ballot(const char* what, unsigned mask, bool p
         if (warp->lanes >> lane & 1) bits |= unsigned(warp->value[lane]) << lane;
     return bits;
 }
-static inline unsigned __ballot_sync(unsigned mask, int p, EMU_SITE) { return emu_ballot("__ballot_sync", mask, p, emu_file, emu_line); }
-static inline int __any_sync(unsigned mask, int p, EMU_SITE) { return emu_ballot("__any_sync", mask, p, emu_file, emu_line) != 0; }
-static inline int __all_sync(unsigned mask, int p, EMU_SITE) { return emu_ballot("__all_sync", mask, !p, emu_file, emu_line) == 0; }
+static inline unsigned __ballot_sync(unsigned mask, int p, EMU_SITE) {
+    return emu_ballot("__ballot_sync", mask, p, emu_file, emu_line);
+}
+static inline int __any_sync(unsigned mask, int p, EMU_SITE) {
+    return emu_ballot("__any_sync", mask, p, emu_file, emu_line) != 0;
+}
+static inline int __all_sync(unsigned mask, int p, EMU_SITE) {
+    return emu_ballot("__all_sync", mask, !p, emu_file, emu_line) == 0;
+}
 
 // ---- Arithmetic. Names that glibc keeps to itself are macros.
 #define EMU_MIN_MAX(T) \

@@ -1,4 +1,5 @@
-// Fibers: a stack and a switch. Eight instructions on x86-64 and a twin on AArch64; elsewhere ucontext, which is ~15 times slower.
+// Fibers: a stack and a switch, by hand on x86-64 and AArch64, elsewhere (or with EMU_UCONTEXT) by ucontext, which asks the
+// kernel about signals each time and takes some fifteen times as long.
 #pragma once
 #include <cstddef>
 
@@ -32,7 +33,7 @@ emu_switch:
     ret
 .size emu_switch, .-emu_switch
 )");
-constexpr int FRAME = 8, ENTRY = 6;  // words: six registers, the return address, and one so that the entry sees an aligned stack
+constexpr int FRAME = 8, ENTRY = 6;  // words: six registers, the return address, and one that aligns the entry's stack
 #else
 asm(R"(
 .text

@@ -2,6 +2,7 @@
 // warp operations only. A kernel that is right gives the same result in every order of threads and blocks.
 #include "runtime.h"
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -12,7 +13,6 @@
 
 #include "fiber.h"
 
-struct EmuWarp { uint64_t value[32]; unsigned lanes; };
 extern "C" __attribute__((visibility("default"))) EmuBuiltins emu_builtins;
 EmuBuiltins emu_builtins;
 
@@ -29,10 +29,10 @@ struct Thread {
     // What it waits for
     const char* what;
     Site site;
-    int predicate;           // barrier: brought, then the sum
-    unsigned mask;           // warp operation: the lanes named
-    uint64_t value;          // brought
-    EmuWarp warp;            // taken home
+    int predicate;   // barrier: brought, then the sum
+    unsigned mask;   // warp operation: the lanes named
+    uint64_t value;  // brought
+    EmuWarp warp;    // taken home
     unsigned warp_interval;
 };
 
@@ -68,7 +68,8 @@ unsigned free_count;
 
 bool make_stacks() {
     if (stack_memory) return true;
-    void* memory = mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, MAX_THREADS * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return false;
     stack_memory = static_cast<char*>(memory);
     for (unsigned i = 0; i < MAX_THREADS; ++i) mprotect(stack_memory + i * STACK, 4096, PROT_NONE);  // an overflow faults
@@ -131,14 +132,15 @@ bool release_barrier() {
         if (threads[i].state != AT_BARRIER) return false;
         if (!first) first = &threads[i];
         if (!same_call(*first, threads[i])) {
-            blame(threads[i], threads[i].site, "divergent barrier: other threads of the block wait in %s at line %d", first->what,
-                  first->site.line);
+            blame(threads[i], threads[i].site, "divergent barrier: other threads of the block wait in %s at line %d",
+                  first->what, first->site.line);
             return true;
         }
         sum += threads[i].predicate;
     }
     if (alive < thread_count) {
-        blame(*first, first->site, "divergent barrier: reached by %u of %u threads, the others have returned", alive, thread_count);
+        blame(*first, first->site, "divergent barrier: reached by %u of %u threads, the others have returned", alive,
+              thread_count);
         return true;
     }
     ++interval;
@@ -179,10 +181,11 @@ void report_deadlock() {
     const Thread* first = nullptr;
     for (unsigned i = 0; i < thread_count && shown < 6; ++i) {
         const Thread& t = threads[i];
-        const bool repeated = std::any_of(threads, threads + i, [&](const Thread& u) { return u.state == t.state && same_call(u, t); });
+        const bool repeated =
+            std::any_of(threads, threads + i, [&](const Thread& u) { return u.state == t.state && same_call(u, t); });
         if (t.state == DONE || repeated) continue;
-        used += size_t(snprintf(waits + used, sizeof waits - used, "%s thread %u waits in %s at line %d", shown++ ? "," : "", i, t.what,
-                                t.site.line));
+        used += size_t(snprintf(waits + used, sizeof waits - used, "%s thread %u waits in %s at line %d", shown++ ? "," : "", i,
+                                t.what, t.site.line));
         if (t.state == AT_WARP) used += size_t(snprintf(waits + used, sizeof waits - used, " for lanes %#x", t.mask));
         if (!first) first = &t;
     }
@@ -270,7 +273,7 @@ EXPORT const EmuWarp* emu_warp(const char* what, unsigned mask, uint64_t value, 
 
 EXPORT void* emu_dynamic_shared() { return dynamic_shared; }
 
-// Runs a launch; 0 if all went well. The error's text, and its source line or code address, are read with emu_error.
+// Runs a launch; 0 if all went well, else emu_error says what happened.
 EXPORT int emu_launch(const Launch* wanted) {
     launch = wanted;
     failed = false;
@@ -289,7 +292,8 @@ EXPORT int emu_launch(const Launch* wanted) {
     char *shared, *shared_end;
     launch->shared_bounds(&shared, &shared_end);
     dynamic_shared = nullptr;
-    if (launch->dynamic_shared) dynamic_shared = static_cast<char*>(aligned_alloc(128, (launch->dynamic_shared + 127) & ~127ull));
+    if (launch->dynamic_shared)
+        dynamic_shared = static_cast<char*>(aligned_alloc(128, (launch->dynamic_shared + 127) & ~127ull));
     checker_begin(*launch, shared, shared_end, dynamic_shared);
 
     const uint32_t *g = launch->grid, *b = launch->block;
@@ -310,9 +314,12 @@ EXPORT int emu_launch(const Launch* wanted) {
     return failed;
 }
 
-EXPORT const char* emu_error(const char** file, int* line, void** pc) {
+// The error's text, and its place: a source line, or an offset in the kernel's shared library.
+EXPORT const char* emu_error(const char** file, int* line, uint64_t* offset) {
     *file = error_site.file;
     *line = error_site.line;
-    *pc = error_site.pc;
+    Dl_info library;
+    if (error_site.pc && dladdr(error_site.pc, &library))
+        *offset = static_cast<char*>(error_site.pc) - static_cast<char*>(library.dli_fbase);
     return error;
 }

@@ -1,0 +1,74 @@
+"""Every .cu of the package is CUDA: NVIDIA's compiler makes machine code of it for each generation of GPUs, without a GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tinydl_kernels
+from tinydl_kernels import cuda
+from tinydl_kernels.emulator import nvrtc
+from tinydl_kernels.errors import BackendError
+
+pytestmark = pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrtc.unavailable()))
+
+FAMILIES = sorted(path.stem for path in Path(tinydl_kernels.__file__).parent.glob("*.cu"))
+OTHERS = [architecture for architecture in nvrtc.ARCHITECTURES if architecture != "sm_80"]
+
+
+def check(family: str, architecture: str) -> None:
+    module = cuda.module(family)
+    binary = nvrtc.compile(module.source, architecture)
+    assert binary.architecture == int(architecture.removeprefix("sm_"))
+    assert "warning" not in binary.log
+    resources = nvrtc.resources(binary.log)
+    assert sorted(resources) == sorted(module.signatures)
+    for kernel, used in resources.items():
+        assert used.spilled == used.stack == 0, (kernel, used)
+        assert used.shared <= cuda.STATIC_SHARED, (kernel, used)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_compiles(family):
+    check(family, "sm_80")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("architecture", OTHERS)
+def test_compiles_for_every_architecture(family, architecture):
+    check(family, architecture)
+
+
+def test_normal_numbers_are_rounded_as_on_the_cpu():
+    """No fused multiply-add: it would give other bits. Whole packs are written by one instruction."""
+    ptx = nvrtc.compile(cuda.module("random").source, "compute_80").code.decode()
+    assert "mul.rn.f64" in ptx
+    assert "fma.rn.f64" not in ptx
+    assert {"st.global.v4.f32", "st.global.v2.f64", "st.global.v4.u8"} <= set(ptx.split())
+
+
+def test_errors_come_with_the_log():
+    with pytest.raises(BackendError, match=r'(?s)sm_80: NVRTC_ERROR_COMPILATION.*identifier "undeclared" is undefined'):
+        nvrtc.compile('extern "C" __global__ void f(float* x) { x[0] = undeclared; }', "sm_80")
+
+
+def test_a_missing_device_specifier_is_an_error():
+    with pytest.raises(BackendError, match="considered a host function"):
+        nvrtc.compile('int one() { return 1; }\nextern "C" __global__ void f(int* x) { x[0] = one(); }', "sm_80")
+
+
+def test_text_is_no_machine_code():
+    with pytest.raises(BackendError, match="expected an ELF image"):
+        _ = nvrtc.compile('extern "C" __global__ void f(int* x) { x[0] = 1; }', "compute_80").architecture
+
+
+def test_spills_are_seen():
+    """A kernel that keeps more than its registers can hold."""
+    source = """extern "C" __global__ void __launch_bounds__(1024, 2) f(const float* x, float* y) {
+        float v[64];
+        for (int i = 0; i < 64; ++i) v[i] = x[i * 1024 + threadIdx.x];
+        __syncthreads();
+        for (int i = 0; i < 64; ++i) y[i * 1024 + threadIdx.x] = v[i] * v[63 - i];
+    }"""
+    assert nvrtc.resources(nvrtc.compile(source, "sm_80").log)["f"].spilled > 0
