@@ -1,0 +1,335 @@
+"""Optimizers: torch's trajectories, minima found, groups, errors, saving and loading, and recorded steps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+
+import tinydl as td
+from tinydl.optim import SGD, Adam, AdamW, decay_groups
+
+OPTIONS = [
+    (SGD, {"lr": 0.1}),
+    (SGD, {"lr": 0.1, "weight_decay": 0.2}),
+    (SGD, {"lr": 0.1, "momentum": 0.9}),
+    (SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.4, "weight_decay": 0.2}),
+    (SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
+    (SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True, "weight_decay": 0.2}),
+    (Adam, {}),
+    (Adam, {"lr": 0.1, "weight_decay": 0.2}),
+    (Adam, {"lr": 0.1, "betas": (0.5, 0.8), "eps": 1e-3}),
+    (AdamW, {"lr": 0.1}),
+    (AdamW, {"lr": 0.1, "betas": (0.5, 0.8), "weight_decay": 0.3}),
+]
+NAMES = [f"{kind.__name__}-{'-'.join(options) or 'defaults'}" for kind, options in OPTIONS]
+SHAPES = [(3, 4), (4,), ()]
+
+
+def arrays(random, dtype=np.float64) -> list[np.ndarray]:
+    return [np.asarray(random.standard_normal(shape), dtype) for shape in SHAPES]
+
+
+def parameters(random, dtype=np.float64) -> list[td.nn.Parameter]:
+    return [td.nn.Parameter(a) for a in arrays(random, dtype)]
+
+
+def give(params, gradients) -> None:
+    for p, g in zip(params, gradients, strict=True):
+        p.grad = None if g is None else td.tensor(g)
+
+
+@pytest.fixture
+def random() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request):
+    with td.backend(request.param):
+        yield request.param
+
+
+class TestTrajectories:
+    @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=NAMES)
+    def test_equal_torch(self, kind, options, random, backend) -> None:
+        """In float64, with a rate that changes and a parameter that is skipped at first and now and then."""
+        torch = pytest.importorskip("torch")
+        ours = parameters(random)
+        theirs = [torch.nn.Parameter(torch.tensor(p.numpy().copy())) for p in ours]
+        a, b = kind(ours, **options), getattr(torch.optim, kind.__name__)(theirs, **options)
+        for i in range(12):
+            gradients = arrays(random)
+            gradients[1] = None if i in (0, 1, 5) else gradients[1]
+            give(ours, gradients)
+            for p, g in zip(theirs, gradients, strict=True):
+                p.grad = None if g is None else torch.tensor(g)
+            if i == 6:
+                a.param_groups[0]["lr"] = b.param_groups[0]["lr"] = 0.03
+            a.step()
+            b.step()
+            for p, q in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+    @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=NAMES)
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_recorded_is_eager(self, kind, options, dtype, backend) -> None:
+        """Bit for bit, with a rate that changes between replays."""
+        x = np.random.default_rng(1).standard_normal((7, 5, 3)).astype(dtype)
+
+        def train(wrap) -> list[np.ndarray]:
+            params = parameters(np.random.default_rng(0), dtype)
+            optimizer = kind(params, **options)
+
+            def step(x):
+                optimizer.zero_grad()
+                w, b, s = params
+                loss = ((x @ w + b).tanh() * s).square().mean()
+                loss.backward()
+                optimizer.step()
+                return loss
+
+            step, losses = wrap(step), []
+            for i in range(7):
+                losses.append(step(td.tensor(x[i])).numpy())
+                optimizer.param_groups[0]["lr"] = 0.1 / (i + 1)
+            state = [t.numpy() for own in optimizer.state.values() for t in own.values()]
+            return [*losses, *(p.numpy() for p in params), *state]
+
+        for a, b in zip(train(lambda step: step), train(td.record), strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "steps"),
+        [
+            (SGD, {"lr": 1e-3, "momentum": 0.95}, 4000),
+            (SGD, {"lr": 1e-3, "momentum": 0.95, "nesterov": True}, 4000),
+            (SGD, {"lr": 1.5e-3}, 15000),
+            (Adam, {"lr": 0.05}, 2000),
+            (AdamW, {"lr": 0.05, "weight_decay": 0.0}, 2000),
+        ],
+        ids=["momentum", "nesterov", "plain", "Adam", "AdamW"],
+    )
+    def test_minima(self, kind, options, steps) -> None:
+        """The parabola Σ (x - 3)² and Rosenbrock's valley (1 - x)² + 100 (y - x²)², each in one recording."""
+
+        def parabola(z):
+            return (z - 3.0).square().sum()
+
+        def rosenbrock(z):
+            return (1.0 - z[0]).square() + 100.0 * (z[1] - z[0].square()).square()
+
+        for f, start, minimum in ((parabola, [0.0, 5.0], [3.0, 3.0]), (rosenbrock, [-1.2, 1.0], [1.0, 1.0])):
+            z = td.nn.Parameter(np.array(start))
+            optimizer = kind([z], **options)
+
+            @td.record
+            def step(f=f, z=z, optimizer=optimizer):
+                optimizer.zero_grad()
+                f(z).backward()
+                optimizer.step()
+
+            for _ in range(steps):
+                step()
+            np.testing.assert_allclose(z.numpy(), minimum, atol=1e-2)
+
+
+class TestGroups:
+    def test_options_of_their_own(self, random) -> None:
+        a, b, c = parameters(random)
+        optimizer = SGD([{"params": [a, b]}, {"params": c, "lr": 0.5}], lr=0.25)
+        before = [p.numpy().copy() for p in (a, b, c)]
+        give((a, b, c), [np.ones(p.shape) for p in (a, b, c)])
+        optimizer.step()
+        for p, was, lr in zip((a, b, c), before, (0.25, 0.25, 0.5), strict=True):
+            np.testing.assert_array_equal(p.numpy(), was - lr)
+        assert [len(group["params"]) for group in optimizer.param_groups] == [2, 1]
+
+    def test_decay_only_weights(self) -> None:
+        model = td.nn.Sequential(td.nn.Conv2d(1, 2, 3), td.nn.BatchNorm2d(2), td.nn.Flatten(), td.nn.Linear(8, 3))
+        optimizer = SGD(decay_groups(model, 0.1), lr=1.0)
+        names = {group["weight_decay"]: group["param_names"] for group in optimizer.param_groups}
+        assert names == {0.1: ["0.weight", "3.weight"], 0.0: ["0.bias", "1.weight", "1.bias", "3.bias"]}
+        before = {name: p.numpy().copy() for name, p in model.named_parameters()}
+        for p in model.parameters():
+            p.grad = td.zeros_like(p)
+        optimizer.step()
+        for name, p in model.named_parameters():
+            decay = np.float32(0.1) if name in names[0.1] else np.float32(0)
+            np.testing.assert_allclose(p.numpy(), before[name] * (1 - decay), rtol=1e-6)
+
+    def test_the_rate_is_a_buffer(self, random) -> None:
+        optimizer = Adam(parameters(random), lr=0.1)
+        group = optimizer.param_groups[0]
+        rate = group["lr"]
+        assert isinstance(rate, td.nn.Buffer)
+        assert rate.dtype == np.float64
+        group["lr"] = 0.02
+        group["lr"] *= 0.5
+        assert group["lr"] is rate
+        assert rate.item() == 0.01
+        group.update(lr=0.3, eps=1e-4)
+        assert rate.item() == 0.3
+        assert group["eps"] == 1e-4
+
+    def test_options_that_are_set_are_checked(self, random) -> None:
+        group = SGD(parameters(random)).param_groups[0]
+        with pytest.raises(ValueError, match="SGD: lr: expected at least 0, got -1"):
+            group["lr"] = -1.0
+        with pytest.raises(ValueError, match="nesterov: expected a momentum and no dampening"):
+            group["nesterov"] = True
+        for name in ("params", "rate"):
+            with pytest.raises(KeyError, match="expected one of the options"):
+                group[name] = []
+        with pytest.raises(KeyError, match="to stay"):
+            del group["lr"]
+
+    def test_momentum_switched_on_later(self, random) -> None:
+        params = parameters(random)
+        optimizer = SGD(params, lr=0.1)
+        optimizer.param_groups[0]["momentum"] = 0.9
+        give(params, arrays(random))
+        optimizer.step()
+        assert [own["step"].item() for own in optimizer.state.values()] == [1, 1, 1]
+
+    def test_without_gradients_nothing_happens(self, random) -> None:
+        params = parameters(random)
+        before = [p.numpy().copy() for p in params]
+        optimizer = Adam(params)
+        optimizer.step()
+        assert all(own["step"].item() == 0 for own in optimizer.state.values())
+        for p, was in zip(params, before, strict=True):
+            np.testing.assert_array_equal(p.numpy(), was)
+
+    def test_zero_grad_and_closure(self, random) -> None:
+        params = parameters(random)
+        optimizer = SGD(params)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = sum(p.square().sum() for p in params)
+            loss.backward()
+            return loss
+
+        with td.no_grad():
+            assert optimizer.step(closure).item() > 0
+        assert all(p.grad is not None for p in params)
+        optimizer.zero_grad()
+        assert all(p.grad is None for p in params)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("kind", "options", "message"),
+        [
+            (SGD, {"lr": -0.1}, "SGD: lr: expected at least 0, got -0.1"),
+            (SGD, {"lr": float("nan")}, "SGD: lr: expected at least 0, got nan"),
+            (SGD, {"momentum": -1}, "SGD: momentum: expected at least 0, got -1"),
+            (SGD, {"weight_decay": -1}, "SGD: weight_decay: expected at least 0, got -1"),
+            (SGD, {"nesterov": True}, "SGD: nesterov: expected a momentum and no dampening, got momentum=0.0, dampening=0.0"),
+            (SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "SGD: nesterov: expected a momentum and no dampening"),
+            (Adam, {"lr": -1}, "Adam: lr: expected at least 0, got -1"),
+            (Adam, {"eps": -1}, "Adam: eps: expected at least 0, got -1"),
+            (Adam, {"betas": (1.0, 0.9)}, r"Adam: betas: expected two numbers in \[0, 1\), got \(1.0, 0.9\)"),
+            (AdamW, {"betas": (0.9, -0.1)}, "AdamW: betas: expected two numbers"),
+            (AdamW, {"weight_decay": -1}, "AdamW: weight_decay: expected at least 0, got -1"),
+        ],
+    )
+    def test_options(self, kind, options, message, random) -> None:
+        with pytest.raises(ValueError, match=message):
+            kind(parameters(random), **options)
+
+    def test_parameters(self, random) -> None:
+        p = td.nn.Parameter(np.ones((2, 3)))
+        for params, error, message in (
+            ([], ValueError, "SGD: expected parameters, got an empty list"),
+            (p, TypeError, "SGD: expected a list of parameters, got Parameter"),
+            ({p}, TypeError, "SGD: expected a list of parameters, got set"),
+            ([np.ones(2)], TypeError, "SGD: expected parameter 0 to be a tensor, got ndarray"),
+            ([("w", 1.0)], TypeError, "SGD: expected parameter w to be a tensor, got float"),
+            ([p, p * 2.0], GraphError, "SGD: expected parameter 1 to be a leaf, got the result of mul"),
+            ([td.tensor([1, 2])], DtypeError, "SGD: expected parameter 0 in floating point, got int64"),
+            ([td.from_numpy(np.ones((2, 3)).T)], ShapeError, "SGD: expected parameter 0 contiguous"),
+            ([p, p], ValueError, r"SGD: expected each parameter once, got 1 \(2, 3\) again"),
+            ([{"params": [("a", p)]}, {"params": [("b", p)]}], ValueError, "SGD: expected each parameter once, got b"),
+            ([{"lr": 0.1}], TypeError, "SGD: expected a dict with 'params' for each group, got dict"),
+            ([{"params": [p]}, [p]], TypeError, "SGD: expected a dict with 'params' for each group, got list"),
+            ([{"params": [p], "rate": 0.1}], ValueError, r"SGD: expected options out of .*, got \['rate'\]"),
+        ):
+            with pytest.raises(error, match=message):
+                SGD(params)
+
+    def test_a_model_that_changed_its_dtype(self) -> None:
+        model = td.nn.Linear(2, 1)
+        optimizer = Adam(model.parameters())
+        model.double()
+        model(td.ones(1, 2, dtype=td.float64)).sum().backward()
+        with pytest.raises(DtypeError, match="Adam: expected exp_avg in its parameter's float64, got float32"):
+            optimizer.step()
+
+
+class TestStateDict:
+    @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=NAMES)
+    def test_goes_on_with_the_same_bits(self, kind, options, random) -> None:
+        a, gradients = parameters(random), [arrays(random) for _ in range(5)]
+        first = kind([("w", a[0]), ("b", a[1]), ("s", a[2])], **options)
+        for g in gradients[:2]:
+            give(a, g)
+            first.step()
+        first.param_groups[0]["lr"] = 0.07
+        saved = first.state_dict()
+        saved = {
+            "state": {str(i): {name: t.numpy().copy() for name, t in own.items()} for i, own in saved["state"].items()},
+            "param_groups": json.loads(json.dumps(saved["param_groups"])),
+        }
+
+        b = [td.nn.Parameter(p) for p in a]
+        second = kind([("w", b[0]), ("b", b[1]), ("s", b[2])], **(options | {"lr": 9.0}))
+        kept = [t for own in second.state.values() for t in own.values()]
+        second.load_state_dict(saved)
+        assert all(t is s for t, s in zip(kept, (t for own in second.state.values() for t in own.values()), strict=True))
+        for g in gradients[2:]:
+            for params, optimizer in ((a, first), (b, second)):
+                give(params, g)
+                optimizer.step()
+        for p, q in zip(a, b, strict=True):
+            np.testing.assert_array_equal(p.numpy(), q.numpy())
+
+    def test_layout_is_torch_s(self, random) -> None:
+        torch = pytest.importorskip("torch")
+        params = parameters(random)
+        theirs = torch.optim.Adam([torch.nn.Parameter(torch.tensor(p.numpy().copy())) for p in params])
+        for p in theirs.param_groups[0]["params"]:
+            p.grad = torch.ones_like(p)
+        theirs.step()
+        ours = Adam(params)
+        a, b = ours.state_dict(), theirs.state_dict()
+        assert {i: set(own) for i, own in a["state"].items()} == {i: set(own) for i, own in b["state"].items()}
+        assert a["param_groups"][0]["params"] == b["param_groups"][0]["params"]
+        ours.load_state_dict({"state": b["state"], "param_groups": a["param_groups"]})
+        for own, other in zip(ours.state.values(), b["state"].values(), strict=True):
+            for name in other:
+                np.testing.assert_array_equal(own[name].numpy(), other[name].numpy())
+
+    def test_refused_whole(self, random) -> None:
+        params = parameters(random)
+        optimizer = SGD(params, momentum=0.9)
+        saved = optimizer.state_dict()
+        for other, what in (
+            (SGD(params[:2], momentum=0.9), "groups"),
+            (SGD([{"params": params[:2]}, {"params": params[2:]}], momentum=0.9), "groups"),
+            (SGD([("a", params[0]), ("b", params[1]), ("c", params[2])], momentum=0.9), "groups"),
+            (Adam(params), "groups"),
+            (SGD(params), "state"),
+        ):
+            with pytest.raises(ValueError, match=f"load_state_dict: {what}: expected"):
+                other.load_state_dict(saved)
+        damaged = {**saved, "state": {**saved["state"], 0: {**saved["state"][0], "momentum_buffer": np.ones((4, 3))}}}
+        with pytest.raises(ValueError, match=r"SGD\.load_state_dict: state: expected"):
+            optimizer.load_state_dict(damaged)
+        with pytest.raises(ValueError, match="SGD: lr: expected at least 0, got -1"):
+            optimizer.load_state_dict({**saved, "param_groups": [{**saved["param_groups"][0], "lr": -1}]})
+        assert optimizer.state[params[0]]["momentum_buffer"].numpy().sum() == 0

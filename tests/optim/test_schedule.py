@@ -1,0 +1,105 @@
+"""Schedules: rates at every step, inside and outside of a recording, and going on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import tinydl as td
+from tinydl.optim import SGD, MultiStepLR, PiecewiseConstant
+
+
+def optimizer(**options) -> SGD:
+    return SGD([{"params": td.nn.Parameter(np.ones(2))}, {"params": td.nn.Parameter(np.ones(3)), "lr": 3.0}], lr=0.5, **options)
+
+
+def rates(schedule, steps: int) -> list[list[float]]:
+    found = [schedule.get_last_lr()]
+    for _ in range(steps):
+        schedule.step()
+        found.append(schedule.get_last_lr())
+    return found
+
+
+def test_half_and_three_quarters() -> None:
+    n = 8
+    got = rates(PiecewiseConstant(optimizer(), (n // 2, 3 * n // 4), (0.1, 0.01)), n)
+    factors = [1.0] * 4 + [0.1] * 2 + [0.01] * 3
+    assert got == [[0.5 * factor, 3.0 * factor] for factor in factors]
+
+
+def test_from_the_first_step_on() -> None:
+    assert rates(PiecewiseConstant(optimizer(), (0,), (0.5,)), 1) == [[0.25, 1.5]] * 2
+    assert rates(PiecewiseConstant(optimizer(), (), ()), 1) == [[0.5, 3.0]] * 2
+
+
+def test_milestones_as_torch() -> None:
+    torch = pytest.importorskip("torch")
+    theirs = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.5)
+    reference, expected = torch.optim.lr_scheduler.MultiStepLR(theirs, [2, 5, 6], gamma=0.3), [0.5]
+    for _ in range(8):
+        theirs.step()
+        reference.step()
+        expected.append(reference.get_last_lr()[0])
+    got = [rate for rate, _ in rates(MultiStepLR(optimizer(), [2, 5, 6], gamma=0.3), 8)]
+    np.testing.assert_allclose(got, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_recorded_step_follows(inside) -> None:
+    def train(wrap) -> list[np.ndarray]:
+        opt = optimizer(momentum=0.9)
+        schedule = PiecewiseConstant(opt, (2, 4), (0.1, 0.01))
+        params = [p for group in opt.param_groups for p in group["params"]]
+
+        def step():
+            opt.zero_grad()
+            sum(p.square().sum() for p in params).backward()
+            opt.step()
+            if inside:
+                schedule.step()
+
+        step, seen = wrap(step), []
+        for _ in range(6):
+            step()
+            if not inside:
+                schedule.step()
+            seen += [np.array(schedule.get_last_lr()), *(p.numpy().copy() for p in params)]
+        return seen
+
+    for a, b in zip(train(lambda step: step), train(td.record), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_goes_on() -> None:
+    first = PiecewiseConstant(optimizer(), (2, 4), (0.1, 0.01))
+    expected = rates(first, 6)
+    first = PiecewiseConstant(optimizer(), (2, 4), (0.1, 0.01))
+    rates(first, 3)
+    saved = json.loads(json.dumps(first.state_dict()))
+    opt = optimizer()
+    second = PiecewiseConstant(opt, (2, 4), (0.1, 0.01))
+    opt.param_groups[0]["lr"] = 7.0
+    second.load_state_dict(saved)
+    assert rates(second, 3) == expected[3:]
+
+
+def test_errors() -> None:
+    opt = optimizer()
+    for boundaries in ((4, 2), (2, 2), (-1,)):
+        with pytest.raises(ValueError, match="PiecewiseConstant: boundaries: expected steps in ascending order"):
+            PiecewiseConstant(opt, boundaries, (0.1,) * len(boundaries))
+    for factors in ((0.1,), (0.1, -0.1)):
+        with pytest.raises(ValueError, match="PiecewiseConstant: factors: expected 2 numbers of at least 0"):
+            PiecewiseConstant(opt, (1, 2), factors)
+    schedule = PiecewiseConstant(opt, (1, 2), (0.1, 0.01))
+    saved = schedule.state_dict()
+    for change, message in (
+        ({"factors": [1.0, 0.5, 0.25]}, "factors: expected"),
+        ({"base_lrs": [1.0]}, "expected 2 groups, got 1"),
+        ({"more": 1}, "expected the keys"),
+    ):
+        with pytest.raises(ValueError, match=f"PiecewiseConstant.load_state_dict: {message}"):
+            schedule.load_state_dict({**saved, **change})
