@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -298,6 +299,37 @@ def test_no_compiler_is_said(tmp_path, monkeypatch):
         module.get_function("other")((1,), (1,), (X.copy(),))
 
 
+def test_device_arrays_go_to_cupy(scale, monkeypatch):
+    """Through a stand-in for CuPy: the source, one module a device, the arguments as they are, shared memory beyond 48 KB."""
+    calls: list[tuple] = []
+
+    class Kernel:
+        max_dynamic_shared_size_bytes = 0
+
+        def __call__(self, grid, block, args, shared_mem):
+            calls.append((grid, block, args, shared_mem, self.max_dynamic_shared_size_bytes))
+
+    class RawModule:
+        def __init__(self, code, options):
+            calls.append((code, options))
+
+        def get_function(self, name):
+            calls.append((name,))
+            return Kernel()
+
+    class DeviceArray:
+        dtype = np.dtype(np.float32)
+        flags = SimpleNamespace(c_contiguous=True)
+
+    runtime = SimpleNamespace(getDevice=lambda: 0)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule, cuda=SimpleNamespace(runtime=runtime)))
+    args = (DeviceArray(), DeviceArray(), np.int32(4), np.float32(2))
+    scale((1,), (4,), args)
+    scale((2,), (8,), args, shared_mem=50_000)
+    launches = [((1,), (4,), args, 0, 0), ((2,), (8,), args, 50_000, 50_000)]
+    assert calls == [(scale.module.source, ("-std=c++17",)), ("scale",), *launches]
+
+
 def test_is_available_never_raises(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert cuda.is_available() is False
@@ -317,3 +349,18 @@ def test_processes_build_at_once(tmp_path):
     assert first == second
     assert first.startswith("[")
     assert sorted(path.name.split("-")[0] for path in tmp_path.rglob("*.so")) == ["emulator", "random"]
+
+
+@pytest.mark.full
+def test_fibers_by_ucontext(tmp_path):
+    """The switch for processors that fiber.h has no assembly for."""
+    program = (
+        "from pathlib import Path; import numpy as np\n"
+        "from tinydl_kernels import cuda; from tinydl_kernels.emulator import build\n"
+        "build._RUNTIME_FLAGS += ('-DEMU_UCONTEXT',)\n"
+        f"module, x = cuda.Module(Path({str(HERE / 'correct.cu')!r})), np.ones((2, 64), np.float32)\n"
+        "module.get_function('scan')((2,), (64,), (x, y := np.empty_like(x)), shared_mem=256); print(int(y.sum()))"
+    )
+    environment = {**os.environ, "TINYDL_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == str(64 * 65), done.stderr

@@ -5,13 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from tinydl_kernels import dispatch, memory
+from tinydl_kernels import cuda, dispatch, memory
 from tinydl_kernels import random as kernels
 from tinydl_kernels.errors import DtypeError, ShapeError
 
 KEY, START = np.array([0x0123456789ABCDEF, 7], np.uint64), np.array([3], np.uint64)
 BACKENDS = ["reference", "cpu"]
 SHAPES = [(), (0,), (2, 0), (1,), (2,), (3,), (4,), (1, 5, 1), (7, 11), (4 * kernels.GRAIN + 3,)]
+
+
+def threes(shape, dtype, like):
+    return memory.array_module(like).full(shape, 3, dtype)
+
+
 DRAWS = {
     "integers": lambda key, start, shape: kernels.integers(key, start, shape),
     "randint": lambda key, start, shape: kernels.randint(key, start, shape, -7, 2**62),
@@ -20,8 +26,8 @@ DRAWS = {
     "normal float32": lambda key, start, shape: kernels.normal(key, start, shape, np.float32),
     "normal float64": lambda key, start, shape: kernels.normal(key, start, shape, np.float64),
     "bernoulli": lambda key, start, shape: kernels.bernoulli(key, start, shape, 0.3),
-    "dropout float32": lambda key, start, shape: kernels.dropout(np.full(shape, 3, np.float32), key, start, 0.3),
-    "dropout float64": lambda key, start, shape: kernels.dropout(np.full(shape, 3, np.float64), key, start, 0.3),
+    "dropout float32": lambda key, start, shape: kernels.dropout(threes(shape, np.float32, key), key, start, 0.3),
+    "dropout float64": lambda key, start, shape: kernels.dropout(threes(shape, np.float64, key), key, start, 0.3),
 }
 
 
@@ -94,6 +100,20 @@ def test_numba_gives_the_bits_of_the_reference(draw, shape):
     assert result.dtype == expected.dtype
     assert result.shape == shape
     np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not cuda.is_available(), reason="no GPU that CuPy can use")
+@pytest.mark.parametrize("draw", DRAWS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_gpu_gives_the_bits_of_the_reference(draw, shape):
+    import cupy  # optional package
+
+    with dispatch.use("reference"):
+        expected = DRAWS[draw](KEY, START, shape)
+    result = DRAWS[draw](cupy.asarray(KEY), cupy.asarray(START), shape)
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result.get(), expected)
 
 
 @pytest.mark.parametrize("draw", DRAWS)
