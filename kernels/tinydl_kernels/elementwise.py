@@ -241,7 +241,7 @@ def _compiled(name: str, scalar: Callable[..., Any]) -> Callable[..., Array]:
     return run
 
 
-def _elementwise(name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None) -> Operation:
+def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None) -> Operation:
     """The operation of an expression on arrays, which is right for one element too unless `scalar` is given."""
 
     def reference(*operands: Array) -> Array:
@@ -272,40 +272,42 @@ def _sigmoid(x):
     return (one if x >= 0 else e) / (one + e)
 
 
-neg = _elementwise("neg", lambda x: -x)
-abs = _elementwise("abs", lambda x: np.abs(x))
-sign = _elementwise("sign", lambda x: np.sign(x))
-sqrt = _elementwise("sqrt", lambda x: np.sqrt(x))
-exp = _elementwise("exp", lambda x: np.exp(x))
-log = _elementwise("log", lambda x: np.log(x))
-tanh = _elementwise("tanh", lambda x: np.tanh(x))
-sigmoid = _elementwise("sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), _sigmoid)
-relu = _elementwise("relu", lambda x: np.maximum(x, 0), lambda x: type(x)(0) if x <= 0 else x)
-isfinite = _elementwise("isfinite", lambda x: np.isfinite(x))
-logical_not = _elementwise("logical_not", lambda x: np.logical_not(x))
+neg = elementwise_operation("neg", lambda x: -x)
+abs = elementwise_operation("abs", lambda x: np.abs(x))
+sign = elementwise_operation("sign", lambda x: np.sign(x))
+sqrt = elementwise_operation("sqrt", lambda x: np.sqrt(x))
+exp = elementwise_operation("exp", lambda x: np.exp(x))
+log = elementwise_operation("log", lambda x: np.log(x))
+tanh = elementwise_operation("tanh", lambda x: np.tanh(x))
+sigmoid = elementwise_operation("sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), _sigmoid)
+relu = elementwise_operation("relu", lambda x: np.maximum(x, 0), lambda x: type(x)(0) if x <= 0 else x)
+isfinite = elementwise_operation("isfinite", lambda x: np.isfinite(x))
+logical_not = elementwise_operation("logical_not", lambda x: np.logical_not(x))
 
-add = _elementwise("add", lambda a, b: a + b)
-sub = _elementwise("sub", lambda a, b: a - b)
-mul = _elementwise("mul", lambda a, b: a * b)
-div = _elementwise("div", lambda a, b: a / b)
-pow = _elementwise("pow", lambda a, b: a**b)
-maximum = _elementwise("maximum", lambda a, b: np.maximum(a, b))
-minimum = _elementwise("minimum", lambda a, b: np.minimum(a, b))
-eq = _elementwise("eq", lambda a, b: a == b)
-ne = _elementwise("ne", lambda a, b: a != b)
-lt = _elementwise("lt", lambda a, b: a < b)
-le = _elementwise("le", lambda a, b: a <= b)
-gt = _elementwise("gt", lambda a, b: a > b)
-ge = _elementwise("ge", lambda a, b: a >= b)
-logical_and = _elementwise("logical_and", lambda a, b: np.logical_and(a, b))
-logical_or = _elementwise("logical_or", lambda a, b: np.logical_or(a, b))
+add = elementwise_operation("add", lambda a, b: a + b)
+sub = elementwise_operation("sub", lambda a, b: a - b)
+mul = elementwise_operation("mul", lambda a, b: a * b)
+div = elementwise_operation("div", lambda a, b: a / b)
+pow = elementwise_operation("pow", lambda a, b: a**b)
+maximum = elementwise_operation("maximum", lambda a, b: np.maximum(a, b))
+minimum = elementwise_operation("minimum", lambda a, b: np.minimum(a, b))
+eq = elementwise_operation("eq", lambda a, b: a == b)
+ne = elementwise_operation("ne", lambda a, b: a != b)
+lt = elementwise_operation("lt", lambda a, b: a < b)
+le = elementwise_operation("le", lambda a, b: a <= b)
+gt = elementwise_operation("gt", lambda a, b: a > b)
+ge = elementwise_operation("ge", lambda a, b: a >= b)
+logical_and = elementwise_operation("logical_and", lambda a, b: np.logical_and(a, b))
+logical_or = elementwise_operation("logical_or", lambda a, b: np.logical_or(a, b))
 
-where = _elementwise("where", lambda condition, a, b: np.where(condition, a, b), lambda condition, a, b: a if condition else b)
-clip = _elementwise("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high))
+where = elementwise_operation(
+    "where", lambda condition, a, b: np.where(condition, a, b), lambda condition, a, b: a if condition else b
+)
+clip = elementwise_operation("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high))
 
 # The derivatives of relu and of clip: g where y > 0, and where low <= x <= high; 0 elsewhere.
-gate = _elementwise("gate", lambda g, y: np.where(y > 0, g, 0), lambda g, y: g if y > 0 else type(g)(0))
-between = _elementwise(
+gate = elementwise_operation("gate", lambda g, y: np.where(y > 0, g, 0), lambda g, y: g if y > 0 else type(g)(0))
+between = elementwise_operation(
     "between",
     lambda g, x, low, high: np.where((low <= x) & (x <= high), g, 0),
     lambda g, x, low, high: g if low <= x <= high else type(g)(0),

@@ -10,33 +10,45 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import elementwise as kernels
+from tinydl_kernels.dispatch import Operation
 
 from ..core import Array, Primitive, Tensor, add, cast, contiguous, primitive
 from ..promotion import checked, is_scalar
 
 
-def _unary(name: str, rule: Callable[..., Tensor], floating: bool = True) -> Primitive:
-    """The primitive of the kernel `name`, differentiated by `rule` (which reads g and x or out)."""
-    kernel = getattr(kernels, name)
+def unary(kernel: Operation, rule: Callable[..., Tensor], floating: bool = True) -> Primitive:
+    """The primitive of a kernel of one input, differentiated by `rule` (which reads g, and x or out)."""
 
     def function(x: Array) -> Array:
         return kernel(x)
 
-    function.__name__, function.__module__, function.__doc__ = name, __name__, kernel.__doc__
-    made = Primitive(function, floating=floating, elementwise=True)
+    made = Primitive(_named(function, kernel), floating=floating, elementwise=True)
     made.rule(x=rule)
     return made
 
 
-def _comparison(name: str) -> Primitive:
-    """The primitive of the kernel `name`, with a result of booleans that carries no gradient."""
-    kernel = getattr(kernels, name)
+def query(kernel: Operation) -> Primitive:
+    """The primitive of a kernel of one input whose result is boolean and carries no gradient."""
+
+    def function(x: Array) -> Array:
+        return kernel(x)
+
+    return Primitive(_named(function, kernel), elementwise=True, constant=("out",))
+
+
+def comparison(kernel: Operation) -> Primitive:
+    """The primitive of a kernel of two inputs whose result is boolean and carries no gradient."""
 
     def function(a: Array, b: Array) -> Array:
         return kernel(a, b)
 
-    function.__name__, function.__module__, function.__doc__ = name, __name__, kernel.__doc__
-    return Primitive(function, elementwise=True, constant=("out",))
+    return Primitive(_named(function, kernel), elementwise=True, constant=("out",))
+
+
+def _named(function: Callable[..., Array], kernel: Operation) -> Callable[..., Array]:
+    name, doc = kernel.name.rpartition(".")[2], kernel.__doc__
+    function.__name__, function.__qualname__, function.__module__, function.__doc__ = name, name, kernel.__module__, doc
+    return function
 
 
 @primitive(elementwise=True)
@@ -102,31 +114,20 @@ def _between(g: Array, x: Array, low: Array, high: Array) -> Array:
     return kernels.between(g, x, low, high)
 
 
-eq, ne, lt, le, gt, ge = map(_comparison, ("eq", "ne", "lt", "le", "gt", "ge"))
-logical_and, logical_or = map(_comparison, ("logical_and", "logical_or"))
+eq, ne, lt = comparison(kernels.eq), comparison(kernels.ne), comparison(kernels.lt)
+le, gt, ge = comparison(kernels.le), comparison(kernels.gt), comparison(kernels.ge)
+logical_and, logical_or = comparison(kernels.logical_and), comparison(kernels.logical_or)
+logical_not, isfinite = query(kernels.logical_not), query(kernels.isfinite)
 
-
-@primitive(elementwise=True, constant=("out",))
-def logical_not(x: Array) -> Array:
-    """not x."""
-    return kernels.logical_not(x)
-
-
-@primitive(elementwise=True, constant=("out",))
-def isfinite(x: Array) -> Array:
-    """True where x is neither infinite nor NaN."""
-    return kernels.isfinite(x)
-
-
-neg = _unary("neg", lambda g: neg(g), floating=False)
-exp = _unary("exp", lambda g, out: mul(g, out))
-log = _unary("log", lambda g, x: div(g, x))
-sqrt = _unary("sqrt", lambda g, out: div(g, mul(out, 2.0)))
-tanh = _unary("tanh", lambda g, out: mul(g, sub(1.0, mul(out, out))))
-sigmoid = _unary("sigmoid", lambda g, out: mul(g, mul(out, sub(1.0, out))))
-relu = _unary("relu", lambda g, out: _gate(g, out), floating=False)
-sign = _unary("sign", lambda g: mul(g, 0.0), floating=False)
-abs = _unary("abs", lambda g, x: mul(g, sign(x)), floating=False)
+neg = unary(kernels.neg, lambda g: neg(g), floating=False)
+exp = unary(kernels.exp, lambda g, out: mul(g, out))
+log = unary(kernels.log, lambda g, x: div(g, x))
+sqrt = unary(kernels.sqrt, lambda g, out: div(g, mul(out, 2.0)))
+tanh = unary(kernels.tanh, lambda g, out: mul(g, sub(1.0, mul(out, out))))
+sigmoid = unary(kernels.sigmoid, lambda g, out: mul(g, mul(out, sub(1.0, out))))
+relu = unary(kernels.relu, lambda g, out: _gate(g, out), floating=False)
+sign = unary(kernels.sign, lambda g: mul(g, 0.0), floating=False)
+abs = unary(kernels.abs, lambda g, x: mul(g, sign(x)), floating=False)
 
 sub.rule(a=lambda g: g, b=lambda g: neg(g))
 mul.rule(a=lambda g, b: mul(g, b), b=lambda g, a: mul(g, a))

@@ -1,0 +1,119 @@
+"""Activation functions. At a kink they have the derivative that PyTorch gives them."""
+
+from __future__ import annotations
+
+import math
+
+from tinydl_kernels.errors import ShapeError
+
+from ..core import Tensor, add
+from .elementwise import abs, clip, div, exp, gt, logical_and, lt, mul, pow, sigmoid, tanh, where
+from .functions import erf, expm1, log1p
+from .reduce import max
+from .shape import chunk, normalize_dim, reshape
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else negative_slope · x."""
+    return where(gt(input, 0.0), input, mul(input, negative_slope))
+
+
+def prelu(input: Tensor, weight: Tensor) -> Tensor:
+    """x where x > 0, else weight · x; weight (1,) or one a channel (axis 1)."""
+    if weight.ndim != 1 or (weight.shape[0] != 1 and (input.ndim < 2 or weight.shape[0] != input.shape[1])):
+        raise ShapeError(f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}")
+    slope = weight if weight.shape[0] == 1 else reshape(weight, (-1, *(1,) * (input.ndim - 2)))
+    return where(gt(input, 0.0), input, mul(input, slope))
+
+
+def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (exp x - 1). Clevert et al., arXiv 1511.07289."""
+    return where(gt(input, 0.0), input, mul(expm1(clip(input, max=0.0)), alpha))
+
+
+def selu(input: Tensor) -> Tensor:
+    """λ x where x > 0, else λ α (exp x - 1) with the fixed point's constants. Klambauer et al., arXiv 1706.02515."""
+    return mul(elu(input, SELU_ALPHA), SELU_SCALE)
+
+
+def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (exp(x / alpha) - 1). Barron, arXiv 1704.07483."""
+    return where(gt(input, 0.0), input, mul(expm1(div(clip(input, max=0.0), alpha)), alpha))
+
+
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x Φ(x), exactly or ("tanh") by x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))). Hendrycks & Gimpel, arXiv 1606.08415."""
+    if approximate == "none":
+        return mul(mul(input, 0.5), add(erf(mul(input, 1 / math.sqrt(2))), 1.0))
+    if approximate != "tanh":
+        raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+    inner = mul(add(input, mul(pow(input, 3), 0.044715)), math.sqrt(2 / math.pi))
+    return mul(mul(input, 0.5), add(tanh(inner), 1.0))
+
+
+def silu(input: Tensor) -> Tensor:
+    """x · sigmoid(x), also known as swish. Elfwing et al., arXiv 1702.03118."""
+    return mul(input, sigmoid(input))
+
+
+def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta, and x where beta x > threshold."""
+    scaled = mul(input, beta)
+    return where(gt(scaled, threshold), input, div(log1p(exp(clip(scaled, max=threshold))), beta))
+
+
+def mish(input: Tensor) -> Tensor:
+    """x tanh(softplus(x)). Misra, arXiv 1908.08681."""
+    return mul(input, tanh(softplus(input)))
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    return div(input, add(abs(input), 1.0))
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """x limited to [min_val, max_val]; unlike clip, with derivative 0 at the bounds."""
+    inside = logical_and(gt(input, min_val), lt(input, max_val))
+    return where(inside, input, clip(input.detach(), min_val, max_val))
+
+
+def relu6(input: Tensor) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return hardtanh(input, 0.0, 6.0)
+
+
+def hardsigmoid(input: Tensor) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6."""
+    return div(relu6(add(input, 3.0)), 6.0)
+
+
+def hardswish(input: Tensor) -> Tensor:
+    """x · hardsigmoid(x). Howard et al., arXiv 1905.02244."""
+    bent = div(mul(input, add(input, 3.0)), 6.0)
+    return where(gt(input, 3.0), input, where(lt(input, -3.0), mul(input, 0.0), bent))
+
+
+def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
+    """x where x > threshold, else value."""
+    return where(gt(input, threshold), input, value)
+
+
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """a · sigmoid(b) for the halves a, b of the input along `dim`. Dauphin et al., arXiv 1612.08083."""
+    dim = normalize_dim("glu", dim, input.ndim)
+    if not input.ndim or input.shape[dim] % 2:
+        raise ShapeError(f"glu: expected an even size along dim {dim}, got {input.shape}")
+    a, b = chunk(input, 2, dim)
+    return mul(a, sigmoid(b))
+
+
+def maxout(input: Tensor, num_pieces: int, dim: int = 1) -> Tensor:
+    """The largest of every `num_pieces` neighbours along `dim`; the first of equals wins. Goodfellow et al., arXiv 1302.4389."""
+    dim = normalize_dim("maxout", dim, input.ndim)
+    if num_pieces < 1 or input.shape[dim] % num_pieces:
+        raise ShapeError(f"maxout: expected a size along dim {dim} divisible by num_pieces={num_pieces}, got {input.shape}")
+    pieces = reshape(input, (*input.shape[:dim], input.shape[dim] // num_pieces, num_pieces, *input.shape[dim + 1 :]))
+    return max(pieces, dim + 1)[0]

@@ -1,0 +1,92 @@
+"""Functions of one element beyond arithmetic, and rounding, whose derivative is 0."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from tinydl_kernels import functions as kernels
+
+from ..core import Array, Tensor, add, primitive
+from .elementwise import comparison, div, exp, mul, neg, query, sigmoid, square, sub, unary
+
+exp2 = unary(kernels.exp2, lambda g, out: mul(g, mul(out, math.log(2))))
+expm1 = unary(kernels.expm1, lambda g, out: mul(g, add(out, 1.0)))
+log1p = unary(kernels.log1p, lambda g, x: div(g, add(x, 1.0)))
+log2 = unary(kernels.log2, lambda g, x: div(g, mul(x, math.log(2))))
+log10 = unary(kernels.log10, lambda g, x: div(g, mul(x, math.log(10))))
+rsqrt = unary(kernels.rsqrt, lambda g, out: mul(mul(g, -0.5), mul(out, square(out))))
+reciprocal = unary(kernels.reciprocal, lambda g, out: neg(mul(g, square(out))))
+sin = unary(kernels.sin, lambda g, x: mul(g, cos(x)))
+cos = unary(kernels.cos, lambda g, x: neg(mul(g, sin(x))))
+tan = unary(kernels.tan, lambda g, out: mul(g, add(square(out), 1.0)))
+asin = unary(kernels.asin, lambda g, x: mul(g, rsqrt(sub(1.0, square(x)))))
+acos = unary(kernels.acos, lambda g, x: neg(mul(g, rsqrt(sub(1.0, square(x))))))
+atan = unary(kernels.atan, lambda g, x: div(g, add(square(x), 1.0)))
+sinh = unary(kernels.sinh, lambda g, x: mul(g, cosh(x)))
+cosh = unary(kernels.cosh, lambda g, x: mul(g, sinh(x)))
+asinh = unary(kernels.asinh, lambda g, x: mul(g, rsqrt(add(square(x), 1.0))))
+acosh = unary(kernels.acosh, lambda g, x: mul(g, rsqrt(sub(square(x), 1.0))))
+atanh = unary(kernels.atanh, lambda g, x: div(g, sub(1.0, square(x))))
+erf = unary(kernels.erf, lambda g, x: mul(g, mul(_gaussian(x), 2 / math.sqrt(math.pi))))
+erfc = unary(kernels.erfc, lambda g, x: mul(g, mul(_gaussian(x), -2 / math.sqrt(math.pi))))
+lgamma = unary(kernels.lgamma, lambda g, x: mul(g, digamma(x)))
+digamma = unary(kernels.digamma, lambda g, x: mul(g, _polygamma(x, n=1)))
+logsigmoid = unary(kernels.logsigmoid, lambda g, x: mul(g, sigmoid(neg(x))))
+floor = unary(kernels.floor, lambda g: mul(g, 0.0), floating=False)
+ceil = unary(kernels.ceil, lambda g: mul(g, 0.0), floating=False)
+round = unary(kernels.round, lambda g: mul(g, 0.0), floating=False)  # halves to even
+trunc = unary(kernels.trunc, lambda g: mul(g, 0.0), floating=False)
+isnan, isinf, logical_xor = query(kernels.isnan), query(kernels.isinf), comparison(kernels.logical_xor)
+
+
+@primitive(floating=True)
+def atan2(a: Array, b: Array) -> Array:
+    """The angle of the point (b, a) in (-π, π]."""
+    return kernels.atan2(a, b)
+
+
+@primitive(floating=True)
+def hypot(a: Array, b: Array) -> Array:
+    """√(a² + b²) without overflow."""
+    return kernels.hypot(a, b)
+
+
+@primitive(floating=True)
+def _polygamma(x: Array, *, n: int) -> Array:
+    return kernels.polygamma(np.asarray(n, x.dtype), x)
+
+
+atan2.rule(
+    a=lambda g, a, b: mul(g, div(b, add(square(a), square(b)))),
+    b=lambda g, a, b: neg(mul(g, div(a, add(square(a), square(b))))),
+)
+hypot.rule(a=lambda g, a, out: mul(g, div(a, out)), b=lambda g, b, out: mul(g, div(b, out)))
+_polygamma.rule(x=lambda g, x, *, n: mul(g, _polygamma(x, n=n + 1)))
+
+
+def polygamma(n: int, x: Tensor) -> Tensor:
+    """The n-th derivative of digamma, n ≥ 0."""
+    if n < 0:
+        raise ValueError(f"polygamma: expected n of at least 0, got {n}")
+    return _polygamma(x, n=n) if n else digamma(x)
+
+
+def _gaussian(x: Tensor) -> Tensor:
+    return exp(neg(square(x)))
+
+
+def lerp(start: Tensor, end: Any, weight: Any) -> Tensor:
+    """start + weight (end - start)."""
+    return add(start, mul(sub(end, start), weight))
+
+
+def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
+    """input + value · tensor1 · tensor2."""
+    return add(input, mul(mul(tensor1, tensor2), value))
+
+
+def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
+    """input + value · tensor1 / tensor2."""
+    return add(input, mul(div(tensor1, tensor2), value))
