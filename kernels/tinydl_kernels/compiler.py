@@ -1,6 +1,6 @@
-"""Lazy Numba: a decorated function is compiled at its first call, never at import.
+"""Kernels: Python functions compiled by Numba at their first call, never at import.
 
-    @kernel                          # a serial function; kernels may call each other by name
+    @kernel                          # a serial function; kernels may call each other
     def area(h, w): ...
 
     @parallel                        # the body of a loop over range(n); call it as  scale(n, grain, x, y)
@@ -8,57 +8,124 @@
         for i in range(start, stop): ...
 
 `scale(n, grain, *args)` runs the body on [0, grain), [grain, 2 grain), ... The cuts depend on `n` and `grain` alone, never on
-the number of threads, so results have the same bits on any machine load.
+the number of threads, so results have the same bits on any machine load. With n <= grain it is one serial call. An exception
+in the body reaches the caller when all pieces have been tried; of several, one. Called from another kernel it means the same.
+
+A loop is compiled as any serial function is, with no `prange`: an entry takes the arguments from Python, packs them into a
+frame on its stack, and hands the frame and the address of a C function that runs one piece to the pool (threads.py).
 """
 
 from __future__ import annotations
 
 import functools
-import types
 from collections.abc import Callable
 from typing import Any
 
+from . import threads
+from .lazy import Kernel, Module, intrinsic, kernel, kernels, nb
 
-class Kernel:
-    """A Python function that becomes a Numba dispatcher at its first call."""
+__all__ = ["Kernel", "Parallel", "kernel", "kernels", "parallel"]
 
-    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
-        functools.update_wrapper(self, function)
-        self.function = function
-        self.options = options
-
-    @functools.cached_property
-    def dispatcher(self) -> Any:
-        import numba  # lazy: costs a quarter of a second
-
-        function = self.function
-        names = {name: _compiled(value) for name, value in function.__globals__.items()}
-        cells = tuple(types.CellType(_compiled(cell.cell_contents)) for cell in function.__closure__ or ())
-        bound = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, cells)
-        bound.__qualname__, bound.__module__ = function.__qualname__, function.__module__
-        return numba.njit(nogil=True, error_model="numpy", **self.options)(bound)
-
-    def __call__(self, *args: Any) -> Any:
-        return self.dispatcher(*args)
+ir = Module("llvmlite.ir")
+callconv = Module("numba.core.callconv")
+cgutils = Module("numba.core.cgutils")
 
 
 class Parallel(Kernel):
     """A loop body over [start, stop); calling it runs the body over all of range(n) in pieces of `grain`."""
 
     def __call__(self, n: int, grain: int, *args: Any) -> None:
-        for start in range(0, n, grain):
-            self.dispatcher(start, min(n, start + grain), *args)
+        if n > grain and not threads.running:
+            threads.start()
+        self._run(n, grain, *args)
 
+    def interpreted(self, n: int, grain: int, *args: Any) -> None:
+        """The same in plain Python, serially."""
+        for start in range(0, n, max(grain, 1)):
+            self.function(start, min(n, start + grain), *args)
 
-def _compiled(value: Any) -> Any:
-    return value.dispatcher if isinstance(value, Kernel) else value
-
-
-def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Compile `function` with Numba at its first call. Options go to `numba.njit`."""
-    return functools.partial(kernel, **options) if function is None else Kernel(function, **options)
+    def _make_dispatcher(self) -> Any:
+        threads.publish()
+        # Numba's call is much faster with named arguments than with *args.
+        names = "".join(f"a{i}, " for i in range(self.function.__code__.co_argcount - 2))
+        source = (
+            f"def loop(n, grain, {names}):\n"
+            f"    piece, frame = pack(body, ({names}))\n"
+            f"    drive(piece, frame, n, grain)\n"
+            f"    reraise(frame)\n"
+        )
+        body = self._jit(self.function, no_cpython_wrapper=True)
+        namespace = {
+            "__name__": self.function.__module__,
+            "body": body,
+            "pack": pack,
+            "drive": threads.drive,
+            "reraise": reraise,
+        }
+        exec(compile(source, f"<parallel {self.function.__qualname__}>", "exec"), namespace)
+        loop = namespace["loop"]
+        loop.__name__, loop.__qualname__ = self.function.__name__, self.function.__qualname__
+        return self._finish(self._jit(loop))
 
 
 def parallel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Compile the loop body `function(start, stop, *args)`; the result is called as `f(n, grain, *args)`."""
     return functools.partial(parallel, **options) if function is None else Parallel(function, **options)
+
+
+@intrinsic
+def pack(typing, body, args):
+    """(piece, frame): addresses of a C function piece(frame, start, stop) that calls `body`, and of its frame on the stack.
+
+    The frame is {error, args}; error is the address of Numba's description of an exception, or 0.
+    """
+    dispatcher = body.dispatcher
+    bounds = (nb.int64, nb.int64)
+    call = typing.resolve_function_type(body, (*bounds, *args.types), {})
+
+    def code(context, builder, signature, values):
+        result = dispatcher.get_compile_result(call)
+        context.active_code_library.add_linking_library(result.library)
+        int64 = ir.IntType(64)
+        frame_type = ir.LiteralStructType([int64, values[1].type])
+
+        function = ir.Function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [frame_type.as_pointer(), int64, int64]),
+            builder.module.get_unique_name(f"{result.fndesc.llvm_func_name}.piece"),
+        )
+        function.linkage = "internal"
+        frame, start, stop = function.args
+        inner = ir.IRBuilder(function.append_basic_block())
+        zero, one = (ir.Constant(ir.IntType(32), i) for i in (0, 1))
+        packed = inner.load(inner.gep(frame, [zero, one]))
+        unpacked = [inner.extract_value(packed, i) for i in range(len(args))]
+        status, _ = context.call_internal_no_propagate(inner, result.fndesc, call, [start, stop, *unpacked])
+        with inner.if_then(status.is_error, likely=False):
+            error = inner.ptrtoint(status.excinfoptr, int64)
+            inner.cmpxchg(inner.gep(frame, [zero, zero]), ir.Constant(int64, 0), error, "seq_cst")
+        inner.ret_void()
+
+        frame = cgutils.alloca_once(builder, frame_type)
+        builder.store(ir.Constant(int64, 0), builder.gep(frame, [zero, zero]))
+        builder.store(values[1], builder.gep(frame, [zero, one]))
+        addresses = [builder.ptrtoint(function, int64), builder.ptrtoint(frame, int64)]
+        return context.make_tuple(builder, signature.return_type, addresses)
+
+    return nb.types.UniTuple(nb.int64, 2)(body, args), code
+
+
+@intrinsic
+def reraise(typing, frame):
+    """Raise the exception that a piece has left in its frame."""
+
+    def code(context, builder, signature, values):
+        int64 = ir.IntType(64)
+        error = builder.load(builder.inttoptr(values[0], int64.as_pointer()))
+        with builder.if_then(builder.icmp_unsigned("!=", error, ir.Constant(int64, 0)), likely=False):
+            error = builder.inttoptr(error, callconv.excinfo_ptr_t)
+            status = context.call_conv._get_return_status(builder, callconv.RETCODE_USEREXC, error)
+            context.call_conv.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64), code

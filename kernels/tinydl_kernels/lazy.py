@@ -1,0 +1,147 @@
+"""Numba without its import: modules, intrinsics and functions that cost nothing until they are first used.
+
+`import numba` takes a quarter of a second and each kernel a tenth, so nothing is imported or compiled when it is defined.
+Numba asks each object that a compiled function names for its `_numba_type_`; the objects below come to life when they are
+asked. So kernels find each other through globals, closures and module attributes, and only what runs is compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from .cache import Cacheable
+
+
+class Module:
+    """A module that is imported when one of its attributes is first read."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = self.__qualname__ = self.__module__ = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by introspection, which should not import anything
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return nb.types.Module(importlib.import_module(self.__name__))
+
+
+nb = Module("numba")
+
+
+class Intrinsic(Cacheable):
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        function = Module("numba.extending").intrinsic(self.function)
+        context = Module("numba.core.registry").cpu_target.typing_context
+        context.refresh()
+        return context.resolve_value_type(function)
+
+
+def intrinsic(define: Callable[..., Any]) -> Any:
+    """`numba.extending.intrinsic`: define(typing_context, *types) returns a signature and a function that emits the code."""
+    return Intrinsic(define)
+
+
+kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
+"""Every kernel there is, compiled or not."""
+
+
+class Kernel(Cacheable):
+    """A Python function that becomes a Numba dispatcher at its first call."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        super().__init__(function, **options)
+        self._dispatcher: Any = None
+        self._run: Callable[..., Any] = self._first_run
+        kernels.add(self)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._run(*args)
+
+    def _first_run(self, *args: Any) -> Any:
+        self._run = self.interpreted if jit_disabled() else self.dispatcher
+        return self._run(*args)
+
+    def interpreted(self, *args: Any) -> Any:
+        """The same in plain Python."""
+        return self.function(*args)
+
+    @property
+    def dispatcher(self) -> Any:
+        """The Numba dispatcher, which compiles once for each combination of argument types that it meets."""
+        if self._dispatcher is None:
+            with compiler_lock():
+                if self._dispatcher is None:
+                    self._dispatcher = self._make_dispatcher()
+        return self._dispatcher
+
+    def _make_dispatcher(self) -> Any:
+        return self._finish(self._jit(self.function))
+
+    def _jit(self, function: Callable[..., Any], **options: Any) -> Any:
+        """`numba.njit` with the settings of the house; nothing is compiled yet."""
+        settings = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
+        return nb.njit(**settings | self.options | options)(function)
+
+    def _finish(self, dispatcher: Any) -> Any:
+        """Give a dispatcher its disk cache, and let it take a read-only array for a writable one: one compilation for both."""
+        if hasattr(dispatcher, "_cache") and (store := self.store()):
+            dispatcher._cache = store
+        compile_for = dispatcher._compile_for_args
+
+        def compile_for_writable(*args: Any, **keywords: Any) -> Any:
+            given = [dispatcher.typeof_pyval(arg) for arg in args]
+            wanted = [t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t for t in given]
+            if wanted == given:
+                return compile_for(*args, **keywords)
+            entry = dispatcher.compile(tuple(wanted))
+            dispatcher._insert([t._code for t in given], entry, objectmode=False)
+            return entry
+
+        dispatcher._compile_for_args = compile_for_writable
+        return dispatcher
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.dispatcher._numba_type_
+
+    def __reduce__(self) -> str:
+        return self.function.__qualname__  # pickled and copied by name, as functions are
+
+
+def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Compile `function` with Numba at its first call. Options go to `numba.njit`."""
+    return functools.partial(kernel, **options) if function is None else Kernel(function, **options)
+
+
+def jit_disabled() -> bool:
+    """TINYDL_DISABLE_JIT=1 runs every kernel as plain Python, to step through it with a debugger."""
+    return os.environ.get("TINYDL_DISABLE_JIT", "0") not in ("", "0")
+
+
+def compiler_lock() -> Any:
+    """Numba's own, reentrant. Dispatchers are made while it compiles, so with a second lock two threads could deadlock."""
+    return Module("numba.core.compiler_lock").global_compiler_lock
+
+
+_over_fork = contextlib.ExitStack()
+
+
+def _before_fork() -> None:
+    """A lock that another thread holds would stay locked in the child for ever."""
+    if "numba.core.compiler_lock" in sys.modules:
+        _over_fork.enter_context(compiler_lock())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_over_fork.close, after_in_child=_over_fork.close)
