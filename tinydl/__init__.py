@@ -61,10 +61,9 @@ from .ops.random import (
 from .ops.reduce import amax, amin, argmax, logsumexp, max, mean, min, sum
 from .ops.shape import broadcast_to, cat, flatten, pad, permute, reshape, squeeze, stack, transpose, unsqueeze
 from .record import record
+from .version import __version__
 
 add = ops.add
 concatenate = cat
 clamp = clip
 float32, float64, int64, bool = "float32", "float64", "int64", "bool"
-
-__version__ = "0.1.0"

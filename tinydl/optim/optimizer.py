@@ -100,7 +100,7 @@ class Optimizer:
         settings = {**self.defaults, **options}
         self.check(settings)
         given = [options["params"]] if isinstance(options["params"], Tensor) else list(options["params"])
-        pairs = [p if isinstance(p, tuple) and len(p) == 2 else (None, p) for p in given]
+        pairs: list[tuple[Any, Any]] = [p if isinstance(p, tuple) and len(p) == 2 else (None, p) for p in given]
         seen = set(self.state)
         for number, (name, p) in enumerate(pairs, start=len(seen)):
             self._check_parameter(p, name or number)
@@ -192,7 +192,7 @@ class Optimizer:
     def _check_parameter(self, p: Any, name: Any) -> None:
         if not isinstance(p, Tensor):
             raise TypeError(f"{self}: expected parameter {name} to be a tensor, got {type(p).__name__}")
-        if not p.is_leaf:
+        if p.node is not None:
             raise GraphError(f"{self}: expected parameter {name} to be a leaf, got the result of {p.node.primitive.name}")
         if p.dtype.kind != "f":
             raise DtypeError(f"{self}: expected parameter {name} in floating point, got {p.dtype}")

@@ -1,0 +1,3 @@
+"""What a training run needs around its steps: checkpoints."""
+
+from . import checkpoint

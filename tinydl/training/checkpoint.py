@@ -1,0 +1,241 @@
+"""Checkpoints: everything that a resumed run needs to give the same bits as one that never stopped, in one file.
+
+A safetensors file with the arrays under dotted names ("model.conv1.weight", "optimizer.state.0.exp_avg"), and under the key
+"tinydl" of its metadata a JSON header:
+
+    format      FORMAT, an integer: a file of another format is refused
+    libraries   versions of tinydl, numpy, numba and python that wrote it
+    state       the state of each thing by name: a tree of JSON values, with {"$array": name} where an array belongs
+    values      what else was saved: step, epoch, ...
+
+Nothing in it is code, so a checkpoint from a stranger can be read.
+
+    checkpoint.save(path, model=model, optimizer=optimizer, batches=batches, generators={"noise": g}, step=100)
+    step = checkpoint.load(path, model=model, optimizer=optimizer, batches=batches, generators={"noise": g})["step"]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from tinydl_kernels.errors import TinydlError
+
+from ..core import Tensor, no_grad
+from ..data.files import DataError, atomic_write
+from ..ops.random import default_generator
+from ..ops.update import assign
+from ..version import __version__
+
+FORMAT = 1
+ARRAY = "$array"
+
+
+class CheckpointError(TinydlError, ValueError):
+    """A checkpoint that does not fit what it is loaded into, or a thing that cannot be saved."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds. `state` has NumPy arrays where the state of a thing had tensors."""
+
+    state: dict[str, Any]
+    values: dict[str, Any]
+    libraries: dict[str, str]
+
+
+def save(path: str | os.PathLike[str], **things: Any) -> None:
+    """Write the things to one file, whole or not at all. The default generator goes with them, unasked.
+
+    Args:
+        path: the file; its folder must exist.
+        things: by name, in any number
+            * what has `state_dict()` and `load_state_dict()`: a Module, an Optimizer, a schedule, Batches, a Generator;
+            * a tensor (a Buffer of your own);
+            * a dict or list of such;
+            * anything that JSON can say: step=100, epoch=3, extra={"best": 0.93}. Tuples come back as lists.
+
+    Raises:
+        CheckpointError: something that is none of these.
+        DataError: the file cannot be written.
+    """
+    stateful, values = _sorted(things)
+    arrays: dict[str, np.ndarray] = {}
+    header = {
+        "format": FORMAT,
+        "libraries": {
+            "tinydl": __version__,
+            **{name: metadata.version(name) for name in ("numpy", "numba")},
+            "python": platform.python_version(),
+        },
+        "state": {name: _packed(_state(thing), name, arrays) for name, thing in stateful.items()},
+        "values": {name: _packed(value, name, arrays) for name, value in values.items()},
+    }
+    content = safetensors.numpy.save(arrays, {"tinydl": json.dumps(header)})
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
+    """Bring the things into the state that was saved under their names, in place; recorded steps stay valid.
+
+    The default generator, too, goes on where it was. Nothing changes unless everything fits.
+
+    Returns:
+        The values that were saved beside them: {"step": 100, ...}.
+
+    Raises:
+        CheckpointError: another format; names, shapes or dtypes that are missing, unexpected or different; a state that a thing
+            refuses.
+        DataError: no such file, or not a whole one.
+    """
+    saved = read(path)
+    stateful, rest = _sorted(things)
+    for name, thing in rest.items():
+        if thing != {} and thing != []:
+            raise CheckpointError(
+                f"{path}: {name}: expected a tensor or a thing with load_state_dict, got {type(thing).__name__}"
+            )
+    present = {name: _state(thing) for name, thing in stateful.items()}
+    wrong = list(_differences("", present, saved.state))
+    if wrong:
+        raise CheckpointError(f"{path}: {'; '.join(wrong)}")
+    before = _map_tree(present, lambda x: x.copy() if isinstance(x, np.ndarray) else x)
+    try:
+        for name, thing in stateful.items():
+            _restore(thing, saved.state[name])
+    except Exception as error:
+        for name, thing in stateful.items():
+            _restore(thing, before[name])
+        raise CheckpointError(f"{path}: {error}") from error
+    return saved.values
+
+
+def read(path: str | os.PathLike[str]) -> Checkpoint:
+    """What is in a file, loaded into nothing: `model.load_state_dict(read(path).state["model"])` takes one thing out of many.
+
+    Raises:
+        CheckpointError: a file of another format.
+        DataError: no such file, or not a whole one.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            header = json.loads((file.metadata() or {}).get("tinydl", "null"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except OSError as error:
+        raise DataError(f"{path}: not read: {error.strerror or error}") from error
+    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not a whole checkpoint: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        got = f"format {header['format']!r}" if isinstance(header, dict) and "format" in header else "a file without one"
+        raise CheckpointError(f"{path}: expected a checkpoint of format {FORMAT}, got {got}")
+    return Checkpoint(_unpacked(header["state"], arrays), _unpacked(header["values"], arrays), header["libraries"])
+
+
+def _sorted(things: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Things with state, by dotted name where they stood in a dict or list, and the values beside them."""
+    stateful: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    stack = [*things.items(), ("default_generator", default_generator)][::-1]
+    while stack:
+        name, thing = stack.pop()
+        inside = thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, list) else ()
+        if name in stateful:
+            raise CheckpointError(f"{name}: expected one thing of that name, got two")
+        if _has_state(thing):
+            stateful[name] = thing
+        elif any(map(_has_state, _leaves(thing))):
+            stack += [(f"{name}.{key}", part) for key, part in inside][::-1]
+        else:
+            values[name] = thing
+    return stateful, values
+
+
+def _has_state(thing: Any) -> bool:
+    return isinstance(thing, Tensor) or hasattr(thing, "load_state_dict")
+
+
+def _leaves(x: Any) -> Iterator[Any]:
+    if isinstance(x, (dict, list)):
+        for part in x.values() if isinstance(x, dict) else x:
+            yield from _leaves(part)
+    else:
+        yield x
+
+
+def _state(thing: Any) -> Any:
+    """The state of a thing as a tree of dicts, lists, arrays (views) and JSON values."""
+    return _map_tree(
+        thing if isinstance(thing, Tensor) else thing.state_dict(), lambda x: np.asarray(x) if isinstance(x, Tensor) else x
+    )
+
+
+def _restore(thing: Any, state: Any) -> None:
+    if isinstance(thing, Tensor):
+        with no_grad():
+            assign(thing, state)
+    else:
+        thing.load_state_dict(state)
+
+
+def _map_tree(x: Any, function: Callable[[Any], Any]) -> Any:
+    """Dicts and lists kept, with strings as keys, and `function` of what they hold."""
+    if isinstance(x, Mapping):
+        return {str(key): _map_tree(value, function) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_map_tree(value, function) for value in x]
+    return function(x)
+
+
+def _packed(x: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """A tree ready for JSON; its arrays go into `arrays` under their dotted names."""
+    if isinstance(x, Mapping):
+        return {str(key): _packed(value, f"{name}.{key}", arrays) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_packed(value, f"{name}.{i}", arrays) for i, value in enumerate(x)]
+    if isinstance(x, np.ndarray):
+        while name in arrays:  # {"a": {"b": x}, "a.b": y}
+            name += "'"
+        arrays[name] = np.asarray(x, order="C")
+        return {ARRAY: name}
+    if x is not None and type(x) not in (bool, int, float, str):
+        raise CheckpointError(f"{name}: expected a thing with state, an array or a JSON value, got {type(x).__name__}")
+    return x
+
+
+def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(x, dict):
+        return arrays[x[ARRAY]] if ARRAY in x else {key: _unpacked(value, arrays) for key, value in x.items()}
+    return [_unpacked(value, arrays) for value in x] if isinstance(x, list) else x
+
+
+def _differences(path: str, ours: Any, saved: Any) -> Iterator[str]:
+    """What of the saved tree does not fit: keys, shapes, dtypes. JSON values are for the thing itself to judge."""
+    if isinstance(ours, dict) and isinstance(saved, dict):
+        for what, names in (("missing", ours.keys() - saved.keys()), ("unexpected", saved.keys() - ours.keys())):
+            yield from (f"{what} {_joined(path, name)}" for name in sorted(names))
+        for name in ours.keys() & saved.keys():
+            yield from _differences(_joined(path, name), ours[name], saved[name])
+    elif isinstance(ours, list) and isinstance(saved, list):
+        for i, (mine, theirs) in enumerate(zip(ours, saved, strict=False)):
+            yield from _differences(_joined(path, str(i)), mine, theirs)
+    elif _kind(ours) != _kind(saved):
+        yield f"{path}: expected {_kind(ours)}, got {_kind(saved)}"
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _kind(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return f"{x.shape} {x.dtype}"
+    return f"a {type(x).__name__}" if isinstance(x, (dict, list)) else "a value"
