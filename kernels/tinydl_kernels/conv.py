@@ -9,46 +9,30 @@
 so each is differentiated by the other two. Shapes, for any number of spatial axes: x (N, C, *input), w (O, C / G, *kernel),
 b (O,), g and y (N, O, *out), all of one dtype, float32 or float64. Each costs `window.flops(N, C, O)`.
 
-The compiled kernels turn every window into one of stride 1 without padding, in which a tap is nothing but an offset:
-
-    planes    a channel of x is dealt out, pads included, to a plane per phase (position modulo stride). Along W, stride 2:
-
-                  . x0 x1 x2 x3 x4 x5 .    ->    . x1 x3 x5 | x0 x2 x4 .
-                                                  phase 0       phase 1
-    rows      the outputs stand in rows as long as a plane's, so with a garbage column per tap but the first:
-
-                  y y y y *                 what tap t reads for output p, it finds at offset[t] + p
-                  y y y y *
-
-    T         Σ  g[o, p] · w[o, k] · planes[offset[k] + p]          k = (c, t): products of matrices, lanes along p
-
-A task is a part of the batch times a part of the channels, and packs one image at a time into scratch of its own. In y a
-garbage column is dropped, in g it is zero; as 0 · inf is NaN, an infinite x (or w) may so make NaN of entries of dw (or dx)
-that do not depend on it.
+The compiled kernels pack images so that a tap is nothing but an offset (packing.py), and then multiply matrices (tiles.py). A
+task is a part of the batch times a part of the channels, and packs one image at a time into scratch of its own.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from . import memory
 from .compiler import kernel, parallel
 from .dispatch import operation
+from .packing import deal, lengthen, plan_of
 from .threads import single_threaded_blas
 from .tiles import copy, dots, fill, multiply_add
 from .validate import report
-from .window import Sizes, Window, padded, seen_by, taps, unpadded
+from .window import Window, padded, seen_by, taps, unpadded
 
 Array = Any
 
 TASKS = 16
 """Tasks to aim at. A constant: the cuts, and with them the bits, must not depend on the machine."""
-LANES = 512
-"""Positions of a chunk of rows: four accumulators of it stay in the first cache."""
 GRAIN = 1 << 17
 """Flops below which it is not worth while to wake another thread."""
 PARTIALS = 1 << 22
@@ -64,7 +48,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
     N, O, G = x.shape[0], w.shape[0], window.groups
     planes, y = padded(x, window, 0), np.zeros((N, G, O // G, prod(window.out)), x.dtype)
     with single_threaded_blas():
-        for tap in taps(window):
+        for tap in taps(window.kernel):
             y += _grouped(w[(..., *tap)], G) @ _flat(planes[seen_by(tap, window)], G)
     y = y.reshape(N, O, *window.out)
     return y if b is None else y + b.reshape(-1, *(1,) * len(window.out))
@@ -76,7 +60,7 @@ def grad_input(g: Array, w: Array, window: Window) -> Array:
     N, C, G = g.shape[0], w.shape[1] * window.groups, window.groups
     planes, rows = np.zeros((N, C, *window.extent), g.dtype), _flat(g, G)
     with single_threaded_blas():
-        for tap in taps(window):
+        for tap in taps(window.kernel):
             product = _grouped(w[(..., *tap)], G).swapaxes(1, 2) @ rows
             planes[seen_by(tap, window)] += product.reshape(N, C, *window.out)
     return unpadded(planes, window)
@@ -89,7 +73,7 @@ def grad_weight(x: Array, g: Array, window: Window) -> Array:
     planes, rows = padded(x, window, 0), _flat(g, G)
     dw: Any = np.empty((O, C // G, *window.kernel), x.dtype)
     with single_threaded_blas():
-        for tap in taps(window):
+        for tap in taps(window.kernel):
             product = rows @ _flat(planes[seen_by(tap, window)], G).swapaxes(2, 3)
             dw[(..., *tap)] = product.sum(axis=0).reshape(O, C // G)
     return dw
@@ -109,62 +93,6 @@ def _grouped(w: Array, G: int) -> Array:
 # ---- Dispatch: outputs and scratch, the cuts into tasks
 
 
-class _Plan(NamedTuple):
-    """How a window is packed. Sizes are per axis (D, H, W)."""
-
-    sizes: Sizes  # of an image
-    low: Sizes
-    stride: Sizes
-    phases: Sizes  # the positions modulo the stride that some tap reads
-    grid: Sizes  # of one phase's plane
-    out: Sizes
-    groups: int
-    group_inputs: int  # channels
-    group_outputs: int
-    plane: int  # elements that a channel's planes take
-    row: int  # elements that an output channel takes in rows as long as the grid's
-    chunk: int  # rows of outputs that are worked on together
-    packed: bool  # is an image copied into planes? Else it is its own
-    x_offsets: np.ndarray  # (K,): where weight k of a group finds its input, from the group's first plane on
-    g_offsets: np.ndarray  # (group_outputs,): where the group's output channels begin
-
-    @property
-    def lanes(self) -> int:
-        """The longest run of positions in a chunk."""
-        return (self.chunk - 1) * self.grid[2] + self.out[2]
-
-
-@lru_cache(maxsize=1024)
-def _plan(window: Window, C: int, O: int) -> _Plan:
-    deep, G = window.deep, window.groups
-    phases = tuple(map(min, deep.stride, deep.span))
-    grid = tuple((span - 1) // s + o for span, s, o in zip(deep.span, deep.stride, deep.out, strict=True))
-    plane, row = prod(phases) * prod(grid), deep.out[0] * deep.out[1] * grid[2]
-    offsets = []
-    for tap in taps(deep):
-        steps = [(t * d, s) for t, d, s in zip(tap, deep.dilation, deep.stride, strict=True)]
-        place = [step % s for step, s in steps] + [step // s for step, s in steps]
-        offsets.append(np.ravel_multi_index(place, phases + grid))
-    chunks = -(-deep.out[1] * grid[2] // LANES)
-    return _Plan(
-        sizes=deep.input,
-        low=deep.low,
-        stride=deep.stride,
-        phases=phases,
-        grid=grid,
-        out=deep.out,
-        groups=G,
-        group_inputs=C // G,
-        group_outputs=O // G,
-        plane=plane,
-        row=row,
-        chunk=-(-deep.out[1] // chunks),
-        packed=max(deep.stride) > 1 or any(deep.low) or grid != deep.input,
-        x_offsets=np.add.outer(np.arange(C // G) * plane, np.array(offsets, np.int64)).reshape(-1),
-        g_offsets=np.arange(O // G) * row,
-    )
-
-
 @forward.cpu
 def _(x: Array, w: Array, b: Array | None, window: Window) -> Array:
     (N, C), O = x.shape[:2], w.shape[0]
@@ -175,7 +103,7 @@ def _(x: Array, w: Array, b: Array | None, window: Window) -> Array:
         if b is not None:
             np.add(_matrix(y), b, out=_matrix(y))
         return y
-    plan = _plan(window, C, O)
+    plan = plan_of(window, C, O)
     parts, splits, grain = _cuts(N, window.groups, plan.group_outputs, window.flops(N, C, O))
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
     sums = memory.empty((parts * splits, 4 * plan.lanes), x.dtype, x)
@@ -192,7 +120,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
         with single_threaded_blas():
             np.matmul(_matrix(g), _matrix(w), out=_matrix(dx))
         return dx
-    plan = _plan(window, C, O)
+    plan = plan_of(window, C, O)
     parts, splits, grain = _cuts(N, window.groups, plan.group_inputs, window.flops(N, C, O))
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
     rows = memory.empty((parts * splits, O * plan.row), g.dtype, g)
@@ -208,7 +136,7 @@ def _(x: Array, g: Array, window: Window) -> Array:
         with single_threaded_blas():
             np.matmul(_matrix(g).T, _matrix(x), out=_matrix(dw))
         return dw
-    plan = _plan(window, C, O)
+    plan = plan_of(window, C, O)
     most = max(1, min(TASKS // 2, PARTIALS // max(1, dw.size)))
     parts, splits, grain = _cuts(N, window.groups, plan.group_outputs, window.flops(N, C, O), most)
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
@@ -234,49 +162,6 @@ def _cuts(N: int, G: int, group_channels: int, flops: int, most: int = 2 * TASKS
     parts = max(1, min(N, most))
     splits = max(1, min(-(-TASKS // parts), G * -(-group_channels // 4)))
     return parts, splits, 1 + parts * splits * GRAIN // max(flops, 1)
-
-
-# ---- Packing
-
-
-@kernel
-def _deal(image, planes, back, first, last, plan):
-    """Channels [first, last) of an image (C · D · H · W) to planes (C · phases · grid), pads as zeros; `back`: the reverse."""
-    D, H, W = plan.sizes
-    QD, QH, QW = plan.grid
-    stride = plan.stride[2]
-    zero = image.dtype.type(0)
-    if back:
-        fill(image, first * D * H * W, zero, (last - first) * D * H * W)  # what no window reaches stays so
-    at = first * plan.plane
-    for c in range(first, last):
-        for fd in range(plan.phases[0]):
-            for fh in range(plan.phases[1]):
-                for fw in range(plan.phases[2]):
-                    shift = plan.low[2] - fw  # w = q stride - shift lies in the image for q from begin to end
-                    begin = min(QW, max(0, -(-shift // stride)))
-                    end = max(begin, min(QW, -(-(W + shift) // stride)))
-                    for qd in range(QD):
-                        d = qd * plan.stride[0] + fd - plan.low[0]
-                        for qh in range(QH):
-                            h = qh * plan.stride[1] + fh - plan.low[1]
-                            begin_here, end_here = (begin, end) if 0 <= d < D and 0 <= h < H else (QW, QW)
-                            source = ((c * D + d) * H + h) * W + begin_here * stride - shift
-                            if back:
-                                copy(image, source, stride, planes, at + begin_here, 1, end_here - begin_here)
-                            else:
-                                fill(planes, at, zero, begin_here)
-                                copy(planes, at + begin_here, 1, image, source, stride, end_here - begin_here)
-                                fill(planes, at + end_here, zero, QW - end_here)
-                            at += QW
-
-
-@kernel
-def _lengthen(g, rows, OW, QW):
-    """Rows of OW to rows of QW, the garbage columns zero."""
-    for r in range(g.size // OW):
-        copy(rows, r * QW, 1, g, r * OW, 1, OW)
-        fill(rows, r * QW + OW, g.dtype.type(0), QW - OW)
 
 
 # ---- Outer loops: per task, its images; per image, chunks of rows; per chunk, blocks of at most four channels of one group
@@ -306,9 +191,9 @@ def _forward(start, stop, x, w, bias, y, scratch, sums, parts, splits, plan):
         part, split, total = task // splits, task % splits, sums[task]
         first, last = _share(split, splits, plan.groups, plan.group_outputs)
         for n in range(part * N // parts, (part + 1) * N // parts):
-            image = scratch[task] if plan.packed else x[n]
+            result, image = y[n], scratch[task] if plan.packed else x[n]
             if plan.packed:
-                _deal(x[n], image, False, 0, plan.groups * plan.group_inputs, plan)
+                deal(x[n], image, False, 0, plan.groups * plan.group_inputs, plan)
             for od in range(OD):
                 for oh in range(0, OH, plan.chunk):
                     count = min(plan.chunk, OH - oh)
@@ -323,7 +208,7 @@ def _forward(start, stop, x, w, bias, y, scratch, sums, parts, splits, plan):
                         for i in range(rows):
                             for r in range(count):
                                 to = (((o + i) * OD + od) * OH + oh + r) * OW
-                                copy(y[n], to, 1, total, i * length + r * QW, 1, OW)
+                                copy(result, to, 1, total, i * length + r * QW, 1, OW)
 
 
 @parallel
@@ -340,7 +225,7 @@ def _grad_input(start, stop, g, w, dx, scratch, row_scratch, parts, splits, plan
         for n in range(part * N // parts, (part + 1) * N // parts):
             grid = g[n] if QW == OW else row_scratch[task]
             if QW != OW:
-                _lengthen(g[n], grid, OW, QW)
+                lengthen(g[n], grid, OW, QW)
             image = scratch[task] if plan.packed else dx[n]
             fill(image, c_first * plane, w.dtype.type(0), (c_last - c_first) * plane)
             for od in range(OD):
@@ -355,7 +240,7 @@ def _grad_input(start, stop, g, w, dx, scratch, row_scratch, parts, splits, plan
                             to = x0 + plan.x_offsets[t]
                             multiply_add(image, to, plane, rows, grid, g0, plan.g_offsets, w, w0 + t, T, K, length)
             if plan.packed:
-                _deal(dx[n], image, True, c_first, c_last, plan)
+                deal(dx[n], image, True, c_first, c_last, plan)
 
 
 @parallel
@@ -373,10 +258,10 @@ def _grad_weight(start, stop, x, g, partial, scratch, row_scratch, parts, splits
         for n in range(part * N // parts, (part + 1) * N // parts):
             grid = g[n] if QW == OW else row_scratch[task]
             if QW != OW:
-                _lengthen(g[n], grid, OW, QW)
+                lengthen(g[n], grid, OW, QW)
             image = scratch[task] if plan.packed else x[n]
             if plan.packed:
-                _deal(x[n], image, False, 0, plan.groups * plan.group_inputs, plan)
+                deal(x[n], image, False, 0, plan.groups * plan.group_inputs, plan)
             for od in range(OD):
                 for oh in range(0, OH, plan.chunk):
                     length = (min(plan.chunk, OH - oh) - 1) * QW + OW

@@ -18,20 +18,29 @@ from typing import Any
 
 import numpy as np
 
+from . import memory
+from .compiler import kernel, parallel
 from .dispatch import operation
+from .validate import report
 from .window import Window, padded, seen_by, taps, unpadded
 
-# --- NumPy reference: for each tap of the window, a strided slice of the padded input
+Array = Any
+
+GRAIN = 1 << 15
+"""Values read by a piece of a loop over planes."""
+
+
+# ---- NumPy reference: for each tap of the window, a strided slice of the padded input
 
 
 @operation
-def max_forward(x: Any, window: Window) -> tuple[Any, Any]:
+def max_forward(x: Array, window: Window) -> tuple[Array, Array]:
     """(values, indices): the first largest tap in row-major order; a NaN wins (the last, if several), as in PyTorch."""
     planes = padded(x, window, 0)
     positions = padded(np.arange(prod(window.input)).reshape(window.input), window, -1)
     values = np.full(x.shape[:2] + window.out, -np.inf, x.dtype)
     indices = np.full(values.shape, -1)
-    for tap in taps(window):
+    for tap in taps(window.kernel):
         value, position = planes[seen_by(tap, window)], positions[seen_by(tap, window)]
         wins = (position >= 0) & ((value > values) | np.isnan(value) | (indices < 0))
         np.copyto(values, value, where=wins)
@@ -40,7 +49,7 @@ def max_forward(x: Any, window: Window) -> tuple[Any, Any]:
 
 
 @operation
-def gather(x: Any, indices: Any) -> Any:
+def gather(x: Array, indices: Array) -> Array:
     """y (N, C, *out): the values of x (N, C, *plane) at `indices` of each plane."""
     N, C = indices.shape[:2]
     rows = x.reshape(N, C, prod(x.shape[2:]))
@@ -48,7 +57,7 @@ def gather(x: Any, indices: Any) -> Any:
 
 
 @operation
-def scatter(g: Any, indices: Any, plane: tuple[int, ...]) -> Any:
+def scatter(g: Array, indices: Array, plane: tuple[int, ...]) -> Array:
     """dx (N, C, *plane): each g (N, C, *out) is added where its index points, in row-major order of g."""
     N, C = indices.shape[:2]
     dx = np.zeros((N * C, prod(plane)), g.dtype)
@@ -57,26 +66,226 @@ def scatter(g: Any, indices: Any, plane: tuple[int, ...]) -> Any:
 
 
 @operation
-def avg_forward(x: Any, window: Window, include_pad: bool) -> Any:
+def avg_forward(x: Array, window: Window, include_pad: bool) -> Array:
     """The mean over each window (N, C, *out): of its taps in the input, or with `include_pad` in the input and its pads."""
     planes = padded(x, window, 0)
-    total = np.zeros(x.shape[:2] + window.out, x.dtype)
-    for tap in taps(window):
+    total = np.zeros(x.shape[:2] + window.out)
+    for tap in taps(window.kernel):
         total += planes[seen_by(tap, window)]
-    return total / _divisors(window, include_pad, x.dtype)
+    return (total / _divisors(window, include_pad)).astype(x.dtype)
 
 
 @operation
-def avg_backward(g: Any, window: Window, include_pad: bool) -> Any:
+def avg_backward(g: Array, window: Window, include_pad: bool) -> Array:
     """dx (N, C, *input): the transpose of `avg_forward`."""
     planes = np.zeros(g.shape[:2] + window.extent, g.dtype)
-    share = g / _divisors(window, include_pad, g.dtype)
-    for tap in taps(window):
+    share = (g / _divisors(window, include_pad)).astype(g.dtype)
+    for tap in taps(window.kernel):
         planes[seen_by(tap, window)] += share
     return unpadded(planes, window)
 
 
 @lru_cache(maxsize=256)
-def _divisors(window: Window, include_pad: bool, dtype: Any) -> np.ndarray:
+def _divisors(window: Window, include_pad: bool) -> np.ndarray:
     """(*out): by how much each window's sum is divided. A constant: callers must not write to it."""
-    return reduce(np.multiply.outer, window.counts(include_pad)).astype(dtype)
+    return reduce(np.multiply.outer, window.counts(include_pad)).astype(np.float64)
+
+
+# ---- Dispatch. The kernels see every array as planes (N · C, positions), so each task has planes of its own.
+
+
+def _grain(size: int) -> int:
+    """Planes in a piece, when each costs `size`."""
+    return 1 + GRAIN // max(1, size)
+
+
+def _planes(array: Array) -> Array:
+    """(N, C, *sizes) -> (N · C, positions)"""
+    return array.reshape(array.shape[0] * array.shape[1], prod(array.shape[2:]))
+
+
+@max_forward.cpu
+def _(x: Array, window: Window) -> tuple[Array, Array]:
+    values = memory.empty(x.shape[:2] + window.out, x.dtype, x)
+    indices = memory.empty(values.shape, np.int64, x)
+    grain = _grain(prod(window.out + window.kernel))
+    _max_forward(x.shape[0] * x.shape[1], grain, _planes(x), _planes(values), _planes(indices), window.geometry)
+    return values, indices
+
+
+@gather.cpu
+def _(x: Array, indices: Array) -> Array:
+    y = memory.empty(indices.shape, x.dtype, x)
+    planes = _planes(y)
+    _gather(planes.shape[0], _grain(planes.shape[1]), _planes(x), _planes(indices), planes)
+    return y
+
+
+@scatter.cpu
+def _(g: Array, indices: Array, plane: tuple[int, ...]) -> Array:
+    dx = memory.empty((*g.shape[:2], *plane), g.dtype, g)
+    planes = _planes(dx)
+    _scatter(planes.shape[0], _grain(planes.shape[1]), _planes(g), _planes(indices), planes)
+    return dx
+
+
+@avg_forward.cpu
+def _(x: Array, window: Window, include_pad: bool) -> Array:
+    y = memory.empty(x.shape[:2] + window.out, x.dtype, x)
+    grain = _grain(prod(window.out + window.kernel))
+    planes, divisors = _planes(y), _divisors(window, include_pad).reshape(-1)
+    totals = memory.empty((-(-planes.shape[0] // grain), planes.shape[1]), np.float64, x)
+    _avg_forward(planes.shape[0], grain, _planes(x), divisors, planes, totals, grain, window.geometry)
+    return y
+
+
+@avg_backward.cpu
+def _(g: Array, window: Window, include_pad: bool) -> Array:
+    dx = memory.empty(g.shape[:2] + window.input, g.dtype, g)
+    grain = _grain(prod(window.out + window.kernel))
+    planes, divisors = _planes(g), _divisors(window, include_pad).reshape(-1)
+    shares = memory.empty((-(-planes.shape[0] // grain), planes.shape[1]), g.dtype, g)
+    _avg_backward(planes.shape[0], grain, planes, divisors, _planes(dx), shares, grain, window.geometry)
+    return dx
+
+
+# ---- Numba: for each tap of the window, the windows whose tap lies in the input, row by row
+
+
+@kernel
+def _span(t, axis, geometry):
+    """The windows [first, last) whose tap t lies in the input along an axis, and the input position of window `first`'s."""
+    size, stride = geometry.input[axis], geometry.stride[axis]
+    position = t * geometry.dilation[axis] - geometry.low[axis]
+    first = max(0, -(position // stride))
+    return first, min(geometry.out[axis], -((position - size) // stride)), position + first * stride
+
+
+@kernel
+def _larger(values, indices, to, x, at, stride, n):
+    """Put x[at + i stride] in place of values[to + i] where it wins, and its position into indices[to + i]."""
+    to, from_, stride = np.uint64(to), np.uint64(at), np.uint64(stride)
+    for i in range(np.uint64(n)):
+        value, position = x[from_ + i * stride], np.int64(from_ + i * stride)
+        largest, index = values[to + i], indices[to + i]
+        wins = (value > largest) | (value != value) | (index < 0)
+        values[to + i] = value if wins else largest
+        indices[to + i] = position if wins else index
+
+
+@parallel
+def _max_forward(start, stop, x, values, indices, geometry):
+    (KD, KH, KW), (_, H, W), (_, OH, OW), (d_step, h_step, w_step) = (
+        geometry.kernel,
+        geometry.input,
+        geometry.out,
+        geometry.stride,
+    )
+    for plane in range(start, stop):
+        image, largest, position = x[plane], values[plane], indices[plane]
+        largest[:] = -np.inf
+        position[:] = -1
+        for td in range(KD):
+            od0, od1, d0 = _span(td, 0, geometry)
+            for th in range(KH):
+                oh0, oh1, h0 = _span(th, 1, geometry)
+                for tw in range(KW):
+                    ow0, ow1, w0 = _span(tw, 2, geometry)
+                    for od in range(od0, od1):
+                        for oh in range(oh0, oh1):
+                            to = (od * OH + oh) * OW + ow0
+                            at = ((d0 + (od - od0) * d_step) * H + h0 + (oh - oh0) * h_step) * W + w0
+                            _larger(largest, position, to, image, at, w_step, max(0, ow1 - ow0))
+
+
+@parallel
+def _gather(start, stop, x, indices, y):
+    for plane in range(start, stop):
+        for p in range(y.shape[1]):
+            y[plane, p] = x[plane, indices[plane, p]]
+
+
+@parallel
+def _scatter(start, stop, g, indices, dx):
+    for plane in range(start, stop):
+        dx[plane] = 0
+        for p in range(g.shape[1]):
+            dx[plane, indices[plane, p]] += g[plane, p]
+
+
+@kernel
+def _add(y, to, to_step, x, at, step, n):
+    """y[to + i to_step] += x[at + i step]     for i < n"""
+    to, at, to_step, step = np.uint64(to), np.uint64(at), np.uint64(to_step), np.uint64(step)
+    for i in range(np.uint64(n)):
+        y[to + i * to_step] += x[at + i * step]
+
+
+@kernel
+def _add_taps(image, out, back, geometry):
+    """Add to each window of `out` its taps in `image`, or with `back` each window's value to its taps."""
+    (KD, KH, KW), (_, H, W), (_, OH, OW), (d_step, h_step, w_step) = (
+        geometry.kernel,
+        geometry.input,
+        geometry.out,
+        geometry.stride,
+    )
+    for td in range(KD):
+        od0, od1, d0 = _span(td, 0, geometry)
+        for th in range(KH):
+            oh0, oh1, h0 = _span(th, 1, geometry)
+            for tw in range(KW):
+                ow0, ow1, w0 = _span(tw, 2, geometry)
+                for od in range(od0, od1):
+                    for oh in range(oh0, oh1):
+                        to = (od * OH + oh) * OW + ow0
+                        at = ((d0 + (od - od0) * d_step) * H + h0 + (oh - oh0) * h_step) * W + w0
+                        if back:
+                            _add(image, at, w_step, out, to, 1, max(0, ow1 - ow0))
+                        else:
+                            _add(out, to, 1, image, at, w_step, max(0, ow1 - ow0))
+
+
+@parallel
+def _avg_forward(start, stop, x, divisors, y, totals, grain, geometry):
+    total = totals[start // grain]
+    for plane in range(start, stop):
+        total[:] = 0
+        _add_taps(x[plane], total, False, geometry)
+        for p in range(total.size):
+            y[plane, p] = total[p] / divisors[p]
+
+
+@parallel
+def _avg_backward(start, stop, g, divisors, dx, shares, grain, geometry):
+    share = shares[start // grain]
+    for plane in range(start, stop):
+        dx[plane] = 0
+        for p in range(share.size):
+            share[p] = g[plane, p] / divisors[p]
+        _add_taps(dx[plane], share, True, geometry)
+
+
+def main() -> None:
+    """Validate against the reference, then time LeNet's pooling, an overlapping one and a global one."""
+    random = np.random.default_rng(0)
+    for shape, kernel_size, stride, pad in (
+        ((50, 6, 28, 28), 2, 2, 0),
+        ((50, 20, 24, 24), 2, 2, 0),
+        ((50, 16, 32, 32), 3, 2, 1),
+        ((50, 64, 8, 8), 8, 8, 0),
+    ):
+        window = Window.pool("pool", shape, kernel_size, stride, pad)
+        x = random.standard_normal(shape).astype(np.float32)
+        g = random.standard_normal(shape[:2] + window.out).astype(np.float32)
+        _, indices = max_forward(x, window)
+        print(f"x {shape}, kernel {kernel_size}, stride {stride}, padding {pad}")
+        report(max_forward, x, window)
+        report(gather, x, indices)
+        report(scatter, g, indices, window.input)
+        report(avg_forward, x, window, True)
+        report(avg_backward, g, window, True)
+
+
+if __name__ == "__main__":
+    main()

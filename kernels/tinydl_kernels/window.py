@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,17 @@ Padding: TypeAlias = int | str | Sequence[int] | Sequence[Sequence[int]]
 """One int, one per axis, a (low, high) pair per axis, or the words "same" and "valid"."""
 
 _AXES = "DHW"
+
+
+class Geometry(NamedTuple):
+    """A window's sizes on three axes (D, H, W), as compiled kernels take them."""
+
+    input: Sizes
+    kernel: Sizes
+    stride: Sizes
+    low: Sizes
+    dilation: Sizes
+    out: Sizes
 
 
 @dataclass(frozen=True)
@@ -68,19 +79,16 @@ class Window:
         return tuple((o - 1) * s + span for o, s, span in zip(self.out, self.stride, self.span, strict=True))
 
     @cached_property
-    def deep(self) -> Window:
-        """The same window on three axes (D, H, W), leading ones of size one added: the compiled kernels know no other."""
-        missing = 3 - len(self.input)
-        ones, zeros = (1,) * missing, (0,) * missing
-        return Window(
+    def geometry(self) -> Geometry:
+        """The window on three axes: leading ones of size one are added, so that one kernel serves one to three."""
+        ones, zeros = (1,) * (3 - len(self.input)), (0,) * (3 - len(self.input))
+        return Geometry(
             ones + self.input,
             ones + self.kernel,
             ones + self.stride,
             zeros + self.low,
-            zeros + self.high,
             ones + self.dilation,
-            self.groups,
-            self.ceil_mode,
+            ones + self.out,
         )
 
     def counts(self, include_pad: bool) -> tuple[np.ndarray, ...]:
@@ -146,9 +154,9 @@ class Window:
         return _pool(op, tuple(x_shape), kernel, strides, pads, dilations, bool(ceil_mode), axes)
 
 
-def taps(window: Window) -> Iterator[Sizes]:
-    """The kernel's positions in row-major order, one index per axis."""
-    return itertools.product(*map(range, window.kernel))
+def taps(kernel: Sizes) -> Iterator[Sizes]:
+    """The positions in a kernel in row-major order, one index per axis."""
+    return itertools.product(*map(range, kernel))
 
 
 def padded(x: Any, window: Window, fill: float) -> Any:
