@@ -18,6 +18,7 @@ from tinydl_kernels import dispatch, elementwise, memory, reduce
 from tinydl_kernels.errors import DeviceError, DtypeError, GraphError
 
 from . import promotion
+from .face import Face
 from .rule import Rule
 from .state import enable_grad as enable_grad
 from .state import grad_mode, state
@@ -31,7 +32,7 @@ T = TypeVar("T", bound="Tensor")
 primitives: dict[str, Primitive] = {}  # by "module.name"
 
 
-class Tensor:
+class Tensor(Face):
     """An array and its place on the tape. Make one with `tinydl.tensor` (copies) or `tinydl.from_numpy` (shares)."""
 
     __slots__ = ("__weakref__", "_grad", "array", "index", "node", "slot", "version")
@@ -171,9 +172,7 @@ class Primitive:
         version = tensors[0].version if self.view else None
         node = None
         if state.grad and self.differentiable:
-            needs = tuple(
-                x is not None and x.requires_grad and self.named(i) not in self.constant for i, x in enumerate(tensors)
-            )
+            needs = tuple(x is not None and x.requires_grad and i not in self.fixed for i, x in enumerate(tensors))
             if True in needs:
                 kept = self._keeps(needs)
                 edges = [None if x is None else Edge(x, ("input", i) in kept, needs[i]) for i, x in enumerate(tensors)]
@@ -190,7 +189,7 @@ class Primitive:
         """On a class a primitive is a method, like any function."""
         return self if instance is None else types.MethodType(self, instance)
 
-    def run(self, tensors: Sequence[Tensor | None], settings: dict[str, Any]) -> Any:
+    def run(self, tensors: Sequence[Any], settings: dict[str, Any]) -> Any:
         """Call the function on the arrays, under the eyes of a recorder or a tracer if there is one."""
         arrays = [None if x is None else x.array for x in tensors]
         if state.recorder is not None:
@@ -203,8 +202,8 @@ class Primitive:
         """A fresh tensor for what an edge recorded, so that rules extend the tape without touching the user's tensors."""
         return Tensor(edge.read(self), edge.version, edge.node, edge.index, edge.slot)
 
-    def named(self, position: int) -> str | None:
-        return self.inputs[position] if position < len(self.inputs) else self.variadic
+    def named(self, position: int) -> str:
+        return self.inputs[position] if position < len(self.inputs) else str(self.variadic)
 
     def _keeps(self, needs: tuple[bool, ...]) -> set[tuple[str, Any]]:
         """Which inputs and outputs the rules of the needed gradients read."""
@@ -242,7 +241,9 @@ def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> 
 
 def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
     """What happens to every input at the door: made a tensor, promoted or checked, laid out as the kernels want it."""
-    tensors, common, agreed = list(inputs), None, True
+    tensors: list[Any] = list(inputs)
+    common: Any = None
+    agreed = True
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
             agreed = agreed and x is None
@@ -336,10 +337,9 @@ def _sweep(
             keys = [(node, k) for k in range(node.count)]
             cotangents = [found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys]
             if node in needs and any(g is not None for g in cotangents):
+                gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
                 with dispatch.use(node.backend):
-                    gradients = node.primitive.gradients(node, needs[node], cotangents)
-                if state.tracer is not None:
-                    state.tracer.check(node, gradients)
+                    gradients = gradients_of(node, needs[node], cotangents)
                 for edge, g in zip(node.edges, gradients, strict=True):
                     if g is not None:
                         deliver(edge.key, g)

@@ -87,7 +87,8 @@ def hessian(func: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tens
         with enable_grad():
             fresh = alias(inputs[argnums])
             y = func(*inputs[:argnums], fresh, *inputs[argnums + 1 :])
-            return grad(y, fresh, create_graph=True)[0]
+            gradient: Any = grad(y, fresh, create_graph=True)[0]
+            return gradient
 
     return jacobian(gradient, argnums)
 

@@ -46,7 +46,10 @@ class _Recorder:
     def run(self, primitive: Primitive, tensors: Sequence[Any], arrays: list[Any], settings: dict[str, Any]) -> Any:
         """Run a primitive and note it."""
         before = len(self.buffers)
-        results = primitive.function(*arrays, **settings)
+        if state.tracer is None:
+            results = primitive.function(*arrays, **settings)
+        else:
+            results = state.tracer.run(primitive, arrays, settings)
         for x in tensors:
             if x is not None and self.buffer_of(x.array) is None:
                 self.tensors.setdefault(id(x.array), weakref.ref(x))
@@ -79,8 +82,8 @@ class _Recording:
     def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
         self.inputs = inputs
         self.written = recorder.written
-        leaves = [(ref(), before) for ref, before in recorder.grads.values()]
-        leaves = [(leaf, before) for leaf, before in leaves if leaf is not None and all(leaf is not x for x in inputs)]
+        touched: list[tuple[Any, Any]] = [(ref(), before) for ref, before in recorder.grads.values()]
+        leaves = [(leaf, before) for leaf, before in touched if leaf is not None and all(leaf is not x for x in inputs)]
         results = [x.array for x in _tensors(outputs)] + [leaf._grad.array for leaf, _ in leaves if leaf._grad is not None]
         self.buffers = _plan(recorder, keep={recorder.buffer_of(a) for a in results})
         bind = functools.partial(_bind, recorder, self.buffers)
@@ -88,16 +91,13 @@ class _Recording:
         self.before = [(weakref.ref(leaf), before) for leaf, before in leaves if before is not _UNSEEN]
         self.after = [(weakref.ref(leaf), None if leaf._grad is None else Tensor(bind(leaf._grad.array))) for leaf, _ in leaves]
         self.outside = [(ref, x.array) for ref, x in ((ref, ref()) for ref in recorder.tensors.values()) if x is not None]
-        self.calls = [
-            (
-                backend,
-                [
-                    functools.partial(p.function, *[a if a is None else bind(a) for a in arrays], **settings)
-                    for p, arrays, settings, _, _ in group
-                ],
-            )
-            for backend, group in ((b, list(g)) for b, g in itertools.groupby(recorder.calls, key=lambda call: call[3]))
-        ]
+        self.calls: list[tuple[str | None, list[Callable[[], Any]]]] = []  # in runs of one backend
+        for backend, run in itertools.groupby(recorder.calls, key=lambda call: call[3]):
+            bound: list[Callable[[], Any]] = []
+            for primitive, arrays, settings, _, _ in run:
+                arrays = [None if a is None else bind(a) for a in arrays]
+                bound.append(functools.partial(primitive.function, *arrays, **settings))
+            self.calls.append((backend, bound))
         for leaf, _ in leaves:
             leaf._grad = None if leaf._grad is None else leaf._grad.detach()
 
@@ -105,12 +105,12 @@ class _Recording:
         self._check()
         for static, given in zip(self.inputs, arguments, strict=True):
             static.array[...] = given.array
-        supply = iter(self.buffers)
+        supply, tracer = iter(self.buffers), state.tracer
         with memory.supplied_by(lambda shape, dtype, like: next(supply)):
             for backend, calls in self.calls:
                 with dispatch.use(backend):
                     for call in calls:
-                        call()
+                        call() if tracer is None else tracer.replay(call)
         for version in self.written:
             version.count += 1
         for ref, grad in self.after:
@@ -123,14 +123,14 @@ class _Recording:
 
     def _check(self) -> None:
         """Refuse what the recording would not see; bring gradients that the step adds to into place."""
-        for ref, array in self.outside:
-            x = ref()
+        for origin, array in self.outside:
+            x = origin()
             if x is not None and x.array is not array:
                 raise GraphError(
                     f"record: expected the tensor {x.shape} that was recorded, got one bound to another array since"
                 )
         for ref, before in self.before:
-            leaf = ref()
+            leaf: Any = ref()
             if leaf is None:
                 continue
             if (leaf._grad is None) is not (before is None):

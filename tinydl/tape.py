@@ -55,7 +55,7 @@ class Edge:
 
     __slots__ = ("array", "count", "dtype", "index", "node", "shape", "slot", "version")
 
-    def __init__(self, x: Tensor, keep: bool, differentiable: bool) -> None:
+    def __init__(self, x: Any, keep: bool, differentiable: bool) -> None:
         self.shape, self.dtype, self.version, self.count = x.array.shape, x.array.dtype, x.version, x.version.count
         self.node, self.index, self.slot = (x.node, x.index, x.slot) if differentiable else (None, 0, None)
         self.array = x.array if keep else None
@@ -81,7 +81,8 @@ class Node:
     __slots__ = ("__weakref__", "backend", "count", "edges", "number", "primitive", "results", "settings", "site", "slots")
 
     def __init__(self, primitive: Primitive, edges: list[Edge | None], settings: dict[str, Any], count: int, site: Any) -> None:
-        self.primitive, self.edges, self.settings, self.count, self.site = primitive, edges, settings, count, site
+        self.edges: Any = edges
+        self.primitive, self.settings, self.count, self.site = primitive, settings, count, site
         self.results: dict[int, Edge] = {}  # the outputs that rules read
         self.slots: dict[int, Slot] = {}  # the outputs that somebody watches
         self.backend = dispatch.override()  # the backward runs where the forward ran

@@ -210,14 +210,15 @@ class _BatchNorm(Module):
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
+        self.running_mean: Any = None
+        self.running_var: Any = None
+        self.num_batches_tracked: Any = None
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
         self.bias = Parameter(np.zeros(num_features, dtype)) if affine else None
         if track_running_stats:
             self.running_mean = Buffer(np.zeros(num_features, dtype))
             self.running_var = Buffer(np.ones(num_features, dtype))
             self.num_batches_tracked = Buffer(np.array(0, np.int64))
-        else:
-            self.running_mean = self.running_var = self.num_batches_tracked = None
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim not in self.ndims:
@@ -226,17 +227,17 @@ class _BatchNorm(Module):
         batch = self.training or not self.track_running_stats
         moves = self.training and self.track_running_stats and not buffers_are_frozen()
         if not moves:
-            running = (None, None) if batch else (self.running_mean, self.running_var)
-            return batch_norm(x, *running, self.weight, self.bias, batch, self.momentum, self.eps)
+            mean, var = (None, None) if batch else (self.running_mean, self.running_var)
+            return batch_norm(x, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
         with no_grad():
             increment(self.num_batches_tracked)
         if self.momentum is not None:
             return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps)
         # The cumulative average: the batch's own statistics with momentum 1, then mixed in with weight 1 / batches.
-        mean, var = clone(self.running_mean), clone(self.running_var)
-        y = batch_norm(x, mean, var, self.weight, self.bias, True, 1.0, self.eps)
+        new_mean, new_var = clone(self.running_mean), clone(self.running_var)
+        y = batch_norm(x, new_mean, new_var, self.weight, self.bias, True, 1.0, self.eps)
         with no_grad():
-            for running, new in ((self.running_mean, mean), (self.running_var, var)):
+            for running, new in ((self.running_mean, new_mean), (self.running_var, new_var)):
                 assign(running, add(running, div(sub(new, running), self.num_batches_tracked)))
         return y
 

@@ -119,7 +119,7 @@ le, gt, ge = comparison(kernels.le), comparison(kernels.gt), comparison(kernels.
 logical_and, logical_or = comparison(kernels.logical_and), comparison(kernels.logical_or)
 logical_not, isfinite = query(kernels.logical_not), query(kernels.isfinite)
 
-neg = unary(kernels.neg, lambda g: neg(g), floating=False)
+neg: Primitive = unary(kernels.neg, lambda g: neg(g), floating=False)
 exp = unary(kernels.exp, lambda g, out: mul(g, out))
 log = unary(kernels.log, lambda g, x: div(g, x))
 sqrt = unary(kernels.sqrt, lambda g, out: div(g, mul(out, 2.0)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tinydl_kernels import functions as kernels
 
-from ..core import Array, Tensor, add, primitive
+from ..core import Array, Primitive, Tensor, add, primitive
 from .elementwise import comparison, div, exp, mul, neg, query, sigmoid, square, sub, unary
 
 exp2 = unary(kernels.exp2, lambda g, out: mul(g, mul(out, math.log(2))))
@@ -19,20 +19,20 @@ log10 = unary(kernels.log10, lambda g, x: div(g, mul(x, math.log(10))))
 rsqrt = unary(kernels.rsqrt, lambda g, out: mul(mul(g, -0.5), mul(out, square(out))))
 reciprocal = unary(kernels.reciprocal, lambda g, out: neg(mul(g, square(out))))
 sin = unary(kernels.sin, lambda g, x: mul(g, cos(x)))
-cos = unary(kernels.cos, lambda g, x: neg(mul(g, sin(x))))
+cos: Primitive = unary(kernels.cos, lambda g, x: neg(mul(g, sin(x))))
 tan = unary(kernels.tan, lambda g, out: mul(g, add(square(out), 1.0)))
 asin = unary(kernels.asin, lambda g, x: mul(g, rsqrt(sub(1.0, square(x)))))
 acos = unary(kernels.acos, lambda g, x: neg(mul(g, rsqrt(sub(1.0, square(x))))))
 atan = unary(kernels.atan, lambda g, x: div(g, add(square(x), 1.0)))
 sinh = unary(kernels.sinh, lambda g, x: mul(g, cosh(x)))
-cosh = unary(kernels.cosh, lambda g, x: mul(g, sinh(x)))
+cosh: Primitive = unary(kernels.cosh, lambda g, x: mul(g, sinh(x)))
 asinh = unary(kernels.asinh, lambda g, x: mul(g, rsqrt(add(square(x), 1.0))))
 acosh = unary(kernels.acosh, lambda g, x: mul(g, rsqrt(sub(square(x), 1.0))))
 atanh = unary(kernels.atanh, lambda g, x: div(g, sub(1.0, square(x))))
 erf = unary(kernels.erf, lambda g, x: mul(g, mul(_gaussian(x), 2 / math.sqrt(math.pi))))
 erfc = unary(kernels.erfc, lambda g, x: mul(g, mul(_gaussian(x), -2 / math.sqrt(math.pi))))
 lgamma = unary(kernels.lgamma, lambda g, x: mul(g, digamma(x)))
-digamma = unary(kernels.digamma, lambda g, x: mul(g, _polygamma(x, n=1)))
+digamma: Primitive = unary(kernels.digamma, lambda g, x: mul(g, _polygamma(x, n=1)))
 logsigmoid = unary(kernels.logsigmoid, lambda g, x: mul(g, sigmoid(neg(x))))
 floor = unary(kernels.floor, lambda g: mul(g, 0.0), floating=False)
 ceil = unary(kernels.ceil, lambda g: mul(g, 0.0), floating=False)

@@ -32,7 +32,7 @@ def squared_gradient(who: str, outputs: Tensor, seed: Tensor | None, x: Tensor) 
         raise GraphError(f"{who}: expected an input x that requires grad before the forward pass, got one that does not")
     if not outputs.requires_grad:
         raise GraphError(f"{who}: expected outputs computed from x on the tape, got {outputs.shape} without a graph")
-    (g,) = grad(outputs, x, seed, create_graph=True)
+    g: Any = grad(outputs, x, seed, create_graph=True)[0]
     penalty = div(sum(square(g)), float(max(x.shape[0], 1)))
     if not penalty.requires_grad:
         raise GraphError(

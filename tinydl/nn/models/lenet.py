@@ -52,7 +52,8 @@ class LeNet(Module):
         for fc in (self.fc1, self.fc2):
             init.xavier_uniform_(fc.weight)
         for layer in (self.conv1, self.conv2, self.conv3, self.fc1, self.fc2):
-            init.zeros_(layer.bias)
+            if layer.bias is not None:
+                init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         h = max_pool2d(relu(self.conv1(x)), 2)
