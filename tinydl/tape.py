@@ -57,7 +57,9 @@ class Edge:
 
     def __init__(self, x: Any, keep: bool, differentiable: bool) -> None:
         self.shape, self.dtype, self.version, self.count = x.array.shape, x.array.dtype, x.version, x.version.count
-        self.node, self.index, self.slot = (x.node, x.index, x.slot) if differentiable else (None, 0, None)
+        self.node: Node | None = x.node if differentiable else None
+        self.slot: Slot | None = x.slot if differentiable else None
+        self.index: int = x.index
         self.array = x.array if keep else None
         self.version.taped |= keep
 
