@@ -55,9 +55,11 @@ class Store:
 
         context.refresh()
         try:
-            return CompileResult._rebuild(context, *pickle.loads(self._file(signature).read_bytes()))
+            result = CompileResult._rebuild(context, *pickle.loads(self._file(signature).read_bytes()))
         except Exception:
             return None
+        # Named tuples have types of one name for classes of the same name.
+        return result if tuple(result.signature.args) == tuple(signature) else None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep compiled code, unless it holds addresses of this process or cannot be written."""
@@ -129,6 +131,7 @@ def _describe(value: Any, seen: set[int]) -> Iterator[str]:
 
 
 def _describe_function(function: Any, seen: set[int]) -> Iterator[str]:
+    yield function.__module__
     yield from _describe(function.__code__, seen)
     yield from _describe(function.__defaults__, seen)
     for cell in function.__closure__ or ():
