@@ -323,11 +323,14 @@ class LogSoftmax(Softmax):
 
 
 class CrossEntropyLoss(Module):
-    """Cross-entropy of logits (N, K, *) and class indices or soft targets."""
+    """Cross-entropy of logits (N, K, *) and class indices (N, *) or soft targets (N, K, *). See `tinydl.cross_entropy`."""
 
-    def __init__(self, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+    ) -> None:
         super().__init__()
-        self.reduction, self.label_smoothing = reduction, label_smoothing
+        self.weight = None if weight is None else Buffer(weight)
+        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
 
     def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(x, target, self.reduction, self.label_smoothing)
+        return cross_entropy(x, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)

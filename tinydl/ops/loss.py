@@ -6,8 +6,8 @@ import numpy as np
 from tinydl_kernels import softmax as kernels
 from tinydl_kernels.errors import DtypeError, ShapeError
 
-from ..core import Array, Tensor, expand, primitive
-from .elementwise import exp, mul, neg, sub, to_dtype
+from ..core import Array, Tensor, cast, expand, primitive
+from .elementwise import div, eq, exp, logical_and, mul, ne, neg, sub, to_dtype
 from .reduce import mean, sum
 from .shape import normalize_dim, permute, reshape, unsqueeze
 
@@ -86,40 +86,82 @@ def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
     return _log_softmax(input, dim=normalize_dim("log_softmax", dim, input.ndim))
 
 
-def cross_entropy(input: Tensor, target: Tensor, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
-    """-Σ_k t'_k log softmax(input)_k for logits (N, K, *), t' = (1 - ε) t + ε / K with ε the label smoothing.
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *), t' = (1 - ε) t + ε / K with ε the label smoothing.
 
-    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of the logits' dtype, which carry a gradient.
-    reduction: "mean" over all N · prod(*) positions, "sum", or "none" for (N, *).
+    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which carry a gradient.
+    weight: one a class (K,). ignore_index: a class index whose positions count for nothing.
+    reduction: "mean" over all positions (for class indices weighted by w_target), "sum", or "none" for (N, *).
+    As torch.nn.functional.cross_entropy; label smoothing is the form that sums to 1 (Szegedy et al., arXiv 1512.00567).
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"cross_entropy: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
     target = target if isinstance(target, Tensor) else Tensor(np.asarray(target))
     soft = target.dtype.kind == "f"
-    wanted = input.shape if soft else (*input.shape[:1], *input.shape[2:])
-    if input.ndim < 2 or target.shape != wanted:
-        raise ShapeError(
-            f"cross_entropy: expected input (N, K, *) and target (N, *) or (N, K, *), got {input.shape} and {target.shape}"
-        )
-    if target.dtype.kind == "b":
-        raise DtypeError("cross_entropy: expected class indices or soft targets, got bool")
-    positions = (input.shape[0], *input.shape[2:])
-    rows = _rows(input)
+    _require_target("cross_entropy", input, target, soft)
     if soft:
-        target = _rows(to_dtype(target, input.dtype))
-    else:
-        target = reshape(to_dtype(target, np.int64), (-1,))
-        _require_classes(target, input.shape[1])
-    if soft and target.requires_grad:
-        smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
-        losses = neg(sum(mul(smoothed, log_softmax(rows, 1)), 1))
-    else:
-        losses = _cross_entropy(rows, target, label_smoothing=label_smoothing)
-    if reduction == "none":
-        return reshape(losses, positions)
-    return mean(losses) if reduction == "mean" else sum(losses)
+        target = to_dtype(target, input.dtype)
+        if target.requires_grad or weight is not None:
+            smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
+            smoothed = smoothed if weight is None else mul(smoothed, _per_class(weight, input))
+            losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
+            return reduced("cross_entropy", losses, reduction)
+    elif weight is not None or ignore_index != -100 or _has(target, ignore_index):
+        log_p = log_softmax(input, 1)
+        weights, total = class_weights("cross_entropy", input, target, weight, ignore_index)
+        terms = neg(mul(weights, log_p))
+        if label_smoothing:
+            counted = cast(ne(target, ignore_index), dtype=input.dtype)
+            every = log_p if weight is None else mul(log_p, _per_class(weight, input))
+            terms = terms * (1 - label_smoothing) - mul(every, unsqueeze(counted, 1)) * (label_smoothing / input.shape[1])
+        return picked("cross_entropy", terms, total, reduction)
+    rows = _rows(input)
+    flat = _rows(target) if soft else reshape(to_dtype(target, np.int64), (-1,))
+    if not soft:
+        _require_classes("cross_entropy", target, input.shape[1], None)
+    losses = _cross_entropy(rows, flat, label_smoothing=label_smoothing)
+    return reduced("cross_entropy", reshape(losses, (input.shape[0], *input.shape[2:])), reduction)
+
+
+def reduced(who: str, losses: Tensor, reduction: str) -> Tensor:
+    """The mean or the sum of the losses, or the losses themselves."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{who}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
+    return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum(losses)
+
+
+def picked(who: str, terms: Tensor, total: Tensor, reduction: str) -> Tensor:
+    """Terms (N, K, *) summed over the classes; their mean is weighted: Σ / total."""
+    losses = sum(terms, 1)
+    return div(sum(losses), total) if reduction == "mean" else reduced(who, losses, reduction)
+
+
+def class_weights(
+    who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    """(w_k where k is the target, else 0, shaped as the input (N, K, *); their sum). Ignored positions have weight 0."""
+    _require_target(who, input, target, soft=False)
+    _require_classes(who, target, input.shape[1], ignore_index)
+    classes = Tensor(np.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2)))
+    hit = eq(unsqueeze(target, 1), classes)
+    if ignore_index is not None:
+        hit = logical_and(hit, ne(unsqueeze(target, 1), ignore_index))
+    weights = cast(hit, dtype=input.dtype)
+    weights = weights if weight is None else mul(weights, _per_class(weight, input))
+    return weights, sum(weights)
+
+
+def _per_class(weight: Tensor, input: Tensor) -> Tensor:
+    if weight.shape != input.shape[1:2]:
+        raise ShapeError(f"cross_entropy: expected one weight a class {input.shape[1:2]}, got {weight.shape}")
+    return reshape(weight, (-1, *(1,) * (input.ndim - 2)))
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -127,6 +169,24 @@ def _rows(x: Tensor) -> Tensor:
     return x if x.ndim == 2 else reshape(permute(x, 0, *range(2, x.ndim), 1), (-1, x.shape[1]))
 
 
-def _require_classes(target: Tensor, classes: int) -> None:
-    if target.device == "cpu" and target.array.size and not 0 <= target.array.min() <= target.array.max() < classes:
-        raise ShapeError(f"cross_entropy: expected classes in [0, {classes}), got {target.array.min()} .. {target.array.max()}")
+def _require_target(who: str, input: Tensor, target: Tensor, soft: bool) -> None:
+    wanted = input.shape if soft else (*input.shape[:1], *input.shape[2:])
+    if input.ndim < 2 or target.shape != wanted:
+        raise ShapeError(
+            f"{who}: expected input (N, K, *) and target (N, *) or (N, K, *), got {input.shape} and {target.shape}"
+        )
+    if target.dtype.kind not in ("f" if soft else "iu"):
+        raise DtypeError(f"{who}: expected class indices of an integer dtype, got {target.dtype}")
+
+
+def _has(target: Tensor, value: int) -> bool:
+    return target.device == "cpu" and bool((target.array == value).any())
+
+
+def _require_classes(who: str, target: Tensor, classes: int, ignored: int | None) -> None:
+    """Classes in range; they are looked at on the CPU only, where it costs no synchronization."""
+    if target.device == "cpu":
+        wrong = target.array[(target.array < 0) | (target.array >= classes)]
+        wrong = wrong if ignored is None else wrong[wrong != ignored]
+        if wrong.size:
+            raise ShapeError(f"{who}: expected classes in [0, {classes}), got {wrong.min()} .. {wrong.max()}")

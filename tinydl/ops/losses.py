@@ -1,0 +1,208 @@
+"""Losses beyond cross-entropy. `reduction` is "mean", "sum" or "none", as in PyTorch; shapes of input and target broadcast
+only where that is said."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinydl_kernels.errors import ShapeError
+
+from ..core import Tensor, add
+from .elementwise import abs, clip, div, exp, gt, log, lt, mul, neg, pow, relu, sqrt, square, sub, where
+from .functions import logsigmoid
+from .loss import class_weights, picked, reduced
+from .reduce import sum
+from .shape import unsqueeze
+
+
+def _same_shape(who: str, input: Tensor, target: Tensor) -> None:
+    if input.shape != target.shape:
+        raise ShapeError(f"{who}: expected input and target of one shape, got {input.shape} and {target.shape}")
+
+
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """(input - target)²."""
+    _same_shape("mse_loss", input, target)
+    return reduced("mse_loss", square(sub(input, target)), reduction)
+
+
+def sum_of_squares(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """½ Σ (input - target)² over all dims but the first; reduced over the batch."""
+    _same_shape("sum_of_squares", input, target)
+    squares = square(sub(input, target))
+    return reduced(
+        "sum_of_squares", mul(sum(squares, tuple(range(1, input.ndim))) if input.ndim > 1 else squares, 0.5), reduction
+    )
+
+
+def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """|input - target|."""
+    _same_shape("l1_loss", input, target)
+    return reduced("l1_loss", abs(sub(input, target)), reduction)
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """½ d² / beta where |d| < beta, else |d| - ½ beta, with d = input - target. Girshick, arXiv 1504.08083."""
+    _same_shape("smooth_l1_loss", input, target)
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: expected beta of at least 0, got {beta}")
+    d = sub(input, target)
+    size = abs(d)
+    loss = size if beta == 0 else where(lt(size, beta), div(square(d), 2 * beta), sub(size, 0.5 * beta))
+    return reduced("smooth_l1_loss", loss, reduction)
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """½ d² where |d| < delta, else delta (|d| - ½ delta), with d = input - target. Huber, 1964."""
+    _same_shape("huber_loss", input, target)
+    if delta <= 0:
+        raise ValueError(f"huber_loss: expected delta above 0, got {delta}")
+    d = sub(input, target)
+    size = abs(d)
+    return reduced("huber_loss", where(lt(size, delta), mul(square(d), 0.5), mul(sub(size, 0.5 * delta), delta)), reduction)
+
+
+def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
+    """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; the logarithms are at least -100."""
+    _same_shape("binary_cross_entropy", input, target)
+    log_p, log_q = clip(log(input), min=-100.0), clip(log(sub(1.0, input)), min=-100.0)
+    loss = neg(add(mul(target, log_p), mul(sub(1.0, target), log_q)))
+    return reduced("binary_cross_entropy", loss if weight is None else mul(loss, weight), reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None
+) -> Tensor:
+    """Binary cross-entropy of p = sigmoid(input), without overflow; `pos_weight` (broadcast) multiplies the positive term."""
+    _same_shape("binary_cross_entropy_with_logits", input, target)
+    positive = mul(target, logsigmoid(input))
+    if pos_weight is not None:
+        positive = mul(positive, pos_weight)
+    loss = neg(add(positive, mul(sub(1.0, target), logsigmoid(neg(input)))))
+    return reduced("binary_cross_entropy_with_logits", loss if weight is None else mul(loss, weight), reduction)
+
+
+def nll_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-input[n, target_n] for log-probabilities (N, K, *) and classes (N, *); the mean is weighted by `weight` (K,)."""
+    coefficients, total = class_weights("nll_loss", input, target, weight, ignore_index)
+    return picked("nll_loss", neg(mul(coefficients, input)), total, reduction)
+
+
+def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
+    """KL(target ‖ exp(input)) pointwise: t (log t - input), for log-probabilities `input`.
+
+    "mean" divides by the number of elements, "batchmean" by the batch, which is the divergence of the definition.
+    """
+    _same_shape("kl_div", input, target)
+    if log_target:
+        loss = mul(exp(target), sub(target, input))
+    else:
+        positive = gt(target, 0.0)
+        loss = sub(where(positive, mul(target, log(where(positive, target, 1.0))), 0.0), mul(target, input))
+    if reduction == "batchmean":
+        return div(sum(loss), float(input.shape[0]))
+    return reduced("kl_div", loss, reduction)
+
+
+def hinge_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
+    """max(0, margin - target · input) for targets ±1."""
+    _same_shape("hinge_loss", input, target)
+    return reduced("hinge_loss", relu(sub(margin, mul(target, input))), reduction)
+
+
+def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
+    """input where target = 1, max(0, margin - input) where target = -1."""
+    _same_shape("hinge_embedding_loss", input, target)
+    return reduced("hinge_embedding_loss", where(gt(target, 0.0), input, relu(sub(margin, input))), reduction)
+
+
+def multi_margin_loss(
+    input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
+    """Σ_{k ≠ y} max(0, margin - x_y + x_k)ᵖ / K for scores (N, K) and classes (N,), times weight_y. p is 1 or 2."""
+    if p not in (1, 2):
+        raise ValueError(f"multi_margin_loss: expected p of 1 or 2, got {p}")
+    if input.ndim != 2:
+        raise ShapeError(f"multi_margin_loss: expected input (N, K), got {input.shape}")
+    one_hot, _ = class_weights("multi_margin_loss", input, target, None, None)
+    right = sum(mul(one_hot, input), 1, keepdim=True)
+    short = pow(relu(add(sub(margin, right), input)), p)
+    loss = mul(short, sub(1.0, one_hot))
+    if weight is not None:
+        loss = mul(loss, sum(mul(one_hot, weight), 1, keepdim=True))
+    return reduced("multi_margin_loss", div(sum(loss, 1), float(input.shape[1])), reduction)
+
+
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """⟨x1, x2⟩ / (max(‖x1‖, eps) max(‖x2‖, eps)) along `dim`."""
+    return div(sum(mul(x1, x2), dim), mul(_length(x1, dim, eps), _length(x2, dim, eps)))
+
+
+def _length(x: Tensor, dim: int, eps: float) -> Tensor:
+    """max(‖x‖, eps); below eps its derivative is 0."""
+    squares = sum(square(x), dim)
+    above = gt(squares, eps * eps)
+    return where(above, sqrt(where(above, squares, 1.0)), eps)
+
+
+def cosine_embedding_loss(x1: Tensor, x2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
+    """1 - cos(x1, x2) where target = 1, max(0, cos - margin) where target = -1; x1, x2 (N, D), target (N,)."""
+    if x1.shape != x2.shape or target.shape != x1.shape[:-1]:
+        raise ShapeError(
+            f"cosine_embedding_loss: expected x1, x2 (N, D), target (N,), got {x1.shape}, {x2.shape}, {target.shape}"
+        )
+    cosine = cosine_similarity(x1, x2, dim=-1)
+    return reduced("cosine_embedding_loss", where(gt(target, 0.0), sub(1.0, cosine), relu(sub(cosine, margin))), reduction)
+
+
+def triplet_margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    margin: float = 1.0,
+    p: float = 2.0,
+    eps: float = 1e-6,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """max(0, d(a, p) - d(a, n) + margin) with d(x, y) = ‖x - y + eps‖_p over the last dim; Balntas et al., BMVC 2016."""
+
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        d = add(sub(x, y), eps)
+        return sqrt(sum(square(d), -1)) if p == 2 else pow(sum(pow(abs(d), p), -1), 1 / p)
+
+    _same_shape("triplet_margin_loss", anchor, positive)
+    _same_shape("triplet_margin_loss", anchor, negative)
+    far = distance(anchor, negative)
+    if swap:
+        other = distance(positive, negative)
+        far = where(lt(other, far), other, far)
+    return reduced("triplet_margin_loss", relu(add(sub(distance(anchor, positive), far), margin)), reduction)
+
+
+def gaussian_nll_loss(
+    input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
+) -> Tensor:
+    """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which no gradient flows below eps."""
+    if not isinstance(var, Tensor):
+        var = add(mul(input.detach(), 0.0), float(var))
+    elif var.shape == input.shape[:-1]:
+        var = unsqueeze(var, -1)
+    v = where(lt(var, eps), eps, var)
+    loss = mul(add(log(v), div(square(sub(input, target)), v)), 0.5)
+    return reduced("gaussian_nll_loss", add(loss, 0.5 * math.log(2 * math.pi)) if full else loss, reduction)
+
+
+def poisson_nll_loss(
+    input: Tensor, target: Tensor, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+) -> Tensor:
+    """exp(input) - target · input, or input - target log(input + eps) without `log_input`; `full` adds Stirling's term."""
+    loss = sub(exp(input), mul(target, input)) if log_input else sub(input, mul(target, log(add(input, eps))))
+    if full:
+        safe = where(gt(target, 1.0), target, 1.0)
+        stirling = add(sub(mul(safe, log(safe)), safe), mul(log(mul(safe, 2 * math.pi)), 0.5))
+        loss = add(loss, where(gt(target, 1.0), stirling, 0.0))
+    return reduced("poisson_nll_loss", loss, reduction)
