@@ -59,6 +59,7 @@ class Plan(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def plan_of(window: Window, C: int, O: int) -> Plan:
+    """How images of C channels are packed for a convolution to O channels."""
     sizes, kernel, stride, low, dilation, out = window.geometry
     reach = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
     phases = tuple(min(s, r + 1) for s, r in zip(stride, reach, strict=True))

@@ -175,12 +175,8 @@ def _larger(values, indices, to, x, at, stride, n):
 
 @parallel
 def _max_forward(start, stop, x, values, indices, geometry):
-    (KD, KH, KW), (_, H, W), (_, OH, OW), (d_step, h_step, w_step) = (
-        geometry.kernel,
-        geometry.input,
-        geometry.out,
-        geometry.stride,
-    )
+    (_, H, W), (_, OH, OW) = geometry.input, geometry.out
+    (KD, KH, KW), (d_step, h_step, w_step) = geometry.kernel, geometry.stride
     for plane in range(start, stop):
         image, largest, position = x[plane], values[plane], indices[plane]
         largest[:] = -np.inf
@@ -224,12 +220,8 @@ def _add(y, to, to_step, x, at, step, n):
 @kernel
 def _add_taps(image, out, back, geometry):
     """Add to each window of `out` its taps in `image`, or with `back` each window's value to its taps."""
-    (KD, KH, KW), (_, H, W), (_, OH, OW), (d_step, h_step, w_step) = (
-        geometry.kernel,
-        geometry.input,
-        geometry.out,
-        geometry.stride,
-    )
+    (_, H, W), (_, OH, OW) = geometry.input, geometry.out
+    (KD, KH, KW), (d_step, h_step, w_step) = geometry.kernel, geometry.stride
     for td in range(KD):
         od0, od1, d0 = _span(td, 0, geometry)
         for th in range(KH):
