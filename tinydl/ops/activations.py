@@ -9,10 +9,9 @@ from tinydl_kernels.errors import ShapeError
 from ..core import Tensor, add
 from .elementwise import abs, clip, div, exp, gt, logical_and, lt, mul, pow, sigmoid, tanh, where
 from .functions import erf, expm1, log1p
+from .random import SELU_ALPHA, SELU_SCALE
 from .reduce import max
 from .shape import chunk, normalize_dim, reshape
-
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:

@@ -3,17 +3,19 @@ docstring has the formulas); the derivative of the backward is a third; what com
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from tinydl_kernels import norm as kernels
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
 from ..pullback import pullback
-from .elementwise import div, mul, neg, sqrt, square, sub
+from .elementwise import abs, div, gt, mul, neg, pow, sqrt, square, sub, where
 from .reduce import mean, sum
-from .shape import reshape
+from .shape import getitem, pad, reshape
 
 
 @primitive(outputs=("y", "mean", "var"), constant=("mean", "var"))
@@ -149,3 +151,107 @@ def batch_norm(
     scale = div(1.0 if weight is None else weight, sqrt(add(running_var, eps)))
     y = mul(sub(input, reshape(running_mean, spread)), reshape(scale, spread))
     return y if bias is None else add(y, reshape(bias, spread))
+
+
+def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
+    """x seen as `rows` rows, each brought to mean 0 and variance 1: batch normalization whose channels are the rows."""
+    return reshape(_batch_norm(reshape(x, (1, rows, -1)), None, None, eps=eps)[0], x.shape)
+
+
+def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    y = y if weight is None else mul(y, reshape(weight, shape))
+    return y if bias is None else add(y, reshape(bias, shape))
+
+
+def layer_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalize over the last dims, which have the shape `normalized_shape`, as have weight and bias. Ba et al., 1607.06450."""
+    shape = _last_dims("layer_norm", input, normalized_shape, weight, bias)
+    return _affine(_normalized_rows(input, input.array.size // max(math.prod(shape), 1), eps), weight, bias, shape)
+
+
+def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """x / √(mean(x²) + eps) · weight over the last dims; eps is by default the dtype's. Zhang & Sennrich, arXiv 1910.07467."""
+    shape = _last_dims("rms_norm", input, normalized_shape, weight, None)
+    dims = tuple(range(input.ndim - len(shape), input.ndim))
+    power = mean(square(input), dims, keepdim=True)
+    y = div(input, sqrt(add(power, float(np.finfo(input.dtype).eps) if eps is None else eps)))
+    return y if weight is None else mul(y, weight)
+
+
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """Normalize each sample's groups of channels of (N, C, *); weight and bias (C,). Wu & He, arXiv 1803.08494."""
+    if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
+        raise ShapeError(f"group_norm: expected input (N, C, *) with C divisible by num_groups={num_groups}, got {input.shape}")
+    _require_channels("group_norm", input, weight, bias)
+    y = _normalized_rows(input, input.shape[0] * num_groups, eps)
+    return _affine(y, weight, bias, (1, -1, *(1,) * (input.ndim - 2)))
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalize each channel of each sample of (N, C, *), or by running statistics (C,). Ulyanov et al., arXiv 1607.08022."""
+    if input.ndim < 3:
+        raise ShapeError(f"instance_norm: expected input (N, C, *) with at least one spatial dim, got {input.shape}")
+    _require_channels("instance_norm", input, weight, bias)
+    if not use_input_stats:
+        return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+    n = math.prod(input.shape[2:])
+    if n <= 1:
+        raise ShapeError(f"instance_norm: expected more than one spatial element, got input {input.shape}")
+    if running_mean is not None and running_var is not None:
+        with no_grad():
+            over = tuple(range(2, input.ndim))
+            each = mean(input, over, keepdim=True)
+            variance = mean(square(sub(input, each)), over)
+            _running_update(running_mean, running_var, mean(each, (0, *over)), mean(variance, 0), momentum=momentum, n=n)
+    return group_norm(input, input.shape[1], weight, bias, eps)
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """x / (k + alpha · mean of x² over `size` neighbouring channels)^beta, zeros beyond the ends. Krizhevsky et al., 2012."""
+    if input.ndim < 3 or size < 1:
+        raise ShapeError(
+            f"local_response_norm: expected input (N, C, *) and a size of at least 1, got {input.shape} and {size}"
+        )
+    channels = input.shape[1]
+    squares = pad(square(input), (*(0, 0) * (input.ndim - 2), size // 2, (size - 1) // 2))
+    total = getitem(squares, (slice(None), slice(0, channels)))
+    for i in range(1, size):
+        total = add(total, getitem(squares, (slice(None), slice(i, i + channels))))
+    return div(input, pow(add(mul(total, alpha / size), k), beta))
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(‖x‖_p, eps) along `dim`."""
+    if p == 2:
+        squares = sum(square(input), dim, keepdim=True)
+        above = gt(squares, eps * eps)
+        return div(input, where(above, sqrt(where(above, squares, 1.0)), eps))
+    length = pow(sum(pow(abs(input), p), dim, keepdim=True), 1 / p)
+    return div(input, where(gt(length, eps), length, eps))
+
+
+def _last_dims(who: str, input: Tensor, normalized_shape: Any, *affine: Tensor | None) -> tuple[int, ...]:
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not shape or input.shape[-len(shape) :] != shape or any(c is not None and c.shape != shape for c in affine):
+        got = ", ".join(str(c.shape) for c in (input, *affine) if c is not None)
+        raise ShapeError(f"{who}: expected an input (*, {', '.join(map(str, shape))}) and weight, bias {shape}, got {got}")
+    return shape
+
+
+def _require_channels(who: str, input: Tensor, *affine: Tensor | None) -> None:
+    for c in affine:
+        if c is not None and c.shape != input.shape[1:2]:
+            raise ShapeError(f"{who}: expected weight and bias ({input.shape[1]},), got {c.shape} for input {input.shape}")

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import random as kernels
-from tinydl_kernels.errors import GraphError
+from tinydl_kernels.errors import GraphError, ShapeError
 
-from ..core import Array, Tensor, no_grad, primitive
+from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
 from ..promotion import checked
+from .elementwise import mul, where
 from .shape import sizes
 from .update import assign
 
 SEEDS = 1 << 64
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 
 @effect(writes=("counter",))
@@ -207,6 +209,52 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
         return input
     key, start = _local.source(generator, input.shape, np.bool_)
     return _dropout(input, key, start, p=p)
+
+
+def feature_dropout(who: str, input: Tensor, p: float, training: bool, spatial: int, generator: Generator | None) -> Tensor:
+    """Zero whole channels of (N, C, *spatial) with probability p and scale the others by 1/(1 - p)."""
+    _require_probability(who, p)
+    if input.ndim != spatial + 2:
+        raise ShapeError(f"{who}: expected input (N, C) and {spatial} spatial dims, got {input.shape}")
+    if not training or p == 0:
+        return input
+    ones = Tensor(np.ones((*input.shape[:2], *(1,) * spatial), input.dtype))
+    return mul(input, dropout(ones, p, True, generator))
+
+
+def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+    """Dropout of whole channels of (N, C, L). Tompson et al., arXiv 1411.4280."""
+    return feature_dropout("dropout1d", input, p, training, 1, generator)
+
+
+def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+    """Dropout of whole channels of (N, C, H, W). Tompson et al., arXiv 1411.4280."""
+    return feature_dropout("dropout2d", input, p, training, 2, generator)
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+    """Dropout for SELU nets: dropped elements become -λα, and an affine map restores mean 0 and variance 1.
+
+    Klambauer et al., arXiv 1706.02515, section "New Dropout Technique".
+    """
+    _require_probability("alpha_dropout", p)
+    if not training or p == 0:
+        return input
+    low = -SELU_ALPHA * SELU_SCALE
+    if p == 1:
+        return mul(input, 0.0)
+    scale = ((1 - p) * (1 + p * low * low)) ** -0.5
+    kept = bernoulli(1 - p, input.shape, generator)
+    return add(mul(where(kept, input, low), scale), -scale * low * p)
+
+
+def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, generator: Generator | None = None) -> Tensor:
+    """In training input + N(0, std²), elementwise; else the input. Keras: GaussianNoise."""
+    if std < 0:
+        raise ValueError(f"gaussian_noise: expected std of at least 0, got {std}")
+    if not training or std == 0:
+        return input
+    return add(input, mul(randn(input.shape, generator=generator, dtype=input.dtype), std))
 
 
 def _require_probability(who: str, p: float) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from tinydl_kernels import indexing
+import numpy as np
+from tinydl_kernels import indexing, memory
 from tinydl_kernels.errors import ShapeError
 
-from ..core import Array, Tensor, contiguous, expand, primitive
+from ..core import Array, Primitive, Tensor, contiguous, expand, primitive
 
 
 @primitive(view=True)
@@ -34,8 +37,34 @@ def _place(g: Array, *, shape: tuple[int, ...], index: Any) -> Array:
 
 
 @primitive
-def _concatenate(*xs: Array, dim: int) -> Array:
-    return indexing.concatenate(xs, dim)
+def _join(*parts: Array | None, sizes: tuple[int, ...], dim: int) -> Array:
+    """Parts of the given sizes along `dim`, one after another; a None stands for zeros."""
+    return indexing.concatenate(parts, dim, sizes)
+
+
+@functools.lru_cache(maxsize=256)
+def _splitter(sizes: tuple[int, ...], dim: int) -> Primitive:
+    """The primitive that cuts x into views of the given sizes along `dim`: the transpose of `_join`."""
+    ends = list(itertools.accumulate(sizes, initial=0))
+    pieces = [(slice(None),) * dim + (slice(*ends[i : i + 2]),) for i in range(len(sizes))]
+
+    def split(x: Array) -> tuple[Array, ...]:
+        return tuple(x[piece] for piece in pieces)
+
+    made = Primitive(split, view=True, outputs=[f"part{i}" for i in range(len(sizes))])
+    made.rule(x=lambda *g: _join(*g, sizes=sizes, dim=dim))
+    return made
+
+
+@primitive(view=True)
+def _diagonal(x: Array, *, offset: int, dim1: int, dim2: int) -> Array:
+    return x.diagonal(offset, dim1, dim2)
+
+
+@primitive
+def _place_diagonal(g: Array, *, shape: tuple[int, ...], offset: int, dim1: int, dim2: int) -> Array:
+    """Zeros of `shape` with g on a diagonal: the transpose of taking it."""
+    return indexing.place_diagonal(g, shape, offset, dim1, dim2)
 
 
 @primitive
@@ -54,14 +83,15 @@ _pad.rule(
 )
 
 
-@_concatenate.joint
-def _(needs: tuple[bool, ...], g: Tensor, xs_shape: tuple[tuple[int, ...], ...], *, dim: int) -> list[Tensor | None]:
-    pieces, start = [], 0
-    for need, shape in zip(needs, xs_shape, strict=True):
-        piece = (slice(None),) * dim + (slice(start, start + shape[dim]),)
-        pieces.append(_index(g, index=piece) if need else None)
-        start += shape[dim]
-    return pieces
+@_join.joint
+def _(needs: tuple[bool, ...], g: Tensor, *, sizes: tuple[int, ...], dim: int) -> list[Tensor | None]:
+    return [part if need else None for need, part in zip(needs, _splitter(sizes, dim)(g), strict=True)]
+
+
+_diagonal.rule(
+    x=lambda g, x_shape, *, offset, dim1, dim2: _place_diagonal(g, shape=x_shape, offset=offset, dim1=dim1, dim2=dim2)
+)
+_place_diagonal.rule(g=lambda h, *, offset, dim1, dim2: _diagonal(h, offset=offset, dim1=dim1, dim2=dim2))
 
 
 def normalize_dim(who: str, dim: int, ndim: int) -> int:
@@ -76,15 +106,29 @@ def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], Sequence) else tuple(arguments)
 
 
-def reshape(x: Tensor, *shape: Any) -> Tensor:
-    """The same values in another shape; one size may be -1. A view where the layout allows it, else a copy."""
+def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The sizes of a shape for the elements of x, -1 replaced."""
     wanted = sizes(shape)
     known = math.prod(n for n in wanted if n != -1)
     if wanted.count(-1) == 1 and known:
         wanted = tuple(x.array.size // known if n == -1 else n for n in wanted)
     if math.prod(wanted) != x.array.size or any(n < 0 for n in wanted):
-        raise ShapeError(f"reshape: expected a shape of {x.array.size} elements for {x.shape}, got {sizes(shape)}")
+        raise ShapeError(f"{who}: expected a shape of {x.array.size} elements for {x.shape}, got {sizes(shape)}")
+    return wanted
+
+
+def reshape(x: Tensor, *shape: Any) -> Tensor:
+    """The same values in another shape; one size may be -1. A view where x is contiguous, else a copy."""
+    wanted = _resolved("reshape", x, shape)
     return _reshape(x if x.array.flags.c_contiguous else contiguous(x), shape=wanted)
+
+
+def view(x: Tensor, *shape: Any) -> Tensor:
+    """The same memory in another shape; one size may be -1. A ShapeError where the strides do not allow it."""
+    wanted = _resolved("view", x, shape)
+    if x.array.size and not memory.array_module(x.array).may_share_memory(x.array, x.array.reshape(wanted)):
+        raise ShapeError(f"view: expected strides that allow a view, got {x.shape} with strides {x.array.strides}: use reshape")
+    return _reshape(x, shape=wanted)
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -108,6 +152,20 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     order = list(range(x.ndim))
     a, b = normalize_dim("transpose", dim0, x.ndim), normalize_dim("transpose", dim1, x.ndim)
     order[a], order[b] = order[b], order[a]
+    return _permute(x, dims=tuple(order))
+
+
+def movedim(x: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+    """The dims `source` moved to the places `destination`, the others in their order (a view)."""
+    taken, places = (
+        [normalize_dim("movedim", d, x.ndim) for d in ((dims,) if isinstance(dims, int) else dims)]
+        for dims in (source, destination)
+    )
+    if len(taken) != len(places) or len({*taken}) < len(taken) or len({*places}) < len(places):
+        raise ShapeError(f"movedim: expected as many different sources as destinations, got {source} and {destination}")
+    order = [d for d in range(x.ndim) if d not in taken]
+    for place, dim in sorted(zip(places, taken, strict=True)):
+        order.insert(place, dim)
     return _permute(x, dims=tuple(order))
 
 
@@ -144,7 +202,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     rest = {x.shape[:dim] + x.shape[dim + 1 :] for x in tensors}
     if len(rest) > 1 or len({x.ndim for x in tensors}) > 1 or not tensors[0].ndim:
         raise ShapeError(f"cat: expected shapes equal but for dim {dim}, got {', '.join(str(x.shape) for x in tensors)}")
-    return _concatenate(*tensors, dim=dim)
+    return _join(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -152,18 +210,211 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return cat([unsqueeze(x, dim) for x in tensors], dim)
 
 
+def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of x of a size along `dim` (the last may be smaller), or of a list of sizes."""
+    dim = _existing_dim("split", dim, x)
+    n = x.shape[dim]
+    if isinstance(split_size_or_sections, int):
+        size = split_size_or_sections
+        if size < 0 or (size == 0 and n):
+            raise ShapeError(f"split: expected a positive size, got {size}")
+        parts = tuple(min(size, n - at) for at in range(0, n, size)) if n else (0,)
+    else:
+        parts = tuple(split_size_or_sections)
+        if sum(parts) != n or any(size < 0 for size in parts):
+            raise ShapeError(f"split: expected sizes that add up to {n} along dim {dim} of {x.shape}, got {parts}")
+    return _splitter(parts, dim)(x)
+
+
+def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views of x, of one size along `dim` but for the last."""
+    if chunks < 1:
+        raise ShapeError(f"chunk: expected at least one chunk, got {chunks}")
+    dim = _existing_dim("chunk", dim, x)
+    return split(x, max(-(-x.shape[dim] // chunks), 1), dim)
+
+
+def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The views of x at each index of `dim`, which disappears."""
+    dim = _existing_dim("unbind", dim, x)
+    return tuple(squeeze(part, dim) for part in split(x, 1, dim)) if x.shape[dim] else ()
+
+
+def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """The `length` elements from `start` along `dim` (a view)."""
+    dim = _existing_dim("narrow", dim, x)
+    n = x.shape[dim]
+    first = start + n if start < 0 else start
+    if not 0 <= first <= first + length <= n:
+        raise ShapeError(f"narrow: expected start and length within {n} along dim {dim}, got {start} and {length}")
+    return _slice(x, dim, first, first + length)
+
+
+def _existing_dim(who: str, dim: int, x: Tensor) -> int:
+    if not x.ndim:
+        raise ShapeError(f"{who}: expected at least one dim, got a 0-d tensor")
+    return normalize_dim(who, dim, x.ndim)
+
+
+def _slice(x: Tensor, dim: int, *bounds: int | None) -> Tensor:
+    return _index(x, index=(slice(None),) * dim + (slice(*bounds),))
+
+
+def flip(x: Tensor, *dims: Any) -> Tensor:
+    """The elements along `dims` in the opposite order (a view)."""
+    turned = [normalize_dim("flip", d, x.ndim) for d in sizes(dims)]
+    if len({*turned}) < len(turned):
+        raise ShapeError(f"flip: expected each dim once, got {sizes(dims)}")
+    return _index(x, index=tuple(slice(None, None, -1 if d in turned else None) for d in range(x.ndim)))
+
+
+def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+    """The elements moved on by `shifts` along `dims`, round the end; without dims in the flattened order."""
+    if dims is None:
+        return reshape(roll(reshape(x, -1), shifts, 0), x.shape)
+    steps, along = ((s,) if isinstance(s, int) else tuple(s) for s in (shifts, dims))
+    if len(steps) != len(along):
+        raise ShapeError(f"roll: expected as many shifts as dims, got {shifts} and {dims}")
+    for step, dim in zip(steps, along, strict=True):
+        d = _existing_dim("roll", dim, x)
+        cut = -step % x.shape[d] if x.shape[d] else 0
+        x = cat([_slice(x, d, cut, None), _slice(x, d, 0, cut)], d) if cut else x
+    return x
+
+
+def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+    """Turned k times by a right angle in the plane of two dims, from the first towards the second (a view)."""
+    a, b = (normalize_dim("rot90", d, x.ndim) for d in dims) if len(dims) == 2 else (0, 0)
+    if a == b or x.ndim < 2:
+        raise ShapeError(f"rot90: expected two different dims of {x.shape}, got {tuple(dims)}")
+    if k % 2 == 0:
+        return flip(x, a, b) if k % 4 else x
+    return transpose(flip(x, b), a, b) if k % 4 == 1 else flip(transpose(x, a, b), b)
+
+
+def tile(x: Tensor, *dims: Any) -> Tensor:
+    """x repeated dims[i] times along dim i; the shorter of x.shape and dims counts from the last dim."""
+    times = sizes(dims)
+    times = (1,) * (x.ndim - len(times)) + times
+    if any(n < 0 for n in times):
+        raise ShapeError(f"tile: expected counts of at least 0, got {sizes(dims)}")
+    shape = (1,) * (len(times) - x.ndim) + x.shape
+    interleaved = reshape(x, tuple(n for size in shape for n in (1, size)))
+    repeated = expand(interleaved, shape=tuple(n for pair in zip(times, shape, strict=True) for n in pair))
+    return reshape(repeated, tuple(count * size for count, size in zip(times, shape, strict=True)))
+
+
+def repeat(x: Tensor, *repeats: Any) -> Tensor:
+    """`tile` with a count for every dim at least: Tensor.repeat."""
+    if len(sizes(repeats)) < x.ndim:
+        raise ShapeError(f"repeat: expected at least {x.ndim} counts for {x.shape}, got {sizes(repeats)}")
+    return tile(x, *repeats)
+
+
+def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors expanded to their common shape (views)."""
+    shape = common_shape("broadcast_tensors", *tensors)
+    return tuple(x if x.shape == shape else expand(x, shape=shape) for x in tensors)
+
+
+def common_shape(who: str, *tensors: Tensor) -> tuple[int, ...]:
+    """The shape that the tensors broadcast to."""
+    try:
+        return np.broadcast_shapes(*(x.shape for x in tensors))
+    except ValueError:
+        raise ShapeError(f"{who}: expected shapes that broadcast, got {', '.join(str(x.shape) for x in tensors)}") from None
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. With "xy" the first two dims of the grid are exchanged."""
+    axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
+    if any(x.ndim > 1 for x in axes):
+        raise ShapeError(f"meshgrid: expected vectors, got {', '.join(str(x.shape) for x in axes)}")
+    place = list(range(len(axes)))
+    if indexing == "xy":
+        place[:2] = place[1::-1]
+    lines = [reshape(x, tuple(-1 if d == own else 1 for d in range(len(axes)))) for x, own in zip(axes, place, strict=True)]
+    return broadcast_tensors(*lines) if lines else ()
+
+
+def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """The elements [..., i, i + offset] of two dims, as a new last dim (a view)."""
+    a, b = normalize_dim("diagonal", dim1, x.ndim), normalize_dim("diagonal", dim2, x.ndim)
+    if a == b or x.ndim < 2:
+        raise ShapeError(f"diagonal: expected two different dims of {x.shape}, got {dim1} and {dim2}")
+    return _diagonal(x, offset=offset, dim1=a, dim2=b)
+
+
+def diag(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The square matrix with the vector x on a diagonal, zeros elsewhere; of a matrix that diagonal."""
+    if x.ndim not in (1, 2):
+        raise ShapeError(f"diag: expected a vector or a matrix, got {x.shape}")
+    if x.ndim == 2:
+        return _diagonal(x, offset=diagonal, dim1=0, dim2=1)
+    n = x.shape[0] + abs(diagonal)
+    return _place_diagonal(x, shape=(n, n), offset=diagonal, dim1=0, dim2=1)
+
+
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Pad with `value`. `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop."""
+    """Pad by `value`, by the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
+
+    `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror image leaves the
+    edge out and needs pads below the size; "circular" needs pads up to the size.
+    """
     if len(pad) % 2 or len(pad) > 2 * x.ndim:
         raise ShapeError(f"pad: expected pairs for at most {x.ndim} dims, got {tuple(pad)}")
-    if mode != "constant":
-        raise NotImplementedError(f"pad: expected mode 'constant', got {mode!r}")
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
     low, high = ([0] * (x.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
     if any(before + after + n < 0 for before, after, n in zip(low, high, x.shape, strict=True)):
         raise ShapeError(f"pad: expected sizes that stay positive for {x.shape}, got {tuple(pad)}")
     crop = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(low, high, x.shape, strict=True))
-    x = _index(x, index=crop) if min(*low, *high) < 0 else x
-    return _pad(x, low=tuple(max(n, 0) for n in low), high=tuple(max(n, 0) for n in high), value=value)
+    x = _index(x, index=crop) if min(*low, *high, 0) < 0 else x
+    low, high = ([max(n, 0) for n in side] for side in (low, high))
+    if mode == "constant":
+        return _pad(x, low=tuple(low), high=tuple(high), value=value)
+    for dim, (before, after) in enumerate(zip(low, high, strict=True)):
+        if before or after:
+            limit = {"reflect": x.shape[dim] - 1, "circular": x.shape[dim], "replicate": math.inf if x.shape[dim] else 0}[mode]
+            if max(before, after) > limit:
+                raise ShapeError(
+                    f"pad: expected at most {limit} along dim {dim} of {x.shape} in mode {mode!r}, got {tuple(pad)}"
+                )
+            x = cat([_margin(x, dim, before, mode, True), x, _margin(x, dim, after, mode, False)], dim)
+    return x
+
+
+def _margin(x: Tensor, dim: int, count: int, mode: str, front: bool) -> Tensor:
+    """What stands before (or behind) x along `dim`: `count` elements."""
+    n = x.shape[dim]
+    if mode == "replicate":
+        edge = _slice(x, dim, 0, 1) if front else _slice(x, dim, n - 1, n)
+        return expand(edge, shape=(*x.shape[:dim], count, *x.shape[dim + 1 :]))
+    if mode == "circular":
+        return _slice(x, dim, n - count, n) if front else _slice(x, dim, 0, count)
+    return flip(_slice(x, dim, 1, count + 1) if front else _slice(x, dim, n - 1 - count, n - 1), dim)
+
+
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """(*, C r², H, W) to (*, C, H r, W r): channels become the pixels of r by r blocks. Shi et al., arXiv 1609.05158."""
+    r = upscale_factor
+    if input.ndim < 3 or r < 1 or input.shape[-3] % (r * r):
+        raise ShapeError(f"pixel_shuffle: expected (*, C·{r}², H, W), got {input.shape}")
+    *batch, C, H, W = input.shape
+    x = reshape(input, (math.prod(batch), C // (r * r), r, r, H, W))
+    return reshape(permute(x, 0, 1, 4, 2, 5, 3), (*batch, C // (r * r), H * r, W * r))
+
+
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """(*, C, H r, W r) to (*, C r², H, W): the inverse of `pixel_shuffle`."""
+    r = downscale_factor
+    if input.ndim < 3 or r < 1 or input.shape[-1] % r or input.shape[-2] % r:
+        raise ShapeError(f"pixel_unshuffle: expected (*, C, H·{r}, W·{r}), got {input.shape}")
+    *batch, C, H, W = input.shape
+    x = reshape(input, (math.prod(batch), C, H // r, r, W // r, r))
+    return reshape(permute(x, 0, 1, 3, 5, 2, 4), (*batch, C * r * r, H // r, W // r))
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
