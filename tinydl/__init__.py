@@ -8,6 +8,25 @@ from .core import Tensor, enable_grad, grad, no_grad
 from .functional import hessian, hvp, jacobian, jvp, vjp
 from .gradcheck import GradcheckError, gradcheck
 from .nn.module import functional_call
+from .ops.activations import (
+    celu,
+    elu,
+    gelu,
+    glu,
+    hardsigmoid,
+    hardswish,
+    hardtanh,
+    leaky_relu,
+    maxout,
+    mish,
+    prelu,
+    relu6,
+    selu,
+    silu,
+    softplus,
+    softsign,
+    threshold,
+)
 from .ops.conv import conv2d
 from .ops.creation import arange, as_tensor, from_numpy, full, ones, ones_like, tensor, zeros, zeros_like
 from .ops.elementwise import (
@@ -41,6 +60,44 @@ from .ops.elementwise import (
     tanh,
     where,
 )
+from .ops.functions import (
+    acos,
+    acosh,
+    addcdiv,
+    addcmul,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    ceil,
+    cos,
+    cosh,
+    digamma,
+    erf,
+    erfc,
+    exp2,
+    expm1,
+    floor,
+    hypot,
+    isinf,
+    isnan,
+    lerp,
+    lgamma,
+    log1p,
+    log2,
+    log10,
+    logical_xor,
+    logsigmoid,
+    polygamma,
+    reciprocal,
+    round,
+    rsqrt,
+    sin,
+    sinh,
+    tan,
+    trunc,
+)
 from .ops.linalg import linear, matmul
 from .ops.loss import cross_entropy, log_softmax, softmax
 from .ops.norm import batch_norm
@@ -59,7 +116,33 @@ from .ops.random import (
     repeat,
 )
 from .ops.reduce import amax, amin, argmax, logsumexp, max, mean, min, sum
-from .ops.shape import broadcast_to, cat, flatten, pad, permute, reshape, squeeze, stack, transpose, unsqueeze
+from .ops.shape import (
+    broadcast_tensors,
+    broadcast_to,
+    cat,
+    chunk,
+    diag,
+    diagonal,
+    flatten,
+    flip,
+    meshgrid,
+    movedim,
+    narrow,
+    pad,
+    permute,
+    pixel_shuffle,
+    pixel_unshuffle,
+    reshape,
+    roll,
+    rot90,
+    split,
+    squeeze,
+    stack,
+    tile,
+    transpose,
+    unbind,
+    unsqueeze,
+)
 from .record import record
 from .version import __version__
 

@@ -3,6 +3,7 @@
     concatenate    arrays one after another along an axis
     pad, crop      a constant frame around x; the part of x within a frame (pad's transpose)
     place          zeros(shape) with [index] = g: the transpose of basic indexing x[index]
+    place_diagonal zeros(shape) with g on a diagonal
 
 Each element is read and written once: 2·bytes of the result.
 """
@@ -22,15 +23,26 @@ Array = Any
 Index = Any  # an int, slice, None or Ellipsis, or a tuple of them
 
 
-def concatenate(arrays: Sequence[Array], dim: int) -> Array:
-    """Arrays of equal shapes but for axis `dim`, one after another along it. The same slicing serves NumPy and CuPy."""
-    first = arrays[0]
-    total = sum(a.shape[dim] for a in arrays)
-    out = memory.empty((*first.shape[:dim], total, *first.shape[dim + 1 :]), first.dtype, first)
+def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) -> Array:
+    """Arrays of equal shapes but for axis `dim`, one after another along it; zeros for a None. sizes: theirs along `dim`.
+
+    The same slicing serves NumPy and CuPy.
+    """
+    first = next(a for a in arrays if a is not None)
+    out = memory.empty((*first.shape[:dim], sum(sizes), *first.shape[dim + 1 :]), first.dtype, first)
     at = 0
-    for a in arrays:
-        out[(slice(None),) * dim + (slice(at, at + a.shape[dim]),)] = a
-        at += a.shape[dim]
+    for a, size in zip(arrays, sizes, strict=True):
+        out[(slice(None),) * dim + (slice(at, at + size),)] = 0 if a is None else a
+        at += size
+    return out
+
+
+def place_diagonal(g: Array, shape: Sequence[int], offset: int, dim1: int, dim2: int) -> Array:
+    """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1, dim2. For NumPy and CuPy."""
+    out = memory.zeros(tuple(shape), g.dtype, g)
+    steps = np.arange(g.shape[-1])
+    matrices = memory.array_module(g).moveaxis(out, (dim1, dim2), (-2, -1))
+    matrices[..., max(-offset, 0) + steps, max(offset, 0) + steps] = g
     return out
 
 

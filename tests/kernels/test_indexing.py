@@ -15,8 +15,11 @@ def test_concatenate(dim):
     for i, shape in enumerate(shapes):
         shape[dim] = i  # the first is empty
     arrays = [np.random.default_rng(i).standard_normal(shape) for i, shape in enumerate(shapes)]
-    np.testing.assert_array_equal(indexing.concatenate(arrays, dim), np.concatenate(arrays, dim))
-    assert not np.shares_memory(indexing.concatenate(arrays[1:2], dim), arrays[1])
+    sizes = [a.shape[dim] for a in arrays]
+    np.testing.assert_array_equal(indexing.concatenate(arrays, dim, sizes), np.concatenate(arrays, dim))
+    assert not np.shares_memory(indexing.concatenate(arrays[1:2], dim, sizes[1:2]), arrays[1])
+    arrays[1][...] = 0
+    np.testing.assert_array_equal(indexing.concatenate([arrays[0], None, arrays[2]], dim, sizes), np.concatenate(arrays, dim))
 
 
 @given(st.data())

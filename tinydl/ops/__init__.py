@@ -49,10 +49,15 @@ OPERATORS: dict[str, Any] = {
 }
 METHODS: dict[str, Any] = {
     **{name: getattr(creation, name) for name in ("numpy", "item", "tolist")},
-    **{name: getattr(shape, name) for name in ("reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze")},
+    **{
+        name: getattr(shape, name)
+        for name in (
+            *("reshape", "view", "flatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze", "flip", "roll", "rot90"),
+            *("repeat", "tile", "split", "chunk", "unbind", "narrow", "diag", "diagonal"),
+        )
+    },
     **{name: getattr(reduce, name) for name in ("sum", "mean", "max", "min", "amax", "amin", "argmax", "logsumexp")},
     **{name: getattr(elementwise, name) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "relu", "abs", "sign", "neg")},
-    "view": shape.reshape,
     "expand": shape.broadcast_to,
     "clip": elementwise.clip,
     "clamp": elementwise.clip,

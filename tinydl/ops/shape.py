@@ -326,7 +326,7 @@ def common_shape(who: str, *tensors: Tensor) -> tuple[int, ...]:
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. With "xy" the first two dims of the grid are exchanged."""
+    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges the first two dims of the grid."""
     axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
     if indexing not in ("ij", "xy"):
         raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
