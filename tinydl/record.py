@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,9 +33,9 @@ class _Recorder:
         self.calls: list[tuple[Primitive, list[Any], dict[str, Any], str | None, range]] = []
         self.buffers: list[Array] = []  # in the order in which the allocator gave them
         self.number_of: dict[int, int] = {}  # id of a buffer -> its place in that order
-        self.tensors: dict[int, weakref.ref[Tensor]] = {}  # id of an array from outside -> the tensor it belongs to
+        self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}  # id -> a tensor from outside and its array
         self.written: list[Version] = []
-        self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}  # leaf -> its .grad when the step first looked, or _UNSEEN
+        self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}  # id -> a leaf, its .grad at the first look or _UNSEEN
 
     def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         """A buffer for a kernel's output or scratch."""
@@ -52,7 +53,7 @@ class _Recorder:
             results = state.tracer.run(primitive, arrays, settings)
         for x in tensors:
             if x is not None and self.buffer_of(x.array) is None:
-                self.tensors.setdefault(id(x.array), weakref.ref(x))
+                self.tensors[id(x)] = (weakref.ref(x), x.array)
         if primitive.view:
             return results
         for out in results if isinstance(results, tuple) else (results,):
@@ -65,11 +66,15 @@ class _Recorder:
 
     def grad_read(self, leaf: Tensor) -> None:
         """`.grad` was looked at: a replay needs it as it is now."""
-        self.grads.setdefault(id(leaf), (weakref.ref(leaf), leaf._grad))
+        self._note(leaf, leaf._grad)
 
     def grad_written(self, leaf: Tensor) -> None:
         """`.grad` was set without a look: what it was before is of no matter."""
-        self.grads.setdefault(id(leaf), (weakref.ref(leaf), _UNSEEN))
+        self._note(leaf, _UNSEEN)
+
+    def _note(self, leaf: Tensor, before: Any) -> None:
+        if id(leaf) not in self.grads or self.grads[id(leaf)][0]() is not leaf:  # a dead leaf's id may have come again
+            self.grads[id(leaf)] = (weakref.ref(leaf), before)
 
     def buffer_of(self, array: Array) -> int | None:
         """The number of the buffer that `array` lies in; None for an array from outside."""
@@ -82,23 +87,26 @@ class _Recording:
     def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
         self.inputs = inputs
         self.written = recorder.written
-        touched: list[tuple[Any, Any]] = [(ref(), before) for ref, before in recorder.grads.values()]
-        leaves = [(leaf, before) for leaf, before in touched if leaf is not None and all(leaf is not x for x in inputs)]
-        results = [x.array for x in _tensors(outputs)] + [leaf._grad.array for leaf, _ in leaves if leaf._grad is not None]
-        self.buffers = _plan(recorder, keep={recorder.buffer_of(a) for a in results})
-        bind = functools.partial(_bind, recorder, self.buffers)
+        leaves: list[Any] = [(ref(), before) for ref, before in recorder.grads.values()]
+        leaves = [(leaf, before) for leaf, before in leaves if leaf is not None and all(leaf is not x for x in inputs)]
+        changed = [leaf for leaf, before in leaves if leaf._grad is not before]
+        results = [x.array for x in _tensors(outputs)] + [leaf._grad.array for leaf in changed if leaf._grad is not None]
+        bound = _plan(recorder, keep={recorder.buffer_of(a) for a in results})
+        self.buffers = [bound[id(recorder.buffers[number])] for call in recorder.calls for number in call[4]]
+        # Gradients that were there at the start: a copy of the recording's own, which replays bring up to date.
+        seen = [(leaf, before) for leaf, before in leaves if before is not _UNSEEN]
+        owners = [_owner(before.array) for _, before in seen if before is not None]
+        bound |= {id(owner): owner.copy(order="K") for owner in owners}
+        bind = functools.partial(_bind, bound)
+        self.before = [(weakref.ref(leaf), None if before is None else bind(before.array)) for leaf, before in seen]
+        self.after = [(weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed]
         self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
-        self.before = [(weakref.ref(leaf), before) for leaf, before in leaves if before is not _UNSEEN]
-        self.after = [(weakref.ref(leaf), None if leaf._grad is None else Tensor(bind(leaf._grad.array))) for leaf, _ in leaves]
-        self.outside = [(ref, x.array) for ref, x in ((ref, ref()) for ref in recorder.tensors.values()) if x is not None]
-        self.calls: list[tuple[str | None, list[Callable[[], Any]]]] = []  # in runs of one backend
-        for backend, run in itertools.groupby(recorder.calls, key=lambda call: call[3]):
-            bound: list[Callable[[], Any]] = []
-            for primitive, arrays, settings, _, _ in run:
-                arrays = [None if a is None else bind(a) for a in arrays]
-                bound.append(functools.partial(primitive.function, *arrays, **settings))
-            self.calls.append((backend, bound))
-        for leaf, _ in leaves:
+        self.outside = [(ref, array, x.requires_grad) for ref, array in recorder.tensors.values() if (x := ref()) is not None]
+        self.calls = [
+            (backend, [functools.partial(p.function, *map(bind, arrays), **settings) for p, arrays, settings, _, _ in group])
+            for backend, group in itertools.groupby(recorder.calls, key=lambda call: call[3])
+        ]
+        for leaf in changed:
             leaf._grad = None if leaf._grad is None else leaf._grad.detach()
 
     def replay(self, arguments: list[Tensor]) -> Any:
@@ -123,24 +131,23 @@ class _Recording:
 
     def _check(self) -> None:
         """Refuse what the recording would not see; bring gradients that the step adds to into place."""
-        for origin, array in self.outside:
-            x = origin()
-            if x is not None and x.array is not array:
-                raise GraphError(
-                    f"record: expected the tensor {x.shape} that was recorded, got one bound to another array since"
-                )
-        for ref, before in self.before:
-            leaf: Any = ref()
-            if leaf is None:
-                continue
-            if (leaf._grad is None) is not (before is None):
+        for ref, array, required in self.outside:
+            x = ref()
+            if x is not None and (x.array is not array or x.requires_grad is not required):
+                change = "whose requires_grad was changed" if x.array is array else "bound to another array"
+                raise GraphError(f"record: expected the tensor {x.shape} that was recorded, got it {change} since")
+        leaves: list[Any] = [(ref(), static) for ref, static in self.before]
+        leaves = [(leaf, static) for leaf, static in leaves if leaf is not None]
+        for leaf, static in leaves:
+            if (leaf._grad is None) is not (static is None):
                 pattern = ("without .grad", "with a .grad")
                 raise GraphError(
-                    f"record: expected a leaf {leaf.shape} {pattern[before is not None]} as in the recorded step, "
-                    f"got it {pattern[before is None]}: call zero_grad() at the same place each time"
+                    f"record: expected a leaf {leaf.shape} {pattern[static is not None]} as in the recorded step, "
+                    f"got it {pattern[static is None]}: call zero_grad() at the same place each time"
                 )
-            if before is not None and leaf._grad.array is not before.array:
-                before.array[...] = leaf._grad.array
+        for leaf, static in leaves:
+            if static is not None:
+                static[...] = leaf._grad.array
 
 
 class Recorded:
@@ -150,21 +157,28 @@ class Recorded:
         functools.update_wrapper(self, step)
         self.step = step
         self.recordings: dict[Any, _Recording] = {}
+        self._lock = threading.Lock()  # the static arrays serve one thread at a time
 
     def __call__(self, *arguments: Any) -> Any:
-        given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
-        signature = tuple((x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else x for x in given)
-        tensors = [x for x in given if isinstance(x, Tensor)]
-        if signature in self.recordings:
-            return self.recordings[signature].replay(tensors)
         if state.recorder is not None:
-            raise GraphError("record: expected no recording inside a recording")
+            raise GraphError("record: expected no recorded step inside a recorded step")
+        given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        tensors = [x for x in given if isinstance(x, Tensor)]
+        with self._lock:
+            recording = None if state.tracer is not None and state.tracer.eager else self.recordings.get(_signature(given))
+            return self._run(given, tensors) if recording is None else recording.replay(tensors)
+
+    def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
+        """Run the step eagerly on copies of its tensors, and keep what it does."""
         static = [Tensor(x.array.copy()).requires_grad_(x.requires_grad) for x in tensors]
         replaced = iter(static)
+        arguments = [next(replaced) if isinstance(x, Tensor) else x for x in given]
+        if state.tracer is not None and state.tracer.eager:
+            return _map(self.step(*arguments), lambda x: Tensor(x.array.copy()))
         recorder = state.recorder = _Recorder()
         try:
             with memory.supplied_by(recorder.supply):
-                outputs = self.step(*[next(replaced) if isinstance(x, Tensor) else x for x in given])
+                outputs = self.step(*arguments)
         finally:
             state.recorder = None
         for x in _tensors(outputs):
@@ -173,17 +187,32 @@ class Recorded:
                     f"record: expected the step to return tensors, tuples, lists or dicts of them, got {type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
-        self.recordings[signature] = _Recording(recorder, static, outputs)
+        self.recordings[_signature(given)] = _Recording(recorder, static, outputs)
         return results
+
+
+def _signature(arguments: list[Any]) -> Any:
+    """What a recording depends on: the scope, tensors but for their values, and everything else."""
+    signature = tuple(
+        (x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else (type(x), x) for x in arguments
+    )
+    try:
+        hash(signature)
+    except TypeError:
+        kinds = ", ".join(type(x).__name__ for x in arguments)
+        raise TypeError(f"record: expected tensors, arrays and hashable constants, got ({kinds})") from None
+    return dispatch.override(), state.grad, signature
 
 
 def record(step: Callable[..., Any]) -> Recorded:
     """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less time.
 
-    Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant, and a new value or a
-    new shape is recorded anew. The step returns tensors (or tuples, lists, dicts of them, or None); a replay returns copies.
+    Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant, and a new value, a
+    new shape or another scope (backend, grad mode) is recorded anew. The step works on copies of the tensors: their own `.grad`
+    stays as it is. It returns tensors (or tuples, lists, dicts of them, or None); a replay returns copies.
+
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and a tensor that was
-    bound to another array since.
+    bound to another array or frozen since. It leaves `.grad` in an array of the recording, which the next replay writes again.
     """
     return Recorded(step)
 
@@ -198,15 +227,15 @@ def _address(array: Array) -> int:
     return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
 
 
-def _plan(recorder: _Recorder, keep: set[int | None]) -> list[Array]:
-    """Arrays in place of the recorder's buffers, which share memory where their lives do not overlap."""
+def _plan(recorder: _Recorder, keep: set[int | None]) -> dict[int, Array]:
+    """An array in place of each of the recorder's buffers, by its id. They share memory where their lives do not overlap."""
     last = {}
     for number, (_, arrays, _, _, made) in enumerate(recorder.calls):
         for buffer in (*made, *(recorder.buffer_of(a) for a in arrays if a is not None)):
             last[buffer] = number
     free: list[Array] = []  # blocks of bytes
     dying: dict[int, list[Array]] = {}
-    planned: list[Array] = []
+    planned: dict[int, Array] = {}
     for number, (_, _, _, _, made) in enumerate(recorder.calls):
         free += dying.pop(number - 1, [])
         for buffer in made:
@@ -219,16 +248,16 @@ def _plan(recorder: _Recorder, keep: set[int | None]) -> list[Array]:
                 free = [other for other in free if other is not block]
             if buffer not in keep:
                 dying.setdefault(last[buffer], []).append(block)
-            planned.append(block[: like.nbytes].view(like.dtype).reshape(like.shape))
+            planned[id(like)] = block[: like.nbytes].view(like.dtype).reshape(like.shape)
     return planned
 
 
-def _bind(recorder: _Recorder, planned: list[Array], array: Array) -> Array:
-    """The same view of the planned buffer; an array from outside as it is."""
-    number = recorder.buffer_of(array)
-    if number is None:
+def _bind(bound: dict[int, Array], array: Array | None) -> Array | None:
+    """The same view of the array that stands in for the owner of its memory; an array without such as it is."""
+    owner = None if array is None else _owner(array)
+    new = bound.get(id(owner))
+    if array is None or new is None:
         return array
-    owner, new = recorder.buffers[number], planned[number]
     if array is owner:
         return new
     offset = _address(array) - _address(owner)
@@ -249,5 +278,6 @@ def _map(structure: Any, function: Callable[[Tensor], Any]) -> Any:
     if isinstance(structure, dict):
         return {key: _map(value, function) for key, value in structure.items()}
     if isinstance(structure, (tuple, list)):
-        return type(structure)(_map(part, function) for part in structure)
+        parts = [_map(part, function) for part in structure]
+        return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
     return None if structure is None else function(structure)
