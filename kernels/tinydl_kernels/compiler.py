@@ -9,7 +9,8 @@
 
 `scale(n, grain, *args)` runs the body on [0, grain), [grain, 2 grain), ... The cuts depend on `n` and `grain` alone, never on
 the number of threads, so results have the same bits on any machine load. With n <= grain it is one serial call. An exception
-in the body reaches the caller when all pieces have been tried; of several, one. Called from another kernel it means the same.
+in the body reaches the caller when all pieces have been tried; of several, one. Called from another kernel it means the same,
+but does not start the pool.
 
 A loop is compiled as any serial function is, with no `prange`: an entry takes the arguments from Python, packs them into a
 frame on its stack, and hands the frame and the address of a C function that runs one piece to the pool (threads.py).
@@ -45,7 +46,6 @@ class Parallel(Kernel):
             self.function(start, min(n, start + grain), *args)
 
     def _make_dispatcher(self) -> Any:
-        threads.publish()
         # Numba's call is much faster with named arguments than with *args.
         names = "".join(f"a{i}, " for i in range(self.function.__code__.co_argcount - 2))
         source = (

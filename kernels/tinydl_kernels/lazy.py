@@ -56,6 +56,10 @@ kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
 """Every kernel there is, compiled or not."""
 
 
+symbols: dict[str, int] = {}
+"""Addresses of this process that compiled code, fresh or from the disk, finds by name."""
+
+
 class Kernel(Cacheable):
     """A Python function that becomes a Numba dispatcher at its first call."""
 
@@ -94,7 +98,12 @@ class Kernel(Cacheable):
         return nb.njit(**settings | self.options | options)(function)
 
     def _finish(self, dispatcher: Any) -> Any:
-        """Give a dispatcher its disk cache, and let it take a read-only array for a writable one: one compilation for both."""
+        """Give a dispatcher its disk cache, and let it take a read-only array for a writable one: one compilation for both.
+
+        What a caller holds read-only must be an input: the compiled code would not refuse to write to it.
+        """
+        for name, address in symbols.items():
+            Module("llvmlite.binding").add_symbol(name, address)
         if hasattr(dispatcher, "_cache") and (store := self.store()):
             dispatcher._cache = store
         compile_for = dispatcher._compile_for_args

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ShapeError
-from .lazy import Module, intrinsic, jit_disabled, kernel, nb
+from .lazy import Module, intrinsic, jit_disabled, kernel, nb, symbols
 
 ir = Module("llvmlite.ir")
 
@@ -52,12 +52,7 @@ CLOSED = -(1 << 32)
 words = np.zeros((6 + MAX_THREADS) * LINE, np.int64)
 words[INSIDE] = CLOSED
 SYMBOL = "tinydl_threads"
-
-
-def publish() -> None:
-    """Let compiled code, fresh or from the disk, find `words` under its name. To be called before any is loaded."""
-    Module("llvmlite.binding").add_symbol(SYMBOL, words.ctypes.data)
-
+symbols[SYMBOL] = words.ctypes.data
 
 ROUNDS, LOOKS = 250, 32
 """A worker looks for work ROUNDS * LOOKS times, giving way to other processes after each round, before it sleeps."""
@@ -293,7 +288,6 @@ def start() -> None:
         running = True
         wanted = 0 if jit_disabled() else get_num_threads() - 1
         if wanted:
-            publish()
             work.dispatcher.compile((nb.int64,))
         for worker in range(wanted):
             words[ASLEEP + LINE * worker] = 0

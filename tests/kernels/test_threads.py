@@ -186,6 +186,12 @@ def test_environment_sets_the_number_and_the_process_ends():
     assert _run(script, TINYDL_NUM_THREADS="many") == "TINYDL_NUM_THREADS: expected a whole number from 1 to 256, got 'many'\n"
 
 
+def test_a_loop_inside_a_kernel_from_the_disk(tmp_path):
+    script = "import numpy as np, test_threads as t; x, y = np.ones((2, 9000)); t.twice(x, y); print(x.sum().hex())"
+    first, second = (_run(script, TINYDL_NUM_THREADS="2", TINYDL_CACHE_DIR=str(tmp_path)) for _ in range(2))
+    assert first == second
+
+
 FORK = """
 import multiprocessing, os, threading, warnings
 import numpy as np
