@@ -108,7 +108,7 @@ def _(x: Array, w: Array, b: Array | None, window: Window) -> Array:
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
     sums = memory.empty((parts * splits, 4 * plan.lanes), x.dtype, x)
     bias = w.reshape(w.size)[:0] if b is None else b
-    _forward(parts * splits, grain, _matrix(x), _matrix(w), bias, _matrix(y), planes, sums, parts, splits, plan)
+    _forward(parts * splits, grain, _matrix(x), w.reshape(w.size), bias, _matrix(y), planes, sums, parts, splits, plan)
     return y
 
 
@@ -184,8 +184,7 @@ def _share(split, splits, groups, group_channels):
 
 @parallel
 def _forward(start, stop, x, w, bias, y, scratch, sums, parts, splits, plan):
-    N, K = x.shape[0], w.shape[1]
-    weights = w.reshape(w.size)
+    N, K = x.shape[0], plan.x_offsets.size
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     for task in range(start, stop):
         part, split, total = task // splits, task % splits, sums[task]
@@ -204,7 +203,7 @@ def _forward(start, stop, x, w, bias, y, scratch, sums, parts, splits, plan):
                         for i in range(rows):
                             fill(total, i * length, bias[o + i] if bias.size else w.dtype.type(0), length)
                         x0 = group * plan.group_inputs * plan.plane + (od * QH + oh) * QW
-                        multiply_add(total, 0, length, rows, image, x0, plan.x_offsets, weights, o * K, K, 1, length)
+                        multiply_add(total, 0, length, rows, image, x0, plan.x_offsets, w, o * K, K, 1, length)
                         for i in range(rows):
                             for r in range(count):
                                 to = (((o + i) * OD + od) * OH + oh + r) * OW

@@ -21,6 +21,7 @@ import numpy as np
 from . import memory
 from .compiler import kernel, parallel
 from .dispatch import operation
+from .tiles import fill
 from .validate import report
 from .window import Window, padded, seen_by, taps, unpadded
 
@@ -179,8 +180,8 @@ def _max_forward(start, stop, x, values, indices, geometry):
     (KD, KH, KW), (d_step, h_step, w_step) = geometry.kernel, geometry.stride
     for plane in range(start, stop):
         image, largest, position = x[plane], values[plane], indices[plane]
-        largest[:] = -np.inf
-        position[:] = -1
+        fill(largest, 0, x.dtype.type(-np.inf), largest.size)
+        fill(position, 0, np.int64(-1), position.size)
         for td in range(KD):
             od0, od1, d0 = _span(td, 0, geometry)
             for th in range(KH):
@@ -204,7 +205,7 @@ def _gather(start, stop, x, indices, y):
 @parallel
 def _scatter(start, stop, g, indices, dx):
     for plane in range(start, stop):
-        dx[plane] = 0
+        fill(dx[plane], 0, g.dtype.type(0), dx.shape[1])
         for p in range(g.shape[1]):
             dx[plane, indices[plane, p]] += g[plane, p]
 
@@ -242,7 +243,7 @@ def _add_taps(image, out, back, geometry):
 def _avg_forward(start, stop, x, divisors, y, totals, grain, geometry):
     total = totals[start // grain]
     for plane in range(start, stop):
-        total[:] = 0
+        fill(total, 0, 0.0, total.size)
         _add_taps(x[plane], total, False, geometry)
         for p in range(total.size):
             y[plane, p] = total[p] / divisors[p]
@@ -252,7 +253,7 @@ def _avg_forward(start, stop, x, divisors, y, totals, grain, geometry):
 def _avg_backward(start, stop, g, divisors, dx, shares, grain, geometry):
     share = shares[start // grain]
     for plane in range(start, stop):
-        dx[plane] = 0
+        fill(dx[plane], 0, g.dtype.type(0), dx.shape[1])
         for p in range(share.size):
             share[p] = g[plane, p] / divisors[p]
         _add_taps(dx[plane], share, True, geometry)

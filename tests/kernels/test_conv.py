@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinydl_kernels import conv, dispatch, packing, threads
-from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.validate import agree
 from tinydl_kernels.window import Window
 
@@ -143,8 +142,3 @@ def test_an_image_is_its_own_plane_where_nothing_is_padded_or_strided():
     plan = packing.plan_of(Window.conv("conv", (1, 2, 7, 6), (3, 2, 3, 2)), 2, 3)
     assert not plan.packed
     np.testing.assert_array_equal(plan.x_offsets, [c * 42 + h * 6 + w for c in range(2) for h in range(3) for w in range(2)])
-
-
-def test_refused():
-    with pytest.raises(ShapeError, match="conv2d: x has C=3, weight expects C=4"):
-        Window.conv("conv2d", (8, 3, 32, 32), (16, 4, 3, 3))
