@@ -96,6 +96,14 @@ def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     return normal_(tensor, 0.0, 1 / math.sqrt(fans(tensor)[0]), generator)
 
 
+def reset(weight: Tensor, bias: Tensor | None) -> None:
+    """PyTorch's default for a layer: Kaiming uniform with a = √5, which is U(±1/√fan_in), for the weight and the bias."""
+    bound = 1 / math.sqrt(max(fans(weight)[0], 1))
+    uniform_(weight, -bound, bound)
+    if bias is not None:
+        uniform_(bias, -bound, bound)
+
+
 def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"kaiming: expected mode 'fan_in' or 'fan_out', got {mode!r}")

@@ -13,12 +13,16 @@ from ...ops.pool import max_pool2d
 from ...ops.random import Generator
 from ...ops.shape import flatten
 from .. import init
-from ..layers import BatchNorm1d, Conv2d, Dropout, Identity, Linear
+from ..containers import Identity
+from ..convolution import Conv2d
+from ..dropout import Dropout
+from ..linear import Linear
 from ..module import Module
+from ..normalization import BatchNorm1d
 
 
 class LeNet(Module):
-    """conv 6@5×5 same, pool 2, conv 16@5×5, pool 2, conv 120@5×5, FC 84, FC `classes`, with ReLU; 61,706 parameters.
+    """conv 6@5×5 same, pool 2, conv 16@5×5, pool 2, conv 120@5×5, FC 84, FC `classes`; ReLU; 61,706 parameters.
 
     For images (N, 1, 28, 28). `regularizer` stands between the two FC layers: "dropout" (p = ½, the only one), "batchnorm" (with
     the batch's statistics in evaluation too, as the authors had it), or "none". Convolutions start uniform in ±√3 s with

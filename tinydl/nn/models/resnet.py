@@ -14,8 +14,11 @@ from ...ops.elementwise import relu
 from ...ops.reduce import mean
 from ...ops.shape import getitem, pad
 from .. import init
-from ..layers import BatchNorm2d, Conv2d, Linear, Sequential
+from ..containers import Sequential
+from ..convolution import Conv2d
+from ..linear import Linear
 from ..module import Module
+from ..normalization import BatchNorm2d
 
 
 class BasicBlock(Module):

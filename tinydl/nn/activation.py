@@ -1,0 +1,85 @@
+"""Activations as layers: a function with its settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..core import Tensor
+from ..ops import activations, elementwise, functions, loss
+from .module import Module
+from .parameter import Parameter
+
+
+class _Activation(Module):
+    """A function with its settings, which have the names, the order and the defaults that they have there."""
+
+    function: Any
+    signature: inspect.Signature
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        self.settings = bound.arguments
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, **self.settings)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
+
+
+def _layer(name: str, function: Callable[..., Tensor]) -> type[_Activation]:
+    """The layer of an activation function."""
+    settings = list(inspect.signature(function).parameters.values())[1:] if inspect.isfunction(function) else []
+    signature = inspect.Signature(settings)
+    members = {
+        "function": staticmethod(function),
+        "signature": signature,
+        "__signature__": signature,
+        "__doc__": function.__doc__,
+        "__module__": __name__,
+    }
+    return type(name, (_Activation,), members)
+
+
+ReLU = _layer("ReLU", elementwise.relu)
+Tanh = _layer("Tanh", elementwise.tanh)
+Sigmoid = _layer("Sigmoid", elementwise.sigmoid)
+LogSigmoid = _layer("LogSigmoid", functions.logsigmoid)
+LeakyReLU = _layer("LeakyReLU", activations.leaky_relu)
+ELU = _layer("ELU", activations.elu)
+SELU = _layer("SELU", activations.selu)
+CELU = _layer("CELU", activations.celu)
+GELU = _layer("GELU", activations.gelu)
+SiLU = _layer("SiLU", activations.silu)
+Mish = _layer("Mish", activations.mish)
+Softplus = _layer("Softplus", activations.softplus)
+Softsign = _layer("Softsign", activations.softsign)
+Hardtanh = _layer("Hardtanh", activations.hardtanh)
+Hardswish = _layer("Hardswish", activations.hardswish)
+Hardsigmoid = _layer("Hardsigmoid", activations.hardsigmoid)
+ReLU6 = _layer("ReLU6", activations.relu6)
+Threshold = _layer("Threshold", activations.threshold)
+GLU = _layer("GLU", activations.glu)
+Maxout = _layer("Maxout", activations.maxout)
+Softmax = _layer("Softmax", loss.softmax)
+LogSoftmax = _layer("LogSoftmax", loss.log_softmax)
+
+
+class PReLU(Module):
+    """x where x > 0, else weight · x, with a trained weight for all or one a channel. He et al., arXiv 1502.01852."""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = np.float32) -> None:
+        super().__init__()
+        self.weight = Parameter(np.full(num_parameters, init, dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return activations.prelu(x, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.weight.shape[0]}"

@@ -1,0 +1,61 @@
+"""Layers that draw random numbers in training and do nothing in evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core import Tensor
+from ..ops.random import Generator, alpha_dropout, dropout, dropout1d, dropout2d, gaussian_noise
+from .module import Module
+
+
+class Dropout(Module):
+    """In training, zero each element with probability p and scale the others by 1/(1 - p). Draws from `generator` if given."""
+
+    function: Any = staticmethod(dropout)
+
+    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ValueError(f"{type(self).__name__}: expected a probability in [0, 1], got {p}")
+        self.p, self.generator = p, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, self.p, self.training, self.generator)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class Dropout1d(Dropout):
+    """Dropout of whole channels of (N, C, L)."""
+
+    function = staticmethod(dropout1d)
+
+
+class Dropout2d(Dropout):
+    """Dropout of whole channels of (N, C, H, W)."""
+
+    function = staticmethod(dropout2d)
+
+
+class AlphaDropout(Dropout):
+    """Dropout that keeps mean 0 and variance 1 in SELU nets."""
+
+    function = staticmethod(alpha_dropout)
+
+
+class GaussianNoise(Module):
+    """In training, add N(0, std²) noise."""
+
+    def __init__(self, std: float = 0.1, generator: Generator | None = None) -> None:
+        super().__init__()
+        if std < 0:
+            raise ValueError(f"GaussianNoise: expected std of at least 0, got {std}")
+        self.std, self.generator = std, generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gaussian_noise(x, self.std, self.training, self.generator)
+
+    def extra_repr(self) -> str:
+        return f"std={self.std}"

@@ -1,0 +1,38 @@
+"""Linear layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..core import Tensor
+from ..ops.linalg import linear
+from . import init
+from .module import Module
+from .parameter import Parameter
+
+
+class Linear(Module):
+    """x weightᵀ + bias: (*, in_features) to (*, out_features). weight (out, in), bias (out,); both U(±1/√in)."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = np.float32) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = Parameter(np.empty((out_features, in_features), dtype))
+        self.bias = Parameter(np.empty(out_features, dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias anew."""
+        init.reset(self.weight, self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+    def flops(self, x: Tensor, y: Tensor) -> int:
+        """Floating-point operations of one forward."""
+        return 2 * y.array.size * self.in_features
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}" + ("" if self.bias is not None else ", bias=False")
