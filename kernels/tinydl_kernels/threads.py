@@ -259,7 +259,10 @@ def get_num_threads() -> int:
     global _count
     if _count is None:
         text = os.environ.get("TINYDL_NUM_THREADS")
-        _count = min(available_cpus(), MAX_THREADS) if text is None else _checked("TINYDL_NUM_THREADS", text)
+        if text is None:
+            _count = min(available_cpus(), MAX_THREADS)
+        else:
+            _count = _checked("TINYDL_NUM_THREADS", int(text) if text.strip().isdecimal() else text)
     return _count
 
 
@@ -272,11 +275,10 @@ def set_num_threads(count: int) -> None:
         _count = count
 
 
-def _checked(who: str, count: int | str) -> int:
-    number = int(count) if isinstance(count, (int, np.integer)) or (isinstance(count, str) and count.strip().isdecimal()) else 0
-    if isinstance(count, bool) or not 1 <= number <= MAX_THREADS:
+def _checked(who: str, count: Any) -> int:
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
         raise ShapeError(f"{who}: expected a whole number from 1 to {MAX_THREADS}, got {count!r}")
-    return number
+    return int(count)
 
 
 def start() -> None:
@@ -285,7 +287,6 @@ def start() -> None:
     with _lock:
         if running:
             return
-        running = True
         wanted = 0 if jit_disabled() else get_num_threads() - 1
         if wanted:
             work.dispatcher.compile((nb.int64,))
@@ -300,6 +301,7 @@ def start() -> None:
                 break
             _workers.append(thread)
         words[WORKERS] = len(_workers)
+        running = True
 
 
 def stop() -> None:
