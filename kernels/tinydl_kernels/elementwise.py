@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import Operation, operation
 from .errors import ShapeError
@@ -268,7 +268,7 @@ def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Cal
 
 
 def _sigmoid(x):
-    one, e = type(x)(1), np.exp(-np.abs(x))
+    one, e = type(x)(1), transcendental.exp(-np.abs(x))
     return (one if x >= 0 else e) / (one + e)
 
 
@@ -276,9 +276,9 @@ neg = elementwise_operation("neg", lambda x: -x)
 abs = elementwise_operation("abs", lambda x: np.abs(x))
 sign = elementwise_operation("sign", lambda x: np.sign(x))
 sqrt = elementwise_operation("sqrt", lambda x: np.sqrt(x))
-exp = elementwise_operation("exp", lambda x: np.exp(x))
-log = elementwise_operation("log", lambda x: np.log(x))
-tanh = elementwise_operation("tanh", lambda x: np.tanh(x))
+exp = elementwise_operation("exp", lambda x: np.exp(x), lambda x: transcendental.exp(x))
+log = elementwise_operation("log", lambda x: np.log(x), lambda x: transcendental.log(x))
+tanh = elementwise_operation("tanh", lambda x: np.tanh(x), lambda x: transcendental.tanh(x))
 sigmoid = elementwise_operation("sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), _sigmoid)
 relu = elementwise_operation("relu", lambda x: np.maximum(x, 0), lambda x: type(x)(0) if x <= 0 else x)
 isfinite = elementwise_operation("isfinite", lambda x: np.isfinite(x))

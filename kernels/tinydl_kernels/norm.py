@@ -69,7 +69,8 @@ def _merge_moments(start, stop, means, squares, samples, size, mean, var):
         row = means[sample * channels + start : sample * channels + stop]
         for k in range(width):
             centre[k] += row[k]
-    centre /= samples
+    for k in range(width):
+        centre[k] /= samples
     for sample in range(samples):
         row = means[sample * channels + start : sample * channels + stop]
         inner = squares[sample * channels + start : sample * channels + stop]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
@@ -104,7 +104,8 @@ def _sum_columns(start, stop, a, y, size, part, parts, inner, zero):
         outer, at = block // parts, block % parts * part
         count = part if at + part < size else size - at
         width = TILE if column + TILE < inner else inner - column
-        sums[:width] = zero
+        for k in range(width):
+            sums[k] = zero
         for r in range(at, at + count):
             base = (outer * size + r) * inner + column
             row = a[base : base + width]
@@ -115,13 +116,29 @@ def _sum_columns(start, stop, a, y, size, part, parts, inner, zero):
             y[base + k] = sums[k]
 
 
+@kernel
+def largest(row):
+    """The largest of a row, -inf if there is none but NaN. Four at a time, because each waits for its last comparison."""
+    a = b = c = d = row.dtype.type(-np.inf)
+    whole = row.size - row.size % 4
+    for k in range(0, whole, 4):
+        a = row[k] if row[k] > a else a
+        b = row[k + 1] if row[k + 1] > b else b
+        c = row[k + 2] if row[k + 2] > c else c
+        d = row[k + 3] if row[k + 3] > d else d
+    for k in range(whole, row.size):
+        a = row[k] if row[k] > a else a
+    a, c = (b if b > a else a), (d if d > c else c)
+    return c if c > a else a
+
+
 @kernel(fastmath={"reassoc"})
 def _log_total(top, row):
     """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is then 0, inf or NaN by itself."""
     shift = top if np.isfinite(top) else 0.0
     total = 0.0
     for k in range(row.size):
-        total += np.exp(row[k] - shift)
+        total += transcendental.exp(row[k] - shift)
     return shift + np.log(total)
 
 
@@ -131,10 +148,7 @@ def _logsumexp_rows(start, stop, a, y, size, part, parts, zero):
         base, at = item // parts * size, item % parts * part
         count = part if at + part < size else size - at
         row = a[base + at : base + at + count]
-        top = zero
-        for k in range(count):
-            top = row[k] if row[k] > top else top
-        y[item] = _log_total(top, row)
+        y[item] = _log_total(np.float64(largest(row)), row)
 
 
 @parallel
@@ -146,7 +160,8 @@ def _logsumexp_columns(start, stop, a, y, size, part, parts, inner, zero):
         outer, at = block // parts, block % parts * part
         count = part if at + part < size else size - at
         width = TILE if column + TILE < inner else inner - column
-        tops[:width], sums[:width] = zero, 0.0
+        for k in range(width):
+            tops[k], sums[k] = zero, 0.0
         for r in range(at, at + count):
             base = (outer * size + r) * inner + column
             row = a[base : base + width]
@@ -158,10 +173,10 @@ def _logsumexp_columns(start, stop, a, y, size, part, parts, inner, zero):
             base = (outer * size + r) * inner + column
             row = a[base : base + width]
             for k in range(width):
-                sums[k] += np.exp(row[k] - tops[k])
+                sums[k] += transcendental.exp(row[k] - tops[k])
         base = block * inner + column
         for k in range(width):
-            y[base + k] = tops[k] + np.log(sums[k])
+            y[base + k] = tops[k] + transcendental.log(sums[k])
 
 
 def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
@@ -248,7 +263,8 @@ def _winner_loop(name: str, beats: Callable[..., Any]) -> Any:
             count = inner - column if inner - column < stop - start else stop - start
             base = outer * size * inner + column
             best, index = values[start : start + count], indices[start : start + count]
-            best[:], index[:] = x[base : base + count], 0
+            for k in range(count):
+                best[k], index[k] = x[base + k], 0
             for r in range(1, size):
                 row = x[base + r * inner : base + r * inner + count]
                 for k in range(count):

@@ -22,85 +22,90 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .memory import array_module
+from .reduce import largest
 from .validate import report
 
 Array = Any
 GRAIN = 1 << 14
 
 
-# ---- One line: the elements at, at + step, ...
-
-
-@kernel
-def _top(x, at, size, step):
-    top = x[at]
-    for k in range(1, size):
-        value = x[at + k * step]
-        top = value if value > top else top
-    return top
+# ---- One line, contiguous
 
 
 @kernel(fastmath={"reassoc"})
-def _exp_total(x, at, size, step, top):
+def _exp_total(x, top):
     total = 0.0
-    for k in range(size):
-        total += np.exp(x[at + k * step] - top)
+    for k in range(x.size):
+        total += transcendental.exp(x[k] - top)
     return total
 
 
 @kernel(fastmath={"reassoc"})
-def _softmax_line(x, _, y, at, size, step):
-    top, total = _top(x, at, size, step), 0.0
-    for k in range(size):
-        e = np.exp(x[at + k * step] - top)
-        y[at + k * step] = e
+def _exp_line(x, y):
+    """y = exp(x - max x); returns its sum."""
+    top, total = largest(x), 0.0
+    for k in range(x.size):
+        e = transcendental.exp(x[k] - top)
+        y[k] = e
         total += e
-    scale = x.dtype.type(1 / total)
-    for k in range(size):
-        y[at + k * step] *= scale
+    return total
 
 
 @kernel
-def _log_softmax_line(x, _, y, at, size, step):
-    top = _top(x, at, size, step)
-    log_total = x.dtype.type(np.log(_exp_total(x, at, size, step, top)))
-    for k in range(size):
-        y[at + k * step] = x[at + k * step] - top - log_total
+def _softmax_line(x, _, y):
+    scale = y.dtype.type(1 / _exp_line(x, y))
+    for k in range(x.size):
+        y[k] *= scale
+
+
+@kernel
+def _log_softmax_line(x, _, y):
+    top = largest(x)
+    log_total = y.dtype.type(math.log(_exp_total(x, top)))
+    for k in range(x.size):
+        y[k] = x[k] - top - log_total
 
 
 @kernel(fastmath={"reassoc"})
-def _softmax_dx_line(g, y, dx, at, size, step):
+def _softmax_dx_line(g, y, dx):
     total = 0.0
-    for k in range(size):
-        total += g[at + k * step] * y[at + k * step]
-    mean = g.dtype.type(total)
-    for k in range(size):
-        dx[at + k * step] = y[at + k * step] * (g[at + k * step] - mean)
+    for k in range(g.size):
+        total += g[k] * y[k]
+    mean = dx.dtype.type(total)
+    for k in range(g.size):
+        dx[k] = y[k] * (g[k] - mean)
 
 
 @kernel(fastmath={"reassoc"})
-def _log_softmax_dx_line(g, y, dx, at, size, step):
+def _log_softmax_dx_line(g, y, dx):
     total = 0.0
-    for k in range(size):
-        total += g[at + k * step]
-    sum_g = g.dtype.type(total)
-    for k in range(size):
-        dx[at + k * step] = g[at + k * step] - np.exp(y[at + k * step]) * sum_g
+    for k in range(g.size):
+        total += g[k]
+    sum_g = dx.dtype.type(total)
+    for k in range(g.size):
+        dx[k] = g[k] - transcendental.exp(y[k]) * sum_g
 
 
 def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
-    """run(a, b, dim): `line` over every line of a and b along `dim`."""
+    """run(a, b, dim): `line` over every line of a and b along `dim`; lines with a stride pass through contiguous ones."""
 
     def loop(start, stop, a, b, out, size, inner):
+        line_a, line_b, line_out = np.empty(size, a.dtype), np.empty(size, b.dtype), np.empty(size, out.dtype)
         for item in range(start, stop):
             if inner == 1:
-                line(a, b, out, item * size, size, 1)  # a literal step: LLVM makes vector code of it
+                at, end = item * size, (item + 1) * size
+                line(a[at:end], b[at:end], out[at:end])
             else:
-                line(a, b, out, item // inner * inner * size + item % inner, size, inner)
+                at = item // inner * inner * size + item % inner
+                for k in range(size):
+                    line_a[k], line_b[k] = a[at + k * inner], b[at + k * inner]
+                line(line_a, line_b, line_out)
+                for k in range(size):
+                    out[at + k * inner] = line_out[k]
 
     loop.__name__ = loop.__qualname__ = f"{name}_loop"
     compiled = parallel(loop)
@@ -108,7 +113,7 @@ def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
     def run(a: Array, b: Array, dim: int) -> Array:
         out = memory.empty_like(a)
         if a.size:
-            size, inner = (a.shape[dim], math.prod(a.shape[dim % a.ndim + 1 :])) if a.ndim else (1, 1)
+            size, inner = a.shape[dim], math.prod(a.shape[dim % a.ndim + 1 :])
             compiled(a.size // size, 1 + GRAIN // size, a.reshape(-1), b.reshape(-1), out.reshape(-1), size, inner)
         return out
 
@@ -188,29 +193,25 @@ def _weight(target, soft, n, k, classes, smoothing):
 @parallel
 def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing):
     for n in range(start, stop):
-        at = n * classes
-        top = _top(x, at, classes, 1)
-        log_total = np.log(_exp_total(x, at, classes, 1, top))
-        loss = 0.0
+        row = x[n * classes : (n + 1) * classes]
+        top = largest(row)
+        log_total, loss = math.log(_exp_total(row, top)), 0.0
         for k in range(classes):
-            t = _weight(target, soft, n, k, classes, smoothing)
-            if t != 0:
-                loss += t * (log_total - (x[at + k] - top))
+            weight = _weight(target, soft, n, k, classes, smoothing)
+            if weight != 0:
+                loss += weight * (log_total - (row[k] - top))
         losses[n] = loss
 
 
 @parallel
 def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothing):
     for n in range(start, stop):
-        at = n * classes
-        top, total, weights = _top(x, at, classes, 1), 0.0, 0.0
+        row = dx[n * classes : (n + 1) * classes]
+        total, weights = _exp_line(x[n * classes : (n + 1) * classes], row), 0.0
         for k in range(classes):
-            e = np.exp(x[at + k] - top)
-            dx[at + k] = e
-            total += e
             weights += _weight(target, soft, n, k, classes, smoothing)
         for k in range(classes):
-            dx[at + k] = g[n] * (dx[at + k] * (weights / total) - _weight(target, soft, n, k, classes, smoothing))
+            row[k] = g[n] * (row[k] * (weights / total) - _weight(target, soft, n, k, classes, smoothing))
 
 
 @operation(portable=True)

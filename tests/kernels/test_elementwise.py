@@ -23,6 +23,11 @@ BINARY = [
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-30, -1e-30, 80.0, -80.0, 1e4, -1e4]
 
 
+def cases(names, also_in_double):
+    """Every operation in float32, those with code of their own for each width in float64 too: each costs a compilation."""
+    return [(name, np.float32) for name in names] + [(name, np.float64) for name in also_in_double]
+
+
 def operand(random, shape, kind, dtype=np.float32):
     """An array of `shape` whose strides are of some kind; values repeat, so that comparisons meet equals."""
 
@@ -71,8 +76,7 @@ def test_rows_of_many_sizes_cut_anywhere():
         agree(elementwise.between, x, y, y[:1, :1], x[..., -1:])
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", UNARY)
+@pytest.mark.parametrize(("name", "dtype"), cases(UNARY, ("exp", "log", "tanh", "sigmoid", "relu", "sqrt")))
 def test_unary(name, dtype):
     """exp, log and tanh of Numba and NumPy differ by a few units in the last place."""
     x = np.concatenate([np.array(SPECIAL, dtype), np.linspace(-20, 20, 501, dtype=dtype)])
@@ -84,8 +88,7 @@ def test_unary(name, dtype):
     assert result.dtype == (bool if name in ("isfinite", "logical_not") else dtype)
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize(("name", "dtype"), cases(BINARY, ("sub", "div", "pow", "maximum", "gate")))
 def test_binary(name, dtype):
     x = np.array(SPECIAL, dtype)
     op = getattr(elementwise, name)
@@ -95,9 +98,8 @@ def test_binary(name, dtype):
     assert op(x, np.asarray(2, dtype)).shape == x.shape
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_nan_rules(dtype):
-    nan, zero, one = (np.array(value, dtype) for value in (np.nan, 0, 1))
+def test_nan_rules():
+    nan, zero, one = (np.array(value, np.float32) for value in (np.nan, 0, 1))
     for backend in ("reference", "cpu"):
         with dispatch.use(backend):
             assert np.isnan(elementwise.relu(nan))
@@ -111,7 +113,7 @@ def test_nan_rules(dtype):
 
 
 def test_derivatives_at_the_kinks():
-    zero, one, g = np.zeros(1), np.ones(1), np.full(1, 3.0)
+    zero, one, g = (np.full(1, value, np.float32) for value in (0, 1, 3))
     assert elementwise.gate(g, zero) == 0  # relu at 0
     assert elementwise.between(g, zero, zero, one) == 3  # clip at its bounds
     assert elementwise.between(g, one, zero, one) == 3
@@ -135,17 +137,15 @@ def test_sigmoid_keeps_its_small_values():
 
 def test_dtypes_follow_numpy():
     small, large = np.arange(-3, 4), np.arange(1, 8)
-    for name in ("add", "sub", "mul", "div", "maximum", "eq", "lt"):
+    for name in ("add", "div", "lt"):
         agree(getattr(elementwise, name), small, large)
     mask = small > 0
     agree(elementwise.add, mask, ~mask)
-    agree(elementwise.mul, mask, mask)
-    agree(elementwise.logical_and, mask, large > 3)
     agree(elementwise.exp, large)
 
 
-@pytest.mark.parametrize("source", [np.float32, np.float64, np.int64, np.uint8, bool])
-@pytest.mark.parametrize("target", [np.float32, np.float64, np.int64, bool])
+@pytest.mark.parametrize("source", [np.float32, np.int64, np.uint8, bool])
+@pytest.mark.parametrize("target", [np.float32, np.float64, bool])
 def test_cast(source, target):
     x = np.array([[0, 1, 2], [3, 0, 5]]).astype(source)
     agree(elementwise.cast, x, target)
