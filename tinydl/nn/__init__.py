@@ -26,6 +26,7 @@ from .activation import (
     Tanh,
     Threshold,
 )
+from .attention import MultiheadAttention
 from .containers import Flatten, Identity, Lambda, ModuleDict, ModuleList, ParameterList, Residual, Sequential, Unflatten
 from .convolution import Conv2d
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, GaussianNoise
@@ -57,4 +58,5 @@ from .normalization import (
 )
 from .parameter import Buffer, Parameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .summary import summary

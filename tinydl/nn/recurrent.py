@@ -1,0 +1,233 @@
+"""Recurrent cells and layers. Gates, parameter names and layouts are PyTorch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tinydl_kernels.errors import ShapeError
+
+from ..core import Tensor, add
+from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
+from ..ops.linalg import linear
+from ..ops.random import Generator, dropout
+from ..ops.shape import cat, chunk, getitem, stack, transpose, unsqueeze
+from . import init
+from .module import Module
+from .parameter import Parameter
+
+State = tuple[Tensor, ...]  # (h,), or (h, c) for an LSTM
+
+
+def _rnn(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], State]:
+    return lambda i, h, state: (activation(add(i, h)),)
+
+
+def _lstm(i: Tensor, h: Tensor, state: State) -> State:
+    """c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c'). Hochreiter & Schmidhuber, 1997."""
+    enter, forget, new, out = chunk(add(i, h), 4, -1)
+    c = add(mul(sigmoid(forget), state[1]), mul(sigmoid(enter), tanh(new)))
+    return mul(sigmoid(out), tanh(c)), c
+
+
+def _gru(i: Tensor, h: Tensor, state: State) -> State:
+    """r, z = σ(...), n = tanh(n_i + r n_h), h' = (1 - z) n + z h. Cho et al., arXiv 1406.1078, with PyTorch's reset gate."""
+    (r_i, z_i, n_i), (r_h, z_h, n_h) = chunk(i, 3, -1), chunk(h, 3, -1)
+    z = sigmoid(add(z_i, z_h))
+    n = tanh(add(n_i, mul(sigmoid(add(r_i, r_h)), n_h)))
+    return (add(mul(sub(1.0, z), n), mul(z, state[0])),)
+
+
+class _Recurrent(Module):
+    """What cells and layers share: `gates` rows of weights a hidden unit, `update` from gate inputs to the next state."""
+
+    gates = 1
+    states = 1
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool, dtype: Any) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size, self.has_bias, self.dtype = input_size, hidden_size, bias, np.dtype(dtype)
+        self.update: Callable[[Tensor, Tensor, State], State] = _rnn(tanh)
+
+    def _draw(self, suffix: str, inputs: int) -> None:
+        """weight_ih (gates · H, inputs), weight_hh (gates · H, H) and their biases, U(±1/√H)."""
+        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
+        rows = self.gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, self.hidden_size)}
+        shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if self.has_bias else {}
+        for name, shape in shapes.items():
+            setattr(self, name + suffix, init.uniform_(Parameter(np.empty(shape, self.dtype)), -bound, bound))
+
+    def _weights(self, suffix: str) -> tuple[Any, ...]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return tuple(getattr(self, name + suffix, None) for name in names)
+
+    def _zeros(self, *shape: int) -> State:
+        return tuple(Tensor(np.zeros((*shape, self.hidden_size), self.dtype)) for _ in range(self.states))
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}"
+
+
+class _Cell(_Recurrent):
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype)
+        self._draw("", input_size)
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        """The next state from input (N, input_size) and state (N, hidden_size); zeros are the default state."""
+        if x.ndim != 2 or x.shape[1] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: expected input (N, {self.input_size}), got {x.shape}")
+        state = self._zeros(x.shape[0]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        w_ih, w_hh, b_ih, b_hh = self._weights("")
+        new = self.update(linear(x, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
+        return new if self.states > 1 else new[0]
+
+
+class RNNCell(_Cell):
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu. Elman, 1990."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", dtype: Any = np.float32
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype)
+        self.update = _rnn(_nonlinearity("RNNCell", nonlinearity))
+
+
+class LSTMCell(_Cell):
+    """(h', c') of a long short-term memory. Hochreiter & Schmidhuber, 1997."""
+
+    gates, states = 4, 2
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype)
+        self.update = _lstm
+
+
+class GRUCell(_Cell):
+    """h' of a gated recurrent unit. Cho et al., arXiv 1406.1078."""
+
+    gates = 3
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype)
+        self.update = _gru
+
+
+def _nonlinearity(who: str, name: str) -> Callable[[Tensor], Tensor]:
+    if name not in ("tanh", "relu"):
+        raise ValueError(f"{who}: expected nonlinearity 'tanh' or 'relu', got {name!r}")
+    return tanh if name == "tanh" else relu
+
+
+class _Layers(_Recurrent):
+    """Cells run over time, in `num_layers` layers and one or two directions, with dropout between layers.
+
+    Input (T, N, input_size), or (N, T, input_size) with `batch_first`. Returns (output (T, N, directions · hidden_size), final
+    state); states are (layers · directions, N, hidden_size). With `lengths` (N,) sample n ends after lengths[n] steps: its
+    output is 0 from there on, its final state is the one at its end, and the backward direction starts there.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        generator: Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(input_size, hidden_size, bias, dtype)
+        self.num_layers, self.batch_first, self.dropout = num_layers, batch_first, dropout
+        self.bidirectional, self.generator = bidirectional, generator
+        self.suffixes = [[f"_l{k}{end}" for end in ("", "_reverse")[: 1 + bidirectional]] for k in range(num_layers)]
+        for k, suffixes in enumerate(self.suffixes):
+            for suffix in suffixes:
+                self._draw(suffix, input_size if k == 0 else hidden_size * len(suffixes))
+
+    def forward(self, x: Tensor, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        if x.ndim != 3 or x.shape[2] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: expected input of 3 dims, the last {self.input_size}, got {x.shape}")
+        x = transpose(x, 0, 1) if self.batch_first else x
+        steps, batch = x.shape[:2]
+        directions = 1 + self.bidirectional
+        count = self.num_layers * directions
+        start = self._zeros(count, batch) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        if len(start) != self.states or any(s.shape != (count, batch, self.hidden_size) for s in start):
+            got = ", ".join(str(s.shape) for s in start)
+            raise ShapeError(
+                f"{type(self).__name__}: expected {self.states} state(s) {(count, batch, self.hidden_size)}, got {got}"
+            )
+        alive = None if lengths is None else self._alive(lengths, steps, batch)
+        final: list[State] = []
+        for k, suffixes in enumerate(self.suffixes):
+            if k:
+                x = dropout(x, self.dropout, self.training, self.generator)
+            outputs = []
+            for d, suffix in enumerate(suffixes):
+                begin = tuple(getitem(s, k * directions + d) for s in start)
+                output, end = self._run(x, begin, suffix, alive, backward=d == 1)
+                outputs.append(output)
+                final.append(end)
+            x = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
+        ends = tuple(stack([state[i] for state in final]) for i in range(self.states))
+        return transpose(x, 0, 1) if self.batch_first else x, ends if self.states > 1 else ends[0]
+
+    def _run(self, x: Tensor, state: State, suffix: str, alive: Any, backward: bool) -> tuple[Tensor, State]:
+        """One direction of one layer over all steps."""
+        w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
+        projected = linear(x, w_ih, b_ih)  # for all steps at once
+        outputs: list[Any] = [None] * x.shape[0]
+        for t in reversed(range(x.shape[0])) if backward else range(x.shape[0]):
+            new = self.update(getitem(projected, t), linear(state[0], w_hh, b_hh), state)
+            if alive is None:
+                state = new
+                outputs[t] = new[0]
+            else:
+                state = tuple(where(alive[t], a, b) for a, b in zip(new, state, strict=True))
+                outputs[t] = where(alive[t], new[0], 0.0)
+        return stack(outputs), state
+
+    def _alive(self, lengths: Any, steps: int, batch: int) -> list[Tensor]:
+        """For each step which samples (N, 1) have not ended."""
+        lengths = lengths if isinstance(lengths, Tensor) else Tensor(np.asarray(lengths))
+        if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
+            raise ShapeError(f"{type(self).__name__}: expected integer lengths ({batch},), got {lengths.shape} {lengths.dtype}")
+        ends = unsqueeze(lengths, 1)
+        return [lt(Tensor(np.array(t)), ends) for t in range(steps)]
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bidirectional={self.bidirectional}"
+
+
+class RNN(_Layers):
+    __doc__ = f"Elman network: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu. {_Layers.__doc__}"
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", **settings: Any
+    ) -> None:
+        super().__init__(input_size, hidden_size, num_layers, **settings)
+        self.update = _rnn(_nonlinearity("RNN", nonlinearity))
+
+
+class LSTM(_Layers):
+    __doc__ = f"Long short-term memory; the state is (h, c). Hochreiter & Schmidhuber, 1997. {_Layers.__doc__}"
+    gates, states = 4, 2
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.update = _lstm
+
+
+class GRU(_Layers):
+    __doc__ = f"Gated recurrent units. Cho et al., arXiv 1406.1078. {_Layers.__doc__}"
+    gates = 3
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.update = _gru

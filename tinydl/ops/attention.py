@@ -1,0 +1,55 @@
+"""Attention."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from tinydl_kernels.errors import ShapeError
+
+from ..core import Tensor, add
+from .elementwise import mul, where
+from .linalg import matmul
+from .loss import softmax
+from .random import Generator, dropout
+from .shape import transpose
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    generator: Generator | None = None,
+) -> Tensor:
+    """softmax(query keyᵀ · scale + mask) value: query (*, L, E), key (*, S, E), value (*, S, V) give (*, L, V).
+
+    attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets position i see
+    keys up to i. scale is by default 1/√E. Vaswani et al., arXiv 1706.03762.
+    """
+    return matmul(attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator), value)
+
+
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    generator: Generator | None = None,
+) -> Tensor:
+    """The (*, L, S) weights of `scaled_dot_product_attention`."""
+    if query.ndim < 2 or key.ndim < 2 or query.shape[-1] != key.shape[-1]:
+        raise ShapeError(f"attention: expected query (*, L, E) and key (*, S, E), got {query.shape} and {key.shape}")
+    if is_causal and attn_mask is not None:
+        raise ValueError("attention: expected attn_mask or is_causal, got both")
+    scores = mul(matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = Tensor(np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
+    if attn_mask is not None:
+        scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else add(scores, attn_mask)
+    return dropout(softmax(scores, -1), dropout_p, dropout_p > 0, generator)
