@@ -126,7 +126,7 @@ class Primitive:
     """A function of arrays (positional) and settings (keyword-only), differentiable by the rules beside it.
 
     elementwise   NumPy broadcasting and dtype promotion; the engine sums a gradient back to the shape of its input
-    floating      elementwise in floating point only: integers are promoted to float32
+    floating      in floating point only: integers are promoted to float32 if elementwise, else refused
     view          the result shares the memory of the first input
     strided       inputs may have any strides; otherwise they arrive C-contiguous
     constant      names of inputs and outputs that carry no gradient and keep their own dtype (indices, masks, statistics)
@@ -141,7 +141,7 @@ class Primitive:
     ) -> None:  # fmt: skip
         parameters = inspect.signature(function).parameters.values()
         self.function, self.name, self.__doc__ = function, function.__name__.strip("_"), function.__doc__
-        self.elementwise, self.floating, self.view = elementwise or floating, floating, view
+        self.elementwise, self.floating, self.view = elementwise, floating, view
         self.strided = strided or view or self.elementwise
         self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)

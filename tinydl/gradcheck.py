@@ -127,7 +127,7 @@ class _Check:
 
     def leaves(self, moved: int | None = None, by: Array = 0.0) -> list[Tensor]:
         """Fresh inputs at the point, one of them moved."""
-        arrays = [x + by if i == moved else x.copy() for i, x in enumerate(self.point)]
+        arrays = [np.add(x, by, out=x.copy()) if i == moved else x.copy() for i, x in enumerate(self.point)]
         return [Tensor(array).requires_grad_(i in self.checked) for i, array in enumerate(arrays)]
 
     def derivatives(self, xs: list[Tensor], order: int) -> list[Tensor]:
@@ -180,7 +180,7 @@ class _Check:
             if not kinks:
                 break
             for i in self.checked:
-                self.point[i] = self.point[i] + NUDGE * self.sizes[i] * self.draw(self.point[i])
+                self.point[i] += NUDGE * self.sizes[i] * self.draw(self.point[i])
         if kinks:
             kink = kinks[0]
             raise GradcheckError(

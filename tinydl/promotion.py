@@ -17,11 +17,11 @@ FLOAT32, INT64, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.boo
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
 
 
-def checked(dtype: Any) -> np.dtype:
+def checked(dtype: Any, who: str = "dtype") -> np.dtype:
     """`dtype` as a numpy.dtype, refused by name where there are no kernels for it."""
     dtype = np.dtype(dtype)
     if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
-        raise DtypeError(f"expected float32, float64, an integer dtype or bool, got {dtype.name}")
+        raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
     return dtype.newbyteorder("=")
 
 
@@ -39,12 +39,16 @@ def scalar_dtype(value: Any) -> np.dtype:
 
 def target(primitive: Any, inputs: Iterable[Any]) -> np.dtype | None:
     """The dtype to cast the inputs to; None where they agree already. Only elementwise primitives promote."""
-    dtypes = {None if is_scalar(x) else x.dtype for x in inputs if is_scalar(x) or hasattr(x, "dtype")}
-    if len(dtypes) <= 1 and None not in dtypes and not primitive.floating:
+    dtypes = {None if is_scalar(x) else require_array(primitive, x).dtype for x in inputs}
+    refused = [dtype for dtype in dtypes if primitive.floating and dtype is not None and dtype.kind != "f"]
+    if len(dtypes) <= 1 and None not in dtypes and not refused:
         return None
-    if not primitive.elementwise:
-        raise DtypeError(f"{primitive.name}: expected one dtype, got {' and '.join(sorted(map(str, dtypes)))}")
-    return common_dtype(inputs, primitive.floating)
+    if primitive.elementwise:
+        return common_dtype(inputs, primitive.floating)
+    if refused:
+        raise DtypeError(f"{primitive.name}: expected float32 or float64, got {refused[0]}")
+    got = " and ".join(sorted("a number" if dtype is None else str(dtype) for dtype in dtypes))
+    raise DtypeError(f"{primitive.name}: expected one dtype, got {got}")
 
 
 def common_dtype(inputs: Iterable[Any], floating: bool = False) -> np.dtype:
@@ -62,9 +66,14 @@ def common_dtype(inputs: Iterable[Any], floating: bool = False) -> np.dtype:
 
 def as_array(primitive: Any, value: Any, dtype: np.dtype | None) -> Any:
     """A number as a 0-d array of the dtype in which it is needed; an array as it is."""
-    if is_scalar(value):
-        return np.array(value, dtype or scalar_dtype(value))
+    return np.array(value, dtype or scalar_dtype(value)) if is_scalar(value) else require_array(primitive, value)
+
+
+def require_array(primitive: Any, value: Any) -> Any:
+    """A tensor, or an array of a dtype that is taken; anything else is refused."""
+    if hasattr(value, "version"):  # a tensor: its dtype was checked when it was made
+        return value
     if not hasattr(value, "__array_interface__") and not hasattr(value, "__cuda_array_interface__"):
         raise DtypeError(f"{primitive.name}: expected a tensor, an array or a number, got {type(value).__name__}")
-    checked(value.dtype)
+    checked(value.dtype, primitive.name)
     return value

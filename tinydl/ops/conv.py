@@ -13,17 +13,17 @@ from ..core import Array, Tensor, primitive
 from .reduce import _sum
 
 
-@primitive
+@primitive(floating=True)
 def _conv(x: Array, w: Array, b: Array, *, window: Window) -> Array:
     return kernels.forward(x, w, b, window)
 
 
-@primitive
+@primitive(floating=True)
 def _conv_dx(g: Array, w: Array, *, window: Window) -> Array:
     return kernels.grad_input(g, w, window)
 
 
-@primitive
+@primitive(floating=True)
 def _conv_dw(x: Array, g: Array, *, window: Window) -> Array:
     return kernels.grad_weight(x, g, window)
 

@@ -63,7 +63,7 @@ def mul(a: Array, b: Array) -> Array:
     return kernels.mul(a, b)
 
 
-@primitive(floating=True)
+@primitive(elementwise=True, floating=True)
 def div(a: Array, b: Array) -> Array:
     """a / b, true division: integers give float32."""
     return kernels.div(a, b)

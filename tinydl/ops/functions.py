@@ -41,19 +41,19 @@ trunc = unary(kernels.trunc, lambda g: mul(g, 0.0), floating=False)
 isnan, isinf, logical_xor = query(kernels.isnan), query(kernels.isinf), comparison(kernels.logical_xor)
 
 
-@primitive(floating=True)
+@primitive(elementwise=True, floating=True)
 def atan2(a: Array, b: Array) -> Array:
     """The angle of the point (b, a) in (-π, π]."""
     return kernels.atan2(a, b)
 
 
-@primitive(floating=True)
+@primitive(elementwise=True, floating=True)
 def hypot(a: Array, b: Array) -> Array:
     """√(a² + b²) without overflow."""
     return kernels.hypot(a, b)
 
 
-@primitive(floating=True)
+@primitive(elementwise=True, floating=True)
 def _polygamma(x: Array, *, n: int) -> Array:
     return kernels.polygamma(np.asarray(n, x.dtype), x)
 

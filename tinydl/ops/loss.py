@@ -12,34 +12,34 @@ from .reduce import mean, sum
 from .shape import normalize_dim, permute, reshape, unsqueeze
 
 
-@primitive
+@primitive(floating=True)
 def _softmax(x: Array, *, dim: int) -> Array:
     return kernels.softmax(x, dim)
 
 
-@primitive
+@primitive(floating=True)
 def _softmax_dx(g: Array, y: Array, *, dim: int) -> Array:
     """y (g - Σ g y)."""
     return kernels.softmax_dx(g, y, dim)
 
 
-@primitive
+@primitive(floating=True)
 def _log_softmax(x: Array, *, dim: int) -> Array:
     return kernels.log_softmax(x, dim)
 
 
-@primitive
+@primitive(floating=True)
 def _log_softmax_dx(g: Array, y: Array, *, dim: int) -> Array:
     """g - exp(y) Σ g."""
     return kernels.log_softmax_dx(g, y, dim)
 
 
-@primitive(constant=("target",))
+@primitive(floating=True, constant=("target",))
 def _cross_entropy(x: Array, target: Array, *, label_smoothing: float) -> Array:
     return kernels.cross_entropy(x, target, label_smoothing)
 
 
-@primitive(constant=("target",))
+@primitive(floating=True, constant=("target",))
 def _cross_entropy_dx(g: Array, x: Array, target: Array, *, label_smoothing: float) -> Array:
     """g_n (softmax(x)_n Σ t'_n - t'_n)."""
     return kernels.cross_entropy_dx(g, x, target, label_smoothing)

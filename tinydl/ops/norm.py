@@ -18,17 +18,17 @@ from .reduce import mean, sum
 from .shape import getitem, pad, reshape
 
 
-@primitive(outputs=("y", "mean", "var"), constant=("mean", "var"))
+@primitive(floating=True, outputs=("y", "mean", "var"), constant=("mean", "var"))
 def _batch_norm(x: Array, gamma: Array, beta: Array, *, eps: float) -> tuple[Array, Array, Array]:
     return kernels.batch_norm(x, gamma, beta, eps)
 
 
-@primitive(outputs=("dx", "dgamma", "dbeta"), constant=("mean", "var"))
+@primitive(floating=True, outputs=("dx", "dgamma", "dbeta"), constant=("mean", "var"))
 def _batch_norm_dx(g: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float) -> tuple[Array, ...]:
     return kernels.batch_norm_dx(g, x, gamma, mean, var, eps)
 
 
-@primitive(outputs=("dg", "dx", "dgamma"), constant=("mean", "var"))
+@primitive(floating=True, outputs=("dg", "dx", "dgamma"), constant=("mean", "var"))
 def _batch_norm_dx_dx(
     v: Array, v_gamma: Array, v_beta: Array, g: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
 ) -> tuple[Array, ...]:

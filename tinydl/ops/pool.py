@@ -13,7 +13,7 @@ from .reduce import mean
 from .shape import cat, getitem
 
 
-@primitive(outputs=("values", "indices"), constant=("indices",))
+@primitive(floating=True, outputs=("values", "indices"), constant=("indices",))
 def _max_pool(x: Array, *, window: Window) -> tuple[Array, Array]:
     return kernels.max_forward(x, window)
 
@@ -30,12 +30,12 @@ def _scatter(g: Array, indices: Array, *, plane: tuple[int, ...]) -> Array:
     return kernels.scatter(g, indices, plane)
 
 
-@primitive
+@primitive(floating=True)
 def _avg_pool(x: Array, *, window: Window, count_include_pad: bool) -> Array:
     return kernels.avg_forward(x, window, count_include_pad)
 
 
-@primitive
+@primitive(floating=True)
 def _avg_pool_dx(g: Array, *, window: Window, count_include_pad: bool) -> Array:
     return kernels.avg_backward(g, window, count_include_pad)
 

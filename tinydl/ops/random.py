@@ -57,7 +57,7 @@ def _bernoulli(key: Array, start: Array, *, shape: tuple[int, ...], p: float) ->
     return kernels.bernoulli(key, start, shape, p)
 
 
-@primitive(constant=("key", "start"))
+@primitive(floating=True, constant=("key", "start"))
 def _dropout(x: Array, key: Array, start: Array, *, p: float) -> Array:
     return kernels.dropout(x, key, start, p)
 

@@ -23,7 +23,7 @@ def _sum(x: Array, *, dims: tuple[int, ...]) -> Array:
     return kernels.sum(x, dims)
 
 
-@primitive
+@primitive(floating=True)
 def _logsumexp(x: Array, *, dims: tuple[int, ...]) -> Array:
     return kernels.logsumexp(x, dims)
 
