@@ -45,9 +45,9 @@ class Module:
                 output = output if changed is None else changed
             return output
         except TinydlError as error:
-            for name, child in self._modules.items():
-                if child is getattr(error, "module", None):
-                    error.layers = (name, *error.layers)
+            inner = getattr(error, "module", None)
+            path = next((path for path, module in self.named_modules() if module is inner), "")
+            error.layers = (path, *error.layers) if path else error.layers
             error.module = self  # type: ignore[attr-defined]
             raise
         finally:
@@ -61,8 +61,11 @@ class Module:
         home = next((homes[kind] for kind in homes if isinstance(value, kind)), None)
         if "_modules" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: expected super().__init__() before assigning {name!r}")
-        if home is None and value is None:  # a registered name set to None stays registered: bias=None
-            home = next((h for h in homes.values() if name in getattr(self, h)), None)
+        if home is None:
+            kind, home = next(((kind, h) for kind, h in homes.items() if name in getattr(self, h)), (None, None))
+            if kind is not None and value is not None:  # None stays registered: bias=None
+                got = type(value).__name__
+                raise TypeError(f"{type(self).__name__}: expected a {kind.__name__} or None for {name!r}, got {got}")
         for other in homes.values():
             if other != home:
                 getattr(self, other).pop(name, None)
@@ -104,14 +107,15 @@ class Module:
     def children(self) -> Iterator[Module]:
         yield from self._modules.values()
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """("", self), then every module below it by its dotted path, each once."""
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """("", self), then every module below it by its dotted path, each once unless told otherwise."""
         seen: set[int] = set()
         stack = [(prefix, self)]
         while stack:
             path, module = stack.pop()
             if id(module) not in seen:
-                seen.add(id(module))
+                if remove_duplicate:
+                    seen.add(id(module))
                 yield path, module
                 stack += [(f"{path}.{name}" if path else name, child) for name, child in reversed(module._modules.items())]
 
@@ -197,9 +201,12 @@ class Module:
     # State --------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers by dotted path, in PyTorch's order; they share memory with the module."""
+        """Parameters and buffers by dotted path, in PyTorch's order; they share memory with the module.
+
+        What is shared inside the module is there under each of its names, as in PyTorch.
+        """
         found: dict[str, Tensor] = {}
-        for path, module in self.named_modules():
+        for path, module in self.named_modules(remove_duplicate=False):
             for name, value in (*module._parameters.items(), *module._buffers.items()):
                 if value is not None:
                     found[f"{path}.{name}" if path else name] = value.detach()
@@ -208,10 +215,14 @@ class Module:
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Copy arrays or tensors in by name, each cast to its dtype; returns (missing, unexpected), an error if `strict`.
 
-        Nothing is written unless all of it fits. A missing `num_batches_tracked` counts as 0, as in PyTorch.
+        Nothing is written unless all of it fits. Running statistics without `num_batches_tracked` come with 0, as in PyTorch.
         """
         own = self.state_dict()
-        counters = [name for name in own if name.rpartition(".")[2] == "num_batches_tracked" and name not in state_dict]
+        counters = [
+            name
+            for name in own.keys() - state_dict.keys()
+            if name.endswith("num_batches_tracked") and f"{name.removesuffix('num_batches_tracked')}running_mean" in state_dict
+        ]
         missing = [name for name in own if name not in state_dict and name not in counters]
         unexpected = [name for name in state_dict if name not in own]
         arrays = {name: getattr(value, "array", value) for name, value in state_dict.items() if name in own}
@@ -223,11 +234,12 @@ class Module:
         wrong += [f"missing {name}" for name in missing if strict] + [f"unexpected {name}" for name in unexpected if strict]
         if wrong:
             raise ShapeError(f"load_state_dict of {type(self).__name__}: {'; '.join(wrong)}")
+        fitting = {name: np.asarray(array, own[name].dtype) for name, array in arrays.items()}
         with no_grad():
             for name in counters:
                 assign(own[name], 0)
-            for name, array in arrays.items():
-                assign(own[name], np.asarray(array, own[name].dtype))
+            for name, array in fitting.items():
+                assign(own[name], array)
         return missing, unexpected
 
     # Hooks --------------------------------------------------------------------------------------------------------------
@@ -272,19 +284,30 @@ def intercept(model: Module, layer: str, function: Callable[[Tensor], Tensor | N
 def functional_call(
     model: Module, parameters_and_buffers: Mapping[str, Tensor], args: Any, kwargs: dict[str, Any] | None = None
 ) -> Any:
-    """model(*args) with other tensors in place of the parameters and buffers of those names, as torch.func.functional_call."""
-    homes = {}
-    for name in parameters_and_buffers:
+    """model(*args) with other tensors in place of the parameters and buffers of those names, as torch.func.functional_call.
+
+    What the model holds in several places is replaced in all of them.
+    """
+    given: dict[int, Tensor] = {}  # by the identity of what is replaced
+    for name, tensor in parameters_and_buffers.items():
         path, _, leaf = name.rpartition(".")
         module = model.get_submodule(path)
-        home = next((home for home in (module._parameters, module._buffers) if leaf in home), None)
-        if home is None:
+        own = next((home[leaf] for home in (module._parameters, module._buffers) if home.get(leaf) is not None), None)
+        if own is None:
             raise KeyError(f"functional_call: expected a parameter or buffer of {type(model).__name__}, got {name!r}")
-        homes[name] = (home, leaf, home[leaf])
+        if given.setdefault(id(own), tensor) is not tensor:
+            raise ValueError(f"functional_call: expected one tensor for what {name!r} shares with another name, got two")
+    places = [
+        (home, leaf, own)
+        for module in model.modules()
+        for home in (module._parameters, module._buffers)
+        for leaf, own in home.items()
+        if id(own) in given
+    ]
     try:
-        for name, (home, leaf, _) in homes.items():
-            home[leaf] = parameters_and_buffers[name]
+        for home, leaf, own in places:
+            home[leaf] = given[id(own)]
         return model(*(args if isinstance(args, tuple) else (args,)), **(kwargs or {}))
     finally:
-        for home, leaf, before in homes.values():
-            home[leaf] = before
+        for home, leaf, own in places:
+            home[leaf] = own
