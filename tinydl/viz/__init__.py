@@ -1,0 +1,7 @@
+"""Pictures of experiments. Needs matplotlib (the `examples` extra), and never a display."""
+
+from __future__ import annotations
+
+from .experiment import learning_curves, misclassified, save
+
+__all__ = ["learning_curves", "misclassified", "save"]
