@@ -319,7 +319,7 @@ def _sweep(
     roots: list[tuple[Tensor, Tensor]], wanted: set[Key] | None, create_graph: bool, retain_graph: bool | None
 ) -> dict[Any, Tensor]:
     """Walk from the roots with their seeds, newest node first: the gradients of the wanted keys, or (None) of all slots."""
-    order = ancestors(x.node for x, _ in roots if x.node is not None)
+    order = ancestors((x.node for x, _ in roots if x.node is not None), wanted)
     needs = needed(order, wanted)
     found: dict[Key, Tensor] = {}
     watched: dict[Slot, Tensor] = {}

@@ -1,6 +1,7 @@
-"""Derivatives of functions of tensors, of any order: vjp, jvp, hvp, jacobian, hessian; functional_call.
+"""Derivatives of functions of tensors, of any order: vjp, jvp, hvp, jacobian, hessian.
 
-Signatures are those of torch.func (hvp: torch.autograd.functional). They are built on `grad` alone.
+Signatures are those of torch.func (hvp: torch.autograd.functional). They are built on `grad` alone. Results carry a graph only
+where there is something outside to differentiate by: an input, a cotangent or a tensor that `func` closes over requires grad.
 """
 
 from __future__ import annotations
@@ -8,96 +9,189 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+from tinydl_kernels import memory
 from tinydl_kernels.errors import GraphError, ShapeError
 
 from .core import Tensor, enable_grad, grad, state
 from .ops.shape import reshape, stack
 from .pullback import alias, zeros_like
+from .tape import ancestors
 
 
 def vjp(func: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
-    """(func(*primals), vjp_fn): vjp_fn(cotangents) gives the vector-Jacobian product for each primal, as often as asked."""
-    with enable_grad():
-        fresh = [alias(x) for x in primals]
-        outputs = func(*fresh)
-    single = isinstance(outputs, Tensor)
-    values = [outputs] if single else list(outputs)
+    """(func(*primals), vjp_fn): vjp_fn(cotangents) gives the vector-Jacobian product for each primal, as often as asked.
+
+    Args:
+        func: of tensors; returns a tensor or a tuple of them.
+        primals: where to differentiate; floating.
+
+    Returns:
+        What func returns, and a function of as many cotangents, each shaped as its output.
+    """
+    outputs, fresh, followed = _follow("vjp", func, primals)
+    values = _listed(outputs)
 
     def vjp_fn(*cotangents: Any) -> tuple[Tensor, ...]:
         given = cotangents[0] if len(cotangents) == 1 and not isinstance(cotangents[0], Tensor) else cotangents
         if len(given) != len(values):
             raise GraphError(f"vjp: expected {len(values)} cotangents, got {len(given)}")
-        used = [(y, v) for y, v in zip(values, given, strict=True) if y.requires_grad]
-        found = grad([y for y, _ in used], fresh, [v for _, v in used], True, state.grad, True) if used else [None] * len(fresh)
-        return tuple(zeros_like(x) if g is None else g for x, g in zip(fresh, found, strict=True))
+        return _gradients(values, fresh, given, followed)
 
-    return outputs, vjp_fn
+    return outputs if followed else _detached(outputs), vjp_fn
 
 
 def jvp(func: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Any, Any]:
-    """(func(*primals), J tangents), by the double transposition trick: v ↦ vᵀJ is linear, and its transpose is J."""
-    for x, t in zip(primals, tangents, strict=True):
-        if x.shape != t.shape:
-            raise ShapeError(f"jvp: expected tangents shaped as the primals, got {t.shape} for {x.shape}")
-    outer = state.grad
+    """(func(*primals), J tangents), by the double transposition trick: v ↦ vᵀJ is linear, and its transpose is J.
+
+    Args:
+        func: of tensors; returns a tensor or a tuple of them.
+        primals, tangents: as many, of the same shapes and dtypes.
+
+    Returns:
+        What func returns, and the derivative of it along the tangents, of the same structure.
+    """
+    _require_alike("jvp", "tangents", tangents, primals)
+    outputs, fresh, followed = _follow("jvp", func, primals)
+    values = _listed(outputs)
     with enable_grad():
-        outputs, vjp_fn = vjp(func, *primals)
-        values = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         dummies = [zeros_like(y).requires_grad_() for y in values]
-        products = vjp_fn(tuple(dummies))
-        used = [(p, t) for p, t in zip(products, tangents, strict=True) if p.requires_grad]
-    if not used:
-        found: Sequence[Tensor | None] = [None] * len(values)
-    else:
-        found = grad([p for p, _ in used], dummies, [t for _, t in used], True, outer, True)
-    tangent = tuple(zeros_like(y) if g is None else g for y, g in zip(values, found, strict=True))
-    return outputs, tangent[0] if isinstance(outputs, Tensor) else tangent
+        products = _gradients(values, fresh, dummies, True)
+    tangent = _gradients(products, dummies, tangents, followed)
+    return outputs if followed else _detached(outputs), tangent[0] if isinstance(outputs, Tensor) else tangent
 
 
 def hvp(func: Callable[..., Tensor], inputs: Any, v: Any) -> tuple[Tensor, Any]:
-    """(func(*inputs), H v) for a scalar function: the gradient of <gradient, v>."""
-    xs, vs = ([a] if isinstance(a, Tensor) else list(a) for a in (inputs, v))
-    outer = state.grad
+    """(func(*inputs), H v) for a scalar function: the gradient of <gradient, v>.
+
+    Args:
+        func: of tensors; returns a scalar.
+        inputs, v: a tensor each, or sequences of as many, of the same shapes and dtypes.
+
+    Returns:
+        The value, and the product, of the structure of `inputs`.
+    """
+    xs, vs = _listed(inputs), _listed(v)
+    _require_alike("hvp", "v", vs, xs)
+    y, fresh, followed = _follow("hvp", func, xs)
     with enable_grad():
-        fresh = [alias(x) for x in xs]
-        y = func(*fresh)
-        first = grad(y, fresh, create_graph=True, allow_unused=True)
-        used = [(g, w) for g, w in zip(first, vs, strict=True) if g is not None and g.requires_grad]
-    found = grad([g for g, _ in used], fresh, [w for _, w in used], True, outer, True) if used else [None] * len(fresh)
-    products = tuple(zeros_like(x) if g is None else g for x, g in zip(fresh, found, strict=True))
-    return y, products[0] if isinstance(inputs, Tensor) else products
+        first = _gradients([_scalar("hvp", y)], fresh, [None], True)
+    products = _gradients(first, fresh, vs, followed)
+    return y if followed else y.detach(), products[0] if isinstance(inputs, Tensor) else products
 
 
-def jacobian(func: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor]:
-    """A function that gives the Jacobian of `func` with respect to input `argnums`, shaped (*output, *input), row by row."""
+def jacobian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """A function of the same inputs that gives the Jacobian of `func` with respect to input `argnums`, row by row.
 
-    def evaluate(*inputs: Tensor) -> Tensor:
-        y, vjp_fn = vjp(lambda x: func(*inputs[:argnums], x, *inputs[argnums + 1 :]), inputs[argnums])
-        rows = [vjp_fn(_unit(y, i))[0] for i in range(y.array.size)]
-        return _stacked(rows, (*y.shape, *inputs[argnums].shape), y)
+    Its shape is (*output, *input). A tuple of argnums gives a tuple of Jacobians. As torch.func.jacrev.
+    """
+
+    def evaluate(*inputs: Tensor) -> Any:
+        chosen = _chosen("jacobian", argnums, inputs)
+        y, vjp_fn = vjp(_partial(func, inputs, chosen), *(inputs[i] for i in chosen))
+        if not isinstance(y, Tensor):
+            raise GraphError(f"jacobian: expected a function that returns a tensor, got {type(y).__name__}")
+        rows = [vjp_fn(_unit(y, i)) for i in range(y.array.size)]
+        found = tuple(
+            reshape(stack(column), (*y.shape, *inputs[i].shape)) if column else _zeros((*y.shape, *inputs[i].shape), y)
+            for i, column in zip(chosen, list(zip(*rows, strict=True)) or [()] * len(chosen), strict=True)
+        )
+        return found[0] if isinstance(argnums, int) else found
 
     return evaluate
 
 
-def hessian(func: Callable[..., Tensor], argnums: int = 0) -> Callable[..., Tensor]:
-    """A function that gives the Hessian of the scalar `func` with respect to input `argnums`, shaped (*input, *input)."""
+def hessian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """A function of the same inputs that gives the Hessian of the scalar `func` with respect to input `argnums`.
 
-    def gradient(*inputs: Tensor) -> Tensor:
-        with enable_grad():
-            fresh = alias(inputs[argnums])
-            y = func(*inputs[:argnums], fresh, *inputs[argnums + 1 :])
-            gradient: Any = grad(y, fresh, create_graph=True)[0]
-            return gradient
+    Its shape is (*input, *input). A tuple of argnums gives a tuple of tuples: block [i][j] is (*input i, *input j). As
+    torch.func.hessian, but backward over backward.
+    """
 
-    return jacobian(gradient, argnums)
+    def gradient(which: int) -> Callable[..., Tensor]:
+        def evaluate(*inputs: Tensor) -> Tensor:
+            y, fresh, followed = _follow("hessian", _partial(func, inputs, [which]), [inputs[which]])
+            return _gradients([_scalar("hessian", y)], fresh, [None], followed)[0]
+
+        return evaluate
+
+    def evaluate(*inputs: Tensor) -> Any:
+        chosen = _chosen("hessian", argnums, inputs)
+        blocks = tuple(jacobian(gradient(i), tuple(chosen))(*inputs) for i in chosen)
+        return blocks[0][0] if isinstance(argnums, int) else blocks
+
+    return evaluate
+
+
+def _follow(who: str, func: Callable[..., Any], primals: Sequence[Tensor]) -> tuple[Any, list[Tensor], bool]:
+    """func of the primals under new identities, these, and whether somebody may differentiate the result again."""
+    for i, x in enumerate(primals):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{who}: expected tensors, got {type(x).__name__} as input {i}")
+    with enable_grad():
+        fresh = [alias(x) for x in primals]
+        outputs = func(*fresh)
+    known = {x.slot for x in fresh}
+    nodes = ancestors(y.node for y in _listed(outputs) if y.node is not None)
+    leaves = {edge.slot for node in nodes for edge in node.edges if edge is not None and edge.slot is not None}
+    leaves |= {y.slot for y in _listed(outputs) if y.slot is not None}
+    return outputs, fresh, state.grad and not leaves <= known
+
+
+def _gradients(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], seeds: Sequence[Tensor | None], followed: bool
+) -> tuple[Tensor, ...]:
+    """`grad`, which keeps the graph and gives zeros where an output does not depend on an input."""
+    used = [(y, seed) for y, seed in zip(outputs, seeds, strict=True) if y.requires_grad]
+    if not used:
+        return tuple(map(zeros_like, inputs))
+    again = state.grad and (followed or any(seed is not None and seed.requires_grad for _, seed in used))
+    found = grad([y for y, _ in used], inputs, [seed for _, seed in used], True, again, True)
+    return tuple(zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True))
+
+
+def _listed(structure: Any) -> list[Tensor]:
+    return [structure] if isinstance(structure, Tensor) else list(structure)
+
+
+def _detached(outputs: Any) -> Any:
+    return outputs.detach() if isinstance(outputs, Tensor) else tuple(y.detach() for y in outputs)
+
+
+def _scalar(who: str, y: Any) -> Tensor:
+    if not isinstance(y, Tensor) or y.array.size != 1:
+        got = y.shape if isinstance(y, Tensor) else type(y).__name__
+        raise GraphError(f"{who}: expected a function that returns a scalar, got {got}")
+    return y
+
+
+def _require_alike(who: str, what: str, given: Sequence[Tensor], like: Sequence[Tensor]) -> None:
+    got, expected = ([(x.shape, str(x.dtype)) for x in tensors] for tensors in (given, like))
+    if got != expected:
+        raise ShapeError(f"{who}: expected {what} like the inputs {expected}, got {got}")
+
+
+def _chosen(who: str, argnums: int | tuple[int, ...], inputs: Sequence[Tensor]) -> list[int]:
+    numbers = (argnums,) if isinstance(argnums, int) else argnums
+    if not all(-len(inputs) <= i < len(inputs) for i in numbers):
+        raise ValueError(f"{who}: expected argnums of {len(inputs)} inputs, got {argnums}")
+    return [i % len(inputs) for i in numbers]
+
+
+def _partial(func: Callable[..., Any], inputs: Sequence[Tensor], chosen: Sequence[int]) -> Callable[..., Any]:
+    """func of the chosen inputs alone."""
+
+    def function(*values: Tensor) -> Any:
+        given = dict(zip(chosen, values, strict=True))
+        return func(*(given.get(i, x) for i, x in enumerate(inputs)))
+
+    return function
+
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return Tensor(memory.array_module(like.array).zeros(shape, like.dtype))
 
 
 def _unit(y: Tensor, i: int) -> Tensor:
     unit = zeros_like(y)
     unit.array.reshape(-1)[i] = 1
     return unit
-
-
-def _stacked(rows: list[Tensor], shape: tuple[int, ...], y: Tensor) -> Tensor:
-    return reshape(stack(rows), shape) if rows else Tensor(np.zeros(shape, y.dtype))

@@ -94,19 +94,26 @@ class Node:
         self.edges, self.results = None, {}
 
 
-def ancestors(roots: Iterable[Node]) -> list[Node]:
-    """Every node that the roots were computed from, themselves included, oldest first."""
+def ancestors(roots: Iterable[Node], wanted: set[Key] | None = None) -> list[Node]:
+    """Every node that the roots were computed from, themselves included, oldest first.
+
+    Where all that is wanted are results of nodes, the walk ends at the oldest of these: what is older, freed or not, does not
+    lead there.
+    """
+    oldest = min((key[0].number if isinstance(key, tuple) else -1 for key in wanted or ()), default=-1)
     seen: set[Node] = set()
     stack = list(roots)
     while stack:
         node = stack.pop()
-        if node not in seen:
+        if node not in seen and node.number >= oldest:
+            seen.add(node)
+            if node.number == oldest:
+                continue
             if node.edges is None:
                 raise GraphError(
                     f"{node.primitive.name}: expected a live graph, got one that an earlier backward pass has freed "
                     "(retain_graph=True keeps it)"
                 )
-            seen.add(node)
             stack.extend(edge.node for edge in node.edges if edge is not None and edge.node is not None)
     return sorted(seen, key=lambda node: node.number)
 
