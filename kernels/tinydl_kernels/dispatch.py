@@ -99,7 +99,7 @@ class Operation:
         return function
 
     def __call__(self, *args: Any) -> Any:
-        backend = backend_for(args[0])
+        backend = backend_for(_first_array(args))
         implementation = self.implementations.get(backend)
         if implementation is None:
             raise BackendError(f"{self.name}: no implementation on backend {backend!r}, only on {sorted(self.implementations)}")
@@ -107,6 +107,14 @@ class Operation:
 
     def __repr__(self) -> str:
         return f"<operation {self.name} on {', '.join(self.implementations)}>"
+
+
+def _first_array(args: tuple[Any, ...]) -> Any:
+    """The first argument that is an array; None stands for an absent one, and a list holds several."""
+    first = args[0]
+    if type(first) is np.ndarray:
+        return first
+    return next(a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,)) if hasattr(a, "dtype"))
 
 
 def operation(reference: Callable[..., Any] | None = None, *, portable: bool = False) -> Any:
