@@ -248,7 +248,7 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
         if not isinstance(x, Tensor):
             agreed = agreed and x is None
         elif i not in primitive.fixed:
-            agreed = agreed and common in (None, x.array.dtype)
+            agreed = agreed and (common is None or common == x.array.dtype)  # a dtype of float64 equals None in NumPy
             common = x.array.dtype
     if not agreed or (primitive.floating and common.kind != "f"):
         moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.fixed]
