@@ -90,6 +90,9 @@ def test_assignment_registers_and_moves_between_the_homes() -> None:
     model.plain = 3
     model.plain = nn.ReLU()
     assert [name for name, _ in model.named_modules()] == ["", "plain"]
+    model.plain = None
+    assert list(model.modules()) == [model]
+    assert list(model.children()) == []
 
 
 @pytest.mark.parametrize("value", [np.ones((2, 3)), td.ones(2, 3), 1.0])

@@ -63,9 +63,8 @@ class Module:
             raise AttributeError(f"{type(self).__name__}: expected super().__init__() before assigning {name!r}")
         if home is None:
             kind, home = next(((kind, h) for kind, h in homes.items() if name in getattr(self, h)), (None, None))
-            if kind is not None and value is not None:  # None stays registered: bias=None
-                got = type(value).__name__
-                raise TypeError(f"{type(self).__name__}: expected a {kind.__name__} or None for {name!r}, got {got}")
+            if kind is not None:  # set to None it stays registered: bias=None
+                self._require(kind, name, value)
         for other in homes.values():
             if other != home:
                 getattr(self, other).pop(name, None)
@@ -88,24 +87,32 @@ class Module:
                 return
         object.__delattr__(self, name)
 
+    def _require(self, kind: type, name: str, value: Any) -> None:
+        if value is not None and not isinstance(value, kind):
+            got = type(value).__name__
+            raise TypeError(f"{type(self).__name__}: expected a {kind.__name__} or None for {name!r}, got {got}")
+
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """A named parameter, or the name of one that is absent (None)."""
+        self._require(Parameter, name, parameter)
         self._parameters[name] = parameter
 
     def register_buffer(self, name: str, buffer: Buffer | None) -> None:
         """A named buffer, or the name of one that is absent (None)."""
+        self._require(Buffer, name, buffer)
         self._buffers[name] = buffer
 
-    def add_module(self, name: str, module: Module) -> None:
-        """A named child."""
+    def add_module(self, name: str, module: Module | None) -> None:
+        """A named child, or the name of one that is absent (None)."""
         if "." in name or not name:
             raise ValueError(f"add_module: expected a name without dots, got {name!r}")
+        self._require(Module, name, module)
         self._modules[name] = module
 
     # The tree -----------------------------------------------------------------------------------------------------------
 
     def children(self) -> Iterator[Module]:
-        yield from self._modules.values()
+        yield from (child for child in self._modules.values() if child is not None)
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """("", self), then every module below it by its dotted path, each once unless told otherwise."""
@@ -113,7 +120,7 @@ class Module:
         stack = [(prefix, self)]
         while stack:
             path, module = stack.pop()
-            if id(module) not in seen:
+            if module is not None and id(module) not in seen:
                 if remove_duplicate:
                     seen.add(id(module))
                 yield path, module
