@@ -28,7 +28,25 @@ from .ops.activations import (
     threshold,
 )
 from .ops.conv import conv2d
-from .ops.creation import arange, as_tensor, from_numpy, full, ones, ones_like, tensor, zeros, zeros_like
+from .ops.creation import (
+    allclose,
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    equal,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
 from .ops.elementwise import (
     abs,
     clip,
@@ -98,24 +116,45 @@ from .ops.functions import (
     tan,
     trunc,
 )
+from .ops.indexing import (
+    bincount,
+    gather,
+    index_select,
+    masked_fill,
+    masked_select,
+    nonzero,
+    one_hot,
+    repeat_interleave,
+    scatter,
+    scatter_add,
+    take_along_dim,
+    tril,
+    triu,
+)
 from .ops.linalg import linear, matmul
 from .ops.loss import cross_entropy, log_softmax, softmax
 from .ops.norm import batch_norm
 from .ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from .ops.products import bmm, cross, dot, einsum, kron, mm, mv, outer
 from .ops.random import (
     Generator,
     bernoulli,
     default_generator,
     dropout,
     manual_seed,
+    normal,
     rand,
+    rand_like,
     randint,
     randn,
+    randn_like,
     random_from,
+    randperm,
     remember,
     repeat,
 )
-from .ops.reduce import amax, amin, argmax, logsumexp, max, mean, min, sum
+from .ops.reduce import all, amax, amin, any, argmax, argmin, logsumexp, max, mean, min, sum
+from .ops.scan import cumprod, cumsum, prod
 from .ops.shape import (
     broadcast_tensors,
     broadcast_to,
@@ -143,10 +182,13 @@ from .ops.shape import (
     unbind,
     unsqueeze,
 )
+from .ops.sorting import argsort, sort, topk, unique
+from .ops.statistics import norm, std, var, var_mean
 from .record import record
 from .version import __version__
 
 add = ops.add
+cast = ops.elementwise.to_dtype
 concatenate = cat
 clamp = clip
 float32, float64, int64, bool = "float32", "float64", "int64", "bool"

@@ -1,26 +1,40 @@
 """Moving elements to other places.
 
-    concatenate    arrays one after another along an axis
-    pad, crop      a constant frame around x; the part of x within a frame (pad's transpose)
-    place          zeros(shape) with [index] = g: the transpose of basic indexing x[index]
-    place_diagonal zeros(shape) with g on a diagonal
+    concatenate      arrays one after another along an axis
+    pad, crop        a constant frame around x; the part of x within a frame (pad's transpose)
+    place            zeros(shape) with [index] = g: the transpose of basic indexing x[index]
+    place_diagonal   zeros(shape) with g on a diagonal
 
-Each element is read and written once: 2·bytes of the result.
+and by arrays of places, with every index in [0, size). For x (outer, size, inner), index (outer, m, inner) or broadcast to it:
+
+    gather           out[o, k, c] = x[o, index[o, k, c], c]
+    scatter_add      out[o, index[o, k, c], c] += g[o, k, c] on zeros, in the order of k: the transpose of gather
+    scatter          out[o, index[o, k, c], c] = source[o, k, c] on a copy of x, in the order of k: the last of several wins
+    put              target[index] = value for any index, in place
+
+Each element is read and written once: 2·bytes of the result. scatter_add and scatter walk along k within one column (o, c), so
+that their order is fixed; columns are independent. On a GPU indices are not checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import memory
+from .compiler import kernel, parallel
 from .dispatch import operation
+from .memory import array_module
 from .validate import report
 
 Array = Any
 Index = Any  # an int, slice, None or Ellipsis, or a tuple of them
+GRAIN = 1 << 14
+TILE = 1 << 7
+"""Columns that one walk along k takes together."""
 
 
 def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) -> Array:
@@ -93,6 +107,184 @@ def _(g, shape, index):
     return out
 
 
+# ---- By arrays of places
+
+
+def check_index(who: str, index: Array, low: int, size: int) -> None:
+    """An IndexError unless low <= index < size."""
+    if isinstance(index, np.ndarray) and index.size and not low <= index.min() <= index.max() < size:
+        raise IndexError(f"{who}: expected indices from {low} to {size - 1}, got {index.min()} to {index.max()}")
+
+
+def _extents(x: Array, index: Array, dim: int) -> tuple[int, ...]:
+    """size, m, inner, and the steps of the index along outer, k and inner."""
+    inner, columns = math.prod(x.shape[dim + 1 :]), math.prod(index.shape[dim + 1 :])
+    m = index.shape[dim]
+    outer_step = 0 if math.prod(index.shape[:dim]) == 1 else m * columns
+    return x.shape[dim], m, inner, outer_step, columns, 0 if columns == 1 else 1
+
+
+@parallel
+def _gather_loop(start, stop, x, index, out, size, m, inner, outer_step, step, column_step):
+    for item in range(start, stop):
+        outer, k = item // m, item % m
+        at = outer * outer_step + k * step
+        row, base = out[item * inner : (item + 1) * inner], outer * size * inner
+        if column_step == 0:
+            base += index[at] * inner
+            for c in range(inner):
+                row[c] = x[base + c]
+        else:
+            for c in range(inner):
+                row[c] = x[base + index[at + c] * inner + c]
+
+
+def _scatter_loop(name: str, put: Callable[..., Any]) -> Any:
+    """The loop that puts source (outer, m, inner) into out (outer, size, inner), by tiles of columns."""
+
+    def loop(start, stop, source, index, out, size, m, inner, outer_step, step, column_step):
+        tiles = (inner + TILE - 1) // TILE
+        for item in range(start, stop):
+            outer, column = item // tiles, item % tiles * TILE
+            width = min(TILE, inner - column)
+            for k in range(m):
+                at, base = outer * outer_step + k * step, outer * size * inner + column
+                first = (outer * m + k) * inner + column
+                row = source[first : first + width]
+                if column_step == 0:
+                    base += index[at] * inner
+                    place = out[base : base + width]
+                    for c in range(width):
+                        place[c] = put(place[c], row[c])
+                else:
+                    for c in range(width):
+                        there = base + index[at + column + c] * inner + c
+                        out[there] = put(out[there], row[c])
+
+    loop.__name__ = loop.__qualname__ = f"{name}_loop"
+    return parallel(loop)
+
+
+@kernel
+def _added(old, new):
+    return old + new
+
+
+@kernel
+def _replaced(old, new):
+    return new
+
+
+_scatter_add_loop, _replace_loop = _scatter_loop("scatter_add", _added), _scatter_loop("scatter", _replaced)
+
+
+def _scattered(loop: Any, source: Array, index: Array, out: Array, dim: int) -> None:
+    extents = _extents(out, index, dim)
+    m, inner = extents[1:3]
+    columns = math.prod(out.shape[:dim]) * -(-inner // TILE)
+    grain = 1 + GRAIN // (1 + m * min(inner, TILE))
+    loop(columns, grain, source.reshape(-1), index.reshape(-1), out.reshape(-1), *extents)
+
+
+@operation(portable=True)
+def gather(x, index, dim):
+    """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x, or ones before or behind it."""
+    check_index("gather", index, 0, x.shape[dim])
+    return array_module(x).take_along_axis(x, index, dim)
+
+
+@gather.cpu
+def _(x, index, dim):
+    check_index("gather", index, 0, x.shape[dim])
+    out = memory.empty((*x.shape[:dim], index.shape[dim], *x.shape[dim + 1 :]), x.dtype, x)
+    extents = _extents(x, index, dim)
+    if out.size:
+        _gather_loop(
+            out.size // extents[2], 1 + GRAIN // extents[2], x.reshape(-1), index.reshape(-1), out.reshape(-1), *extents
+        )
+    return out
+
+
+@operation
+def scatter_add(g, index, size, dim):
+    """Zeros with `size` elements along `dim`, and g added at `index`: the sum where places coincide."""
+    check_index("scatter_add", index, 0, size)
+    out = np.zeros((*g.shape[:dim], size, *g.shape[dim + 1 :]), np.float64 if g.dtype.kind == "f" else np.int64)
+    np.add.at(out, _along(index, g.shape, dim), g)
+    return out.astype(g.dtype if g.dtype.kind == "f" else np.int64)
+
+
+@scatter_add.cpu
+def _(g, index, size, dim):
+    check_index("scatter_add", index, 0, size)
+    wide = np.float64 if g.dtype.kind == "f" else np.int64
+    sums = memory.zeros((*g.shape[:dim], size, *g.shape[dim + 1 :]), wide, g)
+    if g.size:
+        _scattered(_scatter_add_loop, g, index, sums, dim)
+    if g.dtype != np.float32:
+        return sums
+    out = memory.empty(sums.shape, g.dtype, g)
+    out[...] = sums
+    return out
+
+
+@operation
+def scatter(x, source, index, dim):
+    """A copy of x with `source` at `index` along `dim`."""
+    check_index("scatter", index, 0, x.shape[dim])
+    out = x.copy()
+    for k in range(source.shape[dim]):
+        here = (slice(None),) * dim + (slice(k, k + 1),)
+        np.put_along_axis(out, np.broadcast_to(index, source.shape)[here], source[here], dim)
+    return out
+
+
+@scatter.cpu
+def _(x, source, index, dim):
+    check_index("scatter", index, 0, x.shape[dim])
+    out = memory.empty_like(x)
+    out[...] = x
+    if source.size:
+        _scattered(_replace_loop, source, index, out, dim)
+    return out
+
+
+def _along(index: Array, shape: Sequence[int], dim: int) -> tuple[Array, ...]:
+    """The index of every axis that NumPy needs for an index along `dim`."""
+    places = list(np.ogrid[tuple([slice(n) for n in shape])])
+    places[dim] = index
+    return tuple(places)
+
+
+def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
+    """The place in an array of the given sizes, flattened, of the broadcast `indices`; negative ones count from the end."""
+    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    out = memory.zeros(shape, np.int64, indices[0])
+    for index, size in zip(indices, sizes, strict=True):
+        check_index("indexing", index, -size, size)
+        out *= size
+        out += array_module(index).where(index < 0, index + size, index)
+    return out
+
+
+def put(target: Array, index: Index, value: Array) -> None:
+    """target[index] = value, in place. For NumPy and CuPy."""
+    target[index] = value
+
+
+@operation(portable=True)
+def nonzero(x):
+    """The indices (count, axes) of the elements of x that are not zero. How many there are depends on the values."""
+    return array_module(x).argwhere(x)
+
+
+@operation(portable=True)
+def one_hot(index, classes):
+    """index (...) to int64 (..., classes): 1 at the index, 0 elsewhere."""
+    check_index("one_hot", index, 0, classes)
+    return (index[..., None] == array_module(index).arange(classes)).astype(np.int64)
+
+
 def main() -> None:
     """Validate every operation against its reference, then time it."""
     x = np.random.default_rng(0).standard_normal((64, 16, 28, 28)).astype(np.float32)
@@ -100,6 +292,13 @@ def main() -> None:
     report(pad, x, frame, frame, 0.0)
     report(crop, x, frame, frame)
     report(place, x, (64, 16, 56, 56), (..., slice(None, None, 2), slice(1, None, 2)))
+    rows, words = x.reshape(-1, 784), np.random.default_rng(1).integers(0, 1024, 4096)
+    places = np.random.default_rng(2).integers(0, 1024, rows.shape)
+    report(gather, rows, words[:, None], 0)
+    report(gather, rows, places, 0)
+    report(scatter_add, rows[words % 64], words[:, None], 1024, 0)
+    report(scatter_add, rows, places, 1024, 0)
+    report(scatter, rows, rows, places, 0)
 
 
 if __name__ == "__main__":

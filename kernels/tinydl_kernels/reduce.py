@@ -3,6 +3,8 @@
     sum          y[k] = Σ_r x[k, r]            float32 is accumulated in float64; bool and int give int64
     sum_to       the transpose of broadcasting: x summed down to a shape that broadcasts to x's
     max, min     values and int64 indices along one axis: the first winner; NaN beats everything
+    prod         Π_r x[k, r] along one axis
+    any_true     is one of x[k, r] not zero? all_true: are all of them?
     logsumexp    m + log Σ_r exp(x[k, r] - m) with m = max_r x[k, r]; all -inf gives -inf, a +inf gives +inf
 
 `dims` is a tuple of axes in increasing order; the reduced axes disappear. x is C-contiguous.
@@ -242,6 +244,29 @@ def _(x, dims):
     return _fold(_logsumexp_rows, _logsumexp_columns, x, dims, out, -np.inf)
 
 
+# ---- Products and truth, in NumPy and CuPy
+
+
+@operation(portable=True)
+def prod(x, dim):
+    """Product along the axis `dim`, in float64 or int64."""
+    floating = x.dtype.kind == "f"
+    with np.errstate(all="ignore"):
+        return x.prod(dim, dtype=np.float64 if floating else np.int64).astype(x.dtype if floating else np.int64)
+
+
+@operation(portable=True)
+def any_true(x, dims):
+    """Is one of the elements over the axes `dims` not zero?"""
+    return x.any(dims)
+
+
+@operation(portable=True)
+def all_true(x, dims):
+    """Are all elements over the axes `dims` not zero?"""
+    return x.all(dims)
+
+
 # ---- The winner along one axis: max, min
 
 
@@ -344,6 +369,8 @@ def main() -> None:
         for op in (max, min):
             report(op, rows, 1)
             report(op, images, 1)
+        report(prod, rows, 0)
+        report(any_true, np.greater(rows, 5), (0,))
         report(logsumexp, rows, (1,))
         report(logsumexp, images, (1,))
 

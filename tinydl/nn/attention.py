@@ -11,10 +11,11 @@ from tinydl_kernels.errors import ShapeError
 from ..core import Tensor
 from ..ops.attention import attention_weights
 from ..ops.elementwise import where
+from ..ops.indexing import getitem
 from ..ops.linalg import linear, matmul
 from ..ops.random import Generator
 from ..ops.reduce import mean
-from ..ops.shape import getitem, permute, reshape, transpose, unsqueeze
+from ..ops.shape import permute, reshape, transpose, unsqueeze
 from . import init
 from .linear import Linear
 from .module import Module

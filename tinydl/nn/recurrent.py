@@ -11,9 +11,10 @@ from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add
 from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
+from ..ops.indexing import getitem
 from ..ops.linalg import linear
 from ..ops.random import Generator, dropout
-from ..ops.shape import cat, chunk, getitem, stack, transpose, unsqueeze
+from ..ops.shape import cat, chunk, stack, transpose, unsqueeze
 from . import init
 from .module import Module
 from .parameter import Parameter

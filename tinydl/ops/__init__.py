@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import Tensor, add
-from . import creation, elementwise, linalg, reduce, shape
+from ..core import Tensor, add, contiguous
+from . import (
+    creation,
+    elementwise,
+    functions,
+    indexing,
+    linalg,
+    products,
+    random,
+    reduce,
+    scan,
+    shape,
+    sorting,
+    statistics,
+)
 
 
 def _swapped(function: Any) -> Any:
@@ -30,6 +43,7 @@ OPERATORS: dict[str, Any] = {
     "__invert__": elementwise.logical_not,
     "__and__": elementwise.logical_and,
     "__or__": elementwise.logical_or,
+    "__xor__": functions.logical_xor,
     "__eq__": elementwise.eq,
     "__ne__": elementwise.ne,
     "__lt__": elementwise.lt,
@@ -37,40 +51,53 @@ OPERATORS: dict[str, Any] = {
     "__gt__": elementwise.gt,
     "__ge__": elementwise.ge,
     "__hash__": lambda self: id(self),
-    "__getitem__": shape.getitem,
-    "__setitem__": creation.setitem,
+    "__getitem__": indexing.getitem,
+    "__setitem__": indexing.setitem,
     "__len__": creation.length,
     "__bool__": creation.truth,
     "__float__": lambda self: float(creation.item(self)),
     "__int__": lambda self: int(creation.item(self)),
     "__array__": creation.to_array,
+    "__dlpack__": creation.to_dlpack,
+    "__dlpack_device__": creation.dlpack_device,
     "__repr__": creation.describe,
     "__deepcopy__": creation.deepcopy,
 }
 METHODS: dict[str, Any] = {
-    **{name: getattr(creation, name) for name in ("numpy", "item", "tolist")},
-    **{
-        name: getattr(shape, name)
-        for name in (
-            *("reshape", "view", "flatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze", "flip", "roll", "rot90"),
-            *("repeat", "tile", "split", "chunk", "unbind", "narrow", "diag", "diagonal"),
-        )
-    },
-    **{name: getattr(reduce, name) for name in ("sum", "mean", "max", "min", "amax", "amin", "argmax", "logsumexp")},
-    **{name: getattr(elementwise, name) for name in ("exp", "log", "sqrt", "tanh", "sigmoid", "relu", "abs", "sign", "neg")},
+    name: getattr(family, name)
+    for family, names in {
+        creation: "numpy item tolist to equal allclose",
+        shape: "reshape view flatten permute transpose movedim squeeze unsqueeze flip roll rot90 repeat tile split chunk "
+        "unbind narrow diag diagonal",
+        indexing: "index_select gather scatter scatter_add take_along_dim masked_fill masked_select repeat_interleave tril "
+        "triu nonzero bincount",
+        sorting: "sort argsort topk unique",
+        reduce: "sum mean max min amax amin argmax argmin any all logsumexp",
+        scan: "prod cumsum cumprod",
+        statistics: "var std norm",
+        linalg: "matmul",
+        products: "mm bmm mv dot outer cross kron",
+        elementwise: "exp log sqrt tanh sigmoid relu abs sign neg add sub mul div pow square maximum minimum clip clone "
+        "isfinite eq ne lt le gt ge logical_and logical_or logical_not",
+        functions: "exp2 expm1 log1p log2 log10 sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc lgamma digamma "
+        "rsqrt reciprocal floor ceil round trunc isnan isinf logical_xor lerp addcmul addcdiv",
+    }.items()
+    for name in names.split()
+} | {
+    "where": lambda self, condition, other: elementwise.where(condition, self, other),
     "expand": shape.broadcast_to,
-    "clip": elementwise.clip,
+    "expand_as": lambda self, other: shape.broadcast_to(self, other.shape),
+    "view_as": lambda self, other: shape.view(self, other.shape),
+    "contiguous": lambda self: self if self.array.flags.c_contiguous else contiguous(self),
     "clamp": elementwise.clip,
-    "pow": elementwise.pow,
-    "square": elementwise.square,
-    "clone": elementwise.clone,
-    "to": elementwise.to_dtype,
     "float": lambda self: elementwise.to_dtype(self, "float32"),
     "double": lambda self: elementwise.to_dtype(self, "float64"),
+    "int": lambda self: elementwise.to_dtype(self, "int32"),
+    "long": lambda self: elementwise.to_dtype(self, "int64"),
+    "bool": lambda self: elementwise.to_dtype(self, "bool"),
     "size": lambda self, dim=None: self.shape if dim is None else self.shape[dim],
     "numel": lambda self: self.array.size,
     "dim": lambda self: self.ndim,
-    "matmul": linalg.matmul,
 }
 
 for _name, _function in (OPERATORS | METHODS).items():

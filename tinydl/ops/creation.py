@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import DeviceError, DtypeError, GraphError
+from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeError
 
 from ..core import Tensor, state
 from ..promotion import FLOAT32, checked
-from .shape import sizes
-from .update import assign
+from .elementwise import to_dtype
+from .shape import common_shape, sizes
 
 
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
@@ -49,6 +49,13 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return Tensor(array)
 
 
+def from_dlpack(array: Any) -> Tensor:
+    """A tensor that shares the memory of a CPU array of any library with DLPack (a PyTorch tensor, say)."""
+    if not hasattr(array, "__dlpack__"):
+        raise DtypeError(f"from_dlpack: expected an object with __dlpack__, got {type(array).__name__}")
+    return from_numpy(np.from_dlpack(array))
+
+
 def zeros(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
     """Zeros of the given size."""
     return Tensor(np.zeros(sizes(size), checked(dtype))).requires_grad_(requires_grad)
@@ -66,6 +73,16 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
     )
 
 
+def empty(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+    """Memory of the given size with whatever it holds."""
+    return Tensor(np.empty(sizes(size), checked(dtype))).requires_grad_(requires_grad)
+
+
+def eye(n: int, m: int | None = None, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+    """The (n, m) matrix with ones on its diagonal, (n, n) without m."""
+    return Tensor(np.eye(n, m, dtype=checked(dtype))).requires_grad_(requires_grad)
+
+
 def zeros_like(input: Tensor, dtype: Any = None) -> Tensor:
     """Zeros shaped as `input`."""
     return zeros(input.shape, dtype=dtype or input.dtype)
@@ -74,6 +91,23 @@ def zeros_like(input: Tensor, dtype: Any = None) -> Tensor:
 def ones_like(input: Tensor, dtype: Any = None) -> Tensor:
     """Ones shaped as `input`."""
     return ones(input.shape, dtype=dtype or input.dtype)
+
+
+def full_like(input: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
+    """`fill_value` everywhere, shaped as `input`."""
+    return full(input.shape, fill_value, dtype=dtype or input.dtype)
+
+
+def empty_like(input: Tensor, dtype: Any = None) -> Tensor:
+    """Memory shaped as `input` with whatever it holds."""
+    return empty(input.shape, dtype=dtype or input.dtype)
+
+
+def linspace(start: float, end: float, steps: int, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+    """`steps` evenly spaced numbers from start to end, both included."""
+    if steps < 0:
+        raise ShapeError(f"linspace: expected steps of at least 0, got {steps}")
+    return Tensor(np.linspace(start, end, steps, dtype=checked(dtype))).requires_grad_(requires_grad)
 
 
 def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None) -> Tensor:
@@ -116,6 +150,43 @@ def to_array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarr
     return np.array(numpy(x), dtype=dtype, copy=copy)
 
 
+def to_dlpack(x: Tensor, **settings: Any) -> Any:
+    """A DLPack capsule of the same memory; read-only where `numpy` is (consumers that do not know read-only are refused)."""
+    return numpy(x).__dlpack__(**settings)
+
+
+def dlpack_device(x: Tensor) -> tuple[int, int]:
+    """DLPack's (type, number) of the device."""
+    return x.array.__dlpack_device__()
+
+
+def equal(input: Tensor, other: Tensor) -> bool:
+    """Have the two the same shape and values?"""
+    return bool(np.array_equal(_read(input, "equal"), _read(other, "equal")))
+
+
+def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Is |input - other| <= atol + rtol |other| everywhere?"""
+    if input.dtype != other.dtype:
+        raise DtypeError(f"allclose: expected one dtype, got {input.dtype} and {other.dtype}")
+    common_shape("allclose", input, other)
+    return bool(np.allclose(_read(input, "allclose"), _read(other, "allclose"), rtol, atol, equal_nan))
+
+
+def to(x: Tensor, *target: Any, dtype: Any = None, device: str | None = None) -> Tensor:
+    """x as another dtype or on another device: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like)."""
+    for wanted in target:
+        if isinstance(wanted, Tensor):
+            dtype, device = wanted.dtype, wanted.device
+        elif isinstance(wanted, str) and wanted.partition(":")[0] in ("cpu", "cuda"):
+            device = wanted
+        elif wanted is not None:
+            dtype = wanted
+    if device is not None and device.partition(":")[0] != x.device:
+        raise DeviceError(f"to: expected the device of the tensor, {x.device!r}, got {device!r}")
+    return x if dtype is None else to_dtype(x, dtype)
+
+
 def truth(x: Tensor) -> bool:
     """The truth of a tensor of one element."""
     return bool(_read(x, "bool").item())
@@ -147,20 +218,3 @@ def describe(x: Tensor) -> str:
     name = "tensor" if type(x) is Tensor else type(x).__name__
     body = np.array2string(x.array if x.device == "cpu" else x.array.get(), separator=", ", prefix=f"{name}(", threshold=64)
     return f"{name}({', '.join([body, *notes])})"
-
-
-def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """x[index] = value, in place, for a tensor that no gradient flows through."""
-    if x.requires_grad and state.grad:
-        raise GraphError("indexing assignment: expected no_grad around a write to a tensor that requires grad")
-    target = Tensor(
-        x.array[
-            index
-            if isinstance(index, tuple) and Ellipsis in index
-            else (*index, ...)
-            if isinstance(index, tuple)
-            else (index, ...)
-        ],
-        x.version,
-    )
-    assign(target, value)

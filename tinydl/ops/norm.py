@@ -14,8 +14,9 @@ from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
 from ..pullback import pullback
 from .elementwise import abs, div, gt, mul, neg, pow, sqrt, square, sub, where
+from .indexing import getitem
 from .reduce import mean, sum
-from .shape import getitem, pad, reshape
+from .shape import pad, reshape
 
 
 @primitive(floating=True, outputs=("y", "mean", "var"), constant=("mean", "var"))

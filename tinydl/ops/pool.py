@@ -9,8 +9,9 @@ from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.window import Window
 
 from ..core import Array, Tensor, primitive
+from .indexing import getitem
 from .reduce import mean
-from .shape import cat, getitem
+from .shape import cat
 
 
 @primitive(floating=True, outputs=("values", "indices"), constant=("indices",))

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import random as kernels
+from tinydl_kernels import sort
 from tinydl_kernels.errors import GraphError, ShapeError
 
 from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
 from ..promotion import checked
 from .elementwise import mul, where
-from .shape import sizes
+from .shape import common_shape, sizes
 from .update import assign
 
 SEEDS = 1 << 64
@@ -55,6 +56,12 @@ def _normal(key: Array, start: Array, *, shape: tuple[int, ...], dtype: np.dtype
 @primitive(constant=("key", "start", "out"))
 def _bernoulli(key: Array, start: Array, *, shape: tuple[int, ...], p: float) -> Array:
     return kernels.bernoulli(key, start, shape, p)
+
+
+@primitive(constant=("key", "start", "out"))
+def _permutation(key: Array, start: Array, *, n: int) -> Array:
+    """The order of n words of 64 bits."""
+    return sort.argsort(kernels.integers(key, start, (2 * n,)).view(np.uint64), 0, False)
 
 
 @primitive(floating=True, constant=("key", "start"))
@@ -180,6 +187,36 @@ def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float3
     shape, dtype = sizes(size), checked(dtype)
     key, start = _local.source(generator, shape, dtype)
     return _normal(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
+
+
+def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    """Uniform in [0, 1), shaped as `input`."""
+    return rand(input.shape, generator=generator, dtype=dtype or input.dtype)
+
+
+def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
+    """Standard normal, shaped as `input`."""
+    return randn(input.shape, generator=generator, dtype=dtype or input.dtype)
+
+
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None) -> Tensor:
+    """Normal numbers, mean + std · z: numbers and a size, or tensors that broadcast. Differentiable in mean and std."""
+    tensors = [x for x in (mean, std) if isinstance(x, Tensor)]
+    if size is None and not tensors:
+        raise ShapeError("normal: expected a size where mean and std are numbers, got none")
+    if not isinstance(std, Tensor) and std < 0:
+        raise ValueError(f"normal: expected std of at least 0, got {std}")
+    shape = sizes((size,)) if size is not None else common_shape("normal", *tensors)
+    z = randn(shape, generator=generator, dtype=dtype or (tensors[0].dtype if tensors else np.float32))
+    return add(mul(z, std), mean)
+
+
+def randperm(n: int, generator: Generator | None = None) -> Tensor:
+    """A permutation of 0, 1, ..., n - 1 (int64): the order of random words of 64 bits."""
+    if n < 0:
+        raise ShapeError(f"randperm: expected n of at least 0, got {n}")
+    key, start = _local.source(generator, (n,), np.int64)
+    return _permutation(key, start, n=n)
 
 
 def randint(low: int, high: int, size: Any, generator: Generator | None = None) -> Tensor:

@@ -28,6 +28,16 @@ def _logsumexp(x: Array, *, dims: tuple[int, ...]) -> Array:
     return kernels.logsumexp(x, dims)
 
 
+@primitive(constant=("x", "out"))
+def _any(x: Array, *, dims: tuple[int, ...]) -> Array:
+    return kernels.any_true(x, dims)
+
+
+@primitive(constant=("x", "out"))
+def _all(x: Array, *, dims: tuple[int, ...]) -> Array:
+    return kernels.all_true(x, dims)
+
+
 @primitive(outputs=("values", "indices"), constant=("indices",))
 def _max(x: Array, *, dim: int) -> tuple[Array, Array]:
     return kernels.max(x, dim)
@@ -64,7 +74,8 @@ _max.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
 _min.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
 
 
-def _dims(who: str, x: Tensor, dim: Dim) -> tuple[int, ...]:
+def reduced_dims(who: str, x: Tensor, dim: Dim) -> tuple[int, ...]:
+    """The dims that `dim` names, in increasing order."""
     if dim is None or (isinstance(dim, Sequence) and not dim):
         return tuple(range(x.ndim))
     dims = sorted(normalize_dim(who, d, x.ndim) for d in ((dim,) if isinstance(dim, int) else dim))
@@ -80,19 +91,19 @@ def _finish(x: Tensor, reduced: Tensor, dims: tuple[int, ...], keepdim: bool) ->
 def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The sum over `dim`, in a fixed order; float32 is accumulated in float64. Booleans and integers give int64."""
     x = x if dtype is None else to_dtype(x, dtype)
-    dims = _dims("sum", x, dim)
+    dims = reduced_dims("sum", x, dim)
     return _finish(x, _sum(x, dims=dims), dims, keepdim)
 
 
 def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The mean over `dim`. NaN over nothing."""
-    count = math.prod(x.shape[d] for d in _dims("mean", x, dim))
+    count = math.prod(x.shape[d] for d in reduced_dims("mean", x, dim))
     return div(sum(x, dim, keepdim), float(count))
 
 
 def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """log Σ exp x over `dim`, without overflow."""
-    dims = _dims("logsumexp", x, dim)
+    dims = reduced_dims("logsumexp", x, dim)
     return _finish(x, _logsumexp(x, dims=dims), dims, keepdim)
 
 
@@ -107,7 +118,7 @@ def amin(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 
 def _extreme(who: str, x: Tensor, dim: Dim, keepdim: bool, pick: Any) -> Tensor:
-    dims = _dims(who, x, dim)
+    dims = reduced_dims(who, x, dim)
     value = x.detach()
     for d in reversed(dims):
         _require_elements(who, value, d)
@@ -154,4 +165,28 @@ def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> t
 
 def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the first largest value along `dim`, or in the flattened tensor."""
-    return max(reshape(x, (-1,)) if dim is None else x, 0 if dim is None else dim, keepdim)[1]
+    return _place_of(max, x, dim, keepdim)
+
+
+def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The index (int64) of the first smallest value along `dim`, or in the flattened tensor."""
+    return _place_of(min, x, dim, keepdim)
+
+
+def _place_of(extreme: Any, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    if dim is not None:
+        return extreme(x, dim, keepdim)[1]
+    index = extreme(reshape(x, (-1,)), 0)[1]
+    return reshape(index, (1,) * x.ndim) if keepdim else index
+
+
+def any(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Is an element over `dim` not zero?"""
+    dims = reduced_dims("any", x, dim)
+    return _finish(x, _any(x, dims=dims), dims, keepdim)
+
+
+def all(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Are the elements over `dim` all not zero?"""
+    dims = reduced_dims("all", x, dim)
+    return _finish(x, _all(x, dims=dims), dims, keepdim)

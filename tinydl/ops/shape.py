@@ -368,8 +368,8 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
     low, high = ([0] * (x.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
-    if any(before + after + n < 0 for before, after, n in zip(low, high, x.shape, strict=True)):
-        raise ShapeError(f"pad: expected sizes that stay positive for {x.shape}, got {tuple(pad)}")
+    if any(max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, x.shape, strict=True)):
+        raise ShapeError(f"pad: expected to crop no more than there is of {x.shape}, got {tuple(pad)}")
     crop = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(low, high, x.shape, strict=True))
     x = _index(x, index=crop) if min(*low, *high, 0) < 0 else x
     low, high = ([max(n, 0) for n in side] for side in (low, high))
@@ -415,20 +415,3 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     *batch, C, H, W = input.shape
     x = reshape(input, (math.prod(batch), C, H // r, r, W // r, r))
     return reshape(permute(x, 0, 1, 3, 5, 2, 4), (*batch, C * r * r, H // r, W // r))
-
-
-def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] for a basic index (integers, slices, None, Ellipsis): a view."""
-    parts = index if isinstance(index, tuple) else (index,)
-    for part in parts:
-        if not (part is None or part is Ellipsis or isinstance(part, slice) or hasattr(part, "__index__")) or isinstance(
-            part, bool
-        ):
-            raise TypeError(f"indexing: expected integers, slices, None or Ellipsis, got {type(part).__name__}")
-    taken = [part for part in parts if part is not None and part is not Ellipsis]
-    if len(taken) > x.ndim:
-        raise ShapeError(f"indexing: expected at most {x.ndim} indices for {x.shape}, got {len(taken)}")
-    try:
-        return _index(x, index=tuple(p.__index__() if hasattr(p, "__index__") else p for p in parts))
-    except IndexError as error:
-        raise IndexError(f"indexing: {error} of {x.shape}") from None

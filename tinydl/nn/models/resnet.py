@@ -11,8 +11,9 @@ import numpy as np
 
 from ...core import Tensor, add
 from ...ops.elementwise import relu
+from ...ops.indexing import getitem
 from ...ops.reduce import mean
-from ...ops.shape import getitem, pad
+from ...ops.shape import pad
 from .. import init
 from ..containers import Sequential
 from ..convolution import Conv2d

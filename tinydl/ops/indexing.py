@@ -1,0 +1,385 @@
+"""Elements taken from and put to places that an array of indices names, and what follows from that.
+
+Two primitives carry the calculus, each the transpose of the other: `_gather` takes along a dim, `_scatter_add` adds up along it
+in a fixed order. Indices are int64 and carry no gradient. Where the shape of a result depends on values (masks, nonzero), a
+recorded step refuses.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from tinydl_kernels import indexing as kernels
+from tinydl_kernels import memory
+from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+
+from ..core import Array, Tensor, add, primitive, state
+from ..effect import effect
+from ..promotion import INT64, is_scalar
+from .elementwise import eq, to_dtype, where
+from .shape import _index, broadcast_to, common_shape, narrow, normalize_dim, pad, permute, reshape, unsqueeze
+from .update import assign
+
+
+@primitive(constant=("index",))
+def _gather(x: Array, index: Array, *, dim: int) -> Array:
+    """x at `index` along `dim`; off `dim` index has the sizes of x, or ones before or behind it."""
+    return kernels.gather(x, index, dim)
+
+
+@primitive(constant=("index",))
+def _scatter_add(g: Array, index: Array, *, size: int, dim: int) -> Array:
+    """Zeros with `size` elements along `dim`, and g added at `index`."""
+    return kernels.scatter_add(g, index, size, dim)
+
+
+@primitive(constant=("index",))
+def _scatter(x: Array, source: Array, index: Array, *, dim: int) -> Array:
+    """x with `source` in place at `index`, which has its shape."""
+    return kernels.scatter(x, source, index, dim)
+
+
+@primitive(strided=True, constant=("out",))
+def _flat_index(*indices: Array, sizes: tuple[int, ...]) -> Array:
+    return kernels.flat_index(indices, sizes)
+
+
+@primitive(constant=("x", "out"))
+def _nonzero(x: Array) -> Array:
+    return kernels.nonzero(x)
+
+
+@primitive(constant=("index", "out"))
+def _one_hot(index: Array, *, classes: int) -> Array:
+    return kernels.one_hot(index, classes)
+
+
+@effect(writes=("target",))
+def _put(target: Array, value: Array, *arrays: Array, index: tuple[Any, ...], at: tuple[int, ...]) -> None:
+    """target[index] = value, with the arrays in the index at the positions `at`."""
+    filled = list(index)
+    for position, array in zip(at, arrays, strict=True):
+        filled[position] = array
+    kernels.put(target, tuple(filled), value)
+
+
+_gather.rule(x=lambda g, index, x_shape, *, dim: _scatter_add(g, index, size=x_shape[dim], dim=dim))
+_scatter_add.rule(g=lambda h, index, *, dim: _gather(h, index, dim=dim))
+_scatter.rule(
+    x=lambda g, index, *, dim: _scatter(g, _filled(g, index.shape, 0.0), index, dim=dim),
+    source=lambda g, index, *, dim: where(_wins(index, g.shape, dim), _gather(g, index, dim=dim), 0.0),
+)
+
+
+def _filled(like: Tensor, shape: tuple[int, ...], value: Any) -> Tensor:
+    return Tensor(memory.array_module(like.array).full(shape, value, like.dtype))
+
+
+def _constant(like: Tensor, array: Any) -> Tensor:
+    """A NumPy array that follows from shapes and settings, on the device of `like`."""
+    return Tensor(memory.array_module(like.array).asarray(array))
+
+
+def _wins(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
+    """Which elements of a scattered source are still there when others have been put to the same places behind them."""
+    line = (1,) * dim + (-1,) + (1,) * (index.ndim - dim - 1)
+    order = broadcast_to(_constant(index, np.arange(index.shape[dim]).reshape(line)), index.shape)
+    last = _scatter(_filled(index, shape, 0), order, index, dim=dim)
+    return eq(_gather(last, index, dim=dim), order)
+
+
+def refuse_recording(who: str) -> None:
+    """A GraphError inside a recorded step, for what gives a shape that depends on values."""
+    if state.recorder is not None:
+        raise GraphError(f"{who}: expected an eager step, got a recorded one: the shape of the result depends on values")
+
+
+def places(who: str, index: Any, like: Tensor) -> Tensor:
+    """An index as an int64 tensor."""
+    index = index if isinstance(index, Tensor) else _constant(like, index)
+    if index.dtype.kind not in "iu" and index.array.size:
+        raise DtypeError(f"{who}: expected an index of integers, got {index.dtype}")
+    return to_dtype(index.detach(), INT64)
+
+
+# ---- Along a dim
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The slices of `input` at the places `index` (m,) along `dim`."""
+    dim, index = normalize_dim("index_select", dim, input.ndim), places("index_select", index, input)
+    if index.ndim > 1 or not input.ndim:
+        raise ShapeError(f"index_select: expected dims and a vector of indices, got {input.shape} and {index.shape}")
+    return _gather(input, reshape(index, (1,) * dim + (-1,) + (1,) * (input.ndim - dim - 1)), dim=dim)
+
+
+def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """out[i][j][k] = input[i][index[i][j][k]][k] for dim = 1: `index` has as many dims, elsewhere no larger than the input."""
+    dim, index = _checked("gather", input, dim, index)
+    return _gather(_box(input, index, dim), index, dim=dim)
+
+
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
+    """A copy of `input` with out[i][index[i][j][k]][k] = src[i][j][k] for dim = 1, in the order of j; src may be a number.
+
+    Where several come to one place the last one wins, and it alone has a gradient.
+    """
+    dim, index = _checked("scatter", input, dim, index)
+    source = _filled(input, index.shape, src) if is_scalar(src) else _source("scatter", src, index)
+    part = _box(input, index, dim)
+    scattered = _scatter(part, source, index, dim=dim)
+    if part.shape == input.shape:
+        return scattered
+    inside = np.zeros(input.shape, np.bool_)
+    inside[tuple(slice(n) for n in part.shape)] = True
+    return where(_constant(input, inside), _grown(scattered, input.shape), input)
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy of `input` with src[i][j][k] added to out[i][index[i][j][k]][k] for dim = 1, in the order of j."""
+    dim, index = _checked("scatter_add", input, dim, index)
+    source = _source("scatter_add", src, index)
+    return add(input, _grown(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.shape))
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """`gather` whose operands broadcast off `dim`; without `dim` in the flattened input (numpy.take_along_axis)."""
+    if dim is None:
+        return gather(reshape(input, -1), 0, reshape(places("take_along_dim", indices, input), -1))
+    indices, dim = places("take_along_dim", indices, input), normalize_dim("take_along_dim", dim, input.ndim)
+    if indices.ndim != input.ndim:
+        raise ShapeError(f"take_along_dim: expected indices of {input.ndim} dims for {input.shape}, got {indices.shape}")
+    shape = common_shape("take_along_dim", narrow(input, dim, 0, 0), narrow(indices, dim, 0, 0))
+    x, index = (broadcast_to(y, (*shape[:dim], y.shape[dim], *shape[dim + 1 :])) for y in (input, indices))
+    return _gather(x, index, dim=dim)
+
+
+def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
+    index, dim = places(who, index, x), normalize_dim(who, dim, x.ndim)
+    if index.ndim != x.ndim or any(i > n for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim):
+        raise ShapeError(f"{who}: expected an index no larger than the input {x.shape} but for dim {dim}, got {index.shape}")
+    if not x.ndim:
+        raise ShapeError(f"{who}: expected at least one dim, got a 0-d tensor")
+    return dim, index
+
+
+def _source(who: str, src: Tensor, index: Tensor) -> Tensor:
+    if src.ndim != index.ndim or any(i > n for i, n in zip(index.shape, src.shape, strict=True)):
+        raise ShapeError(f"{who}: expected src at least as large as the index {index.shape}, got {src.shape}")
+    return src if src.shape == index.shape else _index(src, index=tuple(slice(n) for n in index.shape))
+
+
+def _box(x: Tensor, index: Tensor, dim: int) -> Tensor:
+    """The part of x that an index can reach: off `dim` of the index's sizes."""
+    shape = (*index.shape[:dim], x.shape[dim], *index.shape[dim + 1 :])
+    return x if x.shape == shape else _index(x, index=tuple(slice(n) for n in shape))
+
+
+def _grown(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x in the first corner of zeros of `shape`."""
+    sides = [side for have, wanted in zip(x.shape[::-1], shape[::-1], strict=True) for side in (0, wanted - have)]
+    return pad(x, sides) if any(sides) else x
+
+
+def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
+    """Each slice along `dim`, without `dim` each element, `repeats` times in a row. A tensor gives a count for each of them."""
+    x, d = (reshape(input, -1), 0) if dim is None else (input, normalize_dim("repeat_interleave", dim, input.ndim))
+    if is_scalar(repeats):
+        if repeats < 0:
+            raise ShapeError(f"repeat_interleave: expected counts of at least 0, got {repeats}")
+        repeated = broadcast_to(unsqueeze(x, d + 1), (*x.shape[: d + 1], int(repeats), *x.shape[d + 1 :]))
+        return reshape(repeated, (*x.shape[:d], x.shape[d] * int(repeats), *x.shape[d + 1 :]))
+    refuse_recording("repeat_interleave")
+    counts = np.asarray(repeats)
+    if counts.ndim > 1 or counts.size not in (1, x.shape[d]) or (counts < 0).any():
+        raise ShapeError(f"repeat_interleave: expected {x.shape[d]} counts of at least 0, got {counts.shape}")
+    return index_select(x, d, _constant(x, np.repeat(np.arange(x.shape[d]), counts)))
+
+
+# ---- By masks
+
+
+def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    """`value` (a number or a 0-d tensor) where the mask holds, else `input`."""
+    _require_mask("masked_fill", mask)
+    return where(mask, input.dtype.type(value) if is_scalar(value) else to_dtype(value, input.dtype), input)
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where the mask holds, in one dim; mask and input broadcast. Not in a recorded step."""
+    _require_mask("masked_select", mask)
+    shape = common_shape("masked_select", input, mask)
+    return getitem(broadcast_to(input, shape), broadcast_to(mask, shape))
+
+
+def _require_mask(who: str, mask: Tensor) -> None:
+    if mask.dtype.kind != "b":
+        raise DtypeError(f"{who}: expected a mask of booleans, got {mask.dtype}")
+
+
+def tril(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The matrices x with zeros above a diagonal: [..., i, j] is kept where j <= i + diagonal."""
+    return where(_triangle("tril", x, diagonal), x, x.dtype.type(0))
+
+
+def triu(x: Tensor, diagonal: int = 0) -> Tensor:
+    """The matrices x with zeros below a diagonal: [..., i, j] is kept where j >= i + diagonal."""
+    return where(_triangle("triu", x, diagonal - 1), x.dtype.type(0), x)
+
+
+def _triangle(who: str, x: Tensor, diagonal: int) -> Tensor:
+    if x.ndim < 2:
+        raise ShapeError(f"{who}: expected matrices, got {x.shape}")
+    return _constant(x, np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_))
+
+
+# ---- Counting
+
+
+def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
+    """The indices (count, dims) of the elements that are not zero; as_tuple: one vector a dim. Not in a recorded step."""
+    refuse_recording("nonzero")
+    found = _nonzero(input)
+    return tuple(_index(found, index=(slice(None), d)) for d in range(input.ndim)) if as_tuple else found
+
+
+def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+    """Classes (*) to int64 (*, num_classes): 1 at the class, else 0. -1 counts the classes, which a recorded step refuses."""
+    index = places("one_hot", input, input)
+    if num_classes == -1:
+        refuse_recording("one_hot")
+        num_classes = int(index.array.max(initial=-1)) + 1
+    return _one_hot(index, classes=num_classes)
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each of 0, 1, ... is among the integers (n,), or the sums of their weights. Not in a recorded step."""
+    refuse_recording("bincount")
+    index = places("bincount", input, input)
+    if index.ndim != 1 or (weights is not None and weights.shape != index.shape):
+        got = "" if weights is None else f" with weights {weights.shape}"
+        raise ShapeError(f"bincount: expected a vector, and weights of its shape, got {index.shape}{got}")
+    size = max(int(index.array.max(initial=-1)) + 1, minlength)
+    return _scatter_add(_filled(index, index.shape, 1) if weights is None else weights, index, size=size, dim=0)
+
+
+# ---- NumPy's indexing
+
+
+def _is_array(part: Any) -> bool:
+    return isinstance(part, (Tensor, np.ndarray, list))
+
+
+def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
+    """The parts of an index, checked, lists made arrays."""
+    parts = tuple(index) if isinstance(index, tuple) else (index,)
+    for part in parts:
+        basic = part is None or part is Ellipsis or isinstance(part, slice) or hasattr(part, "__index__")
+        if (not basic and not _is_array(part)) or isinstance(part, (bool, np.bool_)):
+            raise TypeError(
+                f"indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got {type(part).__name__}"
+            )
+    parts = tuple(
+        _indices(x, p) if _is_array(p) else p if p is None or p is Ellipsis or isinstance(p, slice) else p.__index__()
+        for p in parts
+    )
+    taken = sum(_consumed(part) for part in parts)
+    if taken > x.ndim:
+        raise ShapeError(f"indexing: expected at most {x.ndim} indices for {x.shape}, got {taken}")
+    if sum(part is Ellipsis for part in parts) > 1:
+        raise IndexError(f"indexing: expected at most one Ellipsis, got {sum(part is Ellipsis for part in parts)}")
+    return parts
+
+
+def _indices(x: Tensor, part: Any) -> Tensor:
+    """An array of indices as it is if it is a mask, else as int64."""
+    part = part if isinstance(part, Tensor) else _constant(x, part)
+    if part.dtype.kind == "b" and part.ndim:
+        return part.detach()
+    return places("indexing", part, x)
+
+
+def _consumed(part: Any) -> int:
+    """How many dims of the tensor a part of an index stands for."""
+    if isinstance(part, Tensor) and part.dtype.kind == "b":
+        return part.ndim
+    return int(part is not None and part is not Ellipsis)
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """x[index] as in NumPy: a view for integers, slices, None and Ellipsis, a copy with arrays of integers or masks among them.
+
+    A mask stands for the indices where it holds; how many there are depends on its values, so a recorded step refuses it.
+    """
+    parts = _normalized(x, index)
+    if any(isinstance(part, Tensor) for part in parts):
+        return _take(x, parts)
+    try:
+        return _index(x, index=parts)
+    except IndexError as error:
+        raise IndexError(f"indexing: {error} of {x.shape}") from None
+
+
+def _take(x: Tensor, parts: tuple[Any, ...]) -> Tensor:
+    """Advanced indexing: the dims with arrays are brought together and merged, and one index runs over them."""
+    basic: list[Any] = []
+    arrays: list[Tensor] = []
+    dims: list[int] = []
+    ellipsis: list[int] = []
+    missing = x.ndim - sum(map(_consumed, parts))
+    parts = parts if Ellipsis in [p if p is Ellipsis else None for p in parts] else (*parts, Ellipsis)
+    for part in parts:
+        if part is Ellipsis:
+            ellipsis.append(len(basic))
+            basic += [slice(None)] * missing
+        elif part is None or isinstance(part, slice):
+            basic.append(part)
+        else:
+            columns = _columns(x, part, len([b for b in basic if b is not None]))
+            dims += range(len(basic), len(basic) + len(columns))
+            basic += [slice(None)] * len(columns)
+            arrays += columns
+    x = _index(x, index=tuple(basic))
+    together = dims[-1] - dims[0] + 1 == len(dims) and not any(dims[0] < d <= dims[-1] for d in ellipsis)
+    first = dims[0] if together else 0  # NumPy puts the indexed dims in front where others stand between them
+    others = [d for d in range(x.ndim) if d not in dims]
+    before, behind = (tuple(x.shape[d] for d in part) for part in (others[:first], others[first:]))
+    sizes = tuple(x.shape[d] for d in dims)
+    flat = _flat_index(*arrays, sizes=sizes)
+    lines = reshape(permute(x, *others[:first], *dims, *others[first:]), (*before, math.prod(sizes), *behind))
+    line = (1,) * len(before) + (flat.array.size,) + (1,) * len(behind)
+    return reshape(_gather(lines, reshape(flat, line), dim=first), (*before, *flat.shape, *behind))
+
+
+def _columns(x: Tensor, part: Any, dim: int) -> list[Tensor]:
+    """An integer or an array in an index as arrays of integers, one for each dim that it stands for."""
+    if not isinstance(part, Tensor):
+        return [_constant(x, np.asarray(part))]
+    if part.dtype.kind != "b":
+        return [part]
+    if part.shape != x.shape[dim : dim + part.ndim]:
+        raise ShapeError(f"indexing: expected a mask of shape {x.shape[dim : dim + part.ndim]}, got {part.shape}")
+    refuse_recording("indexing by a mask")
+    return list(nonzero(part, as_tuple=True))
+
+
+def setitem(x: Tensor, index: Any, value: Any) -> None:
+    """x[index] = value, in place, for a tensor that no gradient flows through. The last of several values for a place wins."""
+    if x.requires_grad and state.grad:
+        raise GraphError("indexing assignment: expected no_grad around a write to a tensor that requires grad")
+    parts = _normalized(x, index)
+    at = tuple(i for i, part in enumerate(parts) if isinstance(part, Tensor))
+    if not at:
+        view = x.array[parts if Ellipsis in parts else (*parts, ...)]
+        assign(Tensor(view, x.version), value)
+        return
+    value = value if isinstance(value, Tensor) else _constant(x, np.asarray(value, x.dtype))
+    if value.ndim and any(parts[i].dtype.kind == "b" for i in at):
+        refuse_recording("indexing assignment by a mask")
+    arrays = [parts[i] for i in at]
+    try:
+        _put(x, value.detach(), *arrays, index=tuple(None if i in at else part for i, part in enumerate(parts)), at=at)
+    except ValueError as error:
+        raise ShapeError(f"indexing assignment: {error}") from None

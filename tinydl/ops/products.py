@@ -1,0 +1,229 @@
+"""Products of vectors, matrices and tensors, composed of `matmul`, `mul` and `sum`."""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tinydl_kernels.errors import ShapeError
+
+from ..core import Tensor
+from .elementwise import mul, sub
+from .linalg import matmul
+from .reduce import sum
+from .shape import common_shape, diagonal, normalize_dim, permute, reshape, roll, squeeze, unsqueeze
+
+
+def _product(who: str, kinds: str, a: Tensor, b: Tensor) -> Tensor:
+    """matmul of operands with exactly the dims that `kinds` names, say "(n, k) and (k, m)"."""
+    dims = tuple(kind.count(",") + (not kind.endswith(",)")) for kind in kinds.split(" and "))
+    if (a.ndim, b.ndim) != dims or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0] or (b.ndim > 2 and a.shape[0] != b.shape[0]):
+        raise ShapeError(f"{who}: expected {kinds}, got {a.shape} and {b.shape}")
+    return matmul(a, b)
+
+
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The product of two matrices: (n, k) and (k, m) give (n, m)."""
+    return _product("mm", "(n, k) and (k, m)", input, mat2)
+
+
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """Products of a batch of matrices: (b, n, k) and (b, k, m) give (b, n, m)."""
+    return _product("bmm", "(b, n, k) and (b, k, m)", input, mat2)
+
+
+def mv(input: Tensor, vec: Tensor) -> Tensor:
+    """The product of a matrix and a vector: (n, k) and (k,) give (n,)."""
+    return _product("mv", "(n, k) and (k,)", input, vec)
+
+
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """The inner product of two vectors: (k,) and (k,) give ()."""
+    return _product("dot", "(k,) and (k,)", input, tensor)
+
+
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """out[i, j] = input[i] vec2[j]: (n,) and (m,) give (n, m)."""
+    if (input.ndim, vec2.ndim) != (1, 1):
+        raise ShapeError(f"outer: expected (n,) and (m,), got {input.shape} and {vec2.shape}")
+    return mul(unsqueeze(input, 1), vec2)
+
+
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    """The vector product along `dim`, which has size 3 (the first such dim if it is not given); the others broadcast."""
+    if dim is None:
+        if 3 not in input.shape:
+            raise ShapeError(f"cross: expected a dim of size 3, got {input.shape}")
+        d = input.shape.index(3)
+    else:
+        d = normalize_dim("cross", dim, input.ndim)
+    if input.ndim != other.ndim or not input.ndim or (input.shape[d], other.shape[d]) != (3, 3):
+        raise ShapeError(f"cross: expected size 3 along dim {d} and as many dims, got {input.shape} and {other.shape}")
+    common_shape("cross", input, other)
+    return sub(mul(roll(input, -1, d), roll(other, -2, d)), mul(roll(input, -2, d), roll(other, -1, d)))
+
+
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """Kronecker's product: blocks input[i] · other along every dim; the one with fewer dims gets ones in front."""
+    ndim = max(input.ndim, other.ndim)
+    a, b = ((1,) * (ndim - x.ndim) + x.shape for x in (input, other))
+    left = reshape(input, tuple(n for size in a for n in (size, 1)))
+    right = reshape(other, tuple(n for size in b for n in (1, size)))
+    return reshape(mul(left, right), tuple(m * n for m, n in zip(a, b, strict=True)))
+
+
+# ---- einsum
+
+Labels = list[str]
+
+
+def einsum(equation: Any, *operands: Any) -> Tensor:
+    """Sums of products in Einstein's notation, as numpy.einsum and torch.einsum: einsum("bij,bjk->bik", x, y).
+
+    A label that is repeated within an operand takes its diagonal, one that the output lacks is summed; "..." stands for dims
+    that broadcast. Without "->" the output has the labels that appear once, in alphabetical order. Operands and lists of
+    integers may take turns instead of the equation. Pairs are contracted by `matmul`, the smallest result first.
+    """
+    tensors = list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
+    if isinstance(equation, Tensor):
+        equation, tensors = _spelled((equation, *operands))
+    inputs, output = _parsed(equation, tensors)
+    terms = [_diagonals(equation, x, labels) for x, labels in zip(tensors, inputs, strict=True)]
+    terms = _without_broadcast(equation, terms)
+    while len(terms) > 1:
+        pairs = itertools.combinations(range(len(terms)), 2)
+        i, j = min(pairs, key=lambda pair: _cost(terms, pair[0], pair[1], output))
+        a, b = terms[i], terms[j]
+        rest = [term for k, term in enumerate(terms) if k not in (i, j)]
+        terms = [*rest, _contracted(a, b, {*output}.union(*(labels for _, labels in rest)))]
+    x, labels = _summed(*terms[0], {*output})
+    missing = [label for label in output if label not in labels]  # sizes of one that were dropped
+    x = reshape(x, (*x.shape, *(1 for _ in missing))) if missing else x
+    labels = [*labels, *missing]
+    return permute(x, *(labels.index(label) for label in output)) if labels != output else x
+
+
+def _spelled(arguments: Sequence[Any]) -> tuple[str, list[Tensor]]:
+    """The equation of operands that take turns with lists of integers."""
+    pairs = list(zip(arguments[::2], arguments[1::2], strict=False))
+    words = ["".join("..." if k is Ellipsis else string.ascii_letters[k] for k in labels) for _, labels in pairs]
+    output = arguments[-1] if len(arguments) % 2 else None
+    tail = "" if output is None else "->" + "".join("..." if k is Ellipsis else string.ascii_letters[k] for k in output)
+    return ",".join(words) + tail, [x for x, _ in pairs]
+
+
+def _parsed(equation: str, tensors: Sequence[Tensor]) -> tuple[list[Labels], Labels]:
+    """The labels of the operands and of the output; dims under "..." are labelled "0", "1", ... from the last."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    words = left.split(",")
+    if len(words) != len(tensors):
+        raise ShapeError(f"einsum: expected an operand for each of {len(words)} terms of {equation!r}, got {len(tensors)}")
+    widest, inputs = 0, []
+    for word, x in zip(words, tensors, strict=True):
+        extra = x.ndim - len(word.replace("...", "", 1))
+        if extra < 0 or (extra and "..." not in word):
+            raise ShapeError(f"einsum: expected {word!r} of {equation!r} to label the dims of its operand, got {x.shape}")
+        widest = max(widest, extra) if "..." in word else widest
+        inputs.append(_labels(equation, word, extra))
+    counts = Counter(label for labels in inputs for label in labels)
+    if arrow:
+        output = _labels(equation, right, widest if "..." in right else 0)
+    else:
+        output = [str(k) for k in reversed(range(widest))]
+        output += sorted(label for label in counts if counts[label] == 1 and label in string.ascii_letters)
+    if any(output.count(label) > 1 or label not in counts for label in output):
+        raise ValueError(f"einsum: expected an output with labels of the operands, each once, got {equation!r}")
+    return inputs, output
+
+
+def _labels(equation: str, word: str, extra: int) -> Labels:
+    before, dots, behind = word.partition("...")
+    if any(label not in string.ascii_letters for label in before + behind):
+        raise ValueError(f"einsum: expected letters, commas, '...' and '->', got {equation!r}")
+    return [*before, *(str(k) for k in reversed(range(extra if dots else 0))), *behind]
+
+
+Term = tuple[Tensor, Labels]
+
+
+def _diagonals(equation: str, x: Tensor, labels: Labels) -> Term:
+    """Without repeated labels."""
+    for label in [label for label, count in Counter(labels).items() for _ in range(count - 1)]:
+        first = labels.index(label)
+        second = labels.index(label, first + 1)
+        if x.shape[first] != x.shape[second]:
+            raise ShapeError(f"einsum: expected equal sizes under {label!r} of {equation!r}, got {x.shape}")
+        x = diagonal(x, 0, first, second)
+        labels = [*(other for k, other in enumerate(labels) if k not in (first, second)), label]
+    return x, labels
+
+
+def _without_broadcast(equation: str, terms: list[Term]) -> list[Term]:
+    """Dims of size one dropped where another operand has the label with a larger size: there they are constant."""
+    largest: dict[str, int] = {}
+    for x, labels in terms:
+        for label, n in zip(labels, x.shape, strict=True):
+            if largest.setdefault(label, n) == 1:
+                largest[label] = n
+            if n not in (1, largest[label]):
+                raise ShapeError(f"einsum: expected one size under {label!r} of {equation!r}, got {largest[label]} and {n}")
+    kept = []
+    for x, labels in terms:
+        for label in list(labels):
+            if x.shape[labels.index(label)] == 1 != largest[label]:
+                x = squeeze(x, labels.index(label))
+                labels = [other for other in labels if other != label]
+        kept.append((x, labels))
+    return kept
+
+
+def _cost(terms: list[Term], i: int, j: int, output: Labels) -> int:
+    """The size of the result of contracting two terms."""
+    others = {*output}.union(*(labels for k, (_, labels) in enumerate(terms) if k not in (i, j)))
+    sizes = {label: n for x, labels in (terms[i], terms[j]) for label, n in zip(labels, x.shape, strict=True)}
+    size = 1
+    for label, n in sizes.items():
+        size *= n if label in others else 1
+    return size
+
+
+def _summed(x: Tensor, labels: Labels, kept: set[str]) -> Term:
+    """Summed over the labels that are not kept."""
+    dims = [d for d, label in enumerate(labels) if label not in kept]
+    return (sum(x, dims), [label for label in labels if label in kept]) if dims else (x, labels)
+
+
+def _contracted(a: Term, b: Term, kept: set[str]) -> Term:
+    """Σ a · b over the labels that are not kept: as matrices (shared, rows, inner) times (shared, inner, columns)."""
+    x, in_a = _summed(*a, kept | {*b[1]})
+    y, in_b = _summed(*b, kept | {*a[1]})
+    shared = [label for label in in_a if label in in_b and label in kept]
+    inner = [label for label in in_a if label in in_b and label not in kept]
+    rows, columns = ([label for label in own if label not in (*shared, *inner)] for own in (in_a, in_b))
+    sizes = dict(zip([*in_a, *in_b], [*x.shape, *y.shape], strict=True))
+    labels = [*shared, *rows, *columns]
+    shape = tuple(sizes[label] for label in labels)
+    if not inner:
+        left, right = _ordered(x, in_a, [*shared, *rows]), _ordered(y, in_b, [*shared, *columns])
+        left = reshape(left, (*left.shape, *(1 for _ in columns)))
+        return mul(left, reshape(right, (*right.shape[: len(shared)], *(1 for _ in rows), *right.shape[len(shared) :]))), labels
+    left = _merged(_ordered(x, in_a, [*shared, *rows, *inner]), len(shared), len(rows))
+    right = _merged(_ordered(y, in_b, [*shared, *inner, *columns]), len(shared), len(inner))
+    return reshape(matmul(left, right), shape), labels
+
+
+def _ordered(x: Tensor, labels: Labels, wanted: Labels) -> Tensor:
+    return x if labels == wanted else permute(x, *(labels.index(label) for label in wanted))
+
+
+def _merged(x: Tensor, shared: int, rows: int) -> Tensor:
+    """x as a batch of matrices, or as one where nothing is shared: the dims in three groups, each merged."""
+    groups = [x.shape[:shared], x.shape[shared : shared + rows], x.shape[shared + rows :]]
+    merged = [1, 1, 1]
+    for k, group in enumerate(groups):
+        for n in group:
+            merged[k] *= n
+    return reshape(x, merged if shared else merged[1:])

@@ -1,0 +1,91 @@
+"""Running sums and products, and the product over a dim. Zeros among the factors are exact at every order of derivative."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinydl_kernels import reduce, scan
+
+from ..core import Array, Tensor, expand, primitive
+from .elementwise import mul, to_dtype
+from .shape import flip, normalize_dim, pad, reshape, unsqueeze
+
+
+@primitive
+def _cumsum(x: Array, *, dim: int, reverse: bool) -> Array:
+    return scan.cumsum(x, dim, reverse)
+
+
+@primitive
+def _cumprod(x: Array, *, dim: int) -> Array:
+    return scan.cumprod(x, dim)
+
+
+@primitive
+def _recurrence(a: Array, b: Array, *, dim: int, reverse: bool) -> Array:
+    """y[k] = a[k] y[k - 1] + b[k] along `dim`; with k + 1 for k - 1 if reverse. a at the first place is not used."""
+    return scan.recurrence(a, b, dim, reverse)
+
+
+@primitive
+def _prod(x: Array, *, dim: int) -> Array:
+    return reduce.prod(x, dim)
+
+
+def _shifted(x: Tensor, dim: int, by: int, value: float) -> Tensor:
+    """x moved on by one place (by = 1) or back (-1) along `dim`; `value` comes in."""
+    return pad(x, [0, 0] * (x.ndim - 1 - dim) + [by, -by], value=value) if x.shape[dim] else x
+
+
+_cumsum.rule(x=lambda g, *, dim, reverse: _cumsum(g, dim=dim, reverse=not reverse))
+
+
+@_recurrence.joint
+def _(needs: tuple[bool, ...], g: Tensor, a: Tensor, out: Tensor, *, dim: int, reverse: bool) -> tuple[Tensor, Tensor]:
+    # What reaches y[k] comes from k itself and, times a[k + 1], from y[k + 1]: the recurrence the other way round.
+    ahead = 1 if reverse else -1
+    db = _recurrence(_shifted(a, dim, ahead, 0.0), g, dim=dim, reverse=not reverse)
+    return mul(db, _shifted(out, dim, -ahead, 0.0)), db
+
+
+# d(x[0] ... x[i]) / dx[k] = (x[0] ... x[k - 1]) (x[k + 1] ... x[i]): the sum over i >= k of the second factor times g[i] is a
+# recurrence. No division, so zeros do no harm.
+_cumprod.rule(
+    x=lambda g, x, out, *, dim: mul(
+        _shifted(out, dim, 1, 1.0), _recurrence(_shifted(x, dim, -1, 0.0), g, dim=dim, reverse=True)
+    )
+)
+
+
+def _product_of_others(x: Tensor, dim: int) -> Tensor:
+    before = _shifted(_cumprod(x, dim=dim), dim, 1, 1.0)
+    behind = _shifted(flip(_cumprod(flip(x, dim), dim=dim), dim), dim, -1, 1.0)
+    return mul(before, behind)
+
+
+_prod.rule(x=lambda g, x, *, dim: mul(expand(unsqueeze(g, dim), shape=x.shape), _product_of_others(x, dim)))
+
+
+def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """Running sums along `dim`, accumulated in float64. Booleans and integers give int64."""
+    x = x if dtype is None else to_dtype(x, dtype)
+    dim = normalize_dim("cumsum", dim, x.ndim)
+    return _cumsum(x, dim=dim, reverse=False) if x.ndim else reshape(_cumsum(reshape(x, 1), dim=0, reverse=False), ())
+
+
+def cumprod(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+    """Running products along `dim`, accumulated in float64. Booleans and integers give int64."""
+    x = x if dtype is None else to_dtype(x, dtype)
+    dim = normalize_dim("cumprod", dim, x.ndim)
+    return _cumprod(x, dim=dim) if x.ndim else reshape(_cumprod(reshape(x, 1), dim=0), ())
+
+
+def prod(x: Tensor, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+    """The product over `dim`, or over all elements. Booleans and integers give int64."""
+    x = x if dtype is None else to_dtype(x, dtype)
+    if dim is None:
+        y = _prod(reshape(x, -1), dim=0)
+        return reshape(y, (1,) * x.ndim) if keepdim else y
+    dim = normalize_dim("prod", dim, x.ndim)
+    y = _prod(x if x.ndim else reshape(x, 1), dim=dim)
+    return unsqueeze(y, dim) if keepdim and x.ndim else y

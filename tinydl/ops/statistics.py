@@ -1,0 +1,73 @@
+"""Variance and norms over dims."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from tinydl_kernels import elementwise as kernels
+
+from ..core import Array, Tensor, primitive
+from .elementwise import abs, div, eq, mul, ne, pow, sign, square, sub, where
+from .reduce import Dim, amax, amin, mean, reduced_dims, sum
+
+
+@primitive(floating=True)
+def _root(x: Array, *, degree: float) -> Array:
+    """x to the power of 1 / degree, for x >= 0. At 0 the derivatives are 0."""
+    return kernels.sqrt(x) if degree == 2 else kernels.pow(x, np.asarray(1 / degree, x.dtype))
+
+
+_root.rule(x=lambda g, x, out, *, degree: mul(g, div(out, mul(where(eq(x, 0.0), 1.0, x), degree))))
+
+
+def var(x: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+    """The variance over `dim`: Σ (x - mean)² / (n - correction), where correction is 1, or 0 if not unbiased."""
+    return _var_mean("var", x, dim, unbiased, keepdim, correction)[0]
+
+
+def std(x: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+    """The square root of `var`; its derivatives are 0 where it is 0."""
+    return _root(_var_mean("std", x, dim, unbiased, keepdim, correction)[0], degree=2)
+
+
+def var_mean(
+    x: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """(`var`, `mean`) over `dim`."""
+    return _var_mean("var_mean", x, dim, unbiased, keepdim, correction)
+
+
+def _var_mean(who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None) -> tuple[Tensor, Tensor]:
+    if isinstance(dim, bool):  # var(x, unbiased)
+        dim, unbiased = None, dim
+    count = math.prod(x.shape[d] for d in reduced_dims(who, x, dim))
+    free = count - (float(unbiased) if correction is None else correction)
+    centre = mean(x, dim, keepdim=True)
+    spread = div(sum(square(sub(x, centre)), dim, keepdim), max(free, 0.0))
+    return spread, centre if keepdim else mean(x, dim)
+
+
+def norm(x: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """(Σ |x|ᵖ)^(1/p) over `dim`; "fro" is 2, inf the largest |x|, -inf the smallest, 0 counts what is not 0.
+
+    At 0 the derivatives are 0, as PyTorch has them.
+    """
+    if p != "fro" and (isinstance(p, str) or math.isnan(p)):
+        raise ValueError(f"norm: expected p a number or 'fro', got {p!r}")
+    p = 2.0 if p == "fro" else float(p)
+    if math.isinf(p):
+        return (amax if p > 0 else amin)(abs(x), dim, keepdim)
+    if p == 0:
+        return sum(abs(sign(x)), dim, keepdim)
+    if p == 1:
+        return sum(abs(x), dim, keepdim)
+    if p == 2:
+        powers = square(x)
+    elif p > 0 and p % 2 == 0:
+        powers = pow(x, p)
+    else:
+        there = ne(x, 0.0)  # |x|ᵖ has no derivative at 0: there the power of 1 is taken and not used
+        powers = where(there, pow(where(there, abs(x), 1.0), p), 0.0 if p > 0 else math.inf)
+    return _root(sum(powers, dim, keepdim), degree=p)
