@@ -8,12 +8,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+from tinydl_kernels import memory
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add, no_grad
-from ..ops.elementwise import mul
+from ..ops.elementwise import clip, lt, mul, sub, where
+from ..ops.functions import erf
 from ..ops.random import Generator, rand, randn
 from ..ops.update import assign
+
+FAR = 9.0  # standard deviations beyond which the normal distribution function is 0 or 1 in float64
 
 
 def fans(weight: Tensor) -> tuple[int, int]:
@@ -65,6 +70,40 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     return tensor
 
 
+def trunc_normal_(
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
+) -> Tensor:
+    """N(mean, std²) given that it lies in [a, b] (these are values, not standard deviations)."""
+    if not (std > 0 and a < b):
+        raise ValueError(f"trunc_normal_: expected std > 0 and a < b, got std={std}, a={a}, b={b}")
+    low, high = (min(max((bound - mean) / std, -FAR), FAR) for bound in (a, b))
+    with no_grad():
+        below, above = (_normal_cdf(Tensor(np.full(tensor.shape, z))) for z in (low, high))
+        u = rand(tensor.shape, generator=generator, dtype=np.float64)
+        z = _normal_quantile(add(below, mul(u, sub(above, below))), low, high)
+        assign(tensor, clip(add(mul(z, std), mean), a, b))
+    return tensor
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return mul(add(erf(mul(z, math.sqrt(0.5))), 1.0), 0.5)
+
+
+def _normal_quantile(u: Tensor, low: float, high: float) -> Tensor:
+    """The z in [low, high] with P(Z <= z) = u, by bisection."""
+    below, above = (Tensor(np.full(u.shape, z)) for z in (low, high))
+    for _ in range(np.finfo(np.float64).nmant):
+        middle = mul(add(below, above), 0.5)
+        short = lt(_normal_cdf(middle), u)
+        below, above = where(short, middle, below), where(short, above, middle)
+    return below
+
+
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS 2010. Keras: glorot_uniform."""
     bound = gain * math.sqrt(6 / sum(fans(tensor)))
@@ -94,6 +133,66 @@ def kaiming_normal_(
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """N(0, 1/n_in). LeCun et al., "Efficient BackProp", 1998. Keras: lecun_normal."""
     return normal_(tensor, 0.0, 1 / math.sqrt(fans(tensor)[0]), generator)
+
+
+def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
+    """Uniform with variance 1/n_in. LeCun et al., "Efficient BackProp", 1998. Keras: lecun_uniform."""
+    bound = math.sqrt(3 / fans(tensor)[0])
+    return uniform_(tensor, -bound, bound, generator)
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """gain · Q for a random Q whose rows (or columns, if those are fewer) are orthonormal; dims after the first are one.
+
+    Saxe et al., arXiv 1312.6120; uniform over such Q by the signs of Mezzadri, arXiv math-ph/0609050.
+    """
+    if tensor.ndim < 2:
+        raise ShapeError(f"orthogonal_: expected at least 2 dims, got {tensor.shape}")
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    drawn = randn(max(rows, columns), min(rows, columns), generator=generator, dtype=np.float64).array
+    xp = memory.array_module(drawn)
+    q, r = xp.linalg.qr(drawn)
+    q = q * xp.where(xp.diagonal(r) < 0, -1.0, 1.0)
+    with no_grad():
+        assign(tensor, (gain * (q if rows >= columns else q.T)).reshape(tensor.shape))
+    return tensor
+
+
+def eye_(tensor: Tensor) -> Tensor:
+    """The identity, for a matrix."""
+    if tensor.ndim != 2:
+        raise ShapeError(f"eye_: expected a matrix, got {tensor.shape}")
+    with no_grad():
+        assign(tensor, np.eye(*tensor.shape))
+    return tensor
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """A convolution's weight (out, in, *kernel) that passes on as many channels (of each group) as it can."""
+    if tensor.ndim not in (3, 4, 5) or groups < 1 or tensor.shape[0] % groups:
+        raise ShapeError(f"dirac_: expected a weight (out, in, *kernel) with out divisible by {groups}, got {tensor.shape}")
+    weight = np.zeros(tensor.shape)
+    centre = tuple(k // 2 for k in tensor.shape[2:])
+    each = tensor.shape[0] // groups
+    for out in range(tensor.shape[0]):
+        if out % each < tensor.shape[1]:
+            weight[(out, out % each, *centre)] = 1
+    with no_grad():
+        assign(tensor, weight)
+    return tensor
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """N(0, std²) but for a fraction `sparsity` of each column of a matrix, which is 0. Martens, ICML 2010."""
+    if tensor.ndim != 2:
+        raise ShapeError(f"sparse_: expected a matrix, got {tensor.shape}")
+    if not 0 <= sparsity <= 1:
+        raise ValueError(f"sparse_: expected sparsity in [0, 1], got {sparsity}")
+    rank = rand(tensor.shape, generator=generator, dtype=np.float64).array.argsort(0).argsort(0)
+    normal_(tensor, 0.0, std, generator)
+    with no_grad():
+        assign(tensor, where(Tensor(rank < math.ceil(sparsity * tensor.shape[0])), 0.0, tensor))
+    return tensor
 
 
 def reset(weight: Tensor, bias: Tensor | None) -> None:
