@@ -12,7 +12,7 @@ from .parameter import Parameter
 
 
 class Sequential(Module):
-    """Modules one after another; indexable, with names "0", "1", ... or those of a dict."""
+    """Modules one after another; indexable, with names "0", "1", ... or those of a dict. A slice keeps the names."""
 
     def __init__(self, *modules: Any) -> None:
         super().__init__()
@@ -32,8 +32,9 @@ class Sequential(Module):
         return iter(self._modules.values())
 
     def __getitem__(self, index: int | slice) -> Any:
-        chosen = list(self._modules.values())[index]
-        return Sequential(*chosen) if isinstance(index, slice) else chosen
+        if isinstance(index, slice):
+            return Sequential(dict(list(self._modules.items())[index]))
+        return list(self._modules.values())[index]
 
 
 class ModuleList(Module):
