@@ -27,6 +27,7 @@ from .ops.activations import (
     softsign,
     threshold,
 )
+from .ops.attention import scaled_dot_product_attention
 from .ops.conv import conv2d
 from .ops.creation import (
     allclose,
@@ -47,6 +48,7 @@ from .ops.creation import (
     zeros,
     zeros_like,
 )
+from .ops.ctc import ctc_loss
 from .ops.elementwise import (
     abs,
     clip,
@@ -78,6 +80,7 @@ from .ops.elementwise import (
     tanh,
     where,
 )
+from .ops.embedding import embedding
 from .ops.functions import (
     acos,
     acosh,
@@ -131,16 +134,39 @@ from .ops.indexing import (
     tril,
     triu,
 )
-from .ops.linalg import linear, matmul
-from .ops.loss import cross_entropy, log_softmax, softmax
-from .ops.norm import batch_norm
+from .ops.linalg import bilinear, linear, matmul
+from .ops.loss import cross_entropy, log_softmax, softmax, softmin
+from .ops.losses import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cosine_embedding_loss,
+    cosine_similarity,
+    gaussian_nll_loss,
+    hinge_embedding_loss,
+    hinge_loss,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    multi_margin_loss,
+    nll_loss,
+    poisson_nll_loss,
+    smooth_l1_loss,
+    sum_of_squares,
+    triplet_margin_loss,
+)
+from .ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, normalize, rms_norm
 from .ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from .ops.products import bmm, cross, dot, einsum, kron, mm, mv, outer
 from .ops.random import (
     Generator,
+    alpha_dropout,
     bernoulli,
     default_generator,
     dropout,
+    dropout1d,
+    dropout2d,
+    gaussian_noise,
     manual_seed,
     normal,
     rand,

@@ -30,8 +30,9 @@ from .attention import MultiheadAttention
 from .containers import Flatten, Identity, Lambda, ModuleDict, ModuleList, ParameterList, Residual, Sequential, Unflatten
 from .convolution import Conv2d
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, GaussianNoise
+from .embedding import Embedding
 from .forward import extra_forward
-from .linear import Linear
+from .linear import Bilinear, Linear
 from .loss import (
     BCELoss,
     BCEWithLogitsLoss,

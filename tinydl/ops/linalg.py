@@ -6,6 +6,7 @@ from tinydl_kernels import matmul as kernels
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, add, primitive, sum_to
+from .elementwise import mul
 from .shape import reshape, unsqueeze
 
 
@@ -57,3 +58,13 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     y = _matmul(rows, weight, tb=True)
     y = y if bias is None else add(y, bias)
     return y if input.ndim == 2 else reshape(y, (*input.shape[:-1], weight.shape[0]))
+
+
+def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """out_o = input1ᵀ weight_o input2 + bias_o: (*, in1), (*, in2) and (out, in1, in2), (out,) give (*, out)."""
+    sizes = (input1.shape[-1:], input2.shape[-1:])
+    if weight.ndim != 3 or sizes != (weight.shape[1:2], weight.shape[2:]) or input1.shape[:-1] != input2.shape[:-1]:
+        got = f"input1 {input1.shape}, input2 {input2.shape}, weight {weight.shape}"
+        raise ShapeError(f"bilinear: expected input1 (*, in1), input2 (*, in2), weight (out, in1, in2), got {got}")
+    pairs = mul(unsqueeze(input1, -1), unsqueeze(input2, -2))
+    return linear(reshape(pairs, (*input1.shape[:-1], -1)), reshape(weight, (weight.shape[0], -1)), bias)

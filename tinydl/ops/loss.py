@@ -86,6 +86,11 @@ def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
     return _log_softmax(input, dim=normalize_dim("log_softmax", dim, input.ndim))
 
 
+def softmin(input: Tensor, dim: int = -1) -> Tensor:
+    """softmax(-input)."""
+    return _softmax(neg(input), dim=normalize_dim("softmin", dim, input.ndim))
+
+
 def cross_entropy(
     input: Tensor,
     target: Tensor,
