@@ -27,6 +27,7 @@ import numpy as np
 from . import memory
 from .compiler import kernel, parallel
 from .dispatch import operation
+from .errors import ShapeError
 from .memory import array_module
 from .validate import report
 
@@ -258,7 +259,11 @@ def _along(index: Array, shape: Sequence[int], dim: int) -> tuple[Array, ...]:
 
 def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
     """The place in an array of the given sizes, flattened, of the broadcast `indices`; negative ones count from the end."""
-    shape = np.broadcast_shapes(*(index.shape for index in indices))
+    shapes = [index.shape for index in indices]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ShapeError(f"indexing: expected indices that broadcast, got {', '.join(map(str, shapes))}") from None
     out = memory.zeros(shape, np.int64, indices[0])
     for index, size in zip(indices, sizes, strict=True):
         check_index("indexing", index, -size, size)

@@ -369,7 +369,7 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.
         raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
     low, high = ([0] * (x.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
     if any(max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, x.shape, strict=True)):
-        raise ShapeError(f"pad: expected to crop no more than there is of {x.shape}, got {tuple(pad)}")
+        raise ShapeError(f"pad: expected sizes that stay positive for {x.shape}, got {tuple(pad)}")
     crop = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(low, high, x.shape, strict=True))
     x = _index(x, index=crop) if min(*low, *high, 0) < 0 else x
     low, high = ([max(n, 0) for n in side] for side in (low, high))
