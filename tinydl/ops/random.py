@@ -141,9 +141,12 @@ def _drawing(source: Source) -> Iterator[None]:
 
 @contextmanager
 def random_from(generator: Generator | None) -> Iterator[None]:
-    """Within the scope every draw is made from `generator`, whichever one it names; the streams outside do not move."""
+    """Within the scope every draw is made from `generator`, whichever one it names; the streams outside do not move.
+
+    Of nested scopes the outermost decides. `remember` and `repeat` around it see its draws as any others.
+    """
     outer = _local.source
-    with _drawing(outer if generator is None else lambda named, shape, dtype: _reserved(generator, shape, dtype)):
+    with _drawing(outer if generator is None else lambda named, shape, dtype: outer(generator, shape, dtype)):
         yield
 
 

@@ -20,6 +20,7 @@ from ..ops.elementwise import div, square
 from ..ops.random import Generator, randn
 from ..ops.reduce import sum
 from ..ops.shape import broadcast_to
+from ..tape import Slot, ancestors
 
 PENALTY_STREAM = 4
 
@@ -32,13 +33,19 @@ def squared_gradient(who: str, outputs: Tensor, seed: Tensor | None, x: Tensor) 
         raise GraphError(f"{who}: expected an input x that requires grad before the forward pass, got one that does not")
     if not outputs.requires_grad:
         raise GraphError(f"{who}: expected outputs computed from x on the tape, got {outputs.shape} without a graph")
-    g: Any = grad(outputs, x, seed, create_graph=True)[0]
+    (g,) = grad(outputs, x, seed, create_graph=True, allow_unused=True)
+    if g is None:
+        raise GraphError(f"{who}: expected outputs computed from x on the tape, got {outputs.shape} that do not depend on it")
     penalty = div(sum(square(g)), float(max(x.shape[0], 1)))
-    if not penalty.requires_grad:
-        raise GraphError(
-            f"{who}: expected a penalty that parameters can change, got a constant: the graph of the gradient was not kept"
-        )
+    if not _leaves(penalty) - {x.slot}:
+        raise GraphError(f"{who}: expected a penalty that parameters can change, got one in which every parameter is constant")
     return penalty
+
+
+def _leaves(x: Tensor) -> set[Slot | None]:
+    """The leaves that require grad and that x was computed from."""
+    nodes = ancestors([x.node] if x.node is not None else [])
+    return {edge.slot for node in nodes for edge in node.edges or () if edge is not None and edge.slot is not None}
 
 
 def data_grad(losses: Tensor, x: Tensor) -> Tensor:
@@ -58,6 +65,8 @@ def spect_reg(logits: Tensor, x: Tensor, r: Tensor) -> Tensor:
     For r ~ N(0, I) its expectation is mean_b ‖J_b‖_F². The authors' slides print a factor 1/√m in r, which makes that equality
     off by m; their published λ belong to the form without it, which this is.
     """
+    if logits.ndim != 2 or logits.shape[0] != x.shape[0]:
+        raise ShapeError(f"spect_reg: expected logits (B, m) of the {x.shape[0]} samples of x, got {logits.shape}")
     if r.shape != logits.shape:
         raise ShapeError(f"spect_reg: expected r shaped as the logits {logits.shape}, got {r.shape}")
     return squared_gradient("spect_reg", logits, r, x)
@@ -77,7 +86,7 @@ class Penalty:
     """A term of an `Objective`: `weight` · penalty(pass). Owns the generator that it draws from."""
 
     def __init__(self, weight: float, generator: Generator | None = None) -> None:
-        if weight < 0:
+        if not weight >= 0:
             raise ValueError(f"{type(self).__name__}: expected a weight of at least 0, got {weight}")
         self.weight = weight
         self.generator = Generator(stream=PENALTY_STREAM) if generator is None else generator
