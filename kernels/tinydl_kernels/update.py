@@ -23,15 +23,19 @@ GRAIN = 1 << 14
 def _sgd(start, stop, lr, step, param, grad, buffer, momentum, dampening, nesterov, weight_decay):
     number = param.dtype.type
     rate, decay, keep, fresh = number(lr[0]), number(weight_decay), number(momentum), number(1 - dampening)
+    p, g = param[start:stop], grad[start:stop]  # from 0: vector code
     if buffer is None:
-        for k in range(start, stop):
-            param[k] -= rate * (grad[k] + decay * param[k])
+        for k in range(stop - start):
+            p[k] -= rate * (g[k] + decay * p[k])
     else:
-        first = step[0] == 0
-        for k in range(start, stop):
-            d = grad[k] + decay * param[k]
-            buffer[k] = d if first else keep * buffer[k] + fresh * d
-            param[k] -= rate * (d + keep * buffer[k] if nesterov else buffer[k])
+        smooth = buffer[start:stop]
+        if step[0] == 0:
+            keep, fresh = number(0), number(1)
+        ahead = number(momentum)
+        for k in range(stop - start):
+            d = g[k] + decay * p[k]
+            smooth[k] = keep * smooth[k] + fresh * d
+            p[k] -= rate * (d + ahead * smooth[k] if nesterov else smooth[k])
 
 
 @operation(portable=True)
@@ -61,18 +65,17 @@ def _(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_d
 @parallel
 def _adam(start, stop, lr, step, param, grad, m, v, beta1, beta2, eps, weight_decay, decoupled):
     number = param.dtype.type
-    rate, decay, floor = number(lr[0] / (1 - beta1 ** step[0])), number(weight_decay), number(eps)
+    rate, floor = number(lr[0] / (1 - beta1 ** step[0])), number(eps)
     keep1, fresh1, keep2, fresh2 = number(beta1), number(1 - beta1), number(beta2), number(1 - beta2)
-    spread, shrink = number(1 / math.sqrt(1 - beta2 ** step[0])), number(1 - lr[0] * weight_decay)
-    for k in range(start, stop):
-        g, p = grad[k], param[k]
-        if decoupled:
-            p *= shrink
-        else:
-            g += decay * p
-        m[k] = keep1 * m[k] + fresh1 * g
-        v[k] = keep2 * v[k] + fresh2 * g * g
-        param[k] = p - rate * m[k] / (np.sqrt(v[k]) * spread + floor)
+    spread = number(1 / math.sqrt(1 - beta2 ** step[0]))
+    decay = number(0 if decoupled else weight_decay)
+    shrink = number(1 - lr[0] * weight_decay if decoupled else 1)
+    p, g, first, second = param[start:stop], grad[start:stop], m[start:stop], v[start:stop]  # from 0: vector code
+    for k in range(stop - start):
+        d = g[k] + decay * p[k]
+        first[k] = keep1 * first[k] + fresh1 * d
+        second[k] = keep2 * second[k] + fresh2 * d * d
+        p[k] = shrink * p[k] - rate * first[k] / (np.sqrt(second[k]) * spread + floor)
 
 
 @operation(portable=True)
