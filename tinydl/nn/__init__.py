@@ -59,5 +59,15 @@ from .normalization import (
 )
 from .parameter import Buffer, Parameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .recompute import checkpoint
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .summary import summary
+from .utils import (
+    conv_to_linear,
+    linear_to_conv,
+    parameters_to_vector,
+    remove_weight_norm,
+    update_bn,
+    vector_to_parameters,
+    weight_norm,
+)

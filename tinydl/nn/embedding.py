@@ -36,7 +36,7 @@ class Embedding(Module):
         weight = Parameter(embeddings)
         if weight.ndim != 2:
             raise ShapeError(f"Embedding.from_pretrained: expected embeddings (V, D), got {weight.shape}")
-        layer = cls(*weight.shape, padding_idx=padding_idx, dtype=weight.dtype)
+        layer = cls(weight.shape[0], weight.shape[1], padding_idx, weight.dtype)
         layer.weight = weight.requires_grad_(not freeze)
         return layer
 

@@ -24,7 +24,7 @@ class Module:
     training: bool
 
     def __init__(self) -> None:
-        for name in ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"):
+        for name in ("_parameters", "_buffers", "_modules", "_computed", "_forward_hooks", "_forward_pre_hooks"):
             object.__setattr__(self, name, {})
         object.__setattr__(self, "training", True)
 
@@ -78,10 +78,12 @@ class Module:
         for home in ("_parameters", "_buffers", "_modules"):
             if name in self.__dict__.get(home, {}):
                 return self.__dict__[home][name]
+        if name in self.__dict__.get("_computed", {}):
+            return self.__dict__["_computed"][name](self)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
-        for home in ("_parameters", "_buffers", "_modules"):
+        for home in ("_parameters", "_buffers", "_modules", "_computed"):
             if name in getattr(self, home):
                 del getattr(self, home)[name]
                 return
@@ -108,6 +110,10 @@ class Module:
             raise ValueError(f"add_module: expected a name without dots, got {name!r}")
         self._require(Module, name, module)
         self._modules[name] = module
+
+    def register_computed(self, name: str, function: Callable[[Module], Tensor]) -> None:
+        """An attribute that is `function(self)` whenever it is read, say a weight that is computed from other parameters."""
+        self._computed[name] = function
 
     # The tree -----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,3 @@
+"""Exchange with other frameworks: weights in files that they read and write."""
+
+from .weights import load_weights, save_weights
