@@ -119,10 +119,15 @@ def _reserved(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -
 
 class _Local(threading.local):
     source: Source = staticmethod(_reserved)
+    generator: Generator | None = None  # what serves instead of the one that a draw names
 
 
 _local = _Local()
 default_generator = Generator()
+
+
+def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
+    return _local.source(_local.generator or generator, shape, dtype)
 
 
 def manual_seed(seed: int) -> Generator:
@@ -143,11 +148,13 @@ def _drawing(source: Source) -> Iterator[None]:
 def random_from(generator: Generator | None) -> Iterator[None]:
     """Within the scope every draw is made from `generator`, whichever one it names; the streams outside do not move.
 
-    Of nested scopes the outermost decides. `remember` and `repeat` around it see its draws as any others.
+    None leaves things as they are. `remember` and `repeat` around it see its draws as any others.
     """
-    outer = _local.source
-    with _drawing(outer if generator is None else lambda named, shape, dtype: outer(generator, shape, dtype)):
+    outer, _local.generator = _local.generator, generator or _local.generator
+    try:
         yield
+    finally:
+        _local.generator = outer
 
 
 @contextmanager
@@ -181,14 +188,14 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1)."""
     shape, dtype = sizes(size), checked(dtype)
-    key, start = _local.source(generator, shape, dtype)
+    key, start = _draw(generator, shape, dtype)
     return _uniform(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Standard normal."""
     shape, dtype = sizes(size), checked(dtype)
-    key, start = _local.source(generator, shape, dtype)
+    key, start = _draw(generator, shape, dtype)
     return _normal(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
 
 
@@ -218,7 +225,7 @@ def randperm(n: int, generator: Generator | None = None) -> Tensor:
     """A permutation of 0, 1, ..., n - 1 (int64): the order of random words of 64 bits."""
     if n < 0:
         raise ShapeError(f"randperm: expected n of at least 0, got {n}")
-    key, start = _local.source(generator, (n,), np.int64)
+    key, start = _draw(generator, (n,), np.int64)
     return _permutation(key, start, n=n)
 
 
@@ -227,7 +234,7 @@ def randint(low: int, high: int, size: Any, generator: Generator | None = None) 
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     shape = sizes((size,)) if not isinstance(size, int) else (size,)
-    key, start = _local.source(generator, shape, np.int64)
+    key, start = _draw(generator, shape, np.int64)
     return _randint(key, start, shape=shape, low=low, high=high)
 
 
@@ -235,7 +242,7 @@ def bernoulli(p: float, size: Any, generator: Generator | None = None) -> Tensor
     """Booleans that are True with probability p."""
     _require_probability("bernoulli", p)
     shape = sizes((size,)) if not isinstance(size, int) else (size,)
-    key, start = _local.source(generator, shape, np.bool_)
+    key, start = _draw(generator, shape, np.bool_)
     return _bernoulli(key, start, shape=shape, p=p)
 
 
@@ -247,7 +254,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
     _require_probability("dropout", p)
     if not training or p == 0:
         return input
-    key, start = _local.source(generator, input.shape, np.bool_)
+    key, start = _draw(generator, input.shape, np.bool_)
     return _dropout(input, key, start, p=p)
 
 
