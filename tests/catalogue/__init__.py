@@ -1,0 +1,16 @@
+"""The catalogue: a row for every public differentiable function, every primitive, and every layer in both modes.
+
+test_catalogue.py walks it and says what is left out. To add an operation, add a row to the file of its family:
+
+    Row("logsumexp", lambda x: td.logsumexp(x, 1), [[(3, 4)], [(2, 1)]], lambda x: ref.logsumexp(x, 1))
+
+A *sample* lists the inputs: a shape stands for normal numbers, a function of a NumPy generator for anything else (row.py). The
+first sample is the usual case; the others are empty, of size one, or otherwise on an edge. The reference is NumPy's or SciPy's,
+or stands in references.py. What has no derivative is listed in tests/no_derivative.txt instead.
+"""
+
+from . import conv, elementwise, functions, indexing, layers, linalg, loss, norm, pool, reduce, shape
+from .row import Row as Row
+
+FAMILIES = (elementwise, functions, shape, indexing, reduce, linalg, conv, pool, norm, loss, layers)
+ROWS: list[Row] = [row for family in FAMILIES for row in family.ROWS]

@@ -1,0 +1,139 @@
+"""NumPy and SciPy references of the catalogue: short, slow, and written without a look at the kernels.
+
+Where nothing is said shapes are those of the function of the same name. All take complex numbers where they are differentiable,
+so that `pullback` gives their derivatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+Array = Any
+Pads = Sequence[tuple[int, int]]
+
+
+def pullback(function: Callable[..., Any], inputs: Sequence[Array], cotangents: Sequence[Array], at: int) -> Array:
+    """The gradient of Σ <function(*inputs), cotangents> for inputs[at], by complex steps (Squire & Trapp 1998)."""
+    gradient = np.empty(inputs[at].shape)
+    for e in np.ndindex(gradient.shape):
+        moved = [x + 0j if i == at else x for i, x in enumerate(inputs)]
+        moved[at][e] += 1e-30j
+        outputs = function(*moved)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        gradient[e] = sum((y * c).sum() for y, c in zip(outputs, cotangents, strict=True) if c is not None).imag * 1e30
+    return gradient
+
+
+def cross_entropy(x: Array, target: Array, label_smoothing: float = 0.0) -> Array:
+    """(N,) for logits (N, K) and classes (N,) or soft targets (N, K)."""
+    soft = np.eye(x.shape[1])[target] if target.ndim == 1 else target
+    soft = (1 - label_smoothing) * soft + label_smoothing / x.shape[1]
+    return -(soft * (x - np.log(np.exp(x).sum(1, keepdims=True)))).sum(1)
+
+
+def batch_norm(x: Array, gamma: Array | None = None, beta: Array | None = None, eps: float = 1e-5) -> Array:
+    """In training mode."""
+    y = centred(x) * deviation(x, eps)
+    return channels(1.0 if gamma is None else gamma, x) * y + channels(0.0 if beta is None else beta, x)
+
+
+def batch_norm_dx(g: Array, x: Array, gamma: Array, eps: float = 1e-5) -> tuple[Array, Array, Array]:
+    """dx, dgamma, dbeta: Ioffe & Szegedy, arXiv 1502.03167, section 3, with the sums carried out."""
+    dims = _spatial(x)
+    normal = centred(x) * deviation(x, eps)
+    along = (g * normal).mean(dims, keepdims=True)
+    dx = channels(gamma, x) * deviation(x, eps) * (g - g.mean(dims, keepdims=True) - normal * along)
+    return dx, (g * normal).sum(dims), g.sum(dims)
+
+
+def centred(x: Array) -> Array:
+    return x - x.mean(_spatial(x), keepdims=True)
+
+
+def deviation(x: Array, eps: float) -> Array:
+    """1 / √(var + eps) a channel."""
+    return ((centred(x) ** 2).mean(_spatial(x), keepdims=True) + eps) ** -0.5
+
+
+def channels(c: Any, x: Array) -> Array:
+    """(C,) to broadcast against (N, C, *)."""
+    return np.reshape(c, (1, -1, *(1,) * (x.ndim - 2)))
+
+
+def _spatial(x: Array) -> tuple[int, ...]:
+    return (0, *range(2, x.ndim))
+
+
+def windows(x: Array, kernel: Sequence[int], stride: Any, pads: Pads, dilation: Any, fill: float = 0.0) -> Array:
+    """(N, C, H, W) to (N, C, OH, OW, KH, KW)."""
+    (s, t), (d, e) = stride, dilation
+    x = np.pad(x, ((0, 0), (0, 0), *pads), constant_values=fill)
+    return sliding_window_view(x, (d * (kernel[0] - 1) + 1, e * (kernel[1] - 1) + 1), (2, 3))[:, :, ::s, ::t, ::d, ::e]
+
+
+def conv2d(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    stride: Any = (1, 1),
+    pads: Pads = ((0, 0), (0, 0)),
+    dilation: Any = (1, 1),
+    groups: int = 1,
+) -> Array:
+    seen = windows(x, w.shape[2:], stride, pads, dilation)
+    seen = seen.reshape(len(x), groups, x.shape[1] // groups, *seen.shape[2:])
+    y = np.einsum("ngchwkl,gockl->ngohw", seen, w.reshape(groups, -1, *w.shape[1:]))
+    y = y.reshape(len(x), len(w), *y.shape[3:])
+    return y if b is None else y + channels(b, y)
+
+
+def max_pool2d(x: Array, kernel: Any, stride: Any, pads: Pads = ((0, 0), (0, 0)), dilation: Any = (1, 1)) -> Array:
+    """The values. A last partial window (ceil_mode) is stated as a larger pad."""
+    return windows(x, kernel, stride, pads, dilation, -np.inf).max((4, 5))
+
+
+def avg_pool2d(x: Array, kernel: Any, stride: Any, pads: Pads = ((0, 0), (0, 0)), count_include_pad: bool = True) -> Array:
+    total = windows(x, kernel, stride, pads, (1, 1)).sum((4, 5))
+    counts = windows(np.ones((1, 1, *x.shape[2:])), kernel, stride, pads, (1, 1), float(count_include_pad)).sum((4, 5))
+    return total / counts
+
+
+def adaptive_avg_pool2d(x: Array, size: tuple[int, int]) -> Array:
+    for dim, m in zip((2, 3), size, strict=True):
+        n = x.shape[dim]
+        spans = [range(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
+        x = np.stack([x.take(span, dim).mean(dim) for span in spans], dim)
+    return x
+
+
+def gather(x: Array, indices: Array) -> Array:
+    """Positions in the flattened planes of (N, C, H, W)."""
+    return np.take_along_axis(_flat(x), _flat(indices), 2).reshape(indices.shape)
+
+
+def pixel_shuffle(x: Array) -> Array:
+    """By 2."""
+    N, C, H, W = x.shape
+    return x.reshape(N, C // 4, 2, 2, H, W).transpose(0, 1, 4, 2, 5, 3).reshape(N, C // 4, 2 * H, 2 * W)
+
+
+def normalized(x: Array, dims: Any, eps: float) -> Array:
+    """(x - mean) / √(var + eps) over dims."""
+    return (x - x.mean(dims, keepdims=True)) / np.sqrt(x.var(dims, keepdims=True) + eps)
+
+
+def attention(q: Array, k: Array, v: Array, seen: Any = True) -> Array:
+    weights = np.where(seen, np.exp(q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])), 0.0)
+    return weights / weights.sum(-1, keepdims=True) @ v
+
+
+def _flat(planes: Array) -> Array:
+    return planes.reshape(*planes.shape[:2], int(np.prod(planes.shape[2:])))
+
+
+def logsumexp(x: Array, dim: Any, keepdim: bool = False) -> Array:
+    return np.log(np.exp(x).sum(dim, keepdims=keepdim))

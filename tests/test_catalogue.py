@@ -1,0 +1,305 @@
+"""Walks the catalogue: values, derivatives, layouts, dtypes, recordings and errors of every row; and nothing left out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from catalogue import ROWS, Row
+from tinydl_kernels.errors import GraphError, TinydlError
+
+import tinydl as td
+from tinydl import core
+from tinydl.core import Primitive, Tensor
+from tinydl.effect import Effect
+from tinydl.ops import METHODS, OPERATORS
+from tinydl.state import state
+
+BACKENDS = ["reference", "cpu"]
+TOLERANCE = 1e-10  # of float64, relative to the largest value
+NO_DERIVATIVE = Path(__file__).with_name("no_derivative.txt")
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
+every_backend = pytest.mark.parametrize(
+    "backend", [pytest.param(name, marks=pytest.mark.tiny if name == "reference" else ()) for name in BACKENDS]
+)
+
+
+def several(result: Any) -> list[Any]:
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+def outputs(row: Row, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """What the row gives, with random numbers of a fresh generator."""
+    with td.random_from(td.Generator()):
+        return several(row.call(*inputs))
+
+
+def gradients(row: Row, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs, then the gradient of Σ <cotangent, output> for each input that requires one; cotangents are not constant."""
+    found = outputs(row, inputs)
+    seeded = [(y, td.from_numpy(np.cos(np.arange(y.array.size)).reshape(y.shape).astype(y.dtype))) for y in found]
+    seeded = [(y, c) for y, c in seeded if y.requires_grad]
+    wanted = [x for x in inputs if x.requires_grad]
+    if not seeded:
+        return found
+    return found + list(td.grad([y for y, _ in seeded], wanted, [c for _, c in seeded]))
+
+
+def assert_close(got: Sequence[Tensor], expected: Sequence[Any], tolerance: float) -> None:
+    assert len(got) == len(expected)
+    for y, value in zip(got, expected, strict=True):
+        value = np.asarray(value)
+        assert y.shape == value.shape
+        largest = np.abs(value[np.isfinite(value)]).max(initial=1.0)
+        np.testing.assert_allclose(y.array, value, rtol=0, atol=tolerance * largest)
+
+
+def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Bit for bit."""
+    assert len(got) == len(expected)
+    for y, value in zip(got, expected, strict=True):
+        assert (y.shape, y.dtype) == (value.shape, value.dtype)
+        assert np.ascontiguousarray(y.array).tobytes() == np.ascontiguousarray(value.array).tobytes()
+
+
+# ---- Values
+
+
+@every_row
+@every_backend
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+def test_values_equal_the_reference(row: Row, backend: str, dtype: Any) -> None:
+    for sample in row.samples if dtype in row.dtypes else ():
+        arrays = row.arrays(sample, dtype)
+        before = [x.copy() for x in arrays]
+        with td.backend(backend):
+            found = outputs(row, row.tensors(arrays))
+        for x, y in zip(arrays, before, strict=True):
+            assert np.array_equal(x, y), "an input was modified"
+        with np.errstate(all="ignore"):
+            expected = several(row.reference(*[x.astype(np.float64) if x.dtype.kind == "f" else x for x in before]))
+        assert_close(found, expected, TOLERANCE if dtype is np.float64 else row.tolerance)
+        for y, value in zip(found, expected, strict=True):
+            assert y.dtype == (dtype if np.asarray(value).dtype.kind == "f" else np.asarray(value).dtype)
+
+
+def strided(x: np.ndarray) -> np.ndarray:
+    """The same values with gaps, backwards and axes reversed."""
+    wide = np.zeros((*reversed(x.shape), 2), x.dtype)
+    view = wide[(*(slice(None, None, -1) for _ in x.shape), 1, ...)].T
+    view[...] = x
+    return view
+
+
+@every_row
+@every_backend
+def test_any_layout_gives_the_same(row: Row, backend: str) -> None:
+    arrays = row.arrays(row.samples[0])
+    with td.backend(backend):
+        settled = gradients(row, row.tensors(arrays))
+        for layout in (strided, np.asfortranarray):
+            assert_close(gradients(row, row.tensors([layout(x) for x in arrays])), [y.array for y in settled], 1e-13)
+
+
+@every_row
+@every_backend
+def test_float32_gradients_are_those_of_float64(row: Row, backend: str) -> None:
+    for sample in row.samples if np.float32 in row.dtypes else ():
+        single = row.arrays(sample, np.float32)
+        double = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in single]
+        with td.backend(backend):
+            found, expected = gradients(row, row.tensors(single)), gradients(row, row.tensors(double))
+        assert_close(found, [y.array for y in expected], 10 * row.tolerance)
+        assert all(y.dtype != np.float64 for y in found)
+
+
+# ---- Derivatives
+
+
+@every_row
+@every_backend
+def test_first_and_second_derivatives(row: Row, backend: str) -> None:
+    for sample in row.samples[: min(row.order, 1) * len(row.samples)]:
+        with td.backend(backend):
+            assert td.gradcheck(row.call, row.tensors(row.arrays(sample)), min(row.order, 2))
+
+
+@pytest.mark.full
+@every_row
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_third_derivatives(row: Row, backend: str) -> None:
+    if row.order == 3:
+        with td.backend(backend):
+            assert td.gradcheck(row.call, row.tensors(row.arrays(row.samples[0])), 3)
+
+
+# ---- Recording
+
+
+@every_row
+@every_backend
+def test_a_replay_gives_the_same_bits(row: Row, backend: str) -> None:
+    """The recorded values and gradients, replayed on the arguments of another seed."""
+    if not row.records:
+        with td.backend(backend), pytest.raises(GraphError, match="expected an eager step"):
+            td.record(row.call)(*row.tensors(row.arrays(row.samples[0])))
+        return
+    generator = td.Generator()
+
+    def step(*inputs: Any) -> Any:
+        leaves = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
+        with td.random_from(generator):
+            found = several(row.call(*leaves))
+        seeded = [(y, y.detach() * 0.5 + 1.0) for y in found if y.requires_grad]
+        wanted = [x for x in leaves if x.requires_grad]
+        grads = td.grad([y for y, _ in seeded], wanted, [c for _, c in seeded]) if seeded else ()
+        return [*(y.detach() for y in found), *grads]
+
+    with td.backend(backend):
+        recorded = td.record(step)
+        for seed in (0, 1):
+            inputs = row.tensors(row.arrays(row.samples[0], np.float32, seed))
+            generator.load_state_dict({"seed": seed, "stream": 0, "counter": 0})
+            expected = [td.tensor(y) for y in step(*inputs)]
+            generator.load_state_dict({"seed": seed, "stream": 0, "counter": 0})
+            assert_same(recorded(*inputs), expected)
+
+
+# ---- Errors
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    ("row", "inputs", "error", "message"),
+    [
+        pytest.param(row, inputs, error, message, id=f"{row.name}-{k}".replace(" ", "-"))
+        for row in ROWS
+        for k, (inputs, error, message) in enumerate(row.bad)
+    ],
+)
+def test_bad_inputs_are_refused_by_name(row: Row, inputs: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        row.call(*inputs)
+    assert message in str(caught.value)
+    assert re.match(r"\w+: .+", str(caught.value)), "an error begins with who raises it"
+    assert not issubclass(error, TinydlError) or type(caught.value) is error
+
+
+# ---- Completeness
+
+
+def public() -> dict[str, Any]:
+    """The functions over tensors that tinydl offers, by name."""
+    return {
+        name: value
+        for name, value in vars(td).items()
+        if isinstance(value, Primitive) or (inspect.isfunction(value) and value.__module__.startswith("tinydl.ops."))
+    }
+
+
+def registered() -> dict[str, Primitive]:
+    """The primitives of tinydl; those that tests make are not among them."""
+    return {name: p for name, p in core.primitives.items() if p.function.__module__.startswith("tinydl")}
+
+
+def key(p: Primitive) -> str:
+    return f"{p.function.__module__.rpartition('.')[2]}.{p.name}"
+
+
+def without_derivative() -> set[str]:
+    lines = NO_DERIVATIVE.read_text(encoding="utf-8").splitlines()
+    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+
+
+def catalogued() -> set[str]:
+    """Public names, primitives and layers that have a row."""
+    names = {row.name.split()[0] for row in ROWS} | {row.covers for row in ROWS}
+    names |= {key(row.call) for row in ROWS if isinstance(row.call, Primitive)}
+    same = {name for name, value in public().items() for other in names if value is getattr(td, other, None)}  # clamp = clip
+    return names | same
+
+
+@pytest.mark.tiny
+def test_every_public_function_is_listed() -> None:
+    assert sorted(set(public()) - catalogued() - without_derivative()) == []
+
+
+@pytest.mark.tiny
+def test_every_primitive_is_listed() -> None:
+    assert sorted(set(registered()) - catalogued() - without_derivative()) == []
+
+
+@pytest.mark.tiny
+def test_every_layer_is_listed_in_both_modes() -> None:
+    layers = {n for n, v in vars(td.nn).items() if inspect.isclass(v) and issubclass(v, td.nn.Module) and v is not td.nn.Module}
+    listed = {" ".join(row.name.split()[:2]) for row in ROWS}
+    assert sorted({f"nn.{layer} {mode}" for layer in layers for mode in ("train", "eval")} - listed) == []
+
+
+@pytest.mark.tiny
+def test_no_row_is_of_something_that_is_gone() -> None:
+    layers = {f"nn.{name}" for name in vars(td.nn)}
+    tensor = {f"Tensor.{name}" for name in (*METHODS, *OPERATORS, "T")}
+    known = set(public()) | set(registered()) | layers | tensor
+    assert sorted({row.name.split()[0] for row in ROWS} - known) == []
+    assert sorted({row.covers for row in ROWS} - {""} - set(registered())) == []
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+@pytest.mark.tiny
+@every_row
+def test_a_row_calls_the_primitive_that_it_covers(row: Row) -> None:
+    seen = set()
+
+    class Tracer:
+        def site(self) -> None: ...
+
+        def check(self, node: Any, gradients: Any) -> None: ...
+
+        def enter(self, module: Any) -> None: ...
+
+        def leave(self) -> None: ...
+
+        def run(self, primitive: Primitive, arrays: Any, settings: Any) -> Any:
+            seen.add(key(primitive))
+            return primitive.function(*arrays, **settings)
+
+    state.tracer = Tracer()
+    try:
+        with td.backend("reference"):
+            outputs(row, row.tensors(row.arrays(row.samples[0])))
+    finally:
+        state.tracer = None
+    if row.covers:
+        assert row.covers in seen
+
+
+@pytest.mark.tiny
+def test_what_has_no_derivative_has_none() -> None:
+    listed, primitives, functions = without_derivative(), registered(), public()
+    assert sorted(listed - set(primitives) - set(functions)) == [], "gone"
+    assert sorted(listed & catalogued()) == [], "in both lists"
+    for name in listed & set(primitives):
+        p = primitives[name]
+        assert isinstance(p, Effect) or not p.differentiable, name
+    x = td.tensor([[0.5, -1.0], [2.0, 1.0]], requires_grad=True)
+    with td.backend("reference"):
+        for name in listed & set(functions):
+            result = answer(functions[name], x)
+            assert all(not y.requires_grad for y in several(result) if isinstance(y, Tensor)), name
+
+
+def answer(function: Any, x: Tensor) -> Any:
+    """What a function gives for x, or for x twice; None if it does not take tensors that carry a gradient."""
+    for inputs in ([x], [x, x]):
+        try:
+            return function(*inputs)
+        except (TypeError, ValueError, AttributeError):
+            continue
+    return None
