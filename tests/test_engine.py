@@ -254,7 +254,7 @@ def test_a_missing_rule_is_named() -> None:
 def test_a_rule_must_give_the_shape_and_dtype_of_its_input() -> None:
     wrong = Primitive(lambda x: x.sum(keepdims=True))
     wrong.rule(x=lambda g: g)
-    with pytest.raises(GraphError, match=r"expected the rule for 'x' to give \(2,\) float32, got \(1,\) float32"):
+    with pytest.raises(GraphError, match=r"expected its rule to give \(2,\) float32 for 'x', got \(1,\) float32"):
         wrong(leaf(1.0, 2.0)).backward()
 
 

@@ -1,4 +1,4 @@
-"""The engine: tensors, primitives, gradients of every order. Read this file first, tape.py beside it.
+"""The engine: tensors, primitives, gradients of every order. Read this file first, tensor.py and tape.py beside it.
 
 A *primitive* is a function of arrays with a rule of differentiation beside it. Calling it is the one door to the kernels: it
 unwraps the tensors, runs the function, and leaves a node on the tape. Rules are written with primitives on tensors, so the
@@ -9,117 +9,22 @@ from __future__ import annotations
 
 import inspect
 import types
-import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from tinydl_kernels import dispatch, elementwise, memory, reduce
-from tinydl_kernels.errors import DeviceError, DtypeError, GraphError
+from tinydl_kernels.errors import DeviceError, GraphError
 
 from . import promotion
-from .face import Face
 from .rule import Rule
 from .state import enable_grad as enable_grad
 from .state import grad_mode, state
 from .state import no_grad as no_grad
-from .tape import Edge, Key, Node, Slot, Version, ancestors, needed, numbers
-
-Array = Any  # numpy.ndarray or cupy.ndarray
-T = TypeVar("T", bound="Tensor")
-
+from .tape import Edge, Key, Node, Slot, ancestors, needed
+from .tensor import Array, Tensor
 
 primitives: dict[str, Primitive] = {}  # by "module.name"
-
-
-class Tensor(Face):
-    """An array and its place on the tape. Make one with `tinydl.tensor` (copies) or `tinydl.from_numpy` (shares)."""
-
-    __slots__ = ("__weakref__", "_grad", "array", "index", "node", "slot", "version")
-    __array_ufunc__ = None  # `ndarray * tensor` is the tensor's to answer
-
-    def __init__(
-        self, array: Array, version: Version | None = None, node: Node | None = None, index: int = 0, slot: Slot | None = None
-    ) -> None:
-        self.array = array
-        self.version = Version() if version is None else version
-        self.node, self.index, self.slot = node, index, slot
-        self._grad: Tensor | None = None
-
-    shape = property(lambda self: self.array.shape)
-    dtype = property(lambda self: self.array.dtype)
-    ndim = property(lambda self: self.array.ndim)
-    device = property(lambda self: dispatch.device_of(self.array), doc='"cpu" or "cuda".')
-    is_leaf = property(lambda self: self.node is None)
-
-    @property
-    def requires_grad(self) -> bool:
-        return self.node is not None or self.slot is not None
-
-    @requires_grad.setter
-    def requires_grad(self, wanted: bool) -> None:
-        if self.node is not None:
-            if not wanted:
-                raise GraphError("requires_grad: expected a leaf, got the result of an operation: use detach()")
-        elif wanted and self.dtype.kind != "f":
-            raise DtypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
-        elif wanted is not (self.slot is not None):
-            self.slot = Slot(self) if wanted else None
-
-    def requires_grad_(self: T, requires_grad: bool = True) -> T:
-        self.requires_grad = requires_grad
-        return self
-
-    @property
-    def grad(self) -> Tensor | None:
-        """The gradient that `backward` has added up, or None."""
-        if state.recorder is not None:
-            state.recorder.grad_read(self)
-        return self._grad
-
-    @grad.setter
-    def grad(self, grad: Tensor | None) -> None:
-        if grad is not None and (grad.shape, grad.dtype) != (self.shape, self.dtype):
-            raise GraphError(f"grad: expected {self.shape} {self.dtype}, got {grad.shape} {grad.dtype}")
-        if state.recorder is not None:
-            state.recorder.grad_written(self)
-        self._grad = grad
-
-    def detach(self) -> Tensor:
-        """The same array off the tape; shares memory and version."""
-        return Tensor(self.array, self.version)
-
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook(grad)` once this tensor's gradient is complete; what it returns replaces it. Returns the remover."""
-        hooks, number = self._watched().hooks, next(numbers)
-        hooks[number] = hook
-        return lambda: hooks.pop(number, None) and None
-
-    def retain_grad(self) -> None:
-        """Fill `.grad` in `backward` although this is an intermediate result."""
-        self._watched().owner = weakref.ref(self)
-
-    @property
-    def key(self) -> Key:
-        return self.slot if self.node is None else (self.node, self.index)
-
-    def _watched(self) -> Slot:
-        slot = self.slot if self.node is None else self.node.slots.setdefault(self.index, Slot())
-        if slot is None:
-            raise GraphError("expected a tensor that requires grad, got one that does not")
-        return slot
-
-    def backward(self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False) -> None:
-        """Add the gradient of this scalar, or of <self, gradient>, to `.grad` of every leaf that it was computed from."""
-        leaves = _sweep([(self, _seed("backward", self, gradient))], None, create_graph, retain_graph)
-        taken = {id(gradient.array)} if gradient is not None else set()
-        for slot, g in leaves.items():
-            owner = slot.owner()
-            if owner is not None:
-                with grad_mode(create_graph):  # each .grad has memory of its own
-                    before, own = owner.grad, id(g.array) not in taken and g.array.base is None
-                    owner.grad = add(before, g) if before is not None else g if own else contiguous(g)
-                taken.add(id(owner._grad.array))
 
 
 class Primitive:
@@ -228,9 +133,8 @@ class Primitive:
                 found[i] = sum_to(found[i], shape=edge.shape)
             got = (found[i].shape, found[i].dtype) if isinstance(found[i], Tensor) else (type(found[i]).__name__, "")
             if got != (edge.shape, edge.dtype):
-                raise GraphError(
-                    f"{self.name}: expected the rule for {self.named(i)!r} to give {edge.shape} {edge.dtype}, got {got[0]} {got[1]}"
-                )
+                wanted = f"{edge.shape} {edge.dtype} for {self.named(i)!r}"
+                raise GraphError(f"{self.name}: expected its rule to give {wanted}, got {got[0]} {got[1]}")
         return found
 
 
@@ -272,6 +176,24 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
 
 
 # Gradients ----------------------------------------------------------------------------------------------------------------
+
+
+def backward(
+    output: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every leaf that it was computed from."""
+    leaves = _sweep([(output, _seed("backward", output, gradient))], None, create_graph, retain_graph)
+    taken = {id(gradient.array)} if gradient is not None else set()
+    for slot, g in leaves.items():
+        owner = slot.owner()
+        if owner is not None:
+            with grad_mode(create_graph):  # each .grad has memory of its own
+                before, own = owner.grad, id(g.array) not in taken and g.array.base is None
+                owner.grad = add(before, g) if before is not None else g if own else contiguous(g)
+            taken.add(id(owner._grad.array))
+
+
+Tensor.backward = backward
 
 
 def grad(

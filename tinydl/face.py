@@ -11,6 +11,7 @@ class Face:
     __slots__ = ()
 
     if TYPE_CHECKING:
+        backward: Any
 
         def __add__(self, other: Any) -> Any: ...
         def __radd__(self, other: Any) -> Any: ...

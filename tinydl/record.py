@@ -21,7 +21,8 @@ import numpy as np
 from tinydl_kernels import dispatch, memory
 from tinydl_kernels.errors import GraphError
 
-from .core import Array, Primitive, Tensor, Version, state
+from .core import Array, Primitive, Tensor, state
+from .tape import Version
 
 _UNSEEN = object()
 
