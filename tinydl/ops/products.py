@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 import string
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor
 from .elementwise import mul, sub
-from .linalg import matmul
+from .linalg import _matmul, matmul
 from .reduce import sum
 from .shape import common_shape, diagonal, normalize_dim, permute, reshape, roll, squeeze, unsqueeze
 
@@ -90,7 +92,7 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     tensors = list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
     if isinstance(equation, Tensor):
         equation, tensors = _spelled((equation, *operands))
-    inputs, output = _parsed(equation, tensors)
+    inputs, output = _parsed(equation, tuple(x.shape for x in tensors))
     terms = [_diagonals(equation, x, labels) for x, labels in zip(tensors, inputs, strict=True)]
     terms = _without_broadcast(equation, terms)
     while len(terms) > 1:
@@ -115,17 +117,18 @@ def _spelled(arguments: Sequence[Any]) -> tuple[str, list[Tensor]]:
     return ",".join(words) + tail, [x for x, _ in pairs]
 
 
-def _parsed(equation: str, tensors: Sequence[Tensor]) -> tuple[list[Labels], Labels]:
+@functools.lru_cache(maxsize=256)
+def _parsed(equation: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[Labels], Labels]:
     """The labels of the operands and of the output; dims under "..." are labelled "0", "1", ... from the last."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     words = left.split(",")
-    if len(words) != len(tensors):
-        raise ShapeError(f"einsum: expected an operand for each of {len(words)} terms of {equation!r}, got {len(tensors)}")
+    if len(words) != len(shapes):
+        raise ShapeError(f"einsum: expected an operand for each of {len(words)} terms of {equation!r}, got {len(shapes)}")
     widest, inputs = 0, []
-    for word, x in zip(words, tensors, strict=True):
-        extra = x.ndim - len(word.replace("...", "", 1))
+    for word, shape in zip(words, shapes, strict=True):
+        extra = len(shape) - len(word.replace("...", "", 1))
         if extra < 0 or (extra and "..." not in word):
-            raise ShapeError(f"einsum: expected {word!r} of {equation!r} to label the dims of its operand, got {x.shape}")
+            raise ShapeError(f"einsum: expected {word!r} of {equation!r} to label the dims of its operand, got {shape}")
         widest = max(widest, extra) if "..." in word else widest
         inputs.append(_labels(equation, word, extra))
     counts = Counter(label for labels in inputs for label in labels)
@@ -184,10 +187,7 @@ def _cost(terms: list[Term], i: int, j: int, output: Labels) -> int:
     """The size of the result of contracting two terms."""
     others = {*output}.union(*(labels for k, (_, labels) in enumerate(terms) if k not in (i, j)))
     sizes = {label: n for x, labels in (terms[i], terms[j]) for label, n in zip(labels, x.shape, strict=True)}
-    size = 1
-    for label, n in sizes.items():
-        size *= n if label in others else 1
-    return size
+    return math.prod(n for label, n in sizes.items() if label in others)
 
 
 def _summed(x: Tensor, labels: Labels, kept: set[str]) -> Term:
@@ -210,20 +210,20 @@ def _contracted(a: Term, b: Term, kept: set[str]) -> Term:
         left, right = _ordered(x, in_a, [*shared, *rows]), _ordered(y, in_b, [*shared, *columns])
         left = reshape(left, (*left.shape, *(1 for _ in columns)))
         return mul(left, reshape(right, (*right.shape[: len(shared)], *(1 for _ in rows), *right.shape[len(shared) :]))), labels
-    left = _merged(_ordered(x, in_a, [*shared, *rows, *inner]), len(shared), len(rows))
-    right = _merged(_ordered(y, in_b, [*shared, *inner, *columns]), len(shared), len(inner))
-    return reshape(matmul(left, right), shape), labels
+    left, ta = _matrices(x, in_a, shared, rows, inner)
+    right, tb = _matrices(y, in_b, shared, inner, columns)
+    return reshape(_matmul(left, right, ta=ta, tb=tb), shape), labels
 
 
 def _ordered(x: Tensor, labels: Labels, wanted: Labels) -> Tensor:
     return x if labels == wanted else permute(x, *(labels.index(label) for label in wanted))
 
 
-def _merged(x: Tensor, shared: int, rows: int) -> Tensor:
-    """x as a batch of matrices, or as one where nothing is shared: the dims in three groups, each merged."""
-    groups = [x.shape[:shared], x.shape[shared : shared + rows], x.shape[shared + rows :]]
-    merged = [1, 1, 1]
-    for k, group in enumerate(groups):
-        for n in group:
-            merged[k] *= n
-    return reshape(x, merged if shared else merged[1:])
+def _matrices(x: Tensor, labels: Labels, shared: Labels, rows: Labels, columns: Labels) -> tuple[Tensor, bool]:
+    """x as a batch of matrices (shared, rows, columns), or transposed, and True, where it lies so already."""
+    turned = bool(rows and columns) and labels == [*shared, *columns, *rows]
+    sizes = dict(zip(labels, x.shape, strict=True))
+    groups = [shared, columns, rows] if turned else [shared, rows, columns]
+    merged = [math.prod(sizes[label] for label in group) for group in groups]
+    x = _ordered(x, labels, [label for group in groups for label in group])
+    return reshape(x, merged if shared else merged[1:]), turned
