@@ -28,7 +28,7 @@ from .ops.activations import (
     threshold,
 )
 from .ops.attention import scaled_dot_product_attention
-from .ops.conv import conv2d
+from .ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .ops.creation import (
     allclose,
     arange,
@@ -156,7 +156,26 @@ from .ops.losses import (
     triplet_margin_loss,
 )
 from .ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, normalize, rms_norm
-from .ops.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from .ops.pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    lp_pool1d,
+    lp_pool2d,
+    lp_pool3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
+)
 from .ops.products import bmm, cross, dot, einsum, kron, mm, mv, outer
 from .ops.random import (
     Generator,
@@ -180,6 +199,7 @@ from .ops.random import (
     repeat,
 )
 from .ops.reduce import all, amax, amin, any, argmax, argmin, logsumexp, max, mean, min, sum
+from .ops.resize import interpolate
 from .ops.scan import cumprod, cumsum, prod
 from .ops.shape import (
     broadcast_tensors,
@@ -210,6 +230,7 @@ from .ops.shape import (
 )
 from .ops.sorting import argsort, sort, topk, unique
 from .ops.statistics import norm, std, var, var_mean
+from .ops.unfold import fold, unfold
 from .record import record
 from .version import __version__
 

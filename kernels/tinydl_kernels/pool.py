@@ -1,9 +1,10 @@
 """Max and average pooling over windows of the spatial axes.
 
-    max_forward(x, window)                  y[p] = max over the window's taps, and where it stood: i[p], flat in x's plane
-    gather(x, i), scatter(g, i, plane)      y[p] = x[i[p]]  and its transpose  dx[j] = Σ g[p] over p with i[p] = j
-    avg_forward(x, window, include_pad)     y[p] = (1 / d[p]) Σ x over the window's taps, d[p] the number of taps counted
-    avg_backward(g, window, include_pad)    its transpose
+    max_forward(x, window)                          y[p] = max over the window's taps, and where: i[p], flat in x's plane
+    adaptive_max_forward(x, out)                    the same over `out` spans an axis, which may differ in length by one
+    gather(x, i), scatter(g, i, plane)              y[p] = x[i[p]]  and its transpose  dx[j] = Σ g[p] over p with i[p] = j
+    avg_forward(x, window, include_pad, divisor)    y[p] = (1 / d[p]) Σ x over the window's taps
+    avg_backward(g, window, include_pad, divisor)   its transpose;  d[p] = divisor, or if None the number of taps counted
 
 With the indices fixed, max pooling is the linear map `gather`; so each pair is differentiated by its partner.
 Shapes, for any number of spatial axes: x (N, C, *input), y and g (N, C, *out) in float32 or float64, i int64, plane = the input
@@ -23,7 +24,7 @@ from .compiler import kernel, parallel
 from .dispatch import operation
 from .tiles import fill
 from .validate import report
-from .window import Window, padded, seen_by, taps, unpadded
+from .window import Window, adaptive_spans, padded, seen_by, taps, unpadded
 
 Array = Any
 
@@ -50,6 +51,25 @@ def max_forward(x: Array, window: Window) -> tuple[Array, Array]:
 
 
 @operation
+def adaptive_max_forward(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
+    """(values, indices) of the spans floor(i n / m) ... ceil((i + 1) n / m) of each axis; winners as in `max_forward`."""
+    (N, C), plane = x.shape[:2], x.shape[2:]
+    positions = np.arange(prod(plane)).reshape(plane)
+    values, indices = np.empty((N, C, *out), x.dtype), np.empty((N, C, *out), np.int64)
+    spans = [adaptive_spans(size, count) for size, count in zip(plane, out, strict=True)]
+    for p in np.ndindex(out):
+        box = (..., *(slice(starts[i], stops[i]) for i, (starts, stops) in zip(p, spans, strict=True)))
+        places = positions[box].reshape(-1)
+        inside = x[box].reshape(N, C, places.size)
+        missing = np.isnan(inside)
+        last = places.size - 1 - missing[..., ::-1].argmax(-1)
+        winner = np.where(missing.any(-1), last, inside.argmax(-1))
+        indices[(..., *p)] = places[winner]
+        values[(..., *p)] = np.take_along_axis(inside, winner[..., None], -1)[..., 0]
+    return values, indices
+
+
+@operation
 def gather(x: Array, indices: Array) -> Array:
     """y (N, C, *out): the values of x (N, C, *plane) at `indices` of each plane."""
     N, C = indices.shape[:2]
@@ -67,28 +87,30 @@ def scatter(g: Array, indices: Array, plane: tuple[int, ...]) -> Array:
 
 
 @operation
-def avg_forward(x: Array, window: Window, include_pad: bool) -> Array:
+def avg_forward(x: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
     """The mean over each window (N, C, *out): of its taps in the input, or with `include_pad` in the input and its pads."""
     planes = padded(x, window, 0)
     total = np.zeros(x.shape[:2] + window.out)
     for tap in taps(window.kernel):
         total += planes[seen_by(tap, window)]
-    return (total / _divisors(window, include_pad)).astype(x.dtype)
+    return (total / _divisors(window, include_pad, divisor)).astype(x.dtype)
 
 
 @operation
-def avg_backward(g: Array, window: Window, include_pad: bool) -> Array:
+def avg_backward(g: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
     """dx (N, C, *input): the transpose of `avg_forward`."""
     planes = np.zeros(g.shape[:2] + window.extent, g.dtype)
-    share = (g / _divisors(window, include_pad)).astype(g.dtype)
+    share = (g / _divisors(window, include_pad, divisor)).astype(g.dtype)
     for tap in taps(window.kernel):
         planes[seen_by(tap, window)] += share
     return unpadded(planes, window)
 
 
 @lru_cache(maxsize=256)
-def _divisors(window: Window, include_pad: bool) -> np.ndarray:
+def _divisors(window: Window, include_pad: bool, divisor: float | None) -> np.ndarray:
     """(*out): by how much each window's sum is divided. A constant: callers must not write to it."""
+    if divisor is not None:
+        return np.full(window.out, float(divisor))
     return reduce(np.multiply.outer, window.counts(include_pad)).astype(np.float64)
 
 
@@ -114,6 +136,23 @@ def _(x: Array, window: Window) -> tuple[Array, Array]:
     return values, indices
 
 
+@adaptive_max_forward.cpu
+def _(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
+    values = memory.empty((*x.shape[:2], *out), x.dtype, x)
+    indices = memory.empty(values.shape, np.int64, x)
+    sizes, spans = _spans(x.shape[2:], out)
+    grain = _grain(prod(sizes))
+    _adaptive_max(x.shape[0] * x.shape[1], grain, _planes(x), _planes(values), _planes(indices), sizes, spans)
+    return values, indices
+
+
+@lru_cache(maxsize=256)
+def _spans(plane: tuple[int, ...], out: tuple[int, ...]) -> Any:
+    """A plane's sizes on three axes, and for each the starts and the stops of its spans."""
+    ones = (1,) * (3 - len(plane))
+    return ones + plane, tuple(adaptive_spans(size, count) for size, count in zip(ones + plane, ones + out, strict=True))
+
+
 @gather.cpu
 def _(x: Array, indices: Array) -> Array:
     y = memory.empty(indices.shape, x.dtype, x)
@@ -131,20 +170,20 @@ def _(g: Array, indices: Array, plane: tuple[int, ...]) -> Array:
 
 
 @avg_forward.cpu
-def _(x: Array, window: Window, include_pad: bool) -> Array:
+def _(x: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
     y = memory.empty(x.shape[:2] + window.out, x.dtype, x)
     grain = _grain(prod(window.out + window.kernel))
-    planes, divisors = _planes(y), _divisors(window, include_pad).reshape(-1)
+    planes, divisors = _planes(y), _divisors(window, include_pad, divisor).reshape(-1)
     totals = memory.empty((-(-planes.shape[0] // grain), planes.shape[1]), np.float64, x)
     _avg_forward(planes.shape[0], grain, _planes(x), divisors, planes, totals, grain, window.geometry)
     return y
 
 
 @avg_backward.cpu
-def _(g: Array, window: Window, include_pad: bool) -> Array:
+def _(g: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
     dx = memory.empty(g.shape[:2] + window.input, g.dtype, g)
     grain = _grain(prod(window.out + window.kernel))
-    planes, divisors = _planes(g), _divisors(window, include_pad).reshape(-1)
+    planes, divisors = _planes(g), _divisors(window, include_pad, divisor).reshape(-1)
     shares = memory.empty((-(-planes.shape[0] // grain), planes.shape[1]), g.dtype, g)
     _avg_backward(planes.shape[0], grain, planes, divisors, _planes(dx), shares, grain, window.geometry)
     return dx
@@ -154,7 +193,7 @@ def _(g: Array, window: Window, include_pad: bool) -> Array:
 
 
 @kernel
-def _span(t, axis, geometry):
+def span(t, axis, geometry):
     """The windows [first, last) whose tap t lies in the input along an axis, and the input position of window `first`'s."""
     size, stride = geometry.input[axis], geometry.stride[axis]
     position = t * geometry.dilation[axis] - geometry.low[axis]
@@ -183,16 +222,37 @@ def _max_forward(start, stop, x, values, indices, geometry):
         fill(largest, 0, x.dtype.type(-np.inf), largest.size)
         fill(position, 0, np.int64(-1), position.size)
         for td in range(KD):
-            od0, od1, d0 = _span(td, 0, geometry)
+            od0, od1, d0 = span(td, 0, geometry)
             for th in range(KH):
-                oh0, oh1, h0 = _span(th, 1, geometry)
+                oh0, oh1, h0 = span(th, 1, geometry)
                 for tw in range(KW):
-                    ow0, ow1, w0 = _span(tw, 2, geometry)
+                    ow0, ow1, w0 = span(tw, 2, geometry)
                     for od in range(od0, od1):
                         for oh in range(oh0, oh1):
                             to = (od * OH + oh) * OW + ow0
                             at = ((d0 + (od - od0) * d_step) * H + h0 + (oh - oh0) * h_step) * W + w0
                             _larger(largest, position, to, image, at, w_step, max(0, ow1 - ow0))
+
+
+@parallel
+def _adaptive_max(start, stop, x, values, indices, sizes, spans):
+    (d_starts, d_stops), (h_starts, h_stops), (w_starts, w_stops) = spans
+    for plane in range(start, stop):
+        image, to = x[plane], 0
+        for i in range(d_starts.size):
+            for j in range(h_starts.size):
+                for k in range(w_starts.size):
+                    index = (d_starts[i] * sizes[1] + h_starts[j]) * sizes[2] + w_starts[k]
+                    largest = image[index]
+                    for d in range(d_starts[i], d_stops[i]):
+                        for h in range(h_starts[j], h_stops[j]):
+                            row = (d * sizes[1] + h) * sizes[2]
+                            for at in range(row + w_starts[k], row + w_stops[k]):
+                                value = image[at]
+                                if (value > largest) | (value != value):
+                                    largest, index = value, at
+                    values[plane, to], indices[plane, to] = largest, index
+                    to += 1
 
 
 @parallel
@@ -211,7 +271,7 @@ def _scatter(start, stop, g, indices, dx):
 
 
 @kernel
-def _add(y, to, to_step, x, at, step, n):
+def add(y, to, to_step, x, at, step, n):
     """y[to + i to_step] += x[at + i step]     for i < n"""
     to, at, to_step, step = np.uint64(to), np.uint64(at), np.uint64(to_step), np.uint64(step)
     for i in range(np.uint64(n)):
@@ -224,19 +284,19 @@ def _add_taps(image, out, back, geometry):
     (_, H, W), (_, OH, OW) = geometry.input, geometry.out
     (KD, KH, KW), (d_step, h_step, w_step) = geometry.kernel, geometry.stride
     for td in range(KD):
-        od0, od1, d0 = _span(td, 0, geometry)
+        od0, od1, d0 = span(td, 0, geometry)
         for th in range(KH):
-            oh0, oh1, h0 = _span(th, 1, geometry)
+            oh0, oh1, h0 = span(th, 1, geometry)
             for tw in range(KW):
-                ow0, ow1, w0 = _span(tw, 2, geometry)
+                ow0, ow1, w0 = span(tw, 2, geometry)
                 for od in range(od0, od1):
                     for oh in range(oh0, oh1):
                         to = (od * OH + oh) * OW + ow0
                         at = ((d0 + (od - od0) * d_step) * H + h0 + (oh - oh0) * h_step) * W + w0
                         if back:
-                            _add(image, at, w_step, out, to, 1, max(0, ow1 - ow0))
+                            add(image, at, w_step, out, to, 1, max(0, ow1 - ow0))
                         else:
-                            _add(out, to, 1, image, at, w_step, max(0, ow1 - ow0))
+                            add(out, to, 1, image, at, w_step, max(0, ow1 - ow0))
 
 
 @parallel
@@ -274,6 +334,7 @@ def main() -> None:
         _, indices = max_forward(x, window)
         print(f"x {shape}, kernel {kernel_size}, stride {stride}, padding {pad}")
         report(max_forward, x, window)
+        report(adaptive_max_forward, x, window.out)
         report(gather, x, indices)
         report(scatter, g, indices, window.input)
         report(avg_forward, x, window, True)

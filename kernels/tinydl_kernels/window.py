@@ -7,7 +7,8 @@ Per axis, with k taps d apart, s positions from window to window, and `low` and 
           ^   ^   ^                                window i reads the padded positions  i s + t d,  t = 0 ... k - 1
           taps of window 0 (k = 3, d = 2)
 
-`Window.out` is the only size formula of the project. A window is immutable and hashable, so that plans can be cached by it.
+`Window.out` is the only size formula of the project, but for the spans of adaptive pooling, which are as even as can be. A
+window is immutable and hashable, so that plans can be cached by it.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Geometry(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """Sizes per spatial axis; build it with `Window.conv` or `Window.pool`, which check what a user passes."""
+    """Sizes per spatial axis; build it with `Window.conv`, `transposed` or `pool`, which check what a user passes."""
 
     input: Sizes
     kernel: Sizes
@@ -124,10 +125,36 @@ class Window:
 
         Raises ShapeError.
         """
-        strides = _per_axis(op, "stride", stride, axes)
-        dilations = _per_axis(op, "dilation", dilation, axes)
+        strides = per_axis(op, "stride", stride, axes)
+        dilations = per_axis(op, "dilation", dilation, axes)
         pads = padding if isinstance(padding, str) else _pads(op, padding, axes)
         return _conv(op, tuple(x_shape), tuple(w_shape), strides, pads, dilations, groups, axes)
+
+    @staticmethod
+    def transposed(
+        op: str,
+        x_shape: Sizes,
+        w_shape: Sizes,
+        stride: Setting = 1,
+        padding: Padding = 0,
+        output_padding: Setting = 0,
+        dilation: Setting = 1,
+        groups: int = 1,
+        axes: int = 2,
+    ) -> Window:
+        """The window whose `grad_input` is the transposed convolution of x (N, C, *out) with w (C, O / groups, *kernel).
+
+        It lies in the result (N, O, *input), with input = (out - 1) stride + span - pads + output_padding. Arguments mean what
+        they mean in PyTorch; what output_padding adds is taken off the high pad, which may so become negative.
+
+        Raises ShapeError.
+        """
+        strides = per_axis(op, "stride", stride, axes)
+        more = per_axis(op, "output_padding", output_padding, axes)
+        dilations = per_axis(op, "dilation", dilation, axes)
+        if isinstance(padding, str):
+            raise ShapeError(f"{op}: padding expected sizes, got {padding!r}")
+        return _transposed(op, tuple(x_shape), tuple(w_shape), strides, _pads(op, padding, axes), more, dilations, groups, axes)
 
     @staticmethod
     def pool(
@@ -147,11 +174,17 @@ class Window:
 
         Raises ShapeError.
         """
-        kernel = _per_axis(op, "kernel_size", kernel_size, axes)
-        strides = kernel if stride is None else _per_axis(op, "stride", stride, axes)
-        dilations = _per_axis(op, "dilation", dilation, axes)
+        kernel = per_axis(op, "kernel_size", kernel_size, axes)
+        strides = kernel if stride is None else per_axis(op, "stride", stride, axes)
+        dilations = per_axis(op, "dilation", dilation, axes)
         pads = padding if isinstance(padding, str) else _pads(op, padding, axes)
         return _pool(op, tuple(x_shape), kernel, strides, pads, dilations, bool(ceil_mode), axes)
+
+
+def adaptive_spans(size: int, out: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the past-last position of each of `out` spans that cover `size` positions, overlapping by one at most."""
+    steps = np.arange(out)
+    return steps * size // out, -(-(steps + 1) * size // out)
 
 
 def taps(kernel: Sizes) -> Iterator[Sizes]:
@@ -204,19 +237,8 @@ def _conv(
     groups: int,
     axes: int,
 ) -> Window:
-    shapes = f"x {x_shape}, weight {w_shape}"
-    names = ", ".join(_AXES[-axes:])
-    if len(x_shape) != axes + 2:
-        raise ShapeError(f"{op}: x expected {axes + 2} axes (N, C, {names}), got {len(x_shape)}: {shapes}")
-    if len(w_shape) != axes + 2:
-        kernel_names = ", ".join("K" + name for name in names.split(", "))
-        raise ShapeError(f"{op}: weight expected {axes + 2} axes (O, C / groups, {kernel_names}), got {len(w_shape)}: {shapes}")
+    shapes = _checked(op, x_shape, w_shape, "(O, C / groups, {})", stride, dilation, groups, axes)
     (C, O), kernel = (x_shape[1], w_shape[0]), w_shape[2:]
-    _at_least(op, "stride", stride, 1)
-    _at_least(op, "dilation", dilation, 1)
-    _at_least(op, "kernel size", kernel, 1)
-    if groups < 1:
-        raise ShapeError(f"{op}: groups expected at least 1, got {groups}")
     if O % groups:
         raise ShapeError(f"{op}: weight has O={O}, expected a multiple of groups {groups}: {shapes}")
     if w_shape[1] * groups != C:
@@ -226,6 +248,56 @@ def _conv(
     window = Window(x_shape[2:], kernel, stride, *_sides(op, pads, kernel, dilation), dilation, groups)
     _fits(op, window)
     return window
+
+
+@lru_cache(maxsize=1024)
+def _transposed(
+    op: str,
+    x_shape: Sizes,
+    w_shape: Sizes,
+    stride: Sizes,
+    pads: tuple[Sizes, Sizes],
+    output_padding: Sizes,
+    dilation: Sizes,
+    groups: int,
+    axes: int,
+) -> Window:
+    shapes = _checked(op, x_shape, w_shape, "(C, O / groups, {})", stride, dilation, groups, axes)
+    if w_shape[0] != x_shape[1]:
+        raise ShapeError(f"{op}: x has C={x_shape[1]}, weight expects C={w_shape[0]}: {shapes}")
+    if w_shape[0] % groups:
+        raise ShapeError(f"{op}: weight has C={w_shape[0]}, expected a multiple of groups {groups}: {shapes}")
+    kernel, (low, high) = w_shape[2:], _sides(op, pads, w_shape[2:], dilation)
+    _at_least(op, "output_padding", output_padding, 0)
+    if any(more >= max(s, d) for more, s, d in zip(output_padding, stride, dilation, strict=True)):
+        raise ShapeError(
+            f"{op}: output_padding expected below the stride {stride} or the dilation {dilation}, got {output_padding}"
+        )
+    high = tuple(pad - more for pad, more in zip(high, output_padding, strict=True))
+    settings = zip(x_shape[2:], kernel, stride, dilation, low, high, strict=True)
+    input = tuple((n - 1) * s + d * (k - 1) + 1 - before - after for n, k, s, d, before, after in settings)
+    if min(*x_shape[2:], *input) < 1:
+        raise ShapeError(f"{op}: expected sizes of at least 1, got a result of {input}: {shapes}")
+    return Window(input, kernel, stride, low, high, dilation, groups)
+
+
+def _checked(
+    op: str, x_shape: Sizes, w_shape: Sizes, weight: str, stride: Sizes, dilation: Sizes, groups: int, axes: int
+) -> str:
+    """Both shapes in words, after what conv and transposed ask for alike."""
+    shapes = f"x {x_shape}, weight {w_shape}"
+    names = ", ".join(_AXES[-axes:])
+    if len(x_shape) != axes + 2:
+        raise ShapeError(f"{op}: x expected {axes + 2} axes (N, C, {names}), got {len(x_shape)}: {shapes}")
+    if len(w_shape) != axes + 2:
+        wanted = weight.format(", ".join("K" + name for name in names.split(", ")))
+        raise ShapeError(f"{op}: weight expected {axes + 2} axes {wanted}, got {len(w_shape)}: {shapes}")
+    _at_least(op, "stride", stride, 1)
+    _at_least(op, "dilation", dilation, 1)
+    _at_least(op, "kernel size", w_shape[2:], 1)
+    if groups < 1:
+        raise ShapeError(f"{op}: groups expected at least 1, got {groups}")
+    return shapes
 
 
 @lru_cache(maxsize=1024)
@@ -259,7 +331,7 @@ def _pool(
     return window
 
 
-def _per_axis(op: str, name: str, setting: Setting, axes: int) -> Sizes:
+def per_axis(op: str, name: str, setting: Setting, axes: int) -> Sizes:
     """An int for all axes or a sequence of one per axis, as a tuple."""
     if isinstance(setting, (int, np.integer)):
         return (int(setting),) * axes
@@ -276,7 +348,7 @@ def _pads(op: str, padding: int | Sequence[int] | Sequence[Sequence[int]], axes:
             raise ShapeError(f"{op}: padding expected {axes} pairs (low, high), got {padding}")
         low, high = zip(*padding, strict=True)
         return tuple(map(int, low)), tuple(map(int, high))
-    sizes = _per_axis(op, "padding", padding, axes)  # type: ignore[arg-type]
+    sizes = per_axis(op, "padding", padding, axes)  # type: ignore[arg-type]
     return sizes, sizes
 
 

@@ -28,7 +28,17 @@ from .activation import (
 )
 from .attention import MultiheadAttention
 from .containers import Flatten, Identity, Lambda, ModuleDict, ModuleList, ParameterList, Residual, Sequential, Unflatten
-from .convolution import Conv2d
+from .convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Fold,
+    LocallyConnected2d,
+    Unfold,
+)
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, GaussianNoise
 from .embedding import Embedding
 from .forward import extra_forward
@@ -58,7 +68,28 @@ from .normalization import (
     RMSNorm,
 )
 from .parameter import Buffer, Parameter
-from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    GlobalAvgPool2d,
+    GlobalMaxPool2d,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+    MaxUnpool1d,
+    MaxUnpool2d,
+    MaxUnpool3d,
+)
 from .recompute import checkpoint
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .summary import summary
