@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -56,14 +57,14 @@ class Split(NamedTuple):
 
 
 def load_digits(folder: str | None) -> tuple[Split, Split, Split, str]:
-    """Pool, development set, test set, and their source in words.
+    """Pool, development set, test set, and in words where they are from: all of one place.
 
     As the authors split them: MNIST's test images to develop on, and the last as many of its training images to test on.
     """
     train, official = mnist("train", folder), mnist("test", folder)
     held = max(0, len(train.images) - len(official.images))
     pool, test = Split(train.images[:held], train.labels[:held]), Split(train.images[held:], train.labels[held:])
-    return pool, Split(official.images, official.labels), test, f"{train.source}; {official.source}"
+    return pool, Split(official.images, official.labels), test, train.source
 
 
 def network_input(split: Split) -> Split:
@@ -187,7 +188,7 @@ def experiment(options: argparse.Namespace) -> None:
     print("λ: " + ", ".join(f"{METHODS[method]} {weight(method, size, steps):g}" for method in methods), end="")
     print(" (the paper's)" if steps >= FULL[0] else " (DataGrad's in proportion to the minibatches)", flush=True)
 
-    stamp = environment()
+    stamp, start = environment(), time.monotonic()
     origin = {"pool": zlib.crc32(pool.images.tobytes()), "backend": stamp["backend"]}
     folder = options.out / "runs" / f"{size}-digits-{steps}-minibatches"
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,6 +217,7 @@ def experiment(options: argparse.Namespace) -> None:
         "digits": {"source": source, **counts},
         "settings": {**settings, **rates, "lambda": weights},
         "environment": stamp,
+        "seconds": round(time.monotonic() - start, 1),
         "test_accuracy": comparison,
         "runs": runs,
     }

@@ -63,6 +63,13 @@ def test_two_pairs_allow_no_claim():
     assert row.claim is None
 
 
+def test_one_seed_is_told_without_an_error():
+    table = str(compare({"a": [90.0], "b": [95.0]}))
+    assert "nan" not in table
+    assert "95.00  (1 seed)" in table
+    assert "+5.00  no claim" in table
+
+
 def test_errors():
     with pytest.raises(ShapeError, match=r"estimate: expected values \(n,\), n >= 1, got \(0,\)"):
         estimate([])

@@ -69,11 +69,12 @@ class Comparison(NamedTuple):
         """A table of two parts."""
         lines = ["mean ± standard error"]
         for name, (mean, error, n) in self.means.items():
-            lines.append(f"  {name:24} {mean:7.2f} ± {error:.2f}  ({n} seed{'s' * (n > 1)})")
+            lines.append(f"  {name:24} {mean:7.2f}" + (f" ± {error:.2f}  ({n} seeds)" if n > 1 else "  (1 seed)"))
         if self.differences:
             lines.append("paired differences; a claim takes three pairs and two standard errors")
         for name, other, (mean, error, _), claim in self.differences:
-            lines.append(f"  {f'{name} - {other}':24} {mean:+7.2f} ± {error:.2f}  {claim or 'no claim'}")
+            spread = "" if math.isnan(error) else f" ± {error:.2f}"
+            lines.append(f"  {f'{name} - {other}':24} {mean:+7.2f}{spread}  {claim or 'no claim'}")
         return "\n".join(lines)
 
 
