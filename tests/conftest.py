@@ -20,3 +20,10 @@ def clean() -> Iterator[None]:
     assert state.grad
     assert state.recorder is None
     assert state.tracer is None
+
+
+@pytest.fixture
+def reference() -> Iterator[None]:
+    """For tests of what is made of operations, not of their kernels: `pytestmark = pytest.mark.usefixtures("reference")`."""
+    with td.backend("reference"):
+        yield

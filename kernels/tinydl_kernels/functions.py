@@ -38,10 +38,10 @@ asinh = row("asinh", lambda x: np.arcsinh(x))
 acosh = row("acosh", lambda x: np.arccosh(x))
 atanh = row("atanh", lambda x: np.arctanh(x))
 logsigmoid = row("logsigmoid", lambda x: np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x))))
-floor = row("floor", lambda x: np.floor(x))
-ceil = row("ceil", lambda x: np.ceil(x))
-round = row("round", lambda x: np.rint(x))
-trunc = row("trunc", lambda x: np.trunc(x))
+floor = row("floor", lambda x: _rounded(np.floor, x), lambda x: np.floor(x))
+ceil = row("ceil", lambda x: _rounded(np.ceil, x), lambda x: np.ceil(x))
+round = row("round", lambda x: _rounded(np.rint, x), lambda x: np.rint(x))
+trunc = row("trunc", lambda x: _rounded(np.trunc, x), lambda x: np.trunc(x))
 isnan = row("isnan", lambda x: np.isnan(x))
 isinf = row("isinf", lambda x: np.isinf(x))
 atan2 = row("atan2", lambda a, b: np.arctan2(a, b))
@@ -49,10 +49,20 @@ hypot = row("hypot", lambda a, b: np.hypot(a, b))
 logical_xor = row("logical_xor", lambda a, b: np.logical_xor(a, b))
 
 
+def _rounded(rounding, x):
+    """Integers are round as they are; NumPy's functions would make float64 of them."""
+    return rounding(x) if x.dtype.kind == "f" else +x
+
+
 def _digamma(x):
-    if x <= 0 and x == np.floor(x):
+    if x == 0:
+        return -np.copysign(np.inf, x)
+    if x < 0 and x == np.floor(x):
         return np.nan
     shift = 0.0
+    if x < 0:  # ψ(x) = ψ(1 - x) - π / tan(π x), with the fraction of x, where the tangent is exact
+        shift = -np.pi / np.tan(np.pi * (x - np.rint(x)))
+        x = 1 - x
     while x < 10:
         shift -= 1 / x
         x += 1.0

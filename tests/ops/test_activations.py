@@ -37,6 +37,13 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("relu", {}),
     ("softmin", {"dim": 0}),
 ]
+
+
+def tolerance(name: str) -> float:
+    """Torch has float32 constants in some."""
+    return 1e-7 if name in ("celu", "hardsigmoid") else 1e-10
+
+
 each = pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda value: str(value))
 
 
@@ -45,7 +52,8 @@ def test_against_torch(name: str, settings: dict[str, Any]) -> None:
     functional = pytest.importorskip("torch").nn.functional
     x = np.random.default_rng(0).normal(scale=3, size=(4, 30))
     ours, theirs = getattr(td, name), getattr(functional, name)
-    assert_agree(lambda x: ours(x, **settings), lambda x: theirs(x, **settings), [x])
+    order = 1 if name == "hardsigmoid" else 2  # which torch cannot differentiate twice
+    assert_agree(lambda x: ours(x, **settings), lambda x: theirs(x, **settings), [x], order=order, tolerance=tolerance(name))
 
 
 @each
@@ -53,7 +61,7 @@ def test_kinks_and_far_ends(name: str, settings: dict[str, Any]) -> None:
     functional = pytest.importorskip("torch").nn.functional
     x = np.array([-1e4, -800, -3, -1, -0.5, -0.0, 0.0, 0.4, 1, 2, 3, 6, 800, 1e4])
     ours, theirs = getattr(td, name), getattr(functional, name)
-    assert_agree(lambda x: ours(x, **settings), lambda x: theirs(x, **settings), [x], order=1)
+    assert_agree(lambda x: ours(x, **settings), lambda x: theirs(x, **settings), [x], order=1, tolerance=tolerance(name))
 
 
 @pytest.mark.parametrize(("shape", "weights"), [((3, 4), 1), ((3, 4), 4), ((2, 3, 4, 2), 3), ((5,), 1), ((), 1)], ids=str)
@@ -72,16 +80,14 @@ def test_glu(dim: int) -> None:
 
 def test_maxout_is_the_largest_of_neighbours() -> None:
     x = np.random.default_rng(0).normal(size=(2, 6, 3))
-    torch = pytest.importorskip("torch")
     assert_agree(lambda x: td.maxout(x, 3), lambda x: x.reshape(2, 2, 3, 3).max(2)[0], [x])
-    assert torch.nn.Module is not None
     np.testing.assert_array_equal(td.maxout(td.tensor(x), 3, dim=-1).numpy()[..., 0], x.max(-1))
 
 
 def test_infinite_inputs_have_finite_gradients() -> None:
     for name in ("elu", "selu", "celu", "softplus", "relu6", "hardsigmoid", "leaky_relu"):
         x = td.tensor([-np.inf, np.inf], requires_grad=True)
-        assert np.isfinite(td.grad(getattr(td, name)(x).sum(), x)[0].numpy()).all(), name
+        assert np.isfinite(td.grad(getattr(td, name)(x), x, td.ones(2))[0].numpy()).all(), name
 
 
 def test_refused() -> None:

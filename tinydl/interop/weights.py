@@ -3,8 +3,8 @@
     save_weights("lenet.safetensors", model)
     model.load_state_dict(load_weights("lenet.safetensors"))
 
-The suffix says the format. `.safetensors` and `.npz` hold arrays and nothing else; `.pt` and `.pth` are torch.save's, need torch
-and are read with weights_only=True: no file is ever unpickled into code. A whole training run is `training.checkpoint`'s.
+The suffix says the format. `.safetensors` and `.npz` hold arrays and nothing else; `.pt` and `.pth` are torch.save's, need
+torch and are read with weights_only=True: no file is ever unpickled into code. A whole training run is `training.checkpoint`'s.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import math
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add
-from .elementwise import abs, clip, div, exp, gt, logical_and, lt, mul, pow, sigmoid, tanh, where
+from .elementwise import abs, clip, div, exp, ge, gt, le, logical_and, lt, mul, pow, sigmoid, tanh, where
 from .functions import erf, expm1, log1p
 from .random import SELU_ALPHA, SELU_SCALE
 from .reduce import max
@@ -23,7 +23,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, else weight · x; weight (1,) or one a channel (axis 1)."""
     if weight.ndim != 1 or (weight.shape[0] != 1 and (input.ndim < 2 or weight.shape[0] != input.shape[1])):
         raise ShapeError(f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}")
-    slope = weight if weight.shape[0] == 1 else reshape(weight, (-1, *(1,) * (input.ndim - 2)))
+    slope = reshape(weight, () if weight.shape[0] == 1 else (-1, *(1,) * (input.ndim - 2)))
     return where(gt(input, 0.0), input, mul(input, slope))
 
 
@@ -92,7 +92,7 @@ def hardsigmoid(input: Tensor) -> Tensor:
 def hardswish(input: Tensor) -> Tensor:
     """x · hardsigmoid(x). Howard et al., arXiv 1905.02244."""
     bent = div(mul(input, add(input, 3.0)), 6.0)
-    return where(gt(input, 3.0), input, where(lt(input, -3.0), mul(input, 0.0), bent))
+    return where(ge(input, 3.0), input, where(le(input, -3.0), 0.0, bent))
 
 
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:

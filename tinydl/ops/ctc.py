@@ -57,7 +57,7 @@ def ctc_loss(
     extended = _extended(labels, blank)  # (N, L), L = 2 S + 1
     positions = Tensor(np.arange(extended.shape[1]))
     emitted = permute(_gather(permute(x, 1, 2, 0), unsqueeze(extended, 2), dim=1), 2, 0, 1)  # (N, C, T) -> (T, N, L)
-    before = pad(extended, (2, -2), value=blank)
+    before = getitem(pad(extended, (2, 0), value=blank), (slice(None), slice(0, extended.shape[1])))
     may_skip = logical_and(ne(extended, blank), ne(extended, before))
 
     start = np.full((batch, extended.shape[1]), NEVER, x.dtype)

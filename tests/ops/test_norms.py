@@ -1,0 +1,106 @@
+"""Normalizations against PyTorch to second order, and dropout of whole channels, of SELU nets, and noise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from agreement import assert_agree
+
+import tinydl as td
+
+pytestmark = pytest.mark.usefixtures("reference")
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(3, 6, 4, 2))
+W, B = RANDOM.normal(size=(2, 6))
+LAST = RANDOM.normal(size=(2, 4, 2))
+
+CASES: dict[str, tuple[Any, list[np.ndarray]]] = {
+    "layer_norm": (lambda f, x, w, b: f.layer_norm(x, (4, 2), w, b), [X, *LAST]),
+    "layer_norm plain": (lambda f, x: f.layer_norm(x, (2,), eps=0.1), [X]),
+    "layer_norm all": (lambda f, x: f.layer_norm(x, (4, 2)), [X[0, 0]]),
+    "rms_norm": (lambda f, x, w: f.rms_norm(x, (4, 2), w), [X, LAST[0]]),
+    "rms_norm eps": (lambda f, x: f.rms_norm(x, (2,), eps=0.3), [X]),
+    "group_norm": (lambda f, x, w, b: f.group_norm(x, 3, w, b), [X, W, B]),
+    "group_norm one": (lambda f, x: f.group_norm(x, 1), [X[:, :, 0, 0]]),
+    "group_norm each": (lambda f, x, w: f.group_norm(x, 6, w), [X, W]),
+    "instance_norm": (lambda f, x, w, b: f.instance_norm(x, weight=w, bias=b), [X, W, B]),
+    "local_response_norm": (lambda f, x: f.local_response_norm(x, 3, 0.1, 0.6, 2.0), [X]),
+    "local_response_norm even": (lambda f, x: f.local_response_norm(x, 4, 0.2), [X]),
+    "local_response_norm wide": (lambda f, x: f.local_response_norm(x, 15, 0.1), [X]),
+    "local_response_norm one": (lambda f, x: f.local_response_norm(x, 1), [X]),
+    "normalize": (lambda f, x: f.normalize(x), [X]),
+    "normalize p": (lambda f, x: f.normalize(x, 3.0, -1), [X]),
+    "normalize 1": (lambda f, x: f.normalize(x, 1.0, 0), [X]),
+}
+
+
+@pytest.mark.parametrize(("call", "arrays"), CASES.values(), ids=CASES)
+def test_against_torch(call: Any, arrays: list[np.ndarray]) -> None:
+    functional = pytest.importorskip("torch").nn.functional
+    assert_agree(lambda *x: call(td, *x), lambda *x: call(functional, *x), arrays)
+
+
+def test_running_statistics_of_instances() -> None:
+    torch = pytest.importorskip("torch")
+    mean, var = np.zeros(6), np.ones(6)
+    ours, theirs = [td.tensor(a) for a in (mean, var)], [torch.tensor(a) for a in (mean, var)]
+    for _ in range(2):
+        td.instance_norm(td.tensor(X), *ours, momentum=0.3)
+        torch.nn.functional.instance_norm(torch.tensor(X), *theirs, momentum=0.3)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy())
+    assert_agree(
+        lambda x: td.instance_norm(x, *ours, use_input_stats=False),
+        lambda x: torch.nn.functional.instance_norm(x, *theirs, use_input_stats=False),
+        [X],
+    )
+
+
+def test_a_zero_vector_has_no_direction() -> None:
+    x = td.tensor(np.zeros((2, 3)), requires_grad=True)
+    y = td.normalize(x)
+    assert not y.detach().numpy().any()
+    assert np.isfinite(td.grad(y.sum(), x)[0].numpy()).all()
+
+
+# Dropout and noise --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("function", "shape"), [(td.dropout1d, (40, 50, 3)), (td.dropout2d, (40, 50, 2, 3))])
+def test_whole_channels_are_dropped(function: Any, shape: tuple[int, ...]) -> None:
+    x = td.tensor(np.ones(shape), requires_grad=True)
+    y = function(x, 0.3, generator=td.Generator(1))
+    channels = y.detach().numpy().reshape(40 * 50, -1)
+    assert (channels == channels[:, :1]).all()
+    assert set(np.unique(channels)) == {0, 1 / 0.7}
+    assert abs((channels[:, 0] == 0).mean() - 0.3) < 0.05
+    np.testing.assert_array_equal(td.grad(y.sum(), x)[0].numpy(), y.detach().numpy())
+    assert function(x, 0.3, training=False) is x
+
+
+def test_alpha_dropout_keeps_mean_and_variance() -> None:
+    x = td.randn(200_000, generator=td.Generator(2), dtype="float64")
+    for p in (0.1, 0.5, 0.9):
+        y = td.alpha_dropout(x, p, generator=td.Generator(3)).numpy()
+        assert abs(y.mean()) < 0.02
+        assert abs(y.var() - 1) < 0.02
+        changed = np.unique(np.round(y, 12), return_counts=True)[1].max() / y.size
+        assert abs(changed - p) < 0.01
+    assert not td.alpha_dropout(x, 1.0).numpy().any()
+    assert td.alpha_dropout(x, training=False) is x
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    values = np.round(np.unique(torch.nn.functional.alpha_dropout(torch.ones(50, dtype=torch.float64), 0.3, True).numpy()), 12)
+    np.testing.assert_allclose(np.unique(np.round(td.alpha_dropout(td.ones(50, dtype="float64"), 0.3).numpy(), 12)), values)
+
+
+def test_noise() -> None:
+    x = td.tensor(np.full(100_000, 5.0), requires_grad=True)
+    y = td.gaussian_noise(x, 0.2, generator=td.Generator(4))
+    noise = y.detach().numpy() - 5
+    assert abs(noise.mean()) < 0.005
+    assert abs(noise.std() - 0.2) < 0.005
+    np.testing.assert_array_equal(td.grad(y.sum(), x)[0].numpy(), 1)
+    assert td.gaussian_noise(x, 0.2, training=False) is x
