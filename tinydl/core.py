@@ -35,7 +35,7 @@ class Primitive:
     view          the result shares the memory of the first input
     strided       inputs may have any strides; otherwise they arrive C-contiguous
     constant      names of inputs and outputs that carry no gradient and keep their own dtype (indices, masks, statistics)
-    outputs       names of the results where there are several
+    outputs       names of the results where there are several; ("*parts",) for any number: its rule takes a list of cotangents
     """
 
     mixed = False  # may inputs have different dtypes?
@@ -51,7 +51,8 @@ class Primitive:
         self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self.settings = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-        self.outputs, self.constant = tuple(outputs), frozenset(constant)
+        self.outputs, self.constant = tuple(name.lstrip("*") for name in outputs), frozenset(constant)
+        self.several = any(name.startswith("*") for name in outputs)
         self.fixed = frozenset(i for i, name in enumerate(self.inputs) if name in self.constant)
         self.differentiable = tuple(k for k, name in enumerate(self.outputs) if name not in self.constant)
         self.rules: dict[str, Rule] = {}
@@ -83,7 +84,7 @@ class Primitive:
                 edges = [None if x is None else Edge(x, ("input", i) in kept, needs[i]) for i, x in enumerate(tensors)]
                 node = Node(self, edges, settings, len(arrays), state.tracer and state.tracer.site())
         outputs = [
-            None if array is None else Tensor(array, version, node if k in self.differentiable else None, k)
+            None if array is None else Tensor(array, version, node if self.several or k in self.differentiable else None, k)
             for k, array in enumerate(arrays)
         ]
         if node is not None:
@@ -119,7 +120,7 @@ class Primitive:
 
     def gradients(self, node: Node, needs: list[bool], cotangents: list[Tensor | None]) -> list[Tensor | None]:
         """Apply the rules: the gradient of each input that is needed, of its input's shape and dtype."""
-        given = [cotangents[k] for k in self.differentiable]
+        given: list[Any] = [cotangents] if self.several else [cotangents[k] for k in self.differentiable]
         found: list[Any] = [None] * len(needs) if self.joint_rule is None else list(self.joint_rule(node, given, tuple(needs)))
         for i, edge in enumerate(node.edges):
             if not needs[i]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import numpy as np
 from tinydl_kernels import indexing, memory
 from tinydl_kernels.errors import ShapeError
 
-from ..core import Array, Primitive, Tensor, contiguous, expand, primitive
+from ..core import Array, Tensor, contiguous, expand, primitive
 
 
 @primitive(view=True)
@@ -42,18 +41,11 @@ def _join(*parts: Array | None, sizes: tuple[int, ...], dim: int) -> Array:
     return indexing.concatenate(parts, dim, sizes)
 
 
-@functools.lru_cache(maxsize=256)
-def _splitter(sizes: tuple[int, ...], dim: int) -> Primitive:
-    """The primitive that cuts x into views of the given sizes along `dim`: the transpose of `_join`."""
+@primitive(view=True, outputs=("*parts",))
+def _split(x: Array, *, sizes: tuple[int, ...], dim: int) -> tuple[Array, ...]:
+    """Views of the given sizes along `dim`: the transpose of `_join`."""
     ends = list(itertools.accumulate(sizes, initial=0))
-    pieces = [(slice(None),) * dim + (slice(*ends[i : i + 2]),) for i in range(len(sizes))]
-
-    def split(x: Array) -> tuple[Array, ...]:
-        return tuple(x[piece] for piece in pieces)
-
-    made = Primitive(split, view=True, outputs=[f"part{i}" for i in range(len(sizes))])
-    made.rule(x=lambda *g: _join(*g, sizes=sizes, dim=dim))
-    return made
+    return tuple(x[(slice(None),) * dim + (slice(*bounds),)] for bounds in itertools.pairwise(ends))
 
 
 @primitive(view=True)
@@ -85,9 +77,10 @@ _pad.rule(
 
 @_join.joint
 def _(needs: tuple[bool, ...], g: Tensor, *, sizes: tuple[int, ...], dim: int) -> list[Tensor | None]:
-    return [part if need else None for need, part in zip(needs, _splitter(sizes, dim)(g), strict=True)]
+    return [part if need else None for need, part in zip(needs, _split(g, sizes=sizes, dim=dim), strict=True)]
 
 
+_split.rule(x=lambda g, *, sizes, dim: _join(*g, sizes=sizes, dim=dim))
 _diagonal.rule(
     x=lambda g, x_shape, *, offset, dim1, dim2: _place_diagonal(g, shape=x_shape, offset=offset, dim1=dim1, dim2=dim2)
 )
@@ -223,7 +216,7 @@ def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) 
         parts = tuple(split_size_or_sections)
         if sum(parts) != n or any(size < 0 for size in parts):
             raise ShapeError(f"split: expected sizes that add up to {n} along dim {dim} of {x.shape}, got {parts}")
-    return _splitter(parts, dim)(x)
+    return _split(x, sizes=parts, dim=dim)
 
 
 def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
