@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.errors import ShapeError
 
-from ..core import Tensor
+from ..core import Tensor, add
 from ..ops.attention import attention_weights
 from ..ops.elementwise import where
 from ..ops.indexing import getitem
 from ..ops.linalg import linear, matmul
 from ..ops.random import Generator
 from ..ops.reduce import mean
-from ..ops.shape import permute, reshape, transpose, unsqueeze
+from ..ops.shape import permute, reshape, transpose
 from . import init
 from .linear import Linear
 from .module import Module
@@ -61,7 +61,10 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Masks are PyTorch's here: True in `key_padding_mask` (N, S) or a boolean `attn_mask` (L, S) leaves a key *out*."""
+        """Masks are PyTorch's here: True in `key_padding_mask` (N, S) or a boolean `attn_mask` leaves a key *out*.
+
+        attn_mask is (L, S), or (N · num_heads, L, S); numbers in it are added to the scores.
+        """
         if any(x.ndim != 3 or x.shape[-1] != self.embed_dim for x in (query, key, value)):
             raise ShapeError(
                 f"MultiheadAttention: expected query, key, value of 3 dims, the last {self.embed_dim}, "
@@ -85,13 +88,20 @@ class MultiheadAttention(Module):
 
     @staticmethod
     def _mask(query: Tensor, key: Tensor, padding: Tensor | None, attn_mask: Tensor | None) -> Tensor | None:
-        """Both masks as one that is added to the scores."""
+        """Both masks as one that is added to the scores (N, heads, L, S)."""
+        batch, heads, steps, keys = *query.shape[:3], key.shape[2]
         added: Any = None
-        for mask, spread in ((padding, lambda m: unsqueeze(unsqueeze(m, 1), 1)), (attn_mask, lambda m: unsqueeze(m, -3))):
+        for name, mask, shapes in (
+            ("key_padding_mask", padding, {(batch, keys): (batch, 1, 1, keys)}),
+            ("attn_mask", attn_mask, {(steps, keys): (steps, keys), (batch * heads, steps, keys): (batch, heads, steps, keys)}),
+        ):
             if mask is not None:
-                m = where(mask, -math.inf, np.zeros((), query.dtype)) if mask.dtype.kind == "b" else mask
-                m = spread(m) if m.ndim > 1 else m
-                added = m if added is None else added + m
+                if mask.shape not in shapes:
+                    wanted = " or ".join(map(str, shapes))
+                    raise ShapeError(f"MultiheadAttention: expected {name} {wanted}, got {mask.shape}")
+                m = reshape(mask, shapes[mask.shape])
+                m = where(m, -math.inf, np.zeros((), query.dtype)) if m.dtype.kind == "b" else m
+                added = m if added is None else add(added, m)
         return added
 
     def extra_repr(self) -> str:
