@@ -106,6 +106,12 @@ def test_a_view_shares_memory_or_is_refused() -> None:
     assert x.T.reshape(12).shape == (12,)
 
 
+def test_parts_are_views() -> None:
+    for dim in (0, 1, 2):
+        parts = (*td.unbind(CUBE, dim), *td.split(CUBE, 2, dim), *td.chunk(CUBE, 2, dim), td.flip(CUBE, dim))
+        assert all(np.shares_memory(part.array, CUBE.array) for part in parts)
+
+
 def test_einsum_with_lists_and_many_operands() -> None:
     random = np.random.default_rng(0)
     a, b, c, d = (random.standard_normal(shape) for shape in ((3, 4), (4, 5), (5, 3), (3,)))

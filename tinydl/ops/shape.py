@@ -230,7 +230,8 @@ def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views of x at each index of `dim`, which disappears."""
     dim = _existing_dim("unbind", dim, x)
-    return tuple(squeeze(part, dim) for part in split(x, 1, dim)) if x.shape[dim] else ()
+    first = (slice(None),) * dim + (0,)
+    return tuple(_index(part, index=first) for part in split(x, 1, dim)) if x.shape[dim] else ()
 
 
 def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
