@@ -9,7 +9,7 @@ from tinydl_kernels.dispatch import Operation
 from tinydl_kernels.errors import BackendError
 
 
-@pytest.fixture()
+@pytest.fixture
 def probe():
     """An operation that tells which backend ran it."""
 
