@@ -25,8 +25,15 @@ TOLERANCE = 1e-10  # of float64, relative to the largest value
 NO_DERIVATIVE = Path(__file__).with_name("no_derivative.txt")
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
-every_backend = pytest.mark.parametrize(
-    "backend", [pytest.param(name, marks=pytest.mark.tiny if name == "reference" else ()) for name in BACKENDS]
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+tiny_functions = pytest.mark.parametrize(
+    ("row", "backend"),
+    [
+        pytest.param(row, backend, id=f"{backend}-{row.name.replace(' ', '-')}", marks=[pytest.mark.tiny] * tiny)
+        for backend in BACKENDS
+        for row in ROWS
+        for tiny in [backend == "reference" and not row.name.startswith("nn.")]
+    ],
 )
 
 
@@ -122,8 +129,7 @@ def test_float32_gradients_are_those_of_float64(row: Row, backend: str) -> None:
 # ---- Derivatives
 
 
-@every_row
-@every_backend
+@tiny_functions
 def test_first_and_second_derivatives(row: Row, backend: str) -> None:
     for sample in row.samples[: min(row.order, 1) * len(row.samples)]:
         with td.backend(backend):
@@ -132,7 +138,7 @@ def test_first_and_second_derivatives(row: Row, backend: str) -> None:
 
 @pytest.mark.full
 @every_row
-@pytest.mark.parametrize("backend", BACKENDS)
+@every_backend
 def test_third_derivatives(row: Row, backend: str) -> None:
     if row.order == 3:
         with td.backend(backend):
@@ -252,7 +258,6 @@ def test_no_row_is_of_something_that_is_gone() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
-@pytest.mark.tiny
 @every_row
 def test_a_row_calls_the_primitive_that_it_covers(row: Row) -> None:
     seen = set()
