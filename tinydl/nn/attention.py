@@ -89,7 +89,7 @@ class MultiheadAttention(Module):
     @staticmethod
     def _mask(query: Tensor, key: Tensor, padding: Tensor | None, attn_mask: Tensor | None) -> Tensor | None:
         """Both masks as one that is added to the scores (N, heads, L, S)."""
-        batch, heads, steps, keys = *query.shape[:3], key.shape[2]
+        (batch, heads, steps), keys = query.shape[:3], key.shape[2]
         added: Any = None
         for name, mask, shapes in (
             ("key_padding_mask", padding, {(batch, keys): (batch, 1, 1, keys)}),
