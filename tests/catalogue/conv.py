@@ -1,4 +1,4 @@
-"""Convolution: a plain window, and one that uses every setting."""
+"""Convolution and what is made of its windows: a plain one, and one that uses every setting; other numbers of axes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SIZES = {USUAL: ((2, 3, 5, 4), (4, 3, 3, 2)), ODD: ((2, 4, 6, 5), (6, 2, 2, 3))}
 def _conv_rows(name: str, window: Window) -> list[Row]:
     x, w = SIZES[window]
     y = (x[0], w[0], *window.out)
-    forward = functools.partial(ref.conv2d, **SETTINGS[window])
+    forward = functools.partial(ref.conv, **SETTINGS[window])
     return [
         Row(f"conv.conv {name}", lambda *t: conv._conv(*t, window=window), [[x, w, w[:1]]], forward, "conv.conv"),
         Row(
@@ -52,12 +52,34 @@ def _conv_rows(name: str, window: Window) -> list[Row]:
     ]
 
 
+def _axes(axes: int) -> list[Row]:
+    """Convolution and its transpose over a number of axes."""
+    image, kernel = (3, 4, 2)[:axes], (3, 2, 2)[:axes]
+    plain, transposed = getattr(td, f"conv{axes}d"), getattr(td, f"conv_transpose{axes}d")
+    return [
+        Row(
+            f"conv{axes}d {axes} axes",
+            lambda x, w, b: plain(x, w, b, 2, 1, groups=2),
+            [[(2, 4, *image), (2, 2, *kernel), (2,)]],
+            lambda x, w, b: ref.conv(x, w, b, 2, 1, groups=2),
+            bad=[((X, td.ones(3), None), ShapeError, f"conv{axes}d: ")],
+        ),
+        Row(
+            f"conv_transpose{axes}d",
+            lambda x, w, b: transposed(x, w, b, 2, 1, 1),
+            [[(2, 3, *image), (3, 2, *kernel), (2,)]],
+            lambda x, w, b: ref.conv_transpose(x, w, b, 2, 1, 1),
+            bad=[((X, td.ones(3), None), ShapeError, f"conv_transpose{axes}d: ")],
+        ),
+    ]
+
+
 ROWS: list[Row] = [
     Row(
         "conv2d",
         lambda x, w, b=None: td.conv2d(x, w, b, 2, 1),
         [[(2, 3, 5, 6), (4, 3, 3, 3), (4,)], [(1, 1, 1, 1), (1, 1, 2, 2), (1,)], [(0, 2, 4, 4), (3, 2, 2, 2), (3,)]],
-        lambda x, w, b: ref.conv2d(x, w, b, (2, 2), ((1, 1), (1, 1))),
+        lambda x, w, b: ref.conv(x, w, b, (2, 2), ((1, 1), (1, 1))),
         bad=[
             ((X, X), ShapeError, "conv2d: x expected 4 axes (N, C, H, W), got 2: x (3, 4), weight (3, 4)"),
             ((PLANE, td.ones(3, 1, 2, 2)), ShapeError, "conv2d: x has C=2, weight expects C=1 (groups 1)"),
@@ -67,4 +89,5 @@ ROWS: list[Row] = [
     ),
     *_conv_rows("usual", USUAL),
     *_conv_rows("odd", ODD),
+    *[row for axes in (1, 2, 3) for row in _axes(axes)],
 ]

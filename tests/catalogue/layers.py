@@ -16,7 +16,6 @@ from tinydl.core import Tensor
 from tinydl.nn import functional_call
 
 from . import references as ref
-from .conv import ODD, SETTINGS
 from .loss import probability
 from .norm import drawn, grouped, kept, responses, running
 from .row import (
@@ -230,16 +229,6 @@ ROWS: list[Row] = [
         bad=[((td.ones(2, 5),), ShapeError, "linear: expected input (*, in), weight (out, in), bias (out,), got input (2, 5)")],
     ),
     *layer("Linear plain", lambda dtype: nn.Linear(4, 3, bias=False, dtype=dtype), [[(2, 3, 4), (3, 4)]], lambda x, w: x @ w.T),
-    *layer(
-        "Conv2d",
-        lambda dtype: nn.Conv2d(4, 6, (2, 3), (2, 1), ((1, 0), (2, 1)), (2, 1), 2, dtype=dtype),
-        [[(2, 4, 6, 5), (6, 2, 2, 3), (6,)]],
-        functools.partial(ref.conv2d, **SETTINGS[ODD]),
-        bad=[((PLANE,), ShapeError, "conv2d: x has C=2, weight expects C=4 (groups 2)")],
-    ),
-    *layer("MaxPool2d", lambda dtype: nn.MaxPool2d(2), [[apart(2, 2, 4, 6)]], lambda x: ref.max_pool2d(x, (2, 2), (2, 2))),
-    *layer("AvgPool2d", lambda dtype: nn.AvgPool2d(2), IMAGES, lambda x: ref.avg_pool2d(x, (2, 2), (2, 2))),
-    *layer("AdaptiveAvgPool2d", lambda dtype: nn.AdaptiveAvgPool2d(1), IMAGES, lambda x: x.mean((2, 3), keepdims=True)),
     *layer(
         "BatchNorm1d",
         lambda dtype: nn.BatchNorm1d(3, dtype=dtype),

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 Array = Any
-Pads = Sequence[tuple[int, int]]
 
 
 def pullback(function: Callable[..., Any], inputs: Sequence[Array], cotangents: Sequence[Array], at: int) -> Array:
@@ -68,50 +67,95 @@ def _spatial(x: Array) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
 
 
-def windows(x: Array, kernel: Sequence[int], stride: Any, pads: Pads, dilation: Any, fill: float = 0.0) -> Array:
-    """(N, C, H, W) to (N, C, OH, OW, KH, KW)."""
-    (s, t), (d, e) = stride, dilation
+def windows(x: Array, kernel: Any, stride: Any = 1, pads: Any = 0, dilation: Any = 1, fill: float = 0.0) -> Array:
+    """(N, C, *input) to (N, C, *out, K), K the taps of a window; settings are an int, or one an axis (pads may be pairs)."""
+    axes = x.ndim - 2
+    kernel, stride, dilation = (each(setting, axes) for setting in (kernel, stride, dilation))
+    pads = [(p, p) if isinstance(p, int) else p for p in each(pads, axes)]
     x = np.pad(x, ((0, 0), (0, 0), *pads), constant_values=fill)
-    return sliding_window_view(x, (d * (kernel[0] - 1) + 1, e * (kernel[1] - 1) + 1), (2, 3))[:, :, ::s, ::t, ::d, ::e]
+    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    seen = sliding_window_view(x, spans, tuple(range(2, x.ndim)))
+    seen = seen[(slice(None), slice(None), *(slice(None, None, step) for step in (*stride, *dilation)))]
+    return seen.reshape(*seen.shape[: axes + 2], int(np.prod(kernel)))
 
 
-def conv2d(
-    x: Array,
-    w: Array,
-    b: Array | None = None,
-    stride: Any = (1, 1),
-    pads: Pads = ((0, 0), (0, 0)),
-    dilation: Any = (1, 1),
-    groups: int = 1,
+def each(setting: Any, axes: int) -> tuple[Any, ...]:
+    return (setting,) * axes if isinstance(setting, int) else tuple(setting)
+
+
+def conv(
+    x: Array, w: Array, b: Array | None = None, stride: Any = 1, pads: Any = 0, dilation: Any = 1, groups: int = 1
 ) -> Array:
+    """Cross-correlation over any number of axes."""
     seen = windows(x, w.shape[2:], stride, pads, dilation)
     seen = seen.reshape(len(x), groups, x.shape[1] // groups, *seen.shape[2:])
-    y = np.einsum("ngchwkl,gockl->ngohw", seen, w.reshape(groups, -1, *w.shape[1:]))
+    y = np.einsum("ngc...k,gock->ngo...", seen, w.reshape(groups, -1, w.shape[1], seen.shape[-1]))
     y = y.reshape(len(x), len(w), *y.shape[3:])
     return y if b is None else y + channels(b, y)
 
 
-def max_pool2d(x: Array, kernel: Any, stride: Any, pads: Pads = ((0, 0), (0, 0)), dilation: Any = (1, 1)) -> Array:
+def conv_transpose(x: Array, w: Array, b: Array, stride: Any = 1, pads: Any = 0, output_padding: int = 0) -> Array:
+    """The gradient of `conv` for its input."""
+    axes = x.ndim - 2
+    settings = zip(x.shape[2:], w.shape[2:], each(stride, axes), each(pads, axes), strict=True)
+    size = tuple((n - 1) * s - 2 * p + k + output_padding for n, k, s, p in settings)
+    y = pullback(lambda y: conv(y, w, None, stride, pads), [np.zeros((len(x), w.shape[1], *size))], [x], 0)
+    return y + channels(b, y)
+
+
+def max_pool(x: Array, kernel: Any, stride: Any, pads: Any = 0, dilation: Any = 1) -> Array:
     """The values. A last partial window (ceil_mode) is stated as a larger pad."""
-    return windows(x, kernel, stride, pads, dilation, -np.inf).max((4, 5))
+    return windows(x, kernel, stride, pads, dilation, -np.inf).max(-1)
 
 
-def avg_pool2d(x: Array, kernel: Any, stride: Any, pads: Pads = ((0, 0), (0, 0)), count_include_pad: bool = True) -> Array:
-    total = windows(x, kernel, stride, pads, (1, 1)).sum((4, 5))
-    counts = windows(np.ones((1, 1, *x.shape[2:])), kernel, stride, pads, (1, 1), float(count_include_pad)).sum((4, 5))
-    return total / counts
+def avg_pool(
+    x: Array, kernel: Any, stride: Any, pads: Any = 0, count_include_pad: bool = True, divisor: int | None = None
+) -> Array:
+    counts = windows(np.ones((1, 1, *x.shape[2:])), kernel, stride, pads, 1, float(count_include_pad)).sum(-1)
+    return windows(x, kernel, stride, pads).sum(-1) / (counts if divisor is None else divisor)
 
 
-def adaptive_avg_pool2d(x: Array, size: tuple[int, int]) -> Array:
-    for dim, m in zip((2, 3), size, strict=True):
+def adaptive_pool(x: Array, size: tuple[int, ...], reduction: Any) -> Array:
+    """By np.mean or np.max, which may be taken one axis after another."""
+    for dim, m in enumerate(size, 2):
         n = x.shape[dim]
         spans = [range(i * n // m, -(-(i + 1) * n // m)) for i in range(m)]
-        x = np.stack([x.take(span, dim).mean(dim) for span in spans], dim)
+        x = np.stack([reduction(x.take(span, dim), dim) for span in spans], dim)
     return x
 
 
+def max_unpool(x: Array, indices: Array, size: tuple[int, ...]) -> Array:
+    planes = np.zeros((*x.shape[:2], int(np.prod(size))))
+    np.put_along_axis(planes, _flat(indices), _flat(x), 2)
+    return planes.reshape(*x.shape[:2], *size)
+
+
+def unfold(x: Array, kernel: Any, stride: Any = 1, pads: Any = 0, dilation: Any = 1) -> Array:
+    """(N, C, H, W) to (N, C·K, L)."""
+    seen = windows(x, kernel, stride, pads, dilation)
+    return np.moveaxis(seen, -1, 2).reshape(len(x), x.shape[1] * seen.shape[-1], -1)
+
+
+def resize(x: Array, size: tuple[int, ...], weight: Callable[[float], float], reach: int) -> Array:
+    """Interpolation along each axis with the kernel `weight`, over the 2 · reach neighbours; the edge is repeated."""
+    for dim, m in enumerate(size, 2):
+        n = x.shape[dim]
+        matrix = np.zeros((m, n))
+        for i in range(m):
+            place = (i + 0.5) * n / m - 0.5
+            for j in range(int(np.floor(place)) - reach + 1, int(np.floor(place)) + reach + 1):
+                matrix[i, min(max(j, 0), n - 1)] += weight(abs(place - j))
+        x = np.moveaxis(np.moveaxis(x, dim, -1) @ matrix.T, -1, dim)
+    return x
+
+
+def cubic(t: float, a: float = -0.75) -> float:
+    """Keys, 1981."""
+    return (a + 2) * t**3 - (a + 3) * t**2 + 1 if t <= 1 else a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+
+
 def gather(x: Array, indices: Array) -> Array:
-    """Positions in the flattened planes of (N, C, H, W)."""
+    """Positions in the flattened planes of (N, C, *plane)."""
     return np.take_along_axis(_flat(x), _flat(indices), 2).reshape(indices.shape)
 
 
