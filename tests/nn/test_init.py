@@ -1,4 +1,4 @@
-"""Initialization: fans, variances, gains, streams, and the signal that He's variance keeps alive through a deep net."""
+"""Initialization: what each distribution promises, and that signals keep their size through many layers."""
 
 from __future__ import annotations
 
@@ -8,151 +8,135 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from tinydl_kernels.errors import ShapeError
 
 import tinydl as td
 from tinydl import nn
 from tinydl.nn import init
 
-SHAPES = [(300, 200), (60, 40, 5, 5)]
+pytestmark = pytest.mark.usefixtures("reference")
 
 
-def variance(scheme: str, shape: tuple[int, ...]) -> float:
-    """What the papers ask for; n_in = k² c."""
-    field = math.prod(shape[2:])
-    n_in, n_out = shape[1] * field, shape[0] * field
-    return {"xavier": 2 / (n_in + n_out), "he": 2 / n_in, "he out": 2 / n_out, "leaky": 1 / n_in, "lecun": 1 / n_in}[scheme]
+def drawn(fill: Callable[..., Any], *shape: int, **settings: Any) -> np.ndarray:
+    tensor = td.zeros(*shape, dtype="float64")
+    assert fill(tensor, generator=td.Generator(3), **settings) is tensor
+    return tensor.numpy()
 
 
-DRAWS: list[tuple[str, str, Callable[..., Any]]] = [
-    ("xavier", "uniform", init.xavier_uniform_),
-    ("xavier", "normal", init.xavier_normal_),
-    ("he", "uniform", init.kaiming_uniform_),
-    ("he", "normal", init.kaiming_normal_),
-    ("he out", "normal", lambda w, **o: init.kaiming_normal_(w, mode="fan_out", nonlinearity="relu", **o)),
-    ("leaky", "uniform", lambda w, **o: init.kaiming_uniform_(w, a=1.0, **o)),
-    ("lecun", "normal", init.lecun_normal_),
-    ("lecun", "uniform", init.lecun_uniform_),
-]
+def test_fans_count_the_kernel() -> None:
+    assert init.fans(td.zeros(8, 3, 5, 4)) == (60, 160)  # n_in = k² c
+    assert init.fans(td.zeros(8, 3)) == (3, 8)
 
 
-def test_fans() -> None:
-    assert init.fans(td.zeros(7, 5)) == (5, 7)
-    assert init.fans(td.zeros(8, 3, 5, 5)) == (75, 200)
-    assert init.fans(td.zeros(8, 3, 2, 4, 3)) == (72, 192)
-    with pytest.raises(ShapeError, match=r"fans: expected a weight \(out, in, \*kernel\), got \(3,\)"):
-        init.xavier_normal_(td.zeros(3))
+VARIANCES = {
+    "xavier": (lambda fan_in, fan_out: 2 / (fan_in + fan_out), {}),
+    "kaiming": (lambda fan_in, fan_out: 2 / fan_in, {}),
+    "kaiming out": (lambda fan_in, fan_out: 2 / fan_out, {"mode": "fan_out"}),
+    "kaiming tanh": (lambda fan_in, fan_out: (5 / 3) ** 2 / fan_in, {"nonlinearity": "tanh"}),
+    "lecun": (lambda fan_in, fan_out: 1 / fan_in, {}),
+}
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize(("scheme", "kind", "draw"), DRAWS)
-def test_variances(scheme: str, kind: str, draw: Callable[..., Any], shape: tuple[int, ...]) -> None:
-    weight = nn.Parameter(np.zeros(shape))
-    assert draw(weight, generator=td.Generator(1)) is weight
-    values, wanted = weight.detach().numpy(), variance(scheme, shape)
-    assert abs(values.mean()) < 5 * math.sqrt(wanted / values.size)
-    excess = {"uniform": 0.8, "normal": 2.0}[kind]  # the variance of x² over that of x squared
-    assert abs(values.var() / wanted - 1) < 5 * math.sqrt(excess / values.size)
-    if kind == "uniform":
-        assert np.abs(values).max() <= math.sqrt(3 * wanted)
-        assert np.abs(values).max() > 0.999 * math.sqrt(3 * wanted)
-    else:
-        assert np.abs(values).max() > 3.5 * math.sqrt(wanted)
+@pytest.mark.parametrize("name", VARIANCES)
+def test_variances(name: str) -> None:
+    variance, settings = VARIANCES[name]
+    expected = variance(40 * 9, 60 * 9)
+    flat = drawn(getattr(init, f"{name.split()[0]}_uniform_"), 60, 40, 3, 3, **settings).ravel()
+    bell = drawn(getattr(init, f"{name.split()[0]}_normal_"), 60, 40, 3, 3, **settings).ravel()
+    bound = math.sqrt(3 * expected)
+    assert stats.kstest(flat, stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.01
+    assert stats.kstest(bell, stats.norm(0, math.sqrt(expected)).cdf).pvalue > 0.01
 
 
-@pytest.mark.parametrize("slope", [None, 0.0, 0.2, math.sqrt(5)])
-def test_gains_are_those_of_torch(slope: float | None) -> None:
+def test_gains_are_those_of_torch() -> None:
     torch = pytest.importorskip("torch")
-    for name in ("linear", "conv2d", "sigmoid", "tanh", "relu", "selu", "leaky_relu"):
-        assert init.calculate_gain(name, slope) == pytest.approx(torch.nn.init.calculate_gain(name, slope), rel=1e-15)
-    with pytest.raises(ValueError, match=r"calculate_gain: expected one of \[.*\], got 'swish'"):
-        init.calculate_gain("swish")
+    for name, param in (("linear", None), ("conv2d", None), ("sigmoid", None), ("tanh", None), ("relu", None), ("selu", None)):
+        assert init.calculate_gain(name, param) == torch.nn.init.calculate_gain(name, param)
+    for param in (None, 0.2):
+        assert init.calculate_gain("leaky_relu", param) == torch.nn.init.calculate_gain("leaky_relu", param)
 
 
-def test_gain_scales_the_deviation() -> None:
-    plain, scaled = (init.xavier_normal_(td.zeros(9, 9), gain=gain, generator=td.Generator(1)).numpy() for gain in (1.0, 3.0))
-    np.testing.assert_allclose(scaled, 3 * plain, rtol=1e-6)
-    leaky = init.kaiming_uniform_(td.zeros(500, 100), a=math.sqrt(5), generator=td.Generator(1)).numpy()
-    assert 0.999 < np.abs(leaky).max() * math.sqrt(100) <= 1  # a = √5 is PyTorch's default of U(±1/√n_in)
-    with pytest.raises(ValueError, match=r"kaiming: expected mode 'fan_in' or 'fan_out', got 'fan'"):
-        init.kaiming_normal_(td.zeros(2, 2), mode="fan")
-
-
-def test_constants_and_ranges() -> None:
-    x = nn.Parameter(np.full((3, 4), 7, np.float32))
-    assert (init.zeros_(x).numpy() == 0).all()
-    assert (init.ones_(x).numpy() == 1).all()
-    assert (init.constant_(x, 2.5).numpy() == 2.5).all()
-    values = init.uniform_(td.zeros(1000), -3, 5, td.Generator(1)).numpy()
-    assert (values >= -3).all()
-    assert (values < 5).all()
-    assert values.max() - values.min() > 7.8
-    values = init.normal_(td.zeros(10_000), 4, 0.5, td.Generator(1)).numpy()
-    assert abs(values.mean() - 4) < 0.025
-    assert abs(values.std() / 0.5 - 1) < 0.04
-    assert x.requires_grad
-    assert x.is_leaf
-
-
-def test_defaults_of_layers() -> None:
-    for layer, n_in in ((nn.Linear(50, 400), 50), (nn.Conv2d(8, 100, 5, groups=4), 50)):
-        for p in layer.parameters():
-            assert 0.98 < np.abs(p.numpy()).max() * math.sqrt(n_in) <= 1
-        before = np.array(layer.weight)
-        layer.reset_parameters()
-        assert (layer.weight.numpy() != before).any()
-
-
-def test_lenet_starts_as_its_authors_had_it() -> None:
-    model = nn.models.LeNet("none")
-    assert sum(p.numel() for p in model.parameters()) == 61_706
-    for name, channels in (("conv1", (1, 6)), ("conv2", (6, 16)), ("conv3", (16, 120))):
-        layer, bound = model.get_submodule(name), math.sqrt(3 * 4 / (25 * sum(channels)))
-        assert 0.95 * bound < np.abs(layer.weight.numpy()).max() <= bound
-    for layer in (model.fc1, model.fc2):
-        bound = math.sqrt(6 / sum(layer.weight.shape))
-        assert 0.98 * bound < np.abs(layer.weight.numpy()).max() <= bound
-    assert not any(p.numpy().any() for name, p in model.named_parameters() if name.endswith("bias"))
-
-
-def test_he_keeps_the_signal_through_twenty_layers_of_relu() -> None:
-    width, generator = 800, td.Generator(2)
-    start = td.randn(100, width, generator=generator)
-    sizes = {}
-    for name, draw in (("he", init.kaiming_normal_), ("lecun", init.lecun_normal_)):
-        x = start
+@pytest.mark.parametrize(("activation", "nonlinearity"), [(td.relu, "relu"), (td.leaky_relu, "leaky_relu")])
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_signals_keep_their_size_through_20_layers(activation: Any, nonlinearity: str, kind: str) -> None:
+    """Forward by fan_in and backward by fan_out."""
+    generator = td.Generator(11)
+    slope = 0.01 if nonlinearity == "leaky_relu" else 0.0
+    for mode in ("fan_in", "fan_out"):
+        x = td.randn(256, 256, generator=generator, dtype="float64").requires_grad_()
+        h, weights = x, []
         for _ in range(20):
-            x = td.relu(x @ draw(td.zeros(width, width), generator=generator).T)
-        sizes[name] = float(x.square().mean())
-    assert 0.5 < sizes["he"] < 2
-    assert 0.5 < sizes["lecun"] * 2**20 < 2  # each layer halves it
+            w = td.zeros(256, 256, dtype="float64")
+            weights.append(getattr(init, f"kaiming_{kind}_")(w, slope, mode, nonlinearity, generator))
+            h = activation(td.linear(h, weights[-1]))
+        (g,) = td.grad(h, x, td.randn(256, 256, generator=generator, dtype="float64"))
+        power = (h * h).mean().item() if mode == "fan_in" else (g * g).mean().item()
+        assert 0.4 < power < 2.5
 
 
-@pytest.mark.parametrize(("scheme", "kind", "draw"), DRAWS)
-def test_draws_are_reproducible_and_of_their_own_stream(scheme: str, kind: str, draw: Callable[..., Any]) -> None:
-    default, other = td.default_generator.state_dict(), td.Generator(1, stream=7)
-    first = draw(td.zeros(40, 50), generator=td.Generator(1)).numpy()
-    td.randn(13, generator=other)
-    generator = td.Generator(1)
-    np.testing.assert_array_equal(draw(td.zeros(40, 50), generator=generator).numpy(), first)
-    assert td.default_generator.state_dict() == default
-    second = draw(td.zeros(40, 50), generator=generator).numpy()  # the stream goes on
-    of_other_stream = draw(td.zeros(40, 50), generator=td.Generator(1, stream=7)).numpy()
-    of_other_seed = draw(td.zeros(40, 50), generator=td.Generator(2)).numpy()
-    for values in (second, of_other_stream, of_other_seed):
-        assert abs(np.corrcoef(first.ravel(), values.ravel())[0, 1]) < 5 / math.sqrt(first.size)
+@pytest.mark.parametrize(("mean", "std", "a", "b"), [(0, 1, -2, 2), (0.5, 2.0, -1.0, 1.5), (0, 1, 2.0, 3.0), (1, 0.1, -9, 9)])
+def test_truncated_normal(mean: float, std: float, a: float, b: float) -> None:
+    x = drawn(init.trunc_normal_, 100, 60, mean=mean, std=std, a=a, b=b).ravel()
+    assert a <= x.min() <= x.max() <= b
+    expected = stats.truncnorm((a - mean) / std, (b - mean) / std, mean, std)
+    assert stats.kstest(x, expected.cdf).pvalue > 0.01
 
 
-def test_a_seed_makes_a_network() -> None:
-    def weights(seed: int) -> list[np.ndarray]:
-        td.manual_seed(seed)
-        return [p.numpy() for p in nn.models.LeNet("batchnorm").parameters()]
-
-    first, again, other = weights(3), weights(3), weights(4)
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert (first[0] != other[0]).any()
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 2, 3, 3), (30, 2, 3)])
+def test_orthogonal(shape: tuple[int, ...]) -> None:
+    w = drawn(init.orthogonal_, *shape, gain=1.5).reshape(shape[0], -1)
+    short = w if w.shape[0] <= w.shape[1] else w.T
+    np.testing.assert_allclose(short @ short.T, 1.5**2 * np.eye(len(short)), atol=1e-12)
 
 
-def test_dtype_is_that_of_the_parameter() -> None:
-    for dtype in (np.float32, np.float64):
-        assert init.kaiming_normal_(td.zeros(3, 3, dtype=dtype)).dtype == dtype
+def test_orthogonal_is_uniform() -> None:
+    """An entry of a random rotation of the plane is the cosine of a uniform angle."""
+    entries = [init.orthogonal_(td.zeros(2, 2, dtype="float64"), generator=td.Generator(k)).numpy()[0, 0] for k in range(300)]
+    assert stats.kstest(entries, stats.arcsine(-1, 2).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize(("shape", "groups"), [((4, 4, 3), 1), ((6, 2, 3, 3), 2), ((2, 5, 1, 3, 3), 1), ((6, 2, 3), 3)])
+def test_dirac_passes_channels_on(shape: tuple[int, ...], groups: int) -> None:
+    torch = pytest.importorskip("torch")
+    expected = torch.nn.init.dirac_(torch.empty(shape), groups)
+    np.testing.assert_array_equal(init.dirac_(td.ones(*shape), groups).numpy(), expected.numpy())
+
+
+def test_sparse_has_zeros_in_each_column() -> None:
+    w = drawn(init.sparse_, 50, 30, sparsity=0.33, std=0.5)
+    assert ((w == 0).sum(0) == 17).all()
+    assert abs(w[w != 0].std() - 0.5) < 0.05
+    assert len({tuple(column == 0) for column in w.T}) > 1
+
+
+def test_constants() -> None:
+    for fill, value in ((init.zeros_, 0), (init.ones_, 1), (lambda t: init.constant_(t, 2.5), 2.5)):
+        np.testing.assert_array_equal(fill(td.full((2, 3), 7.0)).numpy(), value)
+    np.testing.assert_array_equal(init.eye_(td.ones(2, 3)).numpy(), np.eye(2, 3))
+
+
+def test_parameters_are_filled_in_place() -> None:
+    layer = nn.Linear(4, 4)
+    weight = layer.weight
+    init.orthogonal_(layer.weight)
+    assert layer.weight is weight
+    assert weight.requires_grad
+    assert weight.is_leaf
+
+
+def test_refused() -> None:
+    for call, error, message in (
+        (lambda: init.xavier_normal_(td.zeros(3)), ShapeError, r"fans: expected a weight \(out, in, \*kernel\), got \(3,\)"),
+        (lambda: init.calculate_gain("sine"), ValueError, r"calculate_gain: expected one of .*'tanh'.*, got 'sine'"),
+        (lambda: init.kaiming_normal_(td.zeros(3, 3), mode="fan"), ValueError, "kaiming: expected mode .* got 'fan'"),
+        (lambda: init.trunc_normal_(td.zeros(3), a=2, b=1), ValueError, "trunc_normal_: expected std > 0 and a < b"),
+        (lambda: init.orthogonal_(td.zeros(3)), ShapeError, r"orthogonal_: expected at least 2 dims, got \(3,\)"),
+        (lambda: init.eye_(td.zeros(3)), ShapeError, r"eye_: expected a matrix, got \(3,\)"),
+        (lambda: init.dirac_(td.zeros(3, 3)), ShapeError, r"dirac_: expected a weight \(out, in, \*kernel\) .* got \(3, 3\)"),
+        (lambda: init.dirac_(td.zeros(3, 3, 3), 2), ShapeError, r"dirac_: expected .* out divisible by 2, got \(3, 3, 3\)"),
+        (lambda: init.sparse_(td.zeros(3), 0.1), ShapeError, r"sparse_: expected a matrix, got \(3,\)"),
+        (lambda: init.sparse_(td.zeros(3, 3), 1.1), ValueError, r"sparse_: expected sparsity in \[0, 1\], got 1.1"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
