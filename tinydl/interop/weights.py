@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,13 +69,13 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> dict[s
         if form == ".safetensors":
             return _from_safetensors(path)
         if form == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return dict(file)
-        return _from_torch(path, key)
     except OSError as error:
         raise DataError(f"{path}: not read: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(f"{path}: not a whole {form} file: {error}") from error
+    except (safetensors.SafetensorError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+        raise DataError(f"{path}: not a whole {form} file of arrays: {error}") from error
+    return _from_torch(path, key)
 
 
 def _form(who: str, path: str | os.PathLike[str]) -> str:
@@ -98,8 +99,10 @@ def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.n
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except RuntimeError as error:
-        raise DataError(f"{path}: not a whole .pt file: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: not read: {error.strerror or error}") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise DataError(f"{path}: not a whole .pt file of arrays: {str(error).splitlines()[0]}") from error
     state = content if key is None else content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         entries = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__

@@ -44,15 +44,15 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
 
 @dataclass(frozen=True)
 class _WeightNorm:
-    """g v / ‖v‖, with a norm for each index of `dim` (None: one for all)."""
+    """g v / ‖v‖, with a norm for each index of `dim` (None or -1: one for all)."""
 
     name: str
     dim: int | None
 
     def length(self, v: Tensor) -> Tensor:
-        if self.dim is None:
+        if self.dim in (None, -1):
             return sqrt(sum(square(v)))
-        return sqrt(sum(square(v), tuple(d for d in range(v.ndim) if d != self.dim % v.ndim), keepdim=True))
+        return sqrt(sum(square(v), tuple(d for d in range(v.ndim) if d != self.dim), keepdim=True))
 
     def __call__(self, module: Module) -> Tensor:
         v = getattr(module, f"{self.name}_v")
@@ -62,13 +62,15 @@ class _WeightNorm:
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
     """Split a parameter into its length `<name>_g` and its direction `<name>_v`: w = g v / ‖v‖, computed whenever w is read.
 
-    `dim` keeps a length for each of its indices, None is one length for all. The names are those of
+    `dim` keeps a length for each of its indices; None, and as in PyTorch -1, is one length for all. The names are those of
     torch.nn.utils.weight_norm. Salimans & Kingma, arXiv 1602.07868. Returns the module.
     """
     w = module._parameters.get(name)
     if w is None:
         known = ", ".join(key for key, p in module._parameters.items() if p is not None) or "none"
         raise ValueError(f"weight_norm: expected a parameter of {type(module).__name__} ({known}), got {name!r}")
+    if dim is not None and not -1 <= dim < w.ndim:
+        raise ShapeError(f"weight_norm: expected dim in [-1, {w.ndim - 1}] or None for {name} {w.shape}, got {dim}")
     norm = _WeightNorm(name, dim)
     with no_grad():
         length = norm.length(w)
