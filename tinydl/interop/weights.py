@@ -69,11 +69,14 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> dict[s
         if form == ".safetensors":
             return _from_safetensors(path)
         if form == ".npz":
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return dict(file)
+            with open(path, "rb") as file:
+                content = np.load(file, allow_pickle=False)
+                if isinstance(content, np.ndarray):
+                    raise ValueError("one array without a name")
+                return dict(content)
     except OSError as error:
         raise DataError(f"{path}: not read: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, zipfile.BadZipFile, ValueError, TypeError, EOFError) as error:
+    except (safetensors.SafetensorError, zipfile.BadZipFile, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a whole {form} file of arrays: {error}") from error
     return _from_torch(path, key)
 
