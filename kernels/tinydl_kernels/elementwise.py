@@ -15,7 +15,7 @@ Cost: bytes of the operands and of the result, once each.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -232,7 +232,7 @@ def _compiled(name: str, scalar: Callable[..., Any]) -> Callable[..., Array]:
         try:
             shape, layout = _layout(shapes, tuple([x.strides for x in arrays]), tuple([x.itemsize for x in arrays]))
         except ValueError:
-            raise ShapeError(f"{name}: expected shapes that broadcast, got {', '.join(map(str, shapes))}") from None
+            raise _mismatch(name, arrays) from None
         out = memory.empty(shape, dtype, first)
         if out.size:
             loop(out.size, GRAIN, layout, out.reshape(-1), *map(_storage, arrays))
@@ -241,12 +241,19 @@ def _compiled(name: str, scalar: Callable[..., Any]) -> Callable[..., Array]:
     return run
 
 
+def _mismatch(name: str, operands: Sequence[Array]) -> ShapeError:
+    return ShapeError(f"{name}: expected shapes that broadcast, got {', '.join(str(x.shape) for x in operands)}")
+
+
 def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None) -> Operation:
     """The operation of an expression on arrays, which is right for one element too unless `scalar` is given."""
 
     def reference(*operands: Array) -> Array:
         with np.errstate(all="ignore"):
-            return expression(*operands)
+            try:
+                return expression(*operands)
+            except ValueError:
+                raise _mismatch(name, operands) from None
 
     reference.__name__ = reference.__qualname__ = name
     made = operation(reference, portable=True)
