@@ -1,0 +1,99 @@
+"""The command line; `python -m benchmarks --help`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tinydl_kernels import threads
+from tinydl_kernels.errors import TinydlError
+
+import benchmarks
+
+from . import report
+from .cases import FAMILIES
+from .turns import FRAMEWORKS, Measurement, choose, installed, run
+
+ROUNDS, SECONDS = 5, 0.25
+QUICK_ROUNDS, QUICK_SECONDS = 1, 0.02
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=benchmarks.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("families", nargs="*", metavar="FAMILY", help=f"out of {', '.join(FAMILIES)} (default: all)")
+    add("--match", default="", metavar="TEXT", help="cases whose names contain it")
+    add("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS, metavar="NAME", help="out of %(choices)s")
+    add("--rounds", type=int, metavar="N", help=f"turns of each contender (default {ROUNDS})")
+    add("--seconds", type=float, metavar="S", help=f"that a turn takes, about (default {SECONDS})")
+    add("--threads", type=int, default=threads.available_cpus(), metavar="N", help="of each framework (default: processors)")
+    add("--quick", action="store_true", help="one short round of a small case a family")
+    add(
+        "--out",
+        type=Path,
+        default=Path("results/benchmarks"),
+        help="folder of the results (default %(default)s)",
+    )
+    add("--list", action="store_true", help="print the cases and stop")
+    options = parser.parse_args(arguments)
+    for family in options.families:
+        if family not in FAMILIES:
+            parser.error(f"expected families out of {', '.join(FAMILIES)}, got {family!r}")
+    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    if options.rounds < 1 or options.seconds <= 0 or options.threads < 1:
+        parser.error("expected at least one round, some seconds and one thread")
+    options.cases = choose(options.families or FAMILIES, options.match, options.quick)
+    if not options.cases:
+        parser.error("no such case; --list shows them")
+    return options
+
+
+def benchmark(options: argparse.Namespace) -> None:
+    found, missing = installed(options.frameworks)
+    for name in missing:
+        print(f"{report.NAMES[name]} is not installed: left out", flush=True)
+
+    def say(measured: Measurement, rates: dict[str, float]) -> None:
+        print(report.line(measured, rates), flush=True)
+
+    busy = report.load()
+    if busy > 0.3:
+        print(
+            f"This machine is busy (load {busy:.1f}): threads that wait for each other suffer most, so trust no ratio",
+            flush=True,
+        )
+    options.out.mkdir(parents=True, exist_ok=True)
+    measured, rates, versions = run(options.cases, found, options.threads, options.rounds, options.seconds, say)
+    about = report.stamp(versions, options.threads, load=busy, rounds=options.rounds, seconds=options.seconds)
+    print("\n" + report.summary(measured, rates))
+    report.write(options.out, measured, rates, about)
+    try:
+        drawn = report.picture(options.out / "ratios.png", measured, about)
+    except ImportError as error:
+        print(f"no picture: {error}")
+        drawn = False
+    print(f"results.json{' and ratios.png are' if drawn else ' is'} in {options.out}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    if options.list:
+        print("\n".join(f"{case.family:8} {case.name}" for case in options.cases))
+        return 0
+    try:
+        benchmark(options)
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted", file=sys.stderr)
+        return 130
+    except (TinydlError, OSError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""The cases in tinydl: its kernels, and its training steps eager and recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from tinydl_kernels import conv, norm, pool, random, softmax, threads
+from tinydl_kernels.matmul import matmul
+from tinydl_kernels.window import Window
+
+import tinydl as td
+from tinydl import nn
+from tinydl.nn.models import LeNet, resnet20
+from tinydl.regularizers import DataGrad, Objective, Penalty, spect_reg
+from tinydl.regularizers.gradient import Pass
+
+from . import machine
+from .cases import EPS, LEARNING_RATE, PENALTIES, Arrays, Case
+
+VERSION = td.__version__
+Contenders = dict[str, Any]
+
+
+def start(count: int) -> None:
+    threads.set_num_threads(count)
+
+
+def arrays(result: Any) -> list[np.ndarray]:
+    parts = result if isinstance(result, (tuple, list)) else [result]
+    return [np.asarray(part.array if isinstance(part, td.Tensor) else part) for part in parts]
+
+
+def _window(case: Case, d: Arrays) -> Window:
+    s = case.settings
+    return Window.conv("benchmarks", d["x"].shape, d["w"].shape, s.stride, s.pad, s.dilation, s.groups)
+
+
+def conv_forward(case: Case, d: Arrays) -> Contenders:
+    window = _window(case, d)
+    return {"": lambda: conv.forward(d["x"], d["w"], None, window)}
+
+
+def conv_grad_input(case: Case, d: Arrays) -> Contenders:
+    window = _window(case, d)
+    return {"": lambda: conv.grad_input(d["g"], d["w"], window)}
+
+
+def conv_grad_weight(case: Case, d: Arrays) -> Contenders:
+    window = _window(case, d)
+    return {"": lambda: conv.grad_weight(d["x"], d["g"], window)}
+
+
+def product(case: Case, d: Arrays) -> Contenders:
+    return {"": lambda: matmul(d["a"], d["b"])}
+
+
+def norm_forward(case: Case, d: Arrays) -> Contenders:
+    return {"": lambda: norm.batch_norm(d["x"], d["gamma"], d["beta"], EPS)[0]}
+
+
+def norm_backward(case: Case, d: Arrays) -> Contenders:
+    _, mean, var = norm.batch_norm(d["x"], d["gamma"], d["beta"], EPS)
+    return {"": lambda: norm.batch_norm_dx(d["g"], d["x"], d["gamma"], mean, var, EPS)}
+
+
+def norm_second(case: Case, d: Arrays) -> Contenders:
+    _, mean, var = norm.batch_norm(d["x"], d["gamma"], d["beta"], EPS)
+    return {"": lambda: norm.batch_norm_dx_dx(d["v"], None, None, d["g"], d["x"], d["gamma"], mean, var, EPS)}
+
+
+def _pool_window(case: Case, d: Arrays) -> Window:
+    s = case.settings
+    return Window.pool("benchmarks", d["x"].shape, s.k, s.stride, s.pad)
+
+
+def pool_forward(case: Case, d: Arrays) -> Contenders:
+    window = _pool_window(case, d)
+    return {"": lambda: pool.max_forward(d["x"], window)[0]}
+
+
+def pool_backward(case: Case, d: Arrays) -> Contenders:
+    _, indices = pool.max_forward(d["x"], _pool_window(case, d))
+    return {"": lambda: pool.scatter(d["g"], indices, d["x"].shape[2:])}
+
+
+def loss(case: Case, d: Arrays) -> Contenders:
+    return {"": lambda: softmax.cross_entropy(d["x"], d["target"], 0.0)}
+
+
+def loss_backward(case: Case, d: Arrays) -> Contenders:
+    return {"": lambda: softmax.cross_entropy_dx(d["g"], d["x"], d["target"], 0.0)}
+
+
+def dropout(case: Case, d: Arrays) -> Contenders:
+    key, counter = np.array([1, 2], np.uint64), np.zeros(1, np.uint64)
+    blocks = random.blocks(d["x"].shape, np.bool_)
+    return {"": lambda: random.dropout(d["x"], key, random.reserve(counter, blocks), 0.5)}
+
+
+def adam(case: Case, d: Arrays) -> Contenders:
+    params = [nn.Parameter(p) for p in d["params"]]
+    for p, g in zip(params, d["grads"], strict=True):
+        p.grad = td.tensor(g)
+    optimizer = td.optim.Adam(params, lr=LEARNING_RATE)
+
+    def step() -> td.Tensor:
+        optimizer.step()
+        return params[0]
+
+    return {"": step}
+
+
+# ---- training steps
+
+
+def model(name: str) -> nn.Module:
+    if name == "lenet":
+        return LeNet("none")
+    if name == "resnet20":
+        return resnet20()
+    layers = {
+        "mlp": lambda: (nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)),
+        "caffe": lambda: (
+            *(nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)),
+        ),
+    }
+    return nn.Sequential(*layers[name]())
+
+
+class GivenSpectReg(Penalty):
+    """SpectReg with an r that is given and stays."""
+
+    def __init__(self, weight: float, r: td.Tensor) -> None:
+        super().__init__(weight)
+        self.r = r
+
+    def __call__(self, seen: Pass) -> td.Tensor:
+        return spect_reg(seen.logits, seen.x, self.r)
+
+
+def training_step(case: Case, d: Arrays) -> Any:
+    """(x, y) -> (loss, penalties)"""
+    network = model(case.settings.model)
+    network.load_state_dict(d["params"], strict=False)
+    optimizer = td.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    penalty, weight = case.settings.penalty, PENALTIES[case.settings.penalty]
+    terms: dict[str, list[Penalty]] = {
+        "plain": [],
+        "datagrad": [DataGrad(weight)],
+        "spectreg": [GivenSpectReg(weight, td.tensor(d["r"]))],
+    }
+    objective = Objective(network, td.cross_entropy, terms[penalty])
+
+    def step(x: td.Tensor, y: td.Tensor) -> tuple[td.Tensor, ...]:
+        optimizer.zero_grad()
+        found = objective(x, y)
+        found.total.backward()
+        optimizer.step()
+        return found.loss, *found.penalties
+
+    return step
+
+
+def step(case: Case, d: Arrays) -> Contenders:
+    x, y = td.tensor(d["x"]), td.tensor(d["y"])
+    recorded, eager = td.record(training_step(case, d)), training_step(case, d)
+    return {"recorded": lambda: recorded(x, y), "eager": lambda: eager(x, y)}
+
+
+# ---- the machine
+
+
+def peak_flops(case: Case, d: Arrays) -> Contenders:
+    return {"": machine.peak_flops()}
+
+
+def copy(case: Case, d: Arrays) -> Contenders:
+    return {"": machine.copy()}
+
+
+OPERATIONS = {
+    "conv_forward": conv_forward,
+    "conv_grad_input": conv_grad_input,
+    "conv_grad_weight": conv_grad_weight,
+    "matmul": product,
+    "norm_forward": norm_forward,
+    "norm_backward": norm_backward,
+    "norm_second": norm_second,
+    "pool_forward": pool_forward,
+    "pool_backward": pool_backward,
+    "loss": loss,
+    "loss_backward": loss_backward,
+    "dropout": dropout,
+    "adam": adam,
+    "step": step,
+    "peak_flops": peak_flops,
+    "copy": copy,
+}
