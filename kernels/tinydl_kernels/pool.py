@@ -58,7 +58,7 @@ def adaptive_max_forward(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
     values, indices = np.empty((N, C, *out), x.dtype), np.empty((N, C, *out), np.int64)
     spans = [adaptive_spans(size, count) for size, count in zip(plane, out, strict=True)]
     for p in np.ndindex(out):
-        box = (..., *(slice(starts[i], stops[i]) for i, (starts, stops) in zip(p, spans, strict=True)))
+        box: Any = (..., *(slice(starts[i], stops[i]) for i, (starts, stops) in zip(p, spans, strict=True)))
         places = positions[box].reshape(-1)
         inside = x[box].reshape(N, C, places.size)
         missing = np.isnan(inside)

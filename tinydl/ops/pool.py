@@ -42,12 +42,12 @@ def _scatter(g: Array, indices: Array, *, plane: tuple[int, ...]) -> Array:
 
 
 @primitive(floating=True)
-def _avg_pool(x: Array, *, window: Window, count_include_pad: bool, divisor: int | None) -> Array:
+def _avg_pool(x: Array, *, window: Window, count_include_pad: bool, divisor: int | None = None) -> Array:
     return kernels.avg_forward(x, window, count_include_pad, divisor)
 
 
 @primitive(floating=True)
-def _avg_pool_dx(g: Array, *, window: Window, count_include_pad: bool, divisor: int | None) -> Array:
+def _avg_pool_dx(g: Array, *, window: Window, count_include_pad: bool, divisor: int | None = None) -> Array:
     return kernels.avg_backward(g, window, count_include_pad, divisor)
 
 

@@ -40,8 +40,8 @@ def interpolate(
     """
     axes = input.ndim - 2
     if not 1 <= axes <= 3 or _NDIM.get(mode, input.ndim) != input.ndim:
-        wanted = f"{_NDIM[mode]} dims in mode {mode!r}" if mode in _NDIM else "(N, C, *spatial) of 3 to 5 dims"
-        raise ShapeError(f"interpolate: expected input of {wanted}, got {input.shape}")
+        dims = f"{_NDIM[mode]} dims in mode {mode!r}" if mode in _NDIM else "3 to 5 dims (N, C, *spatial)"
+        raise ShapeError(f"interpolate: expected input of {dims}, got {input.shape}")
     if mode not in _NDIM and mode not in ("nearest", "nearest-exact", "area"):
         raise ValueError(f"interpolate: expected mode one of {[*_NDIM, 'nearest', 'nearest-exact', 'area']}, got {mode!r}")
     if align_corners is not None and mode not in _NDIM:
