@@ -215,7 +215,7 @@ ROWS: list[Row] = [
         td.cosine_embedding_loss,
         [[(2, 4), (2, 4), exactly([1, -1])]],
         lambda x, y, t: np.where(t > 0, 1 - _cosine(x, y), np.maximum(_cosine(x, y), 0)).mean(),
-        bad=[((X, X, X), ShapeError, "cosine_embedding_loss: expected x1, x2 (N, D), target (N,), got (3, 4), (3, 4), (3, 4)")],
+        bad=[((X, X, X), ShapeError, "cosine_embedding_loss: expected inputs (N, D), target (N,), got (3, 4), (3, 4), (3, 4)")],
     ),
     Row(
         "triplet_margin_loss",

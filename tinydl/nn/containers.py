@@ -40,9 +40,9 @@ class Sequential(Module):
 class ModuleList(Module):
     """A list of modules, registered in order as "0", "1", ..."""
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(modules or ())
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
@@ -102,10 +102,10 @@ class ModuleDict(Module):
 class ParameterList(Module):
     """A list of parameters, registered in order as "0", "1", ..."""
 
-    def __init__(self, parameters: Iterable[Any] = ()) -> None:
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
-        for parameter in parameters:
-            self.append(parameter)
+        for value in values or ():
+            self.append(value)
 
     def append(self, parameter: Any) -> ParameterList:
         """Add a parameter (or what one can be made of) at the end."""

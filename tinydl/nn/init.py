@@ -39,10 +39,10 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return gains[nonlinearity]
 
 
-def constant_(tensor: Tensor, value: float) -> Tensor:
-    """`value` everywhere."""
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """`val` everywhere."""
     with no_grad():
-        assign(tensor, value)
+        assign(tensor, val)
     return tensor
 
 

@@ -148,13 +148,14 @@ def _length(x: Tensor, dim: int, eps: float) -> Tensor:
     return where(above, sqrt(where(above, squares, 1.0)), eps)
 
 
-def cosine_embedding_loss(x1: Tensor, x2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean") -> Tensor:
-    """1 - cos(x1, x2) where target = 1, max(0, cos - margin) where target = -1; x1, x2 (N, D), target (N,)."""
-    if x1.shape != x2.shape or target.shape != x1.shape[:-1]:
-        raise ShapeError(
-            f"cosine_embedding_loss: expected x1, x2 (N, D), target (N,), got {x1.shape}, {x2.shape}, {target.shape}"
-        )
-    cosine = cosine_similarity(x1, x2, dim=-1)
+def cosine_embedding_loss(
+    input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
+) -> Tensor:
+    """1 - cos(input1, input2) where target = 1, max(0, cos - margin) where target = -1; inputs (N, D), target (N,)."""
+    if input1.shape != input2.shape or target.shape != input1.shape[:-1]:
+        got = f"{input1.shape}, {input2.shape}, {target.shape}"
+        raise ShapeError(f"cosine_embedding_loss: expected inputs (N, D), target (N,), got {got}")
+    cosine = cosine_similarity(input1, input2, dim=-1)
     return reduced("cosine_embedding_loss", where(gt(target, 0.0), sub(1.0, cosine), relu(sub(cosine, margin))), reduction)
 
 
