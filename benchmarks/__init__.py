@@ -25,7 +25,8 @@ drawn, so that the losses of the first steps can be compared. PyTorch's Adam run
 What it leaves. A table on the screen; `results.json` with every median, the versions and the machine; `ratios.png`.
 
 A framework that is not installed is left out, with a line that says so. One that crashes or hangs loses the case, not the run.
-Run it on an idle machine: the ratios stand some noise, the shares of the peak do not.
+Run it on an idle machine: a framework whose threads spin until all have arrived, as OpenMP's do, is slowed down manyfold by any
+other process, and its ratios are worth nothing then. `--threads 1` stands more.
 
 Reading order: cases.py (what), worker.py (one side's process), turns.py (how they alternate), with_*.py and models_*.py
 (the same in each framework), machine.py (the peaks), report.py.

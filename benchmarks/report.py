@@ -87,7 +87,7 @@ def summary(measured: list[Measurement], rates: dict[str, float]) -> str:
                 pair = (ratio(other, own), other.least / own.least)
                 found.setdefault((m.case.family, title(own), title(other)), []).append(pair)
     lines = ["Geometric means of the ratios (in parentheses of those of the least times)"] if found else []
-    for (family, who, other), pairs in found.items():
+    for (family, who, whom), pairs in found.items():
         medians, least = zip(*pairs, strict=True)
         means = f"{geometric_mean(medians):6.2f} ({geometric_mean(least):.2f})× {other:14}"
         lines.append(f"{means} {family:8} {who}; {len(pairs)} cases, the worst {min(medians):.2f}×")

@@ -1,0 +1,119 @@
+"""The benchmarks through their command line, on a few small cases. Speed is never asserted."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import cases, turns
+from benchmarks.cases import CASES
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(out: Path, *arguments: str) -> tuple[str, dict]:
+    """What a run prints, and its results.json."""
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--out", str(out)]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=250
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout, json.loads((out / "results.json").read_text())
+
+
+def test_quick_alone(tmp_path: Path) -> None:
+    printed, results = run(tmp_path, "matmul", "loss", "--quick", "--frameworks", "tinydl")
+    assert "! " not in printed
+    assert [case["problems"] for case in results["cases"]] == [[], [], []]
+    for case in results["cases"]:
+        (found,) = case["contenders"].values()
+        assert found["median"] > 0
+        assert len(found["rounds"]) == 1
+        assert found["difference"] == 0
+    assert set(results["rates"]) == {"flop", "byte"}
+    assert results["environment"]["frameworks"].keys() == {"tinydl"}
+    assert not (tmp_path / "ratios.png").exists()  # there is nothing to compare with
+
+
+@pytest.mark.full
+def test_every_family_agrees_with_the_others(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    others, _ = turns.installed(["torch", "jax", "numpy"])
+    families = [family for family in cases.FAMILIES if family != "memory"]
+    _, results = run(tmp_path, *families, "--quick", "--frameworks", "tinydl", *others)
+    assert {case["name"]: case["problems"] for case in results["cases"] if case["problems"]} == {}
+    assert {case["family"] for case in results["cases"]} == set(families)
+    assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_framework_that_is_missing_is_left_out() -> None:
+    assert turns.installed(["numpy", "no_such_framework"]) == (["numpy"], ["no_such_framework"])
+
+
+def test_a_worker_that_dies_loses_the_case_and_starts_again() -> None:
+    case = CASES["50×500×10"]
+    with turns.workers(["numpy"], 1) as processes:
+        process = processes["numpy"]
+        assert process.ask("hello") == np.__version__
+        assert process.process is not None
+        process.process.kill()
+        lost = turns.by_turns(case, processes, 1, 0.001)
+        assert lost.contenders == []
+        assert len(lost.problems) == 1
+        assert lost.problems[0].startswith("numpy: died with exit code")
+        found = turns.by_turns(case, processes, 2, 0.001)
+        assert found.problems == []
+        assert len(found.contenders[0].values) == 2
+        started = process.process
+        with pytest.raises(turns.WorkerError, match="AttributeError"):
+            process.ask("no_such_method")
+    assert process.process is None
+    assert started is not None
+    assert started.poll() is not None  # no process is left
+
+
+def test_inputs_are_the_same_for_all() -> None:
+    for case in (case for case in CASES.values() if case.quick):
+        first, second = cases.data(case), cases.data(case)
+        assert first.keys() == second.keys()
+        for a, b in zip(first.values(), second.values(), strict=True):
+            np.testing.assert_equal(a, b)
+
+
+def test_difference() -> None:
+    x = np.array([1.0, 4.0])
+    assert turns.difference([x], [x]) == 0
+    assert turns.difference([x + [0, 2.0]], [x]) == 0.5
+    assert turns.difference([x], [x[:1]]) == float("inf")
+    assert not turns.difference([x * np.nan], [x]) <= 1
+
+
+@pytest.mark.tiny
+def test_nothing_imports_the_benchmarks() -> None:
+    for path in (p for folder in ("tinydl", "kernels", "examples") for p in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            assert not any(name.split(".")[0] == "benchmarks" for name in names), path
+
+
+@pytest.mark.parametrize(
+    "arguments", [["no_such_family"], ["--rounds", "-1"], ["--match", "no such case"], ["--frameworks", "x"]]
+)
+def test_bad_arguments(arguments: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert "error: " in ended.stderr.splitlines()[-1]
