@@ -15,12 +15,12 @@ from .shape import permute, reshape
 from .spatial import batched, require_planes
 
 
-@primitive
+@primitive(floating=True)
 def _unfold(x: Array, *, window: Window) -> Array:
     return kernels.unfold(x, window)
 
 
-@primitive
+@primitive(floating=True)
 def _fold(y: Array, *, window: Window) -> Array:
     return kernels.fold(y, window)
 
@@ -53,11 +53,12 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
     N may be missing. As torch.nn.functional.fold (col2im).
     """
     size, kernel = per_axis("fold", "output_size", output_size, 2), per_axis("fold", "kernel_size", kernel_size, 2)
+    K = max(prod(kernel), 1)
 
     def run(y: Tensor) -> Tensor:
-        if y.ndim != 3 or y.shape[1] % max(prod(kernel), 1):
-            raise ShapeError(f"fold: expected input (N, C·{prod(kernel)}, L) for kernel_size {kernel}, got {y.shape}")
-        shape = (y.shape[0], y.shape[1] // max(prod(kernel), 1), *size)
+        if y.ndim != 3 or y.shape[1] % K:
+            raise ShapeError(f"fold: expected input (N, C·{K}, L) for kernel_size {kernel}, got {y.shape}")
+        shape = (y.shape[0], y.shape[1] // K, *size)
         window = _window("fold", shape, kernel, dilation, padding, stride)
         if y.shape[2] != prod(window.out):
             raise ShapeError(f"fold: expected {prod(window.out)} columns for output_size {size}, got {y.shape}")
