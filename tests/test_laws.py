@@ -24,6 +24,7 @@ LAYERS = [
     {"functional", "gradcheck", "nn"},
     {"optim", "regularizers", "data"},
     {"training", "interop", "viz"},
+    {"__main__"},
 ]
 """A module imports from its own layer and from those above it in this list."""
 
