@@ -10,7 +10,12 @@ so each is differentiated by the other two. Shapes, for any number of spatial ax
 b (O,), g and y (N, O, *out), all of one dtype, float32 or float64. Each costs `window.flops(N, C, O)`.
 
 The compiled kernels pack images so that a tap is nothing but an offset (packing.py), and then multiply matrices (tiles.py). A
-task is a part of the batch times a part of the channels, and packs one image at a time into scratch of its own.
+task is a part of the batch times a part of the channels, and packs its images into scratch of its own. Lanes run along
+
+    the pixels of y            forward, and grad_input where it is a forward convolution of g with no more work (`_turned`)
+    the pixels of g            grad_input otherwise, one tap after the other adding to dx
+    the pixels, summed over    grad_weight of large images and few weights
+    the output channels        grad_weight otherwise
 """
 
 from __future__ import annotations
@@ -20,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import memory, simd
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .packing import deal, lengthen, plan_of
 from .threads import single_threaded_blas
-from .tiles import copy, dots, fill, multiply_add
+from .tiles import dots, fill, multiply_add, transpose
 from .validate import report
 from .window import Window, padded, seen_by, taps, unpadded
 
@@ -35,7 +40,7 @@ TASKS = 16
 """Tasks to aim at. A constant: the cuts, and with them the bits, must not depend on the machine."""
 GRAIN = 1 << 17
 """Flops below which it is not worth while to wake another thread."""
-PARTIALS = 1 << 22
+PARTIALS = 1 << 21
 """Elements that the partial sums of grad_weight may take."""
 
 
@@ -94,7 +99,7 @@ def _grouped(w: Array, G: int) -> Array:
 
 
 @forward.cpu
-def _(x: Array, w: Array, b: Array | None, window: Window) -> Array:
+def _run_forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
     (N, C), O = x.shape[:2], w.shape[0]
     y = memory.empty((N, O, *window.out), x.dtype, x)
     if _is_product(window):
@@ -104,27 +109,30 @@ def _(x: Array, w: Array, b: Array | None, window: Window) -> Array:
             np.add(_matrix(y), b, out=_matrix(y))
         return y
     plan = plan_of(window, C, O)
-    parts, splits, grain = _cuts(N, window.groups, plan.group_outputs, window.flops(N, C, O))
+    bias = memory.zeros((O,), x.dtype, x) if b is None else b
+    parts, splits, grain = _cuts(N, O, window.flops(N, C, O))
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
-    sums = memory.empty((parts * splits, 4 * plan.lanes), x.dtype, x)
-    bias = w.reshape(w.size)[:0] if b is None else b
-    _forward(parts * splits, grain, _matrix(x), w.reshape(w.size), bias, _matrix(y), planes, sums, parts, splits, plan)
+    _forward(parts * splits, grain, _line(x), _line(w), bias, _line(y), planes, N, parts, splits, plan)
     return y
 
 
 @grad_input.cpu
 def _(g: Array, w: Array, window: Window) -> Array:
     (N, O), C = g.shape[:2], w.shape[1] * window.groups
+    if 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned()):
+        return _run_forward(g, _turned(w, window), None, turned)
     dx = memory.empty((N, C, *window.input), g.dtype, g)
     if _is_product(window):
         with single_threaded_blas():
             np.matmul(_matrix(g), _matrix(w), out=_matrix(dx))
         return dx
     plan = plan_of(window, C, O)
-    parts, splits, grain = _cuts(N, window.groups, plan.group_inputs, window.flops(N, C, O))
+    parts, splits, grain = _cuts(N, C, window.flops(N, C, O))
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
-    rows = memory.empty((parts * splits, O * plan.row), g.dtype, g)
-    _grad_input(parts * splits, grain, _matrix(g), w.reshape(w.size), _matrix(dx), planes, rows, parts, splits, plan)
+    rows = memory.empty((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
+    turned = memory.empty((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)
+    np.copyto(turned, w.reshape(*w.shape[:2], turned.shape[0]).transpose(2, 0, 1))
+    _grad_input(parts * splits, grain, _line(g), _line(turned), _line(dx), planes, rows, N, parts, splits, plan)
     return dx
 
 
@@ -136,14 +144,21 @@ def _(x: Array, g: Array, window: Window) -> Array:
         with single_threaded_blas():
             np.matmul(_matrix(g).T, _matrix(x), out=_matrix(dw))
         return dw
-    plan = plan_of(window, C, O)
-    most = max(1, min(TASKS // 2, PARTIALS // max(1, dw.size)))
-    parts, splits, grain = _cuts(N, window.groups, plan.group_outputs, window.flops(N, C, O), most)
-    planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
-    rows = memory.empty((parts * splits, O * plan.row), x.dtype, x)
-    partial = memory.empty((parts, *_matrix(dw).shape), x.dtype, x)
-    _grad_weight(parts * splits, grain, _matrix(x), _matrix(g), partial, planes, rows, parts, splits, plan)
-    _sum_parts(dw.size, 1 << 14, partial.reshape(parts, dw.size), dw.reshape(dw.size))
+    plan, flops = plan_of(window, C, O), window.flops(N, C, O)
+    if plan.group_outputs * plan.K <= 4 * prod(window.out):
+        width = simd.lanes(x.itemsize)
+        parts, splits, grain = _cuts(N, O, flops, PARTIALS // max(1, width * dw.size))
+        planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
+        partial = memory.empty((parts, dw.size * width), x.dtype, x)
+        _grad_weight_lanes(parts * splits, grain, _line(x), _line(g), _line(partial), planes, N, parts, splits, plan)
+        _sum_lanes(dw.size, 1 << 12, partial.reshape(parts, dw.size, width), _line(dw))
+    else:
+        parts, splits, grain = _cuts(N, O, flops, PARTIALS // max(1, dw.size))
+        planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
+        turned = memory.empty((parts * splits, plan.turned_g_terms.size * O), x.dtype, x)
+        partial = memory.empty((parts, plan.K * O), x.dtype, x)
+        _grad_weight_outputs(parts * splits, grain, _line(x), _line(g), _line(partial), planes, turned, N, parts, splits, plan)
+        _sum_and_turn(plan.K, 64, _line(partial), _line(dw), parts, O)
     return dw
 
 
@@ -157,128 +172,188 @@ def _is_product(window: Window) -> bool:
     return window.kernel == window.input and window.groups == 1 and not any(window.low + window.high)
 
 
-def _cuts(N: int, G: int, group_channels: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
-    """(parts of the batch, parts of the channels' blocks of four, grain): of shapes alone."""
-    parts = max(1, min(N, most))
-    splits = max(1, min(-(-TASKS // parts), G * -(-group_channels // 4)))
+def _turned(w: Array, window: Window) -> Array:
+    """(O, C / G, *kernel) -> (C, O / G, *kernel), taps in reverse: the weights of the transposed convolution of stride 1."""
+    G, axes = window.groups, len(window.kernel)
+    result = memory.empty((w.shape[1] * G, w.shape[0] // G, *window.kernel), w.dtype, w)
+    grouped = w.reshape(G, w.shape[0] // G, *w.shape[1:])[(..., *(slice(None, None, -1),) * axes)]
+    np.copyto(result.reshape(G, w.shape[1], *result.shape[1:]), grouped.swapaxes(1, 2))
+    return result
+
+
+def _line(array: Array) -> Array:
+    return array.reshape(array.size)
+
+
+def _cuts(N: int, channels: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
+    """(parts of the batch, parts of the channels, grain): of shapes alone."""
+    parts = max(1, min(N, 2 * TASKS, most))
+    splits = max(1, min(TASKS // 2 // parts, channels // 8))
     return parts, splits, 1 + parts * splits * GRAIN // max(flops, 1)
 
 
-# ---- Outer loops: per task, its images; per image, chunks of rows; per chunk, blocks of at most four channels of one group
+# ---- Outer loops: per task, its part of the batch and of the channels; per image, the groups that have some of these
 
 
 @kernel
-def _block(block, group_channels):
-    """(group, first channel of the block in the group, how many)"""
-    per_group = (group_channels + 3) // 4
-    group, channel = block // per_group, block % per_group * 4
-    return group, channel, min(4, group_channels - channel)
-
-
-@kernel
-def _share(split, splits, groups, group_channels):
-    """The blocks [first, last) of one split."""
-    blocks = groups * ((group_channels + 3) // 4)
-    return split * blocks // splits, (split + 1) * blocks // splits
+def _share(index, count, n):
+    """The share [first, last) of range(n) that falls to one of `count`."""
+    return index * n // count, (index + 1) * n // count
 
 
 @parallel
-def _forward(start, stop, x, w, bias, y, scratch, sums, parts, splits, plan):
-    N, K = x.shape[0], plan.x_offsets.size
+def _forward(start, stop, x, w, bias, y, scratch, N, parts, splits, plan):
+    C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
+    gap, period = QW - OW, QW if QW > OW else plan.length
     for task in range(start, stop):
-        part, split, total = task // splits, task % splits, sums[task]
-        first, last = _share(split, splits, plan.groups, plan.group_outputs)
-        for n in range(part * N // parts, (part + 1) * N // parts):
-            result, image = y[n], scratch[task] if plan.packed else x[n]
+        first, last = _share(task % splits, splits, O)
+        begin, end = _share(task // splits, parts, N)
+        for n in range(begin, end):
+            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
             if plan.packed:
-                deal(x[n], image, False, 0, plan.groups * plan.group_inputs, plan)
-            for od in range(OD):
-                for oh in range(0, OH, plan.chunk):
-                    count = min(plan.chunk, OH - oh)
-                    length = (count - 1) * QW + OW
-                    for block in range(first, last):
-                        group, channel, rows = _block(block, plan.group_outputs)
-                        o = group * plan.group_outputs + channel
-                        for i in range(rows):
-                            fill(total, i * length, bias[o + i] if bias.size else w.dtype.type(0), length)
-                        x0 = group * plan.group_inputs * plan.plane + (od * QH + oh) * QW
-                        multiply_add(total, 0, length, rows, image, x0, plan.x_offsets, w, o * K, K, 1, length)
-                        for i in range(rows):
-                            for r in range(count):
-                                to = (((o + i) * OD + od) * OH + oh + r) * OW
-                                copy(result, to, 1, total, i * length + r * QW, 1, OW)
+                deal(x, n * C, image, 0, C, False, plan)
+            for group in range(first // plan.group_outputs, (last - 1) // plan.group_outputs + 1):
+                o = max(first, group * plan.group_outputs)
+                count = min(last, (group + 1) * plan.group_outputs) - o
+                for od in range(OD):
+                    y0 = ((n * O + o) * OD + od) * OH * OW
+                    x0 = base + group * plan.group_inputs * plan.plane + od * QH * QW
+                    multiply_add(
+                        y,
+                        y0,
+                        OD * OH * OW,
+                        count,
+                        gap,
+                        period,
+                        w,
+                        o * K,
+                        K,
+                        plan.w_terms,
+                        image,
+                        x0,
+                        plan.x_terms,
+                        bias,
+                        o,
+                        plan.length,
+                    )
 
 
 @parallel
-def _grad_input(start, stop, g, w, dx, scratch, row_scratch, parts, splits, plan):
-    N, K, T, plane = g.shape[0], plan.x_offsets.size, plan.x_offsets.size // max(1, plan.group_inputs), plan.plane
+def _grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, plan):
+    C, O, T = plan.C, plan.O, plan.T
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
+    none = w[:0]
     for task in range(start, stop):
-        part, split = task // splits, task % splits
-        first, last = _share(split, splits, plan.groups, plan.group_inputs)
-        group, channel, _ = _block(first, plan.group_inputs)
-        c_first = group * plan.group_inputs + channel
-        group, channel, rows = _block(last - 1, plan.group_inputs)
-        c_last = group * plan.group_inputs + channel + rows
-        for n in range(part * N // parts, (part + 1) * N // parts):
-            grid = g[n] if QW == OW else row_scratch[task]
-            if QW != OW:
-                lengthen(g[n], grid, OW, QW)
-            image = scratch[task] if plan.packed else dx[n]
-            fill(image, c_first * plane, w.dtype.type(0), (c_last - c_first) * plane)
-            for od in range(OD):
-                for oh in range(0, OH, plan.chunk):
-                    length = (min(plan.chunk, OH - oh) - 1) * QW + OW
-                    for block in range(first, last):
-                        group, channel, rows = _block(block, plan.group_inputs)
-                        x0 = (group * plan.group_inputs + channel) * plane + (od * QH + oh) * QW
-                        g0 = group * plan.group_outputs * plan.row + (od * OH + oh) * QW
-                        w0 = group * plan.group_outputs * K + channel * T
-                        for t in range(T):
-                            to = x0 + plan.x_offsets[t]
-                            multiply_add(image, to, plane, rows, grid, g0, plan.g_offsets, w, w0 + t, T, K, length)
+        first, last = _share(task % splits, splits, C)
+        begin, end = _share(task // splits, parts, N)
+        for n in range(begin, end):
+            image, base = (scratch[task], 0) if plan.packed else (dx, n * C * plan.plane)
+            grid, g_base = (row_scratch[task], 0) if QW > OW else (g, n * O * plan.row)
+            if QW > OW:
+                lengthen(g, n * O * OD * OH * OW, grid, O * OD * OH, OW, QW)
+            fill(image, base + first * plan.plane, w.dtype.type(0), (last - first) * plan.plane)
+            for group in range(first // plan.group_inputs, (last - 1) // plan.group_inputs + 1):
+                c = max(first, group * plan.group_inputs)
+                count = min(last, (group + 1) * plan.group_inputs) - c
+                for od in range(OD):
+                    g0 = g_base + group * plan.group_outputs * plan.row + od * OH * QW
+                    for t in range(T):
+                        y0 = base + c * plan.plane + od * QH * QW + plan.x_terms[t]
+                        w0 = (t * O + group * plan.group_outputs) * plan.group_inputs + c - group * plan.group_inputs
+                        multiply_add(
+                            image,
+                            y0,
+                            plan.plane,
+                            count,
+                            0,
+                            plan.length,
+                            w,
+                            w0,
+                            1,
+                            plan.turned_w_terms,
+                            grid,
+                            g0,
+                            plan.g_terms,
+                            none,
+                            0,
+                            plan.length,
+                        )
             if plan.packed:
-                deal(dx[n], image, True, c_first, c_last, plan)
+                deal(dx, n * C, image, first, last, True, plan)
 
 
 @parallel
-def _grad_weight(start, stop, x, g, partial, scratch, row_scratch, parts, splits, plan):
-    N = x.shape[0]
+def _grad_weight_lanes(start, stop, x, g, partial, scratch, N, parts, splits, plan):
+    C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
+    width = partial.size // max(1, parts * O * K)
     for task in range(start, stop):
-        part, split = task // splits, task % splits
-        first, last = _share(split, splits, plan.groups, plan.group_outputs)
-        dw = partial[part]
-        for block in range(first, last):
-            group, channel, rows = _block(block, plan.group_outputs)
-            o = group * plan.group_outputs + channel
-            dw[o : o + rows] = 0
-        for n in range(part * N // parts, (part + 1) * N // parts):
-            grid = g[n] if QW == OW else row_scratch[task]
-            if QW != OW:
-                lengthen(g[n], grid, OW, QW)
-            image = scratch[task] if plan.packed else x[n]
+        first, last = _share(task % splits, splits, O)
+        begin, end = _share(task // splits, parts, N)
+        sums = partial[task // splits * O * K * width : (task // splits + 1) * O * K * width]
+        fill(sums, first * K * width, x.dtype.type(0), (last - first) * K * width)
+        for n in range(begin, end):
+            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
             if plan.packed:
-                deal(x[n], image, False, 0, plan.groups * plan.group_inputs, plan)
-            for od in range(OD):
-                for oh in range(0, OH, plan.chunk):
-                    length = (min(plan.chunk, OH - oh) - 1) * QW + OW
-                    for block in range(first, last):
-                        group, channel, rows = _block(block, plan.group_outputs)
-                        o = group * plan.group_outputs + channel
-                        g0 = o * plan.row + (od * OH + oh) * QW
-                        x0 = group * plan.group_inputs * plan.plane + (od * QH + oh) * QW
-                        dots(dw, o, rows, grid, g0, plan.row, image, x0, plan.x_offsets, length)
+                deal(x, n * C, image, 0, C, False, plan)
+            for group in range(first // plan.group_outputs, (last - 1) // plan.group_outputs + 1):
+                o = max(first, group * plan.group_outputs)
+                count = min(last, (group + 1) * plan.group_outputs) - o
+                for od in range(OD):
+                    g0 = ((n * O + o) * OD + od) * OH * OW
+                    x0 = base + group * plan.group_inputs * plan.plane + od * QH * QW
+                    dots(sums, o * K * width, K * width, count, g, g0, OD * OH * OW, image, x0, QW, plan.x_taps, K, OH, OW)
 
 
 @parallel
-def _sum_parts(start, stop, partial, dw):
+def _sum_lanes(start, stop, partial, dw):
     for i in range(start, stop):
-        total = partial[0, i]
-        for part in range(1, partial.shape[0]):
-            total += partial[part, i]
+        total = dw.dtype.type(0)
+        for part in range(partial.shape[0]):
+            for lane in range(partial.shape[2]):
+                total += partial[part, i, lane]
         dw[i] = total
+
+
+@parallel
+def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N, parts, splits, plan):
+    C, O, K = plan.C, plan.O, plan.K
+    OD, OH, OW = plan.out
+    P, T, none = OD * OH * OW, plan.T, x[:0]
+    for task in range(start, stop):
+        first, last = _share(task % splits, splits, O)
+        begin, end = _share(task // splits, parts, N)
+        sums, turned = task // splits * K * O, turned_scratch[task]
+        for k in range(K):
+            fill(partial, sums + k * O + first, x.dtype.type(0), last - first)
+        for n in range(begin, end, plan.images):
+            many = min(plan.images, end - n)
+            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
+            if plan.packed:
+                deal(x, n * C, image, 0, many * C, False, plan)
+            for i in range(many):
+                transpose(turned, i * P * O + first, O, g, ((n + i) * O + first) * P, P, last - first, P)
+            for group in range(first // plan.group_outputs, (last - 1) // plan.group_outputs + 1):
+                o = max(first, group * plan.group_outputs)
+                width = min(last, (group + 1) * plan.group_outputs) - o
+                for t in range(T):
+                    x0 = base + group * plan.group_inputs * plan.plane + plan.x_terms[t]
+                    multiply_add(
+                        partial, sums + t * O + o, T * O, plan.group_inputs, 0, width,
+                        image, x0, plan.plane, plan.positions[: many * P],
+                        turned, o, plan.turned_g_terms[: many * P], none, 0, width,
+                    )  # fmt: skip
+
+
+@parallel
+def _sum_and_turn(start, stop, partial, dw, parts, O):
+    """dw[o, k] = Σ_part partial[part, k, o]"""
+    K = dw.size // max(1, O)
+    for part in range(1, parts):
+        for i in range(start * O, stop * O):
+            partial[i] += partial[part * K * O + i]
+    transpose(dw, start, K, partial, start * O, O, stop - start, O)
 
 
 def main() -> None:

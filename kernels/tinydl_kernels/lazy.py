@@ -41,15 +41,16 @@ nb = Module("numba")
 class Intrinsic(Cacheable):
     @functools.cached_property
     def _numba_type_(self) -> Any:
-        function = Module("numba.extending").intrinsic(self.function)
+        declare = Module("numba.extending").intrinsic
+        function = declare(**self.options)(self.function) if self.options else declare(self.function)
         context = Module("numba.core.registry").cpu_target.typing_context
         context.refresh()
         return context.resolve_value_type(function)
 
 
-def intrinsic(define: Callable[..., Any]) -> Any:
+def intrinsic(define: Callable[..., Any] | None = None, **options: Any) -> Any:
     """`numba.extending.intrinsic`: define(typing_context, *types) returns a signature and a function that emits the code."""
-    return Intrinsic(define)
+    return functools.partial(intrinsic, **options) if define is None else Intrinsic(define, **options)
 
 
 kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()

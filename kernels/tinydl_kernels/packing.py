@@ -12,8 +12,8 @@
 
     T(x, w, g) = Σ  g[o, p] · w[o, k] · planes[offset[k] + p],  k = (c, t):     products of matrices, lanes along p
 
-In y a garbage column is dropped, in g it is zero. As 0 · inf is NaN, an infinite x (or w) may so make NaN of entries of dw (or
-dx) that do not depend on it.
+In y and in sums over g a garbage column is dropped. In g, where dx is made of it, it is zero, as pads are in x and in g: so an
+infinite w may make NaN of entries of dx that do not depend on it, as 0 · inf is NaN.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiler import kernel
-from .tiles import copy, fill
+from .tiles import copy, fill, pad
 from .window import Sizes, Window, taps
 
-LANES = 512
-"""Positions of a chunk of rows: four accumulators of it stay in the first cache."""
+TERMS = 256
+"""Windows that grad_weight sums over before it stores: of several images if they are small."""
 
 
 class Plan(NamedTuple):
@@ -42,19 +42,25 @@ class Plan(NamedTuple):
     grid: Sizes  # of one phase's plane
     out: Sizes
     groups: int
+    C: int
+    O: int
+    K: int  # weights of an output channel
+    T: int  # taps
     group_inputs: int  # channels
     group_outputs: int
     plane: int  # elements that a channel's planes take
+    length: int  # positions from the first output of a plane to its last, in rows as long as the grid's
     row: int  # elements that an output channel takes in rows as long as the grid's
-    chunk: int  # rows of outputs that are worked on together
+    images: int  # that grad_weight works on together
     packed: bool  # is an image copied into planes? Else it is its own
-    x_offsets: np.ndarray  # (K,): where weight k of a group finds its input, from the group's first plane on
-    g_offsets: np.ndarray  # (group_outputs,): where the group's output channels begin
-
-    @property
-    def lanes(self) -> int:
-        """The longest run of positions in a chunk."""
-        return (self.chunk - 1) * self.grid[2] + self.out[2]
+    # Where things begin:
+    x_terms: np.ndarray  # (K,) the input of weight k, from its group's first plane on
+    x_taps: np.ndarray  # the same and a few zeros
+    w_terms: np.ndarray  # (K,) weight k of an output channel
+    g_terms: np.ndarray  # (group_outputs,) an output channel in lengthened rows
+    turned_w_terms: np.ndarray  # (group_outputs,) an output channel in weights (T, O, group_inputs)
+    positions: np.ndarray  # (images · windows,) a window in the planes of several images
+    turned_g_terms: np.ndarray  # (images · windows,) a window in cotangents (window, O)
 
 
 @lru_cache(maxsize=1024)
@@ -70,8 +76,11 @@ def plan_of(window: Window, C: int, O: int) -> Plan:
         steps = [(t * d, s) for t, d, s in zip(tap, dilation, stride, strict=True)]
         place = [step % s for step, s in steps] + [step // s for step, s in steps]
         offsets.append(np.ravel_multi_index(place, phases + grid))
-    group_inputs, group_outputs = C // window.groups, O // window.groups
-    chunks = -(-out[1] * grid[2] // LANES)
+    group_inputs, group_outputs, T = C // window.groups, O // window.groups, prod(kernel)
+    images = max(1, TERMS // prod(out))
+    steps_of_grid = np.array([grid[1] * grid[2], grid[2], 1])
+    positions = np.indices(out).reshape(3, -1).T @ steps_of_grid
+    x_terms = np.add.outer(np.arange(group_inputs) * plane, np.array(offsets, np.int64)).reshape(-1)
     return Plan(
         sizes=sizes,
         low=low,
@@ -80,26 +89,38 @@ def plan_of(window: Window, C: int, O: int) -> Plan:
         grid=grid,
         out=out,
         groups=window.groups,
+        C=C,
+        O=O,
+        K=group_inputs * T,
+        T=T,
         group_inputs=group_inputs,
         group_outputs=group_outputs,
         plane=plane,
+        length=(out[1] - 1) * grid[2] + out[2],
         row=row,
-        chunk=-(-out[1] // chunks),
+        images=images,
         packed=max(stride) > 1 or any(low) or grid != sizes,
-        x_offsets=np.add.outer(np.arange(group_inputs) * plane, np.array(offsets, np.int64)).reshape(-1),
-        g_offsets=np.arange(group_outputs) * row,
+        x_terms=x_terms,
+        x_taps=np.append(x_terms, np.zeros(8, np.int64)),
+        w_terms=np.arange(group_inputs * T),
+        g_terms=np.arange(group_outputs) * row,
+        turned_w_terms=np.arange(group_outputs) * group_inputs,
+        positions=np.add.outer(np.arange(images) * (C * plane), positions).reshape(-1),
+        turned_g_terms=np.arange(images * prod(out)) * O,
     )
 
 
 @kernel
-def deal(image, planes, back, first, last, plan):
-    """Channels [first, last) of an image (C · D · H · W) to planes (C · phases · grid), pads as zeros; `back`: the reverse."""
+def deal(images, at_channel, planes, first, last, back, plan):
+    """Channels of images (channel · D · H · W) to planes (channel · phases · grid), pads as zeros; `back`: the reverse.
+
+    Plane c, for first <= c < last, is that of channel at_channel + c.
+    """
     D, H, W = plan.sizes
     QD, QH, QW = plan.grid
-    stride = plan.stride[2]
-    zero = image.dtype.type(0)
+    stride, zero = plan.stride[2], images.dtype.type(0)
     if back:
-        fill(image, first * D * H * W, zero, (last - first) * D * H * W)  # what no window reaches stays so
+        fill(images, (at_channel + first) * D * H * W, zero, (last - first) * D * H * W)  # what no window reaches stays so
     at = first * plan.plane
     for c in range(first, last):
         for fd in range(plan.phases[0]):
@@ -112,20 +133,23 @@ def deal(image, planes, back, first, last, plan):
                         d = qd * plan.stride[0] + fd - plan.low[0]
                         for qh in range(QH):
                             h = qh * plan.stride[1] + fh - plan.low[1]
-                            begin_here, end_here = (begin, end) if 0 <= d < D and 0 <= h < H else (QW, QW)
-                            source = ((c * D + d) * H + h) * W + begin_here * stride - shift
-                            if back:
-                                copy(image, source, stride, planes, at + begin_here, 1, end_here - begin_here)
+                            count = end - begin if 0 <= d < D and 0 <= h < H else 0
+                            row = (((at_channel + c) * D + d) * H + h) * W + begin * stride - shift if count else 0
+                            if stride > 1:
+                                if back:
+                                    copy(images, row, stride, planes, at + begin, 1, count)
+                                else:
+                                    fill(planes, at, zero, QW)
+                                    copy(planes, at + begin, 1, images, row, stride, count)
+                            elif back:
+                                pad(images, row, count, planes, at + begin, 0, count)
                             else:
-                                fill(planes, at, zero, begin_here)
-                                copy(planes, at + begin_here, 1, image, source, stride, end_here - begin_here)
-                                fill(planes, at + end_here, zero, QW - end_here)
+                                pad(planes, at, QW, images, row, begin, count)
                             at += QW
 
 
 @kernel
-def lengthen(g, rows, OW, QW):
-    """Rows of OW to rows of QW, the garbage columns zero."""
-    for r in range(g.size // OW):
-        copy(rows, r * QW, 1, g, r * OW, 1, OW)
-        fill(rows, r * QW + OW, g.dtype.type(0), QW - OW)
+def lengthen(g, g0, rows, count, OW, QW):
+    """`count` rows of OW to rows of QW, zeros at their ends."""
+    for r in range(count):
+        pad(rows, r * QW, QW, g, g0 + r * OW, 0, OW)

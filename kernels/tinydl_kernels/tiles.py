@@ -1,16 +1,16 @@
-"""Inner loops: products of matrices whose rows lie anywhere in a flat array, in tiles of four rows by four terms.
+"""Inner loops: products of matrices whose rows lie anywhere in flat arrays, in register tiles (simd.py).
 
-    multiply_add    Y += W X        rows of X wherever `offsets` say, rows of Y evenly spaced
-    dots            W += Y Xᵀ
+    multiply_add    Y += W X        rows of X and terms of W wherever offsets say, other steps even
+    dots            W += Y Xᵀ       rows of X wherever offsets say
 
-Lanes run along the rows. A tile reads four rows of X for 16 products, which keeps the multipliers busy from the first cache.
-Positions are unsigned: a signed one might count from the end, and LLVM does not vectorize what has to ask.
+Lanes run along the rows. Each has a plain twin, which says what it does.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from . import simd
 from .compiler import kernel
 
 
@@ -30,105 +30,180 @@ def fill(to, start, value, n):
         to[t + i] = value
 
 
-@kernel
-def multiply_add(y, y0, y_step, count, x, x0, offsets, w, w0, w_row, w_term, n):
-    """y[y0 + i y_step + p] += Σ_j w[w0 + i w_row + j w_term] · x[x0 + offsets[j] + p]     for i < count <= 4, p < n, all j"""
-    terms = offsets.size
-    whole = terms - terms % 4
-    if count == 4:
-        for j in range(0, whole, 4):
-            x1, x2, x3, x4 = x0 + offsets[j], x0 + offsets[j + 1], x0 + offsets[j + 2], x0 + offsets[j + 3]
-            _rows4_terms4(y, y0, y_step, x, x1, x2, x3, x4, w, w0 + j * w_term, w_row, w_term, n)
-        for j in range(whole, terms):
-            _rows4_terms1(y, y0, y_step, x, x0 + offsets[j], w, w0 + j * w_term, w_row, n)
-    else:
-        for i in range(count):
-            for j in range(0, whole, 4):
-                x1, x2, x3, x4 = x0 + offsets[j], x0 + offsets[j + 1], x0 + offsets[j + 2], x0 + offsets[j + 3]
-                _rows1_terms4(y, y0 + i * y_step, x, x1, x2, x3, x4, w, w0 + i * w_row + j * w_term, w_term, n)
-            for j in range(whole, terms):
-                _rows1_terms1(y, y0 + i * y_step, x, x0 + offsets[j], w[w0 + i * w_row + j * w_term], n)
+def _pad_plainly(to, start, n, source, source_start, low, count):
+    for i in range(n):
+        to[start + i] = source[source_start + i - low] if low <= i < low + count else to.dtype.type(0)
 
 
-@kernel(fastmath={"reassoc", "contract", "nsz"})
-def _rows4_terms4(y, y0, y_step, x, x0, x1, x2, x3, w, w0, w_row, w_term, n):
-    w1, w2, w3 = w0 + w_row, w0 + 2 * w_row, w0 + 3 * w_row
-    a00, a01, a02, a03 = w[w0], w[w0 + w_term], w[w0 + 2 * w_term], w[w0 + 3 * w_term]
-    a10, a11, a12, a13 = w[w1], w[w1 + w_term], w[w1 + 2 * w_term], w[w1 + 3 * w_term]
-    a20, a21, a22, a23 = w[w2], w[w2 + w_term], w[w2 + 2 * w_term], w[w2 + 3 * w_term]
-    a30, a31, a32, a33 = w[w3], w[w3 + w_term], w[w3 + 2 * w_term], w[w3 + 3 * w_term]
-    x0, x1, x2, x3 = np.uint64(x0), np.uint64(x1), np.uint64(x2), np.uint64(x3)
-    y0, y1, y2, y3 = np.uint64(y0), np.uint64(y0 + y_step), np.uint64(y0 + 2 * y_step), np.uint64(y0 + 3 * y_step)
-    for p in range(np.uint64(n)):
-        b0, b1, b2, b3 = x[x0 + p], x[x1 + p], x[x2 + p], x[x3 + p]
-        y[y0 + p] += a00 * b0 + a01 * b1 + a02 * b2 + a03 * b3
-        y[y1 + p] += a10 * b0 + a11 * b1 + a12 * b2 + a13 * b3
-        y[y2 + p] += a20 * b0 + a21 * b1 + a22 * b2 + a23 * b3
-        y[y3 + p] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
+@simd.vectorized(_pad_plainly)
+def pad(to, start, n, source, source_start, low, count):
+    """to[start + i] = source[source_start + i - low] where 0 <= i - low < count, else 0     for i < n"""
+    to, source, lanes = simd.pointer(to, start), simd.pointer(source, source_start), simd.width(to)
+    for i in range(0, n, lanes):
+        row = simd.load(1, 1, source, i - low, 0, low - i, low + count - i)
+        simd.store(row, to, i, 0, 0, n - i)
 
 
-@kernel(fastmath={"contract"})
-def _rows4_terms1(y, y0, y_step, x, x0, w, w0, w_row, n):
-    a0, a1, a2, a3 = w[w0], w[w0 + w_row], w[w0 + 2 * w_row], w[w0 + 3 * w_row]
-    x0 = np.uint64(x0)
-    y0, y1, y2, y3 = np.uint64(y0), np.uint64(y0 + y_step), np.uint64(y0 + 2 * y_step), np.uint64(y0 + 3 * y_step)
-    for p in range(np.uint64(n)):
-        b = x[x0 + p]
-        y[y0 + p] += a0 * b
-        y[y1 + p] += a1 * b
-        y[y2 + p] += a2 * b
-        y[y3 + p] += a3 * b
+# ---- multiply_add
 
 
-@kernel(fastmath={"reassoc", "contract", "nsz"})
-def _rows1_terms4(y, y0, x, x0, x1, x2, x3, w, w0, w_term, n):
-    a0, a1, a2, a3 = w[w0], w[w0 + w_term], w[w0 + 2 * w_term], w[w0 + 3 * w_term]
-    x0, x1, x2, x3, y0 = np.uint64(x0), np.uint64(x1), np.uint64(x2), np.uint64(x3), np.uint64(y0)
-    for p in range(np.uint64(n)):
-        y[y0 + p] += a0 * x[x0 + p] + a1 * x[x1 + p] + a2 * x[x2 + p] + a3 * x[x3 + p]
+def _rows(rows):
+    """multiply_add for so many rows, from `y` and `w` on."""
+
+    def tile_of(wide):
+        @kernel(no_cpython_wrapper=True, forceinline=True)
+        def tile(y, y_step, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, columns):
+            vectors, end = (simd.vectors_beside(rows), None) if wide else (1, columns)
+            sums = simd.column(rows, vectors, bias) if biased else simd.load(rows, vectors, y, p, y_step, None, end)
+            for j in range(terms):
+                sums = simd.multiply_add(sums, w, w_terms[j], w_step, x, x_terms[j] + p, end)
+            return sums
+
+        return tile
+
+    wide, narrow = tile_of(True), tile_of(False)
+
+    @kernel(no_cpython_wrapper=True)
+    def block(y, y_step, gap, period, w, w_step, w_terms, x, x_terms, terms, bias, biased, n):
+        whole, p = simd.vectors_beside(rows) * simd.width(y), 0
+        while p + whole <= n:
+            sums = wide(y, y_step, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, whole)
+            _store(sums, y, y_step, gap, period, p, whole)
+            p += whole
+        while p < n:
+            columns = min(simd.width(y), n - p)
+            rest = narrow(y, y_step, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, columns)
+            _store(rest, y, y_step, gap, period, p, columns)
+            p += columns
+
+    return block
 
 
-@kernel(fastmath={"contract"})
-def _rows1_terms1(y, y0, x, x0, a, n):
-    x0, y0 = np.uint64(x0), np.uint64(y0)
-    for p in range(np.uint64(n)):
-        y[y0 + p] += a * x[x0 + p]
+@kernel(no_cpython_wrapper=True, forceinline=True)
+def _store(sums, y, y_step, gap, period, p, columns):
+    """Positions [p, p + columns) to where they belong when gaps are left out: line by line, moved by the gaps before it."""
+    for line in range(p // period, (p + columns - 1) // period + 1):
+        begin = line * period - p
+        simd.store(sums, y, p - line * gap, y_step, max(begin, 0), min(begin + period - gap, columns))
 
 
-@kernel
-def dots(dw, o, count, g, g0, g_step, x, x0, offsets, n):
-    """dw[o + i, k] += Σ_p g[g0 + i g_step + p] · x[x0 + offsets[k] + p]     for i < count <= 4 and all k"""
-    K = offsets.size
-    whole = K - K % 4 if count == 4 else 0
-    for k in range(0, whole, 4):
-        x1, x2, x3, x4 = x0 + offsets[k], x0 + offsets[k + 1], x0 + offsets[k + 2], x0 + offsets[k + 3]
-        _dots4x4(dw, o, k, g, g0, g_step, x, x1, x2, x3, x4, n)
+_rows1, _rows2, _rows4, _rows6, _rows8 = map(_rows, (1, 2, 4, 6, 8))
+
+
+def _multiply_add_plainly(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n):
     for i in range(count):
-        for k in range(whole, K):
-            dw[o + i, k] += _dot(g, g0 + i * g_step, x, x0 + offsets[k], n)
+        for p in range(n):
+            if p % period < period - gap:
+                at = y0 + i * y_step + p - p // period * gap
+                total = bias[bias0 + i] if bias.size else y[at]
+                for j in range(x_terms.size):
+                    total += w[w0 + i * w_step + w_terms[j]] * x[x0 + x_terms[j] + p]
+                y[at] = total
 
 
-@kernel(fastmath={"reassoc", "contract", "nsz"})
-def _dots4x4(dw, o, k, g, g0, g_step, x, x0, x1, x2, x3, n):
-    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = x.dtype.type(0)
-    x0, x1, x2, x3 = np.uint64(x0), np.uint64(x1), np.uint64(x2), np.uint64(x3)
-    g0, g1, g2, g3 = np.uint64(g0), np.uint64(g0 + g_step), np.uint64(g0 + 2 * g_step), np.uint64(g0 + 3 * g_step)
-    for p in range(np.uint64(n)):
-        b0, b1, b2, b3 = x[x0 + p], x[x1 + p], x[x2 + p], x[x3 + p]
-        a0, a1, a2, a3 = g[g0 + p], g[g1 + p], g[g2 + p], g[g3 + p]
-        s00, s01, s02, s03 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2, s03 + a0 * b3
-        s10, s11, s12, s13 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2, s13 + a1 * b3
-        s20, s21, s22, s23 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2, s23 + a2 * b3
-        s30, s31, s32, s33 = s30 + a3 * b0, s31 + a3 * b1, s32 + a3 * b2, s33 + a3 * b3
-    for i, sums in enumerate(((s00, s01, s02, s03), (s10, s11, s12, s13), (s20, s21, s22, s23), (s30, s31, s32, s33))):
-        for j, total in enumerate(sums):
-            dw[o + i, k + j] += total
+@simd.vectorized(_multiply_add_plainly)
+def multiply_add(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n):
+    """y[y0 + i y_step + p] = Σ_j w[w0 + i w_step + w_terms[j]] · x[x0 + x_terms[j] + p]     for i < count, all j, p < n
+
+    plus bias[bias0 + i], if there is one, else plus what is there. Of every `period` positions the last `gap` are left
+    out; this goes with a bias only.
+    """
+    terms, biased, i = x_terms.size, bias.size > 0, 0
+    x, x_terms, w_terms = simd.pointer(x, x0), simd.pointer(x_terms, 0), simd.pointer(w_terms, 0)
+    while i < count:
+        to, row, start = simd.pointer(y, y0 + i * y_step), simd.pointer(w, w0 + i * w_step), simd.pointer(bias, bias0 + i)
+        if count - i >= 8:
+            _rows8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            i += 8
+        elif count - i >= 6:
+            _rows6(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            i += 6
+        elif count - i >= 4:
+            _rows4(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            i += 4
+        elif count - i >= 2:
+            _rows2(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            i += 2
+        else:
+            _rows1(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            i += 1
 
 
-@kernel(fastmath={"reassoc", "contract", "nsz"})
-def _dot(g, g0, x, x0, n):
-    total = x.dtype.type(0)
-    g0, x0 = np.uint64(g0), np.uint64(x0)
-    for p in range(np.uint64(n)):
-        total += g[g0 + p] * x[x0 + p]
-    return total
+# ---- dots
+
+
+def _dots(rows):
+    """dots for so many rows, from `sums` and `g` on."""
+
+    @kernel(no_cpython_wrapper=True)
+    def block(sums, sums_step, g, g_step, x, x_step, taps, count, lines, line):
+        width = simd.width(sums)
+        whole = line - line % width
+        for k in range(0, count, simd.columns_beside(rows)):
+            columns = width * min(count - k, simd.columns_beside(rows))
+            tile = simd.load(rows, simd.columns_beside(rows), sums, k * width, sums_step, None, columns)
+            offsets = simd.shifted(taps, k)
+            for r in range(lines):
+                a, b = simd.shifted(g, r * line), simd.shifted(x, r * x_step)
+                for p in range(0, whole, width):
+                    tile = simd.multiply_add_lanes(tile, simd.shifted(a, p), g_step, simd.shifted(b, p), offsets, None)
+                if whole < line:
+                    a_end, b_end = simd.shifted(a, whole), simd.shifted(b, whole)
+                    tile = simd.multiply_add_lanes(tile, a_end, g_step, b_end, offsets, line - whole)
+            simd.store(tile, sums, k * width, sums_step, 0, columns)
+
+    return block
+
+
+_dots1, _dots2, _dots4 = map(_dots, (1, 2, 4))
+
+
+def _dots_plainly(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count, lines, line):
+    for i in range(rows):
+        for k in range(count):
+            total = sums[sums0 + i * sums_step + k]
+            for r in range(lines):
+                for p in range(line):
+                    total += g[g0 + i * g_step + r * line + p] * x[x0 + taps[k] + r * x_step + p]
+            sums[sums0 + i * sums_step + k] = total
+
+
+@simd.vectorized(_dots_plainly)
+def dots(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count, lines, line):
+    """sums[i, k, :] += Σ g[g0 + i g_step + r line + p] · x[x0 + taps[k] + r x_step + p]     over p < line and r < lines
+
+    for i < rows, k < count. Each sum is a vector, whose lanes are to be added in the end; row i of the vectors begins at
+    sums[sums0 + i sums_step]. `taps` has a few more entries than `count`.
+    """
+    taps, x, i = simd.pointer(taps, 0), simd.pointer(x, x0), 0
+    while i < rows:
+        to, row = simd.pointer(sums, sums0 + i * sums_step), simd.pointer(g, g0 + i * g_step)
+        if rows - i >= 4:
+            _dots4(to, sums_step, row, g_step, x, x_step, taps, count, lines, line)
+            i += 4
+        elif rows - i >= 2:
+            _dots2(to, sums_step, row, g_step, x, x_step, taps, count, lines, line)
+            i += 2
+        else:
+            _dots1(to, sums_step, row, g_step, x, x_step, taps, count, lines, line)
+            i += 1
+
+
+def _transpose_plainly(to, to0, to_step, source, source0, source_step, rows, columns):
+    for i in range(rows):
+        for j in range(columns):
+            to[to0 + j * to_step + i] = source[source0 + i * source_step + j]
+
+
+@simd.vectorized(_transpose_plainly)
+def transpose(to, to0, to_step, source, source0, source_step, rows, columns):
+    """to[to0 + j to_step + i] = source[source0 + i source_step + j]     for i < rows, j < columns"""
+    lanes = simd.width(to)
+    i_whole, j_whole = rows - rows % lanes, columns - columns % lanes
+    for i in range(0, i_whole, lanes):
+        for j in range(0, j_whole, lanes):
+            tile = simd.transposed(simd.pointer(source, source0 + i * source_step + j), source_step)
+            simd.store(tile, simd.pointer(to, to0 + j * to_step + i), 0, to_step, 0, lanes)
+    for i in range(rows):
+        for j in range(j_whole if i < i_whole else 0, columns):
+            to[to0 + j * to_step + i] = source[source0 + i * source_step + j]

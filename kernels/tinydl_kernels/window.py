@@ -92,6 +92,13 @@ class Window:
             ones + self.out,
         )
 
+    def turned(self) -> Window | None:
+        """The window of the transposed convolution, which takes the output to the input; None if it is not one of stride 1."""
+        low, high = (tuple(s - 1 - p for s, p in zip(self.span, pads, strict=True)) for pads in (self.low, self.high))
+        if max(self.stride) > 1 or min(low + high) < 0:
+            return None
+        return Window(self.out, self.kernel, self.stride, low, high, self.dilation, self.groups)
+
     def counts(self, include_pad: bool) -> tuple[np.ndarray, ...]:
         """Per axis, how many taps of each window lie in the input (or in the input and its pads, but never beyond them)."""
         result = []

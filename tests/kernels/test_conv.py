@@ -141,4 +141,4 @@ def test_the_partial_sums_of_a_large_weight_take_little_room(monkeypatch):
 def test_an_image_is_its_own_plane_where_nothing_is_padded_or_strided():
     plan = packing.plan_of(Window.conv("conv", (1, 2, 7, 6), (3, 2, 3, 2)), 2, 3)
     assert not plan.packed
-    np.testing.assert_array_equal(plan.x_offsets, [c * 42 + h * 6 + w for c in range(2) for h in range(3) for w in range(2)])
+    np.testing.assert_array_equal(plan.x_terms, [c * 42 + h * 6 + w for c in range(2) for h in range(3) for w in range(2)])

@@ -1,0 +1,113 @@
+"""Register tiles: each inner loop and its plain twin, at this processor's width and at narrower ones, and what lies around."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tinydl_kernels import simd, tiles
+
+DTYPES = st.sampled_from([np.float32, np.float64])
+
+
+def numbers(size, dtype, seed=0):
+    return np.random.default_rng(seed).standard_normal(size).astype(dtype)
+
+
+def guarded(size, dtype, seed=0):
+    """Numbers between two stretches of NaN: what reads beyond them shows."""
+    result = np.full(size + 400, np.nan, dtype)
+    result[200 : 200 + size] = numbers(size, dtype, seed)
+    return result
+
+
+def agree(function, y, *args):
+    """`function` and its plain twin do the same to y (starting at 200, after a guard)."""
+    twin = y.copy()
+    function(y, 200, *args)
+    function.plain(twin, 200, *args)
+    np.testing.assert_allclose(y, twin, atol=1e-3 if y.dtype == np.float32 else 1e-11)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 21), st.integers(0, 140), st.integers(0, 30), st.integers(1, 30), st.booleans(), DTYPES)
+def test_multiply_add(rows, n, terms, period, with_bias, dtype):
+    random = np.random.default_rng(n)
+    w_terms, x_terms = random.integers(0, 50, terms), random.integers(0, 90, terms)
+    gap = random.integers(0, period) if with_bias else 0
+    y, x, w = guarded(rows * 150, dtype), guarded(90 + n, dtype, 1), guarded(rows * 60 + 50, dtype, 2)
+    bias = guarded(rows, dtype, 3) if with_bias else y[:0]
+    agree(tiles.multiply_add, y, 150, rows, gap, period, w, 200, 60, w_terms, x, 200, x_terms, bias, 200, n)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 9), st.integers(0, 13), st.integers(0, 4), st.integers(0, 70), DTYPES)
+def test_dots(rows, count, lines, line, dtype):
+    taps = np.append(np.random.default_rng(line).integers(0, 50, count), np.zeros(8, np.int64))
+    g, x = guarded(rows * lines * line, dtype), guarded(50 + lines * 80, dtype, 1)
+    width = simd.lanes(g.itemsize)
+    sums = guarded(rows * count * width, dtype, 2)
+    before = sums[200:-200].reshape(rows, count, width).sum(axis=2)
+    tiles.dots(sums, 200, count * width, rows, g, 200, lines * line, x, 200, 80, taps, count, lines, line)
+    got = sums[200:-200].reshape(rows, count, width).sum(axis=2) - before
+    twin = np.zeros(rows * count, dtype)
+    tiles.dots.plain(twin, 0, count, rows, g, 200, lines * line, x, 200, 80, taps, count, lines, line)
+    np.testing.assert_allclose(got, twin.reshape(rows, count), atol=1e-3 if dtype == np.float32 else 1e-11)
+    assert np.isnan(sums[:200]).all()
+    assert np.isnan(sums[-200:]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 50), st.integers(0, 50), DTYPES)
+def test_transpose(rows, columns, dtype):
+    source, to = guarded(rows * 60, dtype), guarded(columns * 60, dtype, 1)
+    agree(tiles.transpose, to, 60, source, 200, 60, rows, columns)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 70), st.integers(0, 70), st.integers(0, 70), DTYPES)
+def test_pad(n, low, count, dtype):
+    low, count = min(low, n), min(count, n - min(low, n))
+    agree(tiles.pad, guarded(n, dtype), n, guarded(count, dtype, 1), 200, low, count)
+
+
+def test_nan_and_infinity_stay_in_their_columns():
+    x, w, y = numbers(100, np.float32), numbers(8, np.float32), np.zeros(800, np.float32)
+    x[3], x[99] = np.inf, np.nan
+    tiles.multiply_add(y, 0, 100, 8, 0, 100, w, 0, 1, np.zeros(1, np.int64), x, 0, np.zeros(1, np.int64), y[:0], 0, 100)
+    assert (np.isfinite(y.reshape(8, 100)) == np.isfinite(x)).all()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of x86-64")
+@pytest.mark.parametrize(("cpu", "features", "lanes"), [("x86-64", "", 4), ("haswell", "+avx,+avx2,+fma", 8)])
+def test_narrower_registers(cpu, features, lanes):
+    tests = "multiply_add or dots or transpose or pad or infinity"
+    code = f"import pytest; from tinydl_kernels import simd; assert simd.lanes(4) == {lanes}; "
+    code += f"raise SystemExit(pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-k', {tests!r}]))"
+    environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_without_registers(monkeypatch):
+    """A Numba that cannot be given the type: the plain twin is compiled in its place."""
+
+    def missing():
+        raise AttributeError("no models")
+
+    monkeypatch.setattr(simd, "_tile_type", missing)
+    simd.available.cache_clear()
+    simd.lanes.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="without register tiles"):
+            assert simd.lanes(4) == 1
+        assert simd.vectorized(lambda x: x + 1)(lambda x: x + 2)(1) == 2
+    finally:
+        monkeypatch.undo()
+        simd.available.cache_clear()
+        simd.lanes.cache_clear()
