@@ -234,6 +234,10 @@ from .ops.unfold import fold, unfold
 from .record import record
 from .version import __version__
 
+for _name, _function in list(globals().items()):
+    if getattr(_function, "__module__", "").startswith("tinydl.ops."):
+        globals()[_name] = ops.axis_accepted(_function)
+
 add = ops.add
 cast = ops.elementwise.to_dtype
 concatenate = cat

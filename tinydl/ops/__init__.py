@@ -19,6 +19,7 @@ from . import (
     sorting,
     statistics,
 )
+from .axis import axis_accepted
 
 
 def _swapped(function: Any) -> Any:
@@ -101,5 +102,5 @@ METHODS: dict[str, Any] = {
 }
 
 for _name, _function in (OPERATORS | METHODS).items():
-    setattr(Tensor, _name, _function)
+    setattr(Tensor, _name, axis_accepted(_function))
 Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[attr-defined]
