@@ -1,5 +1,8 @@
 """tinydl: a small neural engine on NumPy and CuPy. PyTorch's names, NumPy's manners, gradients of every order."""
 
+import importlib
+import types
+
 from tinydl_kernels.dispatch import use as backend
 from tinydl_kernels.errors import BackendError, DeviceError, DtypeError, GraphError, ShapeError, TinydlError
 
@@ -243,3 +246,10 @@ cast = ops.elementwise.to_dtype
 concatenate = cat
 clamp = clip
 float32, float64, int64, bool = "float32", "float64", "int64", "bool"
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    """Rooms above the engine are imported when they are first named."""
+    if name in ("data", "training", "interop", "viz"):
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
