@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("families", nargs="*", metavar="FAMILY", help=f"out of {', '.join(FAMILIES)} (default: all)")
-    add("--match", default="", metavar="TEXT", help="cases whose names contain it")
+    add("--match", default="", metavar="REGEX", help="cases in whose names it is found, in capitals or not")
     add("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS, metavar="NAME", help="out of %(choices)s")
     add("--rounds", type=int, metavar="N", help=f"turns of each contender (default {ROUNDS})")
     add("--seconds", type=float, metavar="S", help=f"that a turn takes, about (default {SECONDS})")
@@ -46,7 +47,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     if options.rounds < 1 or options.seconds <= 0 or options.threads < 1:
         parser.error("expected at least one round, some seconds and one thread")
-    options.cases = choose(options.families or FAMILIES, options.match, options.quick)
+    try:
+        options.cases = choose(options.families or FAMILIES, options.match, options.quick)
+    except re.error as error:
+        parser.error(f"--match: {error}")
     if not options.cases:
         parser.error("no such case; --list shows them")
     return options
@@ -62,15 +66,12 @@ def benchmark(options: argparse.Namespace) -> None:
 
     busy = report.load()
     if busy > 0.3:
-        print(
-            f"This machine is busy (load {busy:.1f}): threads that wait for each other suffer most, so trust no ratio",
-            flush=True,
-        )
+        print(f"This machine is busy (load {busy:.1f}): threads that spin for each other suffer most. Trust no ratio.")
     options.out.mkdir(parents=True, exist_ok=True)
     measured, rates, versions = run(options.cases, found, options.threads, options.rounds, options.seconds, say)
     about = report.stamp(versions, options.threads, load=busy, rounds=options.rounds, seconds=options.seconds)
-    print("\n" + report.summary(measured, rates))
     report.write(options.out, measured, rates, about)
+    print("\n" + report.summary(measured, rates))
     try:
         drawn = report.picture(options.out / "ratios.png", measured, about)
     except ImportError as error:

@@ -89,7 +89,7 @@ def summary(measured: list[Measurement], rates: dict[str, float]) -> str:
     lines = ["Geometric means of the ratios (in parentheses of those of the least times)"] if found else []
     for (family, who, whom), pairs in found.items():
         medians, least = zip(*pairs, strict=True)
-        means = f"{geometric_mean(medians):6.2f} ({geometric_mean(least):.2f})× {other:14}"
+        means = f"{geometric_mean(medians):6.2f} ({geometric_mean(least):.2f})× {whom:14}"
         lines.append(f"{means} {family:8} {who}; {len(pairs)} cases, the worst {min(medians):.2f}×")
     prices = price_of_penalties(measured)
     if prices:
@@ -173,6 +173,8 @@ def picture(path: Path, measured: list[Measurement], about: dict[str, Any]) -> b
         if columns[-1] and sum(len(panels[f]) for f in columns[-1]) + len(chosen) > ROWS:
             columns.append([])
         columns[-1].append(family)
+    every = [x for chosen in panels.values() for m in chosen for _, rounds in _multiples(m, base) for x in rounds]
+    limits = min(0.45, 0.9 * min(every)), max(2.2, 1.1 * max(every))
     tallest = max(sum(len(panels[f]) + 3 for f in column) for column in columns)
     figure = Figure(figsize=(8.2 * len(columns), 0.9 + 0.2 * tallest))
     figure.text(0.5, 1 - 0.15 / figure.get_figheight(), _headline(about, base), ha="center", va="top", fontsize=10)
@@ -181,7 +183,7 @@ def picture(path: Path, measured: list[Measurement], about: dict[str, Any]) -> b
         for family in column:
             height = 0.2 * len(panels[family]) / figure.get_figheight()
             axes = figure.add_axes(((k + 0.44) / len(columns), top - height, 0.52 / len(columns), height))
-            _panel(axes, family, panels[family], base)
+            _panel(axes, family, panels[family], base, limits)
             top -= height + 0.6 / figure.get_figheight()
     viz.save(figure, path)
     return True
@@ -189,18 +191,21 @@ def picture(path: Path, measured: list[Measurement], about: dict[str, Any]) -> b
 
 def _headline(about: dict[str, Any], base: str) -> str:
     versions = ", ".join(f"{NAMES[name]} {version}" for name, version in about["frameworks"].items())
-    return f"Speed as a multiple of {NAMES[base]}'s, right is faster\n{versions} · {about['cpu']}, {about['threads']} threads"
+    return f"Speed as a multiple of {NAMES[base]}'s, right is faster\n{versions} · {about['cpu']}, threads: {about['threads']}"
 
 
-def _panel(axes: Any, family: str, chosen: list[Measurement], base: str) -> None:
+def _multiples(m: Measurement, base: str) -> list[tuple[Contender, list[float]]]:
+    """For each contender but the reference its speed in each round, as a multiple of the reference's."""
+    reference = next(c for c in others(m) if c.framework == base)
+    contenders = (c for c in m.contenders if c is not reference and c.values)
+    return [(c, [b / a for a, b in zip(c.values, reference.values, strict=False)]) for c in contenders]
+
+
+def _panel(axes: Any, family: str, chosen: list[Measurement], base: str, limits: tuple[float, float]) -> None:
     """A row for each case, a point for each contender: the median over the rounds, and their range."""
     seen: dict[str, Any] = {}
     for row, m in enumerate(chosen):
-        reference = next(c for c in others(m) if c.framework == base)
-        for c in m.contenders:
-            if c is reference or not c.values:
-                continue
-            rounds = [b / a for a, b in zip(c.values, reference.values, strict=False)]
+        for c, rounds in _multiples(m, base):
             middle = statistics.median(rounds)
             first = not c.mode or c.mode == "recorded"
             axes.plot([min(rounds), max(rounds)], [row, row], color=COLORS[c.framework], linewidth=1, alpha=0.5)
@@ -211,10 +216,8 @@ def _panel(axes: Any, family: str, chosen: list[Measurement], base: str) -> None
             )  # fmt: skip
     axes.axvline(1, color="#333333", linewidth=1)
     axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    low, high = min(low, 0.45), max(high, 2.2)
-    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= t <= high]
-    axes.set_xlim(low, high)
+    ticks = [t for t in (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if limits[0] <= t <= limits[1]]
+    axes.set_xlim(limits)
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
     axes.set_ylim(len(chosen) - 0.5, -0.5)

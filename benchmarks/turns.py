@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -228,9 +229,9 @@ def one_process(case: Case, contender: Contender, threads: int, cache: Path) -> 
 
 
 def choose(families: Iterable[str], match: str, quick: bool) -> list[Case]:
-    """Cases of these families whose names contain `match`."""
-    wanted = set(families)
-    found = [case for case in CASES.values() if case.family in wanted and match.lower() in case.name.lower()]
+    """Cases of these families in whose names the regular expression `match` is found."""
+    wanted, pattern = set(families), re.compile(match, re.IGNORECASE)
+    found = [case for case in CASES.values() if case.family in wanted and pattern.search(case.name)]
     return [case for case in found if case.quick or not quick]
 
 

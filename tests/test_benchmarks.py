@@ -18,13 +18,17 @@ from benchmarks.cases import CASES
 ROOT = Path(__file__).parents[1]
 
 
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+
+
 def run(out: Path, *arguments: str) -> tuple[str, dict]:
     """What a run prints, and its results.json."""
-    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-    command = [sys.executable, "-m", "benchmarks", *arguments, "--out", str(out)]
-    ended = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=250
-    )
+    ended = command(*arguments, "--out", str(out))
     assert ended.returncode == 0, ended.stderr
     return ended.stdout, json.loads((out / "results.json").read_text())
 
@@ -91,7 +95,7 @@ def test_inputs_are_the_same_for_all() -> None:
 def test_difference() -> None:
     x = np.array([1.0, 4.0])
     assert turns.difference([x], [x]) == 0
-    assert turns.difference([x + [0, 2.0]], [x]) == 0.5
+    assert turns.difference([x * 1.5], [x]) == 0.5
     assert turns.difference([x], [x[:1]]) == float("inf")
     assert not turns.difference([x * np.nan], [x]) <= 1
 
@@ -105,15 +109,9 @@ def test_nothing_imports_the_benchmarks() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["no_such_family"], ["--rounds", "-1"], ["--match", "no such case"], ["--frameworks", "x"]]
+    "arguments", [["no_such_family"], ["--rounds", "-1"], ["--match", "no such case"], ["--match", "("], ["--frameworks", "x"]]
 )
 def test_bad_arguments(arguments: list[str]) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)},
-        capture_output=True,
-        text=True,
-    )
+    ended = command(*arguments)
     assert ended.returncode == 2
     assert "error: " in ended.stderr.splitlines()[-1]
