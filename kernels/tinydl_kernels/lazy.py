@@ -99,9 +99,10 @@ class Kernel(Cacheable):
         return nb.njit(**settings | self.options | options)(function)
 
     def _finish(self, dispatcher: Any) -> Any:
-        """Give a dispatcher its disk cache, and let it take a read-only array for a writable one: one compilation for both.
+        """Give a dispatcher its disk cache, and let it compile no more than once for values and for arrays of one kind.
 
-        What a caller holds read-only must be an input: the compiled code would not refuse to write to it.
+        A constant that another kernel passes is taken for any number, and a read-only array for a writable one. What a caller
+        holds read-only must be an input: the compiled code would not refuse to write to it.
         """
         for name, address in symbols.items():
             Module("llvmlite.binding").add_symbol(name, address)
@@ -119,6 +120,12 @@ class Kernel(Cacheable):
             return entry
 
         dispatcher._compile_for_args = compile_for_writable
+        template_for = dispatcher.get_call_template
+
+        def template_for_any_value(args: Any, keywords: Any) -> Any:
+            return template_for(tuple(map(nb.types.unliteral, args)), keywords)
+
+        dispatcher.get_call_template = template_for_any_value
         return dispatcher
 
     @property

@@ -47,47 +47,32 @@ def pad(to, start, n, source, source_start, low, count):
 # ---- multiply_add
 
 
-def _rows(rows):
-    """multiply_add for so many rows, from `y` and `w` on."""
+def _block(rows, wide):
+    """multiply_add for so many rows, from `y` and `w` on, and for as many positions from p on as fill tiles; the next p.
 
-    def tile_of(wide):
-        @kernel(no_cpython_wrapper=True, forceinline=True)
-        def tile(y, y_step, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, columns):
-            vectors, end = (simd.vectors_beside(rows), None) if wide else (1, columns)
+    Narrow tiles have one vector for what is left, of which the last may be filled in part.
+    """
+
+    @kernel(no_cpython_wrapper=True)
+    def block(y, y_step, gap, period, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, n):
+        vectors = simd.vectors_beside(rows) if wide else 1
+        columns = vectors * simd.width(y)
+        while p < (n - columns + 1 if wide else n):
+            end = None if wide else n - p
             sums = simd.column(rows, vectors, bias) if biased else simd.load(rows, vectors, y, p, y_step, None, end)
             for j in range(terms):
                 sums = simd.multiply_add(sums, w, w_terms[j], w_step, x, x_terms[j] + p, end)
-            return sums
-
-        return tile
-
-    wide, narrow = tile_of(True), tile_of(False)
-
-    @kernel(no_cpython_wrapper=True)
-    def block(y, y_step, gap, period, w, w_step, w_terms, x, x_terms, terms, bias, biased, n):
-        whole, p = simd.vectors_beside(rows) * simd.width(y), 0
-        while p + whole <= n:
-            sums = wide(y, y_step, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, whole)
-            _store(sums, y, y_step, gap, period, p, whole)
-            p += whole
-        while p < n:
-            columns = min(simd.width(y), n - p)
-            rest = narrow(y, y_step, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, columns)
-            _store(rest, y, y_step, gap, period, p, columns)
+            for line in range(p // period, (min(p + columns, n) - 1) // period + 1):
+                begin = line * period - p  # of the line; its columns are moved by the gaps before it
+                simd.store(sums, y, p - line * gap, y_step, max(begin, 0), min(begin + period - gap, n - p))
             p += columns
+        return p
 
     return block
 
 
-@kernel(no_cpython_wrapper=True, forceinline=True)
-def _store(sums, y, y_step, gap, period, p, columns):
-    """Positions [p, p + columns) to where they belong when gaps are left out: line by line, moved by the gaps before it."""
-    for line in range(p // period, (p + columns - 1) // period + 1):
-        begin = line * period - p
-        simd.store(sums, y, p - line * gap, y_step, max(begin, 0), min(begin + period - gap, columns))
-
-
-_rows1, _rows2, _rows4, _rows6, _rows8 = map(_rows, (1, 2, 4, 6, 8))
+_wide1, _wide4, _wide6, _wide8 = (_block(rows, True) for rows in (1, 4, 6, 8))
+_narrow1, _narrow4, _narrow6, _narrow8 = (_block(rows, False) for rows in (1, 4, 6, 8))
 
 
 def _multiply_add_plainly(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n):
@@ -113,19 +98,20 @@ def multiply_add(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x
     while i < count:
         to, row, start = simd.pointer(y, y0 + i * y_step), simd.pointer(w, w0 + i * w_step), simd.pointer(bias, bias0 + i)
         if count - i >= 8:
-            _rows8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            p = _wide8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
+            _narrow8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
             i += 8
         elif count - i >= 6:
-            _rows6(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            p = _wide6(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
+            _narrow6(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
             i += 6
         elif count - i >= 4:
-            _rows4(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            p = _wide4(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
+            _narrow4(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
             i += 4
-        elif count - i >= 2:
-            _rows2(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
-            i += 2
         else:
-            _rows1(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n)
+            p = _wide1(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
+            _narrow1(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
             i += 1
 
 
