@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
-from tinydl_kernels import dispatch
+from tinydl_kernels import dispatch, threads
+from tinydl_kernels import matmul as family
 from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.matmul import matmul
 from tinydl_kernels.validate import agree
@@ -43,3 +44,32 @@ def test_shapes_that_do_not_fit():
                 matmul(np.ones((2, 3)), np.ones((2, 3)))
             with pytest.raises(ShapeError, match="batch axes"):
                 matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))
+
+
+@pytest.mark.parametrize("transpose_a", [False, True])
+@pytest.mark.parametrize("transpose_b", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-3), (np.float64, 1e-11)])
+@pytest.mark.parametrize(("batch_a", "batch_b"), [((), ()), ((3, 1), (2,)), ((), (2, 2))])
+def test_products_cut_into_blocks(transpose_a, transpose_b, dtype, tolerance, batch_a, batch_b, monkeypatch):
+    monkeypatch.setattr(family, "BLOCK", 1000)
+    random = np.random.default_rng(0)
+    for i, k, j in ((37, 50, 61), (1, 700, 90), (90, 700, 1), (64, 3, 64)):
+        a = random.standard_normal((*batch_a, *((k, i) if transpose_a else (i, k)))).astype(dtype)
+        b = random.standard_normal((*batch_b, *((j, k) if transpose_b else (k, j)))).astype(dtype)
+        agree(matmul, a, b, transpose_a, transpose_b, tolerance=tolerance)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(monkeypatch):
+    monkeypatch.setattr(family, "BLOCK", 1 << 16)
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal((210, 190)).astype(np.float32) for _ in range(2))
+    outer, results = threads.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            threads.set_num_threads(count)
+            results.append((matmul(a, b, False, True), matmul(a, b, True)))
+    finally:
+        threads.set_num_threads(outer)
+    for other in results[1:]:
+        for x, y in zip(results[0], other):
+            np.testing.assert_array_equal(x, y)
