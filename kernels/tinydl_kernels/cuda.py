@@ -1,11 +1,14 @@
 """Launches of the .cu files: one call for CuPy arrays (on the GPU) and for NumPy arrays (on the emulator).
 
     cuda.launch("random", "uniform_float32", items, key, start, out, np.int64(out.size))     # a grid of one axis
-    cuda.module("random").get_function("uniform_float32")(grid, block, args, shared_mem=0)   # any grid, as cupy.RawKernel
+    cuda.launch("softmax", "log_softmax", items, x, out, np.int64(C), real=x.dtype)          # the kernel for that dtype
+    cuda.module("softmax", x.dtype).get_function("log_softmax")(grid, block, args, shared_mem=0)   # as cupy.RawKernel
 
-A .cu file includes nothing, its kernels are `extern "C" __global__` and walk grid-stride loops. Arguments are arrays, None for
-a null pointer, and NumPy scalars of the parameter's own type; all are checked against the kernel's signature, since CUDA reads
-whatever bytes it is given. Strides are not passed: arrays are C-contiguous.
+A .cu file includes nothing but .cuh files beside it, which are pasted in: NVRTC has no headers, and CuPy's cache does not see
+what a source includes. Its kernels are `extern "C" __global__`. A file that says `real` is compiled once per floating dtype,
+with `real` as its name. Arguments are arrays, None for a null pointer, and NumPy scalars of the parameter's own type (`real`
+included); all are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are not passed:
+arrays are C-contiguous.
 """
 
 from __future__ import annotations
@@ -42,11 +45,14 @@ DTYPES = {
     "float": np.float32,
     "double": np.float64,
 }
-"""The types that a kernel's parameters may have, or point to."""
+"""The types that a kernel's parameters may have, or point to; and `real`, where the module has one."""
+REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+"""What `real` can be."""
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _BOUNDS = r"__launch_bounds__\s*\([^()]*\)"
 _KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS}\s*)?void\s+(?:{_BOUNDS}\s*)?(\w+)\s*\(([^()]*)\)')
+_INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$')
 _PARAMETER = re.compile(r"(const )?([a-z ]*?[a-z]) ?(\* ?(?:__restrict__)?)? ?(\w+)")
 
 
@@ -75,31 +81,50 @@ class Parameter:
             raise ShapeError(f"{who}: {self.name}: expected a C-contiguous array, got {layout}")
 
 
-def signatures(source: str) -> dict[str, tuple[Parameter, ...]]:
+def signatures(source: str, real: np.dtype | None = None) -> dict[str, tuple[Parameter, ...]]:
     """The kernels of a .cu source and their parameters. BackendError for a parameter type outside `DTYPES`."""
     return {
-        name: tuple(_parameter(name, text) for text in parameters.split(",") if text.strip())
+        name: tuple(_parameter(name, text, real) for text in parameters.split(",") if text.strip())
         for name, parameters in _KERNEL.findall(_COMMENT.sub(" ", source))
     }
 
 
-def _parameter(kernel: str, text: str) -> Parameter:
+def _parameter(kernel: str, text: str, real: np.dtype | None) -> Parameter:
     text = " ".join(text.split())
     match = _PARAMETER.fullmatch(text)
-    if match is None or match[2] not in DTYPES:
-        raise BackendError(f"{kernel}: expected a parameter of type {', '.join(DTYPES)} or a pointer to it, got {text!r}")
+    known = DTYPES if real is None else {**DTYPES, "real": real}
+    if match is None or match[2] not in known:
+        raise BackendError(f"{kernel}: expected a parameter of type {', '.join(known)} or a pointer to it, got {text!r}")
     const, type_, star, name = match.groups()
-    return Parameter(name, type_, np.dtype(DTYPES[type_]), bool(star), bool(const))
+    return Parameter(name, type_, np.dtype(known[type_]), bool(star), bool(const))
+
+
+def _expand(path: Path, pasted: set[str]) -> list[str]:
+    """The lines of a source, those of the .cuh files beside it in the place of the first #include of each."""
+    lines = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        include = _INCLUDE.match(line)
+        if include is None:
+            lines.append(line)
+        elif include[1] not in pasted:
+            pasted.add(include[1])
+            lines += [*_expand(path.with_name(include[1]), pasted), f'#line {number + 1} "{path.name}"']
+        else:
+            lines.append("")
+    return lines
 
 
 class Module:
-    """A .cu file. Compiled at the first launch, for the GPU or for the emulator as the arrays want it."""
+    """A .cu file for one `real`. Compiled at the first launch, for the GPU or for the emulator as the arrays want it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, real: np.dtype | None = None) -> None:
+        if real is not None and real not in REAL:
+            raise DtypeError(f"{path.name}: expected {' or '.join(map(str, REAL))} for real, got {real}")
         self.path = path
-        self.name = path.stem
-        self.source = path.read_text(encoding="utf-8")
-        self.signatures = signatures(self.source)
+        self.name = path.stem if real is None else f"{path.stem}-{real}"
+        define = [] if real is None else [f"using real = {REAL[real]};"]
+        self.source = "\n".join([*define, *_expand(path, set()), ""])
+        self.signatures = signatures(self.source, real)
 
     def get_function(self, name: str) -> Function:
         """The kernel of that name. BackendError if there is none."""
@@ -136,16 +161,23 @@ class Function:
 
 
 @functools.cache
-def module(family: str) -> Module:
-    """The .cu file beside `<family>.py`."""
-    return Module(Path(__file__).with_name(f"{family}.cu"))
+def module(family: str, real: np.dtype | None = None) -> Module:
+    """The .cu file beside `<family>.py`, for that `real`."""
+    return Module(Path(__file__).with_name(f"{family}.cu"), real)
 
 
-def launch(family: str, kernel: str, items: int, *args: Any) -> None:
+def modules() -> list[Module]:
+    """Every .cu of the package, for each `real` that it can have."""
+    sources = sorted(Path(__file__).parent.glob("*.cu"))
+    reals = [tuple(REAL) if re.search(r"\breal\b", path.read_text(encoding="utf-8")) else (None,) for path in sources]
+    return [module(path.stem, real) for path, each in zip(sources, reals) for real in each]
+
+
+def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | None = None) -> None:
     """Launch a kernel whose threads share `items` independent items by a grid-stride loop; nothing for no items."""
     if items:
         blocks = min(-(-items // THREADS), MAX_BLOCKS)
-        module(family).get_function(kernel)((blocks,), (min(items, THREADS),), args)
+        module(family, real).get_function(kernel)((blocks,), (min(items, THREADS),), args)
 
 
 def is_available() -> bool:

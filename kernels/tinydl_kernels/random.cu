@@ -1,37 +1,6 @@
 // Philox4x32-10 on the GPU: the twin of random.py, which explains the numbers. One thread makes one block of 128 bits.
 
-using u32 = unsigned int;
-using i64 = long long;
-using u64 = unsigned long long;
-
-// N neighbouring elements that move in one instruction.
-template <class T, int N> struct alignas(N * sizeof(T)) Pack {
-    T element[N];
-};
-
-template <class P, class T> __device__ bool whole(const T* array, i64 first, i64 n) {
-    constexpr int N = sizeof(P) / sizeof(T);
-    return first + N <= n && reinterpret_cast<u64>(array) % alignof(P) == 0;  // `first` is a multiple of N
-}
-
-template <class T, int N> __device__ void load(const T* array, i64 first, i64 n, Pack<T, N>& pack) {
-    if (whole<Pack<T, N>>(array, first, n)) {
-        pack = *reinterpret_cast<const Pack<T, N>*>(array + first);
-        return;
-    }
-#pragma unroll
-    for (int j = 0; j < N; ++j) pack.element[j] = first + j < n ? array[first + j] : T(0);
-}
-
-template <class T, int N> __device__ void store(T* array, i64 first, i64 n, const Pack<T, N>& pack) {
-    if (whole<Pack<T, N>>(array, first, n)) {
-        *reinterpret_cast<Pack<T, N>*>(array + first) = pack;
-        return;
-    }
-#pragma unroll
-    for (int j = 0; j < N; ++j)
-        if (first + j < n) array[first + j] = pack.element[j];
-}
+#include "common.cuh"
 
 struct Block {  // four random words
     u32 word[4];
@@ -56,8 +25,7 @@ __device__ Block philox(const u64* key, u64 counter) {
 
 // Fills out[n]: values(block) makes the N elements of a block.
 template <int N, class T, class Values> __device__ void fill(const u64* key, const u64* start, T* out, i64 n, Values values) {
-    const i64 stride = i64(gridDim.x) * blockDim.x;
-    for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; N * i < n; i += stride) {
+    for (i64 i = first(); N * i < n; i += stride()) {
         const Pack<T, N> pack = values(philox(key, *start + i));
         store(out, N * i, n, pack);
     }
@@ -95,8 +63,7 @@ __device__ double2 box_muller(double u, u64 turn) {
 
 // y = x * scale where the element's word is below the threshold, else 0.
 template <class T> __device__ void dropout(const T* x, const u64* key, const u64* start, T* y, i64 n, u64 threshold, T scale) {
-    const i64 stride = i64(gridDim.x) * blockDim.x;
-    for (i64 i = i64(blockIdx.x) * blockDim.x + threadIdx.x; 4 * i < n; i += stride) {
+    for (i64 i = first(); 4 * i < n; i += stride()) {
         const Block block = philox(key, *start + i);
         Pack<T, 4> pack;
         load(x, 4 * i, n, pack);

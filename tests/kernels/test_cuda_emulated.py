@@ -274,6 +274,22 @@ def test_none_is_a_null_pointer(scale, each_mode):
     np.testing.assert_array_equal(y, 2)
 
 
+def test_one_source_for_both_floating_dtypes(tmp_path, each_mode):
+    write(tmp_path, "__device__ real twice(real x) { return x + x; }").rename(tmp_path / "twice.cuh")
+    include = '#include "twice.cuh"\n'
+    kernel = "void twice_all(const real* x, real* y, real c) { y[threadIdx.x] = c * twice(x[threadIdx.x]); }"
+    path = write(tmp_path, f'{include}{include}extern "C" __global__ {kernel}')
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        x = np.arange(4, dtype=dtype)
+        kernel = cuda.Module(path, dtype).get_function("twice_all")
+        kernel((1,), (4,), (x, y := np.empty_like(x), dtype.type(3)))
+        np.testing.assert_array_equal(y, 6 * x)
+        with pytest.raises(DtypeError, match=f"c: expected a numpy.{dtype} scalar, got a int64 scalar"):
+            kernel((1,), (4,), (x, y, np.int64(3)))
+    with pytest.raises(DtypeError, match="kernels.cu: expected float32 or float64 for real, got int64"):
+        cuda.Module(path, np.dtype(np.int64))
+
+
 def test_unknown_names(scale):
     with pytest.raises(BackendError, match=r"expected one of the kernels scale, got 'skale'"):
         scale.module.get_function("skale")

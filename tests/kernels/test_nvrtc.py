@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import tinydl_kernels
 from tinydl_kernels import cuda
 from tinydl_kernels.emulator import nvrtc
 from tinydl_kernels.errors import BackendError
 
 pytestmark = pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrtc.unavailable()))
 
-FAMILIES = sorted(path.stem for path in Path(tinydl_kernels.__file__).parent.glob("*.cu"))
 OTHERS = [architecture for architecture in nvrtc.ARCHITECTURES if architecture != "sm_80"]
+every_module = pytest.mark.parametrize("module", cuda.modules(), ids=lambda module: module.name)
 
 
-def check(family: str, architecture: str) -> None:
-    module = cuda.module(family)
+def check(module: cuda.Module, architecture: str) -> None:
     binary = nvrtc.compile(module.source, architecture)
     assert binary.architecture == int(architecture.removeprefix("sm_"))
     assert "warning" not in binary.log
@@ -28,16 +24,16 @@ def check(family: str, architecture: str) -> None:
         assert used.shared <= cuda.STATIC_SHARED, (kernel, used)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_compiles(family):
-    check(family, "sm_80")
+@every_module
+def test_compiles(module):
+    check(module, "sm_80")
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("family", FAMILIES)
+@every_module
 @pytest.mark.parametrize("architecture", OTHERS)
-def test_compiles_for_every_architecture(family, architecture):
-    check(family, architecture)
+def test_compiles_for_every_architecture(module, architecture):
+    check(module, architecture)
 
 
 def test_normal_numbers_are_rounded_as_on_the_cpu():

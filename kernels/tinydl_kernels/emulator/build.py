@@ -73,7 +73,7 @@ def _translate(module: Module) -> str:
     header = (_HERE / "cuda_emu.h").read_text(encoding="utf-8")
     body = _DYNAMIC_SHARED.sub(r"\1* \2 = static_cast<\1*>(emu_dynamic_shared());", module.source)
     exports = (f"EMU_KERNEL({', '.join([name, *map(_c_type, signature)])})" for name, signature in module.signatures.items())
-    return "\n".join(['#line 1 "cuda_emu.h"', header, f'#line 1 "{module.path.name}"', body, *exports, ""])
+    return "\n".join(['#line 1 "cuda_emu.h"', header, body, *exports, ""])
 
 
 def _c_type(parameter: Parameter) -> str:

@@ -1,0 +1,69 @@
+// What the .cu files share: short names, grid-stride loops, vector loads and stores, reductions in a fixed order.
+
+using u32 = unsigned int;
+using i64 = long long;
+using u64 = unsigned long long;
+
+// N neighbouring elements that move in one instruction.
+template <class T, int N> struct alignas(N * sizeof(T)) Pack {
+    T element[N];
+};
+
+template <class P, class T> __device__ bool whole(const T* array, i64 first, i64 n) {
+    constexpr int N = sizeof(P) / sizeof(T);
+    return first + N <= n && reinterpret_cast<u64>(array) % alignof(P) == 0;  // `first` is a multiple of N
+}
+
+template <class T, int N> __device__ void load(const T* array, i64 first, i64 n, Pack<T, N>& pack) {
+    if (whole<Pack<T, N>>(array, first, n)) {
+        pack = *reinterpret_cast<const Pack<T, N>*>(array + first);
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < N; ++j) pack.element[j] = first + j < n ? array[first + j] : T(0);
+}
+
+template <class T, int N> __device__ void store(T* array, i64 first, i64 n, const Pack<T, N>& pack) {
+    if (whole<Pack<T, N>>(array, first, n)) {
+        *reinterpret_cast<Pack<T, N>*>(array + first) = pack;
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < N; ++j)
+        if (first + j < n) array[first + j] = pack.element[j];
+}
+
+// for (i64 i = first(); i < n; i += stride()): the threads of the grid share n items.
+__device__ i64 first() { return i64(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ i64 stride() { return i64(gridDim.x) * blockDim.x; }
+
+struct Sum {
+    template <class T> __device__ T operator()(T a, T b) const { return a + b; }
+};
+struct Largest {  // NaN wins, as in NumPy
+    template <class T> __device__ T operator()(T a, T b) const { return a != a || a > b ? a : b; }
+};
+
+// Combines one value of each of the 32 lanes; every lane gets the result, whose order is that of a tree over the lanes.
+template <class T, class Combine> __device__ T warp_reduce(T value, Combine combine) {
+#pragma unroll
+    for (int bit = 16; bit > 0; bit /= 2) value = combine(value, __shfl_xor_sync(~0u, value, bit));
+    return value;
+}
+
+// The same over the threads of a block, whose size is a multiple of 32. `scratch` holds 33 values in shared memory. Threads
+// may write to it again at once: the block is past all reads.
+template <class T, class Combine> __device__ T block_reduce(T value, T identity, T* scratch, Combine combine) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    value = warp_reduce(value, combine);
+    if (lane == 0) scratch[warp] = value;
+    __syncthreads();
+    if (warp == 0) {
+        value = warp_reduce(lane < warps ? scratch[lane] : identity, combine);
+        if (lane == 0) scratch[32] = value;
+    }
+    __syncthreads();
+    value = scratch[32];
+    __syncthreads();
+    return value;
+}
