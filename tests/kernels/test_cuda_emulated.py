@@ -286,7 +286,7 @@ def test_one_source_for_both_floating_dtypes(tmp_path, each_mode):
         np.testing.assert_array_equal(y, 6 * x)
         with pytest.raises(DtypeError, match=f"c: expected a numpy.{dtype} scalar, got a int64 scalar"):
             kernel((1,), (4,), (x, y, np.int64(3)))
-    with pytest.raises(DtypeError, match="kernels.cu: expected float32 or float64 for real, got int64"):
+    with pytest.raises(DtypeError, match=r"kernels.cu: expected float32 or float64 for real, got int64"):
         cuda.Module(path, np.dtype(np.int64))
 
 
