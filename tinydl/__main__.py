@@ -1,12 +1,17 @@
-"""Commands: `python -m tinydl derivatives`."""
+"""Commands: `python -m tinydl derivatives` and `python -m tinydl warmup`."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from tinydl_kernels.errors import BackendError
+
+from .training import warmup as ahead
 
 
 def derivatives(names: Sequence[str], backends: Sequence[str]) -> str:
@@ -21,17 +26,27 @@ def derivatives(names: Sequence[str], backends: Sequence[str]) -> str:
         sys.path.remove(str(tests))
 
 
+def warmup(dtypes: Sequence[str]) -> str:
+    """Compile the kernels of the usual networks, and say what there is."""
+    begin = time.perf_counter()
+    held, new = ahead.warmup(dtypes)
+    return f"{held} compiled kernels, {new} of them new, in {time.perf_counter() - begin:.1f} s\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tinydl", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    page = commands.add_parser("derivatives", help="check the derivatives of every operation and print the page as Markdown")
-    page.add_argument("names", nargs="*", help="operations of the catalogue; all without any")
-    page.add_argument("--backends", nargs="+", default=["reference", "cpu"], help="default: reference cpu")
+    checks = commands.add_parser("derivatives", help="check the derivatives of every operation and print the page as Markdown")
+    checks.add_argument("names", nargs="*", help="operations of the catalogue; all without any")
+    checks.add_argument("--backends", nargs="+", default=["reference", "cpu"], help="default: reference cpu")
+    compiles = commands.add_parser("warmup", help="compile the kernels of the usual networks now, for all processes to come")
+    compiles.add_argument("--dtypes", nargs="+", default=["float32"], choices=["float32", "float64"], help="default: float32")
     given = parser.parse_args(arguments)
     try:
-        sys.stdout.write(derivatives(given.names, given.backends))
-    except ValueError as error:
+        page = derivatives(given.names, given.backends) if given.command == "derivatives" else warmup(given.dtypes)
+        sys.stdout.write(page)
+    except (ValueError, BackendError) as error:
         parser.exit(2, f"{error}\n")
     return 0
 

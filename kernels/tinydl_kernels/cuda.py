@@ -92,7 +92,7 @@ def signatures(source: str, real: np.dtype | None = None) -> dict[str, tuple[Par
 def _parameter(kernel: str, text: str, real: np.dtype | None) -> Parameter:
     text = " ".join(text.split())
     match = _PARAMETER.fullmatch(text)
-    known = DTYPES if real is None else {**DTYPES, "real": real}
+    known: dict[str, Any] = DTYPES if real is None else {**DTYPES, "real": real}
     if match is None or match[2] not in known:
         raise BackendError(f"{kernel}: expected a parameter of type {', '.join(known)} or a pointer to it, got {text!r}")
     const, type_, star, name = match.groups()

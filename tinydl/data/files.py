@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tinydl_kernels.errors import TinydlError
 
@@ -245,7 +245,7 @@ def _body(url: str, name: str) -> Generator[bytes]:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
             length = response.headers.get("Content-Length")
-            with _progress(name, int(length) if length else None) as advance:
+            with progress(name, int(length) if length else None, unit="B", unit_scale=True) as advance:
                 while piece := response.read(PIECE):
                     got += len(piece)
                     advance(len(piece))
@@ -262,8 +262,8 @@ def _body(url: str, name: str) -> Generator[bytes]:
 
 
 @contextlib.contextmanager
-def _progress(name: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """A function to be told of every so many bytes; it moves a bar where tqdm is installed and someone is watching."""
+def progress(name: str, total: int | None, **settings: Any) -> Iterator[Callable[[int], object]]:
+    """A function to be told how much more is done; it moves a bar (tqdm's settings) where tqdm is installed and watched."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -271,5 +271,5 @@ def _progress(name: str, total: int | None) -> Iterator[Callable[[int], object]]
     if tqdm is None:
         yield lambda count: None
     else:
-        with tqdm(total=total, desc=name, unit="B", unit_scale=True, leave=False, disable=None) as bar:
+        with tqdm(total=total, desc=name, leave=False, disable=None, **settings) as bar:
             yield bar.update
