@@ -237,12 +237,13 @@ from .ops.unfold import fold, unfold
 from .record import record
 from .version import __version__
 
-for _name, _function in list(globals().items()):
-    if getattr(_function, "__module__", "").startswith("tinydl.ops."):
-        globals()[_name] = ops.axis_accepted(_function)
+for _room in (globals(), vars(nn), vars(nn.init)):
+    for _name, _function in list(_room.items()):
+        if str(getattr(_function, "__module__", "")).startswith("tinydl."):
+            _room[_name] = ops.public(_function)
 
 add = ops.add
-cast = ops.elementwise.to_dtype
+cast = ops.public(ops.elementwise.to_dtype, "cast")
 concatenate = cat
 clamp = clip
 float32, float64, int64, bool = "float32", "float64", "int64", "bool"

@@ -25,6 +25,7 @@ from .tape import Edge, Key, Node, Slot, ancestors, needed
 from .tensor import Array, Tensor
 
 primitives: dict[str, Primitive] = {}  # by "module.name"
+PUBLIC = {"x": "input", "a": "input", "b": "other"}  # what users, as PyTorch's, call the inputs of a public primitive
 
 
 class Primitive:
@@ -44,7 +45,9 @@ class Primitive:
         self, function: Callable[..., Any], *, elementwise: bool = False, floating: bool = False, view: bool = False,
         strided: bool = False, constant: Sequence[str] = (), outputs: Sequence[str] = ("out",)
     ) -> None:  # fmt: skip
-        parameters = inspect.signature(function).parameters.values()
+        signature = inspect.signature(function)
+        parameters = signature.parameters.values()
+        self.__signature__ = signature.replace(parameters=[p.replace(name=PUBLIC.get(p.name, p.name)) for p in parameters])
         self.function, self.name, self.__doc__ = function, function.__name__.strip("_"), function.__doc__
         self.elementwise, self.floating, self.view = elementwise, floating, view
         self.strided = strided or view or self.elementwise
@@ -72,6 +75,8 @@ class Primitive:
         self.joint_rule = Rule(self, function, joint=True)
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        if len(inputs) < len(self.inputs):
+            inputs, settings = self._bound(inputs, settings)
         tensors = settle(self, inputs)
         results = self.run(tensors, settings)
         arrays = results if isinstance(results, tuple) else (results,)
@@ -110,6 +115,14 @@ class Primitive:
 
     def named(self, position: int) -> str:
         return self.inputs[position] if position < len(self.inputs) else str(self.variadic)
+
+    def _bound(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Inputs that were given by name in their places."""
+        try:
+            given = self.__signature__.bind(*inputs, **settings)
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        return given.args, given.kwargs
 
     def _keeps(self, needs: tuple[bool, ...]) -> set[tuple[str, Any]]:
         """Which inputs and outputs the rules of the needed gradients read."""

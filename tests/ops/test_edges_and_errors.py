@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from tinydl_kernels.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl.core import Tensor
+from tinydl.core import Primitive, Tensor
 
 X = td.ones(3, 4)
 CUBE = td.ones(2, 3, 4)
@@ -225,3 +227,73 @@ def test_wrong_arguments_are_refused_by_name(call: Callable[[], Any], error: typ
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value)
+
+
+# ---- What is no tensor, where one belongs
+
+STAND_INS: dict[str, Any] = {"index": td.zeros(2, 2, dtype="int64"), "mask": td.ones(2, 2) > 0, "dtype": "float32", "min": 0.0}
+"""What the walk hands over by name; other tensors are matrices and other settings 1."""
+
+SURFACE = Path(__file__).parents[1].joinpath("surface.txt").read_text(encoding="utf-8").splitlines()
+FUNCTIONS = [line.split()[0] for line in SURFACE if line and not line.startswith(("#", "nn.init.", "nn."))]
+
+
+def misfed(function: Any) -> list[Any] | None:
+    """Arguments for a function of tensors, the first tensor replaced by a string; None where it takes no tensor first."""
+    given: list[Any] = []
+    fed = False
+    for p in inspect.signature(function).parameters.values():
+        is_tensor = isinstance(function, Primitive) or str(p.annotation).startswith(("Tensor", "Sequence[Tensor"))
+        if is_tensor and not fed:
+            given, fed = [*given, "a"], True
+        elif p.name in STAND_INS or (p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD):
+            given.append(STAND_INS.get(p.name, td.ones(2, 2) if is_tensor else 1))
+    return given if fed else None
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_names_itself_where_it_is_given_no_tensor(name: str) -> None:
+    function = getattr(td, name)
+    inputs = misfed(function)
+    if inputs is not None:
+        own = "clip" if name == "clamp" else name
+        with pytest.raises(DtypeError, match=f"^{own}: expected (a tensor|tensors|an index of integers)"):
+            function(*inputs)
+
+
+NO_TENSOR: list[tuple[Callable[[], Any], str]] = [
+    (lambda: td.matmul(X, 2.0), "matmul: expected a tensor for 'other', got float"),
+    (lambda: X @ 2.0, "matmul: expected a tensor for 'other', got float"),
+    (lambda: 2.0 @ X, "matmul: expected a tensor for 'input', got float"),
+    (lambda: X.matmul(2.0), "matmul: expected a tensor for 'other', got float"),
+    (lambda: td.conv2d(np.ones((1, 1, 2, 2)), td.ones(1, 1, 2, 2)), "conv2d: expected a tensor for 'input', got ndarray"),
+    (lambda: td.conv2d(td.ones(1, 1, 2, 2), td.ones(1, 1, 2, 2), 1.0), "conv2d: expected a tensor for 'bias', got float"),
+    (lambda: td.stack([X, None]), "stack: expected tensors for 'tensors', got NoneType"),
+    (lambda: td.broadcast_tensors(X, 1.0), "broadcast_tensors: expected tensors for 'tensors', got float"),
+    (lambda: td.grad("a", leaf(1.0)), "grad: expected tensors for 'outputs', got str"),
+    (lambda: td.pow("a", 2), "pow: expected a tensor for 'input', got str"),
+    (lambda: td.nn.init.kaiming_uniform_("a"), "kaiming_uniform_: expected a tensor for 'tensor', got str"),
+    (lambda: td.nn.Linear(2, 3)("a"), "Linear: expected a tensor for 'input', got str"),
+    (lambda: td.nn.Sequential(td.nn.Linear(2, 3))("a"), "0: Linear: expected a tensor for 'input', got str"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), [pytest.param(*bad, id=bad[1].partition(" expected")[0]) for bad in NO_TENSOR])
+def test_what_is_no_tensor_is_named(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(DtypeError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_a_fault_of_the_users_own_stays_what_it_is() -> None:
+    """Inside a layer or a function given to one, an AttributeError has nothing to do with the arguments."""
+    with pytest.raises(AttributeError, match="missing"):
+        td.vjp(lambda x: x.array.missing, X)
+    with pytest.raises(AttributeError, match="missing"):
+        td.nn.Lambda(lambda x: x.array.missing)(X)
+
+
+def test_numbers_and_arrays_stay_welcome_where_they_were() -> None:
+    ones = np.ones((3, 4), np.float32)
+    for y in (td.add(X, 1.0), X + ones, td.maximum(X, 2.0), td.where(X > 0, 2.0, ones), td.lerp(X, ones * 3, 0.5)):
+        assert y.tolist() == [[2.0] * 4] * 3

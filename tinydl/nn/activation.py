@@ -26,8 +26,8 @@ class _Activation(Module):
         bound.apply_defaults()
         self.settings = bound.arguments
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, **self.settings)
+    def forward(self, input: Tensor) -> Tensor:
+        return self.function(input, **self.settings)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
@@ -78,8 +78,8 @@ class PReLU(Module):
         super().__init__()
         self.weight = Parameter(np.full(num_parameters, init, dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return activations.prelu(x, self.weight)
+    def forward(self, input: Tensor) -> Tensor:
+        return activations.prelu(input, self.weight)
 
     def extra_repr(self) -> str:
         return f"num_parameters={self.weight.shape[0]}"

@@ -20,10 +20,10 @@ class Sequential(Module):
         for name, module in named:
             self.add_module(str(name), module)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, input: Any) -> Any:
         for module in self._modules.values():
-            x = module(x)
-        return x
+            input = module(input)
+        return input
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -129,8 +129,8 @@ class Residual(Module):
         super().__init__()
         self.body, self.shortcut = body, Identity() if shortcut is None else shortcut
 
-    def forward(self, x: Tensor) -> Tensor:
-        return add(self.shortcut(x), self.body(x))
+    def forward(self, input: Tensor) -> Tensor:
+        return add(self.shortcut(input), self.body(input))
 
 
 class Lambda(Module):
@@ -150,8 +150,8 @@ class Lambda(Module):
 class Identity(Module):
     """The input itself."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x
+    def forward(self, input: Tensor) -> Tensor:
+        return input
 
 
 class Flatten(Module):
@@ -161,8 +161,8 @@ class Flatten(Module):
         super().__init__()
         self.start_dim, self.end_dim = start_dim, end_dim
 
-    def forward(self, x: Tensor) -> Tensor:
-        return flatten(x, self.start_dim, self.end_dim)
+    def forward(self, input: Tensor) -> Tensor:
+        return flatten(input, self.start_dim, self.end_dim)
 
 
 class Unflatten(Module):
@@ -172,6 +172,6 @@ class Unflatten(Module):
         super().__init__()
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        dim = self.dim % x.ndim
-        return reshape(x, (*x.shape[:dim], *self.unflattened_size, *x.shape[dim + 1 :]))
+    def forward(self, input: Tensor) -> Tensor:
+        dim = self.dim % input.ndim
+        return reshape(input, (*input.shape[:dim], *self.unflattened_size, *input.shape[dim + 1 :]))

@@ -74,11 +74,11 @@ class _Conv(_Convolution):
             raise ValueError(f"{type(self).__name__}: expected padding_mode one of {[*PADDING_MODES]}, got {padding_mode!r}")
         self.stride, self.padding, self.dilation, self.padding_mode = stride, padding, dilation, padding_mode
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
-            x, padding = self._padded(x), 0
-        return type(self).function(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+            input, padding = self._padded(input), 0
+        return type(self).function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def _padded(self, x: Tensor) -> Tensor:
         """x with the pads that the window asks for, in the mode of the layer."""
@@ -132,9 +132,9 @@ class _ConvTranspose(_Convolution):
         super().__init__(in_channels, out_channels, kernel_size, groups, bias, True, dtype)
         self.stride, self.padding, self.output_padding, self.dilation = stride, padding, output_padding, dilation
 
-    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        more = self.output_padding if output_size is None else self._output_padding(x, tuple(output_size)[-self.axes :])
-        return type(self).function(x, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation)
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        more = self.output_padding if output_size is None else self._output_padding(input, tuple(output_size)[-self.axes :])
+        return type(self).function(input, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation)
 
     def _output_padding(self, x: Tensor, wanted: tuple[int, ...]) -> tuple[int, ...]:
         """What makes the output `wanted` in size, which can be up to a stride above the least."""
@@ -212,9 +212,9 @@ class LocallyConnected2d(Module):
         for parameter in self.parameters():
             init.uniform_(parameter, -bound, bound)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         settings = (self.kernel_size, self.stride, self.padding, self.dilation)
-        return locally_connected2d(x, self.weight, self.bias, *settings)
+        return locally_connected2d(input, self.weight, self.bias, *settings)
 
     def flops(self, x: Tensor, y: Tensor) -> int:
         """Floating-point operations of one forward."""
@@ -234,8 +234,8 @@ class Unfold(Module):
         super().__init__()
         self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
 
-    def forward(self, x: Tensor) -> Tensor:
-        return unfold(x, self.kernel_size, self.dilation, self.padding, self.stride)
+    def forward(self, input: Tensor) -> Tensor:
+        return unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
@@ -248,8 +248,8 @@ class Fold(Unfold):
         super().__init__(kernel_size, dilation, padding, stride)
         self.output_size = output_size
 
-    def forward(self, y: Tensor) -> Tensor:
-        return fold(y, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
+    def forward(self, input: Tensor) -> Tensor:
+        return fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
 
     def extra_repr(self) -> str:
         return f"output_size={self.output_size}, {super().extra_repr()}"

@@ -20,8 +20,8 @@ class Dropout(Module):
             raise ValueError(f"{type(self).__name__}: expected a probability in [0, 1], got {p}")
         self.p, self.generator = p, generator
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x, self.p, self.training, self.generator)
+    def forward(self, input: Tensor) -> Tensor:
+        return self.function(input, self.p, self.training, self.generator)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
@@ -54,8 +54,8 @@ class GaussianNoise(Module):
             raise ValueError(f"GaussianNoise: expected std of at least 0, got {std}")
         self.std, self.generator = std, generator
 
-    def forward(self, x: Tensor) -> Tensor:
-        return gaussian_noise(x, self.std, self.training, self.generator)
+    def forward(self, input: Tensor) -> Tensor:
+        return gaussian_noise(input, self.std, self.training, self.generator)
 
     def extra_repr(self) -> str:
         return f"std={self.std}"

@@ -46,8 +46,8 @@ class Embedding(Module):
         if self.padding_idx is not None:
             init.zeros_(Tensor(self.weight.array[self.padding_idx], self.weight.version))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return embedding(x, self.weight, self.padding_idx)
+    def forward(self, input: Tensor) -> Tensor:
+        return embedding(input, self.weight, self.padding_idx)
 
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"

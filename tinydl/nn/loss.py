@@ -21,8 +21,8 @@ class CrossEntropyLoss(Module):
         self.weight = None if weight is None else Buffer(weight)
         self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(x, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
 
 
 class NLLLoss(CrossEntropyLoss):
@@ -31,8 +31,8 @@ class NLLLoss(CrossEntropyLoss):
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(weight, ignore_index, reduction)
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return losses.nll_loss(x, target, self.weight, self.ignore_index, self.reduction)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return losses.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
 
 
 class MSELoss(Module):
@@ -44,8 +44,8 @@ class MSELoss(Module):
         super().__init__()
         self.reduction = reduction
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return self.function(x, target, reduction=self.reduction)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return self.function(input, target, reduction=self.reduction)
 
 
 class L1Loss(MSELoss):
@@ -61,8 +61,8 @@ class SmoothL1Loss(MSELoss):
         super().__init__(reduction)
         self.beta = beta
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return losses.smooth_l1_loss(x, target, self.reduction, self.beta)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return losses.smooth_l1_loss(input, target, self.reduction, self.beta)
 
 
 class HuberLoss(MSELoss):
@@ -72,8 +72,8 @@ class HuberLoss(MSELoss):
         super().__init__(reduction)
         self.delta = delta
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return losses.huber_loss(x, target, self.reduction, self.delta)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return losses.huber_loss(input, target, self.reduction, self.delta)
 
 
 class BCELoss(MSELoss):
@@ -85,8 +85,8 @@ class BCELoss(MSELoss):
         super().__init__(reduction)
         self.weight = None if weight is None else Buffer(weight)
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return self.function(x, target, weight=self.weight, reduction=self.reduction)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return self.function(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(BCELoss):
@@ -96,8 +96,8 @@ class BCEWithLogitsLoss(BCELoss):
         super().__init__(weight, reduction)
         self.pos_weight = None if pos_weight is None else Buffer(pos_weight)
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return losses.binary_cross_entropy_with_logits(x, target, self.weight, self.reduction, self.pos_weight)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return losses.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
 
 
 class KLDivLoss(MSELoss):
@@ -107,5 +107,5 @@ class KLDivLoss(MSELoss):
         super().__init__(reduction)
         self.log_target = log_target
 
-    def forward(self, x: Tensor, target: Tensor) -> Tensor:
-        return losses.kl_div(x, target, self.reduction, self.log_target)
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return losses.kl_div(input, target, self.reduction, self.log_target)

@@ -10,6 +10,7 @@ import numpy as np
 from tinydl_kernels.errors import ShapeError, TinydlError
 
 from ..core import Tensor, no_grad, state
+from ..ops.public import refusal
 from ..ops.update import assign
 from ..promotion import checked
 from .parameter import Buffer, Parameter
@@ -45,14 +46,24 @@ class Module:
                 output = output if changed is None else changed
             return output
         except TinydlError as error:
-            inner = getattr(error, "module", None)
-            path = next((path for path, module in self.named_modules() if module is inner), "")
-            error.layers = (path, *error.layers) if path else error.layers
-            error.module = self  # type: ignore[attr-defined]
+            self._locate(error)
             raise
+        except (AttributeError, TypeError) as error:
+            told = refusal(type(self).__name__, self.forward, inputs, settings)
+            if told is None:
+                raise
+            self._locate(told)
+            raise told from error
         finally:
             if state.tracer is not None:
                 state.tracer.leave()
+
+    def _locate(self, error: TinydlError) -> None:
+        """Put this module's part before the path to the layer that the error comes from."""
+        inner = getattr(error, "module", None)
+        path = next((path for path, module in self.named_modules() if module is inner), "")
+        error.layers = (path, *error.layers) if path else error.layers
+        error.module = self  # type: ignore[attr-defined]
 
     # Attributes ---------------------------------------------------------------------------------------------------------
 

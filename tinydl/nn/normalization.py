@@ -47,22 +47,22 @@ class _BatchNorm(Module):
             self.running_var = Buffer(np.ones(num_features, dtype))
             self.num_batches_tracked = Buffer(np.array(0, np.int64))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim not in self.ndims:
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in self.ndims:
             wanted = " or ".join(f"{n}-d" for n in self.ndims)
-            raise ShapeError(f"{type(self).__name__}: expected {wanted} input, got {x.shape}")
+            raise ShapeError(f"{type(self).__name__}: expected {wanted} input, got {input.shape}")
         batch = self.training or not self.track_running_stats
         moves = self.training and self.track_running_stats and not buffers_are_frozen()
         if not moves:
             mean, var = (None, None) if batch else (self.running_mean, self.running_var)
-            return batch_norm(x, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
+            return batch_norm(input, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
         with no_grad():
             increment(self.num_batches_tracked)
         if self.momentum is not None:
-            return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps)
+            return batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps)
         # The cumulative average: the batch's own statistics with momentum 1, then mixed in with weight 1 / batches.
         new_mean, new_var = clone(self.running_mean), clone(self.running_var)
-        y = batch_norm(x, new_mean, new_var, self.weight, self.bias, True, 1.0, self.eps)
+        y = batch_norm(input, new_mean, new_var, self.weight, self.bias, True, 1.0, self.eps)
         with no_grad():
             for running, new in ((self.running_mean, new_mean), (self.running_var, new_var)):
                 assign(running, add(running, div(sub(new, running), self.num_batches_tracked)))
@@ -118,10 +118,10 @@ class _InstanceNorm(Module):
             self.running_var = Buffer(np.ones(num_features, dtype))
             self.num_batches_tracked = Buffer(np.array(0, np.int64))
 
-    def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != self.ndim or x.shape[1] != self.num_features:
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != self.ndim or input.shape[1] != self.num_features:
             raise ShapeError(
-                f"{type(self).__name__}: expected {self.ndim}-d input of {self.num_features} channels, got {x.shape}"
+                f"{type(self).__name__}: expected {self.ndim}-d input of {self.num_features} channels, got {input.shape}"
             )
         own = self.training or not self.track_running_stats
         moves = self.training and self.track_running_stats and not buffers_are_frozen()
@@ -129,7 +129,7 @@ class _InstanceNorm(Module):
         if moves:
             with no_grad():
                 increment(self.num_batches_tracked)
-        return instance_norm(x, mean, var, self.weight, self.bias, own, self.momentum, self.eps)
+        return instance_norm(input, mean, var, self.weight, self.bias, own, self.momentum, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, affine={self.affine}, track_running_stats={self.track_running_stats}"
@@ -167,8 +167,8 @@ class LayerNorm(Module):
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
         self.bias = Parameter(np.zeros(self.normalized_shape, dtype)) if elementwise_affine and bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+    def forward(self, input: Tensor) -> Tensor:
+        return layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"
@@ -185,8 +185,8 @@ class RMSNorm(Module):
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return rms_norm(x, self.normalized_shape, self.weight, self.eps)
+    def forward(self, input: Tensor) -> Tensor:
+        return rms_norm(input, self.normalized_shape, self.weight, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.normalized_shape}, eps={self.eps}"
@@ -205,8 +205,8 @@ class GroupNorm(Module):
         self.weight = Parameter(np.ones(num_channels, dtype)) if affine else None
         self.bias = Parameter(np.zeros(num_channels, dtype)) if affine else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+    def forward(self, input: Tensor) -> Tensor:
+        return group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}"
@@ -219,8 +219,8 @@ class LocalResponseNorm(Module):
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
-    def forward(self, x: Tensor) -> Tensor:
-        return local_response_norm(x, self.size, self.alpha, self.beta, self.k)
+    def forward(self, input: Tensor) -> Tensor:
+        return local_response_norm(input, self.size, self.alpha, self.beta, self.k)
 
     def extra_repr(self) -> str:
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -39,9 +39,9 @@ class _MaxPool(_Pool):
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, input: Tensor) -> Any:
         settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
-        return type(self).function(x, *settings)
+        return type(self).function(input, *settings)
 
 
 class _AvgPool(_Pool):
@@ -58,9 +58,9 @@ class _AvgPool(_Pool):
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.ceil_mode, self.count_include_pad, self.divisor_override = ceil_mode, count_include_pad, divisor_override
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         settings = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
-        return type(self).function(x, *settings, self.divisor_override)
+        return type(self).function(input, *settings, self.divisor_override)
 
 
 class _LPPool(_Pool):
@@ -70,8 +70,8 @@ class _LPPool(_Pool):
         super().__init__()
         self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        return type(self).function(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self).function(input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
 
 
 class _MaxUnpool(_Pool):
@@ -79,8 +79,8 @@ class _MaxUnpool(_Pool):
         super().__init__()
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
-    def forward(self, x: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
-        return type(self).function(x, indices, self.kernel_size, self.stride, self.padding, output_size)
+    def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
+        return type(self).function(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
 class _AdaptiveAvgPool(_Pool):
@@ -90,8 +90,8 @@ class _AdaptiveAvgPool(_Pool):
         super().__init__()
         self.output_size = output_size
 
-    def forward(self, x: Tensor) -> Tensor:
-        return type(self).function(x, self.output_size)
+    def forward(self, input: Tensor) -> Tensor:
+        return type(self).function(input, self.output_size)
 
 
 class _AdaptiveMaxPool(_Pool):
@@ -101,8 +101,8 @@ class _AdaptiveMaxPool(_Pool):
         super().__init__()
         self.output_size, self.return_indices = output_size, return_indices
 
-    def forward(self, x: Tensor) -> Any:
-        return type(self).function(x, self.output_size, self.return_indices)
+    def forward(self, input: Tensor) -> Any:
+        return type(self).function(input, self.output_size, self.return_indices)
 
 
 class MaxPool1d(_MaxPool):
@@ -131,8 +131,8 @@ class AvgPool1d(_AvgPool):
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return pool.avg_pool1d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+    def forward(self, input: Tensor) -> Tensor:
+        return pool.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
 
 
 class AvgPool2d(_AvgPool):
@@ -226,8 +226,8 @@ class GlobalAvgPool2d(Module):
         super().__init__()
         self.keepdim = keepdim
 
-    def forward(self, x: Tensor) -> Tensor:
-        return mean(x, (-2, -1), self.keepdim)
+    def forward(self, input: Tensor) -> Tensor:
+        return mean(input, (-2, -1), self.keepdim)
 
 
 class GlobalMaxPool2d(Module):
@@ -237,6 +237,6 @@ class GlobalMaxPool2d(Module):
         super().__init__()
         self.keepdim = keepdim
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = pool.adaptive_max_pool2d(x, 1)
+    def forward(self, input: Tensor) -> Tensor:
+        y = pool.adaptive_max_pool2d(input, 1)
         return y if self.keepdim else flatten(y, -3, -1)

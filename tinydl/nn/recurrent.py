@@ -77,13 +77,13 @@ class _Cell(_Recurrent):
         super().__init__(input_size, hidden_size, bias, dtype)
         self._draw("", input_size)
 
-    def forward(self, x: Tensor, hx: Any = None) -> Any:
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
         """The next state from input (N, input_size) and state (N, hidden_size); zeros are the default state."""
-        if x.ndim != 2 or x.shape[1] != self.input_size:
-            raise ShapeError(f"{type(self).__name__}: expected input (N, {self.input_size}), got {x.shape}")
-        state = self._zeros(x.shape[0]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        if input.ndim != 2 or input.shape[1] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: expected input (N, {self.input_size}), got {input.shape}")
+        state = self._zeros(input.shape[0]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
         w_ih, w_hh, b_ih, b_hh = self._weights("")
-        new = self.update(linear(x, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
+        new = self.update(linear(input, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
         return new if self.states > 1 else new[0]
 
 
@@ -151,11 +151,11 @@ class _Layers(_Recurrent):
             for suffix in suffixes:
                 self._draw(suffix, input_size if k == 0 else hidden_size * len(suffixes))
 
-    def forward(self, x: Tensor, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
-        if x.ndim != 3 or x.shape[2] != self.input_size:
-            raise ShapeError(f"{type(self).__name__}: expected input of 3 dims, the last {self.input_size}, got {x.shape}")
-        x = transpose(x, 0, 1) if self.batch_first else x
-        steps, batch = x.shape[:2]
+    def forward(self, input: Tensor, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        if input.ndim != 3 or input.shape[2] != self.input_size:
+            raise ShapeError(f"{type(self).__name__}: expected input of 3 dims, the last {self.input_size}, got {input.shape}")
+        input = transpose(input, 0, 1) if self.batch_first else input
+        steps, batch = input.shape[:2]
         directions = 1 + self.bidirectional
         count = self.num_layers * directions
         start = self._zeros(count, batch) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
@@ -168,16 +168,16 @@ class _Layers(_Recurrent):
         final: list[State] = []
         for k, suffixes in enumerate(self.suffixes):
             if k:
-                x = dropout(x, self.dropout, self.training, self.generator)
+                input = dropout(input, self.dropout, self.training, self.generator)
             outputs = []
             for d, suffix in enumerate(suffixes):
                 begin = tuple(getitem(s, k * directions + d) for s in start)
-                output, end = self._run(x, begin, suffix, alive, backward=d == 1)
+                output, end = self._run(input, begin, suffix, alive, backward=d == 1)
                 outputs.append(output)
                 final.append(end)
-            x = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
+            input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
         ends = tuple(stack([state[i] for state in final]) for i in range(self.states))
-        return transpose(x, 0, 1) if self.batch_first else x, ends if self.states > 1 else ends[0]
+        return transpose(input, 0, 1) if self.batch_first else input, ends if self.states > 1 else ends[0]
 
     def _run(self, x: Tensor, state: State, suffix: str, alive: Any, backward: bool) -> tuple[Tensor, State]:
         """One direction of one layer over all steps."""

@@ -19,10 +19,11 @@ from . import (
     sorting,
     statistics,
 )
-from .axis import axis_accepted
+from .public import public
 
 
 def _swapped(function: Any) -> Any:
+    function = public(function)
     return lambda self, other: function(other, self)
 
 
@@ -102,5 +103,5 @@ METHODS: dict[str, Any] = {
 }
 
 for _name, _function in (OPERATORS | METHODS).items():
-    setattr(Tensor, _name, axis_accepted(_function))
+    setattr(Tensor, _name, public(_function))
 Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[attr-defined]

@@ -127,22 +127,22 @@ def _read(x: Tensor, what: str) -> np.ndarray:
     return x.array
 
 
-def numpy(x: Tensor) -> np.ndarray:
+def numpy(input: Tensor) -> np.ndarray:
     """The array itself, without a copy; read-only where the tape or an optimizer relies on it."""
-    view = _read(x, "numpy").view()
-    if x.requires_grad or x.version.taped:
+    view = _read(input, "numpy").view()
+    if input.requires_grad or input.version.taped:
         view.flags.writeable = False
     return view
 
 
-def item(x: Tensor) -> Any:
+def item(input: Tensor) -> Any:
     """The value of a tensor of one element, as a Python number."""
-    return _read(x, "item").item()
+    return _read(input, "item").item()
 
 
-def tolist(x: Tensor) -> Any:
+def tolist(input: Tensor) -> Any:
     """The values as nested lists."""
-    return _read(x, "tolist").tolist()
+    return _read(input, "tolist").tolist()
 
 
 def to_array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -173,8 +173,8 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     return bool(np.allclose(_read(input, "allclose"), _read(other, "allclose"), rtol, atol, equal_nan))
 
 
-def to(x: Tensor, *target: Any, dtype: Any = None, device: str | None = None) -> Tensor:
-    """x as another dtype or on another device: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like)."""
+def to(input: Tensor, *target: Any, dtype: Any = None, device: str | None = None) -> Tensor:
+    """The input as another dtype or on another device: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like)."""
     for wanted in target:
         if isinstance(wanted, Tensor):
             dtype, device = wanted.dtype, wanted.device
@@ -182,9 +182,9 @@ def to(x: Tensor, *target: Any, dtype: Any = None, device: str | None = None) ->
             device = wanted
         elif wanted is not None:
             dtype = wanted
-    if device is not None and device.partition(":")[0] != x.device:
-        raise DeviceError(f"to: expected the device of the tensor, {x.device!r}, got {device!r}")
-    return x if dtype is None else to_dtype(x, dtype)
+    if device is not None and device.partition(":")[0] != input.device:
+        raise DeviceError(f"to: expected the device of the tensor, {input.device!r}, got {device!r}")
+    return input if dtype is None else to_dtype(input, dtype)
 
 
 def truth(x: Tensor) -> bool:

@@ -150,34 +150,36 @@ def _share(wins: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return mul(add(cast(wins, dtype=a.dtype), cast(logical_and(eq(a, b), eq(a, a)), dtype=a.dtype) * 0.5), 1.0)
 
 
-def pow(x: Any, exponent: Any) -> Tensor:
-    """x to the power of a number or a tensor. The derivative with respect to x at exponent 0 is 0, also at x = 0."""
-    return _power(x, exponent=exponent) if is_scalar(exponent) else _pow(x, exponent)
+def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
+    """input to the power of a number or a tensor. At exponent 0 its derivative is 0, also where the input is 0."""
+    return _power(input, exponent=exponent) if is_scalar(exponent) else _pow(input, exponent)
 
 
-def clip(x: Tensor, min: Any = None, max: Any = None) -> Tensor:
+def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may be a number, a tensor or None."""
     if min is None and max is None:
         raise ValueError("clip: expected min, max or both, got neither")
     if all(bound is None or is_scalar(bound) for bound in (min, max)):
-        limits = np.finfo(x.dtype) if x.dtype.kind == "f" else np.iinfo(x.dtype)
-        low, high = (-np.inf, np.inf) if x.dtype.kind == "f" else (limits.min, limits.max)
-        return _clip(x, np.asarray(low if min is None else min, x.dtype), np.asarray(high if max is None else max, x.dtype))
-    x = x if min is None else maximum(x, min)
-    return x if max is None else minimum(x, max)
+        limits = np.finfo(input.dtype) if input.dtype.kind == "f" else np.iinfo(input.dtype)
+        low, high = (-np.inf, np.inf) if input.dtype.kind == "f" else (limits.min, limits.max)
+        return _clip(
+            input, np.asarray(low if min is None else min, input.dtype), np.asarray(high if max is None else max, input.dtype)
+        )
+    input = input if min is None else maximum(input, min)
+    return input if max is None else minimum(input, max)
 
 
-def to_dtype(x: Tensor, dtype: Any) -> Tensor:
-    """x in another dtype, or x itself where it has that dtype already."""
+def to_dtype(input: Tensor, dtype: Any) -> Tensor:
+    """The input in another dtype, or itself where it has that dtype already."""
     dtype = checked(dtype)
-    return x if x.dtype == dtype else cast(x, dtype=dtype)
+    return input if input.dtype == dtype else cast(input, dtype=dtype)
 
 
-def square(x: Tensor) -> Tensor:
+def square(input: Tensor) -> Tensor:
     """x²."""
-    return mul(x, x)
+    return mul(input, input)
 
 
-def clone(x: Tensor) -> Tensor:
+def clone(input: Tensor) -> Tensor:
     """A copy that stays on the tape."""
-    return contiguous(x)
+    return contiguous(input)

@@ -66,11 +66,11 @@ hypot.rule(a=lambda g, a, out: mul(g, div(a, out)), b=lambda g, b, out: mul(g, d
 _polygamma.rule(x=lambda g, x, *, n: mul(g, _polygamma(x, n=n + 1)))
 
 
-def polygamma(n: int, x: Tensor) -> Tensor:
+def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n ≥ 0."""
     if n < 0:
         raise ValueError(f"polygamma: expected n of at least 0, got {n}")
-    return _polygamma(x, n=n) if n else digamma(x)
+    return _polygamma(input, n=n) if n else digamma(input)
 
 
 def _gaussian(x: Tensor) -> Tensor:

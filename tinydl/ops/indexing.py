@@ -219,14 +219,14 @@ def _require_mask(who: str, mask: Tensor) -> None:
         raise DtypeError(f"{who}: expected a mask of booleans, got {mask.dtype}")
 
 
-def tril(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The matrices x with zeros above a diagonal: [..., i, j] is kept where j <= i + diagonal."""
-    return where(_triangle("tril", x, diagonal), x, x.dtype.type(0))
+def tril(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The matrices with zeros above a diagonal: [..., i, j] is kept where j <= i + diagonal."""
+    return where(_triangle("tril", input, diagonal), input, input.dtype.type(0))
 
 
-def triu(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The matrices x with zeros below a diagonal: [..., i, j] is kept where j >= i + diagonal."""
-    return where(_triangle("triu", x, diagonal - 1), x.dtype.type(0), x)
+def triu(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The matrices with zeros below a diagonal: [..., i, j] is kept where j >= i + diagonal."""
+    return where(_triangle("triu", input, diagonal - 1), input.dtype.type(0), input)
 
 
 def _triangle(who: str, x: Tensor, diagonal: int) -> Tensor:
@@ -245,9 +245,9 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     return tuple(_index(found, index=(slice(None), d)) for d in range(input.ndim)) if as_tuple else found
 
 
-def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """Classes (*) to int64 (*, num_classes): 1 at the class, else 0. -1 counts the classes, which a recorded step refuses."""
-    index = places("one_hot", input, input)
+    index = places("one_hot", tensor, tensor)
     if num_classes == -1:
         refuse_recording("one_hot")
         num_classes = int(index.array.max(initial=-1)) + 1

@@ -27,20 +27,20 @@ _matmul.rule(
 )
 
 
-def matmul(a: Tensor, b: Tensor) -> Tensor:
+def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product a @ b, as numpy.matmul and torch.matmul: vectors are rows on the left and columns on the right."""
-    if not (a.ndim and b.ndim) or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-        raise ShapeError(f"matmul: expected inner sizes that agree, got {a.shape} @ {b.shape}")
-    left = unsqueeze(a, 0) if a.ndim == 1 else a
-    right = unsqueeze(b, 1) if b.ndim == 1 else b
+    if not (input.ndim and other.ndim) or input.shape[-1] != other.shape[-2 if other.ndim > 1 else 0]:
+        raise ShapeError(f"matmul: expected inner sizes that agree, got {input.shape} @ {other.shape}")
+    left = unsqueeze(input, 0) if input.ndim == 1 else input
+    right = unsqueeze(other, 1) if other.ndim == 1 else other
     batch = zip(reversed(left.shape[:-2]), reversed(right.shape[:-2]), strict=False)
     if any(m != n and 1 not in (m, n) for m, n in batch):
-        raise ShapeError(f"matmul: expected leading sizes that broadcast, got {a.shape} @ {b.shape}")
+        raise ShapeError(f"matmul: expected leading sizes that broadcast, got {input.shape} @ {other.shape}")
     if right.ndim == 2 and left.ndim > 2:  # one product instead of a batch of them
         y = reshape(_matmul(reshape(left, (-1, left.shape[-1])), right), (*left.shape[:-1], right.shape[-1]))
     else:
         y = _matmul(left, right)
-    shape = (*y.shape[:-2], *y.shape[-2:-1][: a.ndim > 1], *y.shape[-1:][: b.ndim > 1])
+    shape = (*y.shape[:-2], *y.shape[-2:-1][: input.ndim > 1], *y.shape[-1:][: other.ndim > 1])
     return y if y.shape == shape else reshape(y, shape)
 
 

@@ -88,33 +88,33 @@ def _finish(x: Tensor, reduced: Tensor, dims: tuple[int, ...], keepdim: bool) ->
     return reshape(reduced, _kept(x.shape, dims)) if keepdim else reduced
 
 
-def sum(x: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The sum over `dim`, in a fixed order; float32 is accumulated in float64. Booleans and integers give int64."""
-    x = x if dtype is None else to_dtype(x, dtype)
-    dims = reduced_dims("sum", x, dim)
-    return _finish(x, _sum(x, dims=dims), dims, keepdim)
+    input = input if dtype is None else to_dtype(input, dtype)
+    dims = reduced_dims("sum", input, dim)
+    return _finish(input, _sum(input, dims=dims), dims, keepdim)
 
 
-def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The mean over `dim`. NaN over nothing."""
-    count = math.prod(x.shape[d] for d in reduced_dims("mean", x, dim))
-    return div(sum(x, dim, keepdim), float(count))
+    count = math.prod(input.shape[d] for d in reduced_dims("mean", input, dim))
+    return div(sum(input, dim, keepdim), float(count))
 
 
-def logsumexp(x: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
-    """log Σ exp x over `dim`, without overflow."""
-    dims = reduced_dims("logsumexp", x, dim)
-    return _finish(x, _logsumexp(x, dims=dims), dims, keepdim)
+def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
+    """log Σ exp(input) over `dim`, without overflow."""
+    dims = reduced_dims("logsumexp", input, dim)
+    return _finish(input, _logsumexp(input, dims=dims), dims, keepdim)
 
 
-def amax(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The largest value over `dim`; equal ones share the gradient evenly."""
-    return _extreme("amax", x, dim, keepdim, _max)
+    return _extreme("amax", input, dim, keepdim, _max)
 
 
-def amin(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def amin(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The smallest value over `dim`; equal ones share the gradient evenly."""
-    return _extreme("amin", x, dim, keepdim, _min)
+    return _extreme("amin", input, dim, keepdim, _min)
 
 
 def _extreme(who: str, x: Tensor, dim: Dim, keepdim: bool, pick: Any) -> Tensor:
@@ -143,14 +143,14 @@ def _require_elements(who: str, x: Tensor, dim: int) -> None:
         raise ShapeError(f"{who}: expected at least one element along dim {dim}, got {x.shape}")
 
 
-def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """Without `dim` the largest value of all (as `amax`); with it (values, indices), where the first of equals wins."""
-    return amax(x) if dim is None else _extreme_along("max", x, dim, keepdim, _max)
+    return amax(input) if dim is None else _extreme_along("max", input, dim, keepdim, _max)
 
 
-def min(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """Without `dim` the smallest value of all (as `amin`); with it (values, indices), where the first of equals wins."""
-    return amin(x) if dim is None else _extreme_along("min", x, dim, keepdim, _min)
+    return amin(input) if dim is None else _extreme_along("min", input, dim, keepdim, _min)
 
 
 def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> tuple[Tensor, Tensor]:
@@ -163,14 +163,14 @@ def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> t
     return _finish(x, values, (d,), keepdim), _finish(x, indices, (d,), keepdim)
 
 
-def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the first largest value along `dim`, or in the flattened tensor."""
-    return _place_of(max, x, dim, keepdim)
+    return _place_of(max, input, dim, keepdim)
 
 
-def argmin(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the first smallest value along `dim`, or in the flattened tensor."""
-    return _place_of(min, x, dim, keepdim)
+    return _place_of(min, input, dim, keepdim)
 
 
 def _place_of(extreme: Any, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
@@ -180,13 +180,13 @@ def _place_of(extreme: Any, x: Tensor, dim: int | None, keepdim: bool) -> Tensor
     return reshape(index, (1,) * x.ndim) if keepdim else index
 
 
-def any(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Is an element over `dim` not zero?"""
-    dims = reduced_dims("any", x, dim)
-    return _finish(x, _any(x, dims=dims), dims, keepdim)
+    dims = reduced_dims("any", input, dim)
+    return _finish(input, _any(input, dims=dims), dims, keepdim)
 
 
-def all(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Are the elements over `dim` all not zero?"""
-    dims = reduced_dims("all", x, dim)
-    return _finish(x, _all(x, dims=dims), dims, keepdim)
+    dims = reduced_dims("all", input, dim)
+    return _finish(input, _all(input, dims=dims), dims, keepdim)

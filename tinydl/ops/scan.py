@@ -66,26 +66,28 @@ def _product_of_others(x: Tensor, dim: int) -> Tensor:
 _prod.rule(x=lambda g, x, *, dim: mul(expand(unsqueeze(g, dim), shape=x.shape), _product_of_others(x, dim)))
 
 
-def cumsum(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def cumsum(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """Running sums along `dim`, accumulated in float64. Booleans and integers give int64."""
-    x = x if dtype is None else to_dtype(x, dtype)
-    dim = normalize_dim("cumsum", dim, x.ndim)
-    return _cumsum(x, dim=dim, reverse=False) if x.ndim else reshape(_cumsum(reshape(x, 1), dim=0, reverse=False), ())
+    input = input if dtype is None else to_dtype(input, dtype)
+    dim = normalize_dim("cumsum", dim, input.ndim)
+    return (
+        _cumsum(input, dim=dim, reverse=False) if input.ndim else reshape(_cumsum(reshape(input, 1), dim=0, reverse=False), ())
+    )
 
 
-def cumprod(x: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def cumprod(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """Running products along `dim`, accumulated in float64. Booleans and integers give int64."""
-    x = x if dtype is None else to_dtype(x, dtype)
-    dim = normalize_dim("cumprod", dim, x.ndim)
-    return _cumprod(x, dim=dim) if x.ndim else reshape(_cumprod(reshape(x, 1), dim=0), ())
+    input = input if dtype is None else to_dtype(input, dtype)
+    dim = normalize_dim("cumprod", dim, input.ndim)
+    return _cumprod(input, dim=dim) if input.ndim else reshape(_cumprod(reshape(input, 1), dim=0), ())
 
 
-def prod(x: Tensor, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
+def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The product over `dim`, or over all elements. Booleans and integers give int64."""
-    x = x if dtype is None else to_dtype(x, dtype)
+    input = input if dtype is None else to_dtype(input, dtype)
     if dim is None:
-        y = _prod(reshape(x, -1), dim=0)
-        return reshape(y, (1,) * x.ndim) if keepdim else y
-    dim = normalize_dim("prod", dim, x.ndim)
-    y = _prod(x if x.ndim else reshape(x, 1), dim=dim)
-    return unsqueeze(y, dim) if keepdim and x.ndim else y
+        y = _prod(reshape(input, -1), dim=0)
+        return reshape(y, (1,) * input.ndim) if keepdim else y
+    dim = normalize_dim("prod", dim, input.ndim)
+    y = _prod(input if input.ndim else reshape(input, 1), dim=dim)
+    return unsqueeze(y, dim) if keepdim and input.ndim else y

@@ -110,80 +110,82 @@ def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
     return wanted
 
 
-def reshape(x: Tensor, *shape: Any) -> Tensor:
-    """The same values in another shape; one size may be -1. A view where x is contiguous, else a copy."""
-    wanted = _resolved("reshape", x, shape)
-    return _reshape(x if x.array.flags.c_contiguous else contiguous(x), shape=wanted)
+def reshape(input: Tensor, *shape: Any) -> Tensor:
+    """The same values in another shape; one size may be -1. A view where the input is contiguous, else a copy."""
+    wanted = _resolved("reshape", input, shape)
+    return _reshape(input if input.array.flags.c_contiguous else contiguous(input), shape=wanted)
 
 
-def view(x: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: Any) -> Tensor:
     """The same memory in another shape; one size may be -1. A ShapeError where the strides do not allow it."""
-    wanted = _resolved("view", x, shape)
-    if x.array.size and not memory.array_module(x.array).may_share_memory(x.array, x.array.reshape(wanted)):
-        raise ShapeError(f"view: expected strides that allow a view, got {x.shape} with strides {x.array.strides}: use reshape")
-    return _reshape(x, shape=wanted)
+    wanted = _resolved("view", input, shape)
+    if input.array.size and not memory.array_module(input.array).may_share_memory(input.array, input.array.reshape(wanted)):
+        raise ShapeError(
+            f"view: expected strides that allow a view, got {input.shape} with strides {input.array.strides}: use reshape"
+        )
+    return _reshape(input, shape=wanted)
 
 
-def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the dims from start_dim to end_dim into one."""
-    first, last = normalize_dim("flatten", start_dim, x.ndim), normalize_dim("flatten", end_dim, x.ndim)
+    first, last = normalize_dim("flatten", start_dim, input.ndim), normalize_dim("flatten", end_dim, input.ndim)
     if first > last:
-        raise ShapeError(f"flatten: expected start_dim <= end_dim, got {start_dim} and {end_dim} for {x.shape}")
-    return reshape(x, (*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :]))
+        raise ShapeError(f"flatten: expected start_dim <= end_dim, got {start_dim} and {end_dim} for {input.shape}")
+    return reshape(input, (*input.shape[:first], math.prod(input.shape[first : last + 1]), *input.shape[last + 1 :]))
 
 
-def permute(x: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dims in another order (a view)."""
-    order = tuple(normalize_dim("permute", d, x.ndim) for d in sizes(dims))
-    if sorted(order) != list(range(x.ndim)):
-        raise ShapeError(f"permute: expected an order of the {x.ndim} dims of {x.shape}, got {sizes(dims)}")
-    return _permute(x, dims=order)
+    order = tuple(normalize_dim("permute", d, input.ndim) for d in sizes(dims))
+    if sorted(order) != list(range(input.ndim)):
+        raise ShapeError(f"permute: expected an order of the {input.ndim} dims of {input.shape}, got {sizes(dims)}")
+    return _permute(input, dims=order)
 
 
-def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dims exchanged (a view)."""
-    order = list(range(x.ndim))
-    a, b = normalize_dim("transpose", dim0, x.ndim), normalize_dim("transpose", dim1, x.ndim)
+    order = list(range(input.ndim))
+    a, b = normalize_dim("transpose", dim0, input.ndim), normalize_dim("transpose", dim1, input.ndim)
     order[a], order[b] = order[b], order[a]
-    return _permute(x, dims=tuple(order))
+    return _permute(input, dims=tuple(order))
 
 
-def movedim(x: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """The dims `source` moved to the places `destination`, the others in their order (a view)."""
     taken, places = (
-        [normalize_dim("movedim", d, x.ndim) for d in ((dims,) if isinstance(dims, int) else dims)]
+        [normalize_dim("movedim", d, input.ndim) for d in ((dims,) if isinstance(dims, int) else dims)]
         for dims in (source, destination)
     )
     if len(taken) != len(places) or len({*taken}) < len(taken) or len({*places}) < len(places):
         raise ShapeError(f"movedim: expected as many different sources as destinations, got {source} and {destination}")
-    order = [d for d in range(x.ndim) if d not in taken]
+    order = [d for d in range(input.ndim) if d not in taken]
     for place, dim in sorted(zip(places, taken, strict=True)):
         order.insert(place, dim)
-    return _permute(x, dims=tuple(order))
+    return _permute(input, dims=tuple(order))
 
 
-def squeeze(x: Tensor, dim: int | None = None) -> Tensor:
+def squeeze(input: Tensor, dim: int | None = None) -> Tensor:
     """Without the dims of size one, or without `dim` if its size is one."""
     if dim is None:
-        return reshape(x, tuple(n for n in x.shape if n != 1))
-    dim = normalize_dim("squeeze", dim, x.ndim)
-    return reshape(x, x.shape[:dim] + x.shape[dim + 1 :]) if x.ndim and x.shape[dim] == 1 else x
+        return reshape(input, tuple(n for n in input.shape if n != 1))
+    dim = normalize_dim("squeeze", dim, input.ndim)
+    return reshape(input, input.shape[:dim] + input.shape[dim + 1 :]) if input.ndim and input.shape[dim] == 1 else input
 
 
-def unsqueeze(x: Tensor, dim: int) -> Tensor:
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a dim of size one at `dim`."""
-    dim = normalize_dim("unsqueeze", dim, x.ndim + 1)
-    return _index(x, index=(slice(None),) * dim + (None,))
+    dim = normalize_dim("unsqueeze", dim, input.ndim + 1)
+    return _index(input, index=(slice(None),) * dim + (None,))
 
 
-def broadcast_to(x: Tensor, *shape: Any) -> Tensor:
+def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
     """x expanded to `shape` (a view); -1 keeps a size. Also `Tensor.expand`."""
     wanted = sizes(shape)
-    have = (1,) * (len(wanted) - x.ndim) + x.shape
+    have = (1,) * (len(wanted) - input.ndim) + input.shape
     wanted = tuple(n if m == -1 else m for n, m in zip(have[-len(wanted) or None :], wanted, strict=False))
-    if len(wanted) < x.ndim or any(n not in (1, m) for n, m in zip(have, wanted, strict=True)):
-        raise ShapeError(f"expand: expected a shape that {x.shape} broadcasts to, got {sizes(shape)}")
-    return expand(x, shape=wanted)
+    if len(wanted) < input.ndim or any(n not in (1, m) for n, m in zip(have, wanted, strict=True)):
+        raise ShapeError(f"expand: expected a shape that {input.shape} broadcasts to, got {sizes(shape)}")
+    return expand(input, shape=wanted)
 
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -203,10 +205,10 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return cat([unsqueeze(x, dim) for x in tensors], dim)
 
 
-def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of x of a size along `dim` (the last may be smaller), or of a list of sizes."""
-    dim = _existing_dim("split", dim, x)
-    n = x.shape[dim]
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of a size along `dim` (the last may be smaller), or of a list of sizes."""
+    dim = _existing_dim("split", dim, tensor)
+    n = tensor.shape[dim]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
         if size < 0 or (size == 0 and n):
@@ -215,33 +217,33 @@ def split(x: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) 
     else:
         parts = tuple(split_size_or_sections)
         if sum(parts) != n or any(size < 0 for size in parts):
-            raise ShapeError(f"split: expected sizes that add up to {n} along dim {dim} of {x.shape}, got {parts}")
-    return _split(x, sizes=parts, dim=dim)
+            raise ShapeError(f"split: expected sizes that add up to {n} along dim {dim} of {tensor.shape}, got {parts}")
+    return _split(tensor, sizes=parts, dim=dim)
 
 
-def chunk(x: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` views of x, of one size along `dim` but for the last."""
+def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """At most `chunks` views, of one size along `dim` but for the last."""
     if chunks < 1:
         raise ShapeError(f"chunk: expected at least one chunk, got {chunks}")
-    dim = _existing_dim("chunk", dim, x)
-    return split(x, max(-(-x.shape[dim] // chunks), 1), dim)
+    dim = _existing_dim("chunk", dim, input)
+    return split(input, max(-(-input.shape[dim] // chunks), 1), dim)
 
 
-def unbind(x: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The views of x at each index of `dim`, which disappears."""
-    dim = _existing_dim("unbind", dim, x)
+def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """The views at each index of `dim`, which disappears."""
+    dim = _existing_dim("unbind", dim, input)
     first = (slice(None),) * dim + (0,)
-    return tuple(_index(part, index=first) for part in split(x, 1, dim)) if x.shape[dim] else ()
+    return tuple(_index(part, index=first) for part in split(input, 1, dim)) if input.shape[dim] else ()
 
 
-def narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The `length` elements from `start` along `dim` (a view)."""
-    dim = _existing_dim("narrow", dim, x)
-    n = x.shape[dim]
+    dim = _existing_dim("narrow", dim, input)
+    n = input.shape[dim]
     first = start + n if start < 0 else start
     if not 0 <= first <= first + length <= n:
         raise ShapeError(f"narrow: expected start and length within {n} along dim {dim}, got {start} and {length}")
-    return _slice(x, dim, first, first + length)
+    return _slice(input, dim, first, first + length)
 
 
 def _existing_dim(who: str, dim: int, x: Tensor) -> int:
@@ -254,55 +256,55 @@ def _slice(x: Tensor, dim: int, *bounds: int | None) -> Tensor:
     return _index(x, index=(slice(None),) * dim + (slice(*bounds),))
 
 
-def flip(x: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *dims: Any) -> Tensor:
     """The elements along `dims` in the opposite order (a view)."""
-    turned = [normalize_dim("flip", d, x.ndim) for d in sizes(dims)]
+    turned = [normalize_dim("flip", d, input.ndim) for d in sizes(dims)]
     if len({*turned}) < len(turned):
         raise ShapeError(f"flip: expected each dim once, got {sizes(dims)}")
-    return _index(x, index=tuple(slice(None, None, -1 if d in turned else None) for d in range(x.ndim)))
+    return _index(input, index=tuple(slice(None, None, -1 if d in turned else None) for d in range(input.ndim)))
 
 
-def roll(x: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
+def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
     """The elements moved on by `shifts` along `dims`, round the end; without dims in the flattened order."""
     if dims is None:
-        return reshape(roll(reshape(x, -1), shifts, 0), x.shape)
+        return reshape(roll(reshape(input, -1), shifts, 0), input.shape)
     steps, along = ((s,) if isinstance(s, int) else tuple(s) for s in (shifts, dims))
     if len(steps) != len(along):
         raise ShapeError(f"roll: expected as many shifts as dims, got {shifts} and {dims}")
     for step, dim in zip(steps, along, strict=True):
-        d = _existing_dim("roll", dim, x)
-        cut = -step % x.shape[d] if x.shape[d] else 0
-        x = cat([_slice(x, d, cut, None), _slice(x, d, 0, cut)], d) if cut else x
-    return x
+        d = _existing_dim("roll", dim, input)
+        cut = -step % input.shape[d] if input.shape[d] else 0
+        input = cat([_slice(input, d, cut, None), _slice(input, d, 0, cut)], d) if cut else input
+    return input
 
 
-def rot90(x: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
+def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned k times by a right angle in the plane of two dims, from the first towards the second (a view)."""
-    a, b = (normalize_dim("rot90", d, x.ndim) for d in dims) if len(dims) == 2 else (0, 0)
-    if a == b or x.ndim < 2:
-        raise ShapeError(f"rot90: expected two different dims of {x.shape}, got {tuple(dims)}")
+    a, b = (normalize_dim("rot90", d, input.ndim) for d in dims) if len(dims) == 2 else (0, 0)
+    if a == b or input.ndim < 2:
+        raise ShapeError(f"rot90: expected two different dims of {input.shape}, got {tuple(dims)}")
     if k % 2 == 0:
-        return flip(x, a, b) if k % 4 else x
-    return transpose(flip(x, b), a, b) if k % 4 == 1 else flip(transpose(x, a, b), b)
+        return flip(input, a, b) if k % 4 else input
+    return transpose(flip(input, b), a, b) if k % 4 == 1 else flip(transpose(input, a, b), b)
 
 
-def tile(x: Tensor, *dims: Any) -> Tensor:
-    """x repeated dims[i] times along dim i; the shorter of x.shape and dims counts from the last dim."""
+def tile(input: Tensor, *dims: Any) -> Tensor:
+    """The input repeated dims[i] times along dim i; the shorter of its shape and dims counts from the last dim."""
     times = sizes(dims)
-    times = (1,) * (x.ndim - len(times)) + times
+    times = (1,) * (input.ndim - len(times)) + times
     if any(n < 0 for n in times):
         raise ShapeError(f"tile: expected counts of at least 0, got {sizes(dims)}")
-    shape = (1,) * (len(times) - x.ndim) + x.shape
-    interleaved = reshape(x, tuple(n for size in shape for n in (1, size)))
+    shape = (1,) * (len(times) - input.ndim) + input.shape
+    interleaved = reshape(input, tuple(n for size in shape for n in (1, size)))
     repeated = expand(interleaved, shape=tuple(n for pair in zip(times, shape, strict=True) for n in pair))
     return reshape(repeated, tuple(count * size for count, size in zip(times, shape, strict=True)))
 
 
-def repeat(x: Tensor, *repeats: Any) -> Tensor:
+def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """`tile` with a count for every dim at least: Tensor.repeat."""
-    if len(sizes(repeats)) < x.ndim:
-        raise ShapeError(f"repeat: expected at least {x.ndim} counts for {x.shape}, got {sizes(repeats)}")
-    return tile(x, *repeats)
+    if len(sizes(repeats)) < input.ndim:
+        raise ShapeError(f"repeat: expected at least {input.ndim} counts for {input.shape}, got {sizes(repeats)}")
+    return tile(input, *repeats)
 
 
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -333,51 +335,55 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     return broadcast_tensors(*lines) if lines else ()
 
 
-def diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The elements [..., i, i + offset] of two dims, as a new last dim (a view)."""
-    a, b = normalize_dim("diagonal", dim1, x.ndim), normalize_dim("diagonal", dim2, x.ndim)
-    if a == b or x.ndim < 2:
-        raise ShapeError(f"diagonal: expected two different dims of {x.shape}, got {dim1} and {dim2}")
-    return _diagonal(x, offset=offset, dim1=a, dim2=b)
+    a, b = normalize_dim("diagonal", dim1, input.ndim), normalize_dim("diagonal", dim2, input.ndim)
+    if a == b or input.ndim < 2:
+        raise ShapeError(f"diagonal: expected two different dims of {input.shape}, got {dim1} and {dim2}")
+    return _diagonal(input, offset=offset, dim1=a, dim2=b)
 
 
-def diag(x: Tensor, diagonal: int = 0) -> Tensor:
-    """The square matrix with the vector x on a diagonal, zeros elsewhere; of a matrix that diagonal."""
-    if x.ndim not in (1, 2):
-        raise ShapeError(f"diag: expected a vector or a matrix, got {x.shape}")
-    if x.ndim == 2:
-        return _diagonal(x, offset=diagonal, dim1=0, dim2=1)
-    n = x.shape[0] + abs(diagonal)
-    return _place_diagonal(x, shape=(n, n), offset=diagonal, dim1=0, dim2=1)
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """The square matrix with a vector on a diagonal, zeros elsewhere; of a matrix that diagonal."""
+    if input.ndim not in (1, 2):
+        raise ShapeError(f"diag: expected a vector or a matrix, got {input.shape}")
+    if input.ndim == 2:
+        return _diagonal(input, offset=diagonal, dim1=0, dim2=1)
+    n = input.shape[0] + abs(diagonal)
+    return _place_diagonal(input, shape=(n, n), offset=diagonal, dim1=0, dim2=1)
 
 
-def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
     """Pad by `value`, by the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
 
     `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror image leaves the
     edge out and needs pads below the size; "circular" needs pads up to the size.
     """
-    if len(pad) % 2 or len(pad) > 2 * x.ndim:
-        raise ShapeError(f"pad: expected pairs for at most {x.ndim} dims, got {tuple(pad)}")
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ShapeError(f"pad: expected pairs for at most {input.ndim} dims, got {tuple(pad)}")
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
-    low, high = ([0] * (x.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
-    if any(max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, x.shape, strict=True)):
-        raise ShapeError(f"pad: expected sizes that stay positive for {x.shape}, got {tuple(pad)}")
-    crop = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(low, high, x.shape, strict=True))
-    x = _index(x, index=crop) if min(*low, *high, 0) < 0 else x
+    low, high = ([0] * (input.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
+    if any(max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, input.shape, strict=True)):
+        raise ShapeError(f"pad: expected sizes that stay positive for {input.shape}, got {tuple(pad)}")
+    crop = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(low, high, input.shape, strict=True))
+    input = _index(input, index=crop) if min(*low, *high, 0) < 0 else input
     low, high = ([max(n, 0) for n in side] for side in (low, high))
     if mode == "constant":
-        return _pad(x, low=tuple(low), high=tuple(high), value=value)
+        return _pad(input, low=tuple(low), high=tuple(high), value=value)
     for dim, (before, after) in enumerate(zip(low, high, strict=True)):
         if before or after:
-            limit = {"reflect": x.shape[dim] - 1, "circular": x.shape[dim], "replicate": math.inf if x.shape[dim] else 0}[mode]
+            limit = {
+                "reflect": input.shape[dim] - 1,
+                "circular": input.shape[dim],
+                "replicate": math.inf if input.shape[dim] else 0,
+            }[mode]
             if max(before, after) > limit:
                 raise ShapeError(
-                    f"pad: expected at most {limit} along dim {dim} of {x.shape} in mode {mode!r}, got {tuple(pad)}"
+                    f"pad: expected at most {limit} along dim {dim} of {input.shape} in mode {mode!r}, got {tuple(pad)}"
                 )
-            x = cat([_margin(x, dim, before, mode, True), x, _margin(x, dim, after, mode, False)], dim)
-    return x
+            input = cat([_margin(input, dim, before, mode, True), input, _margin(input, dim, after, mode, False)], dim)
+    return input
 
 
 def _margin(x: Tensor, dim: int, count: int, mode: str, front: bool) -> Tensor:

@@ -22,21 +22,25 @@ def _root(x: Array, *, degree: float) -> Array:
 _root.rule(x=lambda g, x, out, *, degree: mul(g, div(out, mul(where(eq(x, 0.0), 1.0, x), degree))))
 
 
-def var(x: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
-    """The variance over `dim`: Σ (x - mean)² / (n - correction), where correction is 1, or 0 if not unbiased."""
-    return _var_mean("var", x, dim, unbiased, keepdim, correction)[0]
+def var(
+    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The variance over `dim`: Σ (input - mean)² / (n - correction), where correction is 1, or 0 if not unbiased."""
+    return _var_mean("var", input, dim, unbiased, keepdim, correction)[0]
 
 
-def std(x: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None) -> Tensor:
+def std(
+    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
     """The square root of `var`; its derivatives are 0 where it is 0."""
-    return _root(_var_mean("std", x, dim, unbiased, keepdim, correction)[0], degree=2)
+    return _root(_var_mean("std", input, dim, unbiased, keepdim, correction)[0], degree=2)
 
 
 def var_mean(
-    x: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """(`var`, `mean`) over `dim`."""
-    return _var_mean("var_mean", x, dim, unbiased, keepdim, correction)
+    return _var_mean("var_mean", input, dim, unbiased, keepdim, correction)
 
 
 def _var_mean(who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None) -> tuple[Tensor, Tensor]:
@@ -49,7 +53,7 @@ def _var_mean(who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, corr
     return spread, centre if keepdim else mean(x, dim)
 
 
-def norm(x: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
+def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
     """(Σ |x|ᵖ)^(1/p) over `dim`; "fro" is 2, inf the largest |x|, -inf the smallest, 0 counts what is not 0.
 
     At 0 the derivatives are 0, as PyTorch has them.
@@ -58,16 +62,16 @@ def norm(x: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = Fal
         raise ValueError(f"norm: expected p a number or 'fro', got {p!r}")
     p = 2.0 if p == "fro" else float(p)
     if math.isinf(p):
-        return (amax if p > 0 else amin)(abs(x), dim, keepdim)
+        return (amax if p > 0 else amin)(abs(input), dim, keepdim)
     if p == 0:
-        return sum(abs(sign(x)), dim, keepdim)
+        return sum(abs(sign(input)), dim, keepdim)
     if p == 1:
-        return sum(abs(x), dim, keepdim)
+        return sum(abs(input), dim, keepdim)
     if p == 2:
-        powers = square(x)
+        powers = square(input)
     elif p > 0 and p % 2 == 0:
-        powers = pow(x, p)
+        powers = pow(input, p)
     else:
-        there = ne(x, 0.0)  # |x|ᵖ has no derivative at 0: there the power of 1 is taken and not used
-        powers = where(there, pow(where(there, abs(x), 1.0), p), 0.0 if p > 0 else math.inf)
+        there = ne(input, 0.0)  # |x|ᵖ has no derivative at 0: there the power of 1 is taken and not used
+        powers = where(there, pow(where(there, abs(input), 1.0), p), 0.0 if p > 0 else math.inf)
     return _root(sum(powers, dim, keepdim), degree=p)
