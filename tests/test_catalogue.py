@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogue import ROWS, Row
+from catalogue import REFUSALS, ROWS, Refusal, Row
 from tinydl_kernels.errors import GraphError, TinydlError
 
 import tinydl as td
@@ -192,9 +192,23 @@ def test_a_replay_gives_the_same_bits(row: Row, backend: str) -> None:
 def test_bad_inputs_are_refused_by_name(row: Row, inputs: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         row.call(*inputs)
-    assert message in str(caught.value)
-    assert re.match(r"\w+: .+", str(caught.value)), "an error begins with who raises it"
-    assert not issubclass(error, TinydlError) or type(caught.value) is error
+    assert_says(caught.value, error, message)
+
+
+@pytest.mark.tiny
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=f"{case.name}-{case.message[:40]}".replace(" ", "-")) for case in REFUSALS]
+)
+def test_what_is_wrong_otherwise_is_refused_by_name(case: Refusal) -> None:
+    with pytest.raises(case.error) as caught:
+        case.call()
+    assert_says(caught.value, case.error, case.message)
+
+
+def assert_says(caught: Exception, error: type[Exception], message: str) -> None:
+    assert message in str(caught)
+    assert re.match(r"\w+: .+", str(caught)), "an error begins with who raises it"
+    assert not issubclass(error, TinydlError) or type(caught) is error
 
 
 # ---- Completeness

@@ -33,6 +33,7 @@ class Primitive:
 
     elementwise   NumPy broadcasting and dtype promotion; the engine sums a gradient back to the shape of its input
     floating      in floating point only: integers are promoted to float32 if elementwise, else refused
+    numeric       not on booleans alone
     view          the result shares the memory of the first input
     strided       inputs may have any strides; otherwise they arrive C-contiguous
     constant      names of inputs and outputs that carry no gradient and keep their own dtype (indices, masks, statistics)
@@ -42,14 +43,15 @@ class Primitive:
     mixed = False  # may inputs have different dtypes?
 
     def __init__(
-        self, function: Callable[..., Any], *, elementwise: bool = False, floating: bool = False, view: bool = False,
-        strided: bool = False, constant: Sequence[str] = (), outputs: Sequence[str] = ("out",)
+        self, function: Callable[..., Any], *, elementwise: bool = False, floating: bool = False, numeric: bool = False,
+        view: bool = False, strided: bool = False, constant: Sequence[str] = (), outputs: Sequence[str] = ("out",)
     ) -> None:  # fmt: skip
         signature = inspect.signature(function)
         parameters = signature.parameters.values()
         self.__signature__ = signature.replace(parameters=[p.replace(name=PUBLIC.get(p.name, p.name)) for p in parameters])
         self.function, self.name, self.__doc__ = function, function.__name__.strip("_"), function.__doc__
         self.elementwise, self.floating, self.view = elementwise, floating, view
+        self.refused = "biu" if floating else "b" if numeric else ""  # kinds of dtypes
         self.strided = strided or view or self.elementwise
         self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
@@ -168,7 +170,7 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
         elif i not in primitive.fixed:
             agreed = agreed and (common is None or common == x.array.dtype)  # a dtype of float64 equals None in NumPy
             common = x.array.dtype
-    if not agreed or (primitive.floating and common.kind != "f"):
+    if not agreed or (primitive.refused and common.kind in primitive.refused):
         moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.fixed]
         target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
         tensors = [

@@ -19,10 +19,34 @@ _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
 
 def checked(dtype: Any, who: str = "dtype") -> np.dtype:
     """`dtype` as a numpy.dtype, refused by name where there are no kernels for it."""
-    dtype = np.dtype(dtype)
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype!r}") from None
     if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
         raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
     return dtype.newbyteorder("=")
+
+
+def require_floating(who: str, *tensors: Any) -> None:
+    """A DtypeError unless all of the tensors (None is passed over) have one floating dtype."""
+    dtypes = {x.dtype for x in tensors if x is not None}
+    for dtype in dtypes:
+        if dtype.kind != "f":
+            raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
+    require_one_dtype(who, *dtypes)
+
+
+def require_numbers(who: str, x: Any) -> None:
+    """A DtypeError for booleans."""
+    if x.dtype.kind == "b":
+        raise DtypeError(f"{who}: expected numbers, got bool")
+
+
+def require_one_dtype(who: str, *dtypes: np.dtype) -> None:
+    """A DtypeError unless all of the dtypes are the same."""
+    if len({*dtypes}) > 1:
+        raise DtypeError(f"{who}: expected one dtype, got {' and '.join(sorted(map(str, {*dtypes})))}")
 
 
 def is_scalar(value: Any) -> bool:
@@ -40,11 +64,14 @@ def scalar_dtype(value: Any) -> np.dtype:
 def target(primitive: Any, inputs: Iterable[Any]) -> np.dtype | None:
     """The dtype to cast the inputs to; None where they agree already. Only elementwise primitives promote."""
     dtypes = {None if is_scalar(x) else require_array(primitive, x).dtype for x in inputs}
-    refused = [dtype for dtype in dtypes if primitive.floating and dtype is not None and dtype.kind != "f"]
+    refused = [dtype for dtype in dtypes if dtype is not None and dtype.kind in primitive.refused]
     if len(dtypes) <= 1 and None not in dtypes and not refused:
         return None
     if primitive.elementwise:
-        return common_dtype(inputs, primitive.floating)
+        common = common_dtype(inputs, primitive.floating)
+        if common.kind in primitive.refused:
+            raise DtypeError(f"{primitive.name}: expected numbers, got {common}")
+        return common
     if refused:
         raise DtypeError(f"{primitive.name}: expected float32 or float64, got {refused[0]}")
     got = " and ".join(sorted("a number" if dtype is None else str(dtype) for dtype in dtypes))

@@ -9,8 +9,25 @@ first sample is the usual case; the others are empty, of size one, or otherwise 
 or stands in references.py. What has no derivative is listed in tests/no_derivative.txt instead.
 """
 
-from . import conv, elementwise, functions, image_layers, indexing, layers, linalg, loss, norm, pool, reduce, shape, utilities
+from . import (
+    conv,
+    elementwise,
+    functions,
+    image_layers,
+    indexing,
+    layers,
+    linalg,
+    loss,
+    norm,
+    pool,
+    reduce,
+    refusals,
+    shape,
+    utilities,
+)
+from .row import Refusal as Refusal
 from .row import Row as Row
 
 FAMILIES = (elementwise, functions, shape, indexing, reduce, linalg, conv, pool, norm, loss, layers, image_layers, utilities)
+REFUSALS: list[Refusal] = [*refusals.REFUSALS]
 ROWS: list[Row] = [row for family in FAMILIES for row in family.ROWS]

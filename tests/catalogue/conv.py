@@ -84,7 +84,7 @@ ROWS: list[Row] = [
             ((X, X), ShapeError, "conv2d: x expected 4 axes (N, C, H, W), got 2: x (3, 4), weight (3, 4)"),
             ((PLANE, td.ones(3, 1, 2, 2)), ShapeError, "conv2d: x has C=2, weight expects C=1 (groups 1)"),
             ((PLANE, td.ones(3, 2, 2, 2), V[:2]), ShapeError, "conv2d: expected bias (3,), got (2,)"),
-            ((PLANE, td.ones(3, 2, 2, 2).double()), DtypeError, "conv: expected one dtype, got float32 and float64"),
+            ((PLANE, td.ones(3, 2, 2, 2).double()), DtypeError, "conv2d: expected one dtype, got float32 and float64"),
         ],
     ),
     *_conv_rows("usual", USUAL),

@@ -56,7 +56,7 @@ ROWS: list[Row] = [
         samples_of(positive),
         lambda x: special.polygamma(1, x),
         "functions.polygamma",
-        bad=[((X, -1), ValueError, "polygamma: expected n of at least 0, got -1")],
+        bad=[((X, -1), ValueError, "polygamma: expected n an integer of at least 0, got -1")],
     ),
     binary("atan2", td.atan2, np.arctan2, a=positive),
     binary("hypot", td.hypot, np.hypot),

@@ -202,7 +202,7 @@ ROWS: list[Row] = [
         td.multi_margin_loss,
         [[(3, 4), index(4, 3)]],
         lambda x, t: np.mean([sum(max(0, 1 - r[y] + r[k]) for k in range(4) if k != y) / 4 for r, y in zip(x, t, strict=True)]),
-        bad=[((V, V), ShapeError, "multi_margin_loss: expected input (N, K), got (3,)")],
+        bad=[((V, V), ShapeError, "multi_margin_loss: expected input (N, K) and weight (K,), got (3,)")],
     ),
     Row(
         "cosine_similarity",

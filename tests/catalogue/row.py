@@ -43,6 +43,16 @@ class Row:
         return [td.from_numpy(x).requires_grad_(wanted) for x, wanted in zip(arrays, moving, strict=True)]
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A bad input that the call of a row cannot say: another setting, an argument left out, a constructor."""
+
+    name: str  # as in Row
+    call: Callable[[], Any]
+    error: type[Exception]
+    message: str
+
+
 def uniform(low: float, high: float, *shape: int) -> Spec:
     return lambda generator: generator.uniform(low, high, shape)
 

@@ -77,7 +77,7 @@ ROWS: list[Row] = [
         [[(3, 1)], [()], [(4,)]],
         lambda x: np.broadcast_to(x, (2, 3, 4)),
         "core.expand",
-        bad=[((X, 2, 4), ShapeError, "expand: expected a shape that (3, 4) broadcasts to, got (2, 4)")],
+        bad=[((X, 2, 4), ShapeError, "broadcast_to: expected a shape that (3, 4) broadcasts to, got (2, 4)")],
     ),
     Row(
         "core.sum_to",
@@ -90,11 +90,11 @@ ROWS: list[Row] = [
         lambda *xs, dim=1: td.cat(xs, dim),
         [[(2, 3), (2, 1), (2, 2)], [(2, 0), (2, 1)], [(1, 1)]],
         lambda *xs: np.concatenate(xs, 1),
-        "shape.join",
+        "shape.cat",
         bad=[
             ((), ShapeError, "cat: expected at least one tensor, got none"),
             ((X, td.ones(4, 4)), ShapeError, "cat: expected shapes equal but for dim 1, got (3, 4), (4, 4)"),
-            ((X, td.ones(3, 4, dtype="float64")), DtypeError, "join: expected one dtype, got float32 and float64"),
+            ((X, td.ones(3, 4, dtype="float64")), DtypeError, "cat: expected one dtype, got float32 and float64"),
         ],
     ),
     Row("stack", lambda *xs: td.stack(xs, -1), [[(2, 3), (2, 3)], [()], [(0,), (0,)]], lambda *xs: np.stack(xs, -1)),

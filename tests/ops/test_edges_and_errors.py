@@ -165,7 +165,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: td.pixel_unshuffle(CUBE, 2), ShapeError, "pixel_unshuffle: expected (*, C, H·2, W·2), got (2, 3, 4)"),
     (lambda: td.broadcast_tensors(X, CUBE, td.ones(5)), ShapeError, "broadcast_tensors: expected shapes that broadcast"),
     (lambda: td.tril(td.ones(3)), ShapeError, "tril: expected matrices, got (3,)"),
-    (lambda: td.index_select(X, 0, td.tensor([3])), IndexError, "gather: expected indices from 0 to 2, got 3 to 3"),
+    (lambda: td.index_select(X, 0, td.tensor([3])), IndexError, "index_select: expected indices from 0 to 2, got 3 to 3"),
     (lambda: td.index_select(X, 0, td.tensor([1.0])), DtypeError, "index_select: expected an index of integers, got float32"),
     (
         lambda: td.gather(X, 0, td.tensor([0])),

@@ -7,6 +7,7 @@ import math
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add
+from ..promotion import require_numbers
 from .elementwise import abs, clip, div, exp, ge, gt, le, logical_and, lt, mul, pow, sigmoid, tanh, where
 from .functions import erf, expm1, log1p
 from .random import SELU_ALPHA, SELU_SCALE
@@ -29,16 +30,21 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp x - 1). Clevert et al., arXiv 1511.07289."""
+    require_numbers("elu", input)
     return where(gt(input, 0.0), input, mul(expm1(clip(input, max=0.0)), alpha))
 
 
 def selu(input: Tensor) -> Tensor:
     """λ x where x > 0, else λ α (exp x - 1) with the fixed point's constants. Klambauer et al., arXiv 1706.02515."""
+    require_numbers("selu", input)
     return mul(elu(input, SELU_ALPHA), SELU_SCALE)
 
 
 def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x / alpha) - 1). Barron, arXiv 1704.07483."""
+    require_numbers("celu", input)
+    if alpha == 0:
+        raise ValueError("celu: expected alpha other than 0, got 0")
     return where(gt(input, 0.0), input, mul(expm1(div(clip(input, max=0.0), alpha)), alpha))
 
 
@@ -59,6 +65,8 @@ def silu(input: Tensor) -> Tensor:
 
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, and x where beta x > threshold."""
+    if beta == 0:
+        raise ValueError("softplus: expected beta other than 0, got 0")
     scaled = mul(input, beta)
     return where(gt(scaled, threshold), input, div(log1p(exp(clip(scaled, max=threshold))), beta))
 
@@ -70,17 +78,22 @@ def mish(input: Tensor) -> Tensor:
 
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|)."""
+    require_numbers("softsign", input)
     return div(input, add(abs(input), 1.0))
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """x limited to [min_val, max_val]; unlike clip, with derivative 0 at the bounds."""
+    require_numbers("hardtanh", input)
+    if min_val > max_val:
+        raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
     inside = logical_and(gt(input, min_val), lt(input, max_val))
     return where(inside, input, clip(input.detach(), min_val, max_val))
 
 
 def relu6(input: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
+    require_numbers("relu6", input)
     return hardtanh(input, 0.0, 6.0)
 
 

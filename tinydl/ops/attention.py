@@ -11,8 +11,8 @@ from ..core import Tensor, add
 from .elementwise import mul, where
 from .linalg import matmul
 from .loss import softmax
-from .random import Generator, dropout
-from .shape import transpose
+from .random import Generator, dropout, require_probability
+from .shape import common_shape, transpose
 
 
 def scaled_dot_product_attention(
@@ -30,7 +30,11 @@ def scaled_dot_product_attention(
     attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets position i see
     keys up to i. scale is by default 1/√E. Vaswani et al., arXiv 1706.03762.
     """
-    return matmul(attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator), value)
+    weights = attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator)
+    if value.ndim < 2 or value.shape[-2] != key.shape[-2]:
+        got = f"{value.shape} and {key.shape}"
+        raise ShapeError(f"scaled_dot_product_attention: expected value (*, S, V) for key (*, S, E), got {got}")
+    return matmul(weights, value)
 
 
 def attention_weights(
@@ -44,12 +48,15 @@ def attention_weights(
 ) -> Tensor:
     """The (*, L, S) weights of `scaled_dot_product_attention`."""
     if query.ndim < 2 or key.ndim < 2 or query.shape[-1] != key.shape[-1]:
-        raise ShapeError(f"attention: expected query (*, L, E) and key (*, S, E), got {query.shape} and {key.shape}")
+        got = f"{query.shape} and {key.shape}"
+        raise ShapeError(f"scaled_dot_product_attention: expected query (*, L, E) and key (*, S, E), got {got}")
+    require_probability("scaled_dot_product_attention", dropout_p)
     if is_causal and attn_mask is not None:
-        raise ValueError("attention: expected attn_mask or is_causal, got both")
+        raise ValueError("scaled_dot_product_attention: expected attn_mask or is_causal, got both")
     scores = mul(matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
         attn_mask = Tensor(np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
     if attn_mask is not None:
+        common_shape("scaled_dot_product_attention", scores, attn_mask)
         scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else add(scores, attn_mask)
     return dropout(softmax(scores, -1), dropout_p, dropout_p > 0, generator)

@@ -11,6 +11,7 @@ from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.window import Window
 
 from ..core import Array, Tensor, add, primitive
+from ..promotion import require_floating
 from .reduce import _sum
 from .shape import reshape
 from .spatial import batched
@@ -60,6 +61,7 @@ def _plain(
     def run(x: Tensor) -> Tensor:
         window = Window.conv(who, x.shape, weight.shape, stride, padding, dilation, groups, axes)
         _require_bias(who, bias, weight.shape[0])
+        require_floating(who, x, weight, bias)
         return _conv(x, weight, bias, window=window)
 
     return batched(axes, run, input)
@@ -72,6 +74,7 @@ def _transposed(
     def run(x: Tensor) -> Tensor:
         window = Window.transposed(who, x.shape, weight.shape, stride, padding, output_padding, dilation, groups, axes)
         _require_bias(who, bias, weight.shape[1] * groups)
+        require_floating(who, x, weight, bias)
         y = _conv_dx(x, weight, window=window)
         return y if bias is None else add(y, reshape(bias, (-1, *(1,) * axes)))
 

@@ -10,21 +10,26 @@ from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeErro
 from ..core import Tensor, state
 from ..promotion import FLOAT32, checked
 from .elementwise import to_dtype
-from .shape import common_shape, sizes
+from .shape import common_shape, new_size
 
 
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A new tensor that copies `data`: numbers, nested lists, an array, a tensor. Python floats give float32."""
+    return _copied("tensor", data, dtype).requires_grad_(requires_grad)
+
+
+def _copied(who: str, data: Any, dtype: Any) -> Tensor:
     if isinstance(data, Tensor):
         data = data.array
-    array = np.array(data, dtype=None if dtype is None else checked(dtype))
+    try:
+        array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
+    except ValueError:
+        raise ShapeError(f"{who}: expected numbers, or lists of them of equal lengths, got {data!r}") from None
     if dtype is None and array.dtype == np.float64 and not _typed(data):
         array = array.astype(FLOAT32)
     if array.dtype.kind not in "biuf":
-        raise DtypeError(f"tensor: expected numbers, got dtype {array.dtype}")
-    return Tensor(np.ascontiguousarray(array.astype(checked(array.dtype), copy=False)).reshape(array.shape)).requires_grad_(
-        requires_grad
-    )
+        raise DtypeError(f"{who}: expected numbers, got dtype {array.dtype}")
+    return Tensor(np.ascontiguousarray(array.astype(checked(array.dtype, who), copy=False)).reshape(array.shape))
 
 
 def _typed(data: Any) -> bool:
@@ -38,14 +43,16 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     """`data` itself if it is a tensor of that dtype; an array shared; else a copy."""
     if isinstance(data, Tensor) and dtype in (None, data.dtype):
         return data
-    return from_numpy(data) if isinstance(data, np.ndarray) and dtype in (None, data.dtype) else tensor(data, dtype)
+    return (
+        from_numpy(data) if isinstance(data, np.ndarray) and dtype in (None, data.dtype) else _copied("as_tensor", data, dtype)
+    )
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory. Writes to the array behind the tape's back go unseen."""
     if not isinstance(array, np.ndarray):
         raise DtypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}")
-    checked(array.dtype)
+    checked(array.dtype, "from_numpy")
     return Tensor(array)
 
 
@@ -58,29 +65,35 @@ def from_dlpack(array: Any) -> Tensor:
 
 def zeros(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
     """Zeros of the given size."""
-    return Tensor(np.zeros(sizes(size), checked(dtype))).requires_grad_(requires_grad)
+    return Tensor(np.zeros(new_size("zeros", size), checked(dtype, "zeros"))).requires_grad_(requires_grad)
 
 
 def ones(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
     """Ones of the given size."""
-    return Tensor(np.ones(sizes(size), checked(dtype))).requires_grad_(requires_grad)
+    return Tensor(np.ones(new_size("ones", size), checked(dtype, "ones"))).requires_grad_(requires_grad)
 
 
 def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """`fill_value` everywhere."""
-    return Tensor(np.full(size, fill_value, tensor(fill_value).dtype if dtype is None else checked(dtype))).requires_grad_(
-        requires_grad
-    )
+    return _filled("full", new_size("full", size), fill_value, dtype).requires_grad_(requires_grad)
+
+
+def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any) -> Tensor:
+    value = _copied(who, fill_value, dtype)
+    if value.ndim:
+        raise ShapeError(f"{who}: expected one fill_value, got {value.shape}")
+    return Tensor(np.full(size, value.array, value.dtype))
 
 
 def empty(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
     """Memory of the given size with whatever it holds."""
-    return Tensor(np.empty(sizes(size), checked(dtype))).requires_grad_(requires_grad)
+    return Tensor(np.empty(new_size("empty", size), checked(dtype, "empty"))).requires_grad_(requires_grad)
 
 
 def eye(n: int, m: int | None = None, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
     """The (n, m) matrix with ones on its diagonal, (n, n) without m."""
-    return Tensor(np.eye(n, m, dtype=checked(dtype))).requires_grad_(requires_grad)
+    rows, columns = new_size("eye", (n, n if m is None else m))
+    return Tensor(np.eye(rows, columns, dtype=checked(dtype, "eye"))).requires_grad_(requires_grad)
 
 
 def zeros_like(input: Tensor, dtype: Any = None) -> Tensor:
@@ -95,7 +108,7 @@ def ones_like(input: Tensor, dtype: Any = None) -> Tensor:
 
 def full_like(input: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
     """`fill_value` everywhere, shaped as `input`."""
-    return full(input.shape, fill_value, dtype=dtype or input.dtype)
+    return _filled("full_like", input.shape, fill_value, dtype or input.dtype)
 
 
 def empty_like(input: Tensor, dtype: Any = None) -> Tensor:
@@ -107,13 +120,16 @@ def linspace(start: float, end: float, steps: int, dtype: Any = FLOAT32, require
     """`steps` evenly spaced numbers from start to end, both included."""
     if steps < 0:
         raise ShapeError(f"linspace: expected steps of at least 0, got {steps}")
-    return Tensor(np.linspace(start, end, steps, dtype=checked(dtype))).requires_grad_(requires_grad)
+    return Tensor(np.linspace(start, end, steps, dtype=checked(dtype, "linspace"))).requires_grad_(requires_grad)
 
 
 def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None) -> Tensor:
     """start, start + step, ... below end; arange(n) is 0 .. n - 1."""
     start, end = (0, start) if end is None else (start, end)
-    return tensor(np.arange(start, end, step).tolist() if dtype is None else np.arange(start, end, step), dtype)
+    if step == 0:
+        raise ValueError("arange: expected a step other than 0, got 0")
+    steps = np.arange(start, end, step)
+    return _copied("arange", steps.tolist() if dtype is None else steps, dtype)
 
 
 # What a tensor shows of itself --------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from tinydl_kernels import elementwise as kernels
 from tinydl_kernels.dispatch import Operation
 
 from ..core import Array, Primitive, Tensor, add, cast, contiguous, primitive
-from ..promotion import checked, is_scalar
+from ..promotion import checked, is_scalar, require_numbers
+from .shape import common_shape
 
 
 def unary(kernel: Operation, rule: Callable[..., Tensor], floating: bool = True) -> Primitive:
@@ -22,7 +23,7 @@ def unary(kernel: Operation, rule: Callable[..., Tensor], floating: bool = True)
     def function(x: Array) -> Array:
         return kernel(x)
 
-    made = Primitive(_named(function, kernel), floating=floating, elementwise=True)
+    made = Primitive(_named(function, kernel), floating=floating, numeric=True, elementwise=True)
     made.rule(x=rule)
     return made
 
@@ -51,7 +52,7 @@ def _named(function: Callable[..., Array], kernel: Operation) -> Callable[..., A
     return function
 
 
-@primitive(elementwise=True)
+@primitive(elementwise=True, numeric=True)
 def sub(a: Array, b: Array) -> Array:
     """a - b."""
     return kernels.sub(a, b)
@@ -69,12 +70,12 @@ def div(a: Array, b: Array) -> Array:
     return kernels.div(a, b)
 
 
-@primitive(elementwise=True)
+@primitive(elementwise=True, numeric=True)
 def _pow(a: Array, b: Array) -> Array:
     return kernels.pow(a, b)
 
 
-@primitive(elementwise=True)
+@primitive(elementwise=True, numeric=True)
 def _power(x: Array, *, exponent: float) -> Array:
     return kernels.pow(x, np.asarray(exponent, x.dtype))
 
@@ -103,7 +104,7 @@ def _gate(g: Array, y: Array) -> Array:
     return kernels.gate(g, y)
 
 
-@primitive(elementwise=True, constant=("low", "high"))
+@primitive(elementwise=True, numeric=True, constant=("low", "high"))
 def _clip(x: Array, low: Array, high: Array) -> Array:
     return kernels.clip(x, low, high)
 
@@ -159,19 +160,21 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may be a number, a tensor or None."""
     if min is None and max is None:
         raise ValueError("clip: expected min, max or both, got neither")
+    require_numbers("clip", input)
     if all(bound is None or is_scalar(bound) for bound in (min, max)):
         limits = np.finfo(input.dtype) if input.dtype.kind == "f" else np.iinfo(input.dtype)
         low, high = (-np.inf, np.inf) if input.dtype.kind == "f" else (limits.min, limits.max)
         return _clip(
             input, np.asarray(low if min is None else min, input.dtype), np.asarray(high if max is None else max, input.dtype)
         )
+    common_shape("clip", input, min, max)
     input = input if min is None else maximum(input, min)
     return input if max is None else minimum(input, max)
 
 
 def to_dtype(input: Tensor, dtype: Any) -> Tensor:
     """The input in another dtype, or itself where it has that dtype already."""
-    dtype = checked(dtype)
+    dtype = checked(dtype, "cast")
     return input if input.dtype == dtype else cast(input, dtype=dtype)
 
 

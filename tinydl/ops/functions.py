@@ -10,6 +10,7 @@ from tinydl_kernels import functions as kernels
 
 from ..core import Array, Primitive, Tensor, add, primitive
 from .elementwise import comparison, div, exp, mul, neg, query, sigmoid, square, sub, unary
+from .shape import common_shape
 
 exp2 = unary(kernels.exp2, lambda g, out: mul(g, mul(out, math.log(2))))
 expm1 = unary(kernels.expm1, lambda g, out: mul(g, add(out, 1.0)))
@@ -68,8 +69,8 @@ _polygamma.rule(x=lambda g, x, *, n: mul(g, _polygamma(x, n=n + 1)))
 
 def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n ≥ 0."""
-    if n < 0:
-        raise ValueError(f"polygamma: expected n of at least 0, got {n}")
+    if not isinstance(n, int) or n < 0:
+        raise ValueError(f"polygamma: expected n an integer of at least 0, got {n!r}")
     return _polygamma(input, n=n) if n else digamma(input)
 
 
@@ -79,14 +80,17 @@ def _gaussian(x: Tensor) -> Tensor:
 
 def lerp(start: Tensor, end: Any, weight: Any) -> Tensor:
     """start + weight (end - start)."""
+    common_shape("lerp", start, end, weight)
     return add(start, mul(sub(end, start), weight))
 
 
 def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
     """input + value · tensor1 · tensor2."""
+    common_shape("addcmul", input, tensor1, tensor2)
     return add(input, mul(mul(tensor1, tensor2), value))
 
 
 def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
     """input + value · tensor1 / tensor2."""
+    common_shape("addcdiv", input, tensor1, tensor2)
     return add(input, mul(div(tensor1, tensor2), value))

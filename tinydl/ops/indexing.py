@@ -17,7 +17,7 @@ from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
 
 from ..core import Array, Tensor, add, primitive, state
 from ..effect import effect
-from ..promotion import INT64, is_scalar
+from ..promotion import INT64, is_scalar, require_one_dtype
 from .elementwise import eq, to_dtype, where
 from .shape import _index, broadcast_to, common_shape, narrow, normalize_dim, pad, permute, reshape, unsqueeze
 from .update import assign
@@ -112,6 +112,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     dim, index = normalize_dim("index_select", dim, input.ndim), places("index_select", index, input)
     if index.ndim > 1 or not input.ndim:
         raise ShapeError(f"index_select: expected dims and a vector of indices, got {input.shape} and {index.shape}")
+    kernels.check_index("index_select", index.array, 0, input.shape[dim])
     return _gather(input, reshape(index, (1,) * dim + (-1,) + (1,) * (input.ndim - dim - 1)), dim=dim)
 
 
@@ -127,7 +128,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
     Where several come to one place the last one wins, and it alone has a gradient.
     """
     dim, index = _checked("scatter", input, dim, index)
-    source = _filled(input, index.shape, src) if is_scalar(src) else _source("scatter", src, index)
+    source = _filled(input, index.shape, src) if is_scalar(src) else _source("scatter", src, index, input)
     part = _box(input, index, dim)
     scattered = _scatter(part, source, index, dim=dim)
     if part.shape == input.shape:
@@ -140,34 +141,39 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of `input` with src[i][j][k] added to out[i][index[i][j][k]][k] for dim = 1, in the order of j."""
     dim, index = _checked("scatter_add", input, dim, index)
-    source = _source("scatter_add", src, index)
+    source = _source("scatter_add", src, index, input)
     return add(input, _grown(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.shape))
 
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather` whose operands broadcast off `dim`; without `dim` in the flattened input (numpy.take_along_axis)."""
+    indices = places("take_along_dim", indices, input)
     if dim is None:
-        return gather(reshape(input, -1), 0, reshape(places("take_along_dim", indices, input), -1))
-    indices, dim = places("take_along_dim", indices, input), normalize_dim("take_along_dim", dim, input.ndim)
+        input, indices, dim = reshape(input, -1), reshape(indices, -1), 0
+    dim = normalize_dim("take_along_dim", dim, input.ndim)
     if indices.ndim != input.ndim:
         raise ShapeError(f"take_along_dim: expected indices of {input.ndim} dims for {input.shape}, got {indices.shape}")
     shape = common_shape("take_along_dim", narrow(input, dim, 0, 0), narrow(indices, dim, 0, 0))
+    kernels.check_index("take_along_dim", indices.array, 0, input.shape[dim])
     x, index = (broadcast_to(y, (*shape[:dim], y.shape[dim], *shape[dim + 1 :])) for y in (input, indices))
     return _gather(x, index, dim=dim)
 
 
 def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
+    """The dim from the front and the index as int64, of a shape and with values that go with x."""
     index, dim = places(who, index, x), normalize_dim(who, dim, x.ndim)
     if index.ndim != x.ndim or any(i > n for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim):
         raise ShapeError(f"{who}: expected an index no larger than the input {x.shape} but for dim {dim}, got {index.shape}")
     if not x.ndim:
         raise ShapeError(f"{who}: expected at least one dim, got a 0-d tensor")
+    kernels.check_index(who, index.array, 0, x.shape[dim])
     return dim, index
 
 
-def _source(who: str, src: Tensor, index: Tensor) -> Tensor:
+def _source(who: str, src: Tensor, index: Tensor, input: Tensor) -> Tensor:
     if src.ndim != index.ndim or any(i > n for i, n in zip(index.shape, src.shape, strict=True)):
         raise ShapeError(f"{who}: expected src at least as large as the index {index.shape}, got {src.shape}")
+    require_one_dtype(who, src.dtype, input.dtype)
     return src if src.shape == index.shape else _index(src, index=tuple(slice(n) for n in index.shape))
 
 
@@ -204,6 +210,9 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """`value` (a number or a 0-d tensor) where the mask holds, else `input`."""
     _require_mask("masked_fill", mask)
+    common_shape("masked_fill", input, mask)
+    if not is_scalar(value) and value.ndim:
+        raise ShapeError(f"masked_fill: expected a number or a 0-d tensor as value, got {value.shape}")
     return where(mask, input.dtype.type(value) if is_scalar(value) else to_dtype(value, input.dtype), input)
 
 
@@ -261,6 +270,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if index.ndim != 1 or (weights is not None and weights.shape != index.shape):
         got = "" if weights is None else f" with weights {weights.shape}"
         raise ShapeError(f"bincount: expected a vector, and weights of its shape, got {index.shape}{got}")
+    kernels.check_index("bincount", index.array, 0, np.iinfo(np.int64).max)
     size = max(int(index.array.max(initial=-1)) + 1, minlength)
     return _scatter_add(_filled(index, index.shape, 1) if weights is None else weights, index, size=size, dim=0)
 

@@ -6,6 +6,7 @@ from tinydl_kernels import matmul as kernels
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, add, primitive, sum_to
+from ..promotion import require_floating
 from .elementwise import mul
 from .shape import reshape, unsqueeze
 
@@ -54,6 +55,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ):
         got = f"input {input.shape}, weight {weight.shape}" + ("" if bias is None else f", bias {bias.shape}")
         raise ShapeError(f"linear: expected input (*, in), weight (out, in), bias (out,), got {got}")
+    require_floating("linear", input, weight, bias)
     rows = input if input.ndim == 2 else reshape(input, (-1, input.shape[-1]))
     y = _matmul(rows, weight, tb=True)
     y = y if bias is None else add(y, bias)
@@ -66,5 +68,6 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     if weight.ndim != 3 or sizes != (weight.shape[1:2], weight.shape[2:]) or input1.shape[:-1] != input2.shape[:-1]:
         got = f"input1 {input1.shape}, input2 {input2.shape}, weight {weight.shape}"
         raise ShapeError(f"bilinear: expected input1 (*, in1), input2 (*, in2), weight (out, in1, in2), got {got}")
+    require_floating("bilinear", input1, input2, weight, bias)
     pairs = mul(unsqueeze(input1, -1), unsqueeze(input2, -2))
     return linear(reshape(pairs, (*input1.shape[:-1], -1)), reshape(weight, (weight.shape[0], -1)), bias)

@@ -7,6 +7,7 @@ from tinydl_kernels import softmax as kernels
 from tinydl_kernels.errors import DtypeError, ShapeError
 
 from ..core import Array, Tensor, cast, expand, primitive
+from ..promotion import require_floating
 from .elementwise import div, eq, exp, logical_and, mul, ne, neg, sub, to_dtype
 from .reduce import mean, sum
 from .shape import normalize_dim, permute, reshape, unsqueeze
@@ -88,6 +89,7 @@ def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
 
 def softmin(input: Tensor, dim: int = -1) -> Tensor:
     """softmax(-input)."""
+    require_floating("softmin", input)
     return _softmax(neg(input), dim=normalize_dim("softmin", dim, input.ndim))
 
 
@@ -106,8 +108,8 @@ def cross_entropy(
     reduction: "mean" over all positions (for class indices weighted by w_target), "sum", or "none" for (N, *).
     As torch.nn.functional.cross_entropy; label smoothing is the form that sums to 1 (Szegedy et al., arXiv 1512.00567).
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
+    require_smoothing("cross_entropy", label_smoothing)
+    require_reduction("cross_entropy", reduction)
     target = target if isinstance(target, Tensor) else Tensor(np.asarray(target))
     soft = target.dtype.kind == "f"
     _require_target("cross_entropy", input, target, soft)
@@ -115,7 +117,7 @@ def cross_entropy(
         target = to_dtype(target, input.dtype)
         if target.requires_grad or weight is not None:
             smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
-            smoothed = smoothed if weight is None else mul(smoothed, _per_class(weight, input))
+            smoothed = smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
             losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
             return reduced("cross_entropy", losses, reduction)
     elif weight is not None or ignore_index != -100 or _has(target, ignore_index):
@@ -124,7 +126,7 @@ def cross_entropy(
         terms = neg(mul(weights, log_p))
         if label_smoothing:
             counted = cast(ne(target, ignore_index), dtype=input.dtype)
-            every = log_p if weight is None else mul(log_p, _per_class(weight, input))
+            every = log_p if weight is None else mul(log_p, _per_class("cross_entropy", weight, input))
             terms = terms * (1 - label_smoothing) - mul(every, unsqueeze(counted, 1)) * (label_smoothing / input.shape[1])
         return picked("cross_entropy", terms, total, reduction)
     rows = _rows(input)
@@ -137,9 +139,21 @@ def cross_entropy(
 
 def reduced(who: str, losses: Tensor, reduction: str) -> Tensor:
     """The mean or the sum of the losses, or the losses themselves."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{who}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
+    require_reduction(who, reduction)
     return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum(losses)
+
+
+def require_reduction(who: str, reduction: str, *more: str) -> None:
+    """A ValueError unless the reduction is one of the usual three or of the others that are named."""
+    if reduction not in ("mean", "sum", "none", *more):
+        first = ", ".join(map(repr, ("mean", "sum", *more)))
+        raise ValueError(f"{who}: expected reduction {first} or 'none', got {reduction!r}")
+
+
+def require_smoothing(who: str, label_smoothing: float) -> None:
+    """A ValueError unless the label smoothing is a share."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{who}: expected label_smoothing in [0, 1], got {label_smoothing}")
 
 
 def picked(who: str, terms: Tensor, total: Tensor, reduction: str) -> Tensor:
@@ -159,13 +173,13 @@ def class_weights(
     if ignore_index is not None:
         hit = logical_and(hit, ne(unsqueeze(target, 1), ignore_index))
     weights = cast(hit, dtype=input.dtype)
-    weights = weights if weight is None else mul(weights, _per_class(weight, input))
+    weights = weights if weight is None else mul(weights, _per_class(who, weight, input))
     return weights, sum(weights)
 
 
-def _per_class(weight: Tensor, input: Tensor) -> Tensor:
+def _per_class(who: str, weight: Tensor, input: Tensor) -> Tensor:
     if weight.shape != input.shape[1:2]:
-        raise ShapeError(f"cross_entropy: expected one weight a class {input.shape[1:2]}, got {weight.shape}")
+        raise ShapeError(f"{who}: expected one weight a class {input.shape[1:2]}, got {weight.shape}")
     return reshape(weight, (-1, *(1,) * (input.ndim - 2)))
 
 

@@ -9,14 +9,16 @@ from typing import Any
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add
+from ..promotion import require_numbers
 from .elementwise import abs, clip, div, exp, gt, log, lt, mul, neg, pow, relu, sqrt, square, sub, where
 from .functions import logsigmoid
-from .loss import class_weights, picked, reduced
+from .loss import class_weights, picked, reduced, require_reduction
 from .reduce import sum
-from .shape import unsqueeze
+from .shape import broadcast_to, common_shape, normalize_dim, unsqueeze
 
 
 def _same_shape(who: str, input: Tensor, target: Tensor) -> None:
+    require_numbers(who, input)
     if input.shape != target.shape:
         raise ShapeError(f"{who}: expected input and target of one shape, got {input.shape} and {target.shape}")
 
@@ -66,6 +68,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; the logarithms are at least -100."""
     _same_shape("binary_cross_entropy", input, target)
+    common_shape("binary_cross_entropy", input, weight)
     log_p, log_q = clip(log(input), min=-100.0), clip(log(sub(1.0, input)), min=-100.0)
     loss = neg(add(mul(target, log_p), mul(sub(1.0, target), log_q)))
     return reduced("binary_cross_entropy", loss if weight is None else mul(loss, weight), reduction)
@@ -76,6 +79,7 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """Binary cross-entropy of p = sigmoid(input), without overflow; `pos_weight` (broadcast) multiplies the positive term."""
     _same_shape("binary_cross_entropy_with_logits", input, target)
+    common_shape("binary_cross_entropy_with_logits", input, weight, pos_weight)
     positive = mul(target, logsigmoid(input))
     if pos_weight is not None:
         positive = mul(positive, pos_weight)
@@ -102,6 +106,7 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
     else:
         positive = gt(target, 0.0)
         loss = sub(where(positive, mul(target, log(where(positive, target, 1.0))), 0.0), mul(target, input))
+    require_reduction("kl_div", reduction, "batchmean")
     if reduction == "batchmean":
         return div(sum(loss), float(input.shape[0]))
     return reduced("kl_div", loss, reduction)
@@ -125,8 +130,9 @@ def multi_margin_loss(
     """Σ_{k ≠ y} max(0, margin - x_y + x_k)ᵖ / K for scores (N, K) and classes (N,), times weight_y. p is 1 or 2."""
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: expected p of 1 or 2, got {p}")
-    if input.ndim != 2:
-        raise ShapeError(f"multi_margin_loss: expected input (N, K), got {input.shape}")
+    if input.ndim != 2 or (weight is not None and weight.shape != input.shape[1:]):
+        got = f"{input.shape}" if weight is None else f"{input.shape} and {weight.shape}"
+        raise ShapeError(f"multi_margin_loss: expected input (N, K) and weight (K,), got {got}")
     one_hot, _ = class_weights("multi_margin_loss", input, target, None, None)
     right = sum(mul(one_hot, input), 1, keepdim=True)
     short = pow(relu(add(sub(margin, right), input)), p)
@@ -138,6 +144,9 @@ def multi_margin_loss(
 
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """⟨x1, x2⟩ / (max(‖x1‖, eps) max(‖x2‖, eps)) along `dim`."""
+    shape = common_shape("cosine_similarity", x1, x2)
+    x1, x2 = (x if x.shape == shape else broadcast_to(x, shape) for x in (x1, x2))
+    dim = normalize_dim("cosine_similarity", dim, len(shape))
     return div(sum(mul(x1, x2), dim), mul(_length(x1, dim, eps), _length(x2, dim, eps)))
 
 
@@ -171,6 +180,9 @@ def triplet_margin_loss(
 ) -> Tensor:
     """max(0, d(a, p) - d(a, n) + margin) with d(x, y) = ‖x - y + eps‖_p over the last dim; Balntas et al., BMVC 2016."""
 
+    if p <= 0:
+        raise ValueError(f"triplet_margin_loss: expected p above 0, got {p}")
+
     def distance(x: Tensor, y: Tensor) -> Tensor:
         d = add(sub(x, y), eps)
         return sqrt(sum(square(d), -1)) if p == 2 else pow(sum(pow(abs(d), p), -1), 1 / p)
@@ -188,10 +200,13 @@ def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
     """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which no gradient flows below eps."""
+    _same_shape("gaussian_nll_loss", input, target)
     if not isinstance(var, Tensor):
         var = add(mul(input.detach(), 0.0), float(var))
     elif var.shape == input.shape[:-1]:
         var = unsqueeze(var, -1)
+    elif var.shape not in (input.shape, (*input.shape[:-1], 1)):
+        raise ShapeError(f"gaussian_nll_loss: expected var of the input's shape or one a row {input.shape}, got {var.shape}")
     v = where(lt(var, eps), eps, var)
     loss = mul(add(log(v), div(square(sub(input, target)), v)), 0.5)
     return reduced("gaussian_nll_loss", add(loss, 0.5 * math.log(2 * math.pi)) if full else loss, reduction)
@@ -201,6 +216,7 @@ def poisson_nll_loss(
     input: Tensor, target: Tensor, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
 ) -> Tensor:
     """exp(input) - target · input, or input - target log(input + eps) without `log_input`; `full` adds Stirling's term."""
+    _same_shape("poisson_nll_loss", input, target)
     loss = sub(exp(input), mul(target, input)) if log_input else sub(input, mul(target, log(add(input, eps))))
     if full:
         safe = where(gt(target, 1.0), target, 1.0)

@@ -12,11 +12,12 @@ from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
+from ..promotion import require_floating
 from ..pullback import pullback
 from .elementwise import abs, div, gt, mul, neg, pow, sqrt, square, sub, where
 from .indexing import getitem
 from .reduce import mean, sum
-from .shape import pad, reshape
+from .shape import normalize_dim, pad, reshape
 
 
 @primitive(floating=True, outputs=("y", "mean", "var"), constant=("mean", "var"))
@@ -236,6 +237,9 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
 
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(‖x‖_p, eps) along `dim`."""
+    dim = normalize_dim("normalize", dim, input.ndim)
+    if p == 0:
+        raise ValueError("normalize: expected p other than 0, got 0")
     if p == 2:
         squares = sum(square(input), dim, keepdim=True)
         above = gt(squares, eps * eps)
@@ -249,10 +253,12 @@ def _last_dims(who: str, input: Tensor, normalized_shape: Any, *affine: Tensor |
     if not shape or input.shape[-len(shape) :] != shape or any(c is not None and c.shape != shape for c in affine):
         got = ", ".join(str(c.shape) for c in (input, *affine) if c is not None)
         raise ShapeError(f"{who}: expected an input (*, {', '.join(map(str, shape))}) and weight, bias {shape}, got {got}")
+    require_floating(who, input, *affine)
     return shape
 
 
 def _require_channels(who: str, input: Tensor, *affine: Tensor | None) -> None:
+    require_floating(who, input, *affine)
     for c in affine:
         if c is not None and c.shape != input.shape[1:2]:
             raise ShapeError(f"{who}: expected weight and bias ({input.shape[1]},), got {c.shape} for input {input.shape}")

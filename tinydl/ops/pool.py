@@ -9,11 +9,12 @@ from typing import Any
 from tinydl_kernels import pool as kernels
 from tinydl_kernels import resample
 from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.indexing import check_index
 from tinydl_kernels.window import Window, per_axis
 
 from ..core import Array, Tensor, primitive
 from .elementwise import eq, mul, pow, where
-from .indexing import _filled, scatter
+from .indexing import _filled, places, scatter
 from .resize import _resample
 from .shape import reshape
 from .spatial import batched, require_planes
@@ -124,6 +125,8 @@ def _unpool(
             raise ShapeError(f"{who}: expected output_size less than a stride {strides} from {usual}, got {output_size}")
         if min(plane) < 1:
             raise ShapeError(f"{who}: expected an output of at least 1 along each axis, got {plane}")
+        where_to = places(who, where_to, x)
+        check_index(who, where_to.array, 0, math.prod(plane))
         lead, rows = x.shape[:2], (*x.shape[:2], math.prod(x.shape[2:]))
         zeros = _filled(x, (*lead, math.prod(plane)), 0.0)
         return reshape(scatter(zeros, 2, reshape(where_to, rows), reshape(x, rows)), (*lead, *plane))

@@ -13,6 +13,7 @@ from typing import Any
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor
+from ..promotion import require_one_dtype
 from .elementwise import mul, sub
 from .linalg import _matmul, matmul
 from .reduce import sum
@@ -24,6 +25,7 @@ def _product(who: str, kinds: str, a: Tensor, b: Tensor) -> Tensor:
     dims = tuple(kind.count(",") + (not kind.endswith(",)")) for kind in kinds.split(" and "))
     if (a.ndim, b.ndim) != dims or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0] or (b.ndim > 2 and a.shape[0] != b.shape[0]):
         raise ShapeError(f"{who}: expected {kinds}, got {a.shape} and {b.shape}")
+    require_one_dtype(who, a.dtype, b.dtype)
     return matmul(a, b)
 
 
@@ -92,6 +94,9 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     tensors = list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
     if isinstance(equation, Tensor):
         equation, tensors = _spelled((equation, *operands))
+    if not isinstance(equation, str):
+        raise TypeError(f"einsum: expected an equation or operands and lists of integers, got {type(equation).__name__}")
+    require_one_dtype("einsum", *(x.dtype for x in tensors))
     inputs, output = _parsed(equation, tuple(x.shape for x in tensors))
     terms = [_diagonals(equation, x, labels) for x, labels in zip(tensors, inputs, strict=True)]
     terms = _without_broadcast(equation, terms)

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from tinydl_kernels import random as kernels
 from tinydl_kernels import sort
-from tinydl_kernels.errors import GraphError, ShapeError
+from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
 
 from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
-from ..promotion import checked
+from ..promotion import checked, require_floating
 from .elementwise import mul, where
-from .shape import common_shape, sizes
+from .shape import common_shape, new_size
 from .update import assign
 
 SEEDS = 1 << 64
@@ -187,26 +187,41 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
 
 def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Uniform in [0, 1)."""
-    shape, dtype = sizes(size), checked(dtype)
+    return _rand("rand", size, generator, dtype).requires_grad_(requires_grad)
+
+
+def _rand(who: str, size: Any, generator: Generator | None, dtype: Any) -> Tensor:
+    shape, dtype = new_size(who, size), _floating(who, dtype)
     key, start = _draw(generator, shape, dtype)
-    return _uniform(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
+    return _uniform(key, start, shape=shape, dtype=dtype)
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
     """Standard normal."""
-    shape, dtype = sizes(size), checked(dtype)
+    return _randn("randn", size, generator, dtype).requires_grad_(requires_grad)
+
+
+def _randn(who: str, size: Any, generator: Generator | None, dtype: Any) -> Tensor:
+    shape, dtype = new_size(who, size), _floating(who, dtype)
     key, start = _draw(generator, shape, dtype)
-    return _normal(key, start, shape=shape, dtype=dtype).requires_grad_(requires_grad)
+    return _normal(key, start, shape=shape, dtype=dtype)
+
+
+def _floating(who: str, dtype: Any) -> np.dtype:
+    dtype = checked(dtype, who)
+    if dtype.kind != "f":
+        raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
+    return dtype
 
 
 def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), shaped as `input`."""
-    return rand(input.shape, generator=generator, dtype=dtype or input.dtype)
+    return _rand("rand_like", input.shape, generator, dtype or input.dtype)
 
 
 def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, shaped as `input`."""
-    return randn(input.shape, generator=generator, dtype=dtype or input.dtype)
+    return _randn("randn_like", input.shape, generator, dtype or input.dtype)
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None) -> Tensor:
@@ -216,14 +231,14 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generat
         raise ShapeError("normal: expected a size where mean and std are numbers, got none")
     if not isinstance(std, Tensor) and std < 0:
         raise ValueError(f"normal: expected std of at least 0, got {std}")
-    shape = sizes((size,)) if size is not None else common_shape("normal", *tensors)
-    z = randn(shape, generator=generator, dtype=dtype or (tensors[0].dtype if tensors else np.float32))
+    shape = size if size is not None else common_shape("normal", *tensors)
+    z = _randn("normal", shape, generator, dtype or (tensors[0].dtype if tensors else np.float32))
     return add(mul(z, std), mean)
 
 
 def randperm(n: int, generator: Generator | None = None) -> Tensor:
     """A permutation of 0, 1, ..., n - 1 (int64): the order of random words of 64 bits."""
-    if n < 0:
+    if not isinstance(n, (int, np.integer)) or n < 0:
         raise ShapeError(f"randperm: expected n of at least 0, got {n}")
     key, start = _draw(generator, (n,), np.int64)
     return _permutation(key, start, n=n)
@@ -233,15 +248,15 @@ def randint(low: int, high: int, size: Any, generator: Generator | None = None) 
     """Integers (int64) in [low, high)."""
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
-    shape = sizes((size,)) if not isinstance(size, int) else (size,)
+    shape = new_size("randint", size)
     key, start = _draw(generator, shape, np.int64)
     return _randint(key, start, shape=shape, low=low, high=high)
 
 
 def bernoulli(p: float, size: Any, generator: Generator | None = None) -> Tensor:
     """Booleans that are True with probability p."""
-    _require_probability("bernoulli", p)
-    shape = sizes((size,)) if not isinstance(size, int) else (size,)
+    require_probability("bernoulli", p)
+    shape = new_size("bernoulli", size)
     key, start = _draw(generator, shape, np.bool_)
     return _bernoulli(key, start, shape=shape, p=p)
 
@@ -251,7 +266,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
 
     Srivastava et al., JMLR 2014. The mask is not stored: the backward draws it again from the same counter range.
     """
-    _require_probability("dropout", p)
+    require_probability("dropout", p)
     if not training or p == 0:
         return input
     key, start = _draw(generator, input.shape, np.bool_)
@@ -260,7 +275,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
 
 def feature_dropout(who: str, input: Tensor, p: float, training: bool, spatial: int, generator: Generator | None) -> Tensor:
     """Zero whole channels of (N, C, *spatial) with probability p and scale the others by 1/(1 - p)."""
-    _require_probability(who, p)
+    require_probability(who, p)
     if input.ndim != spatial + 2:
         raise ShapeError(f"{who}: expected input (N, C) and {spatial} spatial dims, got {input.shape}")
     if not training or p == 0:
@@ -284,7 +299,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = True, generato
 
     Klambauer et al., arXiv 1706.02515, section "New Dropout Technique".
     """
-    _require_probability("alpha_dropout", p)
+    require_probability("alpha_dropout", p)
     if not training or p == 0:
         return input
     low = -SELU_ALPHA * SELU_SCALE
@@ -299,11 +314,12 @@ def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, gener
     """In training input + N(0, std²), elementwise; else the input. Keras: GaussianNoise."""
     if std < 0:
         raise ValueError(f"gaussian_noise: expected std of at least 0, got {std}")
+    require_floating("gaussian_noise", input)
     if not training or std == 0:
         return input
-    return add(input, mul(randn(input.shape, generator=generator, dtype=input.dtype), std))
+    return add(input, mul(_randn("gaussian_noise", input.shape, generator, input.dtype), std))
 
 
-def _require_probability(who: str, p: float) -> None:
+def require_probability(who: str, p: float) -> None:
     if not 0 <= p <= 1:
         raise ValueError(f"{who}: expected a probability in [0, 1], got {p}")

@@ -78,7 +78,7 @@ def reduced_dims(who: str, x: Tensor, dim: Dim) -> tuple[int, ...]:
     """The dims that `dim` names, in increasing order."""
     if dim is None or (isinstance(dim, Sequence) and not dim):
         return tuple(range(x.ndim))
-    dims = sorted(normalize_dim(who, d, x.ndim) for d in ((dim,) if isinstance(dim, int) else dim))
+    dims = sorted(normalize_dim(who, d, x.ndim) for d in (dim if isinstance(dim, Sequence) else (dim,)))
     if len(set(dims)) < len(dims):
         raise ShapeError(f"{who}: expected each dim once, got {dim}")
     return tuple(d for d in dims if x.ndim)
@@ -165,18 +165,18 @@ def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> t
 
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the first largest value along `dim`, or in the flattened tensor."""
-    return _place_of(max, input, dim, keepdim)
+    return _place_of("argmax", _max, input, dim, keepdim)
 
 
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the first smallest value along `dim`, or in the flattened tensor."""
-    return _place_of(min, input, dim, keepdim)
+    return _place_of("argmin", _min, input, dim, keepdim)
 
 
-def _place_of(extreme: Any, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+def _place_of(who: str, pick: Any, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     if dim is not None:
-        return extreme(x, dim, keepdim)[1]
-    index = extreme(reshape(x, (-1,)), 0)[1]
+        return _extreme_along(who, x, dim, keepdim, pick)[1]
+    index = _extreme_along(who, reshape(x, (-1,)), 0, False, pick)[1]
     return reshape(index, (1,) * x.ndim) if keepdim else index
 
 

@@ -12,6 +12,7 @@ from tinydl_kernels import indexing, memory
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, contiguous, expand, primitive
+from ..promotion import require_one_dtype
 
 
 @primitive(view=True)
@@ -36,14 +37,14 @@ def _place(g: Array, *, shape: tuple[int, ...], index: Any) -> Array:
 
 
 @primitive
-def _join(*parts: Array | None, sizes: tuple[int, ...], dim: int) -> Array:
+def _cat(*parts: Array | None, sizes: tuple[int, ...], dim: int) -> Array:
     """Parts of the given sizes along `dim`, one after another; a None stands for zeros."""
     return indexing.concatenate(parts, dim, sizes)
 
 
 @primitive(view=True, outputs=("*parts",))
 def _split(x: Array, *, sizes: tuple[int, ...], dim: int) -> tuple[Array, ...]:
-    """Views of the given sizes along `dim`: the transpose of `_join`."""
+    """Views of the given sizes along `dim`: the transpose of `_cat`."""
     ends = list(itertools.accumulate(sizes, initial=0))
     return tuple(x[(slice(None),) * dim + (slice(*bounds),)] for bounds in itertools.pairwise(ends))
 
@@ -75,12 +76,12 @@ _pad.rule(
 )
 
 
-@_join.joint
+@_cat.joint
 def _(needs: tuple[bool, ...], g: Tensor, *, sizes: tuple[int, ...], dim: int) -> list[Tensor | None]:
     return [part if need else None for need, part in zip(needs, _split(g, sizes=sizes, dim=dim), strict=True)]
 
 
-_split.rule(x=lambda g, *, sizes, dim: _join(*g, sizes=sizes, dim=dim))
+_split.rule(x=lambda g, *, sizes, dim: _cat(*g, sizes=sizes, dim=dim))
 _diagonal.rule(
     x=lambda g, x_shape, *, offset, dim1, dim2: _place_diagonal(g, shape=x_shape, offset=offset, dim1=dim1, dim2=dim2)
 )
@@ -89,14 +90,22 @@ _place_diagonal.rule(g=lambda h, *, offset, dim1, dim2: _diagonal(h, offset=offs
 
 def normalize_dim(who: str, dim: int, ndim: int) -> int:
     """`dim` counted from the front."""
-    if not -max(ndim, 1) <= dim < max(ndim, 1):
-        raise ShapeError(f"{who}: expected dim in [{-max(ndim, 1)}, {max(ndim, 1) - 1}], got {dim}")
+    if not isinstance(dim, (int, np.integer)) or not -max(ndim, 1) <= dim < max(ndim, 1):
+        raise ShapeError(f"{who}: expected dim in [{-max(ndim, 1)}, {max(ndim, 1) - 1}], got {dim!r}")
     return dim % max(ndim, 1)
 
 
 def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) alike."""
     return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], Sequence) else tuple(arguments)
+
+
+def new_size(who: str, size: Any) -> tuple[int, ...]:
+    """The size of a new tensor: an int or several."""
+    wanted = sizes((size,)) if not isinstance(size, tuple) else sizes(size)
+    if any(not isinstance(n, (int, np.integer)) or n < 0 for n in wanted):
+        raise ShapeError(f"{who}: expected sizes of at least 0, got {wanted}")
+    return wanted
 
 
 def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
@@ -184,7 +193,7 @@ def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
     have = (1,) * (len(wanted) - input.ndim) + input.shape
     wanted = tuple(n if m == -1 else m for n, m in zip(have[-len(wanted) or None :], wanted, strict=False))
     if len(wanted) < input.ndim or any(n not in (1, m) for n, m in zip(have, wanted, strict=True)):
-        raise ShapeError(f"expand: expected a shape that {input.shape} broadcasts to, got {sizes(shape)}")
+        raise ShapeError(f"broadcast_to: expected a shape that {input.shape} broadcasts to, got {sizes(shape)}")
     return expand(input, shape=wanted)
 
 
@@ -197,11 +206,18 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     rest = {x.shape[:dim] + x.shape[dim + 1 :] for x in tensors}
     if len(rest) > 1 or len({x.ndim for x in tensors}) > 1 or not tensors[0].ndim:
         raise ShapeError(f"cat: expected shapes equal but for dim {dim}, got {', '.join(str(x.shape) for x in tensors)}")
-    return _join(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
+    return _cat(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dim."""
+    tensors = list(tensors)
+    if not tensors:
+        raise ShapeError("stack: expected at least one tensor, got none")
+    if len({x.shape for x in tensors}) > 1:
+        raise ShapeError(f"stack: expected tensors of one shape, got {', '.join(str(x.shape) for x in tensors)}")
+    require_one_dtype("stack", *(x.dtype for x in tensors))
+    dim = normalize_dim("stack", dim, tensors[0].ndim + 1)
     return cat([unsqueeze(x, dim) for x in tensors], dim)
 
 
@@ -313,12 +329,13 @@ def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(x if x.shape == shape else expand(x, shape=shape) for x in tensors)
 
 
-def common_shape(who: str, *tensors: Tensor) -> tuple[int, ...]:
-    """The shape that the tensors broadcast to."""
+def common_shape(who: str, *values: Any) -> tuple[int, ...]:
+    """The shape that the tensors among the values broadcast to; numbers and None are passed over."""
+    shapes = [x.shape for x in values if hasattr(x, "shape")]
     try:
-        return np.broadcast_shapes(*(x.shape for x in tensors))
+        return np.broadcast_shapes(*shapes)
     except ValueError:
-        raise ShapeError(f"{who}: expected shapes that broadcast, got {', '.join(str(x.shape) for x in tensors)}") from None
+        raise ShapeError(f"{who}: expected shapes that broadcast, got {', '.join(map(str, shapes))}") from None
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
@@ -359,8 +376,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror image leaves the
     edge out and needs pads below the size; "circular" needs pads up to the size.
     """
-    if len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError(f"pad: expected pairs for at most {input.ndim} dims, got {tuple(pad)}")
+    if not isinstance(pad, Sequence) or len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ShapeError(f"pad: expected pairs for at most {input.ndim} dims, got {pad}")
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
     low, high = ([0] * (input.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))

@@ -8,6 +8,7 @@ from typing import Any
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor
+from ..promotion import require_floating
 from .shape import squeeze, unsqueeze
 
 
@@ -20,7 +21,8 @@ def batched(axes: int, function: Callable[..., Any], *inputs: Tensor) -> Any:
 
 
 def require_planes(who: str, x: Tensor, axes: int) -> None:
-    """A ShapeError unless x is (N, C, *spatial)."""
+    """An error unless x is (N, C, *spatial), of a floating dtype."""
     if x.ndim != axes + 2:
         names = ", ".join(("C", *"DHW"[-axes:]))
         raise ShapeError(f"{who}: expected input (N, {names}) or ({names}), got {x.shape}")
+    require_floating(who, x)

@@ -9,6 +9,7 @@ import numpy as np
 from tinydl_kernels import elementwise as kernels
 
 from ..core import Array, Tensor, primitive
+from ..promotion import require_floating
 from .elementwise import abs, div, eq, mul, ne, pow, sign, square, sub, where
 from .reduce import Dim, amax, amin, mean, reduced_dims, sum
 
@@ -60,6 +61,8 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     """
     if p != "fro" and (isinstance(p, str) or math.isnan(p)):
         raise ValueError(f"norm: expected p a number or 'fro', got {p!r}")
+    require_floating("norm", input)
+    dim = reduced_dims("norm", input, dim)
     p = 2.0 if p == "fro" else float(p)
     if math.isinf(p):
         return (amax if p > 0 else amin)(abs(input), dim, keepdim)
