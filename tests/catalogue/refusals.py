@@ -278,6 +278,16 @@ REFUSALS: list[Refusal] = [
         refused(
             "isfinite isinf isnan logical_not", DtypeError, "expected a tensor, an array or a number, got str", lambda f: f("a")
         ),
+        *[
+            refused(name, DtypeError, "expected a tensor for 'input', got str", lambda f, more=more: f("a", *more))
+            for names, more in (
+                ("square clone nonzero leaky_relu silu mish softplus hardsigmoid hardswish", ()),
+                ("zeros_like ones_like empty_like rand_like randn_like", ()),
+                ("full_like equal kron tile", (X,)),
+                ("threshold", (0.1, 20.0)),
+            )
+            for name in names.split()
+        ],
         # settings
         refused(
             "dropout dropout1d dropout2d alpha_dropout",

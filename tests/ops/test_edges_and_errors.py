@@ -266,7 +266,7 @@ NO_TENSOR: list[tuple[Callable[[], Any], str]] = [
     (lambda: X @ 2.0, "matmul: expected a tensor for 'other', got float"),
     (lambda: 2.0 @ X, "matmul: expected a tensor for 'input', got float"),
     (lambda: X.matmul(2.0), "matmul: expected a tensor for 'other', got float"),
-    (lambda: td.conv2d(np.ones((1, 1, 2, 2)), td.ones(1, 1, 2, 2)), "conv2d: expected a tensor for 'input', got ndarray"),
+    (lambda: td.conv2d([1.0], td.ones(1, 1, 2, 2)), "conv2d: expected a tensor for 'input', got list"),
     (lambda: td.conv2d(td.ones(1, 1, 2, 2), td.ones(1, 1, 2, 2), 1.0), "conv2d: expected a tensor for 'bias', got float"),
     (lambda: td.stack([X, None]), "stack: expected tensors for 'tensors', got NoneType"),
     (lambda: td.broadcast_tensors(X, 1.0), "broadcast_tensors: expected tensors for 'tensors', got float"),
