@@ -276,12 +276,15 @@ REFUSALS: list[Refusal] = [
         ),
         refused("from_dlpack", DtypeError, "expected an object with __dlpack__, got list", lambda f: f([1.0])),
         refused(
-            "isfinite isinf isnan logical_not", DtypeError, "expected a tensor, an array or a number, got str", lambda f: f("a")
+            "isfinite isinf isnan logical_not nonzero",
+            DtypeError,
+            "expected a tensor, an array or a number, got str",
+            lambda f: f("a"),
         ),
         *[
             refused(name, DtypeError, "expected a tensor for 'input', got str", lambda f, more=more: f("a", *more))
             for names, more in (
-                ("square clone nonzero leaky_relu silu mish softplus hardsigmoid hardswish", ()),
+                ("square clone leaky_relu silu mish softplus hardsigmoid hardswish", ()),
                 ("zeros_like ones_like empty_like rand_like randn_like", ()),
                 ("full_like equal kron tile", (X,)),
                 ("threshold", (0.1, 20.0)),
