@@ -44,12 +44,44 @@ struct Largest {  // NaN wins, as in NumPy
     template <class T> __device__ T operator()(T a, T b) const { return a != a || a > b ? a : b; }
 };
 
-// Combines one value of each of the 32 lanes; every lane gets the result, whose order is that of a tree over the lanes.
-template <class T, class Combine> __device__ T warp_reduce(T value, Combine combine) {
-#pragma unroll
-    for (int bit = 16; bit > 0; bit /= 2) value = combine(value, __shfl_xor_sync(~0u, value, bit));
+// for (i64 i = first() / lanes; i < whole_warps(n, lanes); i += stride() / lanes): `lanes` neighbouring threads, 1 to 32 and a
+// power of two, have an item together. Whole warps go round, so that lanes can exchange values: i may be n or more at the end.
+__device__ i64 whole_warps(i64 n, int lanes) {
+    const int items = 32 / lanes;
+    return (n + items - 1) / items * items;
+}
+
+// A sum. That of floats carries along the rounding errors of its additions (Knuth's two-sum) and so is nearly as exact as one
+// of doubles, which most GPUs are slow at. Infinities and NaN come out as in a plain sum.
+template <class T> struct Total {
+    T sum = 0;
+    __device__ void add(T x) { sum += x; }
+    __device__ void add_product(T x, T y) { sum += x * y; }
+    __device__ double value() const { return sum; }
+};
+template <> struct Total<float> {
+    float sum = 0, lost = 0;
+    __device__ void add(float x) {
+        const float before = sum;
+        sum = __fadd_rn(before, x);
+        const float added = __fsub_rn(sum, before);
+        lost += __fadd_rn(__fsub_rn(before, __fsub_rn(sum, added)), __fsub_rn(x, added));
+    }
+    __device__ void add_product(float x, float y) {
+        const float product = __fmul_rn(x, y);
+        add(product);
+        lost += fmaf(x, y, -product);
+    }
+    __device__ double value() const { return fabsf(lost) < 1e38f ? double(sum) + lost : double(sum); }
+};
+
+// Combines the values of `lanes` neighbouring threads, 1 to 32 and a power of two, in the order of a tree; each gets the result.
+template <class T, class Combine> __device__ T lanes_reduce(T value, int lanes, Combine combine) {
+    for (int bit = lanes / 2; bit > 0; bit /= 2) value = combine(value, __shfl_xor_sync(~0u, value, bit));
     return value;
 }
+
+template <class T, class Combine> __device__ T warp_reduce(T value, Combine combine) { return lanes_reduce(value, 32, combine); }
 
 // The same over the threads of a block, whose size is a multiple of 32. `scratch` holds 33 values in shared memory. Threads
 // may write to it again at once: the block is past all reads.

@@ -7,8 +7,8 @@
 A .cu file includes nothing but .cuh files beside it, which are pasted in: NVRTC has no headers, and CuPy's cache does not see
 what a source includes. Its kernels are `extern "C" __global__`. A file that says `real` is compiled once per floating dtype,
 with `real` as its name. Arguments are arrays, None for a null pointer, and NumPy scalars of the parameter's own type (`real`
-included); all are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are not passed:
-arrays are C-contiguous.
+and structs included); all are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are
+not passed: arrays are C-contiguous.
 """
 
 from __future__ import annotations
@@ -23,9 +23,12 @@ from typing import Any
 import numpy as np
 
 from .errors import BackendError, DtypeError, ShapeError
+from .window import STRUCT
 
 OPTIONS = ("-std=c++17",)
 """What every .cu is compiled with."""
+WARP = 32
+"""Threads that run in step and can exchange registers."""
 THREADS = 256
 """Threads of a block of `launch`."""
 MAX_BLOCKS = 4096
@@ -33,7 +36,7 @@ MAX_BLOCKS = 4096
 STATIC_SHARED = 48 * 1024
 """Bytes of shared memory that a kernel may have without asking the driver."""
 
-DTYPES = {
+DTYPES: dict[str, Any] = {
     "bool": np.bool_,
     "signed char": np.int8,
     "unsigned char": np.uint8,
@@ -44,6 +47,7 @@ DTYPES = {
     "unsigned long long": np.uint64,
     "float": np.float32,
     "double": np.float64,
+    "Window": STRUCT,
 }
 """The types that a kernel's parameters may have, or point to; and `real`, where the module has one."""
 REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
@@ -53,7 +57,7 @@ _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _BOUNDS = r"__launch_bounds__\s*\([^()]*\)"
 _KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS}\s*)?void\s+(?:{_BOUNDS}\s*)?(\w+)\s*\(([^()]*)\)')
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$')
-_PARAMETER = re.compile(r"(const )?([a-z ]*?[a-z]) ?(\* ?(?:__restrict__)?)? ?(\w+)")
+_PARAMETER = re.compile(r"(const )?([A-Za-z ]*?[A-Za-z]) ?(\* ?(?:__restrict__)?)? ?(\w+)")
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,8 @@ class Function:
             function = _device_function(self.module, self.name, _device())
             if shared_mem > STATIC_SHARED:
                 function.max_dynamic_shared_size_bytes = shared_mem
-            function(grid, block, tuple(args), shared_mem=shared_mem)
+            by_value = tuple(np.asarray(arg) if isinstance(arg, np.void) else arg for arg in args)  # CuPy's form of a struct
+            function(grid, block, by_value, shared_mem=shared_mem)
 
 
 @functools.cache
@@ -178,6 +183,11 @@ def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | No
     if items:
         blocks = min(-(-items // THREADS), MAX_BLOCKS)
         module(family, real).get_function(kernel)((blocks,), (min(items, THREADS),), args)
+
+
+def whole_warps(items: int, lanes: int) -> int:
+    """The threads for `items` items that `lanes` neighbours each share and exchange values about: a multiple of `WARP`."""
+    return -(-items * lanes // WARP) * WARP
 
 
 def is_available() -> bool:

@@ -2,7 +2,7 @@
 
     max_forward(x, window)                          y[p] = max over the window's taps, and where: i[p], flat in x's plane
     adaptive_max_forward(x, out)                    the same over `out` spans an axis, which may differ in length by one
-    gather(x, i), scatter(g, i, plane)              y[p] = x[i[p]]  and its transpose  dx[j] = Σ g[p] over p with i[p] = j
+    gather(x, i), scatter(g, i, plane, window)      y[p] = x[i[p]]  and its transpose  dx[j] = Σ g[p] over p with i[p] = j
     avg_forward(x, window, include_pad, divisor)    y[p] = (1 / d[p]) Σ x over the window's taps
     avg_backward(g, window, include_pad, divisor)   its transpose;  d[p] = divisor, or if None the number of taps counted
 
@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import cuda, memory
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .tiles import fill
 from .validate import report
-from .window import Window, adaptive_spans, padded, seen_by, taps, unpadded
+from .window import Window, adaptive_spans, adaptive_struct, padded, seen_by, taps, unpadded
 
 Array = Any
 
@@ -78,8 +78,11 @@ def gather(x: Array, indices: Array) -> Array:
 
 
 @operation
-def scatter(g: Array, indices: Array, plane: tuple[int, ...]) -> Array:
-    """dx (N, C, *plane): each g (N, C, *out) is added where its index points, in row-major order of g."""
+def scatter(g: Array, indices: Array, plane: tuple[int, ...], window: Window | None) -> Array:
+    """dx (N, C, *plane): each g (N, C, *out) is added where its index points, in row-major order of g.
+
+    Each index lies in its window, or for None in its span of the plane: it came from `max_forward` or `adaptive_max_forward`.
+    """
     N, C = indices.shape[:2]
     dx = np.zeros((N * C, prod(plane)), g.dtype)
     np.add.at(dx, (np.arange(N * C)[:, None], indices.reshape(N * C, prod(g.shape[2:]))), g.reshape(N * C, prod(g.shape[2:])))
@@ -162,7 +165,7 @@ def _(x: Array, indices: Array) -> Array:
 
 
 @scatter.cpu
-def _(g: Array, indices: Array, plane: tuple[int, ...]) -> Array:
+def _(g: Array, indices: Array, plane: tuple[int, ...], window: Window | None) -> Array:
     dx = memory.empty((*g.shape[:2], *plane), g.dtype, g)
     planes = _planes(dx)
     _scatter(planes.shape[0], _grain(planes.shape[1]), _planes(g), _planes(indices), planes)
@@ -319,6 +322,74 @@ def _avg_backward(start, stop, g, divisors, dx, shares, grain, geometry):
         _add_taps(dx[plane], share, True, geometry)
 
 
+# ---- CUDA
+
+
+def _launch(kernel: str, items: int, x: Array, *args: Any) -> None:
+    cuda.launch("pool", kernel, items, x, *args, real=x.dtype)
+
+
+def _lanes(taps: int) -> int:
+    """Threads that share a window: each has eight taps or more."""
+    return min(cuda.WARP, 1 << max(0, taps.bit_length() - 4))
+
+
+def _count(x: Array) -> np.int64:
+    return np.int64(x.shape[0] * x.shape[1])
+
+
+def _max_cuda(x: Array, out: tuple[int, ...], spans: bool, taps: int, window: np.void) -> tuple[Array, Array]:
+    values = memory.empty((*x.shape[:2], *out), x.dtype, x)
+    indices = memory.empty(values.shape, np.int64, x)
+    lanes = _lanes(taps)
+    threads = cuda.whole_warps(values.size, lanes)
+    _launch("max_forward", threads, x, values, indices, _count(x), np.bool_(spans), np.int32(lanes), window)
+    return values, indices
+
+
+@max_forward.cuda
+def _(x: Array, window: Window) -> tuple[Array, Array]:
+    return _max_cuda(x, window.out, False, prod(window.kernel), window.struct)
+
+
+@adaptive_max_forward.cuda
+def _(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
+    plane = x.shape[2:]
+    return _max_cuda(x, out, True, prod(plane) // max(1, prod(out)), adaptive_struct(plane, out))
+
+
+@gather.cuda
+def _(x: Array, indices: Array) -> Array:
+    y = memory.empty(indices.shape, x.dtype, x)
+    _launch("gather", y.size, x, indices, y, _count(x), np.int32(prod(x.shape[2:])), np.int32(prod(indices.shape[2:])))
+    return y
+
+
+@scatter.cuda
+def _(g: Array, indices: Array, plane: tuple[int, ...], window: Window | None) -> Array:
+    dx = memory.empty((*g.shape[:2], *plane), g.dtype, g)
+    struct = adaptive_struct(plane, g.shape[2:]) if window is None else window.struct
+    _launch("scatter", dx.size, g, indices, dx, _count(g), np.bool_(window is None), struct)
+    return dx
+
+
+@avg_forward.cuda
+def _(x: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
+    y = memory.empty(x.shape[:2] + window.out, x.dtype, x)
+    lanes, share = _lanes(prod(window.kernel)), x.dtype.type(divisor or 0)
+    threads = cuda.whole_warps(y.size, lanes)
+    _launch("avg_forward", threads, x, y, _count(x), np.bool_(include_pad), share, np.int32(lanes), window.struct)
+    return y
+
+
+@avg_backward.cuda
+def _(g: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
+    dx = memory.empty(g.shape[:2] + window.input, g.dtype, g)
+    share = g.dtype.type(divisor or 0)
+    _launch("avg_backward", dx.size, g, dx, _count(g), np.bool_(include_pad), share, window.struct)
+    return dx
+
+
 def main() -> None:
     """Validate against the reference, then time LeNet's pooling, an overlapping one and a global one."""
     random = np.random.default_rng(0)
@@ -336,7 +407,7 @@ def main() -> None:
         report(max_forward, x, window)
         report(adaptive_max_forward, x, window.out)
         report(gather, x, indices)
-        report(scatter, g, indices, window.input)
+        report(scatter, g, indices, window.input, window)
         report(avg_forward, x, window, True)
         report(avg_backward, g, window, True)
 

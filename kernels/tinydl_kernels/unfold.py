@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import cuda, memory
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .pool import add, span
@@ -107,6 +107,23 @@ def _walk_plane(image, columns, back, geometry):
                     add(image, at, w_step, row, to, 1, inside)
                 else:
                     copy(row, to, 1, image, at, w_step, inside)
+
+
+# ---- CUDA
+
+
+@unfold.cuda
+def _(x: Array, window: Window) -> Array:
+    y = memory.empty(_columns(x, window), x.dtype, x)
+    cuda.launch("unfold", "unfold", y.size, x, y, np.int64(x.shape[0] * x.shape[1]), window.struct, real=x.dtype)
+    return y
+
+
+@fold.cuda
+def _(y: Array, window: Window) -> Array:
+    x = memory.empty((y.shape[0], y.shape[1] // prod(window.kernel), *window.input), y.dtype, y)
+    cuda.launch("unfold", "fold", x.size, y, x, np.int64(x.shape[0] * x.shape[1]), window.struct, real=y.dtype)
+    return x
 
 
 def main() -> None:

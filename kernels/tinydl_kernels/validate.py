@@ -15,18 +15,21 @@ TOLERANCE = {"f4": 2e-5, "f8": 1e-11}
 
 
 def backends(op: Operation) -> list[str]:
-    """The backends that run `op` on NumPy arrays by code of their own."""
+    """The backends that run `op` on NumPy arrays by code of their own, the emulator where there is a C++ compiler."""
+    from . import emulator  # only when it is used
+
     reference = op.implementations["reference"]
-    return [name for name in ("cpu", "cuda-emulated") if op.implementations.get(name, reference) is not reference]
+    runnable = ["cpu", "cuda-emulated"] if emulator.unavailable() is None else ["cpu"]
+    return [name for name in runnable if op.implementations.get(name, reference) is not reference]
 
 
-def agree(op: Operation, *args: Any, tolerance: float | None = None) -> Any:
-    """The reference's result, after every other backend has given the same and has left the same in the arguments.
+def agree(op: Operation, *args: Any, tolerance: float | None = None, only: str | None = None) -> Any:
+    """The reference's result, after every other backend, or one, has given the same and has left the same in the arguments.
 
     `tolerance` is relative to the value, and to 1 for values below 1. Raises AssertionError. Effects are undone.
     """
     expected, expected_args = _run(op, "reference", args)
-    for backend in backends(op):
+    for backend in backends(op) if only is None else (only,):
         got, got_args = _run(op, backend, args)
         for a, b in zip(_leaves((got, got_args)), _leaves((expected, expected_args)), strict=True):
             _require_close(f"{op.name} on {backend}", a, b, tolerance)

@@ -44,6 +44,10 @@ class Geometry(NamedTuple):
     out: Sizes
 
 
+STRUCT = np.dtype([(name, np.int32, 3) for name in ("input", "kernel", "stride", "low", "high", "dilation", "out")])
+"""A window's sizes on three axes (D, H, W), as CUDA kernels take them: `Window` of window.cuh."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Sizes per spatial axis; build it with `Window.conv`, `transposed` or `pool`, which check what a user passes."""
@@ -91,6 +95,11 @@ class Window:
             ones + self.dilation,
             ones + self.out,
         )
+
+    @cached_property
+    def struct(self) -> np.void:
+        """The same for CUDA kernels, with the high pads: a scalar of dtype `STRUCT`."""
+        return _struct(self.input, self.kernel, self.stride, self.low, self.high, self.dilation, self.out)
 
     def turned(self) -> Window | None:
         """The window of the transposed convolution, which takes the output to the input; None if it is not one of stride 1."""
@@ -192,6 +201,18 @@ def adaptive_spans(size: int, out: int) -> tuple[np.ndarray, np.ndarray]:
     """The first and the past-last position of each of `out` spans that cover `size` positions, overlapping by one at most."""
     steps = np.arange(out)
     return steps * size // out, -(-(steps + 1) * size // out)
+
+
+@lru_cache(maxsize=1024)
+def adaptive_struct(input: Sizes, out: Sizes) -> np.void:
+    """A `STRUCT` of which only the input and the number of spans on each axis matter."""
+    ones, zeros = (1,) * len(input), (0,) * len(input)
+    return _struct(input, ones, ones, zeros, zeros, ones, out)
+
+
+def _struct(*fields: Sizes) -> np.void:
+    rows = [(int(name not in ("low", "high")),) * (3 - len(sizes)) + sizes for name, sizes in zip(STRUCT.fields or (), fields)]
+    return np.array(rows, np.int32).reshape(-1).view(STRUCT)[0]
 
 
 def taps(kernel: Sizes) -> Iterator[Sizes]:

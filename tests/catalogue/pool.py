@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.window import Window
+from tinydl_kernels.window import Window, adaptive_spans
 
 import tinydl as td
 from tinydl.ops import pool
 
 from . import references as ref
-from .row import PLANE, Row, Spec, X, apart, index, positive
+from .row import PLANE, Row, Spec, X, apart, positive
 
 POOL_WINDOW = Window.pool("avg_pool2d", (2, 2, 4, 5), (2, 3), (2, 1), 1)
 POOL_REFERENCE = functools.partial(ref.avg_pool, kernel=(2, 3), stride=(2, 1), pads=((1, 1), (1, 1)), count_include_pad=False)
@@ -52,6 +52,14 @@ def distinct(high: int, *shape: int) -> Spec:
     return lambda generator: np.stack([generator.permutation(high)[:n] for _ in range(planes)]).reshape(shape)
 
 
+def winners(plane: tuple[int, int], shape: tuple[int, ...]) -> Spec:
+    """Places in the flattened plane, each in its adaptive span."""
+    (top, bottom), (left, right) = (adaptive_spans(n, m) for n, m in zip(plane, shape[2:], strict=True))
+    return lambda generator: (
+        generator.integers(top[:, None], bottom[:, None], shape) * plane[1] + generator.integers(left, right, shape)
+    )
+
+
 ROWS: list[Row] = [
     Row(
         "max_pool2d",
@@ -69,14 +77,14 @@ ROWS: list[Row] = [
     ),
     Row(
         "pool.gather",
-        pool._gather,
-        [[(2, 2, 3, 4), index(12, 2, 2, 2, 3)], [(0, 1, 2, 2), index(4, 0, 1, 1, 1)]],
+        functools.partial(pool._gather, window=None),
+        [[(2, 2, 3, 4), winners((3, 4), (2, 2, 2, 3))], [(0, 1, 2, 2), winners((2, 2), (0, 1, 1, 1))]],
         ref.gather,
     ),
     Row(
         "pool.scatter",
-        lambda g, indices: pool._scatter(g, indices, plane=(3, 4)),
-        [[(2, 2, 2, 3), index(12, 2, 2, 2, 3)]],
+        functools.partial(pool._scatter, plane=(3, 4), window=None),
+        [[(2, 2, 2, 3), winners((3, 4), (2, 2, 2, 3))]],
         lambda g, indices: ref.pullback(lambda x: ref.gather(x, indices), [np.zeros((2, 2, 3, 4))], [g], 0),
         "pool.scatter",
     ),

@@ -12,29 +12,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from emulated import each_mode, needs_compiler
 from tinydl_kernels import cuda, dispatch, emulator
 from tinydl_kernels import random as kernels
 from tinydl_kernels.errors import BackendError, DtypeError, ShapeError
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+__all__ = ["each_mode"]  # a fixture, used by its name
+
+pytestmark = needs_compiler
 
 HERE = Path(__file__).parent
-MODES = {
-    "forward": emulator.Mode(),
-    "reversed": emulator.Mode("reversed"),
-    "random": emulator.Mode("random", seed=5),
-    "checked": emulator.Mode("random", check=True, seed=6),
-}
-
-
-def use(mode: emulator.Mode):
-    return emulator.mode(mode.order, mode.check, mode.seed)
-
-
-@pytest.fixture(params=MODES)
-def each_mode(request):
-    with use(MODES[request.param]):
-        yield
 
 
 # ---- Kernels of the package

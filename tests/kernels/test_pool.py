@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import dispatch, pool
+from tinydl_kernels import dispatch, emulator, pool
 from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.validate import agree
 from tinydl_kernels.window import Window
+
+EMULATED = ["cuda-emulated"] if emulator.unavailable() is None else []
 
 
 @st.composite
@@ -47,7 +49,7 @@ def test_max_backends_agree(case):
     window, x = case
     _, indices = agree(pool.max_forward, x, window)
     agree(pool.gather, x, indices)
-    agree(pool.scatter, cotangent(window, x), indices, window.input)
+    agree(pool.scatter, cotangent(window, x), indices, window.input, window)
 
 
 @settings(max_examples=150, deadline=None)
@@ -73,7 +75,7 @@ def test_max_is_pytorchs(torch, case):
         values, indices = pool.max_forward(x, window)
         np.testing.assert_array_equal(values, y.detach().numpy())
         np.testing.assert_array_equal(indices, i.numpy())
-        np.testing.assert_allclose(pool.scatter(g, indices, window.input), dx.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(pool.scatter(g, indices, window.input, window), dx.numpy(), rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=100, deadline=None)
@@ -101,13 +103,13 @@ def test_transposed_pairs(case, include_pad):
     _, indices = pool.max_forward(x, window)
     x, g = np.random.default_rng(2).standard_normal(x.shape), cotangent(window, x).astype(np.float64)
     np.testing.assert_allclose(
-        np.vdot(pool.gather(x, indices), g), np.vdot(x, pool.scatter(g, indices, window.input)), atol=1e-10
+        np.vdot(pool.gather(x, indices), g), np.vdot(x, pool.scatter(g, indices, window.input, window)), atol=1e-10
     )
     forward, backward = pool.avg_forward(x, window, include_pad), pool.avg_backward(g, window, include_pad)
     np.testing.assert_allclose(np.vdot(forward, g), np.vdot(x, backward), atol=1e-10)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", *EMULATED])
 def test_ties_padding_and_nan(backend):
     """Of equal values the first wins, of NaNs the last, and padding never."""
     x = np.array([[[[-1.0, -1.0, 0.0], [-1.0, np.nan, np.nan], [-np.inf, -np.inf, -np.inf]]]])
@@ -119,11 +121,12 @@ def test_ties_padding_and_nan(backend):
     np.testing.assert_array_equal(values[0, 0, 3], -np.inf)
 
 
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("backend", ["reference", "cpu", *EMULATED])
 def test_scatter_adds_where_windows_share_a_winner(backend):
+    window = Window.pool("pool", (1, 1, 2, 4), (2, 2), 1)
     with dispatch.use(backend):
-        dx = pool.scatter(np.array([[[1.0, 2.0, 4.0]]]), np.array([[[3, 0, 3]]]), (2, 2))
-    np.testing.assert_array_equal(dx, [[[[2, 0], [0, 5]]]])
+        dx = pool.scatter(np.array([[[[1.0, 2.0, 4.0]]]]), np.array([[[[5, 5, 3]]]]), (2, 4), window)
+    np.testing.assert_array_equal(dx, [[[[0, 0, 0, 4], [0, 3, 0, 0]]]])
 
 
 def test_float32_means_of_large_windows_are_summed_in_float64():

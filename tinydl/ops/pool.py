@@ -31,15 +31,15 @@ def _adaptive_max_pool(x: Array, *, out: tuple[int, ...]) -> tuple[Array, Array]
 
 
 @primitive(constant=("indices",))
-def _gather(x: Array, indices: Array) -> Array:
-    """x at `indices` of its flattened planes."""
+def _gather(x: Array, indices: Array, *, window: Window | None) -> Array:
+    """x at `indices` of its flattened planes, each of which lies in its window, or for None in its adaptive span."""
     return kernels.gather(x, indices)
 
 
 @primitive(constant=("indices",))
-def _scatter(g: Array, indices: Array, *, plane: tuple[int, ...]) -> Array:
-    """Planes of zeros with g added at `indices`."""
-    return kernels.scatter(g, indices, plane)
+def _scatter(g: Array, indices: Array, *, plane: tuple[int, ...], window: Window | None) -> Array:
+    """Planes of zeros with g added at `indices`, which are as those of `_gather`."""
+    return kernels.scatter(g, indices, plane, window)
 
 
 @primitive(floating=True)
@@ -52,10 +52,10 @@ def _avg_pool_dx(g: Array, *, window: Window, count_include_pad: bool, divisor: 
     return kernels.avg_backward(g, window, count_include_pad, divisor)
 
 
-_max_pool.rule(x=lambda g, indices, x_shape: _scatter(g, indices, plane=x_shape[2:]))
-_adaptive_max_pool.rule(x=lambda g, indices, x_shape: _scatter(g, indices, plane=x_shape[2:]))
-_scatter.rule(g=lambda h, indices: _gather(h, indices))
-_gather.rule(x=lambda g, indices, x_shape: _scatter(g, indices, plane=x_shape[2:]))
+_max_pool.rule(x=lambda g, indices, x_shape, *, window: _scatter(g, indices, plane=x_shape[2:], window=window))
+_adaptive_max_pool.rule(x=lambda g, indices, x_shape: _scatter(g, indices, plane=x_shape[2:], window=None))
+_scatter.rule(g=lambda h, indices, *, window: _gather(h, indices, window=window))
+_gather.rule(x=lambda g, indices, x_shape, *, window: _scatter(g, indices, plane=x_shape[2:], window=window))
 _avg_pool.rule(
     x=lambda g, *, window, count_include_pad, divisor: _avg_pool_dx(
         g, window=window, count_include_pad=count_include_pad, divisor=divisor

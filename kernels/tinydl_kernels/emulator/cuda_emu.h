@@ -133,6 +133,7 @@ static inline float rsqrtf(float x) { return float(1 / sqrt(double(x))); }
 static inline double rsqrt(double x) { return 1 / sqrt(x); }
 static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }  // built with -ffp-contract=off: never part of an FMA
+static inline float __fsub_rn(float a, float b) { return a - b; }
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline double __dadd_rn(double a, double b) { return a + b; }
 static inline double __dsub_rn(double a, double b) { return a - b; }
