@@ -35,7 +35,7 @@ def check_pool(agrees: Callable[..., None], case: str, dtype: type) -> None:
         generator.standard_normal(shape).astype(dtype),
         generator.standard_normal((*shape[:2], *window.out)).astype(dtype),
     )
-    values, indices = pool.max_forward(smooth, window)
+    _, indices = pool.max_forward(smooth, window)
     agrees(pool.gather, smooth, indices)
     agrees(pool.scatter, g, indices, window.input, window, tolerance=0)
     agrees(pool.scatter, g, pool.adaptive_max_forward(smooth, window.out)[1], window.input, None, tolerance=0)
