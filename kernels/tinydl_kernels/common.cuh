@@ -33,6 +33,14 @@ template <class T, int N> __device__ void store(T* array, i64 first, i64 n, cons
         if (first + j < n) array[first + j] = pack.element[j];
 }
 
+// What travels with a launch: numbers, and arrays of one type.
+struct Table {
+    i64 at[64];
+};
+template <class T> struct Arrays {
+    T* at[64];
+};
+
 // for (i64 i = first(); i < n; i += stride()): the threads of the grid share n items.
 __device__ i64 first() { return i64(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ i64 stride() { return i64(gridDim.x) * blockDim.x; }

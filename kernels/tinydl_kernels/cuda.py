@@ -5,10 +5,11 @@
     cuda.module("softmax", x.dtype).get_function("log_softmax")(grid, block, args, shared_mem=0)   # as cupy.RawKernel
 
 A .cu file includes nothing but .cuh files beside it, which are pasted in: NVRTC has no headers, and CuPy's cache does not see
-what a source includes. Its kernels are `extern "C" __global__`. A file that says `real` is compiled once per floating dtype,
-with `real` as its name. Arguments are arrays, None for a null pointer, and NumPy scalars of the parameter's own type (`real`
-and structs included); all are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are
-not passed: arrays are C-contiguous.
+what a source includes. Its kernels are `extern "C" __global__`, written out or by a macro that makes one a line. A file that
+says `real` is compiled once per floating dtype, with `real` as its name; one that says `number` for int64 and bool too.
+Arguments are arrays, None for a null pointer, a list of up to 64 arrays for `Arrays<type>`, and NumPy scalars of the
+parameter's own type (`real` and structs included); all are checked against the kernel's signature, since CUDA reads whatever
+bytes it is given. Strides are not passed: arrays are C-contiguous.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,12 @@ MAX_BLOCKS = 4096
 STATIC_SHARED = 48 * 1024
 """Bytes of shared memory that a kernel may have without asking the driver."""
 
+GROUP = 64
+"""Members that `Table` and `Arrays<type>` (common.cuh) have at most."""
+TABLE = np.dtype([("at", np.int64, GROUP)])
+"""int64 numbers that travel with the launch."""
+_POINTERS = np.dtype([("at", np.uintp, GROUP)])
+
 DTYPES: dict[str, Any] = {
     "bool": np.bool_,
     "signed char": np.int8,
@@ -48,30 +55,44 @@ DTYPES: dict[str, Any] = {
     "float": np.float32,
     "double": np.float64,
     "Window": STRUCT,
+    "Table": TABLE,
 }
-"""The types that a kernel's parameters may have, or point to; and `real`, where the module has one."""
-REAL = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
+"""The types that a kernel's parameters may have, or point to; and `real` or `number`, where the module has one."""
+REAL: dict[np.dtype, str] = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 """What `real` can be."""
+NUMBER: dict[np.dtype, str] = {**REAL, np.dtype(np.int64): "long long", np.dtype(np.bool_): "bool"}
+"""What `number` can be."""
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _BOUNDS = r"__launch_bounds__\s*\([^()]*\)"
 _KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS}\s*)?void\s+(?:{_BOUNDS}\s*)?(\w+)\s*\(([^()]*)\)')
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$')
+_MACRO = re.compile(r"^#define (\w+)\(([^()]*)\)((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 _PARAMETER = re.compile(r"(const )?([A-Za-z ]*?[A-Za-z]) ?(\* ?(?:__restrict__)?)? ?(\w+)")
+_ARRAYS = re.compile(r"Arrays<(const )?([a-z ]+)> (\w+)")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel: a value of `dtype`, or a pointer to it."""
+    """One parameter of a kernel: a value of `dtype`, a pointer to it, or a list of pointers."""
 
     name: str
     type: str
     dtype: np.dtype
     pointer: bool
     const: bool
+    many: bool = False
 
     def check(self, who: str, argument: Any) -> None:
         """DtypeError or ShapeError unless `argument` can be passed for this parameter."""
+        if self.many:
+            if not isinstance(argument, list) or len(argument) > GROUP:
+                got = f"{len(argument)} of them" if isinstance(argument, list) else type(argument).__name__
+                raise DtypeError(f"{who}: {self.name}: expected a list of at most {GROUP} arrays, got {got}")
+            member = replace(self, many=False)
+            for array in argument:
+                member.check(who, array)
+            return
         if self.pointer and argument is None:
             return
         scalar = isinstance(argument, np.generic)
@@ -89,14 +110,34 @@ def signatures(source: str, real: np.dtype | None = None) -> dict[str, tuple[Par
     """The kernels of a .cu source and their parameters. BackendError for a parameter type outside `DTYPES`."""
     return {
         name: tuple(_parameter(name, text, real) for text in parameters.split(",") if text.strip())
-        for name, parameters in _KERNEL.findall(_COMMENT.sub(" ", source))
+        for name, parameters in _KERNEL.findall(_written_out(_COMMENT.sub(" ", source)))
     }
+
+
+def _written_out(source: str) -> str:
+    """A source with the lines that use one of its macros to make a kernel replaced by that kernel."""
+    for macro, parameters, body in _MACRO.findall(source):
+        if "__global__" in body:
+            definition = re.compile(rf"^#define {macro}\((?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
+            kernel = functools.partial(_filled_in, [name.strip() for name in parameters.split(",")], body)
+            source = re.sub(rf"^{macro}\((.*)\)$", kernel, definition.sub("", source), flags=re.MULTILINE)
+    return source
+
+
+def _filled_in(names: list[str], body: str, use: re.Match[str]) -> str:
+    """The body with the arguments of a use. The last one may have commas; a kernel's signature has no use for it."""
+    given = dict(zip(names, map(str.strip, use[1].split(",", len(names) - 1)), strict=True))
+    words = re.sub(r"\w+", lambda word: given.get(word[0], word[0]), body)
+    return words.replace("##", "").replace("\\\n", "\n")
 
 
 def _parameter(kernel: str, text: str, real: np.dtype | None) -> Parameter:
     text = " ".join(text.split())
+    known: dict[str, Any] = DTYPES if real is None else {**DTYPES, "real": real, "number": real}
+    match = _ARRAYS.fullmatch(text)
+    if match is not None and match[2] in known:
+        return Parameter(match[3], match[2], np.dtype(known[match[2]]), True, bool(match[1]), many=True)
     match = _PARAMETER.fullmatch(text)
-    known: dict[str, Any] = DTYPES if real is None else {**DTYPES, "real": real}
     if match is None or match[2] not in known:
         raise BackendError(f"{kernel}: expected a parameter of type {', '.join(known)} or a pointer to it, got {text!r}")
     const, type_, star, name = match.groups()
@@ -118,16 +159,25 @@ def _expand(path: Path, pasted: set[str]) -> list[str]:
     return lines
 
 
+def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
+    """`real` or `number`, whichever a source is written with, and what it can be: nothing for a source without either."""
+    words = set(re.findall(r"\breal\b|\bnumber\b", _COMMENT.sub(" ", source)))
+    if "number" in words:
+        return "number", NUMBER
+    return "real", REAL if words else {}
+
+
 class Module:
     """A .cu file for one `real`. Compiled at the first launch, for the GPU or for the emulator as the arrays want it."""
 
     def __init__(self, path: Path, real: np.dtype | None = None) -> None:
-        if real is not None and real not in REAL:
-            raise DtypeError(f"{path.name}: expected {' or '.join(map(str, REAL))} for real, got {real}")
+        text = "\n".join([*_expand(path, set()), ""])
+        word, types = _generic(text)
+        if real is not None and real not in types:
+            raise DtypeError(f"{path.name}: expected {' or '.join(map(str, types))} for {word}, got {real}")
         self.path = path
         self.name = path.stem if real is None else f"{path.stem}-{real}"
-        define = [] if real is None else [f"using real = {REAL[real]};"]
-        self.source = "\n".join([*define, *_expand(path, set()), ""])
+        self.source = text if real is None else f"using {word} = {types[real]};\n{text}"
         self.signatures = signatures(self.source, real)
 
     def get_function(self, name: str) -> Function:
@@ -153,7 +203,8 @@ class Function:
             raise DtypeError(f"{who}: expected {len(parameters)} arguments ({names}), got {len(args)}")
         for parameter, argument in zip(parameters, args, strict=True):
             parameter.check(who, argument)
-        if any(isinstance(argument, np.ndarray) for argument in args):
+        first = args[0][0] if isinstance(args[0], list) else args[0]
+        if any(isinstance(argument, np.ndarray) for argument in (first, *args)):
             from . import emulator  # only when it is used
 
             emulator.launch(self.module, self.name, grid, block, args, shared_mem)
@@ -161,8 +212,31 @@ class Function:
             function = _device_function(self.module, self.name, _device())
             if shared_mem > STATIC_SHARED:
                 function.max_dynamic_shared_size_bytes = shared_mem
-            by_value = tuple(np.asarray(arg) if isinstance(arg, np.void) else arg for arg in args)  # CuPy's form of a struct
+            by_value = tuple(map(_by_value, args))
             function(grid, block, by_value, shared_mem=shared_mem)
+
+
+def table(numbers: Sequence[int]) -> np.void:
+    """At most `GROUP` numbers as an argument for `Table`."""
+    return _struct(TABLE, numbers)
+
+
+def pointers(addresses: Sequence[int]) -> np.void:
+    """At most `GROUP` addresses, 0 for a null pointer, as the bytes of `Arrays`."""
+    return _struct(_POINTERS, addresses)
+
+
+def _struct(dtype: np.dtype, members: Sequence[int]) -> np.void:
+    made = np.zeros(1, dtype)
+    made["at"][0, : len(members)] = members
+    return made[0]
+
+
+def _by_value(argument: Any) -> Any:
+    """An argument as CuPy takes it: a struct is an array of one."""
+    if isinstance(argument, list):
+        argument = pointers([0 if array is None else array.data.ptr for array in argument])
+    return np.asarray(argument) if isinstance(argument, np.void) else argument
 
 
 @functools.cache
@@ -172,10 +246,9 @@ def module(family: str, real: np.dtype | None = None) -> Module:
 
 
 def modules() -> list[Module]:
-    """Every .cu of the package, for each `real` that it can have."""
-    sources = sorted(Path(__file__).parent.glob("*.cu"))
-    reals = [tuple(REAL) if re.search(r"\breal\b", path.read_text(encoding="utf-8")) else (None,) for path in sources]
-    return [module(path.stem, real) for path, each in zip(sources, reals) for real in each]
+    """Every .cu of the package, for each `real` or `number` that it can have."""
+    sources = {path.stem: "\n".join(_expand(path, set())) for path in sorted(Path(__file__).parent.glob("*.cu"))}
+    return [module(family, real) for family, source in sources.items() for real in _generic(source)[1] or (None,)]
 
 
 def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | None = None) -> None:

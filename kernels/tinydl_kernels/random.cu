@@ -57,8 +57,8 @@ __device__ double2 box_muller(double u, u64 turn) {
         cosine = __dsub_rn(1.0, product(1.0 / (j * (j - 1)), x2, cosine));
     }
     sine = __dmul_rn(sine, x);
-    const double real = q & 1 ? sine : cosine, imaginary = q & 1 ? cosine : sine;
-    return make_double2(__dmul_rn(radius, (q + 1) & 2 ? -real : real), __dmul_rn(radius, q & 2 ? -imaginary : imaginary));
+    const double x_part = q & 1 ? sine : cosine, y_part = q & 1 ? cosine : sine;
+    return make_double2(__dmul_rn(radius, (q + 1) & 2 ? -x_part : x_part), __dmul_rn(radius, q & 2 ? -y_part : y_part));
 }
 
 // y = x * scale where the element's word is below the threshold, else 0.

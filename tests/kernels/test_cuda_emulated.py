@@ -277,6 +277,45 @@ def test_one_source_for_both_floating_dtypes(tmp_path, each_mode):
         cuda.Module(path, np.dtype(np.int64))
 
 
+def test_a_macro_makes_a_kernel_a_line(tmp_path, each_mode):
+    source = """
+    #define UNARY(name, result, ...)                                                          \\
+        extern "C" __global__ void map_##name(const number* x, result* y) {                   \\
+            const number a = x[threadIdx.x];                                                  \\
+            y[threadIdx.x] = __VA_ARGS__;                                                     \\
+        }
+    UNARY(twice, number, a + a)
+    UNARY(larger, bool, max(a, number(1)) > 1)
+    """.replace("\n    ", "\n")
+    path = write(tmp_path, source)
+    for dtype in (np.dtype(np.float32), np.dtype(np.int64)):
+        module = cuda.Module(path, dtype)
+        assert list(module.signatures) == ["map_twice", "map_larger"]
+        x = np.arange(3, dtype=dtype)
+        module.get_function("map_twice")((1,), (3,), (x, y := np.empty_like(x)))
+        np.testing.assert_array_equal(y, x + x)
+        module.get_function("map_larger")((1,), (3,), (x, y := np.empty(3, np.bool_)))
+        np.testing.assert_array_equal(y, x > 1)
+
+
+def test_tables_and_lists_of_arrays(tmp_path, each_mode):
+    common = (Path(cuda.__file__).parent / "common.cuh").read_text()
+    kernel = """extern "C" __global__ void add_all(Arrays<float> sums, Arrays<const float> x, const Table sizes) {
+        for (int k = 0; k < sizes.at[blockIdx.x]; ++k) sums.at[blockIdx.x][0] += x.at[blockIdx.x][k];
+    }"""
+    function = cuda.Module(write(tmp_path, common + kernel)).get_function("add_all")
+    arrays = [np.arange(n, dtype=np.float32) for n in (3, 5)]
+    sums = [np.zeros(1, np.float32) for _ in arrays]
+    function((2,), (1,), (sums, arrays, cuda.table([3, 5])))
+    np.testing.assert_array_equal(np.concatenate(sums), [3, 10])
+    with pytest.raises(DtypeError, match="add_all: x: expected a list of at most 64 arrays, got 65 of them"):
+        function((2,), (1,), (sums, [arrays[0]] * 65, cuda.table([3, 5])))
+    with pytest.raises(DtypeError, match="add_all: x: expected a float32 array, got a int64 array"):
+        function((2,), (1,), (sums, [arrays[0], np.arange(5)], cuda.table([3, 5])))
+    with emulator.mode(check=True), pytest.raises(emulator.EmulatorError, match="offset 20 of argument x, which has 20 bytes"):
+        function((2,), (1,), (sums, arrays, cuda.table([3, 6])))
+
+
 def test_unknown_names(scale):
     with pytest.raises(BackendError, match=r"expected one of the kernels scale, got 'skale'"):
         scale.module.get_function("skale")

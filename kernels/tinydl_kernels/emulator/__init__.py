@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..cuda import pointers
 from ..errors import BackendError, ShapeError
 from . import build
 from .build import unavailable
@@ -116,7 +117,7 @@ def launch(
         call=_address(library, f"emu_call_{kernel}"),
         shared_bounds=_address(library, "emu_shared_bounds"),
         arguments=arguments,
-        count=len(args),
+        count=len(arguments),
         dynamic_shared=shared_mem,
         seed=mode.seed,
         grid=grid,
@@ -134,18 +135,30 @@ def _address(library: ctypes.CDLL, name: str) -> int | None:
 
 
 def _describe(parameters: Sequence[Parameter], args: Sequence[Any]) -> tuple[Any, list[np.ndarray]]:
-    """The arguments as the runtime wants them, and their values, which must live as long as the launch."""
-    described = (_Argument * max(len(args), 1))()
-    values = []
-    for slot, parameter, argument in zip(described, parameters, args):
-        if parameter.pointer:
-            value = np.array(0 if argument is None else argument.ctypes.data, np.uintp)
-            slot.bytes = 0 if argument is None else argument.nbytes
+    """The arguments as the runtime wants them, and their values, which must live as long as the launch.
+
+    Behind the arguments stand the arrays of lists, so that the checker knows them.
+    """
+    slots: list[tuple[Parameter, Any, int]] = []
+    for parameter, argument in zip(parameters, args):
+        if parameter.many:
+            slots.append((parameter, pointers([_pointer(array)[0] for array in argument]), 0))
+        elif parameter.pointer:
+            slots.append((parameter, *_pointer(argument)))
         else:
-            value = np.array(argument)
-        slot.value, slot.name, slot.read_only = value.ctypes.data, parameter.name.encode(), parameter.const
-        values.append(value)
+            slots.append((parameter, argument, 0))
+    for parameter, argument in zip(parameters, args):
+        slots += [(parameter, *_pointer(array)) for array in argument] if parameter.many else []
+    described = (_Argument * max(len(slots), 1))()
+    values = [np.array(value) for _, value, _ in slots]
+    for slot, value, (parameter, _, size) in zip(described, values, slots):
+        slot.value, slot.bytes, slot.name, slot.read_only = value.ctypes.data, size, parameter.name.encode(), parameter.const
     return described, values
+
+
+def _pointer(array: np.ndarray | None) -> tuple[Any, int]:
+    """The address and the bytes of an array."""
+    return (np.uintp(0), 0) if array is None else (np.uintp(array.ctypes.data), array.nbytes)
 
 
 def _complaint(runtime: ctypes.CDLL, library: ctypes.CDLL, kernel: str) -> str:

@@ -77,7 +77,10 @@ def _translate(module: Module) -> str:
 
 
 def _c_type(parameter: Parameter) -> str:
-    return f"{'const ' * parameter.const}{parameter.type}*" if parameter.pointer else parameter.type
+    pointee = f"{'const ' * parameter.const}{parameter.type}"
+    if parameter.many:
+        return f"Arrays<{pointee}>"
+    return f"{pointee}*" if parameter.pointer else parameter.type
 
 
 def _build(

@@ -285,7 +285,7 @@ EXPORT int emu_launch(const Launch* wanted) {
         error_site = {};
         return 1;
     }
-    void* pointers[256];
+    void* pointers[1024];  // more than the parameters of a kernel and the lists in them can be
     for (uint64_t i = 0; i < launch->count; ++i) pointers[i] = launch->arguments[i].value;
     values = pointers;
 
