@@ -65,37 +65,3 @@ def test_every_name_is_in_the_catalogue_or_without_derivative() -> None:
     same = {name for name in NAMES for other in rows if found(td, name) is found(td, other)}  # clamp = clip
     rest = set(NAMES) - rows - same - set(NO_DERIVATIVE) - WRITES
     assert sorted(name for name in rest if not name.startswith("nn.init.")) == []
-
-
-def torch_signatures() -> list[Any]:
-    torch = pytest.importorskip("torch")
-    assert [theirs for _, theirs in PAIRS if theirs != "-" and _of_torch(torch, theirs) is None] == []
-    pairs = []
-    for name, theirs in PAIRS:
-        try:
-            pairs.append((name, inspect.signature(found(td, name)), inspect.signature(_of_torch(torch, theirs))))
-        except (ValueError, TypeError):  # built in, or "-"
-            continue
-    return pairs
-
-
-def _of_torch(torch: Any, name: str) -> Any:
-    return None if name == "-" else found(torch.nn.functional if name.startswith("F.") else torch, name.removeprefix("F."))
-
-
-def test_arguments_are_those_of_torch() -> None:
-    """Names, order and defaults of what is behind the first argument; where torch has None and warns, what it means."""
-    pairs = torch_signatures()
-    assert len(pairs) > 150
-    for name, ours, theirs in pairs:
-        names = list(theirs.parameters)
-        if "args" in names:
-            continue
-        own = [p for p in list(ours.parameters.values())[1:] if p.name not in ("generator", "dtype", "settings", "args")]
-        unknown = [p.name for p in own if p.name not in names]
-        order = [names.index(p.name) for p in own if p.name in names]
-        assert unknown == [], name
-        assert order == sorted(order), name
-        for p in own:
-            default = theirs.parameters[p.name].default
-            assert p.default == default or (p.name in ("dim", "value", "indexing") and default is None), f"{name}: {p.name}"

@@ -54,7 +54,7 @@ def kept(function: Any, x: np.ndarray) -> np.ndarray:
     """Dropout is affine in x: its slope and offset, from a fresh generator."""
     with td.backend("reference"):
         low, high = (
-            function(td.full(x.shape, value, dtype="float64"), 0.4, generator=td.Generator()).numpy() for value in (0.0, 1.0)
+            function(td.full(x.shape, value, dtype="float64"), 0.4, True, td.Generator()).numpy() for value in (0.0, 1.0)
         )
     return low + (high - low) * x
 
@@ -131,7 +131,7 @@ ROWS: list[Row] = [
     Row("dropout evaluation", lambda x: td.dropout(x, 0.4, training=False), [[(5, 7)]], np.asarray),
     Row("random.dropout", _bumped, [[(5, 7)], [(0,)]], lambda x: dropped(x, 0.4), "random.dropout"),
     *[
-        Row(f.__name__, lambda x, f=f: f(x, 0.4), [[shape]], lambda x, f=f: kept(f, x))
+        Row(f.__name__, lambda x, f=f: f(x, 0.4, True), [[shape]], lambda x, f=f: kept(f, x))
         for f, shape in ((td.dropout1d, (3, 4, 5)), (td.dropout2d, (3, 4, 2, 2)), (td.alpha_dropout, (5, 7)))
     ],
     Row(

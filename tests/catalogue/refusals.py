@@ -144,7 +144,6 @@ REFUSALS: list[Refusal] = [
         refused("zeros ones empty rand randn eye", ShapeError, "expected sizes of at least 0, got (2, -1)", lambda f: f(2, -1)),
         refused("full", ShapeError, "expected sizes of at least 0, got (2, -1)", lambda f: f((2, -1), 0)),
         refused("randint", ShapeError, "expected sizes of at least 0, got (0.5,)", lambda f: f(0, 2, 0.5)),
-        refused("bernoulli", ShapeError, "expected sizes of at least 0, got (0.5,)", lambda f: f(0.5, 0.5)),
         refused("randperm", ShapeError, "expected n of at least 0, got -1", lambda f: f(-1)),
         refused("linspace", ShapeError, "expected steps of at least 0, got -1", lambda f: f(0, 1, -1)),
         refused(
@@ -310,7 +309,7 @@ REFUSALS: list[Refusal] = [
             "expected attn_mask or is_causal, got both",
             lambda f: f(X, X, X, X, is_causal=True),
         ),
-        refused("bernoulli", ValueError, "expected a probability in [0, 1], got 2", lambda f: f(2, 3)),
+        refused("bernoulli", ValueError, "expected a probability in [0, 1], got 2", lambda f: f(X, 2)),
         refused("gaussian_noise", ValueError, "expected std of at least 0, got -1", lambda f: f(X, -1)),
         refused("normal", ValueError, "expected std of at least 0, got -1", lambda f: f(0.0, -1, 2)),
         refused("randint", ValueError, "expected low < high, got 2 and 2", lambda f: f(2, 2, 3)),

@@ -135,3 +135,28 @@ def test_methods() -> None:
     assert ((x > 0) ^ (x > 2)).tolist() == [[True, False], [False, False]]
     assert x.isfinite().all().item()
     assert not x.isnan().any().item()
+
+
+def test_bernoulli_and_randint_take_pytorchs_forms() -> None:
+    p = td.tensor([[0.0, 1.0, 0.5]] * 1000, dtype="float64")
+    drawn = td.bernoulli(p, generator=td.Generator(1))
+    assert (drawn.dtype, drawn.shape) == (p.dtype, p.shape)
+    zeros, ones, halves = drawn.numpy().mean(0)
+    assert (zeros, ones) == (0, 1)
+    assert abs(halves - 0.5) < 0.05
+    assert abs(td.bernoulli(p, 0.25, generator=td.Generator(2)).numpy().mean() - 0.25) < 0.05
+    with pytest.raises(DtypeError, match="bernoulli: expected float32 or float64, got int64"):
+        td.bernoulli(td.zeros(3, dtype="int64"))
+    first, second = (td.randint(*limits, (50,), generator=td.Generator(3)).tolist() for limits in ((0, 7), (7,)))
+    assert first == second
+    assert {*first} <= {*range(7)}
+
+
+def test_sizes_and_dims_by_name() -> None:
+    x = td.arange(6).reshape(shape=(2, 3))
+    assert td.zeros(size=(2, 3)).shape == td.rand(size=(2, 3)).shape == x.shape
+    assert td.permute(x, dims=(1, 0)).tolist() == x.T.tolist()
+    assert td.flip(x, dims=[0]).tolist() == td.flip(x, dims=0).tolist() == [[3, 4, 5], [0, 1, 2]]
+    assert td.add(input=x, other=1).tolist() == td.add(x, other=1).tolist() == [[1, 2, 3], [4, 5, 6]]
+    with pytest.raises(TypeError, match="add: missing a required argument: 'other'"):
+        td.add(x)

@@ -231,23 +231,29 @@ def test_wrong_arguments_are_refused_by_name(call: Callable[[], Any], error: typ
 
 # ---- What is no tensor, where one belongs
 
-STAND_INS: dict[str, Any] = {"index": td.zeros(2, 2, dtype="int64"), "mask": td.ones(2, 2) > 0, "dtype": "float32", "min": 0.0}
+STAND_INS: dict[str, Any] = {
+    "index": td.zeros(2, 2, dtype="int64"),
+    "mask": td.ones(2, 2) > 0,
+    "dtype": "float32",
+    "min": 0.0,
+    "training": True,
+}
 """What the walk hands over by name; other tensors are matrices and other settings 1."""
 
 SURFACE = Path(__file__).parents[1].joinpath("surface.txt").read_text(encoding="utf-8").splitlines()
 FUNCTIONS = [line.split()[0] for line in SURFACE if line and not line.startswith(("#", "nn.init.", "nn."))]
 
 
-def misfed(function: Any) -> list[Any] | None:
-    """Arguments for a function of tensors, the first tensor replaced by a string; None where it takes no tensor first."""
-    given: list[Any] = []
+def misfed(function: Any) -> dict[str, Any] | None:
+    """Arguments for a function of tensors, the first tensor replaced by a string; None where it takes none."""
+    given: dict[str, Any] = {}
     fed = False
     for p in inspect.signature(function).parameters.values():
         is_tensor = isinstance(function, Primitive) or str(p.annotation).startswith(("Tensor", "Sequence[Tensor"))
         if is_tensor and not fed:
-            given, fed = [*given, "a"], True
+            given[p.name], fed = "a", True
         elif p.name in STAND_INS or (p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD):
-            given.append(STAND_INS.get(p.name, td.ones(2, 2) if is_tensor else 1))
+            given[p.name] = STAND_INS.get(p.name, td.ones(2, 2) if is_tensor else 1)
     return given if fed else None
 
 
@@ -258,7 +264,7 @@ def test_every_function_names_itself_where_it_is_given_no_tensor(name: str) -> N
     if inputs is not None:
         own = "clip" if name == "clamp" else name
         with pytest.raises(DtypeError, match=f"^{own}: expected (a tensor|tensors|an index of integers)"):
-            function(*inputs)
+            function(**inputs)
 
 
 NO_TENSOR: list[tuple[Callable[[], Any], str]] = [

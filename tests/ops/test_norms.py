@@ -83,17 +83,19 @@ def test_whole_channels_are_dropped(function: Any, shape: tuple[int, ...]) -> No
 def test_alpha_dropout_keeps_mean_and_variance() -> None:
     x = td.randn(200_000, generator=td.Generator(2), dtype="float64")
     for p in (0.1, 0.5, 0.9):
-        y = td.alpha_dropout(x, p, generator=td.Generator(3)).numpy()
+        y = td.alpha_dropout(x, p, True, generator=td.Generator(3)).numpy()
         assert abs(y.mean()) < 0.02
         assert abs(y.var() - 1) < 0.02
         changed = np.unique(np.round(y, 12), return_counts=True)[1].max() / y.size
         assert abs(changed - p) < 0.01
-    assert not td.alpha_dropout(x, 1.0).numpy().any()
+    assert not td.alpha_dropout(x, 1.0, True).numpy().any()
     assert td.alpha_dropout(x, training=False) is x
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     values = np.round(np.unique(torch.nn.functional.alpha_dropout(torch.ones(50, dtype=torch.float64), 0.3, True).numpy()), 12)
-    np.testing.assert_allclose(np.unique(np.round(td.alpha_dropout(td.ones(50, dtype="float64"), 0.3).numpy(), 12)), values)
+    np.testing.assert_allclose(
+        np.unique(np.round(td.alpha_dropout(td.ones(50, dtype="float64"), 0.3, True).numpy(), 12)), values
+    )
 
 
 def test_noise() -> None:

@@ -35,6 +35,7 @@ class MultiheadAttention(Module):
         num_heads: int,
         dropout: float = 0.0,
         bias: bool = True,
+        *,
         batch_first: bool = False,
         generator: Generator | None = None,
         dtype: Any = np.float32,

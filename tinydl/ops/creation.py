@@ -48,19 +48,19 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     )
 
 
-def from_numpy(array: np.ndarray) -> Tensor:
+def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory. Writes to the array behind the tape's back go unseen."""
-    if not isinstance(array, np.ndarray):
-        raise DtypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}")
-    checked(array.dtype, "from_numpy")
-    return Tensor(array)
+    if not isinstance(ndarray, np.ndarray):
+        raise DtypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
+    checked(ndarray.dtype, "from_numpy")
+    return Tensor(ndarray)
 
 
-def from_dlpack(array: Any) -> Tensor:
+def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of a CPU array of any library with DLPack (a PyTorch tensor, say)."""
-    if not hasattr(array, "__dlpack__"):
-        raise DtypeError(f"from_dlpack: expected an object with __dlpack__, got {type(array).__name__}")
-    return from_numpy(np.from_dlpack(array))
+    if not hasattr(ext_tensor, "__dlpack__"):
+        raise DtypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
+    return from_numpy(np.from_dlpack(ext_tensor))
 
 
 def zeros(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:

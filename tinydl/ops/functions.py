@@ -78,10 +78,10 @@ def _gaussian(x: Tensor) -> Tensor:
     return exp(neg(square(x)))
 
 
-def lerp(start: Tensor, end: Any, weight: Any) -> Tensor:
-    """start + weight (end - start)."""
-    common_shape("lerp", start, end, weight)
-    return add(start, mul(sub(end, start), weight))
+def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
+    """input + weight (end - input)."""
+    common_shape("lerp", input, end, weight)
+    return add(input, mul(sub(end, input), weight))
 
 
 def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:

@@ -18,18 +18,26 @@ from ..core import Tensor
 
 @functools.cache
 def public(function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
-    """The same function, for users: it takes `axis` for `dim`, and names itself where it is given what is no tensor."""
+    """The same function, for users: it names itself where it is given what is no tensor, and takes `axis` for `dim`.
+
+    What it takes as f(*dims) it also takes as f(dims=(0, 1)).
+    """
     if not inspect.isfunction(function):
         return function
     who = name or function.__name__
-    has_dim = "dim" in inspect.signature(function).parameters
+    parameters = inspect.signature(function).parameters.values()
+    has_dim = any(p.name == "dim" for p in parameters)
+    many = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
 
     @functools.wraps(function)
     def called(*args: Any, **settings: Any) -> Any:
-        if has_dim and "axis" in settings:
-            if "dim" in settings:
-                raise TypeError(f"{who}: expected dim or axis, got both")
-            settings["dim"] = settings.pop("axis")
+        if settings:
+            if has_dim and "axis" in settings:
+                if "dim" in settings:
+                    raise TypeError(f"{who}: expected dim or axis, got both")
+                settings["dim"] = settings.pop("axis")
+            if many in settings:
+                args = (*args, settings.pop(many))
         try:
             return function(*args, **settings)
         except (AttributeError, TypeError) as error:

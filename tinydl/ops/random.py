@@ -19,7 +19,7 @@ from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
 from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
 from ..promotion import checked, require_floating
-from .elementwise import mul, where
+from .elementwise import lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign
 
@@ -244,8 +244,9 @@ def randperm(n: int, generator: Generator | None = None) -> Tensor:
     return _permutation(key, start, n=n)
 
 
-def randint(low: int, high: int, size: Any, generator: Generator | None = None) -> Tensor:
-    """Integers (int64) in [low, high)."""
+def randint(low: int, high: Any, size: Any = None, generator: Generator | None = None) -> Tensor:
+    """Integers (int64) in [low, high): randint(low, high, size), or randint(high, size) from 0."""
+    low, high, size = (0, low, high) if size is None else (low, high, size)
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     shape = new_size("randint", size)
@@ -253,10 +254,17 @@ def randint(low: int, high: int, size: Any, generator: Generator | None = None) 
     return _randint(key, start, shape=shape, low=low, high=high)
 
 
-def bernoulli(p: float, size: Any, generator: Generator | None = None) -> Tensor:
+def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """0 and 1 in the dtype and shape of `input`: 1 with the probabilities that are its elements, or with probability p."""
+    if p is not None:
+        require_probability("bernoulli", p)
+        return to_dtype(_kept(p, input.shape, generator), input.dtype)
+    require_floating("bernoulli", input)
+    return to_dtype(lt(rand_like(input, generator=generator), input), input.dtype)
+
+
+def _kept(p: float, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
     """Booleans that are True with probability p."""
-    require_probability("bernoulli", p)
-    shape = new_size("bernoulli", size)
     key, start = _draw(generator, shape, np.bool_)
     return _bernoulli(key, start, shape=shape, p=p)
 
@@ -294,7 +302,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, generator: G
     return feature_dropout("dropout2d", input, p, training, 2, generator)
 
 
-def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, generator: Generator | None = None) -> Tensor:
     """Dropout for SELU nets: dropped elements become -λα, and an affine map restores mean 0 and variance 1.
 
     Klambauer et al., arXiv 1706.02515, section "New Dropout Technique".
@@ -306,7 +314,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = True, generato
     if p == 1:
         return mul(input, 0.0)
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5
-    kept = bernoulli(1 - p, input.shape, generator)
+    kept = _kept(1 - p, input.shape, generator)
     return add(mul(where(kept, input, low), scale), -scale * low * p)
 
 

@@ -22,13 +22,13 @@ def _unique(x: Array, *, dim: int | None) -> tuple[Array, Array, Array]:
     return kernels.unique(x, dim)
 
 
-def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The indices (int64) that sort along `dim`. The order of equals is kept whether `stable` or not."""
     dim = normalize_dim("argsort", dim, input.ndim)
     return _argsort(input, dim=dim, descending=descending) if input.ndim else reshape(argsort(reshape(input, 1)), ())
 
 
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> tuple[Tensor, Tensor]:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> tuple[Tensor, Tensor]:
     """(values, indices) sorted along `dim`. The order of equals is kept whether `stable` or not."""
     dim = normalize_dim("sort", dim, input.ndim)
     line = input if input.ndim else reshape(input, 1)
