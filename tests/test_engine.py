@@ -255,8 +255,29 @@ def test_a_missing_rule_is_named() -> None:
 def test_a_rule_must_give_the_shape_and_dtype_of_its_input() -> None:
     wrong = Primitive(lambda x: x.sum(keepdims=True))
     wrong.rule(x=lambda g: g)
+    x = leaf(1.0, 2.0)
     with pytest.raises(GraphError, match=r"expected its rule to give \(2,\) float32 for 'x', got \(1,\) float32"):
-        wrong(leaf(1.0, 2.0)).backward()
+        wrong(x).backward()
+
+
+def test_a_leaf_that_is_gone_costs_nothing() -> None:
+    """What only it would need is not computed; results on the way to it that are watched get their gradients."""
+    asked = []
+    probe = Primitive(lambda a: a * 2.0, elementwise=True)
+    probe.rule(a=lambda g: asked.append(1) or g * 2.0)
+    kept = leaf(3.0)
+    (probe(leaf(5.0)) * kept).backward()
+    assert not asked and kept.grad.item() == 10.0
+    watched = probe(leaf(5.0))
+    watched.retain_grad()
+    probe(watched).backward()
+    assert len(asked) == 1 and watched.grad.item() == 2.0
+    seen, gone = [], leaf(5.0)
+    gone.register_hook(seen.append)
+    y = probe(gone)
+    del gone
+    y.backward()
+    assert len(asked) == 2 and seen[0].item() == 2.0
 
 
 # ---- Hooks, .grad

@@ -19,7 +19,21 @@ FILES = [(package, path) for package, root in PACKAGES.items() for path in sorte
 
 LAYERS = [
     {"tinydl_kernels"},
-    {"core", "tensor", "tape", "rule", "promotion", "effect", "record", "pullback", "state", "face", "version", "debug"},
+    {
+        "core",
+        "tensor",
+        "tape",
+        "rule",
+        "promotion",
+        "effect",
+        "record",
+        "plan",
+        "pullback",
+        "state",
+        "face",
+        "version",
+        "debug",
+    },
     {"ops"},
     {"functional", "gradcheck", "nn"},
     {"optim", "regularizers", "data"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -404,6 +405,37 @@ class TestMemory:
             assert len(gc.get_objects()) - before < 20
         finally:
             gc.enable()
+
+    def test_what_nobody_reads_is_not_replayed(self, backend) -> None:
+        weight = td.nn.Buffer(np.zeros(2))
+
+        @td.record
+        def step(x):
+            unused = (x * 2.0).exp()
+            with td.no_grad():
+                td.ops.update.assign(weight, x + 1.0)
+            return unused.shape and x * 3.0
+
+        for value in (1.0, 2.0):
+            assert step(td.full(2, value)).tolist() == [3 * value] * 2
+            assert weight.tolist() == [value + 1] * 2
+        (recording,) = step.recordings.values()
+        assert [call.func.__name__ for _, calls in recording.calls for call in calls] == ["add", "_assign", "mul"]
+
+    def test_recording_holds_no_arrays(self) -> None:
+        """Those of the step die as they do in an eager one."""
+        seen = []
+
+        @td.record
+        def step(x):
+            y = x * 2.0
+            seen.append(weakref.ref(y.array))
+            y = y.exp()
+            assert seen[0]() is None
+            return y + 1.0
+
+        step(td.ones(2))
+        assert step(td.zeros(2)).tolist() == [2.0, 2.0]
 
     def test_an_array_that_the_step_makes_is_its_own(self) -> None:
         """Two recordings of one step do not share buffers."""

@@ -1,8 +1,9 @@
 """Recording: run a step once, keep its kernel calls with their arrays, then replay them without a tape.
 
-The recorder stands at the door of the primitives. It notes each call with its arrays and every buffer that the call takes from
-the allocator. When the step is over it lays the buffers out by how long each is needed, binds the calls to them, and from then
-on a replay is a list of kernel calls: no tape, no wrapping, no rules, no allocation; and the same bits as an eager step.
+The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer that the call takes
+from the allocator; it holds none of them, so recording takes no more memory than an eager step. When the step is over, the
+calls that matter and their buffers are laid out (plan.py), and from then on a replay is a list of kernel calls: no tape, no
+wrapping, no rules, no allocation; and the same bits as an eager step.
 
 What varies between steps must be an array that goes through the door: the arguments, parameters, buffers, the counters of the
 random generators. A Python number or a branch inside the step is a constant of the recording, and so is `model.training`.
@@ -22,6 +23,7 @@ from tinydl_kernels import dispatch, memory
 from tinydl_kernels.errors import GraphError
 
 from .core import Array, Primitive, Tensor, state
+from .plan import Buffer, Call, Place, address, lay_out, live, owner, view
 from .tape import Version
 
 _UNSEEN = object()
@@ -31,9 +33,9 @@ class _Recorder:
     """What a step does, noted at the door."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Primitive, list[Any], dict[str, Any], str | None, range]] = []
-        self.buffers: list[Array] = []  # in the order in which the allocator gave them
-        self.number_of: dict[int, int] = {}  # id of a buffer -> its place in that order
+        self.calls: list[Call] = []
+        self.buffers: list[Buffer] = []  # in the order in which the allocator gave them
+        self.number_of: dict[int, tuple[weakref.ref[Array], int]] = {}  # id -> a buffer and its place in that order
         self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}  # id -> a tensor from outside and its array
         self.written: list[Version] = []
         self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}  # id -> a leaf, its .grad at the first look or _UNSEEN
@@ -41,8 +43,8 @@ class _Recorder:
     def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         """A buffer for a kernel's output or scratch."""
         buffer = memory.fresh(shape, dtype, like)
-        self.number_of[id(buffer)] = len(self.buffers)
-        self.buffers.append(buffer)
+        self.number_of[id(buffer)] = weakref.ref(buffer), len(self.buffers)
+        self.buffers.append(Buffer(buffer.shape, buffer.dtype, buffer.nbytes, memory.array_module(buffer)))
         return buffer
 
     def run(self, primitive: Primitive, tensors: Sequence[Any], arrays: list[Any], settings: dict[str, Any]) -> Any:
@@ -52,17 +54,18 @@ class _Recorder:
             results = primitive.function(*arrays, **settings)
         else:
             results = state.tracer.run(primitive, arrays, settings)
-        for x in tensors:
-            if x is not None and self.buffer_of(x.array) is None:
+        arguments = [self.place(array) for array in arrays]
+        for x, place in zip(tensors, arguments, strict=True):
+            if x is not None and place is x.array:
                 self.tensors[id(x)] = (weakref.ref(x), x.array)
         if primitive.view:
             return results
         for out in results if isinstance(results, tuple) else (results,):
-            if out is not None and self.buffer_of(out) is None:
+            if out is not None and not isinstance(self.place(out), Place):
                 raise GraphError(f"{primitive.name}: expected outputs in the allocator's buffers, got an array of its own")
         if hasattr(primitive, "writes"):
             self.written += [tensors[i].version for i in primitive.writes(len(tensors)) if tensors[i] is not None]
-        self.calls.append((primitive, arrays, settings, dispatch.override(), range(before, len(self.buffers))))
+        self.calls.append(Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers))))
         return results
 
     def grad_read(self, leaf: Tensor) -> None:
@@ -77,9 +80,14 @@ class _Recorder:
         if id(leaf) not in self.grads or self.grads[id(leaf)][0]() is not leaf:  # a dead leaf's id may have come again
             self.grads[id(leaf)] = (weakref.ref(leaf), before)
 
-    def buffer_of(self, array: Array) -> int | None:
-        """The number of the buffer that `array` lies in; None for an array from outside."""
-        return self.number_of.get(id(_owner(array)))
+    def place(self, array: Array | None) -> Any:
+        """Where `array` lies among the buffers; an array from outside, or None, as it is."""
+        base = None if array is None else owner(array)
+        ref, number = self.number_of.get(id(base), (None, 0))
+        if array is None or ref is None or ref() is not base:  # a dead buffer's id may have come again
+            return array
+        offset = 0 if array is base else address(array) - address(base)
+        return Place(number, offset, array.shape, array.strides, array.dtype, array is base)
 
 
 class _Recording:
@@ -92,20 +100,39 @@ class _Recording:
         leaves = [(leaf, before) for leaf, before in leaves if leaf is not None and all(leaf is not x for x in inputs)]
         changed = [leaf for leaf, before in leaves if leaf._grad is not before]
         results = [x.array for x in _tensors(outputs)] + [leaf._grad.array for leaf in changed if leaf._grad is not None]
-        bound = _plan(recorder, keep={recorder.buffer_of(a) for a in results})
-        self.buffers = [bound[id(recorder.buffers[number])] for call in recorder.calls for number in call[4]]
+        kept = {place.buffer for array in results if isinstance(place := recorder.place(array), Place)}
+        calls = live(recorder.calls, kept)
+        memory.release()
+        planned = lay_out(recorder.buffers, calls, kept)
+        self.buffers = [planned[number] for call in calls for number in call.buffers]
         # Gradients that were there at the start: a copy of the recording's own, which replays bring up to date.
         seen = [(leaf, before) for leaf, before in leaves if before is not _UNSEEN]
-        owners = [_owner(before.array) for _, before in seen if before is not None]
-        bound |= {id(owner): owner.copy(order="K") for owner in owners}
-        bind = functools.partial(_bind, bound)
+        bases = [owner(before.array) for _, before in seen if before is not None]
+        copies = {id(base): (base, base.copy(order="K")) for base in bases}
+
+        def bind(array: Any) -> Any:
+            """The array of the recording that stands in for an array of the step."""
+            place = array if isinstance(array, Place) else recorder.place(array)
+            if isinstance(place, Place):
+                base = planned[place.buffer]
+                return base if place.whole else view(base, place.offset, place.shape, place.strides, place.dtype)
+            base, copy = (None, None) if array is None else copies.get(id(owner(array)), (None, None))
+            if base is None:
+                return array
+            return (
+                copy if array is base else view(copy, address(array) - address(base), array.shape, array.strides, array.dtype)
+            )
+
         self.before = [(weakref.ref(leaf), None if before is None else bind(before.array)) for leaf, before in seen]
         self.after = [(weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed]
         self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
         self.outside = [(ref, array, x.requires_grad) for ref, array in recorder.tensors.values() if (x := ref()) is not None]
         self.calls = [
-            (backend, [functools.partial(p.function, *map(bind, arrays), **settings) for p, arrays, settings, _, _ in group])
-            for backend, group in itertools.groupby(recorder.calls, key=lambda call: call[3])
+            (
+                backend,
+                [functools.partial(call.primitive.function, *map(bind, call.arguments), **call.settings) for call in group],
+            )
+            for backend, group in itertools.groupby(calls, key=lambda call: call.backend)
         ]
         for leaf in changed:
             leaf._grad = None if leaf._grad is None else leaf._grad.detach()
@@ -216,55 +243,6 @@ def record(step: Callable[..., Any]) -> Recorded:
     bound to another array or frozen since. It leaves `.grad` in an array of the recording, which the next replay writes again.
     """
     return Recorded(step)
-
-
-def _owner(array: Array) -> Array:
-    while isinstance(array.base, type(array)):
-        array = array.base
-    return array
-
-
-def _address(array: Array) -> int:
-    return array.__array_interface__["data"][0] if isinstance(array, np.ndarray) else array.data.ptr
-
-
-def _plan(recorder: _Recorder, keep: set[int | None]) -> dict[int, Array]:
-    """An array in place of each of the recorder's buffers, by its id. They share memory where their lives do not overlap."""
-    last = {}
-    for number, (_, arrays, _, _, made) in enumerate(recorder.calls):
-        for buffer in (*made, *(recorder.buffer_of(a) for a in arrays if a is not None)):
-            last[buffer] = number
-    free: list[Array] = []  # blocks of bytes
-    dying: dict[int, list[Array]] = {}
-    planned: dict[int, Array] = {}
-    for number, (_, _, _, _, made) in enumerate(recorder.calls):
-        free += dying.pop(number - 1, [])
-        for buffer in made:
-            like = recorder.buffers[buffer]
-            fits = [block for block in free if like.nbytes <= block.nbytes <= 2 * like.nbytes + 4096]
-            block = min(fits, key=lambda block: block.nbytes, default=None)
-            if block is None:
-                block = memory.fresh((like.nbytes,), np.uint8, like)
-            else:
-                free = [other for other in free if other is not block]
-            if buffer not in keep:
-                dying.setdefault(last[buffer], []).append(block)
-            planned[id(like)] = block[: like.nbytes].view(like.dtype).reshape(like.shape)
-    return planned
-
-
-def _bind(bound: dict[int, Array], array: Array | None) -> Array | None:
-    """The same view of the array that stands in for the owner of its memory; an array without such as it is."""
-    owner = None if array is None else _owner(array)
-    new = bound.get(id(owner))
-    if array is None or new is None:
-        return array
-    if array is owner:
-        return new
-    offset = _address(array) - _address(owner)
-    if isinstance(array, np.ndarray):
-        return np.ndarray(array.shape, array.dtype, new, offset, array.strides)
-    return type(array)(array.shape, array.dtype, new.data + offset, array.strides)
 
 
 def _tensors(structure: Any) -> list[Any]:

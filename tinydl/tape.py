@@ -42,6 +42,11 @@ class Slot:
         self.hooks: dict[int, Callable[[Tensor], Tensor | None]] = {}
         self.owner = (lambda: None) if owner is None else weakref.ref(owner)
 
+    @property
+    def awaits(self) -> bool:
+        """Would anybody see a gradient that arrives here?"""
+        return self.owner() is not None or bool(self.hooks)
+
     def complete(self, gradient: Tensor) -> Tensor:
         """The gradient after the hooks."""
         for hook in list(self.hooks.values()):
@@ -119,13 +124,23 @@ def ancestors(roots: Iterable[Node], wanted: set[Key] | None = None) -> list[Nod
 
 
 def needed(order: list[Node], wanted: set[Key] | None) -> dict[Node, list[bool]]:
-    """For each node which of its inputs lead to a wanted key (None: to any leaf). Nodes that lead to none are left out."""
+    """For each node which of its inputs lead to a wanted key. Nodes that lead to none are left out.
+
+    None wants every leaf and every watched result that still awaits a gradient: nobody asks for that of a leaf which is gone.
+    """
     needs: dict[Node, list[bool]] = {}
+
+    def leads(edge: Edge) -> bool:
+        if edge.node in needs:
+            return True
+        if wanted is not None:
+            return edge.key in wanted
+        if edge.node is None:
+            return edge.slot is not None and edge.slot.awaits
+        return edge.index in edge.node.slots and edge.node.slots[edge.index].awaits
+
     for node in order:
-        leads = [
-            edge is not None and edge.key is not None and (wanted is None or edge.node in needs or edge.key in wanted)
-            for edge in node.edges or ()
-        ]
-        if True in leads:
-            needs[node] = leads
+        leading = [edge is not None and leads(edge) for edge in node.edges or ()]
+        if True in leading:
+            needs[node] = leading
     return needs
