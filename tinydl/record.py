@@ -1,9 +1,9 @@
 """Recording: run a step once, keep its kernel calls with their arrays, then replay them without a tape.
 
-The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer that the call takes
-from the allocator; it holds none of them, so recording takes no more memory than an eager step. When the step is over, the
-calls that matter and their buffers are laid out (plan.py), and from then on a replay is a list of kernel calls: no tape, no
-wrapping, no rules, no allocation; and the same bits as an eager step.
+The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer that it takes from
+the allocator, but holds none of them: recording takes no more memory than an eager step. When the step is over, the calls that
+matter are bound to memory of their own (plan.py), and from then on a replay is a list of kernel calls: no tape, no wrapping, no
+rules, no allocation; and the same bits as an eager step.
 
 What varies between steps must be an array that goes through the door: the arguments, parameters, buffers, the counters of the
 random generators. A Python number or a branch inside the step is a constant of the recording, and so is `model.training`.
