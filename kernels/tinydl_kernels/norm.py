@@ -24,13 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import cuda, memory
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .validate import report
 
 Array = Any
 GRAIN = 1 << 14
+COLUMNS = 8
+"""On a GPU, planes smaller than this are taken as columns, which neighbouring threads walk down together."""
+BLOCKS = 512
+"""On a GPU, blocks that sums are spread over, as far as each has PART values for each of its threads."""
+PART = 8
+THREADS = 256
 
 
 # ---- Numba: statistics, and y = (x - mean) scale + shift
@@ -225,7 +231,35 @@ def _given(c: Array | None, like: Array, otherwise: float) -> Array:
     return c
 
 
-@operation(portable=True)
+def _sum_on_cuda(kernel: str, merge: str, count: int, x: Array, inputs: tuple[Any, ...], outputs: tuple[Array, ...]) -> None:
+    """Launch the kernel that takes `count` sums per channel of x; `merge` finishes where several blocks share a channel."""
+    samples, channels, size = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    columns = size < COLUMNS
+    width, steps, walkers = (channels * size, samples, THREADS // cuda.WARP) if columns else (channels, samples * size, THREADS)
+    blocks = -(-width // cuda.WARP) if columns else width
+    if not blocks:
+        return
+    parts = max(1, min(BLOCKS // blocks, steps // (PART * walkers)))
+    shared = parts > 1 or width > channels
+    partials = memory.empty((count, parts, width), np.float64, x) if shared else None
+    shape = np.int64(samples), np.int32(channels), np.int32(size), np.bool_(columns), np.int32(parts)
+    arguments = (*inputs, partials, *outputs, *shape)
+    kernels = cuda.module("norm", x.dtype)
+    kernels.get_function(kernel)((blocks, parts), (THREADS,), arguments)
+    if shared:
+        kernels.get_function(merge)((channels,), (cuda.WARP,), arguments)
+
+
+def _write_on_cuda(kernel: str, x: Array, *arguments: Any) -> None:
+    """Launch the kernel that writes arrays of x's shape."""
+    samples, channels, size = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    pack = 16 // x.itemsize
+    items = x.size // pack if size % pack == 0 else x.size
+    shape = np.int64(samples), np.int32(channels), np.int32(size)
+    cuda.launch("norm", kernel, items, *arguments, *shape, real=x.dtype)
+
+
+@operation
 def batch_norm(x, gamma, beta, eps):
     """(y, mean, var), the variance biased; gamma and beta (C,) or None."""
     axes = _all_but_channels(x)
@@ -249,7 +283,16 @@ def _(x, gamma, beta, eps):
     return y, mean, var
 
 
-@operation(portable=True)
+@batch_norm.cuda
+def _(x, gamma, beta, eps):
+    mean, var = memory.empty((x.shape[1],), x.dtype, x), memory.empty((x.shape[1],), x.dtype, x)
+    y = memory.empty_like(x)
+    _sum_on_cuda("moments", "merge_moments", 2, x, (x if x.size else None,), (mean, var))
+    _write_on_cuda("normalize", x, x, mean, var, gamma, beta, x.dtype.type(eps), y)
+    return y, mean, var
+
+
+@operation
 def batch_norm_dx(g, x, gamma, mean, var, eps):
     """(dx, dgamma, dbeta) for the cotangent g of y; dgamma and dbeta are None where gamma is."""
     s, normal, g = _wide(g, x, mean, var, eps)
@@ -273,7 +316,16 @@ def _(g, x, gamma, mean, var, eps):
     return (dx, None, None) if gamma is None else (dx, dgamma, dbeta)
 
 
-@operation(portable=True)
+@batch_norm_dx.cuda
+def _(g, x, gamma, mean, var, eps):
+    dgamma, dbeta, dx = memory.empty_like(mean), memory.empty_like(mean), memory.empty_like(x)
+    factors = memory.empty((3, x.shape[1]), x.dtype, x)
+    _sum_on_cuda("sums", "dx_factors", 2, x, (g, x, mean, var, gamma, np.float64(eps)), (factors, dgamma, dbeta))
+    _write_on_cuda("dx", x, g, x, mean, factors, dx)
+    return (dx, None, None) if gamma is None else (dx, dgamma, dbeta)
+
+
+@operation
 def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     """(ddg, ddx, ddgamma) for the cotangents v of dx, v_gamma of dgamma, v_beta of dbeta, each of which may be None."""
     axes = _all_but_channels(x)
@@ -310,11 +362,28 @@ def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     return ddg, ddx, None if gamma is None else ddgamma
 
 
-@operation(portable=True)
+@batch_norm_dx_dx.cuda
+def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
+    ddgamma, ddg, ddx = memory.empty_like(mean), memory.empty_like(x), memory.empty_like(x)
+    factors = memory.empty((7, x.shape[1]), x.dtype, x)
+    inputs = v, v_gamma, v_beta, g, x, mean, var, gamma, np.float64(eps)
+    _sum_on_cuda("five_sums", "dx_dx_factors", 5, x, inputs, (factors, ddgamma))
+    _write_on_cuda("dx_dx", x, v, g, x, mean, factors, ddg, ddx)
+    return ddg, ddx, None if gamma is None else ddgamma
+
+
+@operation
 def running_update(running_mean, running_var, mean, var, momentum, n):
     """Effect: running = (1 - momentum) running + momentum batch, with the unbiased variance var n / (n - 1), as PyTorch."""
     running_mean += (mean - running_mean) * momentum
     running_var += (var * (n / max(n - 1, 1)) - running_var) * momentum
+
+
+@running_update.cuda
+def _(running_mean, running_var, mean, var, momentum, n):
+    number = running_mean.dtype.type
+    settings = number(momentum), number(n / max(n - 1, 1)), np.int32(mean.size)
+    cuda.launch("norm", "running_update", mean.size, running_mean, running_var, mean, var, *settings, real=mean.dtype)
 
 
 def _all_but_channels(x: Array) -> tuple[int, ...]:
