@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from catalogue import REFUSALS, ROWS, Refusal, Row
+from test_surface import NAMES as SURFACE
+from test_surface import found as named
 from tinydl_kernels.errors import GraphError, TinydlError
 
 import tinydl as td
@@ -213,6 +215,9 @@ def assert_says(caught: Exception, error: type[Exception], message: str) -> None
 
 # ---- Completeness
 
+ACCEPTS_ALL = {"nn.Identity"}
+"""What takes any settings and gives any input back: there is nothing to refuse."""
+
 
 def public() -> dict[str, Any]:
     """The functions over tensors that tinydl offers, by name."""
@@ -248,6 +253,15 @@ def catalogued() -> set[str]:
 @pytest.mark.tiny
 def test_every_public_function_is_listed() -> None:
     assert sorted(set(public()) - catalogued() - without_derivative()) == []
+
+
+@pytest.mark.tiny
+def test_every_public_name_refuses_something() -> None:
+    """Functions, layers and utilities: each has a bad input whose message is tested."""
+    tested = {row.name.split()[0] for row in ROWS if row.bad} | {case.name for case in REFUSALS} | ACCEPTS_ALL
+    names = {row.name.split()[0] for row in ROWS if row.name.startswith("nn.") or "." not in row.name} | set(SURFACE)
+    same = {name for name in names if any(named(td, name) is named(td, other) for other in tested)}  # clamp = clip
+    assert sorted(names - tested - same) == []
 
 
 @pytest.mark.tiny

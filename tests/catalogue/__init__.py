@@ -22,6 +22,7 @@ from . import (
     pool,
     reduce,
     refusals,
+    refusals_layers,
     shape,
     utilities,
 )
@@ -29,5 +30,5 @@ from .row import Refusal as Refusal
 from .row import Row as Row
 
 FAMILIES = (elementwise, functions, shape, indexing, reduce, linalg, conv, pool, norm, loss, layers, image_layers, utilities)
-REFUSALS: list[Refusal] = [*refusals.REFUSALS]
+REFUSALS: list[Refusal] = [*refusals.REFUSALS, *refusals_layers.REFUSALS]
 ROWS: list[Row] = [row for family in FAMILIES for row in family.ROWS]

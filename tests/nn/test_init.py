@@ -127,9 +127,13 @@ def test_parameters_are_filled_in_place() -> None:
 
 def test_refused() -> None:
     for call, error, message in (
-        (lambda: init.xavier_normal_(td.zeros(3)), ShapeError, r"fans: expected a weight \(out, in, \*kernel\), got \(3,\)"),
+        (
+            lambda: init.xavier_normal_(td.zeros(3)),
+            ShapeError,
+            r"xavier_normal_: expected a weight .*, got \(3,\)",
+        ),
         (lambda: init.calculate_gain("sine"), ValueError, r"calculate_gain: expected one of .*'tanh'.*, got 'sine'"),
-        (lambda: init.kaiming_normal_(td.zeros(3, 3), mode="fan"), ValueError, "kaiming: expected mode .* got 'fan'"),
+        (lambda: init.kaiming_normal_(td.zeros(3, 3), mode="fan"), ValueError, "kaiming_normal_: expected mode .* got 'fan'"),
         (lambda: init.trunc_normal_(td.zeros(3), a=2, b=1), ValueError, "trunc_normal_: expected std > 0 and a < b"),
         (lambda: init.orthogonal_(td.zeros(3)), ShapeError, r"orthogonal_: expected at least 2 dims, got \(3,\)"),
         (lambda: init.eye_(td.zeros(3)), ShapeError, r"eye_: expected a matrix, got \(3,\)"),

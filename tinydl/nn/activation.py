@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core import Tensor
 from ..ops import activations, elementwise, functions, loss
+from .checks import require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -22,7 +23,11 @@ class _Activation(Module):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        bound = self.signature.bind(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError:
+            known, given = ", ".join(self.signature.parameters), [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())]
+            raise TypeError(f"{type(self).__name__}: expected settings ({known}), got ({', '.join(given)})") from None
         bound.apply_defaults()
         self.settings = bound.arguments
 
@@ -76,6 +81,7 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = np.float32) -> None:
         super().__init__()
+        require_sizes(self, num_parameters=num_parameters)
         self.weight = Parameter(np.full(num_parameters, init, dtype))
 
     def forward(self, input: Tensor) -> Tensor:

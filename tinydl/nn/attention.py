@@ -13,10 +13,11 @@ from ..ops.attention import attention_weights
 from ..ops.elementwise import where
 from ..ops.indexing import getitem
 from ..ops.linalg import linear, matmul
-from ..ops.random import Generator
+from ..ops.random import Generator, require_probability
 from ..ops.reduce import mean
 from ..ops.shape import permute, reshape, transpose
 from . import init
+from .checks import require_sizes
 from .linear import Linear
 from .module import Module
 from .parameter import Parameter
@@ -41,6 +42,8 @@ class MultiheadAttention(Module):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
+        require_sizes(self, embed_dim=embed_dim, num_heads=num_heads)
+        require_probability("MultiheadAttention", dropout)
         if embed_dim % num_heads:
             raise ValueError(f"MultiheadAttention: expected embed_dim divisible by num_heads={num_heads}, got {embed_dim}")
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from tinydl_kernels.errors import ShapeError
+
 from ..core import Tensor, add
-from ..ops.shape import flatten, reshape
+from ..ops.shape import flatten, normalize_dim, reshape
 from .module import Module
 from .parameter import Parameter
 
@@ -127,10 +130,16 @@ class Residual(Module):
 
     def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         super().__init__()
+        for name, module in (("body", body), ("shortcut", shortcut)):
+            if not isinstance(module, Module) and (module is not None or name == "body"):
+                raise TypeError(f"Residual: expected a Module for {name!r}, got {type(module).__name__}")
         self.body, self.shortcut = body, Identity() if shortcut is None else shortcut
 
     def forward(self, input: Tensor) -> Tensor:
-        return add(self.shortcut(input), self.body(input))
+        shortcut, y = self.shortcut(input), self.body(input)
+        if shortcut.shape != y.shape:
+            raise ShapeError(f"Residual: expected a body that gives the shortcut's shape {shortcut.shape}, got {y.shape}")
+        return add(shortcut, y)
 
 
 class Lambda(Module):
@@ -138,6 +147,8 @@ class Lambda(Module):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
+        if not callable(function):
+            raise TypeError(f"Lambda: expected a function, got {type(function).__name__}")
         self.function = function
 
     def forward(self, *inputs: Any) -> Any:
@@ -148,7 +159,10 @@ class Lambda(Module):
 
 
 class Identity(Module):
-    """The input itself."""
+    """The input itself. Takes any settings and looks at none, as torch.nn.Identity."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
 
     def forward(self, input: Tensor) -> Tensor:
         return input
@@ -173,5 +187,11 @@ class Unflatten(Module):
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
     def forward(self, input: Tensor) -> Tensor:
-        dim = self.dim % input.ndim
+        dim = normalize_dim("Unflatten", self.dim, input.ndim)
+        known = math.prod(n for n in self.unflattened_size if n != -1)
+        free = self.unflattened_size.count(-1)
+        if not input.ndim or free > 1 or (input.shape[dim] % max(known, 1) if free else input.shape[dim] != known):
+            raise ShapeError(
+                f"Unflatten: expected sizes for the elements of dim {dim} of {input.shape}, got {self.unflattened_size}"
+            )
         return reshape(input, (*input.shape[:dim], *self.unflattened_size, *input.shape[dim + 1 :]))

@@ -15,6 +15,7 @@ from ..ops import conv
 from ..ops.shape import pad
 from ..ops.unfold import fold, locally_connected2d, unfold
 from . import init
+from .checks import require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -32,7 +33,8 @@ class _Convolution(Module):
         self, in_channels: int, out_channels: int, kernel_size: Any, groups: int, bias: bool, transposed: bool, dtype: Any
     ) -> None:
         super().__init__()
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        require_sizes(self, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, groups=groups)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"{type(self).__name__}: expected channels divisible by groups={groups}, got {in_channels} and {out_channels}"
             )
@@ -72,6 +74,9 @@ class _Conv(_Convolution):
         super().__init__(in_channels, out_channels, kernel_size, groups, bias, False, dtype)
         if padding_mode not in PADDING_MODES:
             raise ValueError(f"{type(self).__name__}: expected padding_mode one of {[*PADDING_MODES]}, got {padding_mode!r}")
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ValueError(f"{type(self).__name__}: expected padding sizes, 'same' or 'valid', got {padding!r}")
+        require_sizes(self, stride=stride, dilation=dilation)
         self.stride, self.padding, self.dilation, self.padding_mode = stride, padding, dilation, padding_mode
 
     def forward(self, input: Tensor) -> Tensor:
@@ -130,6 +135,8 @@ class _ConvTranspose(_Convolution):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, groups, bias, True, dtype)
+        require_sizes(self, stride=stride, dilation=dilation)
+        require_sizes(self, 0, output_padding=output_padding)
         self.stride, self.padding, self.output_padding, self.dilation = stride, padding, output_padding, dilation
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
@@ -197,6 +204,7 @@ class LocallyConnected2d(Module):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
+        require_sizes(self, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         name = type(self).__name__
         size, kernel = per_axis(name, "input_size", input_size, 2), per_axis(name, "kernel_size", kernel_size, 2)
         window = Window.conv(name, (1, in_channels, *size), (1, in_channels, *kernel), stride, padding, dilation)
@@ -232,6 +240,7 @@ class Unfold(Module):
 
     def __init__(self, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
         super().__init__()
+        require_sizes(self, kernel_size=kernel_size, dilation=dilation, stride=stride)
         self.kernel_size, self.dilation, self.padding, self.stride = kernel_size, dilation, padding, stride
 
     def forward(self, input: Tensor) -> Tensor:
@@ -246,6 +255,7 @@ class Fold(Unfold):
 
     def __init__(self, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> None:
         super().__init__(kernel_size, dilation, padding, stride)
+        require_sizes(self, output_size=output_size)
         self.output_size = output_size
 
     def forward(self, input: Tensor) -> Tensor:

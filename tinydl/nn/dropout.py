@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import Tensor
-from ..ops.random import Generator, alpha_dropout, dropout, dropout1d, dropout2d, gaussian_noise
+from ..ops.random import Generator, alpha_dropout, dropout, dropout1d, dropout2d, gaussian_noise, require_probability
 from .module import Module
 
 
@@ -16,8 +16,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"{type(self).__name__}: expected a probability in [0, 1], got {p}")
+        require_probability(type(self).__name__, p)
         self.p, self.generator = p, generator
 
     def forward(self, input: Tensor) -> Tensor:

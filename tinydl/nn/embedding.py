@@ -11,6 +11,7 @@ from ..core import Tensor
 from ..ops.embedding import embedding
 from ..ops.shape import normalize_dim
 from . import init
+from .checks import require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -25,6 +26,7 @@ class Embedding(Module):
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = np.float32
     ) -> None:
         super().__init__()
+        require_sizes(self, 0, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else normalize_dim("Embedding", padding_idx, num_embeddings)
         self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))

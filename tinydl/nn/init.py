@@ -17,14 +17,15 @@ from ..ops.elementwise import clip, lt, mul, sub, where
 from ..ops.functions import erf
 from ..ops.random import Generator, rand, randn
 from ..ops.update import assign
+from ..promotion import is_scalar, require_floating
 
 FAR = 9.0  # standard deviations beyond which the normal distribution function is 0 or 1 in float64
 
 
-def fans(weight: Tensor) -> tuple[int, int]:
+def fans(weight: Tensor, who: str = "fans") -> tuple[int, int]:
     """(fan_in, fan_out) of a weight (out, in, *kernel)."""
     if weight.ndim < 2:
-        raise ShapeError(f"fans: expected a weight (out, in, *kernel), got {weight.shape}")
+        raise ShapeError(f"{who}: expected a weight (out, in, *kernel), got {weight.shape}")
     field = math.prod(weight.shape[2:])
     return weight.shape[1] * field, weight.shape[0] * field
 
@@ -41,6 +42,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """`val` everywhere."""
+    if not is_scalar(val):
+        raise TypeError(f"constant_: expected a number, got {type(val).__name__}")
     with no_grad():
         assign(tensor, val)
     return tensor
@@ -58,6 +61,9 @@ def ones_(tensor: Tensor) -> Tensor:
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """U[a, b)."""
+    require_floating("uniform_", tensor)
+    if a > b:
+        raise ValueError(f"uniform_: expected a <= b, got {a} and {b}")
     with no_grad():
         assign(tensor, add(mul(rand(tensor.shape, generator=generator, dtype=tensor.dtype), b - a), a))
     return tensor
@@ -65,6 +71,9 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
     """N(mean, std²)."""
+    require_floating("normal_", tensor)
+    if std < 0:
+        raise ValueError(f"normal_: expected std of at least 0, got {std}")
     with no_grad():
         assign(tensor, add(mul(randn(tensor.shape, generator=generator, dtype=tensor.dtype), std), mean))
     return tensor
@@ -106,20 +115,20 @@ def _normal_quantile(u: Tensor, low: float, high: float) -> Tensor:
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS 2010. Keras: glorot_uniform."""
-    bound = gain * math.sqrt(6 / sum(fans(tensor)))
+    bound = gain * math.sqrt(6 / sum(fans(tensor, "xavier_uniform_")))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS 2010. Keras: glorot_normal."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor))), generator)
+    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor, "xavier_normal_"))), generator)
 
 
 def kaiming_uniform_(
     tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
 ) -> Tensor:
     """Uniform with variance gain² / fan. He et al., arXiv 1502.01852. Keras: he_uniform."""
-    bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
+    bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -127,17 +136,17 @@ def kaiming_normal_(
     tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
 ) -> Tensor:
     """Normal with variance gain² / fan. He et al., arXiv 1502.01852. Keras: he_normal."""
-    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity), generator)
+    return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity), generator)
 
 
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """N(0, 1/n_in). LeCun et al., "Efficient BackProp", 1998. Keras: lecun_normal."""
-    return normal_(tensor, 0.0, 1 / math.sqrt(fans(tensor)[0]), generator)
+    return normal_(tensor, 0.0, 1 / math.sqrt(fans(tensor, "lecun_normal_")[0]), generator)
 
 
 def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """Uniform with variance 1/n_in. LeCun et al., "Efficient BackProp", 1998. Keras: lecun_uniform."""
-    bound = math.sqrt(3 / fans(tensor)[0])
+    bound = math.sqrt(3 / fans(tensor, "lecun_uniform_")[0])
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -203,8 +212,8 @@ def reset(weight: Tensor, bias: Tensor | None) -> None:
         uniform_(bias, -bound, bound)
 
 
-def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+def _kaiming_std(who: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"kaiming: expected mode 'fan_in' or 'fan_out', got {mode!r}")
-    fan: Any = fans(tensor)[mode == "fan_out"]
+        raise ValueError(f"{who}: expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    fan: Any = fans(tensor, who)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)

@@ -10,6 +10,7 @@ import numpy as np
 from ..core import Tensor
 from ..ops.linalg import bilinear, linear
 from . import init
+from .checks import require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -19,6 +20,7 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = np.float32) -> None:
         super().__init__()
+        require_sizes(self, 0, in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(np.empty((out_features, in_features), dtype))
         self.bias = Parameter(np.empty(out_features, dtype)) if bias else None
@@ -46,6 +48,7 @@ class Bilinear(Module):
         self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = np.float32
     ) -> None:
         super().__init__()
+        require_sizes(self, 0, in1_features=in1_features, in2_features=in2_features, out_features=out_features)
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         self.weight = Parameter(np.empty((out_features, in1_features, in2_features), dtype))
         self.bias = Parameter(np.empty(out_features, dtype)) if bias else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core import Tensor
 from ..ops import losses
-from ..ops.loss import cross_entropy
+from ..ops.loss import cross_entropy, require_reduction, require_smoothing
 from .module import Module
 from .parameter import Buffer
 
@@ -18,6 +18,8 @@ class CrossEntropyLoss(Module):
         self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
     ) -> None:
         super().__init__()
+        require_reduction(type(self).__name__, reduction)
+        require_smoothing(type(self).__name__, label_smoothing)
         self.weight = None if weight is None else Buffer(weight)
         self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
 
@@ -39,9 +41,11 @@ class MSELoss(Module):
     """(input - target)². See `tinydl.mse_loss`."""
 
     function: Any = staticmethod(losses.mse_loss)
+    reductions: tuple[str, ...] = ()  # beyond the usual
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
+        require_reduction(type(self).__name__, reduction, *self.reductions)
         self.reduction = reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -59,6 +63,8 @@ class SmoothL1Loss(MSELoss):
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
         super().__init__(reduction)
+        if beta < 0:
+            raise ValueError(f"SmoothL1Loss: expected beta of at least 0, got {beta}")
         self.beta = beta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -70,6 +76,8 @@ class HuberLoss(MSELoss):
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
+        if delta <= 0:
+            raise ValueError(f"HuberLoss: expected delta above 0, got {delta}")
         self.delta = delta
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
@@ -102,6 +110,8 @@ class BCEWithLogitsLoss(BCELoss):
 
 class KLDivLoss(MSELoss):
     """Kullback-Leibler divergence from log-probabilities. See `tinydl.kl_div`."""
+
+    reductions = ("batchmean",)
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
         super().__init__(reduction)

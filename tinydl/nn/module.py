@@ -45,18 +45,23 @@ class Module:
                 changed = hook(self, inputs, output)
                 output = output if changed is None else changed
             return output
-        except TinydlError as error:
-            self._locate(error)
-            raise
-        except (AttributeError, TypeError) as error:
-            told = refusal(type(self).__name__, self.forward, inputs, settings)
-            if told is None:
+        except (TinydlError, AttributeError, TypeError) as error:
+            told = self._told(error, inputs, settings)
+            if told is not None:
+                self._locate(told)
+            if told in (None, error):
                 raise
-            self._locate(told)
             raise told from error
         finally:
             if state.tracer is not None:
                 state.tracer.leave()
+
+    def _told(self, error: Exception, inputs: Any, settings: Any) -> TinydlError | None:
+        """That an input is no tensor, if so; else the error itself; None for one that is not ours."""
+        told = None
+        if isinstance(error, (AttributeError, TypeError)) and not hasattr(error, "module"):  # not from a layer below
+            told = refusal(type(self).__name__, self.forward, inputs, settings)
+        return told if told is not None else error if isinstance(error, TinydlError) else None
 
     def _locate(self, error: TinydlError) -> None:
         """Put this module's part before the path to the layer that the error comes from."""
@@ -118,7 +123,7 @@ class Module:
     def add_module(self, name: str, module: Module | None) -> None:
         """A named child, or the name of one that is absent (None)."""
         if "." in name or not name:
-            raise ValueError(f"add_module: expected a name without dots, got {name!r}")
+            raise ValueError(f"{type(self).__name__}: expected a name without dots, got {name!r}")
         self._require(Module, name, module)
         self._modules[name] = module
 

@@ -11,6 +11,7 @@ from ..core import Tensor, no_grad
 from ..ops.elementwise import add, clone, div, sub
 from ..ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
 from ..ops.update import assign, increment
+from .checks import require_sizes
 from .forward import buffers_are_frozen
 from .module import Module
 from .parameter import Buffer, Parameter
@@ -35,6 +36,7 @@ class _BatchNorm(Module):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
+        require_sizes(self, 0, num_features=num_features)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.running_mean: Any = None
@@ -106,6 +108,7 @@ class _InstanceNorm(Module):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
+        require_sizes(self, 0, num_features=num_features)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
@@ -162,6 +165,7 @@ class LayerNorm(Module):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
+        require_sizes(self, normalized_shape=normalized_shape)
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
@@ -181,6 +185,7 @@ class RMSNorm(Module):
         self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, dtype: Any = np.float32
     ) -> None:
         super().__init__()
+        require_sizes(self, normalized_shape=normalized_shape)
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
@@ -199,6 +204,7 @@ class GroupNorm(Module):
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = np.float32
     ) -> None:
         super().__init__()
+        require_sizes(self, num_groups=num_groups, num_channels=num_channels)
         if num_channels % num_groups:
             raise ValueError(f"GroupNorm: expected num_channels divisible by num_groups={num_groups}, got {num_channels}")
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
@@ -217,6 +223,7 @@ class LocalResponseNorm(Module):
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
+        require_sizes(self, size=size)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, input: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..core import Tensor
-from ..ops.creation import tensor
+from ..ops.creation import copied
 
 
 class Parameter(Tensor):
@@ -16,7 +16,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(tensor(data).array)
+        super().__init__(copied("Parameter", data, None).array)
         self.requires_grad = requires_grad
 
 
@@ -26,4 +26,4 @@ class Buffer(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
-        super().__init__(np.array(tensor(data, dtype).array))
+        super().__init__(np.array(copied("Buffer", data, dtype).array))

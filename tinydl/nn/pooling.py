@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from tinydl_kernels.errors import ShapeError
+
 from ..core import Tensor
 from ..ops import pool
 from ..ops.reduce import mean
 from ..ops.shape import flatten
+from .checks import require_sizes
 from .module import Module
 
 
@@ -36,6 +39,7 @@ class _MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
+        require_sizes(self, kernel_size=kernel_size, stride=stride, dilation=dilation)
         self.kernel_size, self.stride, self.padding, self.dilation = kernel_size, stride, padding, dilation
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
@@ -55,6 +59,7 @@ class _AvgPool(_Pool):
         divisor_override: int | None = None,
     ) -> None:
         super().__init__()
+        require_sizes(self, kernel_size=kernel_size, stride=stride)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
         self.ceil_mode, self.count_include_pad, self.divisor_override = ceil_mode, count_include_pad, divisor_override
 
@@ -68,6 +73,8 @@ class _LPPool(_Pool):
 
     def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
         super().__init__()
+        require_sizes(self, kernel_size=kernel_size, stride=stride)
+        pool.require_norm_type(type(self).__name__, norm_type)
         self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
 
     def forward(self, input: Tensor) -> Tensor:
@@ -77,6 +84,7 @@ class _LPPool(_Pool):
 class _MaxUnpool(_Pool):
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         super().__init__()
+        require_sizes(self, kernel_size=kernel_size, stride=stride)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Any = None) -> Tensor:
@@ -88,6 +96,7 @@ class _AdaptiveAvgPool(_Pool):
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
+        require_sizes(self, output_size=output_size)
         self.output_size = output_size
 
     def forward(self, input: Tensor) -> Tensor:
@@ -99,6 +108,7 @@ class _AdaptiveMaxPool(_Pool):
 
     def __init__(self, output_size: Any, return_indices: bool = False) -> None:
         super().__init__()
+        require_sizes(self, output_size=output_size)
         self.output_size, self.return_indices = output_size, return_indices
 
     def forward(self, input: Tensor) -> Any:
@@ -227,6 +237,7 @@ class GlobalAvgPool2d(Module):
         self.keepdim = keepdim
 
     def forward(self, input: Tensor) -> Tensor:
+        _require_plane(self, input)
         return mean(input, (-2, -1), self.keepdim)
 
 
@@ -238,5 +249,11 @@ class GlobalMaxPool2d(Module):
         self.keepdim = keepdim
 
     def forward(self, input: Tensor) -> Tensor:
+        _require_plane(self, input)
         y = pool.adaptive_max_pool2d(input, 1)
         return y if self.keepdim else flatten(y, -3, -1)
+
+
+def _require_plane(layer: Module, input: Tensor) -> None:
+    if input.ndim not in (3, 4):
+        raise ShapeError(f"{type(layer).__name__}: expected input (N, C, H, W) or (C, H, W), got {input.shape}")

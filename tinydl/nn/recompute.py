@@ -30,6 +30,8 @@ def checkpoint(function: Callable[..., Any], *inputs: Any) -> Any:
     second run draws the random numbers of the first, and running statistics do not move. It does not see a change of the
     model's mode: `train` and `eval` must not come between. Chen et al., arXiv 1604.06174; torch.utils.checkpoint.
     """
+    if not callable(function):
+        raise TypeError(f"checkpoint: expected a function or a Module, got {type(function).__name__}")
     if not state.grad:
         return function(*inputs)
     at = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]

@@ -13,9 +13,10 @@ from ..core import Tensor, add
 from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
 from ..ops.indexing import getitem
 from ..ops.linalg import linear
-from ..ops.random import Generator, dropout
+from ..ops.random import Generator, dropout, require_probability
 from ..ops.shape import cat, chunk, stack, transpose, unsqueeze
 from . import init
+from .checks import require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -49,6 +50,7 @@ class _Recurrent(Module):
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool, dtype: Any) -> None:
         super().__init__()
+        require_sizes(self, 0, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.has_bias, self.dtype = input_size, hidden_size, bias, np.dtype(dtype)
         self.update: Callable[[Tensor, Tensor, State], State] = _rnn(tanh)
 
@@ -68,6 +70,11 @@ class _Recurrent(Module):
     def _zeros(self, *shape: int) -> State:
         return tuple(Tensor(np.zeros((*shape, self.hidden_size), self.dtype)) for _ in range(self.states))
 
+    def _require_states(self, states: State, shape: tuple[int, ...]) -> None:
+        if len(states) != self.states or any(s.shape != shape for s in states):
+            got = ", ".join(str(s.shape) for s in states)
+            raise ShapeError(f"{type(self).__name__}: expected {self.states} state(s) {shape}, got {got}")
+
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"
 
@@ -82,6 +89,7 @@ class _Cell(_Recurrent):
         if input.ndim != 2 or input.shape[1] != self.input_size:
             raise ShapeError(f"{type(self).__name__}: expected input (N, {self.input_size}), got {input.shape}")
         state = self._zeros(input.shape[0]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        self._require_states(state, (input.shape[0], self.hidden_size))
         w_ih, w_hh, b_ih, b_hh = self._weights("")
         new = self.update(linear(input, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
         return new if self.states > 1 else new[0]
@@ -144,6 +152,8 @@ class _Layers(_Recurrent):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
+        require_sizes(self, num_layers=num_layers)
+        require_probability(type(self).__name__, dropout)
         self.num_layers, self.batch_first, self.dropout = num_layers, batch_first, dropout
         self.bidirectional, self.generator = bidirectional, generator
         self.suffixes = [[f"_l{k}{end}" for end in ("", "_reverse")[: 1 + bidirectional]] for k in range(num_layers)]
@@ -159,11 +169,7 @@ class _Layers(_Recurrent):
         directions = 1 + self.bidirectional
         count = self.num_layers * directions
         start = self._zeros(count, batch) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        if len(start) != self.states or any(s.shape != (count, batch, self.hidden_size) for s in start):
-            got = ", ".join(str(s.shape) for s in start)
-            raise ShapeError(
-                f"{type(self).__name__}: expected {self.states} state(s) {(count, batch, self.hidden_size)}, got {got}"
-            )
+        self._require_states(start, (count, batch, self.hidden_size))
         alive = None if lengths is None else self._alive(lengths, steps, batch)
         final: list[State] = []
         for k, suffixes in enumerate(self.suffixes):

@@ -16,6 +16,7 @@ from ..ops.random import Generator, random_from
 from ..ops.reduce import sum
 from ..ops.shape import cat, reshape
 from ..ops.update import assign
+from ..promotion import require_one_dtype
 from .convolution import Conv2d
 from .linear import Linear
 from .module import Module
@@ -25,7 +26,11 @@ from .parameter import Parameter
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of the parameters one after another, on the tape."""
-    return cat([reshape(p, -1) for p in parameters])
+    taken = list(parameters)
+    if not taken:
+        raise ShapeError("parameters_to_vector: expected at least one parameter, got none")
+    require_one_dtype("parameters_to_vector", *(p.dtype for p in taken))
+    return cat([reshape(p, -1) for p in taken])
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
@@ -65,6 +70,7 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
     `dim` keeps a length for each of its indices; None, and as in PyTorch -1, is one length for all. The names are those of
     torch.nn.utils.weight_norm. Salimans & Kingma, arXiv 1602.07868. Returns the module.
     """
+    _require("weight_norm", Module, module)
     w = module._parameters.get(name)
     if w is None:
         known = ", ".join(key for key, p in module._parameters.items() if p is not None) or "none"
@@ -103,6 +109,7 @@ def update_bn(loader: Iterable[Any], model: Module, generator: Generator | None 
     Ioffe & Szegedy, arXiv 1502.03167, algorithm 2. A batch is the input of the model, or a tuple or list that begins with it.
     The model runs in training mode; what dropout draws comes from `generator` if one is given.
     """
+    _require("update_bn", Module, model)
     modes = [(module, module.training) for module in model.modules()]
     tracked = [m for m, _ in modes if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in tracked]
@@ -131,6 +138,7 @@ def linear_to_conv(linear: Linear, input_shape: tuple[int, int, int]) -> Conv2d:
     On a larger image it gives the outputs at every place: a network whose linear layers are all converted (the later ones with
     (features, 1, 1)) runs on images of any size. The weights are copied. Long et al., arXiv 1411.4038.
     """
+    _require("linear_to_conv", Linear, linear)
     channels, *kernel = input_shape
     if math.prod(input_shape) != linear.in_features:
         raise ShapeError(f"linear_to_conv: expected (C, H, W) of {linear.in_features} elements, got {tuple(input_shape)}")
@@ -140,10 +148,16 @@ def linear_to_conv(linear: Linear, input_shape: tuple[int, int, int]) -> Conv2d:
 
 def conv_to_linear(conv: Conv2d) -> Linear:
     """The linear layer on (C, H, W), flattened, of a convolution whose kernel is as large as its input. Weights are copied."""
+    _require("conv_to_linear", Conv2d, conv)
     if conv.groups != 1:
         raise ValueError(f"conv_to_linear: expected groups=1, got {conv.groups}")
     linear = Linear(math.prod(conv.weight.shape[1:]), conv.out_channels, conv.bias is not None, conv.weight.dtype)
     return _copied(conv, linear)
+
+
+def _require(who: str, kind: type, value: Any) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{who}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
 def _copied(source: Any, target: Any) -> Any:

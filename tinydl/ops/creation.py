@@ -15,10 +15,11 @@ from .shape import common_shape, new_size
 
 def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """A new tensor that copies `data`: numbers, nested lists, an array, a tensor. Python floats give float32."""
-    return _copied("tensor", data, dtype).requires_grad_(requires_grad)
+    return copied("tensor", data, dtype).requires_grad_(requires_grad)
 
 
-def _copied(who: str, data: Any, dtype: Any) -> Tensor:
+def copied(who: str, data: Any, dtype: Any) -> Tensor:
+    """A new tensor that copies `data`; errors name `who`."""
     if isinstance(data, Tensor):
         data = data.array
     try:
@@ -44,7 +45,7 @@ def as_tensor(data: Any, dtype: Any = None) -> Tensor:
     if isinstance(data, Tensor) and dtype in (None, data.dtype):
         return data
     return (
-        from_numpy(data) if isinstance(data, np.ndarray) and dtype in (None, data.dtype) else _copied("as_tensor", data, dtype)
+        from_numpy(data) if isinstance(data, np.ndarray) and dtype in (None, data.dtype) else copied("as_tensor", data, dtype)
     )
 
 
@@ -79,7 +80,7 @@ def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = Fa
 
 
 def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any) -> Tensor:
-    value = _copied(who, fill_value, dtype)
+    value = copied(who, fill_value, dtype)
     if value.ndim:
         raise ShapeError(f"{who}: expected one fill_value, got {value.shape}")
     return Tensor(np.full(size, value.array, value.dtype))
@@ -129,7 +130,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None) -> Ten
     if step == 0:
         raise ValueError("arange: expected a step other than 0, got 0")
     steps = np.arange(start, end, step)
-    return _copied("arange", steps.tolist() if dtype is None else steps, dtype)
+    return copied("arange", steps.tolist() if dtype is None else steps, dtype)
 
 
 # What a tensor shows of itself --------------------------------------------------------------------------------------------

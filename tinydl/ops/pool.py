@@ -99,13 +99,18 @@ def _avg(
 
 
 def _lp(who: str, axes: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
-    if not (norm_type and math.isfinite(norm_type)):
-        raise ValueError(f"{who}: expected a finite norm_type other than 0, got {norm_type}")
+    require_norm_type(who, norm_type)
     kernel = per_axis(who, "kernel_size", kernel_size, axes)
     means = _avg(who, axes, pow(input, norm_type), kernel, stride, 0, ceil_mode, True, None)
     sums = mul(means, float(math.prod(kernel)))
     none = eq(sums, 0.0)
     return where(none, 0.0, pow(where(none, 1.0, sums), 1 / norm_type))
+
+
+def require_norm_type(who: str, norm_type: float) -> None:
+    """A ValueError unless the type of norm is finite and not 0."""
+    if not (norm_type and math.isfinite(norm_type)):
+        raise ValueError(f"{who}: expected a finite norm_type other than 0, got {norm_type}")
 
 
 def _unpool(
