@@ -4,6 +4,9 @@ using u32 = unsigned int;
 using i64 = long long;
 using u64 = unsigned long long;
 
+__device__ float infinity() { return __int_as_float(0x7f800000); }
+__device__ float not_a_number() { return __int_as_float(0x7fc00000); }
+
 // N neighbouring elements that move in one instruction.
 template <class T, int N> struct alignas(N * sizeof(T)) Pack {
     T element[N];
@@ -83,9 +86,21 @@ template <> struct Total<float> {
     __device__ double value() const { return fabsf(lost) < 1e38f ? double(sum) + lost : double(sum); }
 };
 
+// A value and where it stands.
+template <class T> struct Indexed {
+    T value;
+    i64 at;
+};
+
+// The value of the lane whose number differs in one bit.
+template <class T> __device__ T exchange(T value, int bit) { return __shfl_xor_sync(~0u, value, bit); }
+template <class T> __device__ Indexed<T> exchange(Indexed<T> winner, int bit) {
+    return {__shfl_xor_sync(~0u, winner.value, bit), __shfl_xor_sync(~0u, winner.at, bit)};
+}
+
 // Combines the values of `lanes` neighbouring threads, 1 to 32 and a power of two, in the order of a tree; each gets the result.
 template <class T, class Combine> __device__ T lanes_reduce(T value, int lanes, Combine combine) {
-    for (int bit = lanes / 2; bit > 0; bit /= 2) value = combine(value, __shfl_xor_sync(~0u, value, bit));
+    for (int bit = lanes / 2; bit > 0; bit /= 2) value = combine(value, exchange(value, bit));
     return value;
 }
 
@@ -106,4 +121,44 @@ template <class T, class Combine> __device__ T block_reduce(T value, T identity,
     value = scratch[32];
     __syncthreads();
     return value;
+}
+
+// The threads that share an item, of which the grid has as many as it is told (cuda.launch_teams): `lanes` neighbours, 1 to 32
+// and a power of two, in one warp or in each of the 8 warps of the block. Every thread of the block must call `reduce`, those
+// too whose item is beyond the last.
+//
+//     1 lane, 1 warp     threads side by side have items side by side        32 lanes, 1 warp      a warp has an item
+//     1 lane, 8 warps    so have the lanes of a warp, 8 warps share them     32 lanes, 8 warps     a block has an item
+struct Team {
+    int lanes;
+    bool one_warp;
+    __device__ int warp() const { return threadIdx.x / 32; }
+    __device__ int lane() const { return threadIdx.x % 32; }
+    __device__ i64 item() const {
+        return one_warp ? first() / lanes : i64(blockIdx.x) * (32 / lanes) + lane() / lanes;
+    }
+    __device__ int members() const { return one_warp ? lanes : 8 * lanes; }
+    __device__ int rank() const { return lane() % lanes + (one_warp ? 0 : warp() * lanes); }
+    template <class T, class Combine> __device__ T reduce(T value, Combine combine) const {
+        value = lanes_reduce(value, lanes, combine);
+        if (one_warp) return value;
+        __shared__ T scratch[8][32];
+        scratch[warp()][lane()] = value;
+        __syncthreads();
+        value = scratch[0][lane()];
+        for (int other = 1; other < 8; ++other) value = combine(value, scratch[other][lane()]);
+        __syncthreads();
+        return value;
+    }
+};
+
+// A line along one axis of an array (outer, size, inner): its first element, and the steps from one to the next. The members of
+// a team take turns at it:  for (i64 k = team.rank(); k < line.size; k += team.members()) ... line.at(k)
+struct Line {
+    i64 base, step, size;
+    __device__ i64 at(i64 k) const { return base + k * step; }
+};
+// The line of an item; of one beyond the last it is empty.
+__device__ Line line_of(i64 item, i64 items, i64 size, i64 inner) {
+    return {item / inner * size * inner + item % inner, inner, item < items ? size : 0};
 }

@@ -34,6 +34,8 @@ THREADS = 256
 """Threads of a block of `launch`."""
 MAX_BLOCKS = 4096
 """Blocks of `launch`, enough to fill any GPU: beyond it a thread serves several items."""
+_SIDE_BY_SIDE = 8
+"""Lines this far apart or more are read side by side, as many at a time as there are lanes."""
 STATIC_SHARED = 48 * 1024
 """Bytes of shared memory that a kernel may have without asking the driver."""
 
@@ -261,6 +263,27 @@ def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | No
 def whole_warps(items: int, lanes: int) -> int:
     """The threads for `items` items that `lanes` neighbours each share and exchange values about: a multiple of `WARP`."""
     return -(-items * lanes // WARP) * WARP
+
+
+def launch_teams(family: str, kernel: str, items: int, size: int, inner: int, *args: Any, real: np.dtype | None = None) -> None:
+    """Launch a kernel whose teams of threads (`Team` of common.cuh) have a line of `size` elements each, `inner` apart.
+
+    The kernel's last two parameters, `int lanes, bool one_warp`, say what the teams are. Short lines get a few threads, long
+    ones a block. Lines that lie side by side get neighbouring threads. Nothing for no items.
+    """
+    if not items:
+        return
+    if inner < _SIDE_BY_SIDE:
+        lanes, one_warp = min(WARP, 1 << (-(-size // 4) - 1).bit_length()) if size > 1 else 1, size <= 1024
+    else:
+        lanes, one_warp = 1, size < 64 or items >= 1 << 16
+    if one_warp:
+        threads = min(whole_warps(items, lanes), THREADS)
+        blocks = -(-items * lanes // threads)
+    else:
+        threads, blocks = THREADS, -(-items * lanes // WARP)
+    arguments = (*args, np.int32(lanes), np.bool_(one_warp))
+    module(family, real).get_function(kernel)((blocks,), (threads,), arguments)
 
 
 def is_available() -> bool:

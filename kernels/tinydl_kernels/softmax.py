@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory, transcendental
+from . import cuda, memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .memory import array_module
@@ -126,6 +126,18 @@ _softmax_dx = _along("softmax_dx", _softmax_dx_line)
 _log_softmax_dx = _along("log_softmax_dx", _log_softmax_dx_line)
 
 
+def _along_on_cuda(kernel: str, dim: int, *arrays: Array) -> Array:
+    """Launch a kernel on the lines of the arrays along `dim`."""
+    x = arrays[0]
+    out = memory.empty_like(x)
+    if out.size:
+        size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
+        lines = x.size // size
+        shape = np.int64(lines), np.int64(size), np.int64(inner)
+        cuda.launch_teams("softmax", kernel, lines, size, inner, *arrays, out, *shape, real=x.dtype)
+    return out
+
+
 # ---- Softmax
 
 
@@ -135,7 +147,7 @@ def _log_softmax_wide(x: Array, dim: int) -> Array:
         return wide - np.log(np.exp(wide).sum(dim, keepdims=True))
 
 
-@operation(portable=True)
+@operation
 def softmax(x, dim):
     """exp(x) normalized to sum 1 along `dim`."""
     return np.exp(_log_softmax_wide(x, dim)).astype(x.dtype)
@@ -146,7 +158,12 @@ def _(x, dim):
     return _softmax(x, x, dim)
 
 
-@operation(portable=True)
+@softmax.cuda
+def _(x, dim):
+    return _along_on_cuda("softmax", dim, x)
+
+
+@operation
 def log_softmax(x, dim):
     """log of `softmax`."""
     return _log_softmax_wide(x, dim).astype(x.dtype)
@@ -157,7 +174,12 @@ def _(x, dim):
     return _log_softmax(x, x, dim)
 
 
-@operation(portable=True)
+@log_softmax.cuda
+def _(x, dim):
+    return _along_on_cuda("log_softmax", dim, x)
+
+
+@operation
 def softmax_dx(g, y, dim):
     """Transposed derivative of y = softmax(x)."""
     return (y * (g - (y * g.astype(np.float64)).sum(dim, keepdims=True))).astype(y.dtype)
@@ -168,7 +190,12 @@ def _(g, y, dim):
     return _softmax_dx(g, y, dim)
 
 
-@operation(portable=True)
+@softmax_dx.cuda
+def _(g, y, dim):
+    return _along_on_cuda("softmax_dx", dim, g, y)
+
+
+@operation
 def log_softmax_dx(g, y, dim):
     """Transposed derivative of y = log_softmax(x)."""
     return (g - np.exp(y) * g.sum(dim, dtype=np.float64, keepdims=True)).astype(y.dtype)
@@ -177,6 +204,11 @@ def log_softmax_dx(g, y, dim):
 @log_softmax_dx.cpu
 def _(g, y, dim):
     return _log_softmax_dx(g, y, dim)
+
+
+@log_softmax_dx.cuda
+def _(g, y, dim):
+    return _along_on_cuda("log_softmax_dx", dim, g, y)
 
 
 # ---- Cross-entropy
