@@ -8,8 +8,8 @@
     cross_entropy_dx  g_n (softmax(x_n) Σ t'_n - t'_n)
 
 with t' = (1 - ε) t + ε / K, t the one-hot row of a class index or a soft target, ε the label smoothing (Szegedy et al.,
-arXiv 1512.00567, section 7). A class with t' = 0 counts nothing, even where its logit is -inf; an index that is no class is
-a row of zeros.
+arXiv 1512.00567, section 7). A class with t' = 0 counts nothing, even where its logit is -inf. The index `ignored` makes a row
+whose loss and derivative are 0, any other index that is no class one of NaN; `counted` says how many are not ignored.
 x of the first four is (outer, size, inner) around the axis `dim`; of cross-entropy (N, K). Sums are float64.
 Cost: one exp per element; x is read two or three times, but a line at a time, from the first cache.
 """
@@ -222,9 +222,18 @@ def _weight(target, soft, n, k, classes, smoothing):
     return (1 - smoothing if target[n] == k else 0.0) + smoothing / classes
 
 
+@kernel
+def _constant(target, soft, n, classes, ignored):
+    """Is t'_n 0 or NaN whatever the logits are?"""
+    return not soft and (target[n] == ignored or not 0 <= target[n] < classes)
+
+
 @parallel
-def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing):
+def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing, ignored):
     for n in range(start, stop):
+        if _constant(target, soft, n, classes, ignored):
+            losses[n] = 0 if target[n] == ignored else np.nan
+            continue
         row = x[n * classes : (n + 1) * classes]
         top = largest(row)
         log_total, loss = math.log(_exp_total(row, top)), 0.0
@@ -236,9 +245,12 @@ def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing
 
 
 @parallel
-def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothing):
+def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothing, ignored):
     for n in range(start, stop):
         row = dx[n * classes : (n + 1) * classes]
+        if _constant(target, soft, n, classes, ignored):
+            row[:] = 0 if target[n] == ignored else np.nan
+            continue
         total, weights = _exp_line(x[n * classes : (n + 1) * classes], row), 0.0
         for k in range(classes):
             weights += _weight(target, soft, n, k, classes, smoothing)
@@ -247,43 +259,55 @@ def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothi
 
 
 @operation(portable=True)
-def cross_entropy(x, target, label_smoothing):
+def cross_entropy(x, target, label_smoothing, ignored):
     """Losses (N,) of logits x (N, K) for class indices (N,) int64 or soft targets (N, K) of x's dtype."""
-    t = _smoothed(x, target, label_smoothing)
+    t = _smoothed(x, target, label_smoothing, ignored)
     with np.errstate(all="ignore"):
         return -array_module(x).where(t == 0, 0, t * _log_softmax_wide(x, 1)).sum(1).astype(x.dtype)
 
 
 @cross_entropy.cpu
-def _(x, target, label_smoothing):
+def _(x, target, label_smoothing, ignored):
     losses = memory.zeros(x.shape[:1], x.dtype, x)
     n, classes = x.shape
-    arguments = x.reshape(-1), target.reshape(-1), target.ndim == 2, losses, classes, float(label_smoothing)
+    arguments = x.reshape(-1), target.reshape(-1), target.ndim == 2, losses, classes, float(label_smoothing), ignored
     _cross_entropy_loop(n if classes else 0, 1 + GRAIN // (1 + classes), *arguments)
     return losses
 
 
 @operation(portable=True)
-def cross_entropy_dx(g, x, target, label_smoothing):
+def cross_entropy_dx(g, x, target, label_smoothing, ignored):
     """Transposed derivative of `cross_entropy` for the cotangent g (N,) of the losses: (N, K)."""
-    t = _smoothed(x, target, label_smoothing)
-    return (g[:, None] * (np.exp(_log_softmax_wide(x, 1)) * t.sum(1, keepdims=True) - t)).astype(x.dtype)
+    t = _smoothed(x, target, label_smoothing, ignored)
+    dx = g[:, None] * (np.exp(_log_softmax_wide(x, 1)) * t.sum(1, keepdims=True) - t)
+    return array_module(x).where(t.any(1, keepdims=True), dx, 0).astype(x.dtype)
 
 
 @cross_entropy_dx.cpu
-def _(g, x, target, label_smoothing):
+def _(g, x, target, label_smoothing, ignored):
     dx = memory.empty_like(x)
     n, classes = x.shape
-    arguments = g, x.reshape(-1), target.reshape(-1), target.ndim == 2, dx.reshape(-1), classes, float(label_smoothing)
+    settings = classes, float(label_smoothing), ignored
+    arguments = g, x.reshape(-1), target.reshape(-1), target.ndim == 2, dx.reshape(-1), *settings
     _cross_entropy_dx_loop(n if classes else 0, 1 + GRAIN // (1 + classes), *arguments)
     return dx
 
 
-def _smoothed(x: Array, target: Array, label_smoothing: float) -> Array:
+def _smoothed(x: Array, target: Array, label_smoothing: float, ignored: int) -> Array:
     """t' (N, K), float64."""
-    if target.ndim == 1:
-        target = target[:, None] == array_module(x).arange(x.shape[1])
-    return (1 - label_smoothing) * target.astype(np.float64) + label_smoothing / max(x.shape[1], 1)
+    xp, classes = array_module(x), x.shape[1]
+    index = target[:, None] if target.ndim == 1 else None
+    t = (target if index is None else index == xp.arange(classes)).astype(np.float64)
+    t = (1 - label_smoothing) * t + label_smoothing / max(classes, 1)
+    if index is None:
+        return t
+    return xp.where(index == ignored, 0, xp.where((index >= 0) & (index < classes), t, np.nan))
+
+
+@operation(portable=True)
+def counted(target, ignored, dtype):
+    """How many of the class indices are not `ignored`."""
+    return (target != ignored).sum(dtype=dtype)
 
 
 def main() -> None:
@@ -298,8 +322,8 @@ def main() -> None:
         report(softmax_dx, g, y, 1)
         report(log_softmax_dx, g, np.log(y), 1)
         for t in (target, y):
-            report(cross_entropy, x, t, 0.1)
-            report(cross_entropy_dx, g[:, 0].copy(), x, t, 0.1)
+            report(cross_entropy, x, t, 0.1, -100)
+            report(cross_entropy_dx, g[:, 0].copy(), x, t, 0.1, -100)
 
 
 if __name__ == "__main__":

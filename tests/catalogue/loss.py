@@ -102,6 +102,13 @@ ROWS: list[Row] = [
         ],
     ),
     Row(
+        "cross_entropy ignoring",
+        lambda x, t: td.cross_entropy(x, t, ignore_index=2, label_smoothing=0.1),
+        [[(5, 4), exactly([0, 2, 3, 2, 1])], [(2, 3, 2), exactly([[2, 2], [0, 2]])]],
+        lambda x, t: ref.cross_entropy(ref.rows(x), t.reshape(-1), 0.1, 2).sum() / (t != 2).sum(),
+        bad=[((X, td.tensor([0, 2, -100])), ShapeError, "cross_entropy: expected classes in [0, 4), got -100 .. -100")],
+    ),
+    Row(
         "cross_entropy smooth",
         lambda x, t: td.cross_entropy(x, t, reduction="none", label_smoothing=0.1),
         [[(3, 4), index(4, 3)], [(0, 4), index(4, 0)]],
@@ -125,17 +132,17 @@ ROWS: list[Row] = [
         for row in (
             Row(
                 f"loss.cross_entropy {kind}",
-                lambda x, t: loss._cross_entropy(x, t, label_smoothing=0.1),
+                lambda x, t: loss._cross_entropy(x, t, label_smoothing=0.1, ignored=2),
                 [[(3, 4), target]],
-                lambda x, t: ref.cross_entropy(x, t, 0.1),
+                lambda x, t: ref.cross_entropy(x, t, 0.1, 2),
                 "loss.cross_entropy",
                 fixed=fixed,
             ),
             Row(
                 f"loss.cross_entropy_dx {kind}",
-                lambda x, t, g: loss._cross_entropy_dx(g, x, t, label_smoothing=0.1),
+                lambda x, t, g: loss._cross_entropy_dx(g, x, t, label_smoothing=0.1, ignored=2),
                 [[(3, 4), target, (3,)]],
-                lambda x, t, g: ref.pullback(lambda x: ref.cross_entropy(x, t, 0.1), [x], [g], 0),
+                lambda x, t, g: ref.pullback(lambda x: ref.cross_entropy(x, t, 0.1, 2), [x], [g], 0),
                 "loss.cross_entropy_dx",
                 fixed=fixed,
             ),

@@ -27,10 +27,17 @@ def pullback(function: Callable[..., Any], inputs: Sequence[Array], cotangents: 
     return gradient
 
 
-def cross_entropy(x: Array, target: Array, label_smoothing: float = 0.0) -> Array:
+def rows(x: Array) -> Array:
+    """(N, K, *) as (N · prod(*), K)."""
+    return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+
+
+def cross_entropy(x: Array, target: Array, label_smoothing: float = 0.0, ignored: int = -100) -> Array:
     """(N,) for logits (N, K) and classes (N,) or soft targets (N, K)."""
     soft = np.eye(x.shape[1])[target] if target.ndim == 1 else target
     soft = (1 - label_smoothing) * soft + label_smoothing / x.shape[1]
+    if target.ndim == 1:
+        soft = soft * (target != ignored)[:, None]
     return -(soft * (x - np.log(np.exp(x).sum(1, keepdims=True)))).sum(1)
 
 

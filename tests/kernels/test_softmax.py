@@ -28,8 +28,10 @@ def test_cross_entropy(shape, label_smoothing, dtype):
     indices = random.integers(0, max(shape[1], 1), shape[0])
     soft = random.random(shape).astype(dtype)  # does not sum to 1
     for target in (indices, soft):
-        agree(softmax.cross_entropy, x, target, label_smoothing)
-        agree(softmax.cross_entropy_dx, g, x, target, label_smoothing)
+        for ignored in (-100, 0):
+            agree(softmax.cross_entropy, x, target, label_smoothing, ignored)
+            agree(softmax.cross_entropy_dx, g, x, target, label_smoothing, ignored)
+    assert agree(softmax.counted, indices, 0, x.dtype) == (indices != 0).sum()
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -39,10 +41,10 @@ def test_cross_entropy_dx_is_the_derivative(soft):
     target = random.random((4, 5)) if soft else random.integers(0, 5, 4)
 
     def value(x):
-        return g @ softmax.cross_entropy(x, target, 0.2)
+        return g @ softmax.cross_entropy(x, target, 0.2, 1)
 
     difference = (value(x + 1e-6 * step) - value(x - 1e-6 * step)) / 2e-6
-    np.testing.assert_allclose((softmax.cross_entropy_dx(g, x, target, 0.2) * step).sum(), difference, rtol=1e-8)
+    np.testing.assert_allclose((softmax.cross_entropy_dx(g, x, target, 0.2, 1) * step).sum(), difference, rtol=1e-8)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -53,7 +55,9 @@ def test_edges(backend):
         np.testing.assert_allclose(softmax.log_softmax(np.array([[1000.0, 0, -inf]]), 1), [[0, -1000, -inf]])
         # a class with -inf that nobody asks for is no trouble; one that is asked for costs inf
         x = np.array([[0.0, 0, -inf], [0, 0, -inf]])
-        np.testing.assert_allclose(softmax.cross_entropy(x, np.array([0, 2]), 0.0), [np.log(2), inf])
-        # an index that is no class reads no memory and has no target
-        np.testing.assert_allclose(softmax.cross_entropy(x, np.array([-1, 3]), 0.0), [0, 0])
+        np.testing.assert_allclose(softmax.cross_entropy(x, np.array([0, 2]), 0.0, -100), [np.log(2), inf])
+        # an index that is no class reads no memory, and shows; one that is ignored counts for nothing
+        np.testing.assert_array_equal(softmax.cross_entropy(x, np.array([-1, 3]), 0.1, 3), [np.nan, 0])
+        dx = softmax.cross_entropy_dx(np.ones(2), x, np.array([-1, 3]), 0.1, 3)
+        np.testing.assert_array_equal(dx, [[np.nan] * 3, [0] * 3])
         assert np.isnan(softmax.softmax(np.array([[0.0, np.nan]]), 1)).all()

@@ -48,6 +48,7 @@ WITH_TENSORS: list[tuple[str, list[np.ndarray], dict[str, Any]]] = [
     ("nll_loss", [X, CLASSES], {"weight": WEIGHTS, "ignore_index": 1}),
     ("cross_entropy", [X, CLASSES], {"weight": WEIGHTS}),
     ("cross_entropy", [X, CLASSES], {"ignore_index": int(CLASSES[0])}),
+    ("cross_entropy", [PLANES, PLANE_CLASSES], {"ignore_index": 2, "label_smoothing": 0.2}),
     ("cross_entropy", [X, CLASSES], {"weight": WEIGHTS, "label_smoothing": 0.1, "ignore_index": 2}),
     ("cross_entropy", [PLANES, PLANE_CLASSES], {"weight": WEIGHTS, "label_smoothing": 0.2}),
     ("cross_entropy", [X, P], {"weight": WEIGHTS, "label_smoothing": 0.1}),
@@ -220,3 +221,30 @@ def test_ctc_refuses() -> None:
     ):
         with pytest.raises(error, match=message):
             td.ctc_loss(*arguments)
+
+
+@pytest.mark.parametrize("settings", [{}, {"ignore_index": 1}, {"reduction": "sum", "label_smoothing": 0.1}, {"weight": True}])
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_a_replay_may_ignore_other_labels_than_the_recording(backend: str, settings: dict[str, Any]) -> None:
+    settings = settings | ({"weight": td.tensor(WEIGHTS)} if "weight" in settings else {})
+    ignored = settings.get("ignore_index", -100)
+
+    def step(x: Any, t: Any) -> tuple[Any, ...]:
+        x = x.detach().requires_grad_()
+        loss = td.cross_entropy(x, t, **settings)
+        (g,) = td.grad(loss, x, create_graph=True)
+        return (loss.detach(), g.detach(), *td.grad((g * g).sum(), x))
+
+    with td.backend(backend):
+        recorded = td.record(step)
+        for labels in ([0, 2, 3, 0, 2], [0, ignored, 3, 2, ignored], [ignored, 0, 0, 0, 0], [0, 2, 3, 0, 2]):
+            inputs = td.tensor(X), td.tensor(labels)
+            for ours, eager in zip(recorded(*inputs), step(*inputs), strict=True):
+                assert ours.numpy().tobytes() == eager.numpy().tobytes()
+
+
+def test_a_label_that_is_no_class_shows_in_a_replay() -> None:
+    recorded = td.record(lambda t: td.cross_entropy(td.tensor(X), t))
+    assert np.isfinite(recorded(td.tensor([0, 1, 2, 3, 0])).item())
+    assert np.isnan(recorded(td.tensor([0, 1, 2, 3, 4])).item())
+    assert np.isnan(td.cross_entropy(td.tensor(X), td.tensor([-100] * 5)).item())  # nothing to take a mean of

@@ -36,14 +36,20 @@ def _log_softmax_dx(g: Array, y: Array, *, dim: int) -> Array:
 
 
 @primitive(floating=True, constant=("target",))
-def _cross_entropy(x: Array, target: Array, *, label_smoothing: float) -> Array:
-    return kernels.cross_entropy(x, target, label_smoothing)
+def _cross_entropy(x: Array, target: Array, *, label_smoothing: float, ignored: int) -> Array:
+    return kernels.cross_entropy(x, target, label_smoothing, ignored)
 
 
 @primitive(floating=True, constant=("target",))
-def _cross_entropy_dx(g: Array, x: Array, target: Array, *, label_smoothing: float) -> Array:
+def _cross_entropy_dx(g: Array, x: Array, target: Array, *, label_smoothing: float, ignored: int) -> Array:
     """g_n (softmax(x)_n Σ t'_n - t'_n)."""
-    return kernels.cross_entropy_dx(g, x, target, label_smoothing)
+    return kernels.cross_entropy_dx(g, x, target, label_smoothing, ignored)
+
+
+@primitive(constant=("target", "out"))
+def _counted(target: Array, *, ignored: int, dtype: np.dtype) -> Array:
+    """How many positions are not ignored."""
+    return kernels.counted(target, ignored, dtype)
 
 
 _softmax.rule(x=lambda g, out, *, dim: _softmax_dx(g, out, dim=dim))
@@ -56,24 +62,29 @@ _log_softmax_dx.rule(
     g=lambda h, y, *, dim: sub(h, expand(sum(mul(h, exp(y)), dim, True), shape=h.shape)),
     y=lambda h, g, y, *, dim: neg(mul(mul(h, exp(y)), sum(g, dim, True))),
 )
-_cross_entropy.rule(x=lambda g, x, target, *, label_smoothing: _cross_entropy_dx(g, x, target, label_smoothing=label_smoothing))
+_cross_entropy.rule(
+    x=lambda g, x, target, *, label_smoothing, ignored: _cross_entropy_dx(
+        g, x, target, label_smoothing=label_smoothing, ignored=ignored
+    )
+)
 _cross_entropy_dx.rule(
-    g=lambda h, x, target, *, label_smoothing: sum(mul(h, _unit_gradient(x, target, label_smoothing)), 1),
+    g=lambda h, x, target, *, label_smoothing, ignored: sum(mul(h, _unit_gradient(x, target, label_smoothing, ignored)), 1),
     # the target's part is constant; Σ t' scales the softmax where soft targets do not sum to 1
-    x=lambda h, g, x, target, *, label_smoothing: mul(
-        unsqueeze(mul(g, _mass(x, target, label_smoothing)), 1), _softmax_dx(h, _softmax(x, dim=1), dim=1)
+    x=lambda h, g, x, target, *, label_smoothing, ignored: mul(
+        unsqueeze(mul(g, _mass(x, target, label_smoothing, ignored)), 1), _softmax_dx(h, _softmax(x, dim=1), dim=1)
     ),
 )
 
 
-def _unit_gradient(x: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-    return _cross_entropy_dx(Tensor(np.ones(x.shape[:1], x.dtype)), x, target, label_smoothing=label_smoothing)
+def _unit_gradient(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Tensor:
+    ones = Tensor(np.ones(x.shape[:1], x.dtype))
+    return _cross_entropy_dx(ones, x, target, label_smoothing=label_smoothing, ignored=ignored)
 
 
-def _mass(x: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+def _mass(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Tensor:
     """Σ_k t'_nk."""
     if target.dtype.kind != "f":
-        return Tensor(np.ones(x.shape[:1], x.dtype))
+        return cast(ne(target, ignored), dtype=x.dtype)
     return (1 - label_smoothing) * sum(target, 1) + label_smoothing
 
 
@@ -104,7 +115,8 @@ def cross_entropy(
     """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *), t' = (1 - ε) t + ε / K with ε the label smoothing.
 
     target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which carry a gradient.
-    weight: one a class (K,). ignore_index: a class index whose positions count for nothing.
+    weight: one a class (K,). ignore_index: an index whose positions count for nothing, in the mean either. Another index that
+    is no class is an error; where it goes unseen (on the GPU, in the replay of a recorded step) the loss is NaN.
     reduction: "mean" over all positions (for class indices weighted by w_target), "sum", or "none" for (N, *).
     As torch.nn.functional.cross_entropy; label smoothing is the form that sums to 1 (Szegedy et al., arXiv 1512.00567).
     """
@@ -120,20 +132,21 @@ def cross_entropy(
             smoothed = smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
             losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
             return reduced("cross_entropy", losses, reduction)
-    elif weight is not None or ignore_index != -100 or _has(target, ignore_index):
+    elif weight is not None:
         log_p = log_softmax(input, 1)
         weights, total = class_weights("cross_entropy", input, target, weight, ignore_index)
         terms = neg(mul(weights, log_p))
         if label_smoothing:
             counted = cast(ne(target, ignore_index), dtype=input.dtype)
-            every = log_p if weight is None else mul(log_p, _per_class("cross_entropy", weight, input))
+            every = mul(log_p, _per_class("cross_entropy", weight, input))
             terms = terms * (1 - label_smoothing) - mul(every, unsqueeze(counted, 1)) * (label_smoothing / input.shape[1])
         return picked("cross_entropy", terms, total, reduction)
-    rows = _rows(input)
     flat = _rows(target) if soft else reshape(to_dtype(target, np.int64), (-1,))
     if not soft:
-        _require_classes("cross_entropy", target, input.shape[1], None)
-    losses = _cross_entropy(rows, flat, label_smoothing=label_smoothing)
+        _require_classes("cross_entropy", target, input.shape[1], ignore_index)
+    losses = _cross_entropy(_rows(input), flat, label_smoothing=label_smoothing, ignored=ignore_index)
+    if reduction == "mean" and not soft:
+        return div(sum(losses), _counted(flat, ignored=ignore_index, dtype=losses.dtype))
     return reduced("cross_entropy", reshape(losses, (input.shape[0], *input.shape[2:])), reduction)
 
 
@@ -198,12 +211,8 @@ def _require_target(who: str, input: Tensor, target: Tensor, soft: bool) -> None
         raise DtypeError(f"{who}: expected class indices of an integer dtype, got {target.dtype}")
 
 
-def _has(target: Tensor, value: int) -> bool:
-    return target.device == "cpu" and bool((target.array == value).any())
-
-
 def _require_classes(who: str, target: Tensor, classes: int, ignored: int | None) -> None:
-    """Classes in range; they are looked at on the CPU only, where it costs no synchronization."""
+    """Classes in range. They are looked at on the CPU only, where it costs no synchronization, and not in a replay."""
     if target.device == "cpu":
         wrong = target.array[(target.array < 0) | (target.array >= classes)]
         wrong = wrong if ignored is None else wrong[wrong != ignored]
