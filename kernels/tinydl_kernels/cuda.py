@@ -6,10 +6,10 @@
 
 A .cu file includes nothing but .cuh files beside it, which are pasted in: NVRTC has no headers, and CuPy's cache does not see
 what a source includes. Its kernels are `extern "C" __global__`, written out or by a macro that makes one a line. A file that
-says `real` is compiled once per floating dtype, with `real` as its name; one that says `number` for int64 and bool too.
-Arguments are arrays, None for a null pointer, a list of up to 64 arrays for `Arrays<type>`, and NumPy scalars of the
-parameter's own type (`real` and structs included); all are checked against the kernel's signature, since CUDA reads whatever
-bytes it is given. Strides are not passed: arrays are C-contiguous.
+says `real` is compiled once per floating dtype, with `real` as its name; one that says `number` for int64 too. Arguments are
+arrays, None for a null pointer, a list of up to 64 arrays for `Arrays<type>`, and NumPy scalars of the parameter's own type
+(`real` and structs included); all are checked against the kernel's signature, since CUDA reads whatever bytes it is given.
+Strides are not passed: arrays are C-contiguous.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ DTYPES: dict[str, Any] = {
 """The types that a kernel's parameters may have, or point to; and `real` or `number`, where the module has one."""
 REAL: dict[np.dtype, str] = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 """What `real` can be."""
-NUMBER: dict[np.dtype, str] = {**REAL, np.dtype(np.int64): "long long", np.dtype(np.bool_): "bool"}
+NUMBER: dict[np.dtype, str] = {**REAL, np.dtype(np.int64): "long long"}
 """What `number` can be."""
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)

@@ -125,10 +125,12 @@ def operation(reference: Callable[..., Any] | None = None, *, portable: bool = F
 
 
 def numpy_stand_ins() -> list[str]:
-    """Operations that CuPy does itself, so that under "cuda-emulated" NumPy stands in."""
-    return sorted(
-        name for name, op in operations.items() if op.portable and op.implementations["cuda"] is op.implementations["reference"]
-    )
+    """Operations that CuPy does itself, so that under "cuda-emulated" NumPy stands in.
+
+    Their body is the reference, or what the CPU runs: copies into an array of the allocator.
+    """
+    bodies = {name: op.implementations for name, op in operations.items()}
+    return sorted(name for name, body in bodies.items() if body.get("cuda") in (body["reference"], body["cpu"]))
 
 
 def _settled(reference: Callable[..., Any]) -> Callable[..., Any]:

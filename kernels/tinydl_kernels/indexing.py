@@ -13,7 +13,8 @@ and by arrays of places, with every index in [0, size). For x (outer, size, inne
     put              target[index] = value for any index, in place
 
 Each element is read and written once: 2·bytes of the result. scatter_add and scatter walk along k within one column (o, c), so
-that their order is fixed; columns are independent. On a GPU indices are not checked.
+that their order is fixed; columns are independent. On a GPU (indexing.cu) each place fetches its elements in that order: it
+looks through all of its column if they are few, else they are first sorted by place, O(m log size). Indices are unchecked there.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import cuda, memory
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
 from .memory import array_module
+from .sort import radix_order
 from .validate import report
 
 Array = Any
@@ -36,6 +38,8 @@ Index = Any  # an int, slice, None or Ellipsis, or a tuple of them
 GRAIN = 1 << 14
 TILE = 1 << 7
 """Columns that one walk along k takes together."""
+FEW = 8
+"""Elements of a column that each of its places looks through on a GPU."""
 
 
 def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) -> Array:
@@ -55,18 +59,22 @@ def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) 
 def place_diagonal(g: Array, shape: Sequence[int], offset: int, dim1: int, dim2: int) -> Array:
     """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1, dim2. For NumPy and CuPy."""
     out = memory.zeros(tuple(shape), g.dtype, g)
-    steps = np.arange(g.shape[-1])
-    matrices = memory.array_module(g).moveaxis(out, (dim1, dim2), (-2, -1))
-    matrices[..., max(-offset, 0) + steps, max(offset, 0) + steps] = g
+    if g.size:
+        start = [slice(None)] * len(shape)
+        start[dim1], start[dim2] = slice(max(-offset, 0), None), slice(max(offset, 0), None)
+        others = [stride for dim, stride in enumerate(out.strides) if dim not in (dim1, dim2)]
+        steps = (*others, out.strides[dim1] + out.strides[dim2])
+        array_module(g).lib.stride_tricks.as_strided(out[tuple(start)], g.shape, steps)[...] = g
     return out
 
 
-@operation(portable=True)
+@operation
 def pad(x, low, high, value):
     """x with low[i] elements of `value` before and high[i] after it along axis i."""
     return np.pad(x, list(zip(low, high, strict=True)) or 0, constant_values=value)
 
 
+@pad.cuda
 @pad.cpu
 def _(x, low, high, value):
     out = memory.empty(tuple([a + size + b for size, a, b in zip(x.shape, low, high, strict=True)]), x.dtype, x)
@@ -75,12 +83,13 @@ def _(x, low, high, value):
     return out
 
 
-@operation(portable=True)
+@operation
 def crop(x, low, high):
     """x without its first low[i] and last high[i] elements along axis i."""
     return x[_inside(x.shape, low, high)].copy()
 
 
+@crop.cuda
 @crop.cpu
 def _(x, low, high):
     part = x[_inside(x.shape, low, high)]
@@ -93,14 +102,15 @@ def _inside(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> In
     return (*[slice(a, size - b) for size, a, b in zip(shape, low, high, strict=True)], ...)  # ...: an array even if 0-d
 
 
-@operation(portable=True)
+@operation
 def place(g, shape, index):
     """zeros(shape) with [index] = g, for a basic index: ints, slices, None, Ellipsis."""
-    out = memory.array_module(g).zeros(shape, g.dtype)
+    out = np.zeros(shape, g.dtype)
     out[index] = g
     return out
 
 
+@place.cuda
 @place.cpu
 def _(g, shape, index):
     out = memory.zeros(shape, g.dtype, g)
@@ -187,7 +197,7 @@ def _scattered(loop: Any, source: Array, index: Array, out: Array, dim: int) -> 
     loop(columns, grain, source.reshape(-1), index.reshape(-1), out.reshape(-1), *extents)
 
 
-@operation(portable=True)
+@operation
 def gather(x, index, dim):
     """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x, or ones before or behind it."""
     check_index("gather", index, 0, x.shape[dim])
@@ -204,6 +214,51 @@ def _(x, index, dim):
             out.size // extents[2], 1 + GRAIN // extents[2], x.reshape(-1), index.reshape(-1), out.reshape(-1), *extents
         )
     return out
+
+
+def _native(x: Array) -> Array:
+    """x in a dtype that the GPU's kernels have."""
+    return x if x.dtype in cuda.NUMBER else x.astype(np.int64)
+
+
+def _picture(shape: Sequence[int], index: Array, dim: int) -> tuple[np.int64, ...]:
+    """count, rows, width, size, m, columns of indexing.cu, for an index into an array of `shape`."""
+    size, m = shape[dim], index.shape[dim]
+    outer, columns = math.prod(index.shape[:dim]), math.prod(index.shape[dim + 1 :])
+    width = math.prod(shape[dim + 1 :]) // columns
+    return tuple([np.int64(n) for n in (index.size, outer * size * columns, width, size, m, columns)])
+
+
+@gather.cuda
+def _(x, index, dim):
+    check_index("gather", index, 0, x.shape[dim])
+    source = _native(x)
+    out = memory.empty((*x.shape[:dim], index.shape[dim], *x.shape[dim + 1 :]), source.dtype, x)
+    if out.size:
+        picture = _picture(x.shape, index, dim)
+        cuda.launch("indexing", "gather", out.size, source, index, out, np.int64(out.size), *picture, real=out.dtype)
+    return out if source is x else _as(out, x.dtype)
+
+
+def _as(x: Array, dtype: Any) -> Array:
+    out = memory.empty(x.shape, dtype, x)
+    out[...] = x
+    return out
+
+
+def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, dim: int) -> None:
+    """scatter_add or scatter of a source that is not empty."""
+    picture = _picture(out.shape, index, dim)
+    n, (count, rows, width, size, m, columns) = np.int64(out.size), picture
+    if m <= FEW:
+        cuda.launch("indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype)
+        return
+    keys, starts = memory.empty((count,), np.uint64, out), memory.empty((rows + 1,), np.int64, out)
+    cuda.launch("indexing", "places", int(count), index, keys, count, size, m, columns, real=out.dtype)
+    order = radix_order(keys, max(1, int(rows - 1).bit_length()), int(count))
+    cuda.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
+    settings = n, count, rows, width
+    cuda.launch("indexing", f"{kernel}_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype)
 
 
 @operation
@@ -229,6 +284,18 @@ def _(g, index, size, dim):
     return out
 
 
+@scatter_add.cuda
+def _(g, index, size, dim):
+    check_index("scatter_add", index, 0, size)
+    g = _native(g)
+    out = memory.empty((*g.shape[:dim], size, *g.shape[dim + 1 :]), g.dtype, g)
+    if not g.size:
+        out[...] = 0
+    elif out.size:
+        _collect("scatter_add", (g,), index, out, dim)
+    return out
+
+
 @operation
 def scatter(x, source, index, dim):
     """A copy of x with `source` at `index` along `dim`."""
@@ -248,6 +315,18 @@ def _(x, source, index, dim):
     if source.size:
         _scattered(_replace_loop, source, index, out, dim)
     return out
+
+
+@scatter.cuda
+def _(x, source, index, dim):
+    check_index("scatter", index, 0, x.shape[dim])
+    native = _native(x)
+    out = memory.empty(x.shape, native.dtype, x)
+    if source.size:
+        _collect("scatter", (native, _native(source)), index, out, dim)
+    else:
+        out[...] = native
+    return out if native is x else _as(out, x.dtype)
 
 
 def _along(index: Array, shape: Sequence[int], dim: int) -> tuple[Array, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import cuda, memory
 from .compiler import parallel
 from .dispatch import operation
 from .tiles import fill
@@ -108,15 +108,14 @@ def _places(out: int, ratio: float, align_corners: bool) -> np.ndarray:
 # ---- The map
 
 
-@operation(portable=True)
+@operation
 def resample(x: Array, rows: Rows, dim: int) -> Array:
     """x with `dim`, of size rows.shape[1], turned into one of size rows.shape[0]."""
-    module = memory.array_module(x)
-    lines, y = module.moveaxis(x, dim, 0), module.zeros((rows.shape[0], *x.shape[:dim], *x.shape[dim + 1 :]), np.float64)
+    lines, y = np.moveaxis(x, dim, 0), np.zeros((rows.shape[0], *x.shape[:dim], *x.shape[dim + 1 :]))
     for i in range(rows.shape[0]):
         for t in range(rows.starts[i], rows.starts[i + 1]):
             y[i] += rows.weights[t] * lines[rows.columns[t]]
-    return module.moveaxis(y, 0, dim).astype(x.dtype)
+    return np.moveaxis(y, 0, dim).astype(x.dtype)
 
 
 @resample.cpu
@@ -152,6 +151,22 @@ def _resample(start, stop, x, y, starts, columns, weights, totals, grain):
         i += 1
         if i == m:
             outer, i = outer + 1, 0
+
+
+@resample.cuda
+def _(x: Array, rows: Rows, dim: int) -> Array:
+    m, n = rows.shape
+    y = memory.empty((*x.shape[:dim], m, *x.shape[dim + 1 :]), x.dtype, x)
+    sizes = np.int64(y.size), np.int64(m), np.int64(n), np.int64(prod(x.shape[dim + 1 :]))
+    tables = _tables(rows, memory.array_module(x), getattr(x.device, "id", 0), x.dtype)
+    cuda.launch("resample", "resample", y.size, x, *tables, y, *sizes, real=x.dtype)
+    return y
+
+
+@lru_cache(maxsize=512)
+def _tables(rows: Rows, module: Any, device: int, dtype: np.dtype) -> tuple[Array, ...]:
+    """The matrix on a GPU. It gets there once, in an eager step, since a capture admits no copies."""
+    return tuple(map(module.asarray, (rows.starts, rows.columns, rows.weights.astype(dtype))))
 
 
 def main() -> None:

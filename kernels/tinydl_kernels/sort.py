@@ -3,29 +3,73 @@
     argsort   indices that sort x; equal elements keep their order, NaN counts as larger than everything
     unique    the different elements in order, where each of x is among them, and how often
 
-NumPy's stable sort does the work, O(n log n) a line.
+NumPy's stable sort does the work, O(n log n) a line; on a GPU a radix sort of our own (sort.cu), without synchronization: 3
+launches for every 8 bits of the keys and of the number of lines.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from . import cuda, memory
 from .dispatch import operation
+from .errors import ShapeError
 from .memory import array_module
 from .validate import report
 
 Array = Any
+DIGITS = 1 << 8
+TILE = 1 << 11
+"""Items that a block of a pass puts in order."""
 
 
-@operation(portable=True)
+@operation
 def argsort(x, dim, descending):
     """int64 indices that sort x along `dim`. Descending order is stable too: the first of equals comes first."""
     if not descending:
         return x.argsort(dim, kind="stable")
     back = (slice(None),) * dim + (slice(None, None, -1),)
     return x.shape[dim] - 1 - x[back].argsort(dim, kind="stable")[back]
+
+
+@argsort.cuda
+def _(x, dim, descending):
+    if x.dtype not in (np.float32, np.float64, np.int64, np.uint64):
+        x = x.astype(np.int64)
+    out = memory.empty(x.shape, np.int64, x)
+    if out.size:
+        size, inner, n = x.shape[dim], np.int64(math.prod(x.shape[dim + 1 :])), np.int64(x.size)
+        keys = memory.empty(x.shape, np.uint64, x)
+        flip = np.uint64(2**64 - 1 if descending else 0)
+        cuda.launch("sort", f"keys_{x.dtype}", x.size, x, keys, n, np.int64(size), inner, flip)
+        order = radix_order(keys, 8 * x.itemsize, size)
+        cuda.launch("sort", "places", x.size, order, out, n, np.int64(size), inner)
+    return out
+
+
+def radix_order(keys: Array, bits: int, size: int) -> Array:
+    """The numbers of the items (int64, flat), stably sorted within rows of `size` by their uint64 keys, which are below 2^bits.
+
+    On a GPU; bits >= 1. ShapeError for 2^32 items or more.
+    """
+    n = keys.size
+    if n >= 2**32:
+        raise ShapeError(f"sort: expected fewer than 2^32 elements, got {keys.shape}")
+    tiles = -(-n // TILE)
+    counts, totals = memory.empty((DIGITS, tiles), np.uint32, keys), memory.empty((DIGITS,), np.uint32, keys)
+    buffers = [memory.empty((n,), np.int64, keys) for _ in range(2)]
+    kernel, order = cuda.module("sort").get_function, None
+    for shift in (*range(0, bits, 8), *range(64, 64 + (n // size - 1).bit_length(), 8)):
+        settings = np.int64(n), np.int32(shift), np.int64(size)
+        kernel("count")((tiles,), (cuda.THREADS,), (keys, order, counts, *settings))
+        kernel("offset")((DIGITS * cuda.WARP // cuda.THREADS,), (cuda.THREADS,), (counts, totals, np.int32(tiles)))
+        kernel("move")((tiles,), (cuda.THREADS,), (keys, order, counts, totals, buffers[0], *settings))
+        order = buffers[0]
+        buffers.reverse()
+    return order
 
 
 @operation(portable=True)

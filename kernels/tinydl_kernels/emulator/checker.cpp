@@ -118,7 +118,7 @@ Past with_read(const Past& past, const Place& me, bool shared) {
         return now;
     else if (past.who == BLOCK || past.thread / 32 != me.thread / 32)
         now.who = BLOCK;
-    else if (past.who == WARP || past.thread != me.thread)
+    else if (past.warp_interval == me.warp_interval && (past.who == WARP || past.thread != me.thread))
         now.who = WARP;
     return now;
 }
