@@ -14,7 +14,7 @@ and by arrays of places, with every index in [0, size). For x (outer, size, inne
 
 Each element is read and written once: 2·bytes of the result. scatter_add and scatter walk along k within one column (o, c), so
 that their order is fixed; columns are independent. On a GPU (indexing.cu) each place fetches its elements in that order: it
-looks through all of its column if they are few, else they are first sorted by place, O(m log size). Indices are unchecked there.
+looks through all of its column if they are few, else they are first sorted by place, O(m log size). It checks no indices.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, d
     if m <= FEW:
         cuda.launch("indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype)
         return
-    keys, starts = memory.empty((count,), np.uint64, out), memory.empty((rows + 1,), np.int64, out)
+    keys, starts = memory.empty((int(count),), np.uint64, out), memory.empty((int(rows) + 1,), np.int64, out)
     cuda.launch("indexing", "places", int(count), index, keys, count, size, m, columns, real=out.dtype)
     order = radix_order(keys, max(1, int(rows - 1).bit_length()), int(count))
     cuda.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
