@@ -36,6 +36,8 @@ MAX_BLOCKS = 4096
 """Blocks of `launch`, enough to fill any GPU: beyond it a thread serves several items."""
 _SIDE_BY_SIDE = 8
 """Lines this far apart or more are read side by side, as many at a time as there are lanes."""
+_BUSY = 1 << 17
+"""Threads that keep a GPU busy."""
 STATIC_SHARED = 48 * 1024
 """Bytes of shared memory that a kernel may have without asking the driver."""
 
@@ -263,6 +265,12 @@ def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | No
 def whole_warps(items: int, lanes: int) -> int:
     """The threads for `items` items that `lanes` neighbours each share and exchange values about: a multiple of `WARP`."""
     return -(-items * lanes // WARP) * WARP
+
+
+def team_part(outer: int, size: int, inner: int) -> int:
+    """How much of a line of (outer, size, inner) a team should have: less than all if there are too few lines for a GPU."""
+    members = THREADS if inner < _SIDE_BY_SIDE else THREADS // WARP
+    return -(-size // max(1, min(_BUSY // (outer * inner * members), size // (8 * members))))
 
 
 def launch_teams(family: str, kernel: str, items: int, size: int, inner: int, *args: Any, real: np.dtype | None = None) -> None:

@@ -17,12 +17,12 @@ Cost: one read of x; the later passes are small.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from . import memory, transcendental
+from . import cuda, memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
@@ -47,31 +47,61 @@ def _fold(rows: Any, columns: Any, x: Array, dims: tuple[int, ...], out: Array, 
     columns(n, grain, a, y, size, part, parts, inner, zero)   a (outer, size, inner) -> y (outer, parts, inner)
     """
     a = x.reshape(-1)
+    for outer, size, inner, part, final in _passes(x, dims, out, zero, _part):
+        parts = -(-size // part)
+        y = out.reshape(-1) if final else memory.empty((outer * parts * inner,), np.result_type(type(zero)), x)
+        grain = 1 + GRAIN // ((size if size < part else part) * (inner if inner < TILE else TILE))
+        if inner == 1:
+            rows(outer * parts, grain, a, y, size, part, parts, zero)
+        else:
+            columns(outer * parts * -(-inner // TILE), grain, a, y, size, part, parts, inner, zero)
+        a = y
+    return out
+
+
+def _part(outer: int, size: int, inner: int) -> int:
+    return PART // (inner if inner < TILE else TILE)
+
+
+def _fold_on_cuda(kernel: str, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
+    """Fold the axes `dims` of x into `out`: by `kernel` with _first, _next, _last for floats, or the dtype."""
+    a, real = x, x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
+    for outer, size, inner, part, final in _passes(x, dims, out, zero, cuda.team_part):
+        parts = -(-size // part)
+        y = out if final else memory.empty((outer, parts, inner), np.result_type(type(zero)), x)
+        if x.dtype.kind != "f":
+            name = f"{kernel}_{a.dtype}"
+        else:
+            name = kernel + {(True, True): "", (True, False): "_first", (False, False): "_next"}.get((a is x, final), "_last")
+        shape = np.int64(outer), np.int64(size), np.int64(inner), np.int64(parts)
+        cuda.launch_teams("reduce", name, outer * parts * inner, part, inner, a, y, *shape, real=real)
+        a = y
+    return out
+
+
+def _passes(
+    x: Array, dims: tuple[int, ...], out: Array, zero: float, part_of: Callable[[int, int, int], int]
+) -> Iterator[tuple[int, int, int, int, bool]]:
+    """(outer, size, inner, part, is it the last?) of each pass over the axes `dims` of x; without any, `out` is filled here.
+
+    A pass leaves one result for each part_of(outer, size, inner) elements of a line of `size`.
+    """
     shape = list(x.shape)
     pending = [dim for dim in dims if shape[dim] != 1]
-    if not a.size or not pending:
-        out[...] = zero if not a.size else x.reshape(out.shape)
-        return out
+    if not x.size or not pending:
+        out[...] = zero if not x.size else x.reshape(out.shape)
+        return
     while pending:
         last = first = pending.pop()
         while pending and all(size == 1 for size in shape[pending[-1] + 1 : first]):
             first = pending.pop()
         outer, size, inner = _product(shape[:first]), _product(shape[first : last + 1]), _product(shape[last + 1 :])
-        tile = inner if inner < TILE else TILE
-        part = PART // tile
+        part = part_of(outer, size, inner)
         parts = -(-size // part)
-        final = not pending and parts == 1
-        y = out.reshape(-1) if final else memory.empty((outer * parts * inner,), np.result_type(type(zero)), x)
-        grain = 1 + GRAIN // ((size if size < part else part) * tile)
-        if inner == 1:
-            rows(outer * parts, grain, a, y, size, part, parts, zero)
-        else:
-            columns(outer * parts * -(-inner // TILE), grain, a, y, size, part, parts, inner, zero)
+        yield outer, size, inner, part, not pending and parts == 1
         shape[first : last + 1] = [parts] + [1] * (last - first)
         if parts > 1:
             pending.append(first)
-        a = y
-    return out
 
 
 def _product(sizes: list[int]) -> int:
@@ -191,7 +221,13 @@ def _sum_into(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
     return _fold(_sum_rows, _sum_columns, x, dims, out, 0.0 if floating else 0)
 
 
-@operation(portable=True)
+def _sum_into_on_cuda(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    floating = x.dtype.kind == "f"
+    out = memory.empty(shape, x.dtype if floating else np.int64, x)
+    return _fold_on_cuda("sum", x, dims, out, 0.0 if floating else 0)
+
+
+@operation
 def sum(x, dims):
     """Sum over the axes `dims`."""
     if x.dtype.kind == "f":
@@ -204,7 +240,12 @@ def _(x, dims):
     return _sum_into(x, dims, _kept(x.shape, dims))
 
 
-@operation(portable=True)
+@sum.cuda
+def _(x, dims):
+    return _sum_into_on_cuda(x, dims, _kept(x.shape, dims))
+
+
+@operation
 def sum_to(x, shape):
     """Sum x down to `shape`, which broadcasts to x.shape."""
     dims = _stretched(x.shape, shape)
@@ -218,6 +259,11 @@ def _(x, shape):
     return _sum_into(x, _stretched(x.shape, shape), shape)
 
 
+@sum_to.cuda
+def _(x, shape):
+    return _sum_into_on_cuda(x, _stretched(x.shape, shape), shape)
+
+
 def _stretched(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
     """The axes of `shape` along which an array of shape `target` is repeated when it is broadcast."""
     extra = len(shape) - len(target)
@@ -226,7 +272,7 @@ def _stretched(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ..
     return (*range(extra), *(extra + i for i, t in enumerate(target) if t == 1 != shape[extra + i]))
 
 
-@operation(portable=True)
+@operation
 def logsumexp(x, dims):
     """log Σ exp(x) over the axes `dims`, without overflow."""
     xp = array_module(x)
@@ -242,6 +288,11 @@ def logsumexp(x, dims):
 def _(x, dims):
     out = memory.empty(_kept(x.shape, dims), x.dtype, x)
     return _fold(_logsumexp_rows, _logsumexp_columns, x, dims, out, -np.inf)
+
+
+@logsumexp.cuda
+def _(x, dims):
+    return _fold_on_cuda("logsumexp", x, dims, memory.empty(_kept(x.shape, dims), x.dtype, x), -np.inf)
 
 
 # ---- Products and truth, in NumPy and CuPy
@@ -314,7 +365,7 @@ def _below(a, b):
 _max_loop, _min_loop = _winner_loop("max", _above), _winner_loop("min", _below)
 
 
-@operation(portable=True)
+@operation
 def max(x, dim):
     """(values, int64 indices) of the largest elements along `dim`."""
     _check_not_empty("max", x, dim)
@@ -327,7 +378,13 @@ def _(x, dim):
     return _winners(_max_loop, x, dim)
 
 
-@operation(portable=True)
+@max.cuda
+def _(x, dim):
+    _check_not_empty("max", x, dim)
+    return _winners_on_cuda("max", x, dim)
+
+
+@operation
 def min(x, dim):
     """(values, int64 indices) of the smallest elements along `dim`."""
     _check_not_empty("min", x, dim)
@@ -340,6 +397,12 @@ def _(x, dim):
     return _winners(_min_loop, x, dim)
 
 
+@min.cuda
+def _(x, dim):
+    _check_not_empty("min", x, dim)
+    return _winners_on_cuda("min", x, dim)
+
+
 def _taken(x: Array, indices: Array, dim: int) -> tuple[Array, Array]:
     return array_module(x).take_along_axis(x, indices, dim).squeeze(dim), indices.squeeze(dim)
 
@@ -349,6 +412,24 @@ def _winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
     values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
     size, inner = x.shape[dim], _product(list(x.shape[dim % x.ndim + 1 :]))
     loop(values.size, 1 + GRAIN // size, x.reshape(-1), values.reshape(-1), indices.reshape(-1), size, inner)
+    return values, indices
+
+
+def _winners_on_cuda(name: str, x: Array, dim: int) -> tuple[Array, Array]:
+    shape = _kept(x.shape, (dim % x.ndim,))
+    values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
+    size, inner = x.shape[dim], _product(list(x.shape[dim % x.ndim + 1 :]))
+    kernel, real = (f"{name}_real", x.dtype) if x.dtype.kind == "f" else (f"{name}_{x.dtype}", np.dtype(np.float32))
+    outer, candidates, places = values.size // inner if inner else 0, x, None
+    while values.size:
+        parts = -(-size // cuda.team_part(outer, size, inner))
+        some = (values, indices) if parts == 1 else [memory.empty((outer, parts, inner), d, x) for d in (x.dtype, np.int64)]
+        sizes = np.int64(outer), np.int64(size), np.int64(inner), np.int64(parts)
+        arguments = (candidates, places, *some, *sizes)
+        cuda.launch_teams("reduce", kernel, outer * parts * inner, -(-size // parts), inner, *arguments, real=real)
+        if parts == 1:
+            break
+        (candidates, places), size = some, parts
     return values, indices
 
 

@@ -1,0 +1,86 @@
+"""The CUDA kernels of reductions, on the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from emulated import agrees, agrees_checked, needs_compiler
+from tinydl_kernels import reduce
+
+pytestmark = needs_compiler
+
+FOLDS = {  # shape, axes
+    "rows": ((5, 6), (1,)),
+    "columns": ((5, 70), (0,)),
+    "all": ((3, 4, 5), (0, 1, 2)),
+    "long row": ((1, 4500), (1,)),
+    "long columns": ((300, 9), (0,)),
+    "every other axis": ((2, 3, 2, 3, 2, 2), (1, 3, 5)),
+    "channels": ((4, 3, 5, 4), (0, 2, 3)),
+    "a few columns": ((2, 1100, 2), (1,)),
+    "sizes of one": ((1, 7, 1), (0, 2)),
+    "none": ((3, 2), ()),
+    "nothing to sum": ((3, 0), (1,)),
+    "nothing at all": ((0, 3), (1,)),
+}
+
+
+def draw(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    return (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+
+
+def check_folds(agrees: Callable[..., None], case: str, dtype: type) -> None:
+    shape, dims = FOLDS[case]
+    x = draw(shape, dtype)
+    agrees(reduce.sum, x, dims)
+    agrees(reduce.sum_to, x, tuple(1 if dim in dims else size for dim, size in enumerate(shape)))
+    agrees(reduce.sum, x.astype(np.int64), dims)
+    agrees(reduce.sum, x > 1, dims)
+    if np.dtype(dtype).kind == "f":
+        agrees(reduce.logsumexp, x, dims)
+
+
+def check_winners(agrees: Callable[..., None], shape: tuple[int, ...], dim: int, dtype: type) -> None:
+    x = np.rint(draw(shape, dtype))  # with ties
+    for y in (x, x.astype(np.int64), x > 0):
+        agrees(reduce.max, y, dim)
+        agrees(reduce.min, y, dim)
+    if x.size > 2:
+        x.reshape(-1)[1::7] = np.nan
+        x.reshape(-1)[2::7] = np.inf
+        agrees(reduce.max, x, dim)
+        agrees(reduce.min, x, dim)
+
+
+@pytest.mark.parametrize("case", FOLDS)
+def test_folds(case):
+    check_folds(agrees, case, np.float32)
+
+
+@pytest.mark.parametrize(("shape", "dim"), [((4, 6), 1), ((6, 40), 0), ((4500,), 0), ((300, 9), 0), ((1,), 0), ((0, 3), 1)])
+def test_winners(shape, dim):
+    check_winners(agrees, shape, dim, np.float32)
+
+
+def test_checked():
+    for case in ("rows", "long columns", "every other axis"):
+        check_folds(agrees_checked, case, np.float64)
+    check_winners(agrees_checked, (300, 9), 0, np.float64)
+    check_winners(agrees_checked, (4, 6), -1, np.float64)
+
+
+def test_float32_sums_are_as_exact_as_those_in_float64():
+    x = np.full((1, 5000), 0.1, np.float32)
+    x[0, 0], x[0, 4999] = 1e8, -1e8
+    agrees(reduce.sum, x, (1,), tolerance=1e-7)
+
+
+def test_infinities_and_nan():
+    inf, nan = np.inf, np.nan
+    x = np.array([[1.0, inf, 2], [inf, -inf, 0], [nan, 1, 2], [-inf, -inf, -inf], [1e4, -1e4, 1e4], [inf, inf, 1]])
+    for dtype in (np.float32, np.float64):
+        with np.errstate(all="ignore"):
+            agrees(reduce.sum, x.astype(dtype), (1,))
+            agrees(reduce.logsumexp, x.astype(dtype), (1,))
