@@ -98,13 +98,15 @@ template <class T> __device__ Indexed<T> exchange(Indexed<T> winner, int bit) {
     return {__shfl_xor_sync(~0u, winner.value, bit), __shfl_xor_sync(~0u, winner.at, bit)};
 }
 
-// Combines the values of `lanes` neighbouring threads, 1 to 32 and a power of two, in the order of a tree; each gets the result.
+// Combines the values of `lanes` neighbouring threads, 1 to 32 and a power of two, in the order of a tree. All get the result.
 template <class T, class Combine> __device__ T lanes_reduce(T value, int lanes, Combine combine) {
     for (int bit = lanes / 2; bit > 0; bit /= 2) value = combine(value, exchange(value, bit));
     return value;
 }
 
-template <class T, class Combine> __device__ T warp_reduce(T value, Combine combine) { return lanes_reduce(value, 32, combine); }
+template <class T, class Combine> __device__ T warp_reduce(T value, Combine combine) {
+    return lanes_reduce(value, 32, combine);
+}
 
 // The same over the threads of a block, whose size is a multiple of 32. `scratch` holds 33 values in shared memory. Threads
 // may write to it again at once: the block is past all reads.

@@ -258,7 +258,18 @@ def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothi
             row[k] = g[n] * (row[k] * (weights / total) - _weight(target, soft, n, k, classes, smoothing))
 
 
-@operation(portable=True)
+def _cross_entropy_on_cuda(
+    kernel: str, arrays: tuple[Array, ...], target: Array, smoothing: float, ignored: int, out: Array
+) -> None:
+    """Launch a kernel on the rows of logits, which are the last of `arrays`."""
+    x = arrays[-1]
+    rows, classes = x.shape
+    soft, indices = (target, None) if target.ndim == 2 else (None, target)
+    arguments = (*arrays, indices, soft, x.dtype.type(smoothing), np.int64(ignored), out, np.int64(rows), np.int64(classes))
+    cuda.launch_teams("softmax", kernel, rows if classes else 0, classes, 1, *arguments, real=x.dtype)
+
+
+@operation
 def cross_entropy(x, target, label_smoothing, ignored):
     """Losses (N,) of logits x (N, K) for class indices (N,) int64 or soft targets (N, K) of x's dtype."""
     t = _smoothed(x, target, label_smoothing, ignored)
@@ -275,7 +286,14 @@ def _(x, target, label_smoothing, ignored):
     return losses
 
 
-@operation(portable=True)
+@cross_entropy.cuda
+def _(x, target, label_smoothing, ignored):
+    losses = memory.empty(x.shape[:1], x.dtype, x) if x.shape[1] else memory.zeros(x.shape[:1], x.dtype, x)
+    _cross_entropy_on_cuda("cross_entropy", (x,), target, label_smoothing, ignored, losses)
+    return losses
+
+
+@operation
 def cross_entropy_dx(g, x, target, label_smoothing, ignored):
     """Transposed derivative of `cross_entropy` for the cotangent g (N,) of the losses: (N, K)."""
     t = _smoothed(x, target, label_smoothing, ignored)
@@ -290,6 +308,13 @@ def _(g, x, target, label_smoothing, ignored):
     settings = classes, float(label_smoothing), ignored
     arguments = g, x.reshape(-1), target.reshape(-1), target.ndim == 2, dx.reshape(-1), *settings
     _cross_entropy_dx_loop(n if classes else 0, 1 + GRAIN // (1 + classes), *arguments)
+    return dx
+
+
+@cross_entropy_dx.cuda
+def _(g, x, target, label_smoothing, ignored):
+    dx = memory.empty_like(x)
+    _cross_entropy_on_cuda("cross_entropy_dx", (g, x), target, label_smoothing, ignored, dx)
     return dx
 
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels of softmax, on the emulator."""
+"""The CUDA kernels of softmax and cross-entropy, on the emulator."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ LINES = {  # shape, axis
     "empty": ((0, 3), 1),
     "no elements in a line": ((3, 0), 1),
 }
+ROWS = [(6, 5), (3, 1100), (1, 1), (0, 3), (3, 0)]
+IGNORED = -100
 
 
 def check_lines(agrees: Callable[..., None], case: str, dtype: type) -> None:
@@ -33,14 +35,33 @@ def check_lines(agrees: Callable[..., None], case: str, dtype: type) -> None:
     agrees(softmax.log_softmax_dx, g, softmax.log_softmax.implementations["reference"](x, dim), dim)
 
 
+def check_cross_entropy(agrees: Callable[..., None], shape: tuple[int, int], dtype: type) -> None:
+    random = np.random.default_rng(0)
+    x, g = random.standard_normal(shape).astype(dtype), random.standard_normal(shape[0]).astype(dtype)
+    indices = random.integers(0, max(shape[1], 1), shape[0])
+    indices[1::3] = IGNORED
+    indices[2::3] = shape[1]
+    for target in (indices, random.random(shape).astype(dtype)):
+        for smoothing in (0.0, 0.1):
+            agrees(softmax.cross_entropy, x, target, smoothing, IGNORED)
+            agrees(softmax.cross_entropy_dx, g, x, target, smoothing, IGNORED)
+
+
 @pytest.mark.parametrize("case", LINES)
 def test_lines(case):
     check_lines(agrees, case, np.float32)
 
 
+@pytest.mark.parametrize("shape", ROWS)
+def test_cross_entropy(shape):
+    check_cross_entropy(agrees, shape, np.float32)
+
+
 def test_checked():
     check_lines(agrees_checked, "long columns", np.float64)
     check_lines(agrees_checked, "rows", np.float64)
+    check_cross_entropy(agrees_checked, (6, 5), np.float64)
+    check_cross_entropy(agrees_checked, (1, 1100), np.float64)
 
 
 def test_infinities_and_nan():
@@ -49,3 +70,4 @@ def test_infinities_and_nan():
     with np.errstate(all="ignore"):
         agrees(softmax.softmax, x, 1)
         agrees(softmax.log_softmax, x, 1)
+        agrees(softmax.cross_entropy, x, np.array([0, 1, 2, 0, 2]), 0.0, IGNORED)
