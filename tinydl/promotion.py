@@ -30,7 +30,7 @@ def checked(dtype: Any, who: str = "dtype") -> np.dtype:
 
 def require_floating(who: str, *tensors: Any) -> None:
     """A DtypeError unless all of the tensors (None is passed over) have one floating dtype."""
-    dtypes = {x.dtype for x in tensors if x is not None}
+    dtypes = [x.dtype for x in tensors if x is not None]
     for dtype in dtypes:
         if dtype.kind != "f":
             raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
@@ -45,7 +45,7 @@ def require_numbers(who: str, x: Any) -> None:
 
 def require_one_dtype(who: str, *dtypes: np.dtype) -> None:
     """A DtypeError unless all of the dtypes are the same."""
-    if len({*dtypes}) > 1:
+    if dtypes and dtypes.count(dtypes[0]) < len(dtypes):
         raise DtypeError(f"{who}: expected one dtype, got {' and '.join(sorted(map(str, {*dtypes})))}")
 
 

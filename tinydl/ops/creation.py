@@ -99,12 +99,12 @@ def eye(n: int, m: int | None = None, dtype: Any = FLOAT32, requires_grad: bool 
 
 def zeros_like(input: Tensor, dtype: Any = None) -> Tensor:
     """Zeros shaped as `input`."""
-    return zeros(input.shape, dtype=dtype or input.dtype)
+    return zeros(input.shape, dtype=checked(dtype or input.dtype, "zeros_like"))
 
 
 def ones_like(input: Tensor, dtype: Any = None) -> Tensor:
     """Ones shaped as `input`."""
-    return ones(input.shape, dtype=dtype or input.dtype)
+    return ones(input.shape, dtype=checked(dtype or input.dtype, "ones_like"))
 
 
 def full_like(input: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
@@ -114,7 +114,7 @@ def full_like(input: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
 
 def empty_like(input: Tensor, dtype: Any = None) -> Tensor:
     """Memory shaped as `input` with whatever it holds."""
-    return empty(input.shape, dtype=dtype or input.dtype)
+    return empty(input.shape, dtype=checked(dtype or input.dtype, "empty_like"))
 
 
 def linspace(start: float, end: float, steps: int, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
@@ -152,9 +152,17 @@ def numpy(input: Tensor) -> np.ndarray:
     return view
 
 
+def _one(x: Tensor, what: str) -> Any:
+    """The value of a tensor of one element, as a Python number."""
+    array = _read(x, what)
+    if array.size != 1:
+        raise ShapeError(f"{what}: expected a tensor of one element, got {x.shape}")
+    return array.item()
+
+
 def item(input: Tensor) -> Any:
     """The value of a tensor of one element, as a Python number."""
-    return _read(input, "item").item()
+    return _one(input, "item")
 
 
 def tolist(input: Tensor) -> Any:
@@ -206,7 +214,7 @@ def to(input: Tensor, *target: Any, dtype: Any = None, device: str | None = None
 
 def truth(x: Tensor) -> bool:
     """The truth of a tensor of one element."""
-    return bool(_read(x, "bool").item())
+    return bool(_one(x, "bool"))
 
 
 def length(x: Tensor) -> int:
