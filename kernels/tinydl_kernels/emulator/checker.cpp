@@ -193,6 +193,10 @@ void checker_begin_block(unsigned interval) {
     fences.clear();
 }
 
+void checker_access(const void* address, unsigned bytes, bool write, Site site) {
+    access(reinterpret_cast<uintptr_t>(address), bytes, write, false, site);
+}
+
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 EXPORT void emu_fence() {

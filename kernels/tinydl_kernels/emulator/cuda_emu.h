@@ -3,6 +3,7 @@
 // A CUDA thread is a fiber (fiber.h), a block runs on one OS thread, blocks run one after another (runtime.cpp). Call sites of
 // barriers, warp operations and atomics come from default arguments, so that every complaint names a file and a line.
 #define CUDA_EMU 1
+#define __CUDA_ARCH__ 800
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -48,6 +49,9 @@ const EmuWarp* emu_warp(const char* what, unsigned mask, uint64_t value, const c
 void* emu_dynamic_shared();
 void emu_atomic(const void* address, unsigned bytes, const char* file, int line);
 void emu_fence();
+[[noreturn]] void emu_fail(const char* message, const char* file, int line);
+void emu_copy(void* to, const void* from, unsigned bytes, bool there, const char* file, int line);
+void emu_copies_wait();
 }
 #define threadIdx emu_builtins.thread
 #define blockIdx emu_builtins.block
@@ -173,6 +177,37 @@ atomicCAS(T* p, std::common_type_t<T> expected, std::common_type_t<T> desired, E
     const T old = *p;
     if (old == expected) *p = desired;
     return old;
+}
+
+// ---- Asynchronous copies and tensor cores, by the names of ptx.cuh
+template <int BYTES> static inline void cp_async(void* to, const void* from, bool there, EMU_SITE) {
+    static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async moves 4, 8 or 16 bytes");
+    if ((uintptr_t(to) | uintptr_t(from)) % BYTES) emu_fail("cp.async: misaligned address", emu_file, emu_line);
+    emu_copy(to, from, BYTES, there, emu_file, emu_line);
+}
+static inline void cp_async_wait_all() { emu_copies_wait(); }
+static inline unsigned to_tf32(float x) {  // to nearest, ties away from zero
+    const unsigned bits = emu_bits<unsigned>(x);
+    if (x != x) return 0x7fffffffu;
+    return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
+}
+static inline void mma_m16n8k8(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], EMU_SITE) {
+    const auto gather = [&](unsigned low, unsigned high) {
+        const EmuWarp* warp = emu_warp("mma.sync", ~0u, low | uint64_t(high) << 32, emu_file, emu_line);
+        if (warp->lanes != ~0u) emu_fail("mma.sync: expected all 32 lanes of the warp", emu_file, emu_line);
+        return *warp;
+    };
+    const auto half = [](const EmuWarp& warp, int lane, int high) {
+        return double(emu_bits<float>(unsigned(warp.value[lane] >> 32 * high) & 0xffffe000u));  // what the hardware looks at
+    };
+    const EmuWarp upper = gather(a[0], a[1]), lower = gather(a[2], a[3]), right = gather(b[0], b[1]);
+    const int g = emu_lane() / 4, t = emu_lane() % 4;
+    for (int q = 0; q < 4; ++q) {  // d row g + 8 (q / 2), column 2 t + q % 2
+        double sum = d[q];
+        for (int k = 0; k < 8; ++k)
+            sum += half(k < 4 ? upper : lower, 4 * g + k % 4, q / 2) * half(right, 4 * (2 * t + q % 2) + k % 4, k / 4);
+        d[q] = float(sum);
+    }
 }
 
 // ---- What a module exports: its static shared memory, and per kernel a call from an array of argument pointers.

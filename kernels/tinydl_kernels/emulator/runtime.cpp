@@ -11,6 +11,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include <vector>
+
 #include "fiber.h"
 
 extern "C" __attribute__((visibility("default"))) EmuBuiltins emu_builtins;
@@ -20,6 +22,14 @@ namespace {
 
 enum State : uint8_t { FRESH, READY, AT_BARRIER, AT_WARP, DONE };
 enum Order { FORWARD, REVERSED, RANDOM };
+
+struct Copy {
+    void* to;
+    const void* from;
+    unsigned bytes;
+    bool there;  // else zeros
+    Site site;
+};
 
 struct Thread {
     Context context;
@@ -34,6 +44,7 @@ struct Thread {
     uint64_t value;  // brought
     EmuWarp warp;    // taken home
     unsigned warp_interval;
+    std::vector<Copy> copies;  // asynchronous ones under way
 };
 
 Thread threads[MAX_THREADS];
@@ -203,6 +214,7 @@ void run_block(char* shared, char* shared_end) {
     for (unsigned i = 0; i < thread_count; ++i) {
         threads[i].state = FRESH;
         threads[i].warp_interval = 0;
+        threads[i].copies.clear();
     }
     static unsigned order[MAX_THREADS];
     arrange(order, thread_count);
@@ -269,6 +281,28 @@ EXPORT const EmuWarp* emu_warp(const char* what, unsigned mask, uint64_t value, 
     me.state = AT_WARP;
     if (!complete_warp(warp, mask, me)) suspend();
     return &me.warp;
+}
+
+EXPORT void emu_fail(const char* message, const char* file, int line) { fail({file, line, nullptr}, "%s", message); }
+
+// The copy is made when its thread waits for it: who reads too early gets NaN. The checker sees the write at both times.
+EXPORT void emu_copy(void* to, const void* from, unsigned bytes, bool there, const char* file, int line) {
+    const Site site{file, line, nullptr};
+    if (there) checker_access(from, bytes, false, site);
+    checker_access(to, bytes, true, site);
+    memset(to, 0xFF, bytes);
+    current->copies.push_back({to, from, bytes, there, site});
+}
+
+EXPORT void emu_copies_wait() {
+    for (const Copy& copy : current->copies) {
+        checker_access(copy.to, copy.bytes, true, copy.site);
+        if (copy.there)
+            memcpy(copy.to, copy.from, copy.bytes);
+        else
+            memset(copy.to, 0, copy.bytes);
+    }
+    current->copies.clear();
 }
 
 EXPORT void* emu_dynamic_shared() { return dynamic_shared; }

@@ -67,3 +67,4 @@ const char* stacks();  // all of them, MAX_THREADS * STACK bytes
 
 void checker_begin(const Launch& launch, char* shared, char* shared_end, char* dynamic);
 void checker_begin_block(unsigned interval);
+void checker_access(const void* address, unsigned bytes, bool write, Site site);  // one that no call-out announces
