@@ -46,15 +46,15 @@ private:
     __device__ Part position(int j) const {
         const Lattice& l = lattice;
         const int each = volume(l.positions), n = j / each;
-        const Index q = unravel(j - n * each, l.positions);
-        return part(n * image, l.origin[0] + q.at[0] * l.stride[0], l.origin[1] + q.at[1] * l.stride[1],
-                    l.origin[2] + q.at[2] * l.stride[2]);
+        const Place q = place(j - n * each, l.positions);
+        return part(n * image, l.origin[0] + q.axis[0] * l.stride[0], l.origin[1] + q.axis[1] * l.stride[1],
+                    l.origin[2] + q.axis[2] * l.stride[2]);
     }
     __device__ Part tap(int k) const {
         const Lattice& l = lattice;
         const int each = volume(l.taps), channel = k / each;
-        const Index m = unravel(k - channel * each, l.taps);
-        return part(channel * volume(l.source), m.at[0] * l.reach[0], m.at[1] * l.reach[1], m.at[2] * l.reach[2]);
+        const Place m = place(k - channel * each, l.taps);
+        return part(channel * volume(l.source), m.axis[0] * l.reach[0], m.axis[1] * l.reach[1], m.axis[2] * l.reach[2]);
     }
 };
 
@@ -105,56 +105,45 @@ struct Filters {  // of a group
     __device__ real bias(int) const { return 0; }
 };
 
-// ---- Kernels. Blocks that read the same part of the images follow each other.
-
-struct Tile {
-    int i0, j0, rest;
-    __device__ Tile(int block, int rows, int columns, int I, int J) {
-        const int i_tiles = (I + rows - 1) / rows, j_tiles = (J + columns - 1) / columns;
-        i0 = block % i_tiles * rows;
-        j0 = block / i_tiles % j_tiles * columns;
-        rest = block / i_tiles / j_tiles;
-    }
-};
+// ---- Kernels
 
 // Forward, or the gradient with respect to the input if `transposed`: one split of k, `depth` long, of one phase of a group.
 // `to` has room for all splits.
 template <class Core>
 __device__ void correlate(const real* from, const real* w, const real* b, real* to, const Conv& c, bool transposed, int depth) {
     const int from_channels = transposed ? c.outputs : c.inputs, to_channels = transposed ? c.inputs : c.outputs;
-    const int phases = transposed ? volume(c.stride) : 1, kernel = volume(c.kernel);
-    const int positions = transposed ? phase_positions(c) : volume(c.out);
+    const int phases = transposed ? volume(c.window.stride) : 1;
+    const int positions = transposed ? phase_positions(c.window) : volume(c.window.out);
     const Tile tile(blockIdx.x, Core::ROWS, Core::COLUMNS, to_channels, c.images * positions);
     const int phase = tile.rest % phases, group = tile.rest / phases % c.groups, split = tile.rest / phases / c.groups;
     __shared__ Lattice lattice;
     if (threadIdx.x == 0) {
         if (transposed)
-            phase_lattice(c, phase, lattice);
+            phase_lattice(c.window, phase, lattice);
         else
-            forward_lattice(c, lattice);
+            forward_lattice(c.window, lattice);
     }
     __syncthreads();
     const int J = c.images * volume(lattice.positions), K = from_channels * volume(lattice.taps);
     if (tile.j0 >= J) return;  // phases differ in their size
 
-    const int from_plane = volume(lattice.source), to_plane = volume(lattice.target);
+    const int kernel = volume(lattice.kernel), from_plane = volume(lattice.source), to_plane = volume(lattice.target);
     const int from_image = c.groups * from_channels * from_plane, to_image = c.groups * to_channels * to_plane;
-    from += group * from_channels * from_plane;
-    to += i64(split) * c.images * to_image + group * to_channels * to_plane;
-    w += group * c.outputs * c.inputs * kernel;
     const int o_step = c.inputs * kernel, c_step = kernel;
-    gemm<Core>(Weights(w, lattice, transposed ? c_step : o_step, transposed ? o_step : c_step),
-               Gather<false>{from, lattice, from_image},
-               Target{to, b ? b + group * to_channels : nullptr, lattice, to_image},
-               tile.i0, tile.j0, to_channels, J, split * depth, min(K, (split + 1) * depth));
+    const Weights weights(w + group * c.outputs * o_step, lattice, transposed ? c_step : o_step, transposed ? o_step : c_step);
+    const Gather<false> gather{from + group * from_channels * from_plane, lattice, from_image};
+    const Target target{to + i64(split) * c.images * to_image + group * to_channels * to_plane,
+                        b ? b + group * to_channels : nullptr, lattice, to_image};
+    gemm<Core>(weights, gather, target, tile.i0, tile.j0, to_channels, J, split * depth, min(K, (split + 1) * depth));
 }
 
 template <class Core> __device__ void grad_weight(const real* x, const real* g, real* dw, const Conv& c, int depth) {
-    const int taps = volume(c.kernel), out = volume(c.out), input = volume(c.input), J = c.inputs * taps, K = c.images * out;
+    const int taps = volume(c.window.kernel), out = volume(c.window.out), input = volume(c.window.input);
+    const int J = c.inputs * taps, K = c.images * out;
     const Tile tile(blockIdx.x, Core::ROWS, Core::COLUMNS, c.outputs, J);
     const int group = tile.rest % c.groups, split = tile.rest / c.groups;
     __shared__ Lattice lattice;
-    if (threadIdx.x == 0) forward_lattice(c, lattice);
+    if (threadIdx.x == 0) forward_lattice(c.window, lattice);
     __syncthreads();
     const Planes planes(g + group * c.outputs * out, out, c.groups * c.outputs * out);
     const Gather<true> gather{x + group * c.inputs * input, lattice, c.groups * c.inputs * input};
@@ -162,52 +151,23 @@ template <class Core> __device__ void grad_weight(const real* x, const real* g, 
     gemm<Core>(planes, gather, filters, tile.i0, tile.j0, c.outputs, J, split * depth, min(K, (split + 1) * depth));
 }
 
-using Tile128x128 = Core<128, 128, 32, 64>;
-using Tile64x64 = Core<64, 64, 32, 64>;
-using Tile32x128 = Core<32, 128, 32, 64>;
-using Tile16x128 = Core<16, 128, 16, 64>;
-using Tile32x32 = Core<32, 32, 16, 32>;
-
-extern "C" __global__ void __launch_bounds__(Tile128x128::THREADS, Tile128x128::RESIDENT)
-correlate_128x128(const real* from, const real* w, const real* b, real* to, const Conv c, bool transposed, int depth) {
-    correlate<Tile128x128>(from, w, b, to, c, transposed, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile64x64::THREADS, Tile64x64::RESIDENT)
-correlate_64x64(const real* from, const real* w, const real* b, real* to, const Conv c, bool transposed, int depth) {
-    correlate<Tile64x64>(from, w, b, to, c, transposed, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile32x128::THREADS, Tile32x128::RESIDENT)
-correlate_32x128(const real* from, const real* w, const real* b, real* to, const Conv c, bool transposed, int depth) {
-    correlate<Tile32x128>(from, w, b, to, c, transposed, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile16x128::THREADS, Tile16x128::RESIDENT)
-correlate_16x128(const real* from, const real* w, const real* b, real* to, const Conv c, bool transposed, int depth) {
-    correlate<Tile16x128>(from, w, b, to, c, transposed, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile32x32::THREADS, Tile32x32::RESIDENT)
-correlate_32x32(const real* from, const real* w, const real* b, real* to, const Conv c, bool transposed, int depth) {
-    correlate<Tile32x32>(from, w, b, to, c, transposed, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile128x128::THREADS, Tile128x128::RESIDENT)
-grad_weight_128x128(const real* x, const real* g, real* dw, const Conv c, int depth) {
-    grad_weight<Tile128x128>(x, g, dw, c, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile64x64::THREADS, Tile64x64::RESIDENT)
-grad_weight_64x64(const real* x, const real* g, real* dw, const Conv c, int depth) {
-    grad_weight<Tile64x64>(x, g, dw, c, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile32x128::THREADS, Tile32x128::RESIDENT)
-grad_weight_32x128(const real* x, const real* g, real* dw, const Conv c, int depth) {
-    grad_weight<Tile32x128>(x, g, dw, c, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile16x128::THREADS, Tile16x128::RESIDENT)
-grad_weight_16x128(const real* x, const real* g, real* dw, const Conv c, int depth) {
-    grad_weight<Tile16x128>(x, g, dw, c, depth);
-}
-extern "C" __global__ void __launch_bounds__(Tile32x32::THREADS, Tile32x32::RESIDENT)
-grad_weight_32x32(const real* x, const real* g, real* dw, const Conv c, int depth) {
-    grad_weight<Tile32x32>(x, g, dw, c, depth);
-}
+#define KERNELS(SIZE, ...) \
+    using Core##SIZE = Core<__VA_ARGS__>; \
+    extern "C" __global__ void __launch_bounds__(Core##SIZE::THREADS, Core##SIZE::RESIDENT) \
+    correlate_##SIZE(const real* from, const real* w, const real* b, real* to, Window window, int images, int groups, int inputs, \
+                     int outputs, bool transposed, int depth) { \
+        correlate<Core##SIZE>(from, w, b, to, {window, images, groups, inputs, outputs}, transposed, depth); \
+    } \
+    extern "C" __global__ void __launch_bounds__(Core##SIZE::THREADS, Core##SIZE::RESIDENT) \
+    grad_weight_##SIZE(const real* x, const real* g, real* dw, Window window, int images, int groups, int inputs, int outputs, \
+                       int depth) { \
+        grad_weight<Core##SIZE>(x, g, dw, {window, images, groups, inputs, outputs}, depth); \
+    }
+KERNELS(128x128, 128, 128, 32, 64)
+KERNELS(64x64, 64, 64, 32, 64)
+KERNELS(32x128, 32, 128, 32, 64)
+KERNELS(16x128, 16, 128, 16, 64)
+KERNELS(32x32, 32, 32, 16, 32)
 
 extern "C" __global__ void add_splits(const real* partial, const real* b, real* y, long long n, int splits, int plane,
                                       int channels) {

@@ -1,23 +1,14 @@
 // What the kernels of a convolution know of its window: shared by conv.cu and depthwise.cu.
 
 #include "common.cuh"
+#include "window.cuh"
 
 struct Conv {
+    Window window;
     int images, groups, inputs, outputs;  // inputs and outputs: channels of a group
-    int input[3], kernel[3], stride[3], low[3], dilation[3], out[3];  // axes D, H, W
 };
 
 __device__ int volume(const int (&sizes)[3]) { return sizes[0] * sizes[1] * sizes[2]; }
-
-struct Index {
-    int at[3];
-};
-
-// n -> its indices in an array of these sizes; what is left over counts along the first axis.
-__device__ Index unravel(int n, const int (&sizes)[3]) {
-    const int plane = n / sizes[2], row = plane / sizes[1];
-    return {{row, plane - row * sizes[1], n - plane * sizes[2]}};
-}
 
 // A correlation along each axis: positions q of a target read places of a source, one for each tap m,
 //
@@ -36,54 +27,56 @@ struct Lattice {
     int origin[3], stride[3], reach[3];
 
     __device__ int target_place(int position) const {
-        const Index q = unravel(position, positions);
-        int place = 0;
+        const Place q = place(position, positions);
+        int flat = 0;
 #pragma unroll
-        for (int axis = 0; axis < 3; ++axis) place = place * target[axis] + target_first[axis] + q.at[axis] * target_step[axis];
-        return place;
+        for (int i = 0; i < 3; ++i) flat = flat * target[i] + target_first[i] + q.axis[i] * target_step[i];
+        return flat;
     }
 
     __device__ int kernel_place(int tap) const {
-        const Index m = unravel(tap, taps);
-        int place = 0;
+        const Place m = place(tap, taps);
+        int flat = 0;
 #pragma unroll
-        for (int axis = 0; axis < 3; ++axis) place = place * kernel[axis] + tap_first[axis] + m.at[axis] * tap_step[axis];
-        return place;
+        for (int i = 0; i < 3; ++i) flat = flat * kernel[i] + tap_first[i] + m.axis[i] * tap_step[i];
+        return flat;
     }
 };
 
 // The lattice of the forward convolution.
-__device__ void forward_lattice(const Conv& c, Lattice& l) {
+__device__ void forward_lattice(const Window& window, Lattice& l) {
 #pragma unroll
-    for (int axis = 0; axis < 3; ++axis) {
-    l.source[axis] = c.input[axis], l.target[axis] = c.out[axis], l.kernel[axis] = c.kernel[axis];
-    l.positions[axis] = c.out[axis], l.target_first[axis] = 0, l.target_step[axis] = 1;
-    l.taps[axis] = c.kernel[axis], l.tap_first[axis] = 0, l.tap_step[axis] = 1;
-    l.origin[axis] = -c.low[axis], l.stride[axis] = c.stride[axis], l.reach[axis] = c.dilation[axis];
-}}
+    for (int i = 0; i < 3; ++i) {
+        l.source[i] = window.input[i], l.target[i] = window.out[i], l.kernel[i] = window.kernel[i];
+        l.positions[i] = window.out[i], l.target_first[i] = 0, l.target_step[i] = 1;
+        l.taps[i] = window.kernel[i], l.tap_first[i] = 0, l.tap_step[i] = 1;
+        l.origin[i] = -window.low[i], l.stride[i] = window.stride[i], l.reach[i] = window.dilation[i];
+    }
+}
 
-// The lattice of a phase. Input place r + q s, with r of the phase and s the stride, meets tap t where
-// r + q s + low - t d = s o, o a place of g. So the taps are tap_first, the least t >= 0 with r + low - t d = 0 modulo s, and
-// every s / gcd(s, d)-th one from there on.
-__device__ void phase_lattice(const Conv& c, int phase, Lattice& l) {
-    const Index residue = unravel(phase, c.stride);
+// The lattice of a phase. Input place r + q s, with r of the phase and s the stride, meets tap t where r + q s + low - t d = s o,
+// o a place of g. So the taps are tap_first, the least t >= 0 with r + low - t d = 0 modulo s, and every s / gcd(s, d)-th one
+// from there on.
+__device__ void phase_lattice(const Window& window, int phase, Lattice& l) {
+    const Place residue = place(phase, window.stride);
 #pragma unroll
-    for (int axis = 0; axis < 3; ++axis) {
-    const int r = residue.at[axis], s = c.stride[axis], d = c.dilation[axis], ahead = r + c.low[axis];
-    int first = 0, step = 1;
-    while (step * d % s) ++step;
-    while (first < step && (ahead - first * d) % s) ++first;
-    l.source[axis] = c.out[axis], l.target[axis] = c.input[axis], l.kernel[axis] = c.kernel[axis];
-    l.positions[axis] = (c.input[axis] - r + s - 1) / s, l.target_first[axis] = r, l.target_step[axis] = s;
-    l.taps[axis] = first < min(step, c.kernel[axis]) ? (c.kernel[axis] - first + step - 1) / step : 0;
-    l.tap_first[axis] = first, l.tap_step[axis] = step;
-    l.origin[axis] = (ahead - first * d) / s, l.stride[axis] = 1, l.reach[axis] = -(step * d / s);
-}}
+    for (int i = 0; i < 3; ++i) {
+        const int r = residue.axis[i], s = window.stride[i], d = window.dilation[i], k = window.kernel[i];
+        const int ahead = r + window.low[i];
+        int first = 0, step = 1;
+        while (step * d % s) ++step;
+        while (first < step && (ahead - first * d) % s) ++first;
+        l.source[i] = window.out[i], l.target[i] = window.input[i], l.kernel[i] = k;
+        l.positions[i] = (window.input[i] - r + s - 1) / s, l.target_first[i] = r, l.target_step[i] = s;
+        l.taps[i] = first < min(step, k) ? (k - first + step - 1) / step : 0, l.tap_first[i] = first, l.tap_step[i] = step;
+        l.origin[i] = (ahead - first * d) / s, l.stride[i] = 1, l.reach[i] = -(step * d / s);
+    }
+}
 
 // Positions of the largest phase, which is the first one.
-__device__ int phase_positions(const Conv& c) {
+__device__ int phase_positions(const Window& window) {
     int positions = 1;
 #pragma unroll
-    for (int axis = 0; axis < 3; ++axis) positions *= (c.input[axis] + c.stride[axis] - 1) / c.stride[axis];
+    for (int i = 0; i < 3; ++i) positions *= (window.input[i] + window.stride[i] - 1) / window.stride[i];
     return positions;
 }

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory, simd
+from . import conv_cuda, memory, simd
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .packing import deal, lengthen, plan_of
@@ -160,6 +160,11 @@ def _(x: Array, g: Array, window: Window) -> Array:
         _grad_weight_outputs(parts * splits, grain, _line(x), _line(g), _line(partial), planes, turned, N, parts, splits, plan)
         _sum_and_turn(plan.K, 64, _line(partial), _line(dw), parts, O)
     return dw
+
+
+forward.cuda(conv_cuda.forward)
+grad_input.cuda(conv_cuda.grad_input)
+grad_weight.cuda(conv_cuda.grad_weight)
 
 
 def _matrix(array: Array) -> Array:

@@ -6,10 +6,11 @@
 
 A .cu file includes nothing but .cuh files beside it, which are pasted in: NVRTC has no headers, and CuPy's cache does not see
 what a source includes. Its kernels are `extern "C" __global__`, written out or by a macro that makes one a line. A file that
-says `real` is compiled once per floating dtype, with `real` as its name; one that says `number` for int64 too. Arguments are
-arrays, None for a null pointer, a list of up to 64 arrays for `Arrays<type>`, and NumPy scalars of the parameter's own type
-(`real` and structs included); all are checked against the kernel's signature, since CUDA reads whatever bytes it is given.
-Strides are not passed: arrays are C-contiguous.
+says `real` is compiled once per floating dtype, with `real` as its name; one that says `number` for int64 too; one that asks
+whether TENSOR_CORES is defined once more, for float32 and with that name. Arguments are arrays, None for a null pointer, a
+list of up to 64 arrays for `Arrays<type>`, and NumPy scalars of the parameter's own type (`real` and structs included); all
+are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are not passed: arrays are
+C-contiguous.
 """
 
 from __future__ import annotations
@@ -174,14 +175,16 @@ def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
 class Module:
     """A .cu file for one `real`. Compiled at the first launch, for the GPU or for the emulator as the arrays want it."""
 
-    def __init__(self, path: Path, real: np.dtype | None = None) -> None:
+    def __init__(self, path: Path, real: np.dtype | None = None, tensor_cores: bool = False) -> None:
         text = "\n".join([*_expand(path, set()), ""])
         word, types = _generic(text)
         if real is not None and real not in types:
             raise DtypeError(f"{path.name}: expected {' or '.join(map(str, types))} for {word}, got {real}")
         self.path = path
-        self.name = path.stem if real is None else f"{path.stem}-{real}"
-        self.source = text if real is None else f"using {word} = {types[real]};\n{text}"
+        self.name = path.stem if real is None else f"{path.stem}-{'tf32' if tensor_cores else real}"
+        self.source = (
+            "#define TENSOR_CORES\n" * tensor_cores + ("" if real is None else f"using {word} = {types[real]};\n") + text
+        )
         self.signatures = signatures(self.source, real)
 
     def get_function(self, name: str) -> Function:
@@ -244,15 +247,19 @@ def _by_value(argument: Any) -> Any:
 
 
 @functools.cache
-def module(family: str, real: np.dtype | None = None) -> Module:
+def module(family: str, real: np.dtype | None = None, tensor_cores: bool = False) -> Module:
     """The .cu file beside `<family>.py`, for that `real`."""
-    return Module(Path(__file__).with_name(f"{family}.cu"), real)
+    return Module(Path(__file__).with_name(f"{family}.cu"), real, tensor_cores)
 
 
 def modules() -> list[Module]:
-    """Every .cu of the package, for each `real` or `number` that it can have."""
-    sources = {path.stem: "\n".join(_expand(path, set())) for path in sorted(Path(__file__).parent.glob("*.cu"))}
-    return [module(family, real) for family, source in sources.items() for real in _generic(source)[1] or (None,)]
+    """Every .cu of the package, for each `real` or `number` that it can have, and for tensor cores."""
+    found = []
+    for path in sorted(Path(__file__).parent.glob("*.cu")):
+        source = "\n".join(_expand(path, set()))
+        found += [module(path.stem, real) for real in _generic(source)[1] or (None,)]
+        found += [module(path.stem, np.dtype(np.float32), True)] * ("defined(TENSOR_CORES)" in source)
+    return found
 
 
 def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | None = None) -> None:

@@ -239,13 +239,24 @@ struct TensorCore : Shape<float, ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS> {
 
 // ---- The product
 
+// Where a block works: its tile, and the number of whatever has tiles. Blocks that read the same columns of b follow each other.
+struct Tile {
+    int i0, j0, rest;
+    __device__ Tile(int block, int rows, int columns, int I, int J) {
+        const int i_tiles = (I + rows - 1) / rows, j_tiles = (J + columns - 1) / columns;
+        i0 = block % i_tiles * rows;
+        j0 = block / i_tiles % j_tiles * columns;
+        rest = block / i_tiles / j_tiles;
+    }
+};
+
 // y.row(i) and y.column(j) are offsets into y.data; y.bias(i) is added. i0 and j0 are multiples of the tile.
 template <class Core, class A, class B, class Y>
 __device__ void gemm(const A& a, const B& b, const Y& y, int i0, int j0, int I, int J, int k0, int k1) {
     using T = typename Core::T;
     constexpr int ROWS = Core::ROWS, COLUMNS = Core::COLUMNS, DEPTH = Core::DEPTH, THREADS = Core::THREADS;
-    __shared__ alignas(16) T a_tile[2][DEPTH][Core::A_PITCH];
-    __shared__ alignas(16) T b_tile[2][DEPTH][Core::B_PITCH];
+    __shared__ __align__(16) T a_tile[2][DEPTH][Core::A_PITCH];
+    __shared__ __align__(16) T b_tile[2][DEPTH][Core::B_PITCH];
     __shared__ typename A::Part a_outer[ROWS], a_inner[2][DEPTH];
     __shared__ typename B::Part b_outer[COLUMNS], b_inner[2][DEPTH];
     __shared__ int y_column[COLUMNS];

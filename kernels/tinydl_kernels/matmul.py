@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import matmul_cuda, memory
 from .compiler import parallel
 from .dispatch import operation
 from .errors import ShapeError
@@ -32,7 +32,7 @@ MOST = 8
 """Blocks of one product at most. OpenBLAS packs operands anew for each: four cost a tenth of the time, eight a seventh."""
 
 
-@operation(portable=True)
+@operation
 def matmul(a, b, transpose_a=False, transpose_b=False):
     """A (..., I, K) times B (..., K, J): (..., I, J)."""
     A, B = _oriented(a, transpose_a), _oriented(b, transpose_b)
@@ -57,6 +57,12 @@ def _(a, b, transpose_a=False, transpose_b=False):
         lines = a.reshape(a.size), b.reshape(b.size), out.reshape(out.size)
         _blocks(tasks, 1 + tasks * BLOCK // (out.size * K), *lines, *starts, (I, J, K), cuts, transpose_a, transpose_b)
     return out
+
+
+@matmul.cuda
+def _(a, b, transpose_a=False, transpose_b=False):
+    shape = _product_shape(_oriented(a, transpose_a), _oriented(b, transpose_b))
+    return matmul_cuda.matmul(a, b, transpose_a, transpose_b, shape)
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from tinydl_kernels import emulator
+from tinydl_kernels import emulator, gemm
 from tinydl_kernels.dispatch import Operation
 from tinydl_kernels.validate import agree
 
@@ -15,6 +15,7 @@ needs_compiler = pytest.mark.skipif(emulator.unavailable() is not None, reason=s
 ORDERS = {"forward": emulator.Mode(), "reversed": emulator.Mode("reversed"), "random": emulator.Mode("random", seed=5)}
 CHECKED = emulator.Mode("random", check=True, seed=6)
 MODES = {**ORDERS, "checked": CHECKED}
+every_tile = pytest.mark.parametrize("tile", gemm.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
 
 
 def use(mode: emulator.Mode) -> AbstractContextManager[None]:

@@ -100,7 +100,9 @@ def _build(
         objects = [f"{scratch}/{source.stem}.o" for source in sources]
         for source, compiled in zip(sources, objects, strict=True):
             _gxx(name, *flags, "-c", str(source), "-o", compiled)
-        linking = ("-shared", f"-Wl,-soname,{path.name}", "-Wl,-rpath,$ORIGIN")
+        # A module of kernels has in its .bss nothing but shared memory: no variables of the compiler's start files
+        plain = ("-nostartfiles",) if libraries else ()
+        linking = ("-shared", *plain, f"-Wl,-soname,{path.name}", "-Wl,-rpath,$ORIGIN")
         _gxx(name, *linking, *objects, *map(str, libraries), "-o", f"{scratch}/{path.name}")
         os.replace(f"{scratch}/{path.name}", path)
     return path

@@ -20,9 +20,10 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
-// Static shared memory has a section of its own: the runtime poisons it before each block and knows its addresses.
-// `extern __shared__ T name[];` is rewritten by __init__.py to a pointer from emu_dynamic_shared().
-#define __shared__ static __attribute__((section("emu_shared")))
+// Static shared memory is all that a module has in its .bss: the runtime poisons it before each block and knows its addresses.
+// A section of its own would not do, g++ ignores one for the variables of templates.
+// `extern __shared__ T name[];` is rewritten by build.py to a pointer from emu_dynamic_shared().
+#define __shared__ static
 #define EMU_SITE const char *emu_file = __builtin_FILE(), int emu_line = __builtin_LINE()
 
 #define EMU_UNCHECKED __attribute__((noinline, no_sanitize("thread", "undefined")))
@@ -191,21 +192,23 @@ static inline unsigned to_tf32(float x) {  // to nearest, ties away from zero
     if (x != x) return 0x7fffffffu;
     return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
 }
-static inline void mma_m16n8k8(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], EMU_SITE) {
-    const auto gather = [&](unsigned low, unsigned high) {
-        const EmuWarp* warp = emu_warp("mma.sync", ~0u, low | uint64_t(high) << 32, emu_file, emu_line);
-        if (warp->lanes != ~0u) emu_fail("mma.sync: expected all 32 lanes of the warp", emu_file, emu_line);
-        return *warp;
-    };
-    const auto half = [](const EmuWarp& warp, int lane, int high) {
-        return double(emu_bits<float>(unsigned(warp.value[lane] >> 32 * high) & 0xffffe000u));  // what the hardware looks at
-    };
-    const EmuWarp upper = gather(a[0], a[1]), lower = gather(a[2], a[3]), right = gather(b[0], b[1]);
+EMU_UNCHECKED static EmuWarp emu_mma_operand(unsigned low, unsigned high, const char* file, int line) {
+    const EmuWarp* warp = emu_warp("mma.sync", ~0u, low | uint64_t(high) << 32, file, line);
+    if (warp->lanes != ~0u) emu_fail("mma.sync: expected all 32 lanes of the warp", file, line);
+    return *warp;
+}
+EMU_UNCHECKED static double emu_tf32(const EmuWarp& warp, int lane, int half) {  // the bits that the hardware looks at
+    return emu_bits<float>(unsigned(warp.value[lane] >> 32 * half) & 0xffffe000u);
+}
+EMU_UNCHECKED static void mma_m16n8k8(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2], EMU_SITE) {
+    const EmuWarp left = emu_mma_operand(a[0], a[1], emu_file, emu_line);  // columns 0 to 3 of a
+    const EmuWarp right = emu_mma_operand(a[2], a[3], emu_file, emu_line);
+    const EmuWarp other = emu_mma_operand(b[0], b[1], emu_file, emu_line);
     const int g = emu_lane() / 4, t = emu_lane() % 4;
-    for (int q = 0; q < 4; ++q) {  // d row g + 8 (q / 2), column 2 t + q % 2
+    for (int q = 0; q < 4; ++q) {  // d[q] is in row g + 8 (q / 2), column 2 t + q % 2
         double sum = d[q];
         for (int k = 0; k < 8; ++k)
-            sum += half(k < 4 ? upper : lower, 4 * g + k % 4, q / 2) * half(right, 4 * (2 * t + q % 2) + k % 4, k / 4);
+            sum += emu_tf32(k < 4 ? left : right, 4 * g + k % 4, q / 2) * emu_tf32(other, 4 * (2 * t + q % 2) + k % 4, k / 4);
         d[q] = float(sum);
     }
 }
@@ -213,11 +216,11 @@ static inline void mma_m16n8k8(float (&d)[4], const unsigned (&a)[4], const unsi
 // ---- What a module exports: its static shared memory, and per kernel a call from an array of argument pointers.
 // EMU_KERNEL lines are appended by __init__.py; the assertion holds its reading of the signature to the compiler's.
 extern "C" {
-extern char __start_emu_shared[] __attribute__((weak, visibility("hidden")));
-extern char __stop_emu_shared[] __attribute__((weak, visibility("hidden")));
+extern char __bss_start[] __attribute__((visibility("hidden")));
+extern char _end[] __attribute__((visibility("hidden")));
 __attribute__((visibility("default"))) void emu_shared_bounds(char** begin, char** end) {
-    *begin = __start_emu_shared;
-    *end = __stop_emu_shared;
+    *begin = __bss_start;
+    *end = _end;
 }
 }
 template <auto kernel> struct EmuCall;

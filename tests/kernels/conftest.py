@@ -1,0 +1,22 @@
+"""Fixtures of the tests of products on the GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from tinydl_kernels import gemm, precision
+
+
+@pytest.fixture
+def cut_into(monkeypatch: pytest.MonkeyPatch) -> Callable[[gemm.Tile, int], None]:
+    """Call it with a tile and a number of splits: every product is cut so."""
+    return lambda tile, splits: monkeypatch.setattr(gemm, "cut", lambda *sizes: gemm._cut(tile, splits, *sizes))
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """Tensor cores."""
+    precision.set_float32_matmul_precision("high")
+    yield
+    precision.set_float32_matmul_precision("highest")
