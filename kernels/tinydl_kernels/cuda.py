@@ -258,7 +258,8 @@ def modules() -> list[Module]:
     for path in sorted(Path(__file__).parent.glob("*.cu")):
         source = "\n".join(_expand(path, set()))
         found += [module(path.stem, real) for real in _generic(source)[1] or (None,)]
-        found += [module(path.stem, np.dtype(np.float32), True)] * ("defined(TENSOR_CORES)" in source)
+        if "defined(TENSOR_CORES)" in source:
+            found.append(module(path.stem, np.dtype(np.float32), True))
     return found
 
 

@@ -1,7 +1,7 @@
 """How exact products of float32 matrices are on a GPU, convolutions included: PyTorch's setting of that name.
 
     "highest"   every product and sum in float32
-    "high"      factors rounded to TF32 (10 bits of mantissa, errors of 5e-4), summed up in float32: tensor cores, from Ampere on
+    "high"      factors rounded to TF32 (10 bits of mantissa, errors of 5e-4), summed up in float32: tensor cores, Ampere on
 
 It is one setting for the whole process. The CPU always computes in full.
 """
