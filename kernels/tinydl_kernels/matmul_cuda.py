@@ -1,4 +1,4 @@
-"""The launches of matmul.cu and matmul_integers.cu: matrix products on the GPU and on the emulator."""
+"""The launches of matmul.cu: matrix products on the GPU and on the emulator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = Any
 def matmul(a: Array, b: Array, transpose_a: bool, transpose_b: bool, shape: tuple[int, ...]) -> Array:
     """`matmul.matmul`, of the given shape."""
     gemm.require_offsets("matmul", a, b)
-    if a.dtype != b.dtype or a.dtype.char not in "fdlq":
+    if a.dtype != b.dtype or a.dtype not in cuda.NUMBER:
         raise DtypeError(f"matmul: expected two float32, float64 or int64 arrays on a GPU, got {a.dtype} and {b.dtype}")
     y = memory.empty(shape, a.dtype, a)
     gemm.require_offsets("matmul", y)
@@ -28,10 +28,6 @@ def matmul(a: Array, b: Array, transpose_a: bool, transpose_b: bool, shape: tupl
     axes = _axes(tuple(batch), a.shape[:-2], b.shape[:-2], I * K, K * J)
     matrices = prod(batch)
     table = np.int32(matrices), np.int32(len(axes)), cuda.table([number for axis in axes for number in axis])
-    if y.dtype == np.int64:
-        sizes = map(np.int32, (I, J, K, a_i, a_k, b_j, b_k))
-        cuda.launch("matmul_integers", "product", y.size, a, b, y, *sizes, *table)
-        return y
     y_i, y_j = J, 1
     if J < I:  # tiles are broad
         a, b, I, J, a_i, a_k, b_j, b_k, y_i, y_j = b, a, J, I, b_j, b_k, a_i, a_k, 1, J
