@@ -66,6 +66,9 @@ REFUSALS: list[Refusal] = [
         refused("roll", ShapeError, "expected as many shifts as dims, got (1, 2) and 0", lambda f: f(X, (1, 2), 0)),
         refused("rot90", ShapeError, "expected two different dims of (3, 4), got (0, -2)", lambda f: f(X, 1, (0, -2))),
         refused("diagonal", ShapeError, "expected two different dims of (3, 4), got 0 and 0", lambda f: f(X, 0, 0, 0)),
+        refused(
+            "maxout", ShapeError, "expected a size along dim 0 divisible by num_pieces=2, got ()", lambda f: f(SCALAR, 2, 0)
+        ),
         refused("diag", ShapeError, "expected a vector or a matrix, got (1, 2, 4)", lambda f: f(LINE)),
         refused("meshgrid", ShapeError, "expected vectors, got (3,), (3, 4)", lambda f: f(V, X)),
         refused("tril triu", ShapeError, "expected matrices, got (3,)", lambda f: f(V)),

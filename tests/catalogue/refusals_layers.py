@@ -240,6 +240,7 @@ REFUSALS: list[Refusal] = [
         refused(
             "Dropout Dropout1d Dropout2d AlphaDropout", ValueError, "expected a probability in [0, 1], got -1", lambda f: f(-1)
         ),
+        refused("Dropout", ValueError, "expected a probability in [0, 1], got 'high'", lambda f: f("high")),
         refused("Dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3, 4)", lambda f: f()(X), "dropout1d"),
         refused("GaussianNoise", ValueError, "expected std of at least 0, got -1", lambda f: f(-1)),
         refused("GaussianNoise", DtypeError, INTEGER, lambda f: f()(INTEGERS), "gaussian_noise"),

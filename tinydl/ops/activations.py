@@ -125,7 +125,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 def maxout(input: Tensor, num_pieces: int, dim: int = 1) -> Tensor:
     """The largest of every `num_pieces` neighbours along `dim`, the first of equals. Goodfellow et al., arXiv 1302.4389."""
     dim = normalize_dim("maxout", dim, input.ndim)
-    if num_pieces < 1 or input.shape[dim] % num_pieces:
+    if not input.ndim or num_pieces < 1 or input.shape[dim] % num_pieces:
         raise ShapeError(f"maxout: expected a size along dim {dim} divisible by num_pieces={num_pieces}, got {input.shape}")
     pieces = reshape(input, (*input.shape[:dim], input.shape[dim] // num_pieces, num_pieces, *input.shape[dim + 1 :]))
     return max(pieces, dim + 1)[0]

@@ -18,7 +18,7 @@ from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
 
 from ..core import Array, Tensor, add, no_grad, primitive
 from ..effect import effect
-from ..promotion import checked, require_floating
+from ..promotion import checked, is_scalar, require_floating
 from .elementwise import lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign
@@ -329,5 +329,5 @@ def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, gener
 
 
 def require_probability(who: str, p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{who}: expected a probability in [0, 1], got {p}")
+    if not is_scalar(p) or not 0 <= p <= 1:
+        raise ValueError(f"{who}: expected a probability in [0, 1], got {p!r}")
