@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from . import memory
 from .errors import BackendError, DtypeError, ShapeError
 from .window import STRUCT
 
@@ -273,6 +274,15 @@ def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | No
 def whole_warps(items: int, lanes: int) -> int:
     """The threads for `items` items that `lanes` neighbours each share and exchange values about: a multiple of `WARP`."""
     return -(-items * lanes // WARP) * WARP
+
+
+def widened(x: Any, kinds: str = "fb") -> Any:
+    """x as kernels can take it: itself if its dtype is int64 or of one of these kinds, else a copy as int64."""
+    if x.dtype.kind in kinds or x.dtype == np.int64:
+        return x
+    wide = memory.empty(x.shape, np.int64, x)
+    wide[...] = x
+    return wide
 
 
 def team_part(outer: int, size: int, inner: int) -> int:

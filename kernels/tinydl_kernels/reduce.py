@@ -224,7 +224,7 @@ def _sum_into(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
 def _sum_into_on_cuda(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
     floating = x.dtype.kind == "f"
     out = memory.empty(shape, x.dtype if floating else np.int64, x)
-    return _fold_on_cuda("sum", x, dims, out, 0.0 if floating else 0)
+    return _fold_on_cuda("sum", cuda.widened(x), dims, out, 0.0 if floating else 0)
 
 
 @operation
@@ -416,6 +416,12 @@ def _winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
 
 
 def _winners_on_cuda(name: str, x: Array, dim: int) -> tuple[Array, Array]:
+    wide = cuda.widened(x)
+    if wide is not x:
+        winners, indices = _winners_on_cuda(name, wide, dim)
+        values = memory.empty(winners.shape, x.dtype, x)
+        values[...] = winners
+        return values, indices
     shape = _kept(x.shape, (dim % x.ndim,))
     values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
     size, inner = x.shape[dim], _product(list(x.shape[dim % x.ndim + 1 :]))

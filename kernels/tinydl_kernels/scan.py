@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import cuda, memory
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .memory import array_module
@@ -85,12 +85,25 @@ def _walk(loop: Any, arrays: tuple[Array, ...], dtype: Any, dim: int, *settings:
     return out
 
 
+def _scan_on_cuda(kernel: str, arrays: tuple[Array, ...], dim: int, reverse: bool) -> Array:
+    """Launch a kernel on the lines of the arrays along `dim`; int64 by a kernel of its own."""
+    x, real = arrays[0], arrays[0].dtype
+    if real.kind != "f":
+        kernel, real = f"{kernel}_int64", np.dtype(np.float32)
+    out = memory.empty(x.shape, x.dtype, x)
+    if out.size:
+        size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
+        settings = np.int64(x.size // size), np.int64(size), np.int64(inner), np.bool_(reverse)
+        cuda.launch_teams("scan", kernel, x.size // size, size, inner, *arrays, out, *settings, real=real)
+    return out
+
+
 def _dtype(x: Array) -> tuple[Any, Any]:
     """The dtype of the result, and the one to accumulate in."""
     return (x.dtype, np.float64) if x.dtype.kind == "f" else (np.int64, np.int64)
 
 
-@operation(portable=True)
+@operation
 def cumsum(x, dim, reverse):
     """Sums of x up to (from, if reverse) each place along `dim`."""
     dtype, wide = _dtype(x)
@@ -104,7 +117,12 @@ def _(x, dim, reverse):
     return _walk(_cumsum_loop, (x,), dtype, dim, reverse, wide(0).item())
 
 
-@operation(portable=True)
+@cumsum.cuda
+def _(x, dim, reverse):
+    return _scan_on_cuda("cumsum", (cuda.widened(x, "f"),), dim, reverse)
+
+
+@operation
 def cumprod(x, dim):
     """Products of x up to each place along `dim`."""
     dtype, wide = _dtype(x)
@@ -118,7 +136,12 @@ def _(x, dim):
     return _walk(_cumprod_loop, (x,), dtype, dim, False, wide(1).item())
 
 
-@operation(portable=True)
+@cumprod.cuda
+def _(x, dim):
+    return _scan_on_cuda("cumprod", (cuda.widened(x, "f"),), dim, False)
+
+
+@operation
 def recurrence(a, b, dim, reverse):
     """y[k] = a[k] y[k - 1] + b[k] along `dim`, from the end if reverse. a at the first place is not used."""
     dtype = b.dtype
@@ -134,6 +157,11 @@ def recurrence(a, b, dim, reverse):
 @recurrence.cpu
 def _(a, b, dim, reverse):
     return _walk(_recurrence_loop, (a, b), b.dtype, dim, reverse)
+
+
+@recurrence.cuda
+def _(a, b, dim, reverse):
+    return _scan_on_cuda("recurrence", (a, b), dim, reverse)
 
 
 def _turned(dim: int, reverse: bool) -> Any:

@@ -37,6 +37,7 @@ def check_folds(agrees: Callable[..., None], case: str, dtype: type) -> None:
     agrees(reduce.sum, x, dims)
     agrees(reduce.sum_to, x, tuple(1 if dim in dims else size for dim, size in enumerate(shape)))
     agrees(reduce.sum, x.astype(np.int64), dims)
+    agrees(reduce.sum, x.astype(np.int32), dims)
     agrees(reduce.sum, x > 1, dims)
     if np.dtype(dtype).kind == "f":
         agrees(reduce.logsumexp, x, dims)
@@ -44,7 +45,7 @@ def check_folds(agrees: Callable[..., None], case: str, dtype: type) -> None:
 
 def check_winners(agrees: Callable[..., None], shape: tuple[int, ...], dim: int, dtype: type) -> None:
     x = np.rint(draw(shape, dtype))  # with ties
-    for y in (x, x.astype(np.int64), x > 0):
+    for y in (x, x.astype(np.int64), x.astype(np.int32), x > 0):
         agrees(reduce.max, y, dim)
         agrees(reduce.min, y, dim)
     if x.size > 2:
