@@ -30,11 +30,10 @@ def scaled_dot_product_attention(
     attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets position i see
     keys up to i. scale is by default 1/√E. Vaswani et al., arXiv 1706.03762.
     """
-    weights = attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator)
-    if value.ndim < 2 or value.shape[-2] != key.shape[-2]:
+    if key.ndim > 1 and (value.ndim < 2 or value.shape[-2] != key.shape[-2]):
         got = f"{value.shape} and {key.shape}"
         raise ShapeError(f"scaled_dot_product_attention: expected value (*, S, V) for key (*, S, E), got {got}")
-    return matmul(weights, value)
+    return matmul(attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator), value)
 
 
 def attention_weights(

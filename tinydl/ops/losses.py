@@ -17,7 +17,9 @@ from .reduce import sum
 from .shape import broadcast_to, common_shape, normalize_dim, unsqueeze
 
 
-def _same_shape(who: str, input: Tensor, target: Tensor) -> None:
+def _require(who: str, input: Tensor, target: Tensor, reduction: str, *more: str) -> None:
+    """What all of these ask for, before anything is computed: numbers, one shape, a known reduction."""
+    require_reduction(who, reduction, *more)
     require_numbers(who, input)
     if input.shape != target.shape:
         raise ShapeError(f"{who}: expected input and target of one shape, got {input.shape} and {target.shape}")
@@ -25,13 +27,13 @@ def _same_shape(who: str, input: Tensor, target: Tensor) -> None:
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(input - target)²."""
-    _same_shape("mse_loss", input, target)
+    _require("mse_loss", input, target, reduction)
     return reduced("mse_loss", square(sub(input, target)), reduction)
 
 
 def sum_of_squares(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """½ Σ (input - target)² over all dims but the first; reduced over the batch."""
-    _same_shape("sum_of_squares", input, target)
+    _require("sum_of_squares", input, target, reduction)
     squares = square(sub(input, target))
     return reduced(
         "sum_of_squares", mul(sum(squares, tuple(range(1, input.ndim))) if input.ndim > 1 else squares, 0.5), reduction
@@ -40,13 +42,13 @@ def sum_of_squares(input: Tensor, target: Tensor, reduction: str = "mean") -> Te
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|input - target|."""
-    _same_shape("l1_loss", input, target)
+    _require("l1_loss", input, target, reduction)
     return reduced("l1_loss", abs(sub(input, target)), reduction)
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """½ d² / beta where |d| < beta, else |d| - ½ beta, with d = input - target. Girshick, arXiv 1504.08083."""
-    _same_shape("smooth_l1_loss", input, target)
+    _require("smooth_l1_loss", input, target, reduction)
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: expected beta of at least 0, got {beta}")
     d = sub(input, target)
@@ -57,7 +59,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """½ d² where |d| < delta, else delta (|d| - ½ delta), with d = input - target. Huber, 1964."""
-    _same_shape("huber_loss", input, target)
+    _require("huber_loss", input, target, reduction)
     if delta <= 0:
         raise ValueError(f"huber_loss: expected delta above 0, got {delta}")
     d = sub(input, target)
@@ -67,7 +69,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
 
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; the logarithms are at least -100."""
-    _same_shape("binary_cross_entropy", input, target)
+    _require("binary_cross_entropy", input, target, reduction)
     common_shape("binary_cross_entropy", input, weight)
     log_p, log_q = clip(log(input), min=-100.0), clip(log(sub(1.0, input)), min=-100.0)
     loss = neg(add(mul(target, log_p), mul(sub(1.0, target), log_q)))
@@ -78,7 +80,7 @@ def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None
 ) -> Tensor:
     """Binary cross-entropy of p = sigmoid(input), without overflow; `pos_weight` (broadcast) multiplies the positive term."""
-    _same_shape("binary_cross_entropy_with_logits", input, target)
+    _require("binary_cross_entropy_with_logits", input, target, reduction)
     common_shape("binary_cross_entropy_with_logits", input, weight, pos_weight)
     positive = mul(target, logsigmoid(input))
     if pos_weight is not None:
@@ -91,6 +93,7 @@ def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """-input[n, target_n] for log-probabilities (N, K, *) and classes (N, *); the mean is weighted by `weight` (K,)."""
+    require_reduction("nll_loss", reduction)
     coefficients, total = class_weights("nll_loss", input, target, weight, ignore_index)
     return picked("nll_loss", neg(mul(coefficients, input)), total, reduction)
 
@@ -100,13 +103,12 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
 
     "mean" divides by the number of elements, "batchmean" by the batch, which is the divergence of the definition.
     """
-    _same_shape("kl_div", input, target)
+    _require("kl_div", input, target, reduction, "batchmean")
     if log_target:
         loss = mul(exp(target), sub(target, input))
     else:
         positive = gt(target, 0.0)
         loss = sub(where(positive, mul(target, log(where(positive, target, 1.0))), 0.0), mul(target, input))
-    require_reduction("kl_div", reduction, "batchmean")
     if reduction == "batchmean":
         return div(sum(loss), float(input.shape[0]))
     return reduced("kl_div", loss, reduction)
@@ -114,13 +116,13 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
 
 def hinge_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """max(0, margin - target · input) for targets ±1."""
-    _same_shape("hinge_loss", input, target)
+    _require("hinge_loss", input, target, reduction)
     return reduced("hinge_loss", relu(sub(margin, mul(target, input))), reduction)
 
 
 def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """input where target = 1, max(0, margin - input) where target = -1."""
-    _same_shape("hinge_embedding_loss", input, target)
+    _require("hinge_embedding_loss", input, target, reduction)
     return reduced("hinge_embedding_loss", where(gt(target, 0.0), input, relu(sub(margin, input))), reduction)
 
 
@@ -133,6 +135,7 @@ def multi_margin_loss(
     if input.ndim != 2 or (weight is not None and weight.shape != input.shape[1:]):
         got = f"{input.shape}" if weight is None else f"{input.shape} and {weight.shape}"
         raise ShapeError(f"multi_margin_loss: expected input (N, K) and weight (K,), got {got}")
+    require_reduction("multi_margin_loss", reduction)
     one_hot, _ = class_weights("multi_margin_loss", input, target, None, None)
     right = sum(mul(one_hot, input), 1, keepdim=True)
     short = pow(relu(add(sub(margin, right), input)), p)
@@ -164,6 +167,7 @@ def cosine_embedding_loss(
     if input1.shape != input2.shape or target.shape != input1.shape[:-1]:
         got = f"{input1.shape}, {input2.shape}, {target.shape}"
         raise ShapeError(f"cosine_embedding_loss: expected inputs (N, D), target (N,), got {got}")
+    require_reduction("cosine_embedding_loss", reduction)
     cosine = cosine_similarity(input1, input2, dim=-1)
     return reduced("cosine_embedding_loss", where(gt(target, 0.0), sub(1.0, cosine), relu(sub(cosine, margin))), reduction)
 
@@ -187,8 +191,8 @@ def triplet_margin_loss(
         d = add(sub(x, y), eps)
         return sqrt(sum(square(d), -1)) if p == 2 else pow(sum(pow(abs(d), p), -1), 1 / p)
 
-    _same_shape("triplet_margin_loss", anchor, positive)
-    _same_shape("triplet_margin_loss", anchor, negative)
+    _require("triplet_margin_loss", anchor, positive, reduction)
+    _require("triplet_margin_loss", anchor, negative, reduction)
     far = distance(anchor, negative)
     if swap:
         other = distance(positive, negative)
@@ -200,7 +204,7 @@ def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
     """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which no gradient flows below eps."""
-    _same_shape("gaussian_nll_loss", input, target)
+    _require("gaussian_nll_loss", input, target, reduction)
     if not isinstance(var, Tensor):
         var = add(mul(input.detach(), 0.0), float(var))
     elif var.shape == input.shape[:-1]:
@@ -216,7 +220,7 @@ def poisson_nll_loss(
     input: Tensor, target: Tensor, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
 ) -> Tensor:
     """exp(input) - target · input, or input - target log(input + eps) without `log_input`; `full` adds Stirling's term."""
-    _same_shape("poisson_nll_loss", input, target)
+    _require("poisson_nll_loss", input, target, reduction)
     loss = sub(exp(input), mul(target, input)) if log_input else sub(input, mul(target, log(add(input, eps))))
     if full:
         safe = where(gt(target, 1.0), target, 1.0)
