@@ -288,7 +288,7 @@ def widened(x: Any, kinds: str = "fb") -> Any:
 def team_part(outer: int, size: int, inner: int) -> int:
     """How much of a line of (outer, size, inner) a team should have: less than all if there are too few lines for a GPU."""
     members = THREADS if inner < _SIDE_BY_SIDE else THREADS // WARP
-    return -(-size // max(1, min(_BUSY // (outer * inner * members), size // (8 * members))))
+    return -(-size // max(1, min(_BUSY // (outer * inner * members), size // (32 * members))))
 
 
 def launch_teams(family: str, kernel: str, items: int, size: int, inner: int, *args: Any, real: np.dtype | None = None) -> None:
@@ -300,7 +300,8 @@ def launch_teams(family: str, kernel: str, items: int, size: int, inner: int, *a
     if not items:
         return
     if inner < _SIDE_BY_SIDE:
-        lanes, one_warp = min(WARP, 1 << (-(-size // 4) - 1).bit_length()) if size > 1 else 1, size <= 1024
+        lanes = min(WARP, 1 << max(0, -(-size // 4) - 1).bit_length())
+        one_warp = size <= 256 or (size <= 1024 and items >= 1024)
     else:
         lanes, one_warp = 1, size < 64 or items >= 1 << 16
     if one_warp:

@@ -35,7 +35,7 @@ COLUMNS = 8
 """On a GPU, planes smaller than this are taken as columns, which neighbouring threads walk down together."""
 BLOCKS = 512
 """On a GPU, blocks that sums are spread over, as far as each has PART values for each of its threads."""
-PART = 8
+PART = 32
 THREADS = 256
 
 

@@ -15,9 +15,9 @@ EPS = 1e-3
 SHAPES = {
     "planes": (3, 2, 5, 4),
     "odd planes": (2, 3, 3, 3),
-    "long, in parts": (5, 2, 9, 101),
-    "long, in packs": (9, 1, 16, 32),
-    "columns": (150, 3),
+    "long, in parts": (20, 1, 9, 101),
+    "long, in packs": (33, 1, 16, 32),
+    "columns": (600, 3),
     "several columns a channel": (70, 9, 2, 2),
     "one value": (1, 2),
     "no channels": (4, 0, 2),

@@ -13,6 +13,7 @@ pytestmark = needs_compiler
 
 LINES = {  # shape, axis
     "rows": ((5, 9), 1),
+    "rows of two rounds": ((2, 200), 1),
     "a row of several rounds": ((1, 2500), 1),
     "columns": ((7, 40), 0),
     "long columns": ((150, 9), 0),
@@ -40,7 +41,7 @@ def test_scans(case):
     check_scans(agrees, case, np.float32)
 
 
-@pytest.mark.parametrize("case", ["rows", "long columns"])
+@pytest.mark.parametrize("case", ["rows of two rounds", "long columns"])
 def test_scans_checked(case):
     check_scans(agrees_checked, case, np.float64)
 
