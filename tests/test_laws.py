@@ -33,6 +33,8 @@ LAYERS = [
         "face",
         "version",
         "debug",
+        "devices",
+        "cuda",
     },
     {"ops"},
     {"functional", "gradcheck", "nn"},

@@ -179,10 +179,6 @@ class TestErrors:
         for call in (lambda: td.zeros(2, dtype=dtype), lambda: td.cast(td.ones(2), dtype)):
             assert told(DtypeError, call).replace("'", "").endswith(f"an integer dtype or bool, got {dtype}")
 
-    def test_a_number_is_of_one_element(self) -> None:
-        assert told(ShapeError, lambda: bool(td.ones(2, 1))) == "bool: expected a tensor of one element, got (2, 1)"
-        assert told(ShapeError, lambda: float(td.ones(0))) == "item: expected a tensor of one element, got (0,)"
-
     def test_what_has_no_derivative_says_so(self) -> None:
         condition = td.ones(2, requires_grad=True) > 0
         message = "backward: expected an output that requires grad, got (2,) bool without a graph"

@@ -6,7 +6,7 @@ import types
 from tinydl_kernels.dispatch import use as backend
 from tinydl_kernels.errors import BackendError, DeviceError, DtypeError, GraphError, ShapeError, TinydlError
 
-from . import debug, nn, ops, optim, regularizers
+from . import cuda, debug, nn, ops, optim, regularizers
 from .core import Tensor, enable_grad, grad, no_grad
 from .functional import hessian, hvp, jacobian, jvp, vjp
 from .gradcheck import GradcheckError, gradcheck

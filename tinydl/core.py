@@ -173,8 +173,9 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
     if not agreed or (primitive.refused and common.kind in primitive.refused):
         moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.fixed]
         target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
+        like = next((x.array for x in inputs if isinstance(x, Tensor) and type(x.array) is not np.ndarray), None)
         tensors = [
-            x if x is None or isinstance(x, Tensor) else Tensor(promotion.as_array(primitive, x, target)) for x in inputs
+            x if x is None or isinstance(x, Tensor) else Tensor(promotion.as_array(primitive, x, target, like)) for x in inputs
         ]
         for i in moving if target is not None else ():
             tensors[i] = tensors[i] if tensors[i].dtype == target else cast(tensors[i], dtype=target)

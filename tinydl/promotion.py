@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from tinydl_kernels import memory
 from tinydl_kernels.errors import DtypeError
 
 FLOAT32, INT64, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
@@ -30,7 +31,7 @@ def checked(dtype: Any, who: str = "dtype") -> np.dtype:
 
 def require_floating(who: str, *tensors: Any) -> None:
     """A DtypeError unless all of the tensors (None is passed over) have one floating dtype."""
-    dtypes = [x.dtype for x in tensors if x is not None]
+    dtypes = {x.dtype for x in tensors if x is not None}
     for dtype in dtypes:
         if dtype.kind != "f":
             raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
@@ -45,7 +46,7 @@ def require_numbers(who: str, x: Any) -> None:
 
 def require_one_dtype(who: str, *dtypes: np.dtype) -> None:
     """A DtypeError unless all of the dtypes are the same."""
-    if dtypes and dtypes.count(dtypes[0]) < len(dtypes):
+    if len({*dtypes}) > 1:
         raise DtypeError(f"{who}: expected one dtype, got {' and '.join(sorted(map(str, {*dtypes})))}")
 
 
@@ -91,9 +92,12 @@ def common_dtype(inputs: Iterable[Any], floating: bool = False) -> np.dtype:
     return FLOAT32 if floating and common.kind != "f" else common
 
 
-def as_array(primitive: Any, value: Any, dtype: np.dtype | None) -> Any:
-    """A number as a 0-d array of the dtype in which it is needed; an array as it is."""
-    return np.array(value, dtype or scalar_dtype(value)) if is_scalar(value) else require_array(primitive, value)
+def as_array(primitive: Any, value: Any, dtype: np.dtype | None, like: Any) -> Any:
+    """A number as a 0-d array of the dtype in which it is needed, on the device of `like`; an array as it is."""
+    if not is_scalar(value):
+        return require_array(primitive, value)
+    dtype = dtype or scalar_dtype(value)
+    return np.array(value, dtype) if like is None else memory.array_module(like).full((), value, dtype)
 
 
 def require_array(primitive: Any, value: Any) -> Any:

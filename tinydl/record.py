@@ -3,7 +3,8 @@
 The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer that it takes from
 the allocator, but holds none of them: recording takes no more memory than an eager step. When the step is over, the calls that
 matter are bound to memory of their own (plan.py), and from then on a replay is a list of kernel calls: no tape, no wrapping, no
-rules, no allocation; and the same bits as an eager step.
+rules, no allocation; and the same bits as an eager step. On a GPU the first replay captures that list as one CUDA graph, which
+it and all further ones launch.
 
 What varies between steps must be an array that goes through the door: the arguments, parameters, buffers, the counters of the
 random generators. A Python number or a branch inside the step is a constant of the recording, and so is `model.training`.
@@ -23,6 +24,7 @@ from tinydl_kernels import dispatch, memory
 from tinydl_kernels.errors import GraphError
 
 from .core import Array, Primitive, Tensor, state
+from .devices import NAMES, Graph, Resident
 from .plan import Buffer, Call, Place, address, lay_out, live, owner, view
 from .tape import Version
 
@@ -136,17 +138,18 @@ class _Recording:
         ]
         for leaf in changed:
             leaf._grad = None if leaf._grad is None else leaf._grad.detach()
+        self.device = _device(recorder.buffers, calls)
+        self.graph: Graph | None = None
 
     def replay(self, arguments: list[Tensor]) -> Any:
         self._check()
         for static, given in zip(self.inputs, arguments, strict=True):
             static.array[...] = given.array
-        supply, tracer = iter(self.buffers), state.tracer
-        with memory.supplied_by(lambda shape, dtype, like: next(supply)):
-            for backend, calls in self.calls:
-                with dispatch.use(backend):
-                    for call in calls:
-                        call() if tracer is None else tracer.replay(call)
+        if self.device == "cpu" or state.tracer is not None:
+            self._launch()
+        else:
+            self.graph = self.graph or Graph(self._launch)
+            self.graph.launch()
         for version in self.written:
             version.count += 1
         for ref, grad in self.after:
@@ -157,10 +160,21 @@ class _Recording:
                     grad.version.count += 1
         return _map(self.outputs, lambda x: Tensor(x.array.copy()))
 
+    def _launch(self) -> None:
+        """The kernel calls, one by one."""
+        supply, tracer = iter(self.buffers), state.tracer
+        with memory.supplied_by(lambda shape, dtype, like: next(supply)):
+            for backend, calls in self.calls:
+                with dispatch.use(backend):
+                    for call in calls:
+                        call() if tracer is None else tracer.replay(call)
+
     def _check(self) -> None:
         """Refuse what the recording would not see; bring gradients that the step adds to into place."""
         for ref, array, required in self.outside:
             x = ref()
+            if isinstance(x, Resident):
+                x.on(dispatch.device_of(array))
             if x is not None and (x.array is not array or x.requires_grad is not required):
                 change = "whose requires_grad was changed" if x.array is array else "bound to another array"
                 raise GraphError(f"record: expected the tensor {x.shape} that was recorded, got it {change} since")
@@ -176,6 +190,20 @@ class _Recording:
         for leaf, static in leaves:
             if static is not None:
                 static[...] = leaf._grad.array
+
+
+def _device(buffers: Sequence[Buffer], calls: Sequence[Call]) -> str:
+    """The device of all calls. GraphError if there are two."""
+    seen = {}
+    for call in calls:
+        for x in call.arguments:
+            if x is not None:
+                device = dispatch.device_of(x) if not isinstance(x, Place) else NAMES[buffers[x.buffer].module is not np]
+                seen[device] = call.primitive.name
+    if len(seen) > 1:
+        places = ", ".join(f"{name} on {device}" for device, name in seen.items())
+        raise GraphError(f"record: expected a step on one device, got {places}")
+    return next(iter(seen), "cpu")
 
 
 class Recorded:

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
-from .errors import BackendError, DtypeError, ShapeError
+from . import device, memory
+from .device import is_available as is_available
+from .errors import BackendError, DeviceError, DtypeError, ShapeError
 from .window import STRUCT
 
 OPTIONS = ("-std=c++17",)
@@ -313,16 +314,6 @@ def launch_teams(family: str, kernel: str, items: int, size: int, inner: int, *a
     module(family, real).get_function(kernel)((blocks,), (threads,), arguments)
 
 
-def is_available() -> bool:
-    """Is there a GPU that CuPy can use? Never raises."""
-    try:
-        import cupy  # optional package
-
-        return bool(cupy.cuda.is_available())
-    except Exception:  # CuPy is absent, or a library under it is
-        return False
-
-
 def _device() -> int:
     import cupy  # optional package
 
@@ -330,12 +321,19 @@ def _device() -> int:
 
 
 @functools.cache
-def _device_function(module: Module, name: str, device: int) -> Any:
-    return _device_module(module, device).get_function(name)
+def _device_function(module: Module, name: str, number: int) -> Any:
+    """The kernel, compiled for the GPU of that number. DeviceError if it cannot be."""
+    import cupy  # optional package
+
+    try:
+        return _device_module(module, number).get_function(name)
+    except Exception as error:
+        gpu = device.described(cupy)
+        raise DeviceError(f"{module.path.name}: expected to compile for the GPU, got for {gpu}: {error}") from error
 
 
 @functools.cache
-def _device_module(module: Module, device: int) -> Any:
+def _device_module(module: Module, number: int) -> Any:
     import cupy  # optional package
 
     return cupy.RawModule(code=module.source, options=OPTIONS)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
+from . import device, memory
 from .errors import BackendError
 
 DEVICE = {"reference": "cpu", "cpu": "cpu", "cuda": "cuda", "cuda-emulated": "cpu"}
@@ -103,7 +103,12 @@ class Operation:
         implementation = self.implementations.get(backend)
         if implementation is None:
             raise BackendError(f"{self.name}: no implementation on backend {backend!r}, only on {sorted(self.implementations)}")
-        return implementation(*args)
+        if backend != "cuda":
+            return implementation(*args)
+        try:
+            return implementation(*args)
+        except MemoryError as error:  # an array that CuPy wanted for itself
+            raise device.exhausted(error) from error
 
     def __repr__(self) -> str:
         return f"<operation {self.name} on {', '.join(self.implementations)}>"

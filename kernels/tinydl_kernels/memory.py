@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from . import device
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 Source = Callable[[tuple[int, ...], np.dtype, Array], Array]
@@ -37,7 +40,12 @@ def array_module(array: Array) -> Any:
 
 def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """An uninitialized C-contiguous array on the device of `like`, whatever source is in charge."""
-    return np.empty(shape, dtype) if type(like) is np.ndarray else array_module(like).empty(shape, dtype)
+    if isinstance(like, (np.ndarray, np.generic)):
+        return np.empty(shape, dtype)
+    try:
+        return array_module(like).empty(shape, dtype)
+    except MemoryError as error:
+        raise device.exhausted(error, math.prod(shape) * np.dtype(dtype).itemsize) from error
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
@@ -62,6 +70,15 @@ def release() -> None:
     """Give the system back the memory of dead arrays, which glibc keeps to itself; elsewhere nothing."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def scalar(value: Any, dtype: Any, like: Array) -> Array:
+    """A number as a 0-d array on the device of `like`; on a GPU written there, not copied."""
+    if isinstance(like, (np.ndarray, np.generic)):
+        return np.asarray(value, dtype)
+    array = empty((), dtype, like)
+    array.fill(value)
+    return array
 
 
 def planned() -> bool:

@@ -293,8 +293,6 @@ REFUSALS: list[Refusal] = [
             )
             for name in names.split()
         ],
-        refused("cat stack", TypeError, "expected a sequence of tensors, got one tensor (3, 4)", lambda f: f(X)),
-        refused("meshgrid", DtypeError, "expected tensors, got int", lambda f: f(V, 3)),
         # settings
         refused(
             "dropout dropout1d dropout2d alpha_dropout",

@@ -103,8 +103,8 @@ def test_conversions() -> None:
     assert x.bool().tolist() == [False, True, True]
     assert (x.float().dtype, x.double().dtype) == (np.float32, np.float64)
     assert td.cast(x, "float64").dtype == np.float64
-    with pytest.raises(DeviceError, match="to: expected the device of the tensor, 'cpu', got 'cuda:0'"):
-        x.to("cuda:0")
+    with pytest.raises(DeviceError, match="to: expected device 'cpu', 'cuda' or 'cuda:0', got 'cuda:1'"):
+        x.to("cuda:1")
 
 
 def test_comparisons_of_whole_tensors() -> None:

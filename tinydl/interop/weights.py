@@ -22,8 +22,8 @@ import safetensors
 import safetensors.numpy
 from tinydl_kernels.errors import DtypeError
 
-from ..core import Tensor
 from ..data.files import DataError, atomic_write
+from ..devices import on_host
 from ..nn.module import Module
 
 FORMATS = (".safetensors", ".npz", ".pt", ".pth")
@@ -38,7 +38,7 @@ def save_weights(path: str | os.PathLike[str], model: Module | Mapping[str, Any]
     """
     form = _form("save_weights", path)
     state = model.state_dict() if isinstance(model, Module) else model
-    arrays = {name: np.array(value.array if isinstance(value, Tensor) else value) for name, value in state.items()}
+    arrays = {name: np.array(on_host(value)) for name, value in state.items()}
     if form == ".safetensors":
         content = safetensors.numpy.save(arrays)
     else:

@@ -104,7 +104,7 @@ class MultiheadAttention(Module):
                     wanted = " or ".join(map(str, shapes))
                     raise ShapeError(f"MultiheadAttention: expected {name} {wanted}, got {mask.shape}")
                 m = reshape(mask, shapes[mask.shape])
-                m = where(m, -math.inf, np.zeros((), query.dtype)) if m.dtype.kind == "b" else m
+                m = where(m, -math.inf, query.dtype.type(0)) if m.dtype.kind == "b" else m
                 added = m if added is None else add(added, m)
         return added
 

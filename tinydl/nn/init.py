@@ -9,13 +9,14 @@ import math
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import memory
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add, no_grad
+from ..devices import constant
+from ..ops.creation import full_like
 from ..ops.elementwise import clip, lt, mul, sub, where
 from ..ops.functions import erf
-from ..ops.random import Generator, rand, randn
+from ..ops.random import Generator, rand, rand_like, randn, randn_like
 from ..ops.update import assign
 from ..promotion import is_scalar, require_floating
 
@@ -65,7 +66,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     if a > b:
         raise ValueError(f"uniform_: expected a <= b, got {a} and {b}")
     with no_grad():
-        assign(tensor, add(mul(rand(tensor.shape, generator=generator, dtype=tensor.dtype), b - a), a))
+        assign(tensor, add(mul(rand_like(tensor, generator=generator), b - a), a))
     return tensor
 
 
@@ -75,7 +76,7 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
     if std < 0:
         raise ValueError(f"normal_: expected std of at least 0, got {std}")
     with no_grad():
-        assign(tensor, add(mul(randn(tensor.shape, generator=generator, dtype=tensor.dtype), std), mean))
+        assign(tensor, add(mul(randn_like(tensor, generator=generator), std), mean))
     return tensor
 
 
@@ -92,8 +93,8 @@ def trunc_normal_(
         raise ValueError(f"trunc_normal_: expected std > 0 and a < b, got std={std}, a={a}, b={b}")
     low, high = (min(max((bound - mean) / std, -FAR), FAR) for bound in (a, b))
     with no_grad():
-        below, above = (_normal_cdf(Tensor(np.full(tensor.shape, z))) for z in (low, high))
-        u = rand(tensor.shape, generator=generator, dtype=np.float64)
+        below, above = (_normal_cdf(full_like(tensor, z, np.float64)) for z in (low, high))
+        u = rand_like(tensor, np.float64, generator)
         z = _normal_quantile(add(below, mul(u, sub(above, below))), low, high)
         assign(tensor, clip(add(mul(z, std), mean), a, b))
     return tensor
@@ -105,7 +106,7 @@ def _normal_cdf(z: Tensor) -> Tensor:
 
 def _normal_quantile(u: Tensor, low: float, high: float) -> Tensor:
     """The z in [low, high] with P(Z <= z) = u, by bisection."""
-    below, above = (Tensor(np.full(u.shape, z)) for z in (low, high))
+    below, above = (full_like(u, z) for z in (low, high))
     for _ in range(np.finfo(np.float64).nmant):
         middle = mul(add(below, above), 0.5)
         short = lt(_normal_cdf(middle), u)
@@ -158,12 +159,11 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     if tensor.ndim < 2:
         raise ShapeError(f"orthogonal_: expected at least 2 dims, got {tensor.shape}")
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    drawn = randn(max(rows, columns), min(rows, columns), generator=generator, dtype=np.float64).array
-    xp = memory.array_module(drawn)
-    q, r = xp.linalg.qr(drawn)
-    q = q * xp.where(xp.diagonal(r) < 0, -1.0, 1.0)
+    drawn = randn(max(rows, columns), min(rows, columns), generator=generator, dtype=np.float64).array  # on the CPU
+    q, r = np.linalg.qr(drawn)
+    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
     with no_grad():
-        assign(tensor, (gain * (q if rows >= columns else q.T)).reshape(tensor.shape))
+        assign(tensor, constant(tensor, (gain * (q if rows >= columns else q.T)).reshape(tensor.shape)))
     return tensor
 
 
@@ -172,7 +172,7 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: expected a matrix, got {tensor.shape}")
     with no_grad():
-        assign(tensor, np.eye(*tensor.shape))
+        assign(tensor, constant(tensor, np.eye(*tensor.shape)))
     return tensor
 
 
@@ -187,7 +187,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
         if out % each < tensor.shape[1]:
             weight[(out, out % each, *centre)] = 1
     with no_grad():
-        assign(tensor, weight)
+        assign(tensor, constant(tensor, weight))
     return tensor
 
 
@@ -200,7 +200,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     rank = rand(tensor.shape, generator=generator, dtype=np.float64).array.argsort(0).argsort(0)
     normal_(tensor, 0.0, std, generator)
     with no_grad():
-        assign(tensor, where(Tensor(rank < math.ceil(sparsity * tensor.shape[0])), 0.0, tensor))
+        assign(tensor, where(constant(tensor, rank < math.ceil(sparsity * tensor.shape[0])), 0.0, tensor))
     return tensor
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from tinydl_kernels.errors import ShapeError, TinydlError
 
 from ..core import Tensor, no_grad, state
+from ..devices import constant, move, on_host
+from ..ops.creation import target
 from ..ops.public import refusal
 from ..ops.update import assign
-from ..promotion import checked
 from .parameter import Buffer, Parameter
 
 M = TypeVar("M", bound="Module")
@@ -212,14 +213,25 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
-    def to(self: M, dtype: Any) -> M:
-        """Floating parameters and buffers in another dtype. Drops gradients; recordings of the module end."""
-        dtype = checked(dtype)
+    def to(self: M, *wanted: Any, dtype: Any = None, device: Any = None) -> M:
+        """Parameters and buffers on another device, floating ones in another dtype: to(dtype), to(device), to(device, dtype).
+
+        Drops the gradients of what changes; recordings of the module end. Optimizers follow at their next step.
+        """
+        dtype, device = target("to", wanted, dtype, device)
         for tensor in (*self.parameters(), *self.buffers()):
-            if tensor.dtype.kind == "f" and tensor.dtype != dtype:
+            cast = dtype is not None and tensor.dtype.kind == "f" and tensor.dtype != dtype
+            if cast or device not in (None, tensor.device):
                 tensor.grad = None
-                tensor.array = tensor.array.astype(dtype)
+                array = move(tensor.array, device or tensor.device)
+                tensor.array = array.astype(dtype) if cast else array
         return self
+
+    def cuda(self: M, device: Any = "cuda") -> M:
+        return self.to(device=device)
+
+    def cpu(self: M) -> M:
+        return self.to(device="cpu")
 
     def double(self: M) -> M:
         return self.to(np.float64)
@@ -254,7 +266,7 @@ class Module:
         ]
         missing = [name for name in own if name not in state_dict and name not in counters]
         unexpected = [name for name in state_dict if name not in own]
-        arrays = {name: getattr(value, "array", value) for name, value in state_dict.items() if name in own}
+        arrays = {name: value for name, value in state_dict.items() if name in own}
         wrong = [
             f"{name}: expected {own[name].shape}, got {np.shape(a)}"
             for name, a in arrays.items()
@@ -263,7 +275,7 @@ class Module:
         wrong += [f"missing {name}" for name in missing if strict] + [f"unexpected {name}" for name in unexpected if strict]
         if wrong:
             raise ShapeError(f"load_state_dict of {type(self).__name__}: {'; '.join(wrong)}")
-        fitting = {name: np.asarray(array, own[name].dtype) for name, array in arrays.items()}
+        fitting = {name: constant(own[name], on_host(array).astype(own[name].dtype)) for name, array in arrays.items()}
         with no_grad():
             for name in counters:
                 assign(own[name], 0)

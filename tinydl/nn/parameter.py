@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..core import Tensor
 from ..ops.creation import copied
 
@@ -26,4 +24,4 @@ class Buffer(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
-        super().__init__(np.array(copied("Buffer", data, dtype).array))
+        super().__init__(copied("Buffer", data, dtype).array)

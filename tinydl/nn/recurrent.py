@@ -10,6 +10,7 @@ import numpy as np
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add
+from ..devices import constant
 from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
 from ..ops.indexing import getitem
 from ..ops.linalg import linear
@@ -68,7 +69,9 @@ class _Recurrent(Module):
         return tuple(getattr(self, name + suffix, None) for name in names)
 
     def _zeros(self, *shape: int) -> State:
-        return tuple(Tensor(np.zeros((*shape, self.hidden_size), self.dtype)) for _ in range(self.states))
+        return tuple(
+            constant(next(self.parameters()), np.zeros((*shape, self.hidden_size), self.dtype)) for _ in range(self.states)
+        )
 
     def _require_states(self, states: State, shape: tuple[int, ...]) -> None:
         if len(states) != self.states or any(s.shape != shape for s in states):
@@ -202,11 +205,11 @@ class _Layers(_Recurrent):
 
     def _alive(self, lengths: Any, steps: int, batch: int) -> list[Tensor]:
         """For each step which samples (N, 1) have not ended."""
-        lengths = lengths if isinstance(lengths, Tensor) else Tensor(np.asarray(lengths))
+        lengths = lengths if isinstance(lengths, Tensor) else constant(next(self.parameters()), lengths)
         if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
             raise ShapeError(f"{type(self).__name__}: expected integer lengths ({batch},), got {lengths.shape} {lengths.dtype}")
         ends = unsqueeze(lengths, 1)
-        return [lt(Tensor(np.array(t)), ends) for t in range(steps)]
+        return [lt(t, ends) for t in range(steps)]
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bidirectional={self.bidirectional}"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core import Tensor, no_grad
+from ..ops.creation import zeros
 from ..ops.random import Generator
 from .forward import extra_forward
 from .module import Module
@@ -48,7 +49,9 @@ def summary(model: Module, input_shape: tuple[int, ...], dtype: Any = None) -> S
 
     FLOPs are those of products and convolutions, a multiply and an add counting as two.
     """
-    dtype = dtype or next((p.dtype for p in model.parameters()), np.float32)
+    first = next(model.parameters(), None)
+    dtype = dtype or (np.float32 if first is None else first.dtype)
+    device = "cpu" if first is None else first.device
     rows: list[Row] = []
     counted: set[int] = set()
 
@@ -66,7 +69,7 @@ def summary(model: Module, input_shape: tuple[int, ...], dtype: Any = None) -> S
     modes = [(m, m.training) for m in model.modules()]
     try:
         with no_grad(), extra_forward(Generator()):
-            model.eval()(Tensor(np.zeros(input_shape, dtype)))
+            model.eval()(zeros(input_shape, dtype=dtype, device=device))
     finally:
         for remove in removers:
             remove()

@@ -68,7 +68,7 @@ OPERATORS: dict[str, Any] = {
 METHODS: dict[str, Any] = {
     name: getattr(family, name)
     for family, names in {
-        creation: "numpy item tolist to equal allclose",
+        creation: "numpy item tolist to cuda cpu equal allclose",
         shape: "reshape view flatten permute transpose movedim squeeze unsqueeze flip roll rot90 repeat tile split chunk "
         "unbind narrow diag diagonal",
         indexing: "index_select gather scatter scatter_add take_along_dim masked_fill masked_select repeat_interleave tril "

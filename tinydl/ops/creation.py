@@ -5,23 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from tinydl_kernels.device import exhausted
 from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeError
 
 from ..core import Tensor, state
+from ..devices import is_device, module_of, move, named, transfer
 from ..promotion import FLOAT32, checked
 from .elementwise import to_dtype
 from .shape import common_shape, new_size
 
-
-def tensor(data: Any, dtype: Any = None, device: str = "cpu", requires_grad: bool = False) -> Tensor:
-    """A new tensor that copies `data`: numbers, nested lists, an array, a tensor. Python floats give float32."""
-    return copied("tensor", data, dtype).requires_grad_(requires_grad)
+DLPACK_CUDA = 2  # the number of the kind of device in DLPack
 
 
-def copied(who: str, data: Any, dtype: Any) -> Tensor:
-    """A new tensor that copies `data`; errors name `who`."""
-    if isinstance(data, Tensor):
-        data = data.array
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A new tensor that copies `data`: numbers, nested lists, an array, a tensor. Python floats give float32.
+
+    Without a device it stays where the data is, numbers on the CPU.
+    """
+    return copied("tensor", data, dtype, device).requires_grad_(requires_grad)
+
+
+def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
+    """A new tensor that copies `data`, to a device if one is given; errors name `who`."""
+    data = data.array if isinstance(data, Tensor) else data
+    if hasattr(data, "__cuda_array_interface__"):
+        array = data.astype(checked(data.dtype if dtype is None else dtype, who), order="C", copy=True)
+        return Tensor(move(array, named(device or "cuda", who)))
     try:
         array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
     except ValueError:
@@ -30,7 +39,8 @@ def copied(who: str, data: Any, dtype: Any) -> Tensor:
         array = array.astype(FLOAT32)
     if array.dtype.kind not in "biuf":
         raise DtypeError(f"{who}: expected numbers, got dtype {array.dtype}")
-    return Tensor(np.ascontiguousarray(array.astype(checked(array.dtype, who), copy=False)).reshape(array.shape))
+    array = np.ascontiguousarray(array.astype(checked(array.dtype, who), copy=False)).reshape(array.shape)
+    return Tensor(move(array, named("cpu" if device is None else device, who)))
 
 
 def _typed(data: Any) -> bool:
@@ -40,13 +50,11 @@ def _typed(data: Any) -> bool:
     return isinstance(data, (np.ndarray, np.generic, Tensor))
 
 
-def as_tensor(data: Any, dtype: Any = None) -> Tensor:
-    """`data` itself if it is a tensor of that dtype; an array shared; else a copy."""
-    if isinstance(data, Tensor) and dtype in (None, data.dtype):
-        return data
-    return (
-        from_numpy(data) if isinstance(data, np.ndarray) and dtype in (None, data.dtype) else copied("as_tensor", data, dtype)
-    )
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """`data` itself if it is a tensor of that dtype and device; an array shared; else a copy."""
+    shared = isinstance(data, np.ndarray) and dtype in (None, data.dtype)
+    x = data if isinstance(data, Tensor) else from_numpy(data) if shared else copied("as_tensor", data, dtype)
+    return _brought(x, *target("as_tensor", (), dtype, device))
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -58,111 +66,121 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor that shares the memory of a CPU array of any library with DLPack (a PyTorch tensor, say)."""
+    """A tensor that shares the memory of an array of any library with DLPack (a PyTorch tensor, say), on the CPU or the GPU."""
     if not hasattr(ext_tensor, "__dlpack__"):
         raise DtypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
+    if ext_tensor.__dlpack_device__()[0] == DLPACK_CUDA:
+        array = module_of("cuda").from_dlpack(ext_tensor)
+        checked(array.dtype, "from_dlpack")
+        return Tensor(array)
     return from_numpy(np.from_dlpack(ext_tensor))
 
 
-def zeros(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:
+    """What the function `who` of numpy or cupy makes on a device."""
+    module = module_of(named(device, who))
+    dtype = checked(dtype, who)
+    try:
+        return Tensor(getattr(module, who)(*arguments, dtype=dtype))
+    except MemoryError as error:
+        if module is np:
+            raise
+        raise exhausted(error) from error
+
+
+def zeros(*size: Any, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Zeros of the given size."""
-    return Tensor(np.zeros(new_size("zeros", size), checked(dtype, "zeros"))).requires_grad_(requires_grad)
+    return _made("zeros", device, dtype, new_size("zeros", size)).requires_grad_(requires_grad)
 
 
-def ones(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+def ones(*size: Any, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Ones of the given size."""
-    return Tensor(np.ones(new_size("ones", size), checked(dtype, "ones"))).requires_grad_(requires_grad)
+    return _made("ones", device, dtype, new_size("ones", size)).requires_grad_(requires_grad)
 
 
-def full(size: Any, fill_value: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """`fill_value` everywhere."""
-    return _filled("full", new_size("full", size), fill_value, dtype).requires_grad_(requires_grad)
+    return _filled("full", new_size("full", size), fill_value, dtype, device).requires_grad_(requires_grad)
 
 
-def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any) -> Tensor:
-    value = copied(who, fill_value, dtype)
+def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any, device: Any) -> Tensor:
+    value = copied(who, fill_value, dtype, "cpu")
     if value.ndim:
         raise ShapeError(f"{who}: expected one fill_value, got {value.shape}")
-    return Tensor(np.full(size, value.array, value.dtype))
+    return _made("full", device, value.dtype, size, value.item())
 
 
-def empty(*size: Any, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+def empty(*size: Any, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Memory of the given size with whatever it holds."""
-    return Tensor(np.empty(new_size("empty", size), checked(dtype, "empty"))).requires_grad_(requires_grad)
+    return _made("empty", device, dtype, new_size("empty", size)).requires_grad_(requires_grad)
 
 
-def eye(n: int, m: int | None = None, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+def eye(n: int, m: int | None = None, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """The (n, m) matrix with ones on its diagonal, (n, n) without m."""
-    rows, columns = new_size("eye", (n, n if m is None else m))
-    return Tensor(np.eye(rows, columns, dtype=checked(dtype, "eye"))).requires_grad_(requires_grad)
+    return _made("eye", device, dtype, *new_size("eye", (n, n if m is None else m))).requires_grad_(requires_grad)
 
 
-def zeros_like(input: Tensor, dtype: Any = None) -> Tensor:
+def zeros_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros shaped as `input`."""
-    return zeros(input.shape, dtype=checked(dtype or input.dtype, "zeros_like"))
+    return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device)
 
 
-def ones_like(input: Tensor, dtype: Any = None) -> Tensor:
+def ones_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones shaped as `input`."""
-    return ones(input.shape, dtype=checked(dtype or input.dtype, "ones_like"))
+    return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device)
 
 
-def full_like(input: Tensor, fill_value: Any, dtype: Any = None) -> Tensor:
+def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`fill_value` everywhere, shaped as `input`."""
-    return _filled("full_like", input.shape, fill_value, dtype or input.dtype)
+    return _filled("full_like", input.shape, fill_value, dtype or input.dtype, device or input.device)
 
 
-def empty_like(input: Tensor, dtype: Any = None) -> Tensor:
+def empty_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Memory shaped as `input` with whatever it holds."""
-    return empty(input.shape, dtype=checked(dtype or input.dtype, "empty_like"))
+    return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device)
 
 
-def linspace(start: float, end: float, steps: int, dtype: Any = FLOAT32, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """`steps` evenly spaced numbers from start to end, both included."""
     if steps < 0:
         raise ShapeError(f"linspace: expected steps of at least 0, got {steps}")
-    return Tensor(np.linspace(start, end, steps, dtype=checked(dtype, "linspace"))).requires_grad_(requires_grad)
+    return _made("linspace", device, dtype, start, end, steps).requires_grad_(requires_grad)
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None) -> Tensor:
+def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = "cpu") -> Tensor:
     """start, start + step, ... below end; arange(n) is 0 .. n - 1."""
     start, end = (0, start) if end is None else (start, end)
     if step == 0:
         raise ValueError("arange: expected a step other than 0, got 0")
     steps = np.arange(start, end, step)
-    return copied("arange", steps.tolist() if dtype is None else steps, dtype)
+    return copied("arange", steps.tolist() if dtype is None else steps, dtype, device)
 
 
 # What a tensor shows of itself --------------------------------------------------------------------------------------------
 
 
 def _read(x: Tensor, what: str) -> np.ndarray:
+    """The values on the CPU; from a GPU a copy, which waits for it."""
     if state.recorder is not None:
         raise GraphError(f"{what}: expected no values to be read inside a recorded step, where they would freeze")
-    if x.device != "cpu":
-        raise DeviceError(f"{what}: expected a tensor on cpu, got one on {x.device}: use .cpu() first")
-    return x.array
+    return move(x.array, "cpu")
 
 
 def numpy(input: Tensor) -> np.ndarray:
-    """The array itself, without a copy; read-only where the tape or an optimizer relies on it."""
+    """The array itself, without a copy; read-only where the tape or an optimizer relies on it. DeviceError for a GPU's."""
+    if input.device != "cpu":
+        raise DeviceError(f"numpy: expected a tensor on cpu, got one on {input.device}: use .cpu() first")
     view = _read(input, "numpy").view()
     if input.requires_grad or input.version.taped:
         view.flags.writeable = False
     return view
 
 
-def _one(x: Tensor, what: str) -> Any:
-    """The value of a tensor of one element, as a Python number."""
-    array = _read(x, what)
-    if array.size != 1:
-        raise ShapeError(f"{what}: expected a tensor of one element, got {x.shape}")
-    return array.item()
-
-
 def item(input: Tensor) -> Any:
     """The value of a tensor of one element, as a Python number."""
-    return _one(input, "item")
+    return _read(input, "item").item()
 
 
 def tolist(input: Tensor) -> Any:
@@ -177,7 +195,7 @@ def to_array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarr
 
 def to_dlpack(x: Tensor, **settings: Any) -> Any:
     """A DLPack capsule of the same memory; read-only where `numpy` is (consumers that do not know read-only are refused)."""
-    return numpy(x).__dlpack__(**settings)
+    return (numpy(x) if x.device == "cpu" else x.array).__dlpack__(**settings)
 
 
 def dlpack_device(x: Tensor) -> tuple[int, int]:
@@ -198,23 +216,44 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
     return bool(np.allclose(_read(input, "allclose"), _read(other, "allclose"), rtol, atol, equal_nan))
 
 
-def to(input: Tensor, *target: Any, dtype: Any = None, device: str | None = None) -> Tensor:
-    """The input as another dtype or on another device: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like)."""
-    for wanted in target:
+def target(who: str, given: tuple[Any, ...], dtype: Any, device: Any) -> tuple[np.dtype | None, str | None]:
+    """(dtype, device) as `to` was asked for them: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like)."""
+    for wanted in given:
         if isinstance(wanted, Tensor):
             dtype, device = wanted.dtype, wanted.device
-        elif isinstance(wanted, str) and wanted.partition(":")[0] in ("cpu", "cuda"):
+        elif is_device(wanted) or type(wanted) is int:
             device = wanted
         elif wanted is not None:
             dtype = wanted
-    if device is not None and device.partition(":")[0] != input.device:
-        raise DeviceError(f"to: expected the device of the tensor, {input.device!r}, got {device!r}")
-    return input if dtype is None else to_dtype(input, dtype)
+    return None if dtype is None else checked(dtype, who), None if device is None else named(device, who)
+
+
+def to(input: Tensor, *wanted: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """The input as another dtype or on another device: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like).
+
+    Itself if there is nothing to do. Gradients travel back, in every order. DeviceError if there is no such device.
+    """
+    return _brought(input, *target("to", wanted, dtype, device))
+
+
+def _brought(x: Tensor, dtype: np.dtype | None, device: str | None) -> Tensor:
+    moved = x if device in (None, x.device) else transfer(x, device=device)
+    return moved if dtype is None else to_dtype(moved, dtype)
+
+
+def cuda(input: Tensor, device: Any = "cuda") -> Tensor:
+    """The input on the GPU, itself if it is there."""
+    return to(input, device=device)
+
+
+def cpu(input: Tensor) -> Tensor:
+    """The input on the CPU, itself if it is there. Waits for the GPU."""
+    return to(input, device="cpu")
 
 
 def truth(x: Tensor) -> bool:
     """The truth of a tensor of one element."""
-    return bool(_one(x, "bool"))
+    return bool(_read(x, "bool").item())
 
 
 def length(x: Tensor) -> int:
@@ -241,5 +280,5 @@ def describe(x: Tensor) -> str:
     notes += [] if x.device == "cpu" else [f"device={x.device!r}"]
     notes += [f"grad_fn={x.node.primitive.name}"] if x.node is not None else ["requires_grad=True"] if x.requires_grad else []
     name = "tensor" if type(x) is Tensor else type(x).__name__
-    body = np.array2string(x.array if x.device == "cpu" else x.array.get(), separator=", ", prefix=f"{name}(", threshold=64)
+    body = np.array2string(move(x.array, "cpu"), separator=", ", prefix=f"{name}(", threshold=64)
     return f"{name}({', '.join([body, *notes])})"

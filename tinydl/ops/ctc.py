@@ -10,6 +10,7 @@ from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.indexing import check_index
 
 from ..core import Tensor, add
+from ..devices import constant, on_host
 from .elementwise import clip, div, eq, isfinite, logical_and, logical_or, lt, mul, ne, neg, sub, to_dtype, where
 from .indexing import _gather, getitem, places, refuse_recording
 from .loss import reduced
@@ -55,14 +56,14 @@ def ctc_loss(
     check_index("ctc_loss: targets", labels.array, 0, classes)
 
     extended = _extended(labels, blank)  # (N, L), L = 2 S + 1
-    positions = Tensor(np.arange(extended.shape[1]))
+    positions = constant(x, np.arange(extended.shape[1]))
     emitted = permute(_gather(permute(x, 1, 2, 0), unsqueeze(extended, 2), dim=1), 2, 0, 1)  # (N, C, T) -> (T, N, L)
     before = getitem(pad(extended, (2, 0), value=blank), (slice(None), slice(0, extended.shape[1])))
     may_skip = logical_and(ne(extended, blank), ne(extended, before))
 
     start = np.full((batch, extended.shape[1]), NEVER, x.dtype)
     start[:, :1] = 0.0
-    alpha = Tensor(start)  # before the first step
+    alpha = constant(x, start)  # before the first step
     for t in range(steps):
         wide = pad(alpha, (2, 0), value=NEVER)
         skip, step, stay = (getitem(wide, (slice(None), slice(k, k + extended.shape[1]))) for k in range(3))
@@ -96,24 +97,26 @@ def _labels(targets: Any, target_lengths: Any, batch: int, blank: int, like: Ten
     if labels.ndim != 2 or labels.shape[0] != batch:
         raise ShapeError(f"ctc_loss: expected targets ({batch}, S) or (sum(target_lengths),), got {labels.shape}")
     ends = _lengths("target_lengths", target_lengths, batch, labels.shape[1], like)
-    return where(lt(Tensor(np.arange(labels.shape[1])), ends), labels, blank), ends
+    return where(lt(constant(like, np.arange(labels.shape[1])), ends), labels, blank), ends
 
 
 def _padded(labels: Tensor, target_lengths: Any) -> Tensor:
     """Targets that stand one after another, as the rows of a table as wide as the longest."""
     if isinstance(target_lengths, Tensor):
         refuse_recording("ctc_loss with targets one after another")
-    counts = np.asarray(target_lengths).reshape(-1)
+    counts = on_host(target_lengths).reshape(-1)
     if counts.sum() != labels.shape[0]:
         raise ShapeError(f"ctc_loss: expected sum(target_lengths)={counts.sum()} targets, got {labels.shape}")
     first = np.cumsum(counts) - counts
     index = first[:, None] + np.minimum(np.arange(counts.max(initial=0)), np.maximum(counts - 1, 0)[:, None])
-    return getitem(labels, np.minimum(index, max(labels.shape[0] - 1, 0))) if labels.shape[0] else reshape(labels, index.shape)
+    if not labels.shape[0]:
+        return reshape(labels, index.shape)
+    return getitem(labels, constant(labels, np.minimum(index, labels.shape[0] - 1)))
 
 
 def _extended(labels: Tensor, blank: int) -> Tensor:
     """(N, S) to (N, 2 S + 1): a blank before, between and behind the labels."""
     batch, length = labels.shape
-    blanks = Tensor(np.full((batch, length + 1), blank))
+    blanks = constant(labels, np.full((batch, length + 1), blank))
     pairs = stack([getitem(blanks, (slice(None), slice(0, length))), labels], 2)
     return cat([reshape(pairs, (batch, 2 * length)), getitem(blanks, (slice(None), slice(length, None)))], 1)

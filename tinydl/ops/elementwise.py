@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import elementwise as kernels
+from tinydl_kernels import memory
 from tinydl_kernels.dispatch import Operation
 
 from ..core import Array, Primitive, Tensor, add, cast, contiguous, primitive
@@ -77,7 +78,7 @@ def _pow(a: Array, b: Array) -> Array:
 
 @primitive(elementwise=True, numeric=True)
 def _power(x: Array, *, exponent: float) -> Array:
-    return kernels.pow(x, np.asarray(exponent, x.dtype))
+    return kernels.pow(x, memory.scalar(exponent, x.dtype, x))
 
 
 @primitive(elementwise=True, constant=("condition",))
@@ -164,12 +165,14 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if all(bound is None or is_scalar(bound) for bound in (min, max)):
         limits = np.finfo(input.dtype) if input.dtype.kind == "f" else np.iinfo(input.dtype)
         low, high = (-np.inf, np.inf) if input.dtype.kind == "f" else (limits.min, limits.max)
-        return _clip(
-            input, np.asarray(low if min is None else min, input.dtype), np.asarray(high if max is None else max, input.dtype)
-        )
+        return _clip(input, _bound(input, low if min is None else min), _bound(input, high if max is None else max))
     common_shape("clip", input, min, max)
     input = input if min is None else maximum(input, min)
     return input if max is None else minimum(input, max)
+
+
+def _bound(x: Tensor, value: Any) -> Tensor:
+    return Tensor(memory.array_module(x.array).full((), value, x.dtype))
 
 
 def to_dtype(input: Tensor, dtype: Any) -> Tensor:

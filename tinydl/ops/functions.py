@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from tinydl_kernels import functions as kernels
+from tinydl_kernels import memory
 
 from ..core import Array, Primitive, Tensor, add, primitive
 from .elementwise import comparison, div, exp, mul, neg, query, sigmoid, square, sub, unary
@@ -56,7 +56,7 @@ def hypot(a: Array, b: Array) -> Array:
 
 @primitive(elementwise=True, floating=True)
 def _polygamma(x: Array, *, n: int) -> Array:
-    return kernels.polygamma(np.asarray(n, x.dtype), x)
+    return kernels.polygamma(memory.scalar(n, x.dtype, x), x)
 
 
 atan2.rule(

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from tinydl_kernels import indexing as kernels
 from tinydl_kernels import memory
-from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeError
 
 from ..core import Array, Tensor, add, primitive, state
+from ..devices import constant, on_host
 from ..effect import effect
 from ..promotion import INT64, is_scalar, require_one_dtype
 from .elementwise import eq, to_dtype, where
@@ -77,15 +78,10 @@ def _filled(like: Tensor, shape: tuple[int, ...], value: Any) -> Tensor:
     return Tensor(memory.array_module(like.array).full(shape, value, like.dtype))
 
 
-def _constant(like: Tensor, array: Any) -> Tensor:
-    """A NumPy array that follows from shapes and settings, on the device of `like`."""
-    return Tensor(memory.array_module(like.array).asarray(array))
-
-
 def _wins(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     """Which elements of a scattered source are still there when others have been put to the same places behind them."""
     line = (1,) * dim + (-1,) + (1,) * (index.ndim - dim - 1)
-    order = broadcast_to(_constant(index, np.arange(index.shape[dim]).reshape(line)), index.shape)
+    order = broadcast_to(constant(index, np.arange(index.shape[dim]).reshape(line)), index.shape)
     last = _scatter(_filled(index, shape, 0), order, index, dim=dim)
     return eq(_gather(last, index, dim=dim), order)
 
@@ -98,10 +94,17 @@ def refuse_recording(who: str) -> None:
 
 def places(who: str, index: Any, like: Tensor) -> Tensor:
     """An index as an int64 tensor."""
-    index = index if isinstance(index, Tensor) else _constant(like, index)
+    index = index if isinstance(index, Tensor) else _taken(who, index, like)
     if index.dtype.kind not in "iu" and index.array.size:
         raise DtypeError(f"{who}: expected an index of integers, got {index.dtype}")
     return to_dtype(index.detach(), INT64)
+
+
+def _taken(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tensor:
+    """What is no tensor: numbers and lists go to the device of `like`, a NumPy array is there or is refused."""
+    if isinstance(given, np.ndarray) and like.device != "cpu":
+        raise DeviceError(f"{who}: expected a tensor on {like.device} or a list, got a NumPy array, which is on cpu")
+    return constant(like, np.asarray(given, dtype))
 
 
 # ---- Along a dim
@@ -135,7 +138,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
         return scattered
     inside = np.zeros(input.shape, np.bool_)
     inside[tuple(slice(n) for n in part.shape)] = True
-    return where(_constant(input, inside), _grown(scattered, input.shape), input)
+    return where(constant(input, inside), _grown(scattered, input.shape), input)
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -198,10 +201,10 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
         repeated = broadcast_to(unsqueeze(x, d + 1), (*x.shape[: d + 1], int(repeats), *x.shape[d + 1 :]))
         return reshape(repeated, (*x.shape[:d], x.shape[d] * int(repeats), *x.shape[d + 1 :]))
     refuse_recording("repeat_interleave")
-    counts = np.asarray(repeats)
+    counts = on_host(repeats)
     if counts.ndim > 1 or counts.size not in (1, x.shape[d]) or (counts < 0).any():
         raise ShapeError(f"repeat_interleave: expected {x.shape[d]} counts of at least 0, got {counts.shape}")
-    return index_select(x, d, _constant(x, np.repeat(np.arange(x.shape[d]), counts)))
+    return index_select(x, d, constant(x, np.repeat(np.arange(x.shape[d]), counts)))
 
 
 # ---- By masks
@@ -241,7 +244,7 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 def _triangle(who: str, x: Tensor, diagonal: int) -> Tensor:
     if x.ndim < 2:
         raise ShapeError(f"{who}: expected matrices, got {x.shape}")
-    return _constant(x, np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_))
+    return constant(x, np.tri(x.shape[-2], x.shape[-1], diagonal, dtype=np.bool_))
 
 
 # ---- Counting
@@ -259,8 +262,13 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     index = places("one_hot", tensor, tensor)
     if num_classes == -1:
         refuse_recording("one_hot")
-        num_classes = int(index.array.max(initial=-1)) + 1
+        num_classes = _largest(index) + 1
     return _one_hot(index, classes=num_classes)
+
+
+def _largest(index: Tensor) -> int:
+    """-1 if there is none."""
+    return int(index.array.max()) if index.array.size else -1
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
@@ -271,7 +279,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         got = "" if weights is None else f" with weights {weights.shape}"
         raise ShapeError(f"bincount: expected a vector, and weights of its shape, got {index.shape}{got}")
     kernels.check_index("bincount", index.array, 0, np.iinfo(np.int64).max)
-    size = max(int(index.array.max(initial=-1)) + 1, minlength)
+    size = max(_largest(index) + 1, minlength)
     return _scatter_add(_filled(index, index.shape, 1) if weights is None else weights, index, size=size, dim=0)
 
 
@@ -305,7 +313,7 @@ def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
 
 def _indices(x: Tensor, part: Any) -> Tensor:
     """An array of indices as it is if it is a mask, else as int64."""
-    part = part if isinstance(part, Tensor) else _constant(x, part)
+    part = part if isinstance(part, Tensor) else _taken("indexing", part, x)
     if part.dtype.kind == "b" and part.ndim:
         return part.detach()
     return places("indexing", part, x)
@@ -366,7 +374,7 @@ def _take(x: Tensor, parts: tuple[Any, ...]) -> Tensor:
 def _columns(x: Tensor, part: Any, dim: int) -> list[Tensor]:
     """An integer or an array in an index as arrays of integers, one for each dim that it stands for."""
     if not isinstance(part, Tensor):
-        return [_constant(x, np.asarray(part))]
+        return [constant(x, np.asarray(part))]
     if part.dtype.kind != "b":
         return [part]
     if part.shape != x.shape[dim : dim + part.ndim]:
@@ -385,7 +393,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         view = x.array[parts if Ellipsis in parts else (*parts, ...)]
         assign(Tensor(view, x.version), value)
         return
-    value = value if isinstance(value, Tensor) else _constant(x, np.asarray(value, x.dtype))
+    value = value if isinstance(value, Tensor) else _taken("indexing assignment", value, x, x.dtype)
     if value.ndim and any(parts[i].dtype.kind == "b" for i in at):
         refuse_recording("indexing assignment by a mask")
     arrays = [parts[i] for i in at]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from tinydl_kernels import memory
 from tinydl_kernels import softmax as kernels
 from tinydl_kernels.errors import DtypeError, ShapeError
 
 from ..core import Array, Tensor, cast, expand, primitive
+from ..devices import constant
 from ..promotion import require_floating
 from .elementwise import div, eq, exp, logical_and, mul, ne, neg, sub, to_dtype
 from .reduce import mean, sum
@@ -77,7 +79,7 @@ _cross_entropy_dx.rule(
 
 
 def _unit_gradient(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Tensor:
-    ones = Tensor(np.ones(x.shape[:1], x.dtype))
+    ones = Tensor(memory.array_module(x.array).ones(x.shape[:1], x.dtype))
     return _cross_entropy_dx(ones, x, target, label_smoothing=label_smoothing, ignored=ignored)
 
 
@@ -181,7 +183,7 @@ def class_weights(
     """(w_k where k is the target, else 0, shaped as the input (N, K, *); their sum). Ignored positions have weight 0."""
     _require_target(who, input, target, soft=False)
     _require_classes(who, target, input.shape[1], ignore_index)
-    classes = Tensor(np.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2)))
+    classes = constant(input, np.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2)))
     hit = eq(unsqueeze(target, 1), classes)
     if ignore_index is not None:
         hit = logical_and(hit, ne(unsqueeze(target, 1), ignore_index))

@@ -17,6 +17,7 @@ from tinydl_kernels import sort
 from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
 
 from ..core import Array, Tensor, add, no_grad, primitive
+from ..devices import Resident, constant, move, named
 from ..effect import effect
 from ..promotion import checked, is_scalar, require_floating
 from .elementwise import lt, mul, to_dtype, where
@@ -75,12 +76,13 @@ _dropout.rule(x=lambda g, key, start, *, p: _dropout(g, key, start, p=p))
 class Generator:
     """A stream of random numbers: a key (seed, stream) and a counter of 128-bit blocks, both arrays that `record` can replay.
 
-    Generators of one seed and different streams are independent.
+    Generators of one seed and different streams are independent. The counter follows the draws from device to device, so that
+    the same draws give the same numbers on all of them; a change of device is a wait for the GPU.
     """
 
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
-        self.key = Tensor(np.zeros(2, np.uint64))
-        self.counter = Tensor(np.zeros(1, np.uint64))
+        self.key = Resident(np.zeros(2, np.uint64))
+        self.counter = Resident(np.zeros(1, np.uint64))
         self.load_state_dict({"seed": seed, "stream": stream, "counter": 0})
 
     def manual_seed(self, seed: int) -> Generator:
@@ -88,12 +90,12 @@ class Generator:
         self.load_state_dict({"seed": seed, "stream": self.stream, "counter": 0})
         return self
 
-    seed = property(lambda self: int(self.key.array[0]))
-    stream = property(lambda self: int(self.key.array[1]))
+    seed = property(lambda self: int(move(self.key.array, "cpu")[0]))
+    stream = property(lambda self: int(move(self.key.array, "cpu")[1]))
 
     def state_dict(self) -> dict[str, int]:
         """All there is to know: seed, stream and counter."""
-        return {"seed": self.seed, "stream": self.stream, "counter": int(self.counter.array[0])}
+        return {"seed": self.seed, "stream": self.stream, "counter": int(move(self.counter.array, "cpu")[0])}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a `state_dict`, in place."""
@@ -101,20 +103,20 @@ class Generator:
             if not isinstance(state.get(name), (int, np.integer)) or not 0 <= state[name] < SEEDS:
                 raise ValueError(f"Generator: expected {name} in [0, 2**64), got {state.get(name)!r}")
         with no_grad():
-            assign(self.key, np.array([state["seed"], state["stream"]], np.uint64))
-            assign(self.counter, np.array([state["counter"]], np.uint64))
+            assign(self.key, constant(self.key, np.array([state["seed"], state["stream"]], np.uint64)))
+            assign(self.counter, constant(self.counter, np.array([state["counter"]], np.uint64)))
 
     def __repr__(self) -> str:
-        return f"Generator(seed={self.seed}, stream={self.stream}, counter={int(self.counter.array[0])})"
+        return f"Generator({', '.join(f'{name}={value}' for name, value in self.state_dict().items())})"
 
 
 Draw = tuple[Tensor, Tensor]  # (key, start): what a draw is a function of
-Source = Callable[[Generator | None, tuple[int, ...], Any], Draw]
+Source = Callable[[Generator | None, tuple[int, ...], Any, str], Draw]
 
 
-def _reserved(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
+def _reserved(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
     source = generator or default_generator
-    return source.key, _reserve(source.counter, blocks=kernels.blocks(shape, dtype))
+    return source.key.on(device), _reserve(source.counter.on(device), blocks=kernels.blocks(shape, dtype))
 
 
 class _Local(threading.local):
@@ -126,8 +128,8 @@ _local = _Local()
 default_generator = Generator()
 
 
-def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
-    return _local.source(_local.generator or generator, shape, dtype)
+def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: Any = "cpu") -> Draw:
+    return _local.source(_local.generator or generator, shape, dtype, named(device, "device"))
 
 
 def manual_seed(seed: int) -> Generator:
@@ -162,8 +164,8 @@ def remember() -> Iterator[list[Draw]]:
     """Note every draw of the scope, so that `repeat` can make them again."""
     outer, draws = _local.source, []
 
-    def noting(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
-        draws.append(outer(generator, shape, dtype))
+    def noting(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
+        draws.append(outer(generator, shape, dtype, device))
         return draws[-1]
 
     with _drawing(noting):
@@ -175,7 +177,7 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
     """Make the noted draws again, in their order: a second pass with the same random numbers. No stream moves."""
     remaining = iter(draws)
 
-    def again(generator: Generator | None, shape: tuple[int, ...], dtype: Any) -> Draw:
+    def again(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
         draw = next(remaining, None)
         if draw is None:
             raise GraphError(f"repeat: expected at most the {len(draws)} draws that were noted, got another of shape {shape}")
@@ -185,25 +187,29 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
         yield
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+def rand(
+    *size: Any, generator: Generator | None = None, dtype: Any = np.float32, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Uniform in [0, 1)."""
-    return _rand("rand", size, generator, dtype).requires_grad_(requires_grad)
+    return _rand("rand", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
-def _rand(who: str, size: Any, generator: Generator | None, dtype: Any) -> Tensor:
+def _rand(who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
     shape, dtype = new_size(who, size), _floating(who, dtype)
-    key, start = _draw(generator, shape, dtype)
+    key, start = _draw(generator, shape, dtype, device)
     return _uniform(key, start, shape=shape, dtype=dtype)
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: Any = np.float32, requires_grad: bool = False) -> Tensor:
+def randn(
+    *size: Any, generator: Generator | None = None, dtype: Any = np.float32, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Standard normal."""
-    return _randn("randn", size, generator, dtype).requires_grad_(requires_grad)
+    return _randn("randn", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
-def _randn(who: str, size: Any, generator: Generator | None, dtype: Any) -> Tensor:
+def _randn(who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
     shape, dtype = new_size(who, size), _floating(who, dtype)
-    key, start = _draw(generator, shape, dtype)
+    key, start = _draw(generator, shape, dtype, device)
     return _normal(key, start, shape=shape, dtype=dtype)
 
 
@@ -216,12 +222,12 @@ def _floating(who: str, dtype: Any) -> np.dtype:
 
 def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), shaped as `input`."""
-    return _rand("rand_like", input.shape, generator, dtype or input.dtype)
+    return _rand("rand_like", input.shape, generator, dtype or input.dtype, input.device)
 
 
 def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, shaped as `input`."""
-    return _randn("randn_like", input.shape, generator, dtype or input.dtype)
+    return _randn("randn_like", input.shape, generator, dtype or input.dtype, input.device)
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None) -> Tensor:
@@ -232,25 +238,27 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generat
     if not isinstance(std, Tensor) and std < 0:
         raise ValueError(f"normal: expected std of at least 0, got {std}")
     shape = size if size is not None else common_shape("normal", *tensors)
-    z = _randn("normal", shape, generator, dtype or (tensors[0].dtype if tensors else np.float32))
+    like = tensors[0] if tensors else None
+    dtype, device = dtype or (np.float32 if like is None else like.dtype), "cpu" if like is None else like.device
+    z = _randn("normal", shape, generator, dtype, device)
     return add(mul(z, std), mean)
 
 
-def randperm(n: int, generator: Generator | None = None) -> Tensor:
+def randperm(n: int, generator: Generator | None = None, device: Any = "cpu") -> Tensor:
     """A permutation of 0, 1, ..., n - 1 (int64): the order of random words of 64 bits."""
     if not isinstance(n, (int, np.integer)) or n < 0:
         raise ShapeError(f"randperm: expected n of at least 0, got {n}")
-    key, start = _draw(generator, (n,), np.int64)
+    key, start = _draw(generator, (n,), np.int64, device)
     return _permutation(key, start, n=n)
 
 
-def randint(low: int, high: Any, size: Any = None, generator: Generator | None = None) -> Tensor:
+def randint(low: int, high: Any, size: Any = None, generator: Generator | None = None, device: Any = "cpu") -> Tensor:
     """Integers (int64) in [low, high): randint(low, high, size), or randint(high, size) from 0."""
     low, high, size = (0, low, high) if size is None else (low, high, size)
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     shape = new_size("randint", size)
-    key, start = _draw(generator, shape, np.int64)
+    key, start = _draw(generator, shape, np.int64, device)
     return _randint(key, start, shape=shape, low=low, high=high)
 
 
@@ -258,15 +266,15 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     """0 and 1 in the dtype and shape of `input`: 1 with the probabilities that are its elements, or with probability p."""
     if p is not None:
         require_probability("bernoulli", p)
-        return to_dtype(_kept(p, input.shape, generator), input.dtype)
+        return to_dtype(_kept(p, input, generator), input.dtype)
     require_floating("bernoulli", input)
     return to_dtype(lt(rand_like(input, generator=generator), input), input.dtype)
 
 
-def _kept(p: float, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+def _kept(p: float, like: Tensor, generator: Generator | None) -> Tensor:
     """Booleans that are True with probability p."""
-    key, start = _draw(generator, shape, np.bool_)
-    return _bernoulli(key, start, shape=shape, p=p)
+    key, start = _draw(generator, like.shape, np.bool_, like.device)
+    return _bernoulli(key, start, shape=like.shape, p=p)
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
@@ -277,7 +285,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
     require_probability("dropout", p)
     if not training or p == 0:
         return input
-    key, start = _draw(generator, input.shape, np.bool_)
+    key, start = _draw(generator, input.shape, np.bool_, input.device)
     return _dropout(input, key, start, p=p)
 
 
@@ -288,7 +296,7 @@ def feature_dropout(who: str, input: Tensor, p: float, training: bool, spatial: 
         raise ShapeError(f"{who}: expected input (N, C) and {spatial} spatial dims, got {input.shape}")
     if not training or p == 0:
         return input
-    ones = Tensor(np.ones((*input.shape[:2], *(1,) * spatial), input.dtype))
+    ones = constant(input, np.ones((*input.shape[:2], *(1,) * spatial), input.dtype))
     return mul(input, dropout(ones, p, True, generator))
 
 
@@ -314,7 +322,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, generat
     if p == 1:
         return mul(input, 0.0)
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5
-    kept = _kept(1 - p, input.shape, generator)
+    kept = _kept(1 - p, input, generator)
     return add(mul(where(kept, input, low), scale), -scale * low * p)
 
 
@@ -325,7 +333,7 @@ def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, gener
     require_floating("gaussian_noise", input)
     if not training or std == 0:
         return input
-    return add(input, mul(_randn("gaussian_noise", input.shape, generator, input.dtype), std))
+    return add(input, mul(_randn("gaussian_noise", input.shape, generator, input.dtype, input.device), std))
 
 
 def require_probability(who: str, p: float) -> None:

@@ -12,6 +12,7 @@ from tinydl_kernels import reduce as kernels
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, cast, expand, primitive
+from ..devices import constant
 from .elementwise import div, eq, exp, isfinite, mul, sub, to_dtype, where
 from .shape import normalize_dim, reshape
 
@@ -59,7 +60,7 @@ def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
 
 def _at(g: Tensor, indices: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     """g at `indices` along `dim`, zeros elsewhere."""
-    places = np.arange(shape[dim]).reshape((1,) * dim + (-1,) + (1,) * (len(shape) - dim - 1))
+    places = constant(g, np.arange(shape[dim]).reshape((1,) * dim + (-1,) + (1,) * (len(shape) - dim - 1)))
     return where(eq(_spread(indices, (*shape[:dim], 1, *shape[dim + 1 :]), (dim,)), places), _spread(g, shape, (dim,)), 0.0)
 
 

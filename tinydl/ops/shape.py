@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import indexing, memory
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, contiguous, expand, primitive
 from ..promotion import require_one_dtype
@@ -199,7 +199,9 @@ def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors joined along `dim`."""
-    tensors = _listed("cat", tensors)
+    tensors = list(tensors)
+    if not tensors:
+        raise ShapeError("cat: expected at least one tensor, got none")
     dim = normalize_dim("cat", dim, tensors[0].ndim)
     rest = {x.shape[:dim] + x.shape[dim + 1 :] for x in tensors}
     if len(rest) > 1 or len({x.ndim for x in tensors}) > 1 or not tensors[0].ndim:
@@ -207,18 +209,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return _cat(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
 
 
-def _listed(who: str, tensors: Sequence[Tensor]) -> list[Tensor]:
-    if isinstance(tensors, Tensor):
-        raise TypeError(f"{who}: expected a sequence of tensors, got one tensor {tensors.shape}")
-    listed = list(tensors)
-    if not listed:
-        raise ShapeError(f"{who}: expected at least one tensor, got none")
-    return listed
-
-
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dim."""
-    tensors = _listed("stack", tensors)
+    tensors = list(tensors)
+    if not tensors:
+        raise ShapeError("stack: expected at least one tensor, got none")
     if len({x.shape for x in tensors}) > 1:
         raise ShapeError(f"stack: expected tensors of one shape, got {', '.join(str(x.shape) for x in tensors)}")
     require_one_dtype("stack", *(x.dtype for x in tensors))
@@ -348,9 +343,6 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
     if indexing not in ("ij", "xy"):
         raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
-    for x in axes:
-        if not isinstance(x, Tensor):
-            raise DtypeError(f"meshgrid: expected tensors, got {type(x).__name__}")
     if any(x.ndim > 1 for x in axes):
         raise ShapeError(f"meshgrid: expected vectors, got {', '.join(str(x.shape) for x in axes)}")
     place = list(range(len(axes)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 from tinydl_kernels import elementwise as kernels
+from tinydl_kernels import memory
 
 from ..core import Array, Tensor, primitive
 from ..promotion import require_floating
@@ -17,7 +17,7 @@ from .reduce import Dim, amax, amin, mean, reduced_dims, sum
 @primitive(floating=True)
 def _root(x: Array, *, degree: float) -> Array:
     """x to the power of 1 / degree, for x >= 0. At 0 the derivatives are 0."""
-    return kernels.sqrt(x) if degree == 2 else kernels.pow(x, np.asarray(1 / degree, x.dtype))
+    return kernels.sqrt(x) if degree == 2 else kernels.pow(x, memory.scalar(1 / degree, x.dtype, x))
 
 
 _root.rule(x=lambda g, x, out, *, degree: mul(g, div(out, mul(where(eq(x, 0.0), 1.0, x), degree))))

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from tinydl_kernels import memory
 from tinydl_kernels import update as kernels
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor
+from ..devices import constant
 from ..effect import effect
 from ..promotion import is_scalar
 
@@ -110,7 +112,10 @@ def piecewise(rate: Tensor, base: Tensor, step: Tensor, boundaries: Tensor, fact
 
 def assign(target: Tensor, value: Any) -> None:
     """target = value, which broadcasts to it and is cast to its dtype: a tensor, an array, a number or lists of them."""
-    value = np.asarray(value, target.dtype) if is_scalar(value) or isinstance(value, (list, tuple)) else value
+    if is_scalar(value):
+        value = Tensor(memory.array_module(target.array).full((), value, target.dtype))
+    elif isinstance(value, (list, tuple)):
+        value = constant(target, np.asarray(value, target.dtype))
     if not _broadcasts(value.shape, target.shape):
         raise ShapeError(f"assign: expected a value that broadcasts to {target.shape}, got {value.shape}")
     _assign(target, value)

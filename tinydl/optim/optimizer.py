@@ -15,7 +15,9 @@ import numpy as np
 from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
 
 from ..core import Tensor, enable_grad, no_grad
+from ..devices import constant, follow, on_host
 from ..nn.parameter import Buffer
+from ..ops.creation import zeros_like
 from ..ops.update import assign
 
 
@@ -131,6 +133,7 @@ class Optimizer:
                 grads = {p: p.grad for p in group["params"]}
                 params = [p for p, g in grads.items() if g is not None]
                 if params:
+                    follow([group["lr"]], params[0].device)
                     kept = [self._kept(p, self.moments(group)) for p in params]
                     self.update(group, params, [grads[p] for p in params], *map(list, zip(*kept, strict=True)))
         return result
@@ -172,14 +175,14 @@ class Optimizer:
         with no_grad():
             for kept, theirs in zip(self.state.values(), (state.get(i, {}) for i in range(len(self.state))), strict=True):
                 for name, value in theirs.items():
-                    assign(kept[name], value if isinstance(value, Tensor) else np.asarray(value))
+                    assign(kept[name], constant(kept[name], on_host(value)))
 
     def _kept(self, p: Tensor, names: Sequence[str]) -> list[Buffer]:
         """The moments of a parameter and its step counter, zeros where they are new."""
         kept = self.state.setdefault(p, {})
         for name in names:
             if name not in kept:
-                kept[name] = Buffer(np.zeros(p.shape, p.dtype))
+                kept[name] = Buffer(zeros_like(p))
             if kept[name].dtype != p.dtype:
                 raise DtypeError(
                     f"{self}: expected {name} in its parameter's {p.dtype}, got {kept[name].dtype}: "
@@ -187,6 +190,7 @@ class Optimizer:
                 )
         if names and "step" not in kept:
             kept["step"] = Buffer(0)
+        follow(kept.values(), p.device)
         return [kept[name] for name in (*names, "step")] if names else []
 
     def _check_parameter(self, p: Any, name: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core import no_grad
+from ..devices import follow
 from ..nn.parameter import Buffer
 from ..ops.update import assign, increment, piecewise
 from .optimizer import Optimizer
@@ -51,6 +52,7 @@ class PiecewiseConstant:
 
     def step(self) -> None:
         """Count one step and set the rates of the next."""
+        follow([self.count], self.optimizer.param_groups[0]["lr"].device)
         increment(self.count)
         self._write()
 
@@ -88,6 +90,7 @@ class PiecewiseConstant:
 
     def _write(self) -> None:
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            follow([base, self.count, self.boundaries, self.factors], group["lr"].device)
             piecewise(group["lr"], base, self.count, self.boundaries, self.factors)
 
 

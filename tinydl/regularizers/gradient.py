@@ -129,7 +129,7 @@ class SpectReg(Penalty):
         if logits.ndim != 2:
             raise ShapeError(f"SpectReg: expected logits (B, m), got {logits.shape}")
         drawn = logits.shape if self.per == "sample" else (1, logits.shape[1])
-        r = randn(drawn, generator=self.generator, dtype=logits.dtype)
+        r = randn(drawn, generator=self.generator, dtype=logits.dtype, device=logits.device)
         return spect_reg(logits, seen.x, broadcast_to(r, logits.shape))
 
 

@@ -31,6 +31,7 @@ from tinydl_kernels.errors import TinydlError
 
 from ..core import Tensor, no_grad
 from ..data.files import DataError, atomic_write
+from ..devices import constant, on_host
 from ..ops.random import default_generator
 from ..ops.update import assign
 from ..version import __version__
@@ -174,14 +175,14 @@ def _leaves(x: Any) -> Iterator[Any]:
 def _state(thing: Any) -> Any:
     """The state of a thing as a tree of dicts, lists, arrays (views) and JSON values."""
     return _map_tree(
-        thing if isinstance(thing, Tensor) else thing.state_dict(), lambda x: np.asarray(x) if isinstance(x, Tensor) else x
+        thing if isinstance(thing, Tensor) else thing.state_dict(), lambda x: on_host(x) if isinstance(x, Tensor) else x
     )
 
 
 def _restore(thing: Any, state: Any) -> None:
     if isinstance(thing, Tensor):
         with no_grad():
-            assign(thing, state)
+            assign(thing, constant(thing, state))
     else:
         thing.load_state_dict(state)
 
