@@ -28,9 +28,10 @@ import numpy as np
 from . import conv_cuda, memory, simd
 from .compiler import kernel, parallel
 from .dispatch import operation
-from .packing import deal, lengthen, plan_of
+from .packing import Panels, deal, lengthen, panels_of, plan_of
+from .simd import ROWS
 from .threads import single_threaded_blas
-from .tiles import dots, fill, multiply_add, transpose
+from .tiles import copy, dots, fill, multiply_add, panel, transpose
 from .validate import report
 from .window import Window, padded, seen_by, taps, unpadded
 
@@ -40,7 +41,9 @@ TASKS = 16
 """Tasks to aim at. A constant: the cuts, and with them the bits, must not depend on the machine."""
 GRAIN = 1 << 17
 """Flops below which it is not worth while to wake another thread."""
-PARTIALS = 1 << 21
+ROWS_TOGETHER = 4 * ROWS
+"""Windows that forward works on before it transposes: products that stay in the first-level cache."""
+PARTIALS = 3 << 19
 """Elements that the partial sums of grad_weight may take."""
 
 
@@ -99,41 +102,59 @@ def _grouped(w: Array, G: int) -> Array:
 
 
 @forward.cpu
-def _run_forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
-    (N, C), O = x.shape[:2], w.shape[0]
-    y = memory.empty((N, O, *window.out), x.dtype, x)
-    if _is_product(window):
-        with single_threaded_blas():
-            np.matmul(_matrix(x), _matrix(w).T, out=_matrix(y))
-        if b is not None:
-            np.add(_matrix(y), b, out=_matrix(y))
-        return y
-    plan = plan_of(window, C, O)
-    bias = memory.zeros((O,), x.dtype, x) if b is None else b
-    parts, splits, grain = _cuts(N, O, window.flops(N, C, O))
-    planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
-    _forward(parts * splits, grain, _line(x), _line(w), bias, _line(y), planes, N, parts, splits, plan)
-    return y
+def _(x: Array, w: Array, b: Array | None, window: Window) -> Array:
+    return _convolve(x, w, b, window, False)
 
 
 @grad_input.cpu
 def _(g: Array, w: Array, window: Window) -> Array:
     (N, O), C = g.shape[:2], w.shape[1] * window.groups
     if 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned()):
-        return _run_forward(g, _turned(w, window), None, turned)
+        return _convolve(g, w, None, turned, True)
     dx = memory.empty((N, C, *window.input), g.dtype, g)
     if _is_product(window):
         with single_threaded_blas():
             np.matmul(_matrix(g), _matrix(w), out=_matrix(dx))
         return dx
-    plan = plan_of(window, C, O)
-    parts, splits, grain = _cuts(N, C, window.flops(N, C, O))
+    plan = plan_of(window, C, O, True)
+    parts, splits, grain = _cuts(N, C // 8, window.flops(N, C, O))
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
     rows = memory.empty((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
     turned = memory.empty((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)
     np.copyto(turned, w.reshape(*w.shape[:2], turned.shape[0]).transpose(2, 0, 1))
     _grad_input(parts * splits, grain, _line(g), _line(turned), _line(dx), planes, rows, N, parts, splits, plan)
     return dx
+
+
+def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool) -> Array:
+    """y = conv(x, w) + b. `turned`: w is that of the convolution whose transpose this is, (C, O / G, *kernel)."""
+    (N, C), O = x.shape[:2], w.shape[1] * window.groups if turned else w.shape[0]
+    y = memory.empty((N, O, *window.out), x.dtype, x)
+    if _is_product(window) and not turned:
+        with single_threaded_blas():
+            np.matmul(_matrix(x), _matrix(w).T, out=_matrix(y))
+        if b is not None:
+            np.add(_matrix(y), b, out=_matrix(y))
+        return y
+    bias = memory.zeros((O,), x.dtype, x) if b is None else b
+    plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
+    flops = window.flops(N, C, O)
+    if _cost(panels, plan.K) < 1.15 * plan.grid[2] / plan.out[2]:  # along pixels, tiles are cut by the ends of rows
+        parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
+        planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
+        packed = memory.empty((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
+        products = memory.empty((parts * splits, ROWS_TOGETHER * panels.width), x.dtype, x)
+        _pack(packed.shape[0], 1, _line(w), bias, _line(packed), turned, plan, panels)
+        _forward_outputs(
+            parts * splits, grain, _line(x), _line(packed), _line(y), planes, products, N, parts, splits, plan, panels
+        )
+        return y
+    plan = plan_of(window, C, O, True)
+    parts, splits, grain = _cuts(N, O // 8, flops)
+    planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
+    w = _turned(w, window) if turned else w
+    _forward_pixels(parts * splits, grain, _line(x), _line(w), bias, _line(y), planes, N, parts, splits, plan)
+    return y
 
 
 @grad_weight.cpu
@@ -144,27 +165,42 @@ def _(x: Array, g: Array, window: Window) -> Array:
         with single_threaded_blas():
             np.matmul(_matrix(g).T, _matrix(x), out=_matrix(dw))
         return dw
-    plan, flops = plan_of(window, C, O), window.flops(N, C, O)
-    if plan.group_outputs * plan.K <= 4 * prod(window.out):
-        width = simd.lanes(x.itemsize)
-        parts, splits, grain = _cuts(N, O, flops, PARTIALS // max(1, width * dw.size))
+    plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
+    flops = window.flops(N, C, O)
+    width = simd.lanes(x.itemsize)
+    if _cost(panels, plan.K) > 2.1 * width * -(-plan.out[2] // width) / plan.out[2]:  # along pixels, rows are filled up
+        plan = plan_of(window, C, O, True)
+        parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
         planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
         partial = memory.empty((parts, dw.size * width), x.dtype, x)
-        _grad_weight_lanes(parts * splits, grain, _line(x), _line(g), _line(partial), planes, N, parts, splits, plan)
+        _grad_weight_pixels(parts * splits, grain, _line(x), _line(g), _line(partial), planes, N, parts, splits, plan)
         _sum_lanes(dw.size, 1 << 12, partial.reshape(parts, dw.size, width), _line(dw))
     else:
-        parts, splits, grain = _cuts(N, O, flops, PARTIALS // max(1, dw.size))
+        blocks, block = plan.groups * panels.panels, (plan.K + ROWS) * panels.width
+        parts, splits, grain = _cuts(-(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block)))
         planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
-        turned = memory.empty((parts * splits, plan.turned_g_terms.size * O), x.dtype, x)
-        partial = memory.empty((parts, plan.K * O), x.dtype, x)
-        _grad_weight_outputs(parts * splits, grain, _line(x), _line(g), _line(partial), planes, turned, N, parts, splits, plan)
-        _sum_and_turn(plan.K, 64, _line(partial), _line(dw), parts, O)
+        turned = memory.empty((parts * splits, plan.images * prod(plan.out) * panels.width), x.dtype, x)
+        partial = memory.empty((parts, blocks * block), x.dtype, x)
+        _grad_weight_outputs(
+            parts * splits, grain, _line(x), _line(g), _line(partial), planes, turned, N, parts, splits, plan, panels
+        )
+        _sum_and_turn(plan.K, 64, _line(partial), _line(dw), parts, plan, panels)
     return dw
 
 
 forward.cuda(conv_cuda.forward)
 grad_input.cuda(conv_cuda.grad_input)
 grad_weight.cuda(conv_cuda.grad_weight)
+
+
+def _cost(panels: Panels, K: int) -> float:
+    """The time of a product with lanes along the output channels, that of one with full panels and many terms being 1.
+
+    Empty lanes are in vain. A tile one register wide loads more than it multiplies. A panel is transposed for as much as 20
+    terms cost.
+    """
+    filled = panels.channels / (panels.panels * panels.width)
+    return (1.25 if panels.width == panels.lanes else 1.0) / max(filled, 1e-9) * (1 + 20 / max(K, 1))
 
 
 def _matrix(array: Array) -> Array:
@@ -190,10 +226,10 @@ def _line(array: Array) -> Array:
     return array.reshape(array.size)
 
 
-def _cuts(N: int, channels: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
-    """(parts of the batch, parts of the channels, grain): of shapes alone."""
+def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
+    """(parts of the batch, parts of the blocks of channels, grain): of shapes alone."""
     parts = max(1, min(N, 2 * TASKS, most))
-    splits = max(1, min(TASKS // 2 // parts, channels // 8))
+    splits = max(1, min(TASKS // 2 // parts, blocks))
     return parts, splits, 1 + parts * splits * GRAIN // max(flops, 1)
 
 
@@ -207,7 +243,7 @@ def _share(index, count, n):
 
 
 @parallel
-def _forward(start, stop, x, w, bias, y, scratch, N, parts, splits, plan):
+def _forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan):
     C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     gap, period = QW - OW, QW if QW > OW else plan.length
@@ -289,7 +325,7 @@ def _grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, p
 
 
 @parallel
-def _grad_weight_lanes(start, stop, x, g, partial, scratch, N, parts, splits, plan):
+def _grad_weight_pixels(start, stop, x, g, partial, scratch, N, parts, splits, plan):
     C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     width = partial.size // max(1, parts * O * K)
@@ -321,44 +357,97 @@ def _sum_lanes(start, stop, partial, dw):
         dw[i] = total
 
 
+@kernel
+def _block(number, plan, panels):
+    """(group, first output channel, number of output channels) of a block: one panel of one group."""
+    group, panel = number // panels.panels, number % panels.panels
+    first = panel * panels.width
+    return group, group * panels.channels + first, min(panels.width, panels.channels - first)
+
+
 @parallel
-def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N, parts, splits, plan):
-    C, O, K = plan.C, plan.O, plan.K
-    OD, OH, OW = plan.out
-    P, T, none = OD * OH * OW, plan.T, x[:0]
+def _pack(start, stop, w, bias, packed, turned, plan, panels):
+    """Weights to blocks of (k, output channel) and a row of bias."""
+    K, T, width = plan.K, plan.T, panels.width
+    for block in range(start, stop):
+        group, o, count = _block(block, plan, panels)
+        at = block * (K + 1) * width
+        fill(packed, at, w.dtype.type(0), (K + 1) * width)
+        if turned:
+            for c in range(plan.group_inputs):
+                row = ((group * plan.group_inputs + c) * plan.group_outputs + o - group * panels.channels) * T
+                transpose(packed, at + (c * T + T - 1) * width, -width, w, row, T, count, T)
+        else:
+            transpose(packed, at, width, w, o * K, K, count, K)
+        copy(packed, at + K * width, 1, bias, o, 1, count)
+
+
+@parallel
+def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, splits, plan, panels):
+    C, O, K, P, width = plan.C, plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
+    groups = -(-N // plan.images)
     for task in range(start, stop):
-        first, last = _share(task % splits, splits, O)
-        begin, end = _share(task // splits, parts, N)
-        sums, turned = task // splits * K * O, turned_scratch[task]
-        for k in range(K):
-            fill(partial, sums + k * O + first, x.dtype.type(0), last - first)
-        for n in range(begin, end, plan.images):
-            many = min(plan.images, end - n)
+        first, last = _share(task % splits, splits, plan.groups * panels.panels)
+        begin, end = _share(task // splits, parts, groups)
+        product = products[task]
+        for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
+            many = min(plan.images, N - n)
             image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
             if plan.packed:
                 deal(x, n * C, image, 0, many * C, False, plan)
-            for i in range(many):
-                transpose(turned, i * P * O + first, O, g, ((n + i) * O + first) * P, P, last - first, P)
-            for group in range(first // plan.group_outputs, (last - 1) // plan.group_outputs + 1):
-                o = max(first, group * plan.group_outputs)
-                width = min(last, (group + 1) * plan.group_outputs) - o
-                for t in range(T):
-                    x0 = base + group * plan.group_inputs * plan.plane + plan.x_terms[t]
-                    multiply_add(
-                        partial, sums + t * O + o, T * O, plan.group_inputs, 0, width,
-                        image, x0, plan.plane, plan.positions[: many * P],
-                        turned, o, plan.turned_g_terms[: many * P], none, 0, width,
+            for block in range(first, last):
+                group, o, count = _block(block, plan, panels)
+                weights, x0 = block * (K + 1) * width, base + group * plan.group_inputs * plan.plane
+                for q in range(0, many * P, ROWS_TOGETHER):
+                    rows = min(ROWS_TOGETHER, many * P - q)
+                    panel(
+                        product, 0, width, packed, weights + K * width, 0, rows,
+                        image, x0, plan.positions[q:], plan.x_terms, packed, weights, width, -(-count // panels.lanes),
                     )  # fmt: skip
+                    for i in range(q // P, (q + rows - 1) // P + 1):
+                        p, p_end = max(q, i * P), min(q + rows, (i + 1) * P)
+                        to = ((n + i) * O + o) * P + p - i * P
+                        transpose(y, to, P, product, (p - q) * width, width, p_end - p, count)
 
 
 @parallel
-def _sum_and_turn(start, stop, partial, dw, parts, O):
-    """dw[o, k] = Σ_part partial[part, k, o]"""
-    K = dw.size // max(1, O)
-    for part in range(1, parts):
-        for i in range(start * O, stop * O):
-            partial[i] += partial[part * K * O + i]
-    transpose(dw, start, K, partial, start * O, O, stop - start, O)
+def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N, parts, splits, plan, panels):
+    C, O, K, P, width = plan.C, plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
+    groups, size, blocks = -(-N // plan.images), (K + ROWS) * width, plan.groups * panels.panels
+    for task in range(start, stop):
+        first, last = _share(task % splits, splits, blocks)
+        begin, end = _share(task // splits, parts, groups)
+        turned, sums = turned_scratch[task], task // splits * blocks * size
+        fill(turned, 0, x.dtype.type(0), turned.size)
+        fill(partial, sums + first * size, x.dtype.type(0), (last - first) * size)
+        for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
+            many = min(plan.images, N - n)
+            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
+            if plan.packed:
+                deal(x, n * C, image, 0, many * C, False, plan)
+            for block in range(first, last):
+                group, o, count = _block(block, plan, panels)
+                for i in range(many):
+                    transpose(turned, i * P * width, width, g, ((n + i) * O + o) * P, P, count, P)
+                at, x0 = sums + block * size, base + group * plan.group_inputs * plan.plane
+                panel(
+                    partial, at, width, partial, at, width, K,
+                    image, x0, plan.x_rows, plan.positions[: many * P], turned, 0, width, -(-count // panels.lanes),
+                )  # fmt: skip
+
+
+@parallel
+def _sum_and_turn(start, stop, partial, dw, parts, plan, panels):
+    """dw[o, k] = Σ_part partial[part, block of o, k, o]"""
+    K, width = plan.K, panels.width
+    size, blocks = (K + ROWS) * width, plan.groups * panels.panels
+    for block in range(blocks):
+        _, o, count = _block(block, plan, panels)
+        at = block * size + start * width
+        for part in range(1, parts):
+            for i in range((stop - start) * width):
+                partial[at + i] += partial[part * blocks * size + at + i]
+        transpose(dw, o * K + start, K, partial, at, width, stop - start, count)
 
 
 def main() -> None:

@@ -25,11 +25,12 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiler import kernel
-from .tiles import copy, fill, pad
+from .simd import ROWS, lanes, most_vectors
+from .tiles import copy, fill, frame, pad
 from .window import Sizes, Window, taps
 
-TERMS = 256
-"""Windows that grad_weight sums over before it stores: of several images if they are small."""
+WINDOWS = 256
+"""Windows of small images that lie in planes together."""
 
 
 class Plan(NamedTuple):
@@ -51,25 +52,29 @@ class Plan(NamedTuple):
     plane: int  # elements that a channel's planes take
     length: int  # positions from the first output of a plane to its last, in rows as long as the grid's
     row: int  # elements that an output channel takes in rows as long as the grid's
-    images: int  # that grad_weight works on together
-    packed: bool  # is an image copied into planes? Else it is its own
+    images: int  # that lie in planes together
+    packed: bool  # are images copied into planes? Else an image is its own
     # Where things begin:
     x_terms: np.ndarray  # (K,) the input of weight k, from its group's first plane on
     x_taps: np.ndarray  # the same and a few zeros
     w_terms: np.ndarray  # (K,) weight k of an output channel
     g_terms: np.ndarray  # (group_outputs,) an output channel in lengthened rows
     turned_w_terms: np.ndarray  # (group_outputs,) an output channel in weights (T, O, group_inputs)
-    positions: np.ndarray  # (images · windows,) a window in the planes of several images
-    turned_g_terms: np.ndarray  # (images · windows,) a window in cotangents (window, O)
+    x_rows: np.ndarray  # x_terms and then zeros, for the last tile of rows
+    positions: np.ndarray  # (images · windows,) a window in the planes of several images, and then zeros
 
 
 @lru_cache(maxsize=1024)
-def plan_of(window: Window, C: int, O: int) -> Plan:
-    """How images of C channels are packed for a convolution to O channels."""
+def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
+    """How images of C channels are packed for a convolution to O channels.
+
+    Not phased, the stride is one of the windows: a plane is an image with its pads, and several may lie together.
+    """
     sizes, kernel, stride, low, dilation, out = window.geometry
+    hop, stride = ((1, 1, 1), stride) if phased else (stride, (1, 1, 1))  # from window to window in a plane
     reach = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
     phases = tuple(min(s, r + 1) for s, r in zip(stride, reach, strict=True))
-    grid = tuple(r // s + o for r, s, o in zip(reach, stride, out, strict=True))
+    grid = tuple(r // s + (o - 1) * h + 1 for r, s, o, h in zip(reach, stride, out, hop, strict=True))
     plane, row = prod(phases) * prod(grid), out[0] * out[1] * grid[2]
     offsets = []
     for tap in taps(kernel):
@@ -77,9 +82,9 @@ def plan_of(window: Window, C: int, O: int) -> Plan:
         place = [step % s for step, s in steps] + [step // s for step, s in steps]
         offsets.append(np.ravel_multi_index(place, phases + grid))
     group_inputs, group_outputs, T = C // window.groups, O // window.groups, prod(kernel)
-    images = max(1, TERMS // prod(out))
+    images = 1 if phased else max(1, WINDOWS // prod(out))
     steps_of_grid = np.array([grid[1] * grid[2], grid[2], 1])
-    positions = np.indices(out).reshape(3, -1).T @ steps_of_grid
+    positions = np.indices(out).reshape(3, -1).T @ (steps_of_grid * hop)
     x_terms = np.add.outer(np.arange(group_inputs) * plane, np.array(offsets, np.int64)).reshape(-1)
     return Plan(
         sizes=sizes,
@@ -99,15 +104,33 @@ def plan_of(window: Window, C: int, O: int) -> Plan:
         length=(out[1] - 1) * grid[2] + out[2],
         row=row,
         images=images,
-        packed=max(stride) > 1 or any(low) or grid != sizes,
+        packed=max(stride) > 1 or any(low) or grid != sizes or images > 1,
         x_terms=x_terms,
         x_taps=np.append(x_terms, np.zeros(8, np.int64)),
         w_terms=np.arange(group_inputs * T),
         g_terms=np.arange(group_outputs) * row,
         turned_w_terms=np.arange(group_outputs) * group_inputs,
-        positions=np.add.outer(np.arange(images) * (C * plane), positions).reshape(-1),
-        turned_g_terms=np.arange(images * prod(out)) * O,
+        x_rows=np.append(x_terms, np.zeros(ROWS, np.int64)),
+        positions=np.append(np.add.outer(np.arange(images) * (C * plane), positions), np.zeros(ROWS, np.int64)),
     )
+
+
+class Panels(NamedTuple):
+    """How the output channels of a group lie in the lanes of panels of equal width."""
+
+    channels: int  # of a group
+    lanes: int  # of a register
+    panels: int  # of a group
+    width: int  # of a panel in lanes; of the last panel some registers may be left out
+
+
+@lru_cache(maxsize=256)
+def panels_of(channels: int, itemsize: int) -> Panels:
+    """The fewest panels, as narrow as can be."""
+    width = lanes(itemsize)
+    vectors = max(1, -(-channels // width))
+    count = -(-vectors // most_vectors())
+    return Panels(channels, width, count, -(-vectors // count) * width)
 
 
 @kernel
@@ -118,6 +141,11 @@ def deal(images, at_channel, planes, first, last, back, plan):
     """
     D, H, W = plan.sizes
     QD, QH, QW = plan.grid
+    if plan.phases == (1, 1, 1) and plan.stride == (1, 1, 1) and not back:
+        frame(
+            planes, first * plan.plane, images, (at_channel + first) * D * H * W, last - first, plan.sizes, plan.low, plan.grid
+        )
+        return
     stride, zero = plan.stride[2], images.dtype.type(0)
     if back:
         fill(images, (at_channel + first) * D * H * W, zero, (last - first) * D * H * W)  # what no window reaches stays so

@@ -62,6 +62,15 @@ def many_registers() -> bool:
     return "+avx512f" in _features() or platform.machine().lower() in ("aarch64", "arm64")
 
 
+def most_vectors() -> int:
+    """The widest tile worth while among those that have each row at a place of its own."""
+    return 4 if many_registers() else 3
+
+
+ROWS = 24
+"""A multiple of the rows of all these tiles."""
+
+
 class Vectorized(Kernel):
     """A kernel that uses tiles, and `plain`, which does without."""
 
@@ -136,11 +145,14 @@ class _Emitter:
     def shift(self, pointer: Any, offset: int) -> Any:
         return self.builder.gep(pointer, [ir.Constant(ir.IntType(64), offset)]) if offset else pointer
 
-    def rows(self, y: Any, start: Any, step: Any) -> list[Any]:
-        """The addresses y + start + i step of the tile's rows."""
+    def rows(self, y: Any, start: Any, step: Any, count: Any = None) -> list[Any]:
+        """The addresses y + start + i step of the tile's rows; of row count - 1 for those from `count` on."""
         first = self.builder.gep(y, [start])
-        steps = [self.builder.mul(step, ir.Constant(ir.IntType(64), i)) for i in range(self.tile.rows)]
-        return [self.builder.gep(first, [step]) for step in steps]
+        numbers = [ir.Constant(ir.IntType(64), i) for i in range(self.tile.rows)]
+        if count is not None:
+            last = self.builder.sub(count, numbers[1])
+            numbers = [self.builder.select(self.builder.icmp_signed("<", i, last), i, last) for i in numbers]
+        return [self.builder.gep(first, [self.builder.mul(step, i)]) for i in numbers]
 
     def masks(self, begin: Any, end: Any) -> list[Any]:
         """For each vector of a row, which lanes stand for columns from `begin` on and before `end`? None: for all, unasked."""
@@ -305,13 +317,13 @@ def store(typing, tile, y, start, step, begin, end):
 
     def code(context, builder, signature, args):
         emit = _Emitter(context, builder, tile)
-        masks = emit.masks(*args[4:])
+        masks = emit.masks(_bound(begin, args[4]), _bound(end, args[5]))
         for row, vectors in zip(emit.rows(*args[1:4]), emit.vectors(args[0])):
             for j, vector in enumerate(vectors):
                 emit.store(vector, row, j, masks[j])
         return context.get_dummy_value()
 
-    return nb.void(tile, y, *_integers(4)), code
+    return nb.void(tile, y, *_integers(2), _bound_type(begin), _bound_type(end)), code
 
 
 @intrinsic
@@ -329,6 +341,26 @@ def multiply_add(typing, tile, w, w0, w_step, x, x0, end):
         return emit.tiled(result)
 
     return tile(tile, w, *_integers(2), x, nb.intp, _bound_type(end)), code
+
+
+@intrinsic
+def multiply_add_at(typing, tile, w, w_rows, w_term, x, x0):
+    """tile[i, p] += w[w_rows[i] + w_term] · x[x0 + p]"""
+
+    def code(context, builder, signature, args):
+        total, w_pointer, offsets, term, x_pointer, x_start = args
+        emit, result = _Emitter(context, builder, tile), []
+        at = builder.gep(x_pointer, [x_start])
+        row = [emit.load(at, j, None) for j in range(tile.vectors)]
+        for i, sums in enumerate(emit.vectors(total)):
+            start = builder.gep(
+                w_pointer, [builder.load(emit.shift(offsets, i))]
+            )  # the same for all terms: stays in a register
+            number = emit.spread(builder.load(builder.gep(start, [term])))
+            result.append([emit.multiply_add(number, x, total) for x, total in zip(row, sums)])
+        return emit.tiled(result)
+
+    return tile(tile, w, w_rows, nb.intp, x, nb.intp), code
 
 
 @intrinsic
@@ -350,14 +382,15 @@ def multiply_add_lanes(typing, tile, g, g_step, x, offsets, end):
 
 
 @intrinsic
-def transposed(typing, y, step):
-    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step + i]."""
+def transposed(typing, y, step, rows, columns):
+    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step + i] for p < rows, i < columns."""
     side = lanes(y.dtype.bitwidth // 8)
     tile = _tile_type()(y.dtype, side, 1)
 
     def code(context, builder, signature, args):
-        emit = _Emitter(context, builder, tile)
-        rows = [emit.load(row, 0, None) for row in emit.rows(args[0], ir.Constant(ir.IntType(64), 0), args[1])]
+        y, step, count, end = args
+        emit, zero = _Emitter(context, builder, tile), ir.Constant(ir.IntType(64), 0)
+        rows = [emit.load(row, 0, emit.masks(None, end)[0]) for row in emit.rows(y, zero, step, count)]
         half = 1
         while half < side:  # swap the off-diagonal quarters of every 2 half x 2 half block
             for i in (i for i in range(side) if not i & half):
@@ -369,7 +402,33 @@ def transposed(typing, y, step):
             half *= 2
         return emit.tiled([[row] for row in rows])
 
-    return tile(y, nb.intp), code
+    return tile(y, *_integers(3)), code
+
+
+@intrinsic
+def store_part(typing, tile, y, step, rows, columns):
+    """y[i step + p] = tile[i, p]     for i < rows, p < columns; at least one row"""
+
+    def code(context, builder, signature, args):
+        emit, zero = _Emitter(context, builder, tile), ir.Constant(ir.IntType(64), 0)
+        masks = emit.masks(None, args[4])
+        addresses = emit.rows(args[1], zero, *args[2:4])
+        for row, vectors in reversed(list(zip(addresses, emit.vectors(args[0])))):  # rows too many are overwritten by the last
+            for j, vector in enumerate(vectors):
+                emit.store(vector, row, j, masks[j])
+        return context.get_dummy_value()
+
+    return nb.void(tile, y, *_integers(3)), code
+
+
+@intrinsic(prefer_literal=True)
+def rows_beside(typing, vectors):
+    """The rows of a tile so many vectors wide, 1 to `most_vectors`: a constant. They divide ROWS."""
+    if not _literal(vectors):
+        return None
+    few, many = {1: 8, 2: 6, 3: 4, 4: 2}, {1: 8, 2: 8, 3: 8, 4: 6}
+    number = (many if many_registers() else few)[vectors.literal_value]
+    return nb.types.literal(number)(vectors), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), number)
 
 
 @intrinsic(prefer_literal=True)

@@ -175,6 +175,65 @@ def dots(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count
             i += 1
 
 
+# ---- panel
+
+TERMS = 96
+"""Terms that panel sums over before it stores: so many rows of x stay in the first-level cache, four vectors wide."""
+
+
+def _panel(vectors):
+    """panel for so many vectors."""
+
+    @kernel(no_cpython_wrapper=True)
+    def block(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, terms):
+        many = simd.rows_beside(vectors)
+        for i in range(0, rows, many):
+            sums = simd.load(many, vectors, first, i * first_step, first_step, None, None)
+            places = simd.shifted(w_rows, i)
+            for j in range(terms):
+                sums = simd.multiply_add_at(sums, w, places, w_terms[j], x, j * x_step)
+            simd.store(sums, y, i * y_step, y_step, None, None)
+
+    return block
+
+
+_panel1, _panel2, _panel3, _panel4 = map(_panel, (1, 2, 3, 4))
+
+
+def _panel_plainly(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms, x, x0, x_step, vectors):
+    for i in range(rows):
+        for p in range(vectors):
+            total = first[first0 + i * first_step + p]
+            for j in range(w_terms.size):
+                total += w[w0 + w_rows[i] + w_terms[j]] * x[x0 + j * x_step + p]
+            y[y0 + i * y_step + p] = total
+
+
+@simd.vectorized(_panel_plainly)
+def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms, x, x0, x_step, vectors):
+    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + w_rows[i] + w_terms[j]] · x[x0 + j x_step + p]
+
+    for i < rows, all j, p < vectors · lanes; first_step may be 0. Up to the next multiple of simd.ROWS, `y`, `first` and
+    `w_rows` have more rows, which are spoilt.
+    """
+    y, first, w, x = simd.pointer(y, y0), simd.pointer(first, first0), simd.pointer(w, w0), simd.pointer(x, x0)
+    w_rows, w_terms, terms = simd.pointer(w_rows, 0), simd.pointer(w_terms, 0), w_terms.size
+    for j in range(0, max(1, terms), TERMS):
+        some = min(TERMS, terms - j)
+        if vectors == 1:
+            _panel1(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
+        elif vectors == 2:
+            _panel2(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
+        elif vectors == 3:
+            _panel3(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
+        elif vectors == 4:
+            _panel4(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
+        first, first_step, x, w_terms = y, y_step, simd.shifted(x, some * x_step), simd.shifted(w_terms, some)
+
+
+# ---- transpose
+
+
 def _transpose_plainly(to, to0, to_step, source, source0, source_step, rows, columns):
     for i in range(rows):
         for j in range(columns):
@@ -184,12 +243,40 @@ def _transpose_plainly(to, to0, to_step, source, source0, source_step, rows, col
 @simd.vectorized(_transpose_plainly)
 def transpose(to, to0, to_step, source, source0, source_step, rows, columns):
     """to[to0 + j to_step + i] = source[source0 + i source_step + j]     for i < rows, j < columns"""
-    lanes = simd.width(to)
-    i_whole, j_whole = rows - rows % lanes, columns - columns % lanes
-    for i in range(0, i_whole, lanes):
-        for j in range(0, j_whole, lanes):
-            tile = simd.transposed(simd.pointer(source, source0 + i * source_step + j), source_step)
-            simd.store(tile, simd.pointer(to, to0 + j * to_step + i), 0, to_step, 0, lanes)
-    for i in range(rows):
-        for j in range(j_whole if i < i_whole else 0, columns):
-            to[to0 + j * to_step + i] = source[source0 + i * source_step + j]
+    to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
+    for i in range(0, rows, lanes):
+        for j in range(0, columns, lanes):
+            tile = simd.transposed(simd.shifted(source, i * source_step + j), source_step, rows - i, columns - j)
+            simd.store_part(tile, simd.shifted(to, j * to_step + i), to_step, columns - j, rows - i)
+
+
+# ---- frame
+
+
+def _frame_plainly(to, to0, source, source0, planes, sizes, low, grid):
+    D, H, W = sizes
+    for c in range(planes):
+        for d in range(grid[0]):
+            for h in range(grid[1]):
+                for w in range(grid[2]):
+                    i, j, k = d - low[0], h - low[1], w - low[2]
+                    inside = 0 <= i < D and 0 <= j < H and 0 <= k < W
+                    at = to0 + ((c * grid[0] + d) * grid[1] + h) * grid[2] + w
+                    to[at] = source[source0 + ((c * D + i) * H + j) * W + k] if inside else to.dtype.type(0)
+
+
+@simd.vectorized(_frame_plainly)
+def frame(to, to0, source, source0, planes, sizes, low, grid):
+    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is beyond is cut."""
+    to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
+    (D, H, W), (QD, QH, QW) = sizes, grid
+    for w in range(0, QW, lanes):
+        begin, end, columns = low[2] - w, low[2] + W - w, QW - w
+        for c in range(planes):
+            for d in range(QD):
+                i = d - low[0]
+                line, at = ((c * D + i) * H - low[1]) * W + w - low[2], (c * QD + d) * QH * QW + w
+                for h in range(QH):
+                    inside = 0 <= i < D and low[1] <= h < low[1] + H
+                    row = simd.load(1, 1, source, line + h * W, 0, begin, end if inside else 0)
+                    simd.store(row, to, at + h * QW, 0, 0, columns)

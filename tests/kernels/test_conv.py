@@ -89,6 +89,10 @@ def test_one_trilinear_form(case):
         ((3, 6, 9, 9), (6, 1, 3, 3), 1, 1, 6),  # depthwise
         ((3, 6, 9, 9), (12, 6, 1, 1), 1, 0, 1),  # pointwise: neither copied nor in longer rows
         ((2, 2, 6, 6), (2, 2, 1, 1), 1, ((0, 3), (0, 3)), 1),
+        ((9, 20, 8, 8), (50, 20, 3, 3), 1, 1, 1),  # lanes along channels, several images together
+        ((2, 20, 17, 19), (150, 20, 3, 3), 2, ((0, 2), (1, 1)), 1),  # several panels
+        ((5, 24, 20, 9), (80, 12, 3, 3), 1, 0, 2),  # panels of two groups
+        ((1, 16, 19, 18), (96, 16, 1, 1), 1, 0, 1),  # one image, in place
         ((2, 2, 3, 3), (2, 2, 1, 1), 2, ((0, 2), (0, 2)), 1),  # planes as large as the image, yet not the image
     ],
 )
@@ -139,6 +143,6 @@ def test_the_partial_sums_of_a_large_weight_take_little_room(monkeypatch):
 
 
 def test_an_image_is_its_own_plane_where_nothing_is_padded_or_strided():
-    plan = packing.plan_of(Window.conv("conv", (1, 2, 7, 6), (3, 2, 3, 2)), 2, 3)
+    plan = packing.plan_of(Window.conv("conv", (1, 2, 7, 6), (3, 2, 3, 2)), 2, 3, True)
     assert not plan.packed
     np.testing.assert_array_equal(plan.x_terms, [c * 42 + h * 6 + w for c in range(2) for h in range(3) for w in range(2)])

@@ -61,6 +61,31 @@ def test_dots(rows, count, lines, line, dtype):
     assert np.isnan(sums[-200:]).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 4), st.integers(0, 230), st.booleans(), DTYPES)
+def test_panel(rows, vectors, terms, repeated, dtype):
+    random = np.random.default_rng(rows)
+    width = vectors * simd.lanes(np.dtype(dtype).itemsize)
+    w_rows = np.append(random.integers(0, 50, rows), np.zeros(simd.ROWS, np.int64))
+    w, w_terms = guarded(150, dtype), random.integers(0, 100, terms)
+    x, first = guarded(terms * 70 + 70, dtype, 1), guarded((rows + simd.ROWS) * 70, dtype, 2)
+    y, twin = (guarded((rows + simd.ROWS) * 70, dtype, 3) for _ in range(2))
+    first_step = 0 if repeated else 70
+    tiles.panel(y, 200, 70, first, 200, first_step, rows, w, 200, w_rows, w_terms, x, 200, 70, vectors)
+    tiles.panel.plain(twin, 200, 70, first, 200, first_step, rows, w, 200, w_rows, w_terms, x, 200, 70, width)
+    got, wanted = (a[200 : 200 + rows * 70].reshape(rows, 70) for a in (y, twin))
+    np.testing.assert_allclose(got, wanted, atol=1e-3 if dtype == np.float32 else 1e-11)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), DTYPES)
+def test_frame(data, dtype):
+    triple = st.tuples(*[st.integers(1, 40)] * 3)
+    sizes, grid, low = (data.draw(t) for t in (triple, triple, st.tuples(*[st.integers(0, 5)] * 3)))
+    to, source = guarded(3 * grid[0] * grid[1] * grid[2], dtype), guarded(3 * sizes[0] * sizes[1] * sizes[2], dtype, 1)
+    agree(tiles.frame, to, source, 200, 3, sizes, low, grid)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), DTYPES)
 def test_transpose(rows, columns, dtype):
@@ -85,7 +110,7 @@ def test_nan_and_infinity_stay_in_their_columns():
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of x86-64")
 @pytest.mark.parametrize(("cpu", "features", "lanes"), [("x86-64", "", 4), ("haswell", "+avx,+avx2,+fma", 8)])
 def test_narrower_registers(cpu, features, lanes):
-    tests = "multiply_add or dots or transpose or pad or infinity"
+    tests = "multiply_add or dots or panel or frame or transpose or pad or infinity"
     code = f"import pytest; from tinydl_kernels import simd; assert simd.lanes(4) == {lanes}; "
     code += f"raise SystemExit(pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-k', {tests!r}]))"
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
