@@ -90,8 +90,8 @@ def test_one_trilinear_form(case):
         ((3, 6, 9, 9), (12, 6, 1, 1), 1, 0, 1),  # pointwise: neither copied nor in longer rows
         ((2, 2, 6, 6), (2, 2, 1, 1), 1, ((0, 3), (0, 3)), 1),
         ((9, 20, 8, 8), (50, 20, 3, 3), 1, 1, 1),  # lanes along channels, several images together
-        ((2, 20, 17, 19), (150, 20, 3, 3), 2, ((0, 2), (1, 1)), 1),  # several panels
-        ((5, 24, 20, 9), (80, 12, 3, 3), 1, 0, 2),  # panels of two groups
+        ((2, 20, 17, 19), (100, 20, 3, 3), 1, ((0, 2), (1, 1)), 1),  # several panels
+        ((5, 24, 15, 9), (40, 12, 3, 3), 2, 0, 2),  # panels of two groups, stride
         ((1, 16, 19, 18), (96, 16, 1, 1), 1, 0, 1),  # one image, in place
         ((2, 2, 3, 3), (2, 2, 1, 1), 2, ((0, 2), (0, 2)), 1),  # planes as large as the image, yet not the image
     ],
