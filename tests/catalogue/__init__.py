@@ -20,6 +20,7 @@ from . import (
     layers,
     linalg,
     loss,
+    loss_layers,
     norm,
     pool,
     reduce,
@@ -31,6 +32,21 @@ from . import (
 from .row import Refusal as Refusal
 from .row import Row as Row
 
-FAMILIES = (elementwise, functions, shape, indexing, reduce, linalg, conv, pool, norm, loss, layers, image_layers, utilities)
+FAMILIES = (
+    elementwise,
+    functions,
+    shape,
+    indexing,
+    reduce,
+    linalg,
+    conv,
+    pool,
+    norm,
+    loss,
+    layers,
+    loss_layers,
+    image_layers,
+    utilities,
+)
 REFUSALS: list[Refusal] = [*refusals.REFUSALS, *refusals_layers.REFUSALS]
 ROWS: list[Row] = [row for family in FAMILIES for row in family.ROWS]

@@ -16,7 +16,6 @@ from tinydl.core import Tensor
 from tinydl.nn import functional_call
 
 from . import references as ref
-from .loss import probability
 from .norm import drawn, grouped, kept, responses, running
 from .row import (
     PLANE,
@@ -353,21 +352,6 @@ ROWS: list[Row] = [
                 _unrolled(update, states),
             ),
         )
-    ],
-    *[
-        row
-        for name, inputs, reference in (
-            ("MSELoss", [(3, 4), (3, 4)], lambda x, t: ((x - t) ** 2).mean()),
-            ("L1Loss", [(3, 4), (3, 4)], lambda x, t: np.abs(x - t).mean()),
-            ("SmoothL1Loss", [(3, 4), (3, 4)], lambda x, t: special.huber(1.0, x - t).mean()),
-            ("HuberLoss", [(3, 4), (3, 4)], lambda x, t: special.huber(1.0, x - t).mean()),
-            ("BCELoss", [probability(3, 4), probability(3, 4)], lambda x, t: -(t * np.log(x) + (1 - t) * np.log1p(-x)).mean()),
-            ("BCEWithLogitsLoss", [(3, 4), probability(3, 4)], lambda x, t: (np.logaddexp(0, x) - t * x).mean()),
-            ("KLDivLoss", [(3, 4), positive(3, 4)], lambda x, t: (t * (np.log(t) - x)).mean()),
-            ("NLLLoss", [(3, 4), index(4, 3)], lambda x, t: -np.take_along_axis(x, t[:, None], 1).mean()),
-            ("CrossEntropyLoss", [(3, 4), index(4, 3)], lambda x, t: ref.cross_entropy(x, t).mean()),
-        )
-        for row in layer(name, lambda dtype, name=name: getattr(nn, name)(), [inputs], reference, inputs=2)
     ],
     *layer(
         "Sequential",

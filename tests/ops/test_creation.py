@@ -160,3 +160,12 @@ def test_sizes_and_dims_by_name() -> None:
     assert td.add(input=x, other=1).tolist() == td.add(x, other=1).tolist() == [[1, 2, 3], [4, 5, 6]]
     with pytest.raises(TypeError, match="add: missing a required argument: 'other'"):
         td.add(x)
+
+
+def test_format_is_that_of_the_number() -> None:
+    x = td.tensor(3.14159, requires_grad=True)
+    assert (f"{x:.3g}", f"{td.tensor(2.5)}", f"{td.tensor([2.5])}") == ("3.14", "2.5", str(td.tensor([2.5])))
+    with pytest.raises(ShapeError, match=r"format: expected a 0-d tensor for '.3g', got \(1,\)"):
+        f"{td.tensor([2.5]):.3g}"
+    with pytest.raises(GraphError, match="format: expected no values to be read inside a recorded step"):
+        td.record(lambda x: f"{x:.1f}" and x)(td.tensor(1.0))

@@ -1,121 +1,76 @@
-"""Losses as layers."""
+"""Losses as layers: a loss function with its settings."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from ..core import Tensor
-from ..ops import losses
-from ..ops.loss import cross_entropy, require_reduction, require_smoothing
+from ..ops import loss, losses
+from ..ops.ctc import ctc_loss
+from ..ops.public import public
 from .module import Module
 from .parameter import Buffer
 
-
-class CrossEntropyLoss(Module):
-    """Cross-entropy of logits (N, K, *) and class indices (N, *) or soft targets (N, K, *). See `tinydl.cross_entropy`."""
-
-    def __init__(
-        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
-    ) -> None:
-        super().__init__()
-        require_reduction(type(self).__name__, reduction)
-        require_smoothing(type(self).__name__, label_smoothing)
-        self.weight = None if weight is None else Buffer(weight)
-        self.ignore_index, self.reduction, self.label_smoothing = ignore_index, reduction, label_smoothing
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+WEIGHTS = {"weight", "pos_weight"}  # settings that are tensors: they move and are saved with the model
 
 
-class NLLLoss(CrossEntropyLoss):
-    """-input[n, target_n] for log-probabilities (N, K, *) and class indices (N, *). See `tinydl.nll_loss`."""
+class _Loss(Module):
+    """A loss function with its settings, which have the names, the order and the defaults that they have there."""
 
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
-        super().__init__(weight, ignore_index, reduction)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return losses.nll_loss(input, target, self.weight, self.ignore_index, self.reduction)
-
-
-class MSELoss(Module):
-    """(input - target)². See `tinydl.mse_loss`."""
-
-    function: Any = staticmethod(losses.mse_loss)
+    function: Any
+    signature: inspect.Signature
     reductions: tuple[str, ...] = ()  # beyond the usual
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()
-        require_reduction(type(self).__name__, reduction, *self.reductions)
-        self.reduction = reduction
+        name = type(self).__name__
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: expected settings {self.signature}: {error}") from None
+        bound.apply_defaults()
+        for key, value in bound.arguments.items():
+            if key == "reduction":
+                loss.require_reduction(name, value, *self.reductions)
+            elif key == "label_smoothing":
+                loss.require_smoothing(name, value)
+            elif key == "beta" and value < 0:
+                raise ValueError(f"{name}: expected beta of at least 0, got {value}")
+            elif key == "delta" and value <= 0:
+                raise ValueError(f"{name}: expected delta above 0, got {value}")
+            setattr(self, key, Buffer(value) if key in WEIGHTS and value is not None else value)
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return self.function(input, target, reduction=self.reduction)
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        return self.function(*inputs, **named, **{key: getattr(self, key) for key in self.signature.parameters})
 
-
-class L1Loss(MSELoss):
-    """|input - target|. See `tinydl.l1_loss`."""
-
-    function = staticmethod(losses.l1_loss)
-
-
-class SmoothL1Loss(MSELoss):
-    """Quadratic below beta, linear above. See `tinydl.smooth_l1_loss`."""
-
-    def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction)
-        if beta < 0:
-            raise ValueError(f"SmoothL1Loss: expected beta of at least 0, got {beta}")
-        self.beta = beta
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return losses.smooth_l1_loss(input, target, self.reduction, self.beta)
+    def extra_repr(self) -> str:
+        return ", ".join(f"{key}={getattr(self, key)!r}" for key in self.signature.parameters if key not in WEIGHTS)
 
 
-class HuberLoss(MSELoss):
-    """Quadratic below delta, linear above. See `tinydl.huber_loss`."""
-
-    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction)
-        if delta <= 0:
-            raise ValueError(f"HuberLoss: expected delta above 0, got {delta}")
-        self.delta = delta
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return losses.huber_loss(input, target, self.reduction, self.delta)
+def _layer(name: str, function: Callable[..., Tensor], **members: Any) -> type[_Loss]:
+    """The layer of a loss function: what has a default there is a setting, what has none an input."""
+    parameters = inspect.signature(function).parameters.values()
+    signature = inspect.Signature([p for p in parameters if p.default is not p.empty])
+    members |= {"function": staticmethod(public(function)), "signature": signature, "__signature__": signature}
+    return type(name, (_Loss,), {**members, "__doc__": function.__doc__, "__module__": __name__})
 
 
-class BCELoss(MSELoss):
-    """Binary cross-entropy of probabilities. See `tinydl.binary_cross_entropy`."""
-
-    function = staticmethod(losses.binary_cross_entropy)
-
-    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
-        super().__init__(reduction)
-        self.weight = None if weight is None else Buffer(weight)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return self.function(input, target, weight=self.weight, reduction=self.reduction)
-
-
-class BCEWithLogitsLoss(BCELoss):
-    """Binary cross-entropy of logits. See `tinydl.binary_cross_entropy_with_logits`."""
-
-    def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
-        super().__init__(weight, reduction)
-        self.pos_weight = None if pos_weight is None else Buffer(pos_weight)
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return losses.binary_cross_entropy_with_logits(input, target, self.weight, self.reduction, self.pos_weight)
-
-
-class KLDivLoss(MSELoss):
-    """Kullback-Leibler divergence from log-probabilities. See `tinydl.kl_div`."""
-
-    reductions = ("batchmean",)
-
-    def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction)
-        self.log_target = log_target
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return losses.kl_div(input, target, self.reduction, self.log_target)
+CrossEntropyLoss = _layer("CrossEntropyLoss", loss.cross_entropy)
+NLLLoss = _layer("NLLLoss", losses.nll_loss)
+MSELoss = _layer("MSELoss", losses.mse_loss)
+L1Loss = _layer("L1Loss", losses.l1_loss)
+SmoothL1Loss = _layer("SmoothL1Loss", losses.smooth_l1_loss)
+HuberLoss = _layer("HuberLoss", losses.huber_loss)
+BCELoss = _layer("BCELoss", losses.binary_cross_entropy)
+BCEWithLogitsLoss = _layer("BCEWithLogitsLoss", losses.binary_cross_entropy_with_logits)
+KLDivLoss = _layer("KLDivLoss", losses.kl_div, reductions=("batchmean",))
+HingeEmbeddingLoss = _layer("HingeEmbeddingLoss", losses.hinge_embedding_loss)
+MultiMarginLoss = _layer("MultiMarginLoss", losses.multi_margin_loss)
+CosineSimilarity = _layer("CosineSimilarity", losses.cosine_similarity)
+CosineEmbeddingLoss = _layer("CosineEmbeddingLoss", losses.cosine_embedding_loss)
+TripletMarginLoss = _layer("TripletMarginLoss", losses.triplet_margin_loss)
+GaussianNLLLoss = _layer("GaussianNLLLoss", losses.gaussian_nll_loss)
+PoissonNLLLoss = _layer("PoissonNLLLoss", losses.poisson_nll_loss)
+CTCLoss = _layer("CTCLoss", ctc_loss)

@@ -63,6 +63,7 @@ OPERATORS: dict[str, Any] = {
     "__dlpack__": creation.to_dlpack,
     "__dlpack_device__": creation.dlpack_device,
     "__repr__": creation.describe,
+    "__format__": creation.formatted,
     "__deepcopy__": creation.deepcopy,
 }
 METHODS: dict[str, Any] = {

@@ -251,6 +251,13 @@ def cpu(input: Tensor) -> Tensor:
     return to(input, device="cpu")
 
 
+def formatted(x: Tensor, spec: str) -> str:
+    """f"{x:.3g}": a 0-d tensor is formatted as its number; another as `str` has it, and takes no spec."""
+    if spec and x.ndim:
+        raise ShapeError(f"format: expected a 0-d tensor for {spec!r}, got {x.shape}")
+    return str(x) if x.ndim else format(_read(x, "format").item(), spec)
+
+
 def truth(x: Tensor) -> bool:
     """The truth of a tensor of one element."""
     return bool(_read(x, "bool").item())
