@@ -2,8 +2,10 @@
 
     usage = resources(compile(source, "sm_80").log)["uniform_float32"]      # registers, spilled bytes, static shared memory
 
-The library comes from the wheel nvidia-cuda-nvrtc (the `test` extra). It has no headers at all, which suits kernels that
-include nothing.
+    used = instructions(compile(source, "sm_80"))["uniform_float32"]                 # names of machine instructions
+
+The library comes from the wheel nvidia-cuda-nvrtc (the `test` extra), the disassembler from nvidia-cuda-nvdisasm. It has no
+headers at all, which suits kernels that include nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import ctypes
 import functools
 import importlib.util
 import re
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +31,7 @@ _PTXAS = re.compile(
     r"Used (\d+) registers(?:[^\n]*?(\d+) bytes smem)?",
     re.DOTALL,
 )
+_SASS = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,21 @@ def resources(log: str) -> dict[str, Resources]:
         name: Resources(int(registers), int(stack), int(stores) + int(loads), int(shared or 0))
         for name, stack, stores, loads, registers, shared in _PTXAS.findall(log)
     }
+
+
+def instructions(binary: Binary) -> dict[str, set[str]]:
+    """The kernels of a machine code and the instructions in each: {"matmul": {"FFMA", "LDS.128", ...}}."""
+    tool = _disassembler()
+    if tool is None:
+        raise BackendError(str(disassembler_unavailable()))
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary.code)
+        file.flush()
+        done = subprocess.run([tool, "--print-code", file.name], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BackendError(f"nvdisasm: {done.stderr}")
+    kernels = re.split(r"^\.text\.(\w+):$", done.stdout, flags=re.MULTILINE)[1:]
+    return {name: set(_SASS.findall(code)) for name, code in zip(kernels[::2], kernels[1::2], strict=True)}
 
 
 def unavailable() -> str | None:
@@ -99,12 +119,26 @@ def _check(nvrtc: ctypes.CDLL, error: int) -> None:
         raise BackendError(f"NVRTC: {nvrtc.nvrtcGetErrorString(error).decode()}")
 
 
-@functools.cache
-def _library_path() -> Path | None:
+def disassembler_unavailable() -> str | None:
+    """Why machine code cannot be read here, or None."""
+    return None if _disassembler() else "nvdisasm is absent: pip install nvidia-cuda-nvdisasm==13.5.37"
+
+
+def _of_wheels(pattern: str) -> Path | None:
+    """The newest file that NVIDIA's wheels have by that pattern."""
     spec = importlib.util.find_spec("nvidia")
     roots = spec.submodule_search_locations if spec else None
-    found = [path for root in roots or () for path in Path(root).glob("*/lib/libnvrtc.so.*") if ".alt" not in path.name]
-    return max(found, default=None)
+    return max((path for root in roots or () for path in Path(root).glob(pattern) if ".alt" not in path.name), default=None)
+
+
+@functools.cache
+def _library_path() -> Path | None:
+    return _of_wheels("*/lib/libnvrtc.so.*")
+
+
+@functools.cache
+def _disassembler() -> Path | None:
+    return _of_wheels("*/bin/nvdisasm")
 
 
 @functools.cache
