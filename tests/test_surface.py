@@ -22,6 +22,7 @@ WRITES = {"nn.vector_to_parameters", "nn.update_bn", "nn.linear_to_conv", "nn.co
 """Utilities that write or copy: no gradient flows through them."""
 
 OUTSIDE = {
+    *("get_float32_matmul_precision", "set_float32_matmul_precision"),
     *("backend", "enable_grad", "no_grad", "manual_seed", "random_from", "remember", "repeat", "record"),
     *("grad", "gradcheck", "hessian", "hvp", "jacobian", "jvp", "vjp", "functional_call", "concatenate", "broadcast_tensors"),
     *("nn.extra_forward", "nn.functional_call", "nn.intercept", "nn.summary", "nn.remove_weight_norm"),

@@ -5,6 +5,7 @@ import types
 
 from tinydl_kernels.dispatch import use as backend
 from tinydl_kernels.errors import BackendError, DeviceError, DtypeError, GraphError, ShapeError, TinydlError
+from tinydl_kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 
 from . import cuda, debug, nn, ops, optim, regularizers
 from .core import Tensor, enable_grad, grad, no_grad

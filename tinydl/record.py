@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import dispatch, memory
+from tinydl_kernels import dispatch, memory, precision
 from tinydl_kernels.errors import GraphError
 
 from .core import Array, Primitive, Tensor, state
@@ -257,15 +257,15 @@ def _signature(arguments: list[Any]) -> Any:
     except TypeError:
         kinds = ", ".join(type(x).__name__ for x in arguments)
         raise TypeError(f"record: expected tensors, arrays and hashable constants, got ({kinds})") from None
-    return dispatch.override(), state.grad, signature
+    return dispatch.override(), state.grad, precision.get_float32_matmul_precision(), signature
 
 
 def record(step: Callable[..., Any]) -> Recorded:
     """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less time.
 
     Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant, and a new value, a
-    new shape or another scope (backend, grad mode) is recorded anew. The step works on copies of the tensors: their own `.grad`
-    stays as it is. It returns tensors (or tuples, lists, dicts of them, or None); a replay returns copies.
+    new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The step works on copies of the tensors:
+    their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None); a replay returns copies.
 
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and a tensor that was
     bound to another array or frozen since. It leaves `.grad` in an array of the recording, which the next replay writes again.

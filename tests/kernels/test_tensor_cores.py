@@ -12,6 +12,8 @@ from emulated import each_mode, needs_compiler
 from tinydl_kernels import cuda, emulator
 from tinydl_kernels.emulator import nvrtc
 
+__all__ = ["each_mode"]  # a fixture, used by its name
+
 KERNELS = """#include "ptx.cuh"
 extern "C" __global__ void round_all(const float* x, float* y) { y[threadIdx.x] = __uint_as_float(to_tf32(x[threadIdx.x])); }
 
