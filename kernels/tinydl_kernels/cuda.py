@@ -24,10 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from . import device, memory
+from . import device, layout, memory, window
 from .device import is_available as is_available
 from .errors import BackendError, DeviceError, DtypeError, ShapeError
-from .window import STRUCT
 
 OPTIONS = ("-std=c++17",)
 """What every .cu is compiled with."""
@@ -61,7 +60,8 @@ DTYPES: dict[str, Any] = {
     "unsigned long long": np.uint64,
     "float": np.float32,
     "double": np.float64,
-    "Window": STRUCT,
+    "Layout": layout.STRUCT,
+    "Window": window.STRUCT,
     "Table": TABLE,
 }
 """The types that a kernel's parameters may have, or point to; and `real` or `number`, where the module has one."""

@@ -2,92 +2,34 @@
 
     y[i] = f(a[i], b[i], ...)          any shapes that broadcast, any strides (views, expanded, permuted), 0-d and empty
 
-An operation is one row of the table at the end: its name, its expression on whole arrays (NumPy runs it as the reference, CuPy
-runs the same through NumPy's protocols), and the scalar function for Numba where the expression cannot serve as one.
+An operation is one row of the table at the end: its name, its expression on whole arrays (NumPy runs it as the reference), and
+the scalar function for Numba where the expression cannot serve as one.
 Floating operands of one call have one dtype. NaN propagates, and what is undefined gives NaN or inf without a warning.
 
-The Numba loop of an operation is compiled once per dtype and serves every broadcast: the *layout* tells it the shape, its axes
-merged as far as all strides allow, and the strides of each operand. It walks over rows of the last merged axis, whose common
-cases (all operands contiguous, or some constant along the row) LLVM turns into vector code. The result is C-contiguous.
+The Numba loop of an operation is compiled once per dtype and serves every broadcast: the *layout* (layout.py) tells it the
+shape, its axes merged as far as all strides allow, and the strides of each operand. It walks over rows of the last merged axis,
+whose common cases (all operands contiguous, or some constant along the row) LLVM turns into vector code. The result is
+C-contiguous.
+On a GPU it is the same (elementwise_cuda.py), with a line in a .cu file for each operation.
 Cost: bytes of the operands and of the result, once each.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from . import memory, transcendental
+from . import elementwise_cuda, memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import Operation, operation
 from .errors import ShapeError
+from .layout import FLAT, layout, regular, storage
 from .validate import report
 
 Array = Any
-Shape = tuple[int, ...]
 GRAIN = 1 << 15
-
-
-# ---- Layouts
-
-
-@functools.lru_cache(maxsize=4096)
-def _layout(shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tuple[int, ...]) -> tuple[Shape, Array]:
-    """(shape, layout): the broadcast shape and an int64 table (1 + operands, axes + 1).
-
-    Row 0 holds the sizes of the merged axes, row i the strides of operand i in elements; row i ends with the position of its
-    first element in its `_storage`, which is not 0 where a stride is negative.
-    """
-    shape = np.broadcast_shapes(*shapes)
-    columns: list[list[int]] = []  # per merged axis: size, stride of each operand
-    table = [
-        [0] * (len(shape) - len(own)) + [0 if size == 1 else stride // itemsize for size, stride in zip(own, steps)]
-        for itemsize, own, steps in zip(itemsizes, shapes, strides, strict=True)
-    ]
-    for size, *steps in zip(shape, *table, strict=True):
-        if size == 1:
-            continue
-        if columns and columns[-1][1:] == [size * step for step in steps]:
-            columns[-1] = [columns[-1][0] * size, *steps]
-        else:
-            columns.append([size, *steps])
-    columns = columns or [[1] * (1 + len(shapes))]
-    first = [0, *(sum((size - 1) * max(-step, 0) for size, step in zip(shape, steps, strict=True)) for steps in table)]
-    return shape, np.array([*columns, first], np.int64).T.copy()
-
-
-_FLAT = [np.array([[1 << 62, 0]] + [[1, 0]] * arity, np.int64) for arity in range(5)]
-"""The layouts of contiguous operands of one shape, whatever its size."""
-
-
-class _Memory:
-    """The bytes from the first to the last element of a strided array, for np.asarray."""
-
-    def __init__(self, x: np.ndarray) -> None:
-        reach = [(size - 1) * stride for size, stride in zip(x.shape, x.strides, strict=True)]
-        low = sum(r for r in reach if r < 0)
-        high = sum(r for r in reach if r > 0)
-        interface = x.__array_interface__
-        self.owner = x
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": interface["typestr"],
-            "shape": ((high - low) // x.itemsize + 1,),
-            "data": (interface["data"][0] + low, False),  # operands are only read: one type for Numba
-        }
-
-
-def _storage(x: np.ndarray) -> np.ndarray:
-    """A contiguous 1-d view of the memory that x lies in."""
-    return x.reshape(-1) if x.flags.carray else np.asarray(_Memory(x))
-
-
-def _regular(x: np.ndarray) -> np.ndarray:
-    """x, or a copy where it is not aligned to its elements."""
-    return x if x.flags.aligned and not any(stride % x.itemsize for stride in x.strides) else x.copy()
 
 
 # ---- Loops: one body per number of operands
@@ -215,7 +157,7 @@ def _compiled(name: str, scalar: Callable[..., Any]) -> Callable[..., Array]:
     function = _LOOPS[arity](kernel(scalar))
     function.__name__ = function.__qualname__ = f"{name}_loop"
     loop = parallel(function)
-    flat = _FLAT[arity]
+    flat = FLAT[arity]
 
     def run(dtype: Any, *operands: Array) -> Array:
         first = operands[0]
@@ -227,15 +169,15 @@ def _compiled(name: str, scalar: Callable[..., Any]) -> Callable[..., Array]:
             out = memory.empty(shape, dtype, first)
             loop(out.size, GRAIN, flat, out.reshape(-1), *[x.reshape(-1) for x in operands])
             return out
-        arrays = [x if x.flags.carray else _regular(x) for x in operands]
+        arrays = [x if x.flags.carray else regular(x) for x in operands]
         shapes = tuple([x.shape for x in arrays])
         try:
-            shape, layout = _layout(shapes, tuple([x.strides for x in arrays]), tuple([x.itemsize for x in arrays]))
+            shape, table = layout(shapes, tuple([x.strides for x in arrays]), tuple([x.itemsize for x in arrays]))
         except ValueError:
             raise _mismatch(name, arrays) from None
         out = memory.empty(shape, dtype, first)
         if out.size:
-            loop(out.size, GRAIN, layout, out.reshape(-1), *map(_storage, arrays))
+            loop(out.size, GRAIN, table, out.reshape(-1), *map(storage, arrays))
         return out
 
     return run
@@ -256,17 +198,31 @@ def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Cal
                 raise _mismatch(name, operands) from None
 
     reference.__name__ = reference.__qualname__ = name
-    made = operation(reference, portable=True)
+    made = operation(reference)
     run = _compiled(name, scalar or expression)
     dtypes: dict[tuple[Any, ...], Any] = {}
+
+    def dtype_of(*given: Any) -> Any:
+        return reference(*(np.empty(0, d) for d in given)).dtype  # NumPy's rule
 
     @made.cpu
     def compiled(*operands: Array) -> Array:
         given = tuple([x.dtype for x in operands])
         dtype = dtypes.get(given)
         if dtype is None:
-            dtype = dtypes[given] = reference(*(np.empty(0, d) for d in given)).dtype  # NumPy's rule
+            dtype = dtypes[given] = dtype_of(*given)
         return run(dtype, *operands)
+
+    launch = elementwise_cuda.launcher(name, dtype_of)
+
+    @made.cuda
+    def launched(*operands: Array) -> Array:
+        try:
+            return launch(*operands)
+        except ShapeError:
+            raise
+        except ValueError:
+            raise _mismatch(name, operands) from None
 
     return made
 
@@ -323,7 +279,7 @@ between = elementwise_operation(
 _cast = _compiled("cast", lambda x: x)
 
 
-@operation(portable=True)
+@operation
 def copy(x):
     """A contiguous copy of x."""
     return x.copy()
@@ -336,7 +292,10 @@ def _(x):
     return out
 
 
-@operation(portable=True)
+copy.cuda(elementwise_cuda.copy)
+
+
+@operation
 def cast(x, dtype):
     """A contiguous copy of x as `dtype`."""
     with np.errstate(all="ignore"):
@@ -346,6 +305,9 @@ def cast(x, dtype):
 @cast.cpu
 def _(x, dtype):
     return _cast(dtype, x)
+
+
+cast.cuda(elementwise_cuda.cast)
 
 
 def main() -> None:

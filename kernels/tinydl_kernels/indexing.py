@@ -216,11 +216,6 @@ def _(x, index, dim):
     return out
 
 
-def _native(x: Array) -> Array:
-    """x in a dtype that the GPU's kernels have."""
-    return x if x.dtype in cuda.NUMBER else x.astype(np.int64)
-
-
 def _picture(shape: Sequence[int], index: Array, dim: int) -> tuple[np.int64, ...]:
     """count, rows, width, size, m, columns of indexing.cu, for an index into an array of `shape`."""
     size, m = shape[dim], index.shape[dim]
@@ -232,7 +227,7 @@ def _picture(shape: Sequence[int], index: Array, dim: int) -> tuple[np.int64, ..
 @gather.cuda
 def _(x, index, dim):
     check_index("gather", index, 0, x.shape[dim])
-    source = _native(x)
+    source = cuda.widened(x, "f")
     out = memory.empty((*x.shape[:dim], index.shape[dim], *x.shape[dim + 1 :]), source.dtype, x)
     if out.size:
         picture = _picture(x.shape, index, dim)
@@ -287,7 +282,7 @@ def _(g, index, size, dim):
 @scatter_add.cuda
 def _(g, index, size, dim):
     check_index("scatter_add", index, 0, size)
-    g = _native(g)
+    g = cuda.widened(g, "f")
     out = memory.empty((*g.shape[:dim], size, *g.shape[dim + 1 :]), g.dtype, g)
     if not g.size:
         out[...] = 0
@@ -320,10 +315,10 @@ def _(x, source, index, dim):
 @scatter.cuda
 def _(x, source, index, dim):
     check_index("scatter", index, 0, x.shape[dim])
-    native = _native(x)
+    native = cuda.widened(x, "f")
     out = memory.empty(x.shape, native.dtype, x)
     if source.size:
-        _collect("scatter", (native, _native(source)), index, out, dim)
+        _collect("scatter", (native, cuda.widened(source, "f")), index, out, dim)
     else:
         out[...] = native
     return out if native is x else _as(out, x.dtype)

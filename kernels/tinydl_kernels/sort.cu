@@ -1,5 +1,5 @@
-// A stable radix sort without atomics: the least significant digit of 8 bits first (Knuth, TAOCP 3, 5.2.5). Keys stay where they
-// are; what is sorted is `order`, the numbers of the items. A pass by one digit cuts the items into tiles:
+// A stable radix sort without atomics: the least significant digit of 8 bits first (Knuth, TAOCP 3, 5.2.5). Keys stay where
+// they are; what is sorted is `order`, the numbers of the items. A pass by one digit cuts the items into tiles:
 //
 //     count      counts[d][t]    how many items of tile t have digit d
 //     offset     counts[d][t] -> how many items with digit d the tiles before t have; totals[d] is how many there are in all
@@ -128,13 +128,13 @@ __device__ u64 key(i64 x) { return u64(x) ^ u64(1) << 63; }
 __device__ u64 key(u64 x) { return x; }
 
 // keys[row][k] = key of x[k]; `flip` is all ones for descending order.
-#define KEYS(name, type)                                                                                              \
-    extern "C" __global__ void keys_##name(const type* x, unsigned long long* keys, long long n, long long size,      \
-                                           long long inner, unsigned long long flip) {                                \
-        for (i64 i = first(); i < n; i += stride()) {                                                                 \
-            const i64 column = i % inner, k = i / inner % size, outer = i / inner / size;                             \
-            keys[(outer * inner + column) * size + k] = key(x[i]) ^ flip;                                             \
-        }                                                                                                             \
+#define KEYS(name, type)                                                                                         \
+    extern "C" __global__ void keys_##name(const type* x, unsigned long long* keys, long long n, long long size, \
+                                           long long inner, unsigned long long flip) {                           \
+        for (i64 i = first(); i < n; i += stride()) {                                                            \
+            const i64 column = i % inner, k = i / inner % size, outer = i / inner / size;                        \
+            keys[(outer * inner + column) * size + k] = key(x[i]) ^ flip;                                        \
+        }                                                                                                        \
     }
 KEYS(float32, float)
 KEYS(float64, double)

@@ -37,8 +37,7 @@ def argsort(x, dim, descending):
 
 @argsort.cuda
 def _(x, dim, descending):
-    if x.dtype not in (np.float32, np.float64, np.int64, np.uint64):
-        x = x.astype(np.int64)
+    x = x if x.dtype == np.uint64 else cuda.widened(x, "f")
     out = memory.empty(x.shape, np.int64, x)
     if out.size:
         size, inner, n = x.shape[dim], np.int64(math.prod(x.shape[dim + 1 :])), np.int64(x.size)

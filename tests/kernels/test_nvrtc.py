@@ -10,6 +10,8 @@ from tinydl_kernels.errors import BackendError
 pytestmark = pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrtc.unavailable()))
 
 OTHERS = [architecture for architecture in nvrtc.ARCHITECTURES if architecture != "sm_80"]
+REDUCES_ANGLES = {"map_sin", "map_cos", "map_tan"}
+"""CUDA's own functions keep a few words on the stack to divide huge angles by pi."""
 every_module = pytest.mark.parametrize("module", cuda.modules(), ids=lambda module: module.name)
 
 
@@ -20,7 +22,8 @@ def check(module: cuda.Module, architecture: str) -> None:
     resources = nvrtc.resources(binary.log)
     assert sorted(resources) == sorted(module.signatures)
     for kernel, used in resources.items():
-        assert used.spilled == used.stack == 0, (kernel, used)
+        assert used.spilled == 0, (kernel, used)
+        assert used.stack == 0 or kernel in REDUCES_ANGLES, (kernel, used)
         assert used.shared <= cuda.STATIC_SHARED, (kernel, used)
 
 

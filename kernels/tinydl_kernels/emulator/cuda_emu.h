@@ -4,7 +4,7 @@
 // barriers, warp operations and atomics come from default arguments, so that every complaint names a file and a line.
 #define CUDA_EMU 1
 #define __CUDA_ARCH__ 800
-#include <cmath>
+#include <math.h>  // not <cmath> alone: functions of float beside those of double
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -136,6 +136,8 @@ static inline double max(double a, double b) { return fmax(a, b); }
 #define __powf(x, y) powf(x, y)
 static inline float rsqrtf(float x) { return float(1 / sqrt(double(x))); }
 static inline double rsqrt(double x) { return 1 / sqrt(x); }
+static inline double sinpi(double x) { return sin(3.14159265358979323846 * x); }
+static inline double cospi(double x) { return cos(3.14159265358979323846 * x); }
 static inline float __fdividef(float a, float b) { return a / b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }  // built with -ffp-contract=off: never part of an FMA
 static inline float __fsub_rn(float a, float b) { return a - b; }
