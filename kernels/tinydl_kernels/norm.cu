@@ -1,9 +1,9 @@
 // Batch normalization on the GPU: the twin of norm.py, which has the formulas. Three launches each: sums, their merge, and the
 // pass that writes. Small inputs need no merge.
 //
-// x (samples, channels, size) is summed per channel by blocks of 8 warps, whose threads walk down columns:
+// x (samples, channels, size) is summed per channel by blocks of 8 warps, whose teams walk down columns:
 //
-//     planes     a column is a channel of samples · size values; the block walks along it, V values at a time where they fit
+//     planes     a column is a channel of samples · size values; a block walks along it, V values at a time where they fit
 //     columns    size < 8: a column is one of channels · size places of a sample; each lane has its own, each warp a sample
 //
 // grid (columns, or 32 at a time; parts): a part of the walk has a block of its own and leaves its sums in `partials`
@@ -11,7 +11,6 @@
 
 #include "common.cuh"
 
-constexpr int WARPS = 8;
 constexpr int V = 16 / sizeof(real);
 
 struct Shape {
@@ -28,20 +27,18 @@ struct Shape {
 // M sums of each column. terms.add(totals, at) adds what the N values from x[at] on contribute, finish(channel, totals) makes
 // the result of a channel; it is called at once if no other block has a share in that channel.
 template <int M, int N, class Terms, class Finish>
-__device__ void walk(const Shape& shape, Terms terms, double (*scratch)[WARPS][32], double* partials, Finish finish) {
-    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int column = shape.columns ? blockIdx.x * 32 + lane : blockIdx.x;
-    const int walkers = shape.columns ? WARPS : 32 * WARPS, walker = shape.columns ? warp : threadIdx.x;
-    const int run = shape.columns ? 1 : shape.size / N;  // steps along a row, after which comes the next sample
+__device__ void walk(const Shape& shape, Terms terms, double* partials, Finish finish) {
+    const Team team{shape.columns ? 1 : 32, false};
+    const int column = int(team.item()), run = shape.columns ? 1 : shape.size / N;  // steps along a row of a sample
     const i64 steps = shape.samples * run, part = (steps + shape.parts - 1) / shape.parts;
     const i64 end = min(steps, (blockIdx.y + 1) * part);
     Total<real> totals[M];
     if (column < shape.width()) {
         terms.begin(column / shape.per_channel());
-        i64 step = blockIdx.y * part + walker, sample = step / max(run, 1);
+        i64 step = blockIdx.y * part + team.rank(), sample = step / max(run, 1);
         int k = int(step - sample * run);
-        const int samples_on = walkers / max(run, 1), k_on = walkers - samples_on * run;
-        for (; step < end; step += walkers) {
+        const int samples_on = team.members() / max(run, 1), k_on = team.members() - samples_on * run;
+        for (; step < end; step += team.members()) {
             terms.template add<N>(totals, ((sample * shape.width() + column) * run + k) * N);
             sample += samples_on;
             k += k_on;
@@ -50,28 +47,22 @@ __device__ void walk(const Shape& shape, Terms terms, double (*scratch)[WARPS][3
     }
     double sums[M];
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
-        sums[m] = totals[m].value();
-        scratch[m][warp][lane] = shape.columns ? sums[m] : warp_reduce(sums[m], Sum());
-    }
-    __syncthreads();
-    if (warp != 0 || column >= shape.width() || (!shape.columns && lane != 0)) return;
+    for (int m = 0; m < M; ++m) sums[m] = team.reduce(totals[m].value(), Sum());
+    if (team.rank() != 0 || column >= shape.width()) return;
+    if (shape.final()) {
+        finish(column, sums);
+    } else {
 #pragma unroll
-    for (int m = 0; m < M; ++m) {
-        sums[m] = 0;
-        for (int w = 0; w < WARPS; ++w) sums[m] += scratch[m][w][lane];
-        if (!shape.final()) partials[(i64(m) * shape.parts + blockIdx.y) * shape.width() + column] = sums[m];
+        for (int m = 0; m < M; ++m) partials[(i64(m) * shape.parts + blockIdx.y) * shape.width() + column] = sums[m];
     }
-    if (shape.final()) finish(column, sums);
 }
 
 template <int M, class Terms, class Finish>
 __device__ void sum_channels(const Shape& shape, Terms terms, double* partials, Finish finish) {
-    __shared__ double scratch[M][WARPS][32];
     if (!shape.columns && shape.size % V == 0)
-        walk<M, V>(shape, terms, scratch, partials, finish);
+        walk<M, V>(shape, terms, partials, finish);
     else
-        walk<M, 1>(shape, terms, scratch, partials, finish);
+        walk<M, 1>(shape, terms, partials, finish);
 }
 
 // The sums of channel blockIdx.x from those of its columns and their parts, by one warp.

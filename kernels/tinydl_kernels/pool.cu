@@ -26,14 +26,13 @@ __device__ Box adaptive(const int* sizes, const int* parts, Place p) {
     return box;
 }
 
-// The candidate that wins: NaN beats all and a later NaN an earlier one, else the larger, else the earlier. No place is -1.
+// Of two candidates the winner: NaN beats all and a later NaN an earlier one, else the larger, else the earlier. No place is -1.
 struct Winner {
-    real value;
-    int at;
-    __device__ void meet(real v, int place) {
-        const bool nan = v != v, was_nan = value != value;
-        const bool wins = at < 0 || (nan ? !was_nan || place > at : !was_nan && (v > value || (v == value && place < at)));
-        if (wins && place >= 0) value = v, at = place;
+    __device__ Indexed<real> operator()(Indexed<real> a, Indexed<real> b) const {
+        if (a.at < 0 || b.at < 0) return a.at < 0 ? b : a;
+        const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+        if (a_nan || b_nan) return a_nan && (!b_nan || a.at > b.at) ? a : b;
+        return a.value > b.value || (a.value == b.value && a.at < b.at) ? a : b;
     }
 };
 
@@ -48,12 +47,9 @@ extern "C" __global__ void max_forward(const real* x, real* values, long long* i
         const real* plane = x + to.index * size;
         const Place p = place(to.position, window.out);
         const Box box = spans ? adaptive(window.input, window.out, p) : taps_inside(window, p);
-        Winner winner{0, -1};
-        each_place(box, window.input, lane, lanes, [&](int at) { winner.meet(plane[at], at); });
-        for (int bit = lanes / 2; bit > 0; bit /= 2) {
-            const real value = __shfl_xor_sync(~0u, winner.value, bit);
-            winner.meet(value, __shfl_xor_sync(~0u, winner.at, bit));
-        }
+        Indexed<real> winner{0, -1};
+        each_place(box, window.input, lane, lanes, [&](int at) { winner = Winner()(winner, Indexed<real>{plane[at], at}); });
+        winner = lanes_reduce(winner, lanes, Winner());
         if (lane == 0 && i < n) values[i] = winner.value, indices[i] = winner.at;
     }
 }
