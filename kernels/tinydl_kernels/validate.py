@@ -31,7 +31,7 @@ def agree(op: Operation, *args: Any, tolerance: float | None = None, only: str |
     expected, expected_args = _run(op, "reference", args)
     for backend in backends(op) if only is None else (only,):
         got, got_args = _run(op, backend, args)
-        for a, b in zip(_leaves((got, got_args)), _leaves((expected, expected_args)), strict=True):
+        for a, b in zip(leaves((got, got_args)), leaves((expected, expected_args)), strict=True):
             _require_close(f"{op.name} on {backend}", a, b, tolerance)
     return expected
 
@@ -42,7 +42,7 @@ def _run(op: Operation, backend: str, args: Any) -> tuple[Any, Any]:
     with use(backend):
         result = op(*args)
     after = copy.deepcopy(args)
-    for a, b in zip(_leaves(args), _leaves(before), strict=True):
+    for a, b in zip(leaves(args), leaves(before), strict=True):
         if isinstance(a, np.ndarray) and a.flags.writeable:
             a[...] = b
     return result, after
@@ -62,7 +62,7 @@ def _require_close(who: str, got: Any, expected: Any, tolerance: float | None) -
 def report(op: Operation, *args: Any, flops: int = 0, tolerance: float | None = None) -> None:
     """Validate `op` on these arguments, then print the best time of several on each backend, with GFLOP/s or else GB/s."""
     result = agree(op, *args, tolerance=tolerance)
-    arrays = [x for x in _leaves((args, result)) if isinstance(x, np.ndarray)]
+    arrays = [x for x in leaves((args, result)) if isinstance(x, np.ndarray)]
     work, unit = (flops, "GFLOP/s") if flops else (sum(x.nbytes for x in arrays), "GB/s")
     largest = max(arrays, key=lambda x: x.size)
     for backend in ("reference", *backends(op)):
@@ -81,9 +81,10 @@ def _seconds(op: Operation, args: Any) -> float:
     return time.perf_counter() - begin
 
 
-def _leaves(tree: Any) -> Iterator[Any]:
+def leaves(tree: Any) -> Iterator[Any]:
+    """What tuples and lists hold, however deep."""
     if isinstance(tree, (tuple, list)):
         for part in tree:
-            yield from _leaves(part)
+            yield from leaves(part)
     else:
         yield tree

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import pytest
-from tinydl_kernels import emulator, gemm
+from tinydl_kernels import dispatch, emulator, gemm
 from tinydl_kernels.dispatch import Operation
-from tinydl_kernels.validate import agree
+from tinydl_kernels.validate import agree, leaves
 
 needs_compiler = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 ORDERS = {"forward": emulator.Mode(), "reversed": emulator.Mode("reversed"), "random": emulator.Mode("random", seed=5)}
@@ -30,10 +32,18 @@ def each_mode(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def agrees(op: Operation, *args: Any, tolerance: float | None = None) -> None:
-    """In every order of threads: the emulated operation gives what the reference gives."""
-    for mode in ORDERS.values():
-        with use(mode):
-            agree(op, *args, tolerance=tolerance, only="cuda-emulated")
+    """The emulated operation gives what the reference gives, and the same bits in every order of threads."""
+    agree(op, *args, tolerance=tolerance, only="cuda-emulated")
+    forward, *others = (bits(op, mode, copy.deepcopy(args)) for mode in ORDERS.values())
+    for other in others:
+        assert other == forward, f"{op.name}: other bits in another order of threads"
+
+
+def bits(op: Operation, mode: emulator.Mode, args: tuple[Any, ...]) -> list[bytes]:
+    """What the arrays hold that the emulated operation returns, and those that it may have written to."""
+    with use(mode), dispatch.use("cuda-emulated"):
+        result = op(*args)
+    return [leaf.tobytes() for leaf in leaves((result, args)) if isinstance(leaf, np.ndarray)]
 
 
 def agrees_checked(op: Operation, *args: Any, tolerance: float | None = None) -> None:
