@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from . import cuda
 from .dispatch import Operation, use
 
 TOLERANCE = {"f4": 2e-5, "f8": 1e-11}
+EMULATED = 200_000_000
+"""Floating-point operations that the emulator does in about a second."""
 
 
 def backends(op: Operation) -> list[str]:
@@ -60,25 +63,61 @@ def _require_close(who: str, got: Any, expected: Any, tolerance: float | None) -
 
 
 def report(op: Operation, *args: Any, flops: int = 0, tolerance: float | None = None) -> None:
-    """Validate `op` on these arguments, then print the best time of several on each backend, with GFLOP/s or else GB/s."""
-    result = agree(op, *args, tolerance=tolerance)
+    """Validate `op` on these arguments, then print the best time of several on each backend, with GFLOP/s or else GB/s.
+
+    The GPU takes part if there is one. The emulator, whose time says nothing, is validated where that takes about a second.
+    """
+    chosen = [name for name in backends(op) if name != "cuda-emulated" or flops <= EMULATED]
+    for backend in chosen or ["reference"]:
+        result = agree(op, *args, tolerance=tolerance, only=backend)
     arrays = [x for x in leaves((args, result)) if isinstance(x, np.ndarray)]
     work, unit = (flops, "GFLOP/s") if flops else (sum(x.nbytes for x in arrays), "GB/s")
     largest = max(arrays, key=lambda x: x.size)
-    for backend in ("reference", *backends(op)):
+    for backend in ("reference", *chosen, *["cuda"] * cuda.is_available()):
         line = f"{op.name.rpartition('.')[2]:18} {largest.dtype!s:8} {largest.shape!s:20} {backend:14}"
-        if backend == "cuda-emulated":  # whose time says nothing
+        if backend == "cuda-emulated":
             print(f"{line} agrees")
             continue
-        with use(backend):
-            best = min(_seconds(op, args) for _ in range(7))
+        best = _best_on_gpu(op, args, result, tolerance) if backend == "cuda" else _best(op, backend, args)
         print(f"{line} {best * 1e6:10.1f} us {work / best * 1e-9:8.2f} {unit}")
 
 
-def _seconds(op: Operation, args: Any) -> float:
-    begin = time.perf_counter()
-    op(*args)
-    return time.perf_counter() - begin
+def _best(op: Operation, backend: str, args: Any) -> float:
+    """Seconds of the fastest of several calls."""
+    times = []
+    with use(backend):
+        for _ in range(7):
+            begin = time.perf_counter()
+            op(*args)
+            times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def _best_on_gpu(op: Operation, args: Any, expected: Any, tolerance: float | None) -> float:
+    """The same on the GPU, ten calls between two events of the stream; the first result must be the expected one."""
+    import cupy  # optional package
+
+    copies = _to_gpu(args)
+    for got, wanted in zip(leaves(op(*copies)), leaves(expected), strict=True):
+        _require_close(f"{op.name} on cuda", cupy.asnumpy(got) if isinstance(got, cupy.ndarray) else got, wanted, tolerance)
+    times, begin, end = [], cupy.cuda.Event(), cupy.cuda.Event()
+    for _ in range(7):
+        begin.record()
+        for _ in range(10):
+            op(*copies)
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(begin, end) * 1e-4)
+    return min(times)
+
+
+def _to_gpu(tree: Any) -> Any:
+    """The arguments with copies on the GPU for arrays."""
+    import cupy  # optional package
+
+    if type(tree) in (tuple, list):
+        return type(tree)(map(_to_gpu, tree))
+    return cupy.asarray(tree) if isinstance(tree, np.ndarray) else tree
 
 
 def leaves(tree: Any) -> Iterator[Any]:
