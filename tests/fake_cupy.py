@@ -156,6 +156,7 @@ class ndarray:  # noqa: N801
     size = property(lambda self: self._host.size)
     nbytes = property(lambda self: self._host.nbytes)
     itemsize = property(lambda self: self._host.itemsize)
+    device = property(lambda self: Device())
     T = property(lambda self: self.transpose())
     __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "typestr": self.dtype.str, "version": 3})
 
@@ -387,6 +388,13 @@ def from_dlpack(x: ndarray) -> ndarray:
 
 def may_share_memory(a: ndarray, b: ndarray) -> bool:
     return np.may_share_memory(a._host, b._host)
+
+
+def _strided(x: ndarray, shape: Any, strides: Any) -> ndarray:
+    return _view(x, np.lib.stride_tricks.as_strided(x._host, shape, strides))
+
+
+lib = types.SimpleNamespace(stride_tricks=types.SimpleNamespace(as_strided=_strided))
 
 
 # ---- Launches, streams and graphs

@@ -41,11 +41,11 @@ def layer(
     **more: Any,
 ) -> list[Row]:
     """`make(dtype)` gives the layer, called on the first `inputs`; `evaluation` has (samples, reference) where that differs."""
-    made = functools.cache(lambda dtype, training: _quietly(make, dtype).train(training))
+    made = functools.cache(lambda dtype, training, device: _quietly(make, dtype).train(training).to(device))
 
     def call(training: bool) -> Callable[..., Any]:
         def run(*given: Tensor) -> Any:
-            module = made(next(x.dtype for x in given if x.dtype.kind == "f"), training)
+            module = made(next(x.dtype for x in given if x.dtype.kind == "f"), training, given[0].device)
             names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
             return functional_call(module, dict(zip(names, given[inputs:], strict=False)), given[:inputs])
 

@@ -47,7 +47,7 @@ def running(x: Any, mean: Any, var: Any, gamma: Any, beta: Any) -> Any:
 def _bumped(x: Tensor) -> Tensor:
     """The primitive itself, on the key and the counter of a fresh generator."""
     fresh = td.Generator()
-    return random._dropout(x, fresh.key, fresh.counter.detach(), p=0.4)
+    return random._dropout(x, fresh.key.to(x.device), fresh.counter.to(x.device).detach(), p=0.4)
 
 
 def kept(function: Any, x: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add
+from ..devices import constant
 from .elementwise import mul, where
 from .linalg import matmul
 from .loss import softmax
@@ -54,7 +55,7 @@ def attention_weights(
         raise ValueError("scaled_dot_product_attention: expected attn_mask or is_causal, got both")
     scores = mul(matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
-        attn_mask = Tensor(np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
+        attn_mask = constant(query, np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
     if attn_mask is not None:
         common_shape("scaled_dot_product_attention", scores, attn_mask)
         scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else add(scores, attn_mask)
