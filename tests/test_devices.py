@@ -214,7 +214,7 @@ def test_state_dicts_go_between_devices(tmp_path: Path) -> None:
     assert td.interop.load_weights(tmp_path / "w.safetensors")["0.weight"].tolist() == here[0].weight.tolist()
 
 
-@pytest.mark.parametrize("init", ["orthogonal_", "eye_", "xavier_uniform_", "kaiming_normal_"])
+@pytest.mark.parametrize("init", ["orthogonal_", "eye_", "xavier_uniform_", "trunc_normal_", "kaiming_normal_"])
 def test_initialization_on_the_device(init: str) -> None:
     td.manual_seed(0)
     here = getattr(td.nn.init, init)(td.zeros(4, 4))
@@ -286,7 +286,7 @@ def test_machines_that_will_not_do(gpu: Any, facts: dict[str, Any], message: str
 
 
 def test_out_of_memory_comes_with_figures() -> None:
-    figures = r"expected more memory, got [\d,]+ free of 1,073,741,824 \(Out of memory allocating 4,000,000,000"
+    figures = r"expected 4,000,000,000 bytes, got [\d,]+ free of 1,073,741,824 \(Out of memory allocating 4,000,000,000"
     with pytest.raises(DeviceError, match=f"^cuda: out of memory: {figures}"):
         td.empty(1000, device="cuda").expand(10**6, 1000).contiguous() + 0
     for make in (td.zeros, td.empty):
