@@ -26,7 +26,7 @@ from .validate import report
 Array = Any
 ir = Module("llvmlite.ir")
 
-BLOCK = 1 << 22
+BLOCK = 1 << 21
 """Multiply-adds that a block should have at least."""
 MOST = 8
 """Blocks of one product at most. OpenBLAS packs operands anew for each: four cost a tenth of the time, eight a seventh."""

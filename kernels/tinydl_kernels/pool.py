@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory
+from . import cuda, memory, simd, winner
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .tiles import fill
@@ -204,37 +204,68 @@ def span(t, axis, geometry):
     return first, min(geometry.out[axis], -((position - size) // stride)), position + first * stride
 
 
-@kernel
-def _larger(values, indices, to, x, at, stride, n):
-    """Put x[at + i stride] in place of values[to + i] where it wins, and its position into indices[to + i]."""
-    to, from_, stride = np.uint64(to), np.uint64(at), np.uint64(stride)
-    for i in range(np.uint64(n)):
-        value, position = x[from_ + i * stride], np.int64(from_ + i * stride)
-        largest, index = values[to + i], indices[to + i]
-        wins = (value > largest) | (value != value) | (index < 0)
-        values[to + i] = value if wins else largest
-        indices[to + i] = position if wins else index
+def _max_plane_plainly(x, values, indices, geometry):
+    (D, H, W), (KD, KH, KW), (OD, OH, OW) = geometry.input, geometry.kernel, geometry.out
+    (d_step, h_step, w_step), (d_low, h_low, w_low), (d_gap, h_gap, w_gap) = geometry.stride, geometry.low, geometry.dilation
+    for p in range(OD * OH * OW):
+        d0, h0, w0 = p // (OH * OW) * d_step - d_low, p // OW % OH * h_step - h_low, p % OW * w_step - w_low
+        largest, index = x.dtype.type(-np.inf), -1
+        for td in range(KD):
+            for th in range(KH):
+                for tw in range(KW):
+                    d, h, w = d0 + td * d_gap, h0 + th * h_gap, w0 + tw * w_gap
+                    if 0 <= d < D and 0 <= h < H and 0 <= w < W:
+                        at = (d * H + h) * W + w
+                        if (x[at] > largest) | (x[at] != x[at]) | (index < 0):
+                            largest, index = x[at], at
+        values[p], indices[p] = largest, index
+
+
+_max_plane_of_any_step = kernel(_max_plane_plainly)
+
+
+def _max_plane_of_step(step):
+    @kernel(no_cpython_wrapper=True)
+    def plane(x, values, indices, geometry):
+        (D, H, W), (KD, KH, KW), (OD, OH, OW) = geometry.input, geometry.kernel, geometry.out
+        (d_step, h_step, _), (d_low, h_low, w_low), (d_gap, h_gap, w_gap) = geometry.stride, geometry.low, geometry.dilation
+        to = 0
+        for d0 in range(-d_low, OD * d_step - d_low, d_step):
+            for h0 in range(-h_low, OH * h_step - h_low, h_step):
+                for p in range(0, OW, simd.width(x)):
+                    best = winner.none(x)
+                    for td in range(KD):
+                        d = d0 + td * d_gap
+                        for th in range(KH if 0 <= d < D else 0):
+                            h = h0 + th * h_gap
+                            for tw in range(KW if 0 <= h < H else 0):
+                                w = p * step + tw * w_gap - w_low
+                                first, last = max(0, -(w // step)), min(OW - p, -((w - W) // step))
+                                best = winner.larger(best, x, (d * H + h) * W + w, step, first, last)
+                    winner.store(best, values, indices, to + p, step, OW - p)
+                to += OW
+
+    return plane
+
+
+_max_plane_of_step_1, _max_plane_of_step_2 = map(_max_plane_of_step, (1, 2))
+
+
+@simd.vectorized(_max_plane_plainly)
+def _max_plane(x, values, indices, geometry):
+    """The winners of one plane's windows. Lanes run along a row of them, which must be one or two apart."""
+    if geometry.stride[2] == 1:
+        _max_plane_of_step_1(simd.pointer(x, 0), simd.pointer(values, 0), simd.pointer(indices, 0), geometry)
+    elif geometry.stride[2] == 2:
+        _max_plane_of_step_2(simd.pointer(x, 0), simd.pointer(values, 0), simd.pointer(indices, 0), geometry)
+    else:
+        _max_plane_of_any_step(x, values, indices, geometry)
 
 
 @parallel
 def _max_forward(start, stop, x, values, indices, geometry):
-    (_, H, W), (_, OH, OW) = geometry.input, geometry.out
-    (KD, KH, KW), (d_step, h_step, w_step) = geometry.kernel, geometry.stride
     for plane in range(start, stop):
-        image, largest, position = x[plane], values[plane], indices[plane]
-        fill(largest, 0, x.dtype.type(-np.inf), largest.size)
-        fill(position, 0, np.int64(-1), position.size)
-        for td in range(KD):
-            od0, od1, d0 = span(td, 0, geometry)
-            for th in range(KH):
-                oh0, oh1, h0 = span(th, 1, geometry)
-                for tw in range(KW):
-                    ow0, ow1, w0 = span(tw, 2, geometry)
-                    for od in range(od0, od1):
-                        for oh in range(oh0, oh1):
-                            to = (od * OH + oh) * OW + ow0
-                            at = ((d0 + (od - od0) * d_step) * H + h0 + (oh - oh0) * h_step) * W + w0
-                            _larger(largest, position, to, image, at, w_step, max(0, ow1 - ow0))
+        _max_plane(x[plane], values[plane], indices[plane], geometry)
 
 
 @parallel

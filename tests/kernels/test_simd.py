@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import simd, tiles
+from tinydl_kernels import pool, simd, tiles
+from tinydl_kernels.window import Window
 
 DTYPES = st.sampled_from([np.float32, np.float64])
 
@@ -107,10 +108,23 @@ def test_nan_and_infinity_stay_in_their_columns():
     assert (np.isfinite(y.reshape(8, 100)) == np.isfinite(x)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("step", "pad"), [(1, 1), (2, 0), (2, 1)])
+def test_winners(dtype, step, pad):
+    """The first of equals, the last NaN, and -inf where there is nothing else."""
+    x = np.random.default_rng(0).integers(0, 4, (3, 2, 7, 37)).astype(dtype)
+    x[0, 0, ::3, ::5], x[1] = np.nan, -np.inf
+    window = Window.pool("pool", x.shape, 3 if pad else 2, step, pad)
+    for got, expected in zip(
+        pool.max_forward(x, window), pool.max_forward.implementations["reference"](x, window), strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of x86-64")
 @pytest.mark.parametrize(("cpu", "features", "lanes"), [("x86-64", "", 4), ("haswell", "+avx,+avx2,+fma", 8)])
 def test_narrower_registers(cpu, features, lanes):
-    tests = "multiply_add or dots or panel or frame or transpose or pad or infinity"
+    tests = "multiply_add or dots or panel or frame or transpose or pad or infinity or winners"
     code = f"import pytest; from tinydl_kernels import simd; assert simd.lanes(4) == {lanes}; "
     code += f"raise SystemExit(pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-k', {tests!r}]))"
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
