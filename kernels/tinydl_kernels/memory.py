@@ -74,12 +74,6 @@ def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     return array
 
 
-def release() -> None:
-    """Give the system back the memory of dead arrays, as far as `_keep` has kept it."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def scalar(value: Any, dtype: Any, like: Array) -> Array:
     """A number as a 0-d array on the device of `like`; on a GPU written there, not copied."""
     if isinstance(like, (np.ndarray, np.generic)):
@@ -87,6 +81,21 @@ def scalar(value: Any, dtype: Any, like: Array) -> Array:
     array = empty((), dtype, like)
     array.fill(value)
     return array
+
+
+def planned() -> bool:
+    """Is a recorder in charge of this thread's allocations?"""
+    return _local.source is not None
+
+
+@contextmanager
+def supplied_by(source: Source) -> Iterator[None]:
+    """Within the scope, `empty` on this thread is answered by `source(shape, dtype, like)`."""
+    outer, _local.source = _local.source, source
+    try:
+        yield
+    finally:
+        _local.source = outer
 
 
 def _keep() -> None:
@@ -103,19 +112,10 @@ def _keep() -> None:
         mallopt(_M_TRIM_THRESHOLD, KEPT)
 
 
+def release() -> None:
+    """Give the system back the memory of dead arrays, as far as `_keep` has kept it."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 _keep()
-
-
-def planned() -> bool:
-    """Is a recorder in charge of this thread's allocations?"""
-    return _local.source is not None
-
-
-@contextmanager
-def supplied_by(source: Source) -> Iterator[None]:
-    """Within the scope, `empty` on this thread is answered by `source(shape, dtype, like)`."""
-    outer, _local.source = _local.source, source
-    try:
-        yield
-    finally:
-        _local.source = outer
