@@ -20,8 +20,9 @@ pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(e
 def gpu() -> Iterator[Any]:
     with fake_cupy.installed() as machine:
         yield machine
-        td.default_generator.counter.on("cpu")
-        td.default_generator.key.on("cpu")
+        for generator in (td.default_generator, td.noise_generator):
+            generator.counter.on("cpu")
+            generator.key.on("cpu")
 
 
 class Scaled(td.nn.Module):

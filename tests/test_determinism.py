@@ -36,7 +36,7 @@ def trained(optimizer: str, penalty: str) -> str:
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode() + value.numpy().tobytes())
-    digest.update(repr(td.default_generator).encode())
+    digest.update(repr((td.default_generator, td.noise_generator)).encode())
     return digest.hexdigest()
 
 

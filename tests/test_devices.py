@@ -22,8 +22,9 @@ from tinydl.training import checkpoint
 def gpu() -> Iterator[Any]:
     with fake_cupy.installed() as machine:
         yield machine
-        td.default_generator.counter.on("cpu")
-        td.default_generator.key.on("cpu")
+        for generator in (td.default_generator, td.noise_generator):
+            generator.counter.on("cpu")
+            generator.key.on("cpu")
 
 
 def on_gpu(*shape: int, **more: Any) -> td.Tensor:

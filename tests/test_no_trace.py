@@ -27,7 +27,7 @@ def network(generator: td.Generator) -> nn.Module:
 
 def state(model: nn.Module, generator: td.Generator) -> list[Any]:
     buffers = [(name, np.array(b).tobytes()) for name, b in model.named_buffers()]
-    return [buffers, generator.state_dict(), td.default_generator.state_dict()]
+    return [buffers, generator.state_dict(), td.noise_generator.state_dict()]
 
 
 def run(*penalties: Penalty) -> list[list[Any]]:

@@ -191,6 +191,7 @@ from .ops.random import (
     dropout2d,
     gaussian_noise,
     manual_seed,
+    noise_generator,
     normal,
     rand,
     rand_like,

@@ -177,12 +177,27 @@ def test_dropout_zeroes_a_share_and_scales_the_rest(backend: str, p: float) -> N
     assert layer.eval()(x) is x
 
 
+def test_masks_do_not_depend_on_what_was_drawn_before_nor_draws_on_masks() -> None:
+    masks, weights = [], []
+    for layers, passes in ((1, 1), (3, 2)):
+        td.manual_seed(7)
+        for _ in range(layers):
+            nn.Linear(4, 4)
+        masks.append(nn.Dropout(0.5)(td.ones(50)).tolist())
+        td.manual_seed(7)
+        for _ in range(passes):
+            td.gaussian_noise(td.ones(50))
+        weights.append(nn.Linear(4, 4).weight.tolist())
+    assert masks[0] == masks[1]
+    assert weights[0] == weights[1]
+
+
 def test_dropout_streams() -> None:
     x = td.ones(50)
     own, default = nn.Dropout(0.5, td.Generator(5)), nn.Dropout(0.5)
-    before = td.default_generator.state_dict()
+    before = td.noise_generator.state_dict()
     first = own(x).numpy()
-    assert td.default_generator.state_dict() == before
+    assert td.noise_generator.state_dict() == before
     np.testing.assert_array_equal(nn.Dropout(0.5, td.Generator(5))(x).numpy(), first)
     td.manual_seed(3)
     a = default(x).numpy()

@@ -40,7 +40,7 @@ def compared(loss: Callable[[Any, nn.Module, td.Tensor], td.Tensor], tolerance: 
         value = loss(run, model, x)
         gradients = td.grad(value, [x, *model.parameters()])
         found.append([value.detach(), *gradients, *model.buffers()])
-        counter = td.default_generator.state_dict()["counter"]
+        counter = td.noise_generator.state_dict()["counter"]
         found[-1].append(td.tensor(counter))
     for expected, got in zip(*found, strict=True):
         np.testing.assert_allclose(got.numpy(), expected.numpy(), rtol=tolerance, atol=tolerance)

@@ -181,13 +181,13 @@ class TestRefused:
         (size,) = struct.unpack("<Q", content[:8])
         header = json.loads(content[8 : 8 + size])
         for metadata, got in (
-            ({"tinydl": json.dumps({**json.loads(header["__metadata__"]["tinydl"]), "format": 2})}, "got format 2"),
+            ({"tinydl": json.dumps({**json.loads(header["__metadata__"]["tinydl"]), "format": 3})}, "got format 3"),
             ({"tinydl": "[]"}, "got a file without one"),
             ({}, "got a file without one"),
         ):
             changed = json.dumps({**header, "__metadata__": metadata}).encode()
             path.write_bytes(struct.pack("<Q", len(changed)) + changed + content[8 + size :])
-            self.refused(path, run, f"expected a checkpoint of format 1, {got}")
+            self.refused(path, run, f"expected a checkpoint of format 2, {got}")
 
     def test_damaged_files(self, path, run) -> None:
         content = path.read_bytes()

@@ -1,7 +1,8 @@
 """Random numbers, counter-based (Philox): a draw reserves a range of its generator's counter, and is a function of that range.
 
 So a draw can be made again from what it returned (dropout's backward), a recorded step draws anew at each replay, and the state
-of a generator is two small arrays. Everything random takes `generator=`; without it the default one serves.
+of a generator is two small arrays. Everything random takes `generator=`; without it a default one serves. That of dropout and
+noise is a stream of its own: networks that draw differently when they are made see the same masks, and the other way round.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ class _Local(threading.local):
 
 _local = _Local()
 default_generator = Generator()
+noise_generator = Generator(stream=1)  # the default of dropout and noise
 
 
 def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: Any = "cpu") -> Draw:
@@ -133,7 +135,8 @@ def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any, devic
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default generator and return it."""
+    """Seed the default generator, and that of dropout and noise; returns the former."""
+    noise_generator.manual_seed(seed)
     return default_generator.manual_seed(seed)
 
 
@@ -285,7 +288,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
     require_probability("dropout", p)
     if not training or p == 0:
         return input
-    key, start = _draw(generator, input.shape, np.bool_, input.device)
+    key, start = _draw(generator or noise_generator, input.shape, np.bool_, input.device)
     return _dropout(input, key, start, p=p)
 
 
@@ -322,7 +325,7 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, generat
     if p == 1:
         return mul(input, 0.0)
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5
-    kept = _kept(1 - p, input, generator)
+    kept = _kept(1 - p, input, generator or noise_generator)
     return add(mul(where(kept, input, low), scale), -scale * low * p)
 
 
@@ -333,7 +336,7 @@ def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, gener
     require_floating("gaussian_noise", input)
     if not training or std == 0:
         return input
-    return add(input, mul(_randn("gaussian_noise", input.shape, generator, input.dtype, input.device), std))
+    return add(input, mul(_randn("gaussian_noise", input.shape, generator or noise_generator, input.dtype, input.device), std))
 
 
 def require_probability(who: str, p: float) -> None:

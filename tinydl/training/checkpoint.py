@@ -32,11 +32,11 @@ from tinydl_kernels.errors import TinydlError
 from ..core import Tensor, no_grad
 from ..data.files import DataError, atomic_write
 from ..devices import constant, on_host
-from ..ops.random import default_generator
+from ..ops.random import default_generator, noise_generator
 from ..ops.update import assign
 from ..version import __version__
 
-FORMAT = 1
+FORMAT = 2
 ARRAY = "$array"
 
 
@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 def save(path: str | os.PathLike[str], **things: Any) -> None:
-    """Write the things to one file, whole or not at all. The default generator goes with them, unasked.
+    """Write the things to one file, whole or not at all. The default generators go with them, unasked.
 
     Args:
         path: the file; its folder must exist.
@@ -88,7 +88,7 @@ def save(path: str | os.PathLike[str], **things: Any) -> None:
 def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
     """Bring the things into the state that was saved under their names, in place; recorded steps stay valid.
 
-    The default generator, too, goes on where it was. Nothing changes unless everything fits.
+    The default generators, too, go on where they were. Nothing changes unless everything fits.
 
     Returns:
         The values that were saved beside them: {"step": 100, ...}.
@@ -145,7 +145,7 @@ def _sorted(things: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Things with state, by dotted name where they stood in a dict or list, and the values beside them."""
     stateful: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    stack = [*things.items(), ("default_generator", default_generator)][::-1]
+    stack = [*things.items(), ("default_generator", default_generator), ("noise_generator", noise_generator)][::-1]
     while stack:
         name, thing = stack.pop()
         inside = thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, list) else ()
