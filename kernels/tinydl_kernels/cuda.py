@@ -287,9 +287,13 @@ def widened(x: Any, kinds: str = "fb") -> Any:
 
 
 def team_part(outer: int, size: int, inner: int) -> int:
-    """How much of a line of (outer, size, inner) a team should have: less than all if there are too few lines for a GPU."""
+    """How much of a line of (outer, size, inner) a team should have: less than all if there are too few lines for a GPU.
+
+    There are never so many parts that their results would be cut again.
+    """
     members = THREADS if inner < _SIDE_BY_SIDE else THREADS // WARP
-    return -(-size // max(1, min(_BUSY // (outer * inner * members), size // (32 * members))))
+    least = 32 * members
+    return -(-size // max(1, min(_BUSY // (outer * inner * members), size // least, least - 1)))
 
 
 def launch_teams(family: str, kernel: str, items: int, size: int, inner: int, *args: Any, real: np.dtype | None = None) -> None:

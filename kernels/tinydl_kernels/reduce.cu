@@ -1,6 +1,6 @@
-// Sums, logsumexp, and the winner along an axis: the twin of reduce.py, which has the passes. x (outer, size, inner) is reduced
+// Sums, products, truth, logsumexp, and the winner along an axis: the twin of reduce.py, which has the passes. x (outer, size, inner) is reduced
 // to (outer, parts, inner): each result is that of a team of threads over a part of a line. More than one part, and more than
-// one run of reduced axes, take more passes. What stands between them is double, or long long for integers.
+// one run of reduced axes, take more passes. What stands between them is double, or for integers long long, for truth bool.
 
 #include "common.cuh"
 
@@ -14,7 +14,7 @@ struct Parts {
     }
 };
 
-// ---- sum, logsumexp
+// ---- sum, prod, any, all, logsumexp
 
 struct Add {
     template <class T> __device__ static double of(const Team& team, const Line& line, const T* x) {
@@ -25,12 +25,31 @@ struct Add {
     }
 };
 
-struct AddIntegers {
-    template <class T> __device__ static i64 of(const Team& team, const Line& line, const T* x) {
-        i64 total = 0;
+struct Times {
+    template <class T> __device__ T operator()(T a, T b) const { return a * b; }
+};
+
+// In the type Wide: double, or u64, modulo 2^64. `none` is the result of no elements.
+template <class Wide, class Combine, int none> struct Combined {
+    template <class T> __device__ static Wide of(const Team& team, const Line& line, const T* x) {
+        Wide total = none;
 #pragma unroll 4
-        for (i64 k = team.rank(); k < line.size; k += team.members()) total += x[line.at(k)];
-        return team.reduce(total, Sum());
+        for (i64 k = team.rank(); k < line.size; k += team.members()) total = Combine()(total, Wide(x[line.at(k)]));
+        return team.reduce(total, Combine());
+    }
+};
+
+// Is one element zero, or not zero?
+template <bool zero> struct Some {
+    template <class T> __device__ static bool of(const Team& team, const Line& line, const T* x) {
+        int found = 0;
+        for (i64 k = team.rank(); k < line.size; k += team.members()) found |= (x[line.at(k)] == 0) == zero;
+        return team.reduce(found, Largest()) != 0;
+    }
+};
+struct All {
+    template <class T> __device__ static bool of(const Team& team, const Line& line, const T* x) {
+        return !Some<true>::of(team, line, x);
     }
 };
 
@@ -56,16 +75,32 @@ struct LogAddExp {
         if (team.rank() == 0 && line.size) y[team.item()] = static_cast<Out>(total); \
     }
 
-FOLD(sum, Add, real, real)
-FOLD(sum_first, Add, real, double)
-FOLD(sum_next, Add, double, double)
-FOLD(sum_last, Add, double, real)
-FOLD(sum_bool, AddIntegers, bool, long long)
-FOLD(sum_int64, AddIntegers, long long, long long)
-FOLD(logsumexp, LogAddExp, real, real)
-FOLD(logsumexp_first, LogAddExp, real, double)
-FOLD(logsumexp_next, LogAddExp, double, double)
-FOLD(logsumexp_last, LogAddExp, double, real)
+using AddIntegers = Combined<u64, Sum, 0>;
+using Multiply = Combined<double, Times, 1>;
+using MultiplyIntegers = Combined<u64, Times, 1>;
+using Any = Some<false>;
+
+FOLD(sum_real_real, Add, real, real)
+FOLD(sum_real_double, Add, real, double)
+FOLD(sum_double_double, Add, double, double)
+FOLD(sum_double_real, Add, double, real)
+FOLD(sum_bool_int64, AddIntegers, bool, long long)
+FOLD(sum_int64_int64, AddIntegers, long long, long long)
+FOLD(prod_real_real, Multiply, real, real)
+FOLD(prod_real_double, Multiply, real, double)
+FOLD(prod_double_real, Multiply, double, real)
+FOLD(prod_bool_int64, MultiplyIntegers, bool, long long)
+FOLD(prod_int64_int64, MultiplyIntegers, long long, long long)
+FOLD(any_real_bool, Any, real, bool)
+FOLD(any_int64_bool, Any, long long, bool)
+FOLD(any_bool_bool, Any, bool, bool)
+FOLD(all_real_bool, All, real, bool)
+FOLD(all_int64_bool, All, long long, bool)
+FOLD(all_bool_bool, All, bool, bool)
+FOLD(logsumexp_real_real, LogAddExp, real, real)
+FOLD(logsumexp_real_double, LogAddExp, real, double)
+FOLD(logsumexp_double_double, LogAddExp, double, double)
+FOLD(logsumexp_double_real, LogAddExp, double, real)
 
 // ---- max, min
 

@@ -64,19 +64,21 @@ def _part(outer: int, size: int, inner: int) -> int:
 
 
 def _fold_on_cuda(kernel: str, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
-    """Fold the axes `dims` of x into `out`: by `kernel` with _first, _next, _last for floats, or the dtype."""
-    a, real = x, x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
+    """Fold the axes `dims` of x into `out` by the kernels {kernel}_{from}_{to}, with double between passes over floats."""
+    x = a = cuda.widened(x)
+    real = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
     for outer, size, inner, part, final in _passes(x, dims, out, zero, cuda.team_part):
         parts = -(-size // part)
         y = out if final else memory.empty((outer, parts, inner), np.result_type(type(zero)), x)
-        if x.dtype.kind != "f":
-            name = f"{kernel}_{a.dtype}"
-        else:
-            name = kernel + {(True, True): "", (True, False): "_first", (False, False): "_next"}.get((a is x, final), "_last")
+        name = f"{kernel}_{_type(a, a is x)}_{_type(y, final)}"
         shape = np.int64(outer), np.int64(size), np.int64(inner), np.int64(parts)
         cuda.launch_teams("reduce", name, outer * parts * inner, part, inner, a, y, *shape, real=real)
         a = y
     return out
+
+
+def _type(array: Array, end: bool) -> str:
+    return array.dtype.name if array.dtype.kind != "f" else "real" if end else "double"
 
 
 def _passes(
@@ -224,7 +226,7 @@ def _sum_into(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
 def _sum_into_on_cuda(x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
     floating = x.dtype.kind == "f"
     out = memory.empty(shape, x.dtype if floating else np.int64, x)
-    return _fold_on_cuda("sum", cuda.widened(x), dims, out, 0.0 if floating else 0)
+    return _fold_on_cuda("sum", x, dims, out, 0.0 if floating else 0)
 
 
 @operation
@@ -295,10 +297,10 @@ def _(x, dims):
     return _fold_on_cuda("logsumexp", x, dims, memory.empty(_kept(x.shape, dims), x.dtype, x), -np.inf)
 
 
-# ---- Products and truth, in NumPy and CuPy
+# ---- Products and truth
 
 
-@operation(portable=True)
+@operation
 def prod(x, dim):
     """Product along the axis `dim`, in float64 or int64."""
     floating = x.dtype.kind == "f"
@@ -306,16 +308,34 @@ def prod(x, dim):
         return x.prod(dim, dtype=np.float64 if floating else np.int64).astype(x.dtype if floating else np.int64)
 
 
-@operation(portable=True)
+@prod.cuda
+def _(x, dim):
+    floating = x.dtype.kind == "f"
+    dims = (dim % x.ndim,)
+    out = memory.empty(_kept(x.shape, dims), x.dtype if floating else np.int64, x)
+    return _fold_on_cuda("prod", x, dims, out, 1.0 if floating else 1)
+
+
+@operation
 def any_true(x, dims):
     """Is one of the elements over the axes `dims` not zero?"""
     return x.any(dims)
 
 
-@operation(portable=True)
+@any_true.cuda
+def _(x, dims):
+    return _fold_on_cuda("any", x, dims, memory.empty(_kept(x.shape, dims), np.bool_, x), False)
+
+
+@operation
 def all_true(x, dims):
     """Are all elements over the axes `dims` not zero?"""
     return x.all(dims)
+
+
+@all_true.cuda
+def _(x, dims):
+    return _fold_on_cuda("all", x, dims, memory.empty(_kept(x.shape, dims), np.bool_, x), True)
 
 
 # ---- The winner along one axis: max, min

@@ -40,8 +40,17 @@ def check_folds(agrees: Callable[..., None], case: str, dtype: type) -> None:
     agrees(reduce.sum, x.astype(np.int64), dims)
     agrees(reduce.sum, x.astype(np.int32), dims)
     agrees(reduce.sum, x > 1, dims)
-    if np.dtype(dtype).kind == "f":
-        agrees(reduce.logsumexp, x, dims)
+    agrees(reduce.logsumexp, x, dims)
+    for y in (x, x > 1, np.ones_like(x), np.zeros_like(x), x.astype(np.int32)):
+        agrees(reduce.any_true, y, dims)
+        agrees(reduce.all_true, y, dims)
+
+
+def check_products(agrees: Callable[..., None], shape: tuple[int, ...], dim: int, dtype: type) -> None:
+    x = np.random.default_rng(0).uniform(0.9, 1.1, shape).astype(dtype)
+    agrees(reduce.prod, x, dim)
+    agrees(reduce.prod, 3 - 4 * (x > 1), dim)
+    agrees(reduce.prod, x > 0.9, dim)
 
 
 def check_winners(agrees: Callable[..., None], shape: tuple[int, ...], dim: int, dtype: type) -> None:
@@ -61,6 +70,11 @@ def test_folds(case):
     check_folds(agrees, case, np.float32)
 
 
+@pytest.mark.parametrize(("shape", "dim"), [((4, 6), 1), ((6, 40), 0), ((17000,), 0), ((600, 9), 0), ((1,), 0), ((3, 0), 1)])
+def test_products(shape, dim):
+    check_products(agrees, shape, dim, np.float32)
+
+
 @pytest.mark.parametrize(("shape", "dim"), [((4, 6), 1), ((6, 40), 0), ((17000,), 0), ((600, 9), 0), ((1,), 0), ((0, 3), 1)])
 def test_winners(shape, dim):
     check_winners(agrees, shape, dim, np.float32)
@@ -69,6 +83,7 @@ def test_winners(shape, dim):
 def test_checked():
     for case in ("rows", "columns in parts", "every other axis"):
         check_folds(agrees_checked, case, np.float64)
+    check_products(agrees_checked, (600, 9), 0, np.float64)
     check_winners(agrees_checked, (600, 9), 0, np.float64)
     check_winners(agrees_checked, (4, 6), -1, np.float64)
 
@@ -86,3 +101,5 @@ def test_infinities_and_nan():
         with np.errstate(all="ignore"):
             agrees(reduce.sum, x.astype(dtype), (1,))
             agrees(reduce.logsumexp, x.astype(dtype), (1,))
+            agrees(reduce.prod, x.astype(dtype), 1)
+            agrees(reduce.all_true, x.astype(dtype), (1,))
