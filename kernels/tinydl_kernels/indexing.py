@@ -201,7 +201,7 @@ def _scattered(loop: Any, source: Array, index: Array, out: Array, dim: int) -> 
 def gather(x, index, dim):
     """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x, or ones before or behind it."""
     check_index("gather", index, 0, x.shape[dim])
-    return array_module(x).take_along_axis(x, index, dim)
+    return np.take_along_axis(x, index, dim)
 
 
 @gather.cpu
@@ -346,9 +346,21 @@ def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
     return out
 
 
-def put(target: Array, index: Index, value: Array) -> None:
-    """target[index] = value, in place. For NumPy and CuPy."""
+@operation
+def put(target, index, value):
+    """target[index] = value, in place, for any index of NumPy's: a tuple. The last of several values for a place wins."""
     target[index] = value
+
+
+@put.cuda
+def _(target, index, value):
+    if any(getattr(part, "dtype", None) == np.bool_ for part in index):  # no place comes twice
+        target[index] = value
+        return
+    places = array_module(target).arange(target.size).reshape(target.shape)[index]
+    values, flat = memory.empty(places.shape, target.dtype, target), memory.empty(target.shape, target.dtype, target)
+    values[...], flat[...] = value, target
+    target[...] = scatter(flat.reshape(-1), values.reshape(-1), places.reshape(-1), 0).reshape(target.shape)
 
 
 @operation(portable=True)
@@ -357,11 +369,19 @@ def nonzero(x):
     return array_module(x).argwhere(x)
 
 
-@operation(portable=True)
+@operation
 def one_hot(index, classes):
     """index (...) to int64 (..., classes): 1 at the index, 0 elsewhere."""
     check_index("one_hot", index, 0, classes)
-    return (index[..., None] == array_module(index).arange(classes)).astype(np.int64)
+    return (index[..., None] == np.arange(classes)).astype(np.int64)
+
+
+@one_hot.cuda
+def _(index, classes):
+    check_index("one_hot", index, 0, classes)
+    out = memory.empty((*index.shape, classes), np.int64, index)
+    cuda.launch("integers", "one_hot", out.size, index, out, np.int64(out.size), np.int64(classes))
+    return out
 
 
 def main() -> None:

@@ -19,17 +19,17 @@ __device__ int member(const Table& starts) {
     return i;
 }
 
-// Calls f(i, n, first) for each pack of N elements that this thread works on: those from `first` in array i, which has n.
-template <int N, class F> __device__ void each_pack(const Table& sizes, const Table& starts, F f) {
+// Calls f(i, n, first) for each pack that this thread works on: that from element `first` of array i, which has n.
+template <class F> __device__ void each_pack(const Table& sizes, const Table& starts, F f) {
     const int i = member(starts);
     const i64 n = sizes.at[i], begin = (blockIdx.x - starts.at[i]) * CHUNK, end = begin + CHUNK < n ? begin + CHUNK : n;
-    for (i64 first = begin + N * threadIdx.x; first < end; first += N * blockDim.x) f(i, n, first);
+    for (i64 first = begin + WIDTH * threadIdx.x; first < end; first += WIDTH * blockDim.x) f(i, n, first);
 }
 
 extern "C" __global__ void sgd(const double* lr, Arrays<real> params, Arrays<const real> grads, const Table sizes,
                                const Table starts, double weight_decay) {
     const real rate = real(*lr), decay = real(weight_decay);
-    each_pack<WIDTH>(sizes, starts, [&](int i, i64 n, i64 first) {
+    each_pack(sizes, starts, [&](int i, i64 n, i64 first) {
         Reals p, g;
         load(params.at[i], first, n, p);
         load(grads.at[i], first, n, g);
@@ -43,7 +43,7 @@ extern "C" __global__ void momentum(const double* lr, Arrays<real> params, Array
                                     Arrays<const long long> steps, const Table sizes, const Table starts, double momentum,
                                     double dampening, bool nesterov, double weight_decay) {
     const real rate = real(*lr), decay = real(weight_decay), ahead = real(momentum);
-    each_pack<WIDTH>(sizes, starts, [&](int i, i64 n, i64 first) {
+    each_pack(sizes, starts, [&](int i, i64 n, i64 first) {
         const bool begun = *steps.at[i] != 0;
         const real keep = begun ? ahead : real(0), fresh = begun ? real(1 - dampening) : real(1);
         Reals p, g, smooth;
@@ -74,7 +74,7 @@ extern "C" __global__ void adam(const double* lr, Arrays<real> params, Arrays<co
         spread = real(1 / sqrt(1 - pow(beta2, double(*steps.at[i]))));
     }
     __syncthreads();
-    each_pack<WIDTH>(sizes, starts, [&](int i, i64 n, i64 first) {
+    each_pack(sizes, starts, [&](int i, i64 n, i64 first) {
         Reals p, g, mean, square;
         load(params.at[i], first, n, p);
         load(grads.at[i], first, n, g);
@@ -91,16 +91,4 @@ extern "C" __global__ void adam(const double* lr, Arrays<real> params, Arrays<co
         store(m.at[i], first, n, mean);
         store(v.at[i], first, n, square);
     });
-}
-
-extern "C" __global__ void increment(Arrays<long long> counters, const Table sizes, const Table starts) {
-    each_pack<1>(sizes, starts, [&](int i, i64, i64 at) { ++counters.at[i][at]; });
-}
-
-// One thread: target = base factors[k], where k of the boundaries are reached.
-extern "C" __global__ void piecewise(double* target, const double* base, const long long* step, const long long* boundaries,
-                                     const double* factors, long long count) {
-    int k = 0;
-    while (k < count && boundaries[k] <= *step) ++k;
-    *target = *base * factors[k];
 }

@@ -36,8 +36,7 @@ def _launch(kernel: str, before: tuple[Any, ...], lists: Sequence[Sequence[Array
             *starts, blocks = accumulate((-(-size // CHUNK) for size in sizes), initial=0)
             starts += [blocks] * (cuda.GROUP - len(starts))
             arguments = (*map(list, zip(*taken, strict=True)), cuda.table(sizes), cuda.table(starts))
-            real = dtype if dtype in cuda.REAL else np.dtype(np.float64)
-            function = cuda.module("update", real).get_function(kernel)
+            function = cuda.module("update", dtype).get_function(kernel)
             function((blocks,), (cuda.THREADS,), (*before, *arguments, *settings))
 
 
@@ -149,7 +148,10 @@ def increment(*counters):
 
 @increment.cuda
 def _(*counters):
-    _launch("increment", (), (counters,), ())
+    for at in range(0, len(counters), cuda.GROUP):
+        taken = list(counters[at : at + cuda.GROUP])
+        sizes = cuda.table([counter.size for counter in taken])
+        cuda.module("integers").get_function("increment")((len(taken),), (cuda.WARP,), (taken, sizes))
 
 
 @operation(portable=True)
@@ -167,7 +169,7 @@ def piecewise(target, base, step, boundaries, factors):
 @piecewise.cuda
 def _(target, base, step, boundaries, factors):
     count = np.int64(boundaries.size)
-    cuda.module("update", target.dtype).get_function("piecewise")((1,), (1,), (target, base, step, boundaries, factors, count))
+    cuda.launch("integers", "piecewise", 1, target, base, step, boundaries, factors, count)
 
 
 @operation(portable=True)

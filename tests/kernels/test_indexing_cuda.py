@@ -61,6 +61,25 @@ def test_sums_are_rounded_once():
     agrees(indexing.scatter_add, g, np.zeros((5000, 1), np.int64), 2, 0, tolerance=1e-7)
 
 
+def test_one_hot():
+    for index in (np.array(2), np.arange(6).reshape(2, 3) % 4, np.empty((0, 2), np.int64)):
+        agrees(indexing.one_hot, index, 4)
+        agrees_checked(indexing.one_hot, index, 4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, bool])
+@pytest.mark.parametrize("strided", [False, True])
+def test_put_lets_the_last_win(dtype, strided):
+    target = np.zeros((4, 10), dtype)[:, ::2] if strided else np.zeros((4, 5), dtype)
+    random = np.random.default_rng(0)
+    rows, columns = random.integers(-4, 4, (3, 7)), random.integers(0, 5, 7)
+    for index in ((rows, columns), (slice(None), columns), (..., columns[:3]), (rows[0, :2], slice(1, 3))):
+        value = random.integers(0, 2 if dtype is bool else 99, target[index].shape).astype(dtype)
+        agrees(indexing.put, target, index, value)
+        agrees(indexing.put, target, index, value[..., :1])
+    agrees(indexing.put, target, (target == 0,), np.ones((), dtype))
+
+
 def test_more_items_than_threads(monkeypatch):
     monkeypatch.setattr(cuda, "MAX_BLOCKS", 1)
     check(agrees, (300, 5), 0, 70, np.float32)
