@@ -39,8 +39,8 @@ def test_parameters_there_and_back() -> None:
 
 
 def test_writing_parameters_ends_older_graphs() -> None:
-    layer = nn.Linear(2, 1)
-    y = layer(td.ones(1, 2, requires_grad=True)).sum()
+    layer, x = nn.Linear(2, 1), td.ones(1, 2, requires_grad=True)  # x lives on, so its gradient is asked for
+    y = layer(x).sum()
     nn.vector_to_parameters(td.zeros(3), layer.parameters())
     with pytest.raises(td.GraphError, match="written before the backward pass"):
         y.backward()
