@@ -19,7 +19,6 @@ import numpy as np
 from . import cuda, memory
 from .compiler import kernel, parallel
 from .dispatch import operation
-from .memory import array_module
 from .validate import report
 
 Array = Any
@@ -146,7 +145,7 @@ def recurrence(a, b, dim, reverse):
     """y[k] = a[k] y[k - 1] + b[k] along `dim`, from the end if reverse. a at the first place is not used."""
     dtype = b.dtype
     a, b = (x[_turned(dim, reverse)].astype(np.float64) for x in (a, b))
-    y = array_module(b).empty_like(b)
+    y = np.empty_like(b)
     here: Any = (slice(None),) * dim
     with np.errstate(all="ignore"):
         for k in range(b.shape[dim]):

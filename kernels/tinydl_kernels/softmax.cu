@@ -113,3 +113,14 @@ extern "C" __global__ void cross_entropy_dx(const real* g, const real* x, const 
         dx[line.at(k)] = counts ? g[team.item()] * slope : otherwise;
     }
 }
+
+// How many of n class indices are not `ignored`: one team counts.
+extern "C" __global__ void counted(const long long* target, long long ignored, real* count, long long n, int lanes,
+                                   bool one_warp) {
+    const Team team{lanes, one_warp};
+    const Line line = line_of(team.item(), 1, n, 1);
+    i64 total = 0;
+    for (i64 k = team.rank(); k < line.size; k += team.members()) total += target[line.at(k)] != ignored;
+    total = team.reduce(total, Sum());
+    if (team.item() == 0 && team.rank() == 0) *count = real(total);
+}

@@ -25,7 +25,6 @@ import numpy as np
 from . import cuda, memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
-from .memory import array_module
 from .reduce import largest
 from .validate import report
 
@@ -274,7 +273,7 @@ def cross_entropy(x, target, label_smoothing, ignored):
     """Losses (N,) of logits x (N, K) for class indices (N,) int64 or soft targets (N, K) of x's dtype."""
     t = _smoothed(x, target, label_smoothing, ignored)
     with np.errstate(all="ignore"):
-        return -array_module(x).where(t == 0, 0, t * _log_softmax_wide(x, 1)).sum(1).astype(x.dtype)
+        return -np.where(t == 0, 0, t * _log_softmax_wide(x, 1)).sum(1).astype(x.dtype)
 
 
 @cross_entropy.cpu
@@ -298,7 +297,7 @@ def cross_entropy_dx(g, x, target, label_smoothing, ignored):
     """Transposed derivative of `cross_entropy` for the cotangent g (N,) of the losses: (N, K)."""
     t = _smoothed(x, target, label_smoothing, ignored)
     dx = g[:, None] * (np.exp(_log_softmax_wide(x, 1)) * t.sum(1, keepdims=True) - t)
-    return array_module(x).where(t.any(1, keepdims=True), dx, 0).astype(x.dtype)
+    return np.where(t.any(1, keepdims=True), dx, 0).astype(x.dtype)
 
 
 @cross_entropy_dx.cpu
@@ -320,19 +319,27 @@ def _(g, x, target, label_smoothing, ignored):
 
 def _smoothed(x: Array, target: Array, label_smoothing: float, ignored: int) -> Array:
     """t' (N, K), float64."""
-    xp, classes = array_module(x), x.shape[1]
+    classes = x.shape[1]
     index = target[:, None] if target.ndim == 1 else None
-    t = (target if index is None else index == xp.arange(classes)).astype(np.float64)
+    t = (target if index is None else index == np.arange(classes)).astype(np.float64)
     t = (1 - label_smoothing) * t + label_smoothing / max(classes, 1)
     if index is None:
         return t
-    return xp.where(index == ignored, 0, xp.where((index >= 0) & (index < classes), t, np.nan))
+    return np.where(index == ignored, 0, np.where((index >= 0) & (index < classes), t, np.nan))
 
 
-@operation(portable=True)
+@operation
 def counted(target, ignored, dtype):
-    """How many of the class indices are not `ignored`."""
+    """How many of the class indices (N,) are not `ignored`: a number of a floating dtype."""
     return (target != ignored).sum(dtype=dtype)
+
+
+@counted.cuda
+def _(target, ignored, dtype):
+    count = memory.empty((), dtype, target)
+    arguments = target, np.int64(ignored), count, np.int64(target.size)
+    cuda.launch_teams("softmax", "counted", 1, target.size, 1, *arguments, real=count.dtype)
+    return count
 
 
 def main() -> None:

@@ -41,6 +41,7 @@ def check_cross_entropy(agrees: Callable[..., None], shape: tuple[int, int], dty
     indices = random.integers(0, max(shape[1], 1), shape[0])
     indices[1::3] = IGNORED
     indices[2::3] = shape[1]
+    agrees(softmax.counted, indices, IGNORED, np.dtype(dtype))
     for target in (indices, random.random(shape).astype(dtype)):
         for smoothing in (0.0, 0.1):
             agrees(softmax.cross_entropy, x, target, smoothing, IGNORED)
@@ -55,6 +56,10 @@ def test_lines(case):
 @pytest.mark.parametrize("shape", ROWS)
 def test_cross_entropy(shape):
     check_cross_entropy(agrees, shape, np.float32)
+
+
+def test_counted():
+    agrees(softmax.counted, np.arange(2000) % 7, 3, np.dtype(np.float32))
 
 
 def test_checked():
