@@ -32,11 +32,11 @@ template <bool TAPS_OUTSIDE> struct Gather {
     __device__ Part outer(int x) const { return TAPS_OUTSIDE ? tap(x) : position(x); }
     __device__ Part inner(int k) const { return TAPS_OUTSIDE ? position(k) : tap(k); }
 
-    __device__ const real* at(const Part& outer, const Part& inner) const {
+    __device__ Spot at(const Part& outer, const Part& inner) const {
         const int(&size)[3] = lattice.source;
-        const bool there = u32(outer.y + inner.y) < u32(size[0]) && u32(outer.z + inner.z) < u32(size[1]) &&
-                           u32(outer.w + inner.w) < u32(size[2]);
-        return there ? data + outer.x + inner.x : nullptr;
+        const bool there = (u32(outer.y + inner.y) < u32(size[0])) & (u32(outer.z + inner.z) < u32(size[1])) &
+                           (u32(outer.w + inner.w) < u32(size[2]));  // no branches
+        return {outer.x + inner.x, there};
     }
 
 private:
@@ -45,16 +45,16 @@ private:
     }
     __device__ Part position(int j) const {
         const Lattice& l = lattice;
-        const int each = volume(l.positions), n = j / each;
-        const Place q = place(j - n * each, l.positions);
-        return part(n * image, l.origin[0] + q.axis[0] * l.stride[0], l.origin[1] + q.axis[1] * l.stride[1],
+        const Pair n = split(j, volume(l.positions));
+        const Place q = unravel(n.inner, l.positions);
+        return part(n.outer * image, l.origin[0] + q.axis[0] * l.stride[0], l.origin[1] + q.axis[1] * l.stride[1],
                     l.origin[2] + q.axis[2] * l.stride[2]);
     }
     __device__ Part tap(int k) const {
         const Lattice& l = lattice;
-        const int each = volume(l.taps), channel = k / each;
-        const Place m = place(k - channel * each, l.taps);
-        return part(channel * volume(l.source), m.axis[0] * l.reach[0], m.axis[1] * l.reach[1], m.axis[2] * l.reach[2]);
+        const Pair channel = split(k, volume(l.taps));
+        const Place m = unravel(channel.inner, l.taps);
+        return part(channel.outer * volume(l.source), m.axis[0] * l.reach[0], m.axis[1] * l.reach[1], m.axis[2] * l.reach[2]);
     }
 };
 
@@ -67,8 +67,8 @@ struct Weights : Operand<real> {
         : Operand<real>{data}, lattice(lattice), outer_step(outer_step), channel_step(channel_step) {}
     __device__ int outer(int x) const { return x * outer_step; }
     __device__ int inner(int k) const {
-        const int each = volume(lattice.taps), channel = k / each;
-        return channel * channel_step + lattice.kernel_place(k - channel * each);
+        const Pair channel = split(k, volume(lattice.taps));
+        return channel.outer * channel_step + lattice.kernel_place(channel.inner);
     }
 };
 
@@ -78,7 +78,10 @@ struct Planes : Operand<real> {
     int plane, image;
     __device__ Planes(const real* data, int plane, int image) : Operand<real>{data}, plane(plane), image(image) {}
     __device__ int outer(int x) const { return x * plane; }
-    __device__ int inner(int k) const { return k / plane * image + k % plane; }
+    __device__ int inner(int k) const {
+        const Pair n = split(k, plane);
+        return n.outer * image + n.inner;
+    }
 };
 
 // ---- Results
@@ -91,8 +94,8 @@ struct Target {
     int image;
     __device__ int row(int i) const { return i * volume(lattice.target); }
     __device__ int column(int j) const {
-        const int each = volume(lattice.positions), n = j / each;
-        return n * image + lattice.target_place(j - n * each);
+        const Pair n = split(j, volume(lattice.positions));
+        return n.outer * image + lattice.target_place(n.inner);
     }
     __device__ real bias(int i) const { return biases ? biases[i] : real(0); }
 };

@@ -44,7 +44,7 @@ extern "C" __global__ void correlate(const real* source, const real* w, const re
     const int size = volume(lattice.source), kernel = volume(lattice.kernel);
     const int channel = plane % (transposed ? groups : groups * outputs);
     const int first = transposed ? plane * outputs : plane / outputs, filter = transposed ? channel * outputs : channel;
-    const Place q = place(position, lattice.positions);
+    const Place q = unravel(position, lattice.positions);
     real sum = b ? b[channel] : real(0);
     for (int i = 0; i < (transposed ? outputs : 1); ++i)
         sum += meet(lattice, source + i64(first + i) * size, w + (filter + i) * kernel, q);
@@ -57,11 +57,11 @@ extern "C" __global__ void grad_weight(const real* x, const real* g, real* dw, W
     __shared__ real scratch[33];
     const int taps = volume(window.kernel), out = volume(window.out), input = volume(window.input);
     const int channel = blockIdx.x / taps, channels = groups * outputs;
-    const Place tap = place(blockIdx.x % taps, window.kernel);
+    const Place tap = unravel(blockIdx.x % taps, window.kernel);
     real sum = 0;
     for (int p = threadIdx.x; p < images * out; p += blockDim.x) {
-        const int n = p / out;
-        const Place q = place(p - n * out, window.out);
+        const Pair n = split(p, out);
+        const Place q = unravel(n.inner, window.out);
         int at = 0;
         bool there = true;
 #pragma unroll
@@ -70,7 +70,7 @@ extern "C" __global__ void grad_weight(const real* x, const real* g, real* dw, W
             there = there && u32(x_i) < u32(window.input[i]);
             at = at * window.input[i] + x_i;
         }
-        if (there) sum += g[i64(n * channels + channel) * out + p - n * out] * x[i64(n * groups + channel / outputs) * input + at];
+        if (there) sum += g[i64(n.outer * channels + channel) * out + n.inner] * x[i64(n.outer * groups + channel / outputs) * input + at];
     }
     sum = block_reduce(sum, real(0), scratch, Sum());
     if (threadIdx.x == 0) dw[blockIdx.x] = sum;

@@ -26,12 +26,17 @@
 
 constexpr int OUTSIDE = -1;
 
+struct Spot {  // in an operand
+    int offset;
+    bool there;  // else it counts as zero
+};
+
 // An array in which the offsets of both parts add up.
 template <class T> struct Operand {
     using Part = int;
     const T* data;
     __device__ static Part outside() { return OUTSIDE; }
-    __device__ const T* at(Part outer, Part inner) const { return (outer | inner) < 0 ? nullptr : data + outer + inner; }
+    __device__ Spot at(Part outer, Part inner) const { return {outer + inner, (outer | inner) >= 0}; }
     __device__ bool wide() const { return false; }
 };
 
@@ -57,11 +62,7 @@ template <class T> struct Matrix : Operand<T> {
 // before that a thread keeps what it has fetched in registers until the block has multiplied.
 template <class T, int X, int DEPTH, int PITCH, int THREADS> struct Carrier {
     static constexpr int WIDTH = 16 / sizeof(T), COUNT = X * DEPTH / THREADS;
-    static_assert(X * DEPTH % (THREADS * WIDTH) == 0 && X % 8 == 0 && DEPTH % 4 == 0);
-#if defined(ASYNC_COPY)
-    static constexpr int UNROLLED = 4;
-#else
-    static constexpr int UNROLLED = COUNT;  // registers have no addresses
+#if !defined(ASYNC_COPY)
     T held[COUNT];
 #endif
 
@@ -69,67 +70,87 @@ template <class T, int X, int DEPTH, int PITCH, int THREADS> struct Carrier {
     __device__ void fetch(T (*tile)[PITCH], const Operand& operand, const typename Operand::Part* outer,
                           const typename Operand::Part* inner) {
         if (operand.wide())
-            fetch_pieces<WIDTH, false>(tile, operand, outer, inner);
+            fetch_pieces<Rows<WIDTH>>(tile, operand, outer, inner);
         else if (operand.along_inner)
-            fetch_pieces<1, true>(tile, operand, outer, inner);
+            fetch_pieces<Patches>(tile, operand, outer, inner);
         else
-            fetch_pieces<1, false>(tile, operand, outer, inner);
+            fetch_pieces<Rows<1>>(tile, operand, outer, inner);
     }
 
     template <class Operand> __device__ void land(T (*tile)[PITCH], const Operand& operand) const {
 #if !defined(ASYNC_COPY)
         if (operand.wide())
-            land_pieces<WIDTH, false>(tile);
+            land_pieces<Rows<WIDTH>>(tile);
         else if (operand.along_inner)
-            land_pieces<1, true>(tile);
+            land_pieces<Patches>(tile);
         else
-            land_pieces<1, false>(tile);
+            land_pieces<Rows<1>>(tile);
 #endif
     }
 
 private:
-    // The n-th piece of this thread: W elements from (x, k). Neighbouring lanes lie along x, or 4 along k and 8 along x, which
-    // keeps both sides happy: 16 bytes in a row of global memory, and all banks of shared memory.
-    template <int W, bool ALONG_INNER> __device__ static void place(int n, int& x, int& k) {
-        const int piece = n * THREADS + threadIdx.x;
-        if constexpr (ALONG_INNER) {
-            const int patch = piece / 32;
-            k = patch % (DEPTH / 4) * 4 + piece % 4;
-            x = patch / (DEPTH / 4) * 8 + piece / 4 % 8;
-        } else {
-            k = piece / (X / W);
-            x = piece % (X / W) * W;
-        }
-    }
+    // Which pieces a thread has: piece n is WIDTH elements from (x + across(n), k + along(n)), where only x and k depend on the
+    // thread, so that the rest is part of the instructions.
 
-    template <int W, bool ALONG_INNER, class Operand>
+    // Neighbouring lanes lie along x.
+    template <int WIDTH_> struct Rows {
+        static constexpr int WIDTH = WIDTH_, ROW = X / WIDTH;  // pieces
+        static constexpr int ROWS = THREADS > ROW ? THREADS / ROW : 1, PARTS = ROW > THREADS ? ROW / THREADS : 1;
+        static_assert(ROWS * ROW == THREADS * PARTS && DEPTH % ROWS == 0);
+        __device__ static int x() { return int(threadIdx.x) % ROW * WIDTH; }
+        __device__ static int k() { return int(threadIdx.x) / ROW; }
+        __device__ static constexpr int across(int n) { return n % PARTS * THREADS * WIDTH; }
+        __device__ static constexpr int along(int n) { return n / PARTS * ROWS; }
+    };
+
+    // A warp takes 4 along k and 8 along x, which keeps both sides happy: 16 bytes in a row of global memory, and all banks of
+    // shared memory.
+    struct Patches {
+        static constexpr int WIDTH = 1, WARPS = THREADS / 32, DEEP = DEPTH / 4;  // patches along k
+        static constexpr int BROAD = WARPS > DEEP ? WARPS / DEEP : 1, PARTS = DEEP > WARPS ? DEEP / WARPS : 1;
+        static_assert(BROAD * DEEP == WARPS * PARTS && X % (8 * BROAD) == 0);
+        __device__ static int x() { return int(threadIdx.x) / 32 / DEEP * 8 + int(threadIdx.x) % 32 / 4; }
+        __device__ static int k() { return int(threadIdx.x) / 32 % DEEP * 4 + int(threadIdx.x) % 4; }
+        __device__ static constexpr int across(int n) { return n / PARTS * BROAD * 8; }
+        __device__ static constexpr int along(int n) { return n % PARTS * WARPS * 4; }
+    };
+
+    template <class Pieces, class Operand>
     __device__ void fetch_pieces(T (*tile)[PITCH], const Operand& operand, const typename Operand::Part* outer,
                                  const typename Operand::Part* inner) {
-#pragma unroll UNROLLED
-        for (int n = 0; n < COUNT / W; ++n) {
-            int x, k;
-            place<W, ALONG_INNER>(n, x, k);
-            const T* from = operand.at(outer[x], inner[k]);
-#if defined(ASYNC_COPY)
-            cp_async<W * sizeof(T)>(&tile[k][x], from ? from : operand.data, from != nullptr);
-#else
-            Pack<T, W> pack = {};
-            if (from) pack = *reinterpret_cast<const Pack<T, W>*>(from);
+        constexpr int W = Pieces::WIDTH, PIECES = COUNT / W, GROUP = PIECES < 4 ? PIECES : 4;
+        const int x = Pieces::x(), k = Pieces::k();
+        outer += x, inner += k;
+        T* const to = &tile[k][x];
+        const T* const data = settled(operand.data);
 #pragma unroll
-            for (int w = 0; w < W; ++w) held[n * W + w] = pack.element[w];
+        for (int n = 0; n < PIECES; n += GROUP) {
+            Spot spot[GROUP];
+#pragma unroll
+            for (int i = 0; i < GROUP; ++i) spot[i] = operand.at(outer[Pieces::across(n + i)], inner[Pieces::along(n + i)]);
+#pragma unroll
+            for (int i = 0; i < GROUP; ++i) {
+                const T* source = data + spot[i].offset;
+#if defined(ASYNC_COPY)
+                cp_async<W * sizeof(T)>(to + Pieces::along(n + i) * PITCH + Pieces::across(n + i), source, spot[i].there);
+#else
+                Pack<T, W> pack = {};
+                if (spot[i].there) pack = *reinterpret_cast<const Pack<T, W>*>(source);
+#pragma unroll
+                for (int w = 0; w < W; ++w) held[(n + i) * W + w] = pack.element[w];
 #endif
+            }
         }
     }
 
 #if !defined(ASYNC_COPY)
-    template <int W, bool ALONG_INNER> __device__ void land_pieces(T (*tile)[PITCH]) const {
+    template <class Pieces> __device__ void land_pieces(T (*tile)[PITCH]) const {
+        constexpr int W = Pieces::WIDTH;
+        T* const to = &tile[Pieces::k()][Pieces::x()];
 #pragma unroll
-        for (int n = 0; n < COUNT / W; ++n) {
-            int x, k;
-            place<W, ALONG_INNER>(n, x, k);
+        for (int n = 0; n < COUNT / W; ++n)
 #pragma unroll
-            for (int w = 0; w < W; ++w) tile[k][x + w] = held[n * W + w];
-        }
+            for (int w = 0; w < W; ++w) to[Pieces::along(n) * PITCH + Pieces::across(n) + w] = held[n * W + w];
     }
 #endif
 };

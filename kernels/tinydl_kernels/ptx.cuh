@@ -4,6 +4,14 @@
 
 #include "common.cuh"
 
+// A pointer that the compiler takes as it is: it would else add up anew for each use what the pointer is made of.
+template <class T> __device__ T* settled(T* pointer) {
+#if !defined(CUDA_EMU)
+    asm("" : "+l"(pointer));
+#endif
+    return pointer;
+}
+
 #if __CUDA_ARCH__ >= 800
 #define ASYNC_COPY
 #if !defined(CUDA_EMU)
