@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from .build import unavailable
 if TYPE_CHECKING:
     from ..cuda import Module, Parameter
 
-__all__ = ["ORDERS", "EmulatorError", "Mode", "launch", "mode", "unavailable"]
+__all__ = ["ORDERS", "EmulatorError", "Mode", "launch", "launched", "mode", "unavailable"]
 
 ORDERS = ("forward", "reversed", "random")
 MAX_DYNAMIC_SHARED = 227 * 1024
@@ -57,6 +58,8 @@ class _Local(threading.local):
 
 
 _local = _Local()
+launched: Counter[tuple[str, str]] = Counter()
+"""How often each kernel has run to its end in this process, by module and name."""
 _lock = threading.Lock()  # the runtime has one launch at a time
 
 
@@ -128,6 +131,7 @@ def launch(
     with _lock:
         if runtime.emu_launch(ctypes.byref(wanted)):
             raise EmulatorError(_complaint(runtime, library, kernel))
+        launched[module.name, kernel] += 1
 
 
 def _address(library: ctypes.CDLL, name: str) -> int | None:
