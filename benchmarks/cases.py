@@ -122,20 +122,24 @@ def _layers(**weights: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return {f"{name}.{part}": s for name, shape in named.items() for part, s in (("weight", shape), ("bias", shape[:1]))}
 
 
-def _resnet20() -> dict[str, tuple[int, ...]]:
+def _residual(widths: tuple[int, ...], blocks: int, projected: bool) -> dict[str, tuple[int, ...]]:
+    """3×3 convolutions in groups of blocks, the first of a group with a shortcut of its own if they are projected."""
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def layer(conv: str, norm: str, channels: int, out: int) -> None:
-        shapes.update({f"{conv}.weight": (out, channels, 3, 3), f"{norm}.weight": (out,), f"{norm}.bias": (out,)})
+    def layer(conv: str, norm: str, channels: int, out: int, k: int = 3) -> None:
+        shapes.update({f"{conv}.weight": (out, channels, k, k), f"{norm}.weight": (out,), f"{norm}.bias": (out,)})
 
-    layer("conv1", "bn1", 3, 16)
-    channels = 16
-    for group, width in enumerate((16, 32, 64), 1):
-        for block in range(3):
+    layer("conv1", "bn1", 3, widths[0])
+    channels = widths[0]
+    for group, width in enumerate(widths, 1):
+        for block in range(blocks):
+            path = f"layer{group}.{block}"
             for number, c in ((1, channels), (2, width)):
-                layer(f"layer{group}.{block}.conv{number}", f"layer{group}.{block}.bn{number}", c, width)
+                layer(f"{path}.conv{number}", f"{path}.bn{number}", c, width)
+            if projected and channels != width:
+                layer(f"{path}.shortcut.0", f"{path}.shortcut.1", channels, width, 1)
             channels = width
-    return shapes | _layers(linear=(10, 64))
+    return shapes | _layers(linear=(10, channels))
 
 
 MODELS = {
@@ -148,9 +152,11 @@ MODELS = {
     "caffe": Model(
         "LeNet 20-50-500", (50, 1, 28, 28), _layers(_0=(20, 1, 5, 5), _2=(50, 20, 5, 5), _5=(500, 800), _7=(10, 500))
     ),
-    "resnet20": Model("ResNet-20", (128, 3, 32, 32), _resnet20()),
+    "resnet20": Model("ResNet-20", (128, 3, 32, 32), _residual((16, 32, 64), 3, False)),
+    "resnet18": Model("ResNet-18 32²", (128, 3, 32, 32), _residual((64, 128, 256, 512), 2, True)),
 }
-"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, He et al.'s ResNet-20; the names are those of state dicts."""
+"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, He et al.'s ResNet-20, and their ResNet-18 with a first convolution
+for small images, which is for GPUs; the names are those of state dicts."""
 
 
 def _resnet18() -> tuple[tuple[int, ...], ...]:
@@ -235,7 +241,7 @@ def _passes_over_memory() -> Iterator[Case]:
 
 
 def _steps() -> Iterator[Case]:
-    for model, penalty in ((model, penalty) for model in MODELS for penalty in PENALTIES):
+    for model, penalty in ((model, penalty) for model in MODELS if model != "resnet18" for penalty in PENALTIES):
         settings, quick = Step(model, penalty), model == "mlp" and penalty != "spectreg"
         name = f"{MODELS[model].title}, {penalty}"
         yield Case("steps", name, "step", settings, checks=3, tolerance=5e-3, quick=quick)

@@ -23,17 +23,22 @@ class LeNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut without parameters."""
+    """Two convolutions and a shortcut: without parameters, or, where it is projected and sizes change, a 1×1 convolution."""
 
-    def __init__(self, channels: int, width: int, stride: int) -> None:
+    def __init__(self, channels: int, width: int, stride: int, projected: bool = False) -> None:
         super().__init__()
         self.stride, self.grown = stride, width - channels
+        if projected and self.grown:
+            self.grown = 0
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
         self.conv1, self.bn1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if self.grown:
+        if hasattr(self, "shortcut"):
+            x = self.shortcut(x)
+        elif self.grown:
             half = self.grown // 2
             x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.grown - half))
         return F.relu(y + x)
@@ -55,6 +60,22 @@ class ResNet20(nn.Module):
         return self.linear(self.layer3(self.layer2(self.layer1(h))).mean((2, 3)))
 
 
+class ResNet18(nn.Module):
+    """The same paper's, with a first convolution for small images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
+        sizes = ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2))
+        groups = (nn.Sequential(Block(c, width, s, True), Block(width, width, 1)) for c, width, s in sizes)
+        self.layer1, self.layer2, self.layer3, self.layer4 = groups
+        self.linear = nn.Linear(512, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = F.relu(self.bn1(self.conv1(x)))
+        return self.linear(self.layer4(self.layer3(self.layer2(self.layer1(h)))).mean((2, 3)))
+
+
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10))
 
@@ -65,4 +86,4 @@ def caffe() -> nn.Module:
     return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10))
 
 
-MODELS = {"mlp": mlp, "lenet": LeNet, "caffe": caffe, "resnet20": ResNet20}
+MODELS = {"mlp": mlp, "lenet": LeNet, "caffe": caffe, "resnet20": ResNet20, "resnet18": ResNet18}

@@ -114,11 +114,42 @@ def adam(case: Case, d: Arrays) -> Contenders:
 # ---- training steps
 
 
+class Block(nn.Module):
+    """Two convolutions and a shortcut, a 1×1 convolution where sizes change."""
+
+    def __init__(self, channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        projection = (nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+        self.shortcut = nn.Sequential(*projection if channels != width else ())
+
+    def forward(self, x: td.Tensor) -> td.Tensor:
+        return td.relu(self.bn2(self.conv2(td.relu(self.bn1(self.conv1(x))))) + self.shortcut(x))
+
+
+class ResNet18(nn.Module):
+    """He et al., arXiv 1512.03385, with a first convolution for small images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
+        for number, (c, width, stride) in enumerate(((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)), 1):
+            self.add_module(f"layer{number}", nn.Sequential(Block(c, width, stride), Block(width, width, 1)))
+        self.linear = nn.Linear(512, 10)
+
+    def forward(self, x: td.Tensor) -> td.Tensor:
+        h = td.relu(self.bn1(self.conv1(x)))
+        return self.linear(self.layer4(self.layer3(self.layer2(self.layer1(h)))).mean((2, 3)))
+
+
 def model(name: str) -> nn.Module:
     if name == "lenet":
         return LeNet("none")
     if name == "resnet20":
         return resnet20()
+    if name == "resnet18":
+        return ResNet18()
     layers = {
         "mlp": lambda: (nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)),
         "caffe": lambda: (
@@ -142,7 +173,7 @@ class GivenSpectReg(Penalty):
 
 def training_step(case: Case, d: Arrays) -> Any:
     """(x, y) -> (loss, penalties)"""
-    network = model(case.settings.model)
+    network = model(case.settings.model).to(td.tensor(d["x"]).device)
     network.load_state_dict(d["params"], strict=False)
     optimizer = td.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     penalty, weight = case.settings.penalty, PENALTIES[case.settings.penalty]

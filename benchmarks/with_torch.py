@@ -26,7 +26,7 @@ def arrays(result: Any) -> list[np.ndarray]:
 
 
 def _tensors(d: Arrays) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array) for name, array in d.items()}
+    return {name: torch.as_tensor(array) for name, array in d.items()}
 
 
 def conv_forward(case: Case, d: Arrays) -> Contenders:
@@ -131,13 +131,13 @@ def adam(case: Case, d: Arrays) -> Contenders:
     return {"": optimize(None), "fused": optimize(True)}
 
 
-def training_step(case: Case, d: Arrays, fused: bool | None) -> Any:
-    """() -> (loss, penalty), on a minibatch that stays."""
-    model = MODELS[case.settings.model]()
+def training_step(case: Case, d: Arrays, fused: bool | None, capturable: bool = False) -> Any:
+    """() -> (loss, penalty), on a minibatch that stays, on its device."""
+    x, y, r = (torch.as_tensor(d[name]) for name in "xyr")
+    model = MODELS[case.settings.model]().to(x.device)
     model.load_state_dict({name: torch.from_numpy(p) for name, p in d["params"].items()}, strict=False)
     params = list(model.parameters())
-    optimizer = torch.optim.Adam(params, lr=LEARNING_RATE, fused=fused)
-    x, y, r = (torch.from_numpy(d[name]) for name in "xyr")
+    optimizer = torch.optim.Adam(params, lr=LEARNING_RATE, fused=fused, capturable=capturable)
     penalty, weight = case.settings.penalty, PENALTIES[case.settings.penalty]
 
     def plain() -> tuple[torch.Tensor, ...]:

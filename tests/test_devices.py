@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import fake_cupy
 import numpy as np
 import pytest
-from tinydl_kernels import cuda
+from tinydl_kernels import cuda, emulator
 from tinydl_kernels import device as kernels_device
 from tinydl_kernels.errors import DeviceError, GraphError
 
 import tinydl as td
+from benchmarks import gpu as benchmark
+from benchmarks.cases import Case, Conv
 from tinydl.training import checkpoint
 
 
@@ -322,3 +325,28 @@ def test_a_recorded_step_stays_on_one_device() -> None:
     y = td.ones(3, device="cuda")
     with pytest.raises(GraphError, match="record: expected a step on one device, got mul on cpu, mul on cuda"):
         td.record(lambda x, y: (x * 2, y * 2))(x, y)
+
+
+# ---- The benchmark
+
+
+def test_the_benchmark_says_when_there_is_nothing_to_measure(gpu: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.count = 0
+    assert benchmark.main(["--quick"]) == 0
+    assert "benchmarks.gpu: nothing was measured: cuda: expected a GPU, got none" in capsys.readouterr().err
+    assert benchmark.main(["--list", "--match", "lenet"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "steps    LeNet 6-16-120-84, plain", "steps    LeNet 6-16-120-84, datagrad"
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """tinydl alone, on a case for the emulator."""
+    small = Conv(2, 1, 3, 6, 3, 1, 1)
+    chosen = [Case("conv", "small", "conv_grad_weight", small, work=small.flops, quick=True)]
+    monkeypatch.setattr(benchmark, "gpu_cases", lambda: iter(chosen))
+    assert benchmark.main(["--quick", "--match", "small", "--out", str(tmp_path)]) == 0
+    assert "small [TF32]: tinydl" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [case["precision"] for case in results["cases"]] == ["float32", "TF32"]
