@@ -34,7 +34,7 @@ def grad_input(g: Array, w: Array, window: Window) -> Array:
     dx = memory.empty((g.shape[0], C * G, *window.input), g.dtype, g)
     # The largest phase (conv.cuh): of the places and of the taps, every so many
     places = prod(-(-size // s) for size, s in zip(window.input, window.stride, strict=True))
-    if _is_depthwise(window, C, O // G):
+    if C == 1:  # a tile would have one row
         return _depthwise(g, w, None, dx, window, O // G, places, transposed=True)
     every = (s // gcd(s, d) for s, d in zip(window.stride, window.dilation, strict=True))
     taps = prod(-(-k // step) for k, step in zip(window.kernel, every, strict=True))
@@ -90,10 +90,11 @@ def _depthwise(
     """`positions`: those of a plane of the target, or of its largest phase."""
     gemm.require_offsets("conv", source, target)
     if target.size:
-        threads = cuda.whole_warps(min(positions, THREADS), 1)
+        share = min(4, outputs) if transposed else 1
+        threads = cuda.whole_warps(min(positions, THREADS // 4 if share > 1 else THREADS), 1)
         chunks, phases = -(-positions // threads), prod(window.stride) if transposed else 1
         blocks = chunks * phases * target.shape[0] * target.shape[1]
         sizes = np.int32(window.groups), np.int32(outputs), np.int32(chunks), np.bool_(transposed)
         kernel = cuda.module("depthwise", source.dtype).get_function("correlate")
-        kernel((blocks,), (threads,), (source, w, b, target, window.struct, *sizes))
+        kernel((blocks,), (threads, max(1, share)), (source, w, b, target, window.struct, *sizes))
     return target

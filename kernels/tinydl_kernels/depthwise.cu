@@ -1,5 +1,5 @@
-// Depthwise convolution, where a group has one input channel: there is no sum over channels that a product of matrices could
-// share. A thread makes one element from the taps of its window; for the weights a block sums up all positions of one tap.
+// Depthwise convolution, where a group has one input channel: there is no sum over input channels that a product of matrices
+// could share. A thread makes one element from the taps of its window; for the weights a block sums up all positions of one tap.
 // conv.cuh explains lattices.
 
 #include "conv.cuh"
@@ -24,14 +24,16 @@ __device__ real meet(const Lattice& l, const real* source, const real* filter, c
     return sum;
 }
 
-// Forward, or the gradient with respect to the input if `transposed`, where an element gathers from all outputs of its group.
-// Blocks are counted by chunk of positions, phase, and plane of the target.
+// Forward, or the gradient with respect to the input if `transposed`, where an element gathers from all outputs of its group:
+// they are shared out to blockDim.y threads, whose sums meet in shared memory. Blocks are counted by chunk of blockDim.x
+// positions, phase, and plane of the target.
 extern "C" __global__ void correlate(const real* source, const real* w, const real* b, real* target, Window window, int groups,
                                      int outputs, int chunks, bool transposed) {
     const int phases = transposed ? volume(window.stride) : 1;
     const int chunk = blockIdx.x % chunks, phase = blockIdx.x / chunks % phases, plane = blockIdx.x / chunks / phases;
     __shared__ Lattice lattice;
-    if (threadIdx.x == 0) {
+    __shared__ real shares[256];
+    if (threadIdx.x == 0 && threadIdx.y == 0) {
         if (transposed)
             phase_lattice(window, phase, lattice);
         else
@@ -39,16 +41,21 @@ extern "C" __global__ void correlate(const real* source, const real* w, const re
     }
     __syncthreads();
     const int position = chunk * blockDim.x + threadIdx.x;
-    if (position >= volume(lattice.positions)) return;
-
-    const int size = volume(lattice.source), kernel = volume(lattice.kernel);
+    const bool inside = position < volume(lattice.positions);
     const int channel = plane % (transposed ? groups : groups * outputs);
-    const int first = transposed ? plane * outputs : plane / outputs, filter = transposed ? channel * outputs : channel;
-    const Place q = unravel(position, lattice.positions);
-    real sum = b ? b[channel] : real(0);
-    for (int i = 0; i < (transposed ? outputs : 1); ++i)
-        sum += meet(lattice, source + i64(first + i) * size, w + (filter + i) * kernel, q);
-    target[i64(plane) * volume(lattice.target) + lattice.target_place(position)] = sum;
+    real sum = 0;
+    if (inside) {
+        const int size = volume(lattice.source), kernel = volume(lattice.kernel);
+        const int first = transposed ? plane * outputs : plane / outputs, filter = transposed ? channel * outputs : channel;
+        const Place q = unravel(position, lattice.positions);
+        for (int i = threadIdx.y; i < (transposed ? outputs : 1); i += blockDim.y)
+            sum += meet(lattice, source + i64(first + i) * size, w + (filter + i) * kernel, q);
+    }
+    shares[threadIdx.y * blockDim.x + threadIdx.x] = sum;
+    __syncthreads();
+    if (!inside || threadIdx.y > 0) return;
+    for (int y = 1; y < blockDim.y; ++y) sum += shares[y * blockDim.x + threadIdx.x];
+    target[i64(plane) * volume(lattice.target) + lattice.target_place(position)] = b ? sum + b[channel] : sum;
 }
 
 // A block makes one weight, of output channel blockIdx.x / taps.

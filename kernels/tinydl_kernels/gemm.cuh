@@ -282,7 +282,7 @@ __device__ void gemm(const A& a, const B& b, const Y& y, int i0, int j0, int I, 
     __shared__ typename B::Part b_outer[COLUMNS], b_inner[2][DEPTH];
     __shared__ int y_column[COLUMNS];
 
-    const int steps = (k1 - k0 + DEPTH - 1) / DEPTH;
+    const int steps = k1 > k0 ? (k1 - k0 + DEPTH - 1) / DEPTH : 0;
     const auto locate = [&](int step) {  // the k of a step
         const int n = threadIdx.x, k = k0 + step * DEPTH + n % DEPTH;
         if (n < DEPTH)

@@ -62,7 +62,7 @@ class Cut(NamedTuple):
 @lru_cache(maxsize=4096)
 def cut(I: int, J: int, K: int, batch: int) -> Cut:
     """The tile and the number of splits that promise the least time."""
-    most = max(1, min(K // (4 * STEP), 64))
+    most = max(1, min(K // (4 * STEP), 256))
     counts = sorted({most, *(1 << n for n in range(most.bit_length()))})
     choices = (_cut(tile, splits, I, J, K, batch) for tile in TILES for splits in counts)
     return min(choices, key=lambda choice: _time(choice, I, J, batch))
@@ -79,7 +79,7 @@ def _time(choice: Cut, I: int, J: int, batch: int) -> float:
     tile, blocks, splits, depth = choice
     share = max(1, -(-blocks // MULTIPROCESSORS))
     work = share * tile.rows * tile.columns * (depth + STEP) / min(share * tile.alone, tile.full)
-    return work if splits == 1 else work + 500_000 + 16 * I * J * batch * (splits + 1) / MULTIPROCESSORS
+    return work if splits == 1 else work + 500_000 + 0.3 * I * J * batch * (2 * splits + 1)
 
 
 def module(family: str, dtype: np.dtype) -> cuda.Module:

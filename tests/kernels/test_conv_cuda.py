@@ -85,6 +85,12 @@ def test_windows_of_special_kinds(x_shape, w_shape, stride, padding, dilation, g
     check(agrees_checked, window, x_shape[0], x_shape[1], w_shape[0])
 
 
+def test_a_split_that_a_phase_has_nothing_for(cut_into):
+    """Of the phases of a 1 x 1 kernel three have no taps: their second split begins beyond their end."""
+    cut_into(gemm.TILES[-1], 2)
+    check(agrees_checked, Window.conv("conv", (1, 2, 4, 4), (40, 2, 1, 1), 2), 1, 2, 40)
+
+
 def test_nan_and_inf_pass_through():
     window = Window.conv("conv", (1, 1, 6, 6), (1, 1, 3, 3))
     x, w, _, _ = arrays(1, 1, 1, window, np.float32)
