@@ -41,8 +41,6 @@ TASKS = 16
 """Tasks to aim at. A constant: the cuts, and with them the bits, must not depend on the machine."""
 GRAIN = 1 << 17
 """Flops below which it is not worth while to wake another thread."""
-ROWS_TOGETHER = 4 * ROWS
-"""Windows that forward works on before it transposes: products that stay in the first-level cache."""
 PARTIALS = 3 << 19
 """Elements that the partial sums of grad_weight may take."""
 
@@ -143,7 +141,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool)
         parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
         planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
         packed = memory.empty((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
-        products = memory.empty((parts * splits, ROWS_TOGETHER * panels.width), x.dtype, x)
+        products = memory.empty((parts * splits, panels.windows * panels.width), x.dtype, x)
         _pack(packed.shape[0], 1, _line(w), bias, _line(packed), turned, plan, panels)
         _forward_outputs(
             parts * splits, grain, _line(x), _line(packed), _line(y), planes, products, N, parts, splits, plan, panels
@@ -392,17 +390,18 @@ def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, spl
         product = products[task]
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
             many = min(plan.images, N - n)
-            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
+            lead = plan.images - many  # places that stay empty, before the images
+            image, base = (scratch[task], 0) if plan.packed else (x, (n - lead) * C * plan.plane)
             if plan.packed:
-                deal(x, n * C, image, 0, many * C, False, plan)
+                deal(x, (n - lead) * C, image, lead * C, plan.images * C, False, plan)
             for block in range(first, last):
                 group, o, count = _block(block, plan, panels)
                 weights, x0 = block * (K + 1) * width, base + group * plan.group_inputs * plan.plane
-                for q in range(0, many * P, ROWS_TOGETHER):
-                    rows = min(ROWS_TOGETHER, many * P - q)
+                for q in range(0, many * P, panels.windows):
+                    rows = min(panels.windows, many * P - q)
                     panel(
                         product, 0, width, packed, weights + K * width, 0, rows,
-                        image, x0, plan.positions[q:], plan.x_terms, packed, weights, width, -(-count // panels.lanes),
+                        image, x0, plan.positions[lead * P + q :], plan.x_terms, packed, weights, width, -(-count // panels.lanes),
                     )  # fmt: skip
                     for i in range(q // P, (q + rows - 1) // P + 1):
                         p, p_end = max(q, i * P), min(q + rows, (i + 1) * P)
@@ -422,9 +421,10 @@ def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N,
         fill(partial, sums + first * size, x.dtype.type(0), (last - first) * size)
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
             many = min(plan.images, N - n)
-            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
+            lead = plan.images - many  # places that stay empty, before the images
+            image, base = (scratch[task], 0) if plan.packed else (x, (n - lead) * C * plan.plane)
             if plan.packed:
-                deal(x, n * C, image, 0, many * C, False, plan)
+                deal(x, (n - lead) * C, image, lead * C, plan.images * C, False, plan)
             for block in range(first, last):
                 group, o, count = _block(block, plan, panels)
                 for i in range(many):
@@ -432,7 +432,7 @@ def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N,
                 at, x0 = sums + block * size, base + group * plan.group_inputs * plan.plane
                 panel(
                     partial, at, width, partial, at, width, K,
-                    image, x0, plan.x_rows, plan.positions[: many * P], turned, 0, width, -(-count // panels.lanes),
+                    image, x0, plan.x_rows, plan.positions[lead * P : plan.images * P], turned, 0, width, -(-count // panels.lanes),
                 )  # fmt: skip
 
 

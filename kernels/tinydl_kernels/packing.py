@@ -26,7 +26,7 @@ import numpy as np
 
 from .compiler import kernel
 from .simd import ROWS, lanes, most_vectors
-from .tiles import copy, fill, frame, pad
+from .tiles import BLOCK, copy, fill, frame, pad
 from .window import Sizes, Window, taps
 
 WINDOWS = 256
@@ -61,7 +61,7 @@ class Plan(NamedTuple):
     g_terms: np.ndarray  # (group_outputs,) an output channel in lengthened rows
     turned_w_terms: np.ndarray  # (group_outputs,) an output channel in weights (T, O, group_inputs)
     x_rows: np.ndarray  # x_terms and then zeros, for the last tile of rows
-    positions: np.ndarray  # (images · windows,) a window in the planes of several images, and then zeros
+    positions: np.ndarray  # (images · windows,) a window in the planes of several images, and then the last
 
 
 @lru_cache(maxsize=1024)
@@ -104,14 +104,14 @@ def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
         length=(out[1] - 1) * grid[2] + out[2],
         row=row,
         images=images,
-        packed=max(stride) > 1 or any(low) or grid != sizes or images > 1,
+        packed=max(stride) > 1 or any(low) or grid != sizes,
         x_terms=x_terms,
         x_taps=np.append(x_terms, np.zeros(8, np.int64)),
         w_terms=np.arange(group_inputs * T),
         g_terms=np.arange(group_outputs) * row,
         turned_w_terms=np.arange(group_outputs) * group_inputs,
         x_rows=np.append(x_terms, np.zeros(ROWS, np.int64)),
-        positions=np.append(np.add.outer(np.arange(images) * (C * plane), positions), np.zeros(ROWS, np.int64)),
+        positions=np.pad(np.add.outer(np.arange(images) * (C * plane), positions).reshape(-1), (0, ROWS), "edge"),
     )
 
 
@@ -122,6 +122,7 @@ class Panels(NamedTuple):
     lanes: int  # of a register
     panels: int  # of a group
     width: int  # of a panel in lanes; of the last panel some registers may be left out
+    windows: int  # that forward works on before it transposes: as many as panel has at a time, in whole tiles
 
 
 @lru_cache(maxsize=256)
@@ -130,7 +131,8 @@ def panels_of(channels: int, itemsize: int) -> Panels:
     width = lanes(itemsize)
     vectors = max(1, -(-channels // width))
     count = -(-vectors // most_vectors())
-    return Panels(channels, width, count, -(-vectors // count) * width)
+    vectors = -(-vectors // count)
+    return Panels(channels, width, count, vectors * width, -(-BLOCK // vectors // ROWS) * ROWS)
 
 
 @kernel

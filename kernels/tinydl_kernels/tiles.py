@@ -177,8 +177,8 @@ def dots(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count
 
 # ---- panel
 
-TERMS = 96
-"""Terms that panel sums over before it stores: so many rows of x stay in the first-level cache, four vectors wide."""
+BLOCK = 384
+"""Registers of x, and of y, that panel works on at a time, so that they stay in the first-level cache."""
 
 
 def _panel(vectors):
@@ -218,8 +218,9 @@ def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms
     """
     y, first, w, x = simd.pointer(y, y0), simd.pointer(first, first0), simd.pointer(w, w0), simd.pointer(x, x0)
     w_rows, w_terms, terms = simd.pointer(w_rows, 0), simd.pointer(w_terms, 0), w_terms.size
-    for j in range(0, max(1, terms), TERMS):
-        some = min(TERMS, terms - j)
+    most = BLOCK // max(1, vectors)
+    for j in range(0, max(1, terms), most):
+        some = min(most, terms - j)
         if vectors == 1:
             _panel1(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
         elif vectors == 2:
