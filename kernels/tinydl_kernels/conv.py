@@ -31,7 +31,7 @@ from .dispatch import operation
 from .packing import Panels, deal, lengthen, panels_of, plan_of
 from .simd import ROWS
 from .threads import single_threaded_blas
-from .tiles import copy, dots, fill, multiply_add, panel, transpose
+from .tiles import copy, dots, fill, frame, multiply_add, panel, transpose
 from .validate import report
 from .window import Window, padded, seen_by, taps, unpadded
 
@@ -142,7 +142,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool)
         planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
         packed = memory.empty((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
         products = memory.empty((parts * splits, panels.windows * panels.width), x.dtype, x)
-        _pack(packed.shape[0], 1, _line(w), bias, _line(packed), turned, plan, panels)
+        _pack(_line(w), bias, _line(packed), turned, plan, panels)
         _forward_outputs(
             parts * splits, grain, _line(x), _line(packed), _line(y), planes, products, N, parts, splits, plan, panels
         )
@@ -363,11 +363,11 @@ def _block(number, plan, panels):
     return group, group * panels.channels + first, min(panels.width, panels.channels - first)
 
 
-@parallel
-def _pack(start, stop, w, bias, packed, turned, plan, panels):
+@kernel
+def _pack(w, bias, packed, turned, plan, panels):
     """Weights to blocks of (k, output channel) and a row of bias."""
     K, T, width = plan.K, plan.T, panels.width
-    for block in range(start, stop):
+    for block in range(plan.groups * panels.panels):
         group, o, count = _block(block, plan, panels)
         at = block * (K + 1) * width
         fill(packed, at, w.dtype.type(0), (K + 1) * width)
@@ -383,7 +383,7 @@ def _pack(start, stop, w, bias, packed, turned, plan, panels):
 @parallel
 def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, splits, plan, panels):
     C, O, K, P, width = plan.C, plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
-    groups = -(-N // plan.images)
+    groups, x_size = -(-N // plan.images), C * plan.sizes[0] * plan.sizes[1] * plan.sizes[2]
     for task in range(start, stop):
         first, last = _share(task % splits, splits, plan.groups * panels.panels)
         begin, end = _share(task // splits, parts, groups)
@@ -393,7 +393,7 @@ def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, spl
             lead = plan.images - many  # places that stay empty, before the images
             image, base = (scratch[task], 0) if plan.packed else (x, (n - lead) * C * plan.plane)
             if plan.packed:
-                deal(x, (n - lead) * C, image, lead * C, plan.images * C, False, plan)
+                frame(image, lead * C * plan.plane, x, n * x_size, many * C, plan.sizes, plan.low, plan.grid)
             for block in range(first, last):
                 group, o, count = _block(block, plan, panels)
                 weights, x0 = block * (K + 1) * width, base + group * plan.group_inputs * plan.plane
@@ -401,7 +401,8 @@ def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, spl
                     rows = min(panels.windows, many * P - q)
                     panel(
                         product, 0, width, packed, weights + K * width, 0, rows,
-                        image, x0, plan.positions[lead * P + q :], plan.x_terms, packed, weights, width, -(-count // panels.lanes),
+                        image, x0, plan.positions[lead * P + q :], plan.x_terms,
+                        packed, weights, width, -(-count // panels.lanes),
                     )  # fmt: skip
                     for i in range(q // P, (q + rows - 1) // P + 1):
                         p, p_end = max(q, i * P), min(q + rows, (i + 1) * P)
@@ -412,7 +413,8 @@ def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, spl
 @parallel
 def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N, parts, splits, plan, panels):
     C, O, K, P, width = plan.C, plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
-    groups, size, blocks = -(-N // plan.images), (K + ROWS) * width, plan.groups * panels.panels
+    groups, x_size = -(-N // plan.images), C * plan.sizes[0] * plan.sizes[1] * plan.sizes[2]
+    size, blocks = (K + ROWS) * width, plan.groups * panels.panels
     for task in range(start, stop):
         first, last = _share(task % splits, splits, blocks)
         begin, end = _share(task // splits, parts, groups)
@@ -424,7 +426,7 @@ def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N,
             lead = plan.images - many  # places that stay empty, before the images
             image, base = (scratch[task], 0) if plan.packed else (x, (n - lead) * C * plan.plane)
             if plan.packed:
-                deal(x, (n - lead) * C, image, lead * C, plan.images * C, False, plan)
+                frame(image, lead * C * plan.plane, x, n * x_size, many * C, plan.sizes, plan.low, plan.grid)
             for block in range(first, last):
                 group, o, count = _block(block, plan, panels)
                 for i in range(many):
@@ -432,7 +434,8 @@ def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N,
                 at, x0 = sums + block * size, base + group * plan.group_inputs * plan.plane
                 panel(
                     partial, at, width, partial, at, width, K,
-                    image, x0, plan.x_rows, plan.positions[lead * P : plan.images * P], turned, 0, width, -(-count // panels.lanes),
+                    image, x0, plan.x_rows, plan.positions[lead * P : plan.images * P],
+                    turned, 0, width, -(-count // panels.lanes),
                 )  # fmt: skip
 
 

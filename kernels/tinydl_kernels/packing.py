@@ -165,16 +165,11 @@ def deal(images, at_channel, planes, first, last, back, plan):
                             h = qh * plan.stride[1] + fh - plan.low[1]
                             count = end - begin if 0 <= d < D and 0 <= h < H else 0
                             row = (((at_channel + c) * D + d) * H + h) * W + begin * stride - shift if count else 0
-                            if stride > 1:
-                                if back:
-                                    copy(images, row, stride, planes, at + begin, 1, count)
-                                else:
-                                    fill(planes, at, zero, QW)
-                                    copy(planes, at + begin, 1, images, row, stride, count)
-                            elif back:
-                                pad(images, row, count, planes, at + begin, 0, count)
-                            else:
-                                pad(planes, at, QW, images, row, begin, count)
+                            if not back:
+                                fill(planes, at, zero, QW)
+                            to, t, t_step = (images, row, stride) if back else (planes, at + begin, 1)
+                            source, s, s_step = (planes, at + begin, 1) if back else (images, row, stride)
+                            copy(to, t, t_step, source, s, s_step, count)
                             at += QW
 
 
