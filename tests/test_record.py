@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from tinydl_kernels import memory
+from tinydl_kernels import elementwise, memory
+from tinydl_kernels.dispatch import operations
 from tinydl_kernels.errors import GraphError
 
 import tinydl as td
-from tinydl import nn
-from tinydl.core import Tensor, state
+from tinydl import nn, plan
+from tinydl.core import Tensor, primitives, state
 
 
 @pytest.fixture(params=["reference", "cpu"])
@@ -444,6 +445,62 @@ class TestMemory:
         np.testing.assert_array_equal(step(td.zeros(2)).numpy(), [1.0, 1.0])
         np.testing.assert_array_equal(a.numpy(), [3.0, 3.0])
         np.testing.assert_array_equal(b.numpy(), [3.0, 3.0, 3.0])
+
+
+class TestFusion:
+    """Elementwise chains in one loop: the bits are those of the single calls."""
+
+    def names(self, step) -> list[str]:
+        (recording,) = step.recordings.values()
+        return [call.func.__name__ for _, calls in recording.calls for call in calls]
+
+    def test_training(self, monkeypatch) -> None:
+        monkeypatch.setattr(plan, "WORTH", 1)
+        settings = OPTIMIZERS["Adam"], PENALTIES["DataGrad"]
+        assert_same_bits(Training(eager, *settings).bits(), Training(td.record, *settings).bits())
+
+    def test_chains_and_their_ends(self) -> None:
+        """A result that is returned, read twice, of another shape or dtype, or small, is stored."""
+        w, b = td.randn(64, 1, 16, 16), td.randn(1, 32, 1, 1)
+
+        def step(x):
+            y = td.relu(x * w + b)
+            kept = y.exp() - x
+            return kept, (kept * kept).sqrt().sum(), (y * y - x + w + b * b).neg().sum((1, 2)), (x[0] - b + 1.0) * (w - x)
+
+        recorded = td.record(step)
+        for _ in range(2):
+            x = td.randn(64, 32, 16, 16)
+            assert_same_bits([y.numpy() for y in step(x)], [y.numpy() for y in recorded(x)])
+        assert self.names(recorded) == [
+            *("mul_add_relu", "exp_sub", "mul_sqrt", "_sum", "mul", "mul_sub_add_add_neg", "_sum"),
+            *("sub", "add", "sub_mul"),
+        ]
+
+    def test_what_is_written_between(self) -> None:
+        counter = td.nn.Buffer(np.zeros(1 << 14))
+
+        @td.record
+        def step(x):
+            y = counter * 2.0
+            with td.no_grad():
+                td.ops.update.assign(counter, x)
+            return y + 1.0
+
+        x = td.ones(1 << 14, dtype=td.float64)
+        assert [step(x * value)[0].item() for value in (5.0, 6.0, 7.0)] == [1.0, 11.0, 13.0]
+
+    def test_primitives_run_the_operation_of_their_name(self) -> None:
+        random = np.random.default_rng(0)
+        seen = []
+        for made in primitives.values():
+            if made.elementwise and not made.settings and made.name in elementwise.scalars:
+                operands = random.uniform(0.1, 0.9, (len(made.inputs), 50))
+                (operation,) = [op for name, op in operations.items() if name.endswith(f".{made.name}")]
+                with td.backend("reference"):
+                    np.testing.assert_array_equal(made.function(*operands), operation(*operands))
+                seen.append(made.name)
+        assert {"add", "mul", "relu", "gate", "between", "exp", "sin"} <= {*seen}
 
 
 class TestVersions:

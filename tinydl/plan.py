@@ -2,20 +2,25 @@
 
 While a step is recorded its buffers come and go as in any eager step. What stays is a description: a `Buffer` for each array
 that the allocator gave, and a `Place` for each argument that lies in one. When the step is over, calls whose results nobody
-reads are dropped, and the buffers are laid out in one block of memory, where two share bytes if their lives do not overlap.
+reads are dropped, chains of elementwise calls become one loop each, and the buffers are laid out in one block of memory, where
+two share bytes if their lives do not overlap.
 """
 
 from __future__ import annotations
 
+import collections
 import functools
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from tinydl_kernels import elementwise
 
 from .core import Array
 
+WORTH = 1 << 14
+"""Numbers from which on elementwise calls are fused: a loop costs half a second to compile, once."""
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the largest vector register."""
 
@@ -66,6 +71,85 @@ def live(calls: Sequence[Call], kept: Collection[int]) -> list[Call]:
             found.append(call)
             read |= call.reads()
     return found[::-1]
+
+
+class _Chain:
+    """Stands for the primitives of a chain of elementwise calls."""
+
+    def __init__(self, tree: Any) -> None:
+        self.function = elementwise.chained(tree)
+        self.name = self.function.__name__
+
+
+class _End(NamedTuple):
+    """The last call of a chain so far: its number, and the tree of operations on operands that its result is."""
+
+    number: int
+    tree: Any
+    operands: list[Any]
+
+
+def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]) -> list[Call]:
+    """Elementwise calls that alone read the result of another become one with it: what stands between is never stored.
+
+    Only where both work on whole arrays of one shape and floating dtype, large enough to be worth a loop of their own.
+    """
+    readers = collections.Counter(buffer for call in calls for buffer in call.reads())
+    ends: dict[int, _End] = {}  # by the buffer of the result
+    found = dict(enumerate(calls))
+    for number, call in enumerate(calls):
+        if hasattr(call.primitive, "writes"):
+            ends.clear()  # it may write to what a chain reads
+        if not _fusable(call, buffers):
+            continue
+        (result,) = call.buffers
+        joined = {
+            x.buffer
+            for x in call.arguments
+            if isinstance(x, Place) and x.whole and x.buffer in ends and readers[x.buffer] == 1 and x.buffer not in kept
+            if buffers[x.buffer].shape == buffers[result].shape
+        }
+        tree, operands = _tree(call, ends, joined)
+        if len(operands) > elementwise.OPERANDS:
+            joined = set()
+            tree, operands = _tree(call, ends, joined)
+        ends[result] = _End(number, tree, operands)
+        if joined:
+            found[number] = call._replace(primitive=_Chain(tree), arguments=operands)
+        for buffer in joined:
+            del found[ends[buffer].number]
+    return list(found.values())
+
+
+def _tree(call: Call, ends: dict[int, _End], joined: Collection[int]) -> tuple[Any, list[Any]]:
+    """A call as a tree of operations (see `elementwise.chained`), going on from the chains in `joined`; its operands."""
+    operands: dict[Any, tuple[int, Any]] = {}
+
+    def numbered(x: Any) -> int:
+        return operands.setdefault(x if isinstance(x, Place) else id(x), (len(operands), x))[0]
+
+    def part(x: Any) -> Any:
+        if not isinstance(x, Place) or x.buffer not in joined:
+            return numbered(x)
+        end = ends[x.buffer]
+        return moved(end.tree, [numbered(y) for y in end.operands])
+
+    def moved(tree: Any, numbers: list[int]) -> Any:
+        return numbers[tree] if isinstance(tree, int) else (tree[0], *(moved(branch, numbers) for branch in tree[1:]))
+
+    tree = (call.primitive.name, *map(part, call.arguments))
+    return tree, [x for _, x in operands.values()]
+
+
+def _fusable(call: Call, buffers: Sequence[Buffer]) -> bool:
+    """Is it an operation of one element at a time on enough numbers of one floating dtype, in Numba?"""
+    primitive = call.primitive
+    if not primitive.elementwise or call.settings or call.backend not in (None, "cpu") or len(call.buffers) != 1:
+        return False
+    out = buffers[call.buffers[0]]
+    same = all(x is not None and x.dtype == out.dtype for x in call.arguments)
+    large = out.size >= WORTH * out.dtype.itemsize
+    return primitive.name in elementwise.scalars and out.module is np and out.dtype.kind == "f" and same and large
 
 
 def lay_out(buffers: Sequence[Buffer], calls: Sequence[Call], kept: Collection[int]) -> dict[int, Array]:

@@ -16,13 +16,14 @@ Cost: bytes of the operands and of the result, once each.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import elementwise_cuda, memory, transcendental
-from .compiler import kernel, parallel
+from .compiler import Kernel, kernel, parallel
 from .dispatch import Operation, operation
 from .errors import ShapeError
 from .layout import FLAT, layout, regular, storage
@@ -150,11 +151,19 @@ _LOOPS: dict[int, Callable[..., Any]] = {1: _unary, 2: _binary, 3: _ternary, 4: 
 # ---- Making an operation
 
 
-def _compiled(name: str, scalar: Callable[..., Any]) -> Callable[..., Array]:
+scalars: dict[str, Kernel] = {}
+"""The scalar function of each operation of one element at a time, by name."""
+
+
+def _scalar(name: str, function: Callable[..., Any]) -> Kernel:
+    function.__name__ = function.__qualname__ = f"{name}_scalar"
+    return kernel(function)
+
+
+def _compiled(name: str, scalar: Kernel) -> Callable[..., Array]:
     """run(dtype, *operands): the Numba loop of a scalar function."""
-    arity = scalar.__code__.co_argcount
-    scalar.__name__ = scalar.__qualname__ = f"{name}_scalar"
-    function = _LOOPS[arity](kernel(scalar))
+    arity = scalar.function.__code__.co_argcount
+    function = _LOOPS[arity](scalar)
     function.__name__ = function.__qualname__ = f"{name}_loop"
     loop = parallel(function)
     flat = FLAT[arity]
@@ -199,7 +208,8 @@ def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Cal
 
     reference.__name__ = reference.__qualname__ = name
     made = operation(reference)
-    run = _compiled(name, scalar or expression)
+    scalars[name] = _scalar(name, scalar or expression)
+    run = _compiled(name, scalars[name])
     dtypes: dict[tuple[Any, ...], Any] = {}
 
     def dtype_of(*given: Any) -> Any:
@@ -225,6 +235,45 @@ def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Cal
             raise _mismatch(name, operands) from None
 
     return made
+
+
+OPERANDS = max(_LOOPS)
+"""A loop has so many at most."""
+
+
+@functools.cache
+def chained(tree: Any) -> Callable[..., Array]:
+    """run(*operands): a tree of operations in one loop, ("relu", ("add", 0, 1)) for relu(a + b), which walks over memory once.
+
+    The operands, at most OPERANDS, and all that stands between have one floating dtype: the bits are those of single calls.
+    For NumPy arrays and the backend "cpu".
+    """
+    names: list[str] = []
+
+    def expression(part: Any) -> str:
+        if isinstance(part, int):
+            return f"a{part}"
+        terms = ", ".join(map(expression, part[1:]))
+        names.append(part[0])
+        return f"type(a0)({part[0]}({terms}))"
+
+    body = expression(tree)
+    arguments = ", ".join(f"a{i}" for i in range(1 + _last(tree)))
+    namespace: dict[str, Any] = {name: scalars[name] for name in names} | {"__name__": __name__}
+    name = "_".join(names)
+    exec(compile(f"def chain({arguments}):\n    return {body}\n", f"<chain {name}>", "exec"), namespace)
+    run = _compiled(name, _scalar(name, namespace["chain"]))
+
+    def chain(*operands: Array) -> Array:
+        return run(operands[0].dtype, *operands)
+
+    chain.__name__ = chain.__qualname__ = name
+    return chain
+
+
+def _last(tree: Any) -> int:
+    """The number of the last operand of a tree."""
+    return tree if isinstance(tree, int) else max(map(_last, tree[1:]))
 
 
 # ---- The table
@@ -276,7 +325,7 @@ between = elementwise_operation(
     lambda g, x, low, high: g if low <= x <= high else type(g)(0),
 )
 
-_cast = _compiled("cast", lambda x: x)
+_cast = _compiled("cast", _scalar("cast", lambda x: x))
 
 
 @operation
