@@ -214,14 +214,6 @@ def _(g, y, dim):
 
 
 @kernel
-def _weight(target, soft, n, k, classes, smoothing):
-    """t'_nk, for class indices (N,) or soft targets (N, K), flat."""
-    if soft:
-        return (1 - smoothing) * target[n * classes + k] + smoothing / classes
-    return (1 - smoothing if target[n] == k else 0.0) + smoothing / classes
-
-
-@kernel
 def _constant(target, soft, n, classes, ignored):
     """Is t'_n 0 or NaN whatever the logits are?"""
     return not soft and (target[n] == ignored or not 0 <= target[n] < classes)
@@ -235,11 +227,13 @@ def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing
             continue
         row = x[n * classes : (n + 1) * classes]
         top = largest(row)
-        log_total, loss = math.log(_exp_total(row, top)), 0.0
-        for k in range(classes):
-            weight = _weight(target, soft, n, k, classes, smoothing)
+        log_total, loss, share = math.log(_exp_total(row, top)), 0.0, smoothing / classes
+        for k in range(classes if soft or share != 0 else 0):
+            weight = (1 - smoothing) * target[n * classes + k] + share if soft else share
             if weight != 0:
                 loss += weight * (log_total - (row[k] - top))
+        if not soft and smoothing != 1:
+            loss += (1 - smoothing) * (log_total - (row[np.int64(target[n])] - top))
         losses[n] = loss
 
 
@@ -250,11 +244,20 @@ def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothi
         if _constant(target, soft, n, classes, ignored):
             row[:] = 0 if target[n] == ignored else np.nan
             continue
-        total, weights = _exp_line(x[n * classes : (n + 1) * classes], row), 0.0
-        for k in range(classes):
-            weights += _weight(target, soft, n, k, classes, smoothing)
-        for k in range(classes):
-            row[k] = g[n] * (row[k] * (weights / total) - _weight(target, soft, n, k, classes, smoothing))
+        total, share = _exp_line(x[n * classes : (n + 1) * classes], row), smoothing / classes
+        if soft:
+            t, weights = target[n * classes : (n + 1) * classes], 0.0
+            for k in range(classes):
+                weights += (1 - smoothing) * t[k] + share
+            for k in range(classes):
+                row[k] = g[n] * (row[k] * (weights / total) - ((1 - smoothing) * t[k] + share))
+        else:
+            index = np.int64(target[n])
+            own = g[n] * (row[index] / total - (1 - smoothing + share))
+            scale, shift = row.dtype.type(g[n] / total), row.dtype.type(g[n] * share)
+            for k in range(classes):
+                row[k] = row[k] * scale - shift
+            row[index] = own
 
 
 def _cross_entropy_on_cuda(
