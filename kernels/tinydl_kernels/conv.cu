@@ -157,8 +157,8 @@ template <class Core> __device__ void grad_weight(const real* x, const real* g, 
 #define KERNELS(SIZE, ...) \
     using Core##SIZE = Core<__VA_ARGS__>; \
     extern "C" __global__ void __launch_bounds__(Core##SIZE::THREADS, Core##SIZE::RESIDENT) \
-    correlate_##SIZE(const real* from, const real* w, const real* b, real* to, Window window, int images, int groups, int inputs, \
-                     int outputs, bool transposed, int depth) { \
+    correlate_##SIZE(const real* from, const real* w, const real* b, real* to, Window window, int images, int groups, \
+                     int inputs, int outputs, bool transposed, int depth) { \
         correlate<Core##SIZE>(from, w, b, to, {window, images, groups, inputs, outputs}, transposed, depth); \
     } \
     extern "C" __global__ void __launch_bounds__(Core##SIZE::THREADS, Core##SIZE::RESIDENT) \

@@ -69,9 +69,9 @@ __device__ void forward_lattice(const Window& window, Lattice& l) {
     }
 }
 
-// The lattice of a phase. Input place r + q s, with r of the phase and s the stride, meets tap t where r + q s + low - t d = s o,
-// o a place of g. So the taps are tap_first, the least t >= 0 with r + low - t d = 0 modulo s, and every s / gcd(s, d)-th one
-// from there on.
+// The lattice of a phase. Input place r + q s, with r of the phase and s the stride, meets tap t where r + q s + low - t d is
+// s o, o a place of g. So the taps are tap_first, the least t >= 0 with r + low - t d = 0 modulo s, and every s / gcd(s, d)-th
+// one from there on.
 __device__ void phase_lattice(const Window& window, int phase, Lattice& l) {
     const Place residue = unravel(phase, window.stride);
 #pragma unroll

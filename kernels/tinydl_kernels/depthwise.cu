@@ -1,6 +1,6 @@
 // Depthwise convolution, where a group has one input channel: there is no sum over input channels that a product of matrices
-// could share. A thread makes one element from the taps of its window; for the weights a block sums up all positions of one tap.
-// conv.cuh explains lattices.
+// could share. A thread makes one element from the taps of its window, a block one weight from all positions. The gradient with
+// respect to an image of one channel is made here too. conv.cuh explains lattices.
 
 #include "conv.cuh"
 
@@ -77,7 +77,9 @@ extern "C" __global__ void grad_weight(const real* x, const real* g, real* dw, W
             there = there && u32(x_i) < u32(window.input[i]);
             at = at * window.input[i] + x_i;
         }
-        if (there) sum += g[i64(n.outer * channels + channel) * out + n.inner] * x[i64(n.outer * groups + channel / outputs) * input + at];
+        const real* g_plane = g + i64(n.outer * channels + channel) * out;
+        const real* x_plane = x + i64(n.outer * groups + channel / outputs) * input;
+        if (there) sum += g_plane[n.inner] * x_plane[at];
     }
     sum = block_reduce(sum, real(0), scratch, Sum());
     if (threadIdx.x == 0) dw[blockIdx.x] = sum;

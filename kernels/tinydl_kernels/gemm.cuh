@@ -161,8 +161,9 @@ template <class T_, int ROWS_, int COLUMNS_, int WARP_ROWS, int WARP_COLUMNS> st
     using T = T_;
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = 64 / sizeof(T);
     static constexpr int WARPS_ACROSS = COLUMNS / WARP_COLUMNS, THREADS = 32 * WARPS_ACROSS * (ROWS / WARP_ROWS);
+    // Blocks that a multiprocessor must have room for
 #if defined(ASYNC_COPY)
-    static constexpr int RESIDENT = THREADS == 256 && sizeof(T) == 4 ? 2 : 1;  // blocks that a multiprocessor must have room for
+    static constexpr int RESIDENT = THREADS == 256 && sizeof(T) == 4 ? 2 : 1;
 #else
     static constexpr int RESIDENT = 1;
 #endif
@@ -260,7 +261,7 @@ struct TensorCore : Shape<float, ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS> {
 
 // ---- The product
 
-// Where a block works: its tile, and the number of whatever has tiles. Blocks that read the same columns of b follow each other.
+// Where a block works: its tile, and the number of whatever has tiles. Blocks that read the same columns of b are neighbours.
 struct Tile {
     int i0, j0, rest;
     __device__ Tile(int block, int rows, int columns, int I, int J) {

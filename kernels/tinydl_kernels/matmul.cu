@@ -1,7 +1,7 @@
 // Matrix product, batched: gemm.cuh with operands and a result that lie anyhow in memory.
 //
-// Element (i, k) of a lies at i * a_i + k * a_k, with a_i = 1 or a_k = 1, and so on: a transposed operand is one whose steps are
-// exchanged, and so is a transposed product, (A B)ᵀ = Bᵀ Aᵀ.
+// Element (i, k) of a lies at i * a_i + k * a_k, with a_i = 1 or a_k = 1, and so on: a transposed operand is one whose steps
+// are exchanged, and so is a transposed product, (A B)ᵀ = Bᵀ Aᵀ.
 
 #include "gemm.cuh"
 
@@ -45,8 +45,8 @@ struct Steps {
 
 // One split of k, `depth` long, of one matrix of the batch. y has room for all splits.
 template <class Core>
-__device__ void product(const number* a, const number* b, number* y, int I, int J, int K, const Steps& steps, int matrices, int axes,
-                        const Table& batch, int depth) {
+__device__ void product(const number* a, const number* b, number* y, int I, int J, int K, const Steps& steps, int matrices,
+                        int axes, const Table& batch, int depth) {
     const Tile tile(blockIdx.x, Core::ROWS, Core::COLUMNS, I, J);
     const int matrix = tile.rest % matrices, split = tile.rest / matrices;
     const Begin at = begin(matrix, axes, batch);
@@ -58,8 +58,8 @@ __device__ void product(const number* a, const number* b, number* y, int I, int 
 #define PRODUCT(SIZE, ...) \
     using Core##SIZE = Core<__VA_ARGS__>; \
     extern "C" __global__ void __launch_bounds__(Core##SIZE::THREADS, Core##SIZE::RESIDENT) \
-    product_##SIZE(const number* a, const number* b, number* y, int I, int J, int K, int a_i, int a_k, int b_j, int b_k, int y_i, \
-                   int y_j, int matrices, int axes, Table batch, int depth) { \
+    product_##SIZE(const number* a, const number* b, number* y, int I, int J, int K, int a_i, int a_k, int b_j, int b_k, \
+                   int y_i, int y_j, int matrices, int axes, Table batch, int depth) { \
         product<Core##SIZE>(a, b, y, I, J, K, {a_i, a_k, b_j, b_k, y_i, y_j}, matrices, axes, batch, depth); \
     }
 PRODUCT(128x128, 128, 128, 32, 64)

@@ -37,7 +37,7 @@ __device__ u32 to_tf32(float x) {
     return bits;
 }
 
-// d += a b for a (16, 8), b (8, 8), d (16, 8), spread over the 32 lanes of a warp. With g = lane / 4 and t = lane % 4 a lane has
+// d += a b for a (16, 8), b (8, 8), d (16, 8), spread over the 32 lanes of a warp. With g = lane / 4, t = lane % 4 a lane has
 //     a[0 1 2 3]   rows g, g + 8, g, g + 8   of columns t, t, t + 4, t + 4
 //     b[0 1]       rows t, t + 4             of column g
 //     d[0 1 2 3]   rows g, g, g + 8, g + 8   of columns 2 t, 2 t + 1, 2 t, 2 t + 1
