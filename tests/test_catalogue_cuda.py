@@ -6,56 +6,22 @@ held against the reference, and the orders against each other, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import fake_cupy
 import numpy as np
 import pytest
 from catalogue import ROWS, Row
+from catalogue.orders import assert_close, assert_same_bits, to_second_order
 from tinydl_kernels import dispatch, emulator
 
 import tinydl as td
-from tinydl.core import Tensor
 
 NUMPY_STAND_INS = Path(__file__).with_name("numpy_stand_ins.txt")
 MODES = [emulator.Mode(), emulator.Mode("reversed"), emulator.Mode("random", seed=11)]
 
 needs_compiler = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
-
-
-def to_second_order(row: Row, arrays: Sequence[np.ndarray], device: str = "cpu") -> list[np.ndarray]:
-    """The outputs, the gradients of Σ cos(k) y_k for the inputs that carry one, and the gradients of the same sum of these."""
-    inputs = [x.to(device).detach().requires_grad_(x.requires_grad) for x in row.tensors(arrays)]
-    wanted = [x for x in inputs if x.requires_grad]
-    with td.random_from(td.Generator()):
-        result = row.call(*inputs)
-    found: list[Tensor] = list(result) if isinstance(result, (tuple, list)) else [result]
-    everything = [*found]
-    for order in range(min(row.order, 2)):
-        seeded = [(y, np.cos(np.arange(y.numel())).reshape(y.shape).astype(y.dtype)) for y in found if y.requires_grad]
-        if not seeded:
-            break
-        outputs, seeds = [y for y, _ in seeded], [td.from_numpy(c).to(device) for _, c in seeded]
-        grads = td.grad(outputs, wanted, seeds, create_graph=not order, allow_unused=True)
-        found = [g for g in grads if g is not None]
-        everything += found
-    return [y.detach().cpu().numpy() for y in everything]
-
-
-def assert_close(got: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> None:
-    for y, value in zip(got, expected, strict=True):
-        assert (y.shape, y.dtype) == (value.shape, value.dtype)
-        if value.dtype.kind == "f":
-            largest = np.abs(value[np.isfinite(value)]).max(initial=1.0)
-            np.testing.assert_allclose(y, value, rtol=0, atol=tolerance * largest)
-        else:
-            np.testing.assert_array_equal(y, value)
-
-
-def assert_same_bits(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    assert [(y.shape, y.dtype, y.tobytes()) for y in got] == [(y.shape, y.dtype, y.tobytes()) for y in expected]
 
 
 @needs_compiler

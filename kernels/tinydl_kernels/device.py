@@ -38,13 +38,18 @@ def cupy() -> Any:
     return cupy
 
 
-def is_available() -> bool:
-    """Is there a GPU that can be used? Never raises."""
+def unavailable() -> str | None:
+    """Why no GPU can be used, or None. Never raises."""
     try:
         cupy()
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        return str(error)
+    return None
+
+
+def is_available() -> bool:
+    """Is there a GPU that can be used? Never raises."""
+    return unavailable() is None
 
 
 def capability(cupy: Any) -> tuple[int, int]:
