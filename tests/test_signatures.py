@@ -70,6 +70,7 @@ MERGED: dict[str, set[str]] = {
     "bernoulli": {"p"},
     "normal": {"mean", "std", "size"},
     "randint": {"low", "high", "size"},
+    "scatter": {"src", "value"},
     "split": {"split_size", "split_size_or_sections"},
 }
 """Two of PyTorch's forms in one signature, where no single documented form has these parameters as we do."""

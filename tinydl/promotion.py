@@ -18,15 +18,25 @@ FLOAT32, INT64, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.boo
 _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
 
 
-def checked(dtype: Any, who: str = "dtype") -> np.dtype:
-    """`dtype` as a numpy.dtype, refused by name where there are no kernels for it."""
+def checked(dtype: Any, who: str = "dtype", default: Any = None) -> np.dtype:
+    """`dtype`, or the default where it is None, as a numpy.dtype; refused by name where there are no kernels for it."""
     try:
-        dtype = np.dtype(dtype)
+        if dtype is None and default is None:  # which NumPy would take for float64
+            raise TypeError
+        dtype = np.dtype(default if dtype is None else dtype)
     except TypeError:
         raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype!r}") from None
     if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
         raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
     return dtype.newbyteorder("=")
+
+
+def floating(dtype: Any, who: str, default: Any = FLOAT32) -> np.dtype:
+    """`checked`, and refused unless it is float32 or float64."""
+    dtype = checked(dtype, who, default)
+    if dtype.kind != "f":
+        raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
+    return dtype
 
 
 def require_floating(who: str, *tensors: Any) -> None:

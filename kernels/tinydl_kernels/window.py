@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -363,10 +363,10 @@ def per_axis(op: str, name: str, setting: Setting, axes: int) -> Sizes:
     """An int for all axes or a sequence of one per axis, as a tuple."""
     if isinstance(setting, (int, np.integer)):
         return (int(setting),) * axes
-    sizes = tuple(map(int, setting))
-    if len(sizes) != axes:
-        raise ShapeError(f"{op}: {name} expected an int or {axes} of them, got {setting}")
-    return sizes
+    sizes = tuple(setting) if isinstance(setting, Iterable) else (setting,)
+    if len(sizes) != axes or any(not isinstance(size, (int, np.integer)) for size in sizes):
+        raise ShapeError(f"{op}: {name} expected an int or {axes} of them, got {setting!r}")
+    return tuple(map(int, sizes))
 
 
 def _pads(op: str, padding: int | Sequence[int] | Sequence[Sequence[int]], axes: int) -> tuple[Sizes, Sizes]:

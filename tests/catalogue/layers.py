@@ -22,6 +22,7 @@ from .row import (
     Row,
     Sample,
     Spec,
+    V,
     X,
     apart,
     index,
@@ -331,7 +332,7 @@ ROWS: list[Row] = [
         [[(3, 2, 4), (5, 2, 4), (5, 2, 4), (12, 4), (12,), (4, 4), (4,)]],
         _attention,
         inputs=3,
-        bad=[((X, X, X), ShapeError, "MultiheadAttention: expected query, key, value of 3 dims, the last 4, got")],
+        bad=[((V, V, V), ShapeError, "MultiheadAttention: expected query, key, value of 2 or 3 dims, the last 4, got")],
     ),
     *[
         row

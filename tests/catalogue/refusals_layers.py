@@ -182,7 +182,7 @@ REFUSALS: list[Refusal] = [
         # recurrence and attention
         below("RNNCell LSTMCell GRUCell RNN LSTM GRU", 0, -1, lambda f: f(2, -1), "hidden_size"),
         below("RNN LSTM GRU", 1, 0, lambda f: f(2, 3, 0), "num_layers"),
-        refused("RNN LSTM GRU", ShapeError, "expected input of 3 dims, the last 2, got (3, 4)", lambda f: f(2, 3)(X)),
+        refused("RNN LSTM GRU", ShapeError, "expected input of 2 or 3 dims, the last 2, got (3, 4)", lambda f: f(2, 3)(X)),
         refused("RNN GRU", ShapeError, "expected 1 state(s) (1, 2, 3), got (3, 4)", lambda f: f(4, 3)(LINE, X)),
         refused("LSTM", ShapeError, "expected 2 state(s) (1, 2, 3), got (3, 4)", lambda f: f(4, 3)(LINE, X)),
         refused("RNNCell GRUCell", ShapeError, "expected 1 state(s) (3, 2), got (3, 4)", lambda f: f(4, 2)(X, X)),

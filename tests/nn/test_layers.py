@@ -268,3 +268,42 @@ def test_dtypes_of_layers() -> None:
 def test_messages(call: Callable[[td.Tensor], Any], message: str) -> None:
     with pytest.raises((ShapeError, DtypeError, ValueError, TypeError), match=message):
         call(td.ones(2, 4, 5, 5))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: nn.Linear(2, 3, dtype="int64"), DtypeError, "Linear: expected float32 or float64, got int64"),
+        (lambda: nn.Conv2d(2, 3, 1, dtype="colour"), DtypeError, "Conv2d: expected float32, float64, an integer dtype"),
+        (lambda: nn.GRU(2, 3, dtype=bool), DtypeError, "GRU: expected float32 or float64, got bool"),
+        (lambda: nn.BatchNorm1d(2, eps="a"), TypeError, "BatchNorm1d: expected eps a number, got 'a'"),
+        (lambda: nn.BatchNorm2d(2, momentum="a"), TypeError, "BatchNorm2d: expected momentum a number, got 'a'"),
+        (lambda: nn.InstanceNorm1d(2, momentum=None), TypeError, "InstanceNorm1d: expected momentum a number, got None"),
+        (lambda: nn.LayerNorm(2, eps="a"), TypeError, "LayerNorm: expected eps a number, got 'a'"),
+        (lambda: nn.LeakyReLU("a"), TypeError, "LeakyReLU: expected negative_slope a number, got 'a'"),
+        (lambda: nn.GaussianNoise("a"), TypeError, "GaussianNoise: expected std a number, got 'a'"),
+        (lambda: nn.ModuleList(3), TypeError, "ModuleList: expected its members in an iterable, got 3"),
+        (lambda: nn.ModuleDict(3), TypeError, "ModuleDict: expected its members in an iterable, got 3"),
+        (lambda: nn.ParameterList(3), TypeError, "ParameterList: expected its members in an iterable, got 3"),
+    ],
+)
+def test_wrong_settings_are_told_where_they_are_given(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        make()
+    assert str(caught.value).startswith(message)
+
+
+def test_layers_are_float32_if_nothing_is_said() -> None:
+    for layer in (nn.Linear(2, 3, dtype=None), nn.BatchNorm1d(2, dtype=None), nn.LSTM(2, 3, dtype=None), nn.PReLU(dtype=None)):
+        assert {p.dtype for p in layer.parameters()} == {np.dtype(np.float32)}
+
+
+def test_instance_norm_and_attention_take_one_sample() -> None:
+    x = td.randn(3, 4, generator=td.Generator(1), dtype="float64")
+    norm, attention = nn.InstanceNorm1d(3, track_running_stats=True).double(), nn.MultiheadAttention(4, 2).double()
+    np.testing.assert_array_equal(norm(x).numpy(), norm(x.unsqueeze(0)).numpy()[0])
+    assert norm.num_batches_tracked.item() == 0
+    out, weights = attention(x, x, x, key_padding_mask=td.tensor([False, False, True]))
+    others = attention(*[x.unsqueeze(1)] * 3, key_padding_mask=td.tensor([[False, False, True]]))
+    np.testing.assert_array_equal(out.numpy(), others[0].numpy()[:, 0])
+    np.testing.assert_array_equal(weights.numpy(), others[1].numpy()[0])

@@ -416,3 +416,17 @@ def test_errors_carry_the_path_of_the_layer() -> None:
 
     with pytest.raises(ShapeError, match=r"^0\.inner\.1: linear: expected input"):
         nn.Sequential(Deep())(td.zeros(1, 3))
+
+
+def test_any_error_tells_the_path_of_its_layer() -> None:
+    def fails(x: td.Tensor) -> td.Tensor:
+        raise IndexError("out of here")
+
+    model = nn.Sequential(nn.Identity(), nn.Sequential(nn.Lambda(fails), nn.Softplus(0)))
+    with pytest.raises(IndexError, match="out of here") as caught:
+        model(td.ones(2))
+    assert caught.value.__notes__ == ["in layer 1.0"]
+    model[1].add_module("0", nn.Identity())
+    with pytest.raises(ValueError, match="softplus: expected beta other than 0") as told:
+        model(td.ones(2))
+    assert told.value.__notes__ == ["in layer 1.1"]

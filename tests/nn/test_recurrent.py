@@ -141,12 +141,38 @@ def test_learns_to_spell() -> None:
 
 
 @reference
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_one_sample_is_a_batch_of_one_and_double_is_double(name: str, batch_first: bool) -> None:
+    layer = getattr(nn, name)(INPUTS, HIDDEN, 2, bidirectional=True, batch_first=batch_first).double()
+    x = td.tensor(X[:, 0])
+    output, end = layer(x)
+    batch = 0 if batch_first else 1
+    many, ends = layer(x.unsqueeze(batch))
+    assert output.dtype == np.float64
+    np.testing.assert_array_equal(output.numpy(), many.squeeze(batch).numpy())
+    again = layer(x, end)[1]
+    for one, several, next_one in zip(*((e if name == "LSTM" else (e,)) for e in (end, ends, again)), strict=True):
+        np.testing.assert_array_equal(one.numpy(), several.squeeze(1).numpy())
+        assert next_one.shape == one.shape == (4, HIDDEN)
+
+
+@reference
+@pytest.mark.parametrize("name", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_a_cell_takes_one_sample(name: str) -> None:
+    cell = getattr(nn, name)(INPUTS, HIDDEN).double()
+    one, several = cell(td.tensor(X[0, 0])), cell(td.tensor(X[0, :1]))
+    for a, b in zip(*((e if name == "LSTMCell" else (e,)) for e in (one, several)), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy()[0], rtol=1e-14)
+
+
+@reference
 def test_refused() -> None:
     x = td.tensor(X)
     lstm = nn.LSTM(INPUTS, HIDDEN, dtype=np.float64)
     for call, error, message in (
-        (lambda: nn.GRU(2, HIDDEN)(x), ShapeError, r"GRU: expected input of 3 dims, the last 2, got \(5, 3, 3\)"),
-        (lambda: lstm(x[0]), ShapeError, r"LSTM: expected input of 3 dims, the last 3, got \(3, 3\)"),
+        (lambda: nn.GRU(2, HIDDEN)(x), ShapeError, r"GRU: expected input of 2 or 3 dims, the last 2, got \(5, 3, 3\)"),
+        (lambda: lstm(x[0, 0]), ShapeError, r"LSTM: expected input of 2 or 3 dims, the last 3, got \(3,\)"),
         (lambda: lstm(x, td.zeros(1, 3, 4)), ShapeError, r"LSTM: expected 2 state\(s\) \(1, 3, 4\), got \(1, 3, 4\)"),
         (lambda: lstm(x, lengths=[5, 5]), ShapeError, r"LSTM: expected integer lengths \(3,\), got \(2,\) int64"),
         (lambda: lstm(x, lengths=[5.0, 5.0, 1.0]), ShapeError, r"LSTM: expected integer lengths \(3,\), got \(3,\) float64"),

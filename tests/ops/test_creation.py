@@ -169,3 +169,35 @@ def test_format_is_that_of_the_number() -> None:
         f"{td.tensor([2.5]):.3g}"
     with pytest.raises(GraphError, match="format: expected no values to be read inside a recorded step"):
         td.record(lambda x: f"{x:.1f}" and x)(td.tensor(1.0))
+
+
+def test_without_a_dtype_it_is_float32() -> None:
+    for make in (td.zeros, td.ones, td.empty, td.eye, td.rand, td.randn):
+        assert make(2, dtype=None).dtype == np.float32
+    assert td.linspace(0, 1, 3, dtype=None).dtype == np.float32
+    assert td.normal(0.0, 1.0, (2,), dtype=None).dtype == np.float32
+    assert td.arange(0).dtype == td.arange(3, dtype=None).dtype == td.randint(3, (2,), dtype=None).dtype == np.int64
+    assert td.arange(0.0).dtype == np.float32
+    with pytest.raises(DtypeError, match="cast: expected float32, float64, an integer dtype or bool, got None"):
+        td.cast(td.ones(2), None)
+
+
+@pytest.mark.parametrize("wanted", ["float64", np.float64, np.dtype(np.float64)])
+def test_as_tensor_converts(wanted: object) -> None:
+    for data in (td.ones(2), np.ones(2, np.float32), [1.0, 1.0]):
+        assert td.as_tensor(data, wanted).dtype == np.float64
+
+
+def test_randint_in_every_form() -> None:
+    for drawn in (td.randint(5, (9,)), td.randint(0, 5, (9,)), td.randint(high=5, size=(9,))):
+        assert drawn.dtype == np.int64
+        assert set(drawn.tolist()) <= set(range(5))
+    assert td.randint(2, 3, (4,), dtype="float64").tolist() == [2.0] * 4
+    with pytest.raises(TypeError, match=r"randint: expected integers low and high and a size, got 0, 2\.5 and "):
+        td.randint(2.5, (2,))
+
+
+def test_only_a_floating_conversion_carries_a_gradient() -> None:
+    x = td.tensor([1.5, 2.5], requires_grad=True)
+    assert not any(y.requires_grad for y in (x.long(), x.int(), x.bool(), td.cast(x, "int64")))
+    assert x.double().requires_grad

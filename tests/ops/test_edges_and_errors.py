@@ -303,3 +303,81 @@ def test_numbers_and_arrays_stay_welcome_where_they_were() -> None:
     ones = np.ones((3, 4), np.float32)
     for y in (td.add(X, 1.0), X + ones, td.maximum(X, 2.0), td.where(X > 0, 2.0, ones), td.lerp(X, ones * 3, 0.5)):
         assert y.tolist() == [[2.0] * 4] * 3
+
+
+def test_integers_to_powers_and_bounds_that_are_not() -> None:
+    x = td.tensor([0, 1, 4])
+    assert (x**0.5).tolist() == [0.0, 1.0, 2.0]
+    assert (x**2).dtype == np.int64
+    assert x.clamp(min=0.5).tolist() == [0.5, 1.0, 4.0]
+    assert x.clamp(max=2).dtype == np.int64
+    with pytest.raises(ValueError, match="pow: expected an exponent of at least 0 for integers, got -1"):
+        x**-1
+
+
+def test_operators_of_masks_refuse_the_bits_of_integers() -> None:
+    mask, x = td.tensor([True, False]), td.tensor([1, 2])
+    assert [(mask & True).tolist(), (mask | mask).tolist(), (~mask).tolist()] == [[True, False], [True, False], [False, True]]
+    assert (mask ^ True).tolist() == [False, True]
+    for who, call in (("and", lambda: x & x), ("or", lambda: mask | 1), ("xor", lambda: x ^ mask), ("not", lambda: ~x)):
+        with pytest.raises(DtypeError, match=rf"{who}: expected bool \(logical_{who} takes numbers too\), got int64"):
+            call()
+
+
+def test_what_orders_names_its_two_results() -> None:
+    x = td.tensor([2.0, 3.0, 1.0])
+    for found in (x.sort(), x.topk(3, largest=False), td.max(x, 0), x.min(0)):
+        assert found.values is found[0]
+        assert found.indices is found[1]
+    assert td.record(lambda x: x.sort())(x).indices.tolist() == [2, 0, 1]
+
+
+def test_forms_of_arguments() -> None:
+    x = td.ones(1, 2, 1)
+    assert td.squeeze(x, (0, 1)).shape == (2, 1)
+    assert td.reshape(input=x, shape=(2,)).shape == (2,)
+    assert td.pad(x, (1, 0), value=None).tolist() == [[[0.0, 1.0], [0.0, 1.0]]]
+    assert td.scatter(td.zeros(3), dim=0, index=td.tensor([1]), value=2.0).tolist() == [0.0, 2.0, 0.0]
+    assert [part.shape for part in td.split(td.ones(4), np.int64(2))] == [(2,), (2,)]
+    assert td.ones(2, 3).softmax(-1).tolist() == td.softmax(td.ones(2, 3), -1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: td.split(x, td.tensor([1, 2])), "split: expected an integer or a sequence of them, got tensor"),
+        (lambda x: td.topk(x, 1.5), "topk: expected an integer for 'k', got 1.5"),
+        (lambda x: td.roll(x, 1.5), "roll: expected integers for 'shifts', got 1.5"),
+        (lambda x: td.linspace(0, "a", 2), "linspace: expected a number for 'end', got 'a'"),
+        (lambda x: td.leaky_relu(x, "a"), "leaky_relu: expected a number for 'negative_slope', got 'a'"),
+        (lambda x: td.arange("a"), "arange: expected numbers, got 0, 'a' and 1"),
+        (lambda x: td.reshape(x, 3.0), "reshape: expected integers, got"),
+        (lambda x: td.one_hot(td.tensor([1]), 2.5), "one_hot: expected num_classes an integer, got 2.5"),
+        (lambda x: td.scatter(x, 0, td.tensor([1])), "scatter: expected src or value, got neither"),
+    ],
+)
+def test_what_is_no_number_is_named(call: Any, message: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        call(td.ones(3))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_kernel_size_is_of_integers() -> None:
+    for setting in ("a", 2.0, (2, 1.5)):
+        with pytest.raises(ShapeError, match="max_pool2d: kernel_size expected an int or 2 of them, got "):
+            td.max_pool2d(td.ones(1, 1, 3, 3), setting)
+
+
+def test_binary_cross_entropy_of_certain_predictions_has_a_finite_gradient() -> None:
+    p = td.tensor([0.0, 1.0, 0.0, 1.0], dtype="float64", requires_grad=True)
+    loss = td.binary_cross_entropy(p, td.tensor([0.0, 1.0, 1.0, 0.0], dtype="float64"), reduction="sum")
+    assert loss.item() == 200
+    assert td.grad(loss, p)[0].tolist() == [1.0, -1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss"])
+def test_a_loss_of_one_sample(loss: str) -> None:
+    function, x = getattr(td, loss), td.log_softmax(td.tensor([0.5, -1.0, 2.0]))
+    for reduction in ("mean", "sum", "none"):
+        one = function(x, td.tensor(2), reduction=reduction)
+        assert (one.shape, one.item()) == ((), function(x.unsqueeze(0), td.tensor([2])).item())

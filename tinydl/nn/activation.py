@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core import Tensor
 from ..ops import activations, elementwise, functions, loss
-from .checks import require_sizes
+from .checks import layer_dtype, require_real, require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -30,6 +30,8 @@ class _Activation(Module):
             raise TypeError(f"{type(self).__name__}: expected settings ({known}), got ({', '.join(given)})") from None
         bound.apply_defaults()
         self.settings = bound.arguments
+        annotated = {name: parameter.annotation for name, parameter in self.signature.parameters.items()}
+        require_real(self, **{name: value for name, value in self.settings.items() if annotated[name] == "float"})
 
     def forward(self, input: Tensor) -> Tensor:
         return self.function(input, **self.settings)
@@ -79,9 +81,11 @@ LogSoftmax = _layer("LogSoftmax", loss.log_softmax)
 class PReLU(Module):
     """x where x > 0, else weight · x, with a trained weight for all or one a channel. He et al., arXiv 1502.01852."""
 
-    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = np.float32) -> None:
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = None) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, num_parameters=num_parameters)
+        require_real(self, init=init)
         self.weight = Parameter(np.full(num_parameters, init, dtype))
 
     def forward(self, input: Tensor) -> Tensor:

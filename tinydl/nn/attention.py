@@ -15,9 +15,9 @@ from ..ops.indexing import getitem
 from ..ops.linalg import linear, matmul
 from ..ops.random import Generator, require_probability
 from ..ops.reduce import mean
-from ..ops.shape import permute, reshape, transpose
+from ..ops.shape import permute, reshape, squeeze, transpose, unsqueeze
 from . import init
-from .checks import require_sizes
+from .checks import layer_dtype, require_sizes
 from .linear import Linear
 from .module import Module
 from .parameter import Parameter
@@ -39,9 +39,10 @@ class MultiheadAttention(Module):
         *,
         batch_first: bool = False,
         generator: Generator | None = None,
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, embed_dim=embed_dim, num_heads=num_heads)
         require_probability("MultiheadAttention", dropout)
         if embed_dim % num_heads:
@@ -67,13 +68,19 @@ class MultiheadAttention(Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Masks are PyTorch's here: True in `key_padding_mask` (N, S) or a boolean `attn_mask` leaves a key *out*.
 
-        attn_mask is (L, S), or (N · num_heads, L, S); numbers in it are added to the scores.
+        attn_mask is (L, S), or (N · num_heads, L, S); numbers in it are added to the scores. One sample may come without N.
         """
-        if any(x.ndim != 3 or x.shape[-1] != self.embed_dim for x in (query, key, value)):
+        if any(x.ndim != query.ndim or x.ndim not in (2, 3) or x.shape[-1] != self.embed_dim for x in (query, key, value)):
             raise ShapeError(
-                f"MultiheadAttention: expected query, key, value of 3 dims, the last {self.embed_dim}, "
+                f"MultiheadAttention: expected query, key, value of 2 or 3 dims, the last {self.embed_dim}, "
                 f"got {query.shape}, {key.shape}, {value.shape}"
             )
+        if query.ndim == 2:
+            batch = 0 if self.batch_first else 1
+            query, key, value = (unsqueeze(x, batch) for x in (query, key, value))
+            padding = None if key_padding_mask is None else unsqueeze(key_padding_mask, 0)
+            out, shown = self.forward(query, key, value, padding, need_weights, attn_mask, average_attn_weights, is_causal)
+            return squeeze(out, batch), None if shown is None else squeeze(shown, 0)
         heads = [self._heads(x, part) for part, x in enumerate((query, key, value))]
         mask = self._mask(heads[0], heads[1], key_padding_mask, attn_mask)
         rate = self.dropout if self.training else 0.0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.errors import ShapeError
 
+from ..promotion import floating, is_scalar
 from .module import Module
 
 
@@ -16,3 +17,17 @@ def require_sizes(layer: Module, least: int = 1, **settings: Any) -> None:
         for size in setting if isinstance(setting, (tuple, list)) else (setting,):
             if size is not None and (not isinstance(size, (int, np.integer)) or size < least):
                 raise ShapeError(f"{type(layer).__name__}: expected {name} of at least {least}, got {setting!r}")
+
+
+def require_real(layer: Module, least: float | None = None, **settings: Any) -> None:
+    """A TypeError unless every setting is a number, a ValueError unless it is at least `least`; None is passed over."""
+    for name, setting in settings.items():
+        if setting is not None and not is_scalar(setting):
+            raise TypeError(f"{type(layer).__name__}: expected {name} a number, got {setting!r}")
+        if setting is not None and least is not None and setting < least:
+            raise ValueError(f"{type(layer).__name__}: expected {name} of at least {least}, got {setting}")
+
+
+def layer_dtype(layer: Module, dtype: Any) -> np.dtype:
+    """The floating dtype of a layer's parameters, float32 for None."""
+    return floating(dtype, type(layer).__name__)

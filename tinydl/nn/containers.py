@@ -14,6 +14,11 @@ from .module import Module
 from .parameter import Parameter
 
 
+def _require_iterable(container: Module, members: Any) -> None:
+    if not isinstance(members, Iterable):
+        raise TypeError(f"{type(container).__name__}: expected its members in an iterable, got {members!r}")
+
+
 class Sequential(Module):
     """Modules one after another; indexable, with names "0", "1", ... or those of a dict. A slice keeps the names."""
 
@@ -45,7 +50,7 @@ class ModuleList(Module):
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules or ())
+        self.extend(() if modules is None else modules)
 
     def append(self, module: Module) -> ModuleList:
         """Add a module at the end."""
@@ -54,6 +59,7 @@ class ModuleList(Module):
 
     def extend(self, modules: Iterable[Module]) -> ModuleList:
         """Add modules at the end."""
+        _require_iterable(self, modules)
         for module in modules:
             self.append(module)
         return self
@@ -72,9 +78,10 @@ class ModuleList(Module):
 class ModuleDict(Module):
     """Modules by name."""
 
-    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
         super().__init__()
-        for name, module in (modules or {}).items():
+        _require_iterable(self, () if modules is None else modules)
+        for name, module in dict(modules or {}).items():
             self[name] = module
 
     def __setitem__(self, name: str, module: Module) -> None:
@@ -107,7 +114,8 @@ class ParameterList(Module):
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
-        for value in values or ():
+        _require_iterable(self, () if values is None else values)
+        for value in () if values is None else values:
             self.append(value)
 
     def append(self, parameter: Any) -> ParameterList:

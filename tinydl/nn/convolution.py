@@ -15,7 +15,7 @@ from ..ops import conv
 from ..ops.shape import pad
 from ..ops.unfold import fold, locally_connected2d, unfold
 from . import init
-from .checks import require_sizes
+from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -33,6 +33,7 @@ class _Convolution(Module):
         self, in_channels: int, out_channels: int, kernel_size: Any, groups: int, bias: bool, transposed: bool, dtype: Any
     ) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size, groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
@@ -69,7 +70,7 @@ class _Conv(_Convolution):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, groups, bias, False, dtype)
         if padding_mode not in PADDING_MODES:
@@ -132,7 +133,7 @@ class _ConvTranspose(_Convolution):
         groups: int = 1,
         bias: bool = True,
         dilation: Any = 1,
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, groups, bias, True, dtype)
         require_sizes(self, stride=stride, dilation=dilation)
@@ -201,9 +202,10 @@ class LocallyConnected2d(Module):
         padding: Any = 0,
         dilation: Any = 1,
         bias: bool = True,
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
         name = type(self).__name__
         size, kernel = per_axis(name, "input_size", input_size, 2), per_axis(name, "kernel_size", kernel_size, 2)

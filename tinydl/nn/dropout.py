@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core import Tensor
 from ..ops.random import Generator, alpha_dropout, dropout, dropout1d, dropout2d, gaussian_noise, require_probability
+from .checks import require_real
 from .module import Module
 
 
@@ -49,8 +50,7 @@ class GaussianNoise(Module):
 
     def __init__(self, std: float = 0.1, generator: Generator | None = None) -> None:
         super().__init__()
-        if std < 0:
-            raise ValueError(f"GaussianNoise: expected std of at least 0, got {std}")
+        require_real(self, 0, std=std)
         self.std, self.generator = std, generator
 
     def forward(self, input: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ..core import Tensor
 from ..ops.embedding import embedding
 from ..ops.shape import normalize_dim
 from . import init
-from .checks import require_sizes
+from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
 
@@ -22,10 +22,9 @@ class Embedding(Module):
     The row `padding_idx` starts as zeros and gets no gradient.
     """
 
-    def __init__(
-        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = np.float32
-    ) -> None:
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = None) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, 0, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = None if padding_idx is None else normalize_dim("Embedding", padding_idx, num_embeddings)

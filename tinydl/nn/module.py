@@ -46,30 +46,33 @@ class Module:
                 changed = hook(self, inputs, output)
                 output = output if changed is None else changed
             return output
-        except (TinydlError, AttributeError, TypeError) as error:
+        except Exception as error:
             told = self._told(error, inputs, settings)
-            if told is not None:
-                self._locate(told)
-            if told in (None, error):
+            self._locate(told)
+            if told is error:
                 raise
             raise told from error
         finally:
             if state.tracer is not None:
                 state.tracer.leave()
 
-    def _told(self, error: Exception, inputs: Any, settings: Any) -> TinydlError | None:
-        """That an input is no tensor, if so; else the error itself; None for one that is not ours."""
+    def _told(self, error: Exception, inputs: Any, settings: Any) -> Exception:
+        """That an input is no tensor, if so; else the error itself."""
         told = None
         if isinstance(error, (AttributeError, TypeError)) and not hasattr(error, "module"):  # not from a layer below
             told = refusal(type(self).__name__, self.forward, inputs, settings)
-        return told if told is not None else error if isinstance(error, TinydlError) else None
+        return error if told is None else told
 
-    def _locate(self, error: TinydlError) -> None:
-        """Put this module's part before the path to the layer that the error comes from."""
-        inner = getattr(error, "module", None)
+    def _locate(self, error: Any) -> None:
+        """Put this module's part before the path to the layer that the error comes from; it stands in the message of an error
+        of ours, and in a note under any other."""
+        inner, layers = getattr(error, "module", None), getattr(error, "layers", ())
         path = next((path for path, module in self.named_modules() if module is inner), "")
-        error.layers = (path, *error.layers) if path else error.layers
-        error.module = self  # type: ignore[attr-defined]
+        error.layers = (path, *layers) if path else layers
+        error.module = self
+        if error.layers and not isinstance(error, TinydlError):
+            notes = [note for note in getattr(error, "__notes__", []) if note != _note(layers)]
+            error.__notes__ = [*notes, _note(error.layers)]
 
     # Attributes ---------------------------------------------------------------------------------------------------------
 
@@ -301,6 +304,10 @@ class Module:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._modules.items()]
         inside = "\n  ".join(["", *lines]) + "\n" if lines else ""
         return f"{type(self).__name__}({self.extra_repr()}{inside})"
+
+
+def _note(layers: tuple[str, ...]) -> str:
+    return f"in layer {'.'.join(layers)}"
 
 
 def _register(hooks: dict[object, Hook], hook: Hook) -> Callable[[], None]:

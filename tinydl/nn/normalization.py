@@ -10,8 +10,9 @@ from tinydl_kernels.errors import ShapeError
 from ..core import Tensor, no_grad
 from ..ops.elementwise import add, clone, div, sub
 from ..ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from ..ops.shape import squeeze, unsqueeze
 from ..ops.update import assign, increment
-from .checks import require_sizes
+from .checks import layer_dtype, require_real, require_sizes
 from .forward import buffers_are_frozen
 from .module import Module
 from .parameter import Buffer, Parameter
@@ -33,10 +34,12 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, 0, num_features=num_features)
+        require_real(self, eps=eps, momentum=momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.running_mean: Any = None
@@ -93,7 +96,8 @@ class BatchNorm3d(_BatchNorm):
 class _InstanceNorm(Module):
     """Normalizes each channel of each sample by its own statistics. Ulyanov et al., arXiv 1607.08022.
 
-    With `track_running_stats` evaluation uses running statistics instead.
+    With `track_running_stats` evaluation uses running statistics instead; the number of batches stays 0, as in PyTorch. One
+    sample may come without N.
     """
 
     ndim = 0
@@ -105,10 +109,14 @@ class _InstanceNorm(Module):
         momentum: float = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, 0, num_features=num_features)
+        if momentum is None:
+            raise TypeError(f"{type(self).__name__}: expected momentum a number, got None")
+        require_real(self, eps=eps, momentum=momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
@@ -122,6 +130,8 @@ class _InstanceNorm(Module):
             self.num_batches_tracked = Buffer(np.array(0, np.int64))
 
     def forward(self, input: Tensor) -> Tensor:
+        if input.ndim == self.ndim - 1:  # one sample
+            return squeeze(self.forward(unsqueeze(input, 0)), 0)
         if input.ndim != self.ndim or input.shape[1] != self.num_features:
             raise ShapeError(
                 f"{type(self).__name__}: expected {self.ndim}-d input of {self.num_features} channels, got {input.shape}"
@@ -129,9 +139,6 @@ class _InstanceNorm(Module):
         own = self.training or not self.track_running_stats
         moves = self.training and self.track_running_stats and not buffers_are_frozen()
         mean, var = (self.running_mean, self.running_var) if moves or not own else (None, None)
-        if moves:
-            with no_grad():
-                increment(self.num_batches_tracked)
         return instance_norm(input, mean, var, self.weight, self.bias, own, self.momentum, self.eps)
 
     def extra_repr(self) -> str:
@@ -162,10 +169,12 @@ class LayerNorm(Module):
         eps: float = 1e-5,
         elementwise_affine: bool = True,
         bias: bool = True,
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, normalized_shape=normalized_shape)
+        require_real(self, eps=eps)
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
@@ -182,10 +191,12 @@ class RMSNorm(Module):
     """x / √(mean(x²) + eps) · weight over the last dims. Zhang & Sennrich, arXiv 1910.07467."""
 
     def __init__(
-        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, dtype: Any = np.float32
+        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, dtype: Any = None
     ) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, normalized_shape=normalized_shape)
+        require_real(self, eps=eps)
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
@@ -200,11 +211,11 @@ class RMSNorm(Module):
 class GroupNorm(Module):
     """Normalizes groups of channels of each sample. Wu & He, arXiv 1803.08494."""
 
-    def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = np.float32
-    ) -> None:
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = None) -> None:
         super().__init__()
+        dtype = layer_dtype(self, dtype)
         require_sizes(self, num_groups=num_groups, num_channels=num_channels)
+        require_real(self, eps=eps)
         if num_channels % num_groups:
             raise ValueError(f"GroupNorm: expected num_channels divisible by num_groups={num_groups}, got {num_channels}")
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
@@ -224,6 +235,7 @@ class LocalResponseNorm(Module):
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
         require_sizes(self, size=size)
+        require_real(self, alpha=alpha, beta=beta, k=k)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, input: Tensor) -> Tensor:

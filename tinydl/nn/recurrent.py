@@ -15,13 +15,17 @@ from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
 from ..ops.indexing import getitem
 from ..ops.linalg import linear
 from ..ops.random import Generator, dropout, require_probability
-from ..ops.shape import cat, chunk, stack, transpose, unsqueeze
+from ..ops.shape import cat, chunk, squeeze, stack, transpose, unsqueeze
 from . import init
-from .checks import require_sizes
+from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) for an LSTM
+
+
+def _states(hx: Any) -> State:
+    return (hx,) if isinstance(hx, Tensor) else tuple(hx)
 
 
 def _rnn(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], State]:
@@ -52,7 +56,8 @@ class _Recurrent(Module):
     def __init__(self, input_size: int, hidden_size: int, bias: bool, dtype: Any) -> None:
         super().__init__()
         require_sizes(self, 0, input_size=input_size, hidden_size=hidden_size)
-        self.input_size, self.hidden_size, self.has_bias, self.dtype = input_size, hidden_size, bias, np.dtype(dtype)
+        self.input_size, self.hidden_size, self.has_bias = input_size, hidden_size, bias
+        self.dtype = layer_dtype(self, dtype)  # of the parameters that are drawn
         self.update: Callable[[Tensor, Tensor, State], State] = _rnn(tanh)
 
     def _draw(self, suffix: str, inputs: int) -> None:
@@ -68,10 +73,14 @@ class _Recurrent(Module):
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return tuple(getattr(self, name + suffix, None) for name in names)
 
-    def _zeros(self, *shape: int) -> State:
-        return tuple(
-            constant(next(self.parameters()), np.zeros((*shape, self.hidden_size), self.dtype)) for _ in range(self.states)
-        )
+    def _start(self, hx: Any, *shape: int, like: Tensor) -> State:
+        """The given state, or zeros, of (*shape, hidden_size)."""
+        shape = (*shape, self.hidden_size)
+        if hx is None:
+            return tuple(constant(like, np.zeros(shape, like.dtype)) for _ in range(self.states))
+        state = _states(hx)
+        self._require_states(state, shape)
+        return state
 
     def _require_states(self, states: State, shape: tuple[int, ...]) -> None:
         if len(states) != self.states or any(s.shape != shape for s in states):
@@ -83,16 +92,16 @@ class _Recurrent(Module):
 
 
 class _Cell(_Recurrent):
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = None) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
         self._draw("", input_size)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
-        """The next state from input (N, input_size) and state (N, hidden_size); zeros are the default state."""
-        if input.ndim != 2 or input.shape[1] != self.input_size:
+        """The next state from input (N, input_size) and state (N, hidden_size), or both without N; zeros are the default
+        state."""
+        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
             raise ShapeError(f"{type(self).__name__}: expected input (N, {self.input_size}), got {input.shape}")
-        state = self._zeros(input.shape[0]) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        self._require_states(state, (input.shape[0], self.hidden_size))
+        state = self._start(hx, *input.shape[:-1], like=input)
         w_ih, w_hh, b_ih, b_hh = self._weights("")
         new = self.update(linear(input, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
         return new if self.states > 1 else new[0]
@@ -102,7 +111,7 @@ class RNNCell(_Cell):
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu. Elman, 1990."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", dtype: Any = np.float32
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", dtype: Any = None
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
         self.update = _rnn(_nonlinearity("RNNCell", nonlinearity))
@@ -113,7 +122,7 @@ class LSTMCell(_Cell):
 
     gates, states = 4, 2
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = None) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
         self.update = _lstm
 
@@ -123,7 +132,7 @@ class GRUCell(_Cell):
 
     gates = 3
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = np.float32) -> None:
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = None) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
         self.update = _gru
 
@@ -138,8 +147,9 @@ class _Layers(_Recurrent):
     """Cells run over time, in `num_layers` layers and one or two directions, with dropout between layers.
 
     Input (T, N, input_size), or (N, T, input_size) with `batch_first`. Returns (output (T, N, directions · hidden_size), final
-    state); states are (layers · directions, N, hidden_size). With `lengths` (N,) sample n ends after lengths[n] steps: its
-    output is 0 from there on, its final state is the one at its end, and the backward direction starts there.
+    state); states are (layers · directions, N, hidden_size). One sample has no N in any of these. With `lengths` (N,) sample n
+    ends after lengths[n] steps: its output is 0 from there on, its final state is the one at its end, and the backward
+    direction starts there.
     """
 
     def __init__(
@@ -152,7 +162,7 @@ class _Layers(_Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         generator: Generator | None = None,
-        dtype: Any = np.float32,
+        dtype: Any = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
         require_sizes(self, num_layers=num_layers)
@@ -165,14 +175,16 @@ class _Layers(_Recurrent):
                 self._draw(suffix, input_size if k == 0 else hidden_size * len(suffixes))
 
     def forward(self, input: Tensor, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
-        if input.ndim != 3 or input.shape[2] != self.input_size:
-            raise ShapeError(f"{type(self).__name__}: expected input of 3 dims, the last {self.input_size}, got {input.shape}")
+        if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
+            got = f"expected input of 2 or 3 dims, the last {self.input_size}, got {input.shape}"
+            raise ShapeError(f"{type(self).__name__}: {got}")
+        if input.ndim == 2:
+            return self._one(input, hx, lengths)
         input = transpose(input, 0, 1) if self.batch_first else input
         steps, batch = input.shape[:2]
         directions = 1 + self.bidirectional
         count = self.num_layers * directions
-        start = self._zeros(count, batch) if hx is None else (hx,) if isinstance(hx, Tensor) else tuple(hx)
-        self._require_states(start, (count, batch, self.hidden_size))
+        start = self._start(hx, count, batch, like=input)
         alive = None if lengths is None else self._alive(lengths, steps, batch)
         final: list[State] = []
         for k, suffixes in enumerate(self.suffixes):
@@ -187,6 +199,13 @@ class _Layers(_Recurrent):
             input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
         ends = tuple(stack([state[i] for state in final]) for i in range(self.states))
         return transpose(input, 0, 1) if self.batch_first else input, ends if self.states > 1 else ends[0]
+
+    def _one(self, input: Tensor, hx: Any, lengths: Any) -> tuple[Tensor, Any]:
+        """One sample, without the dim of the batch."""
+        batch = 0 if self.batch_first else 1
+        start = None if hx is None else tuple(unsqueeze(s, 1) for s in _states(hx))
+        output, end = self.forward(unsqueeze(input, batch), start, lengths)
+        return squeeze(output, batch), squeeze(end, 1) if isinstance(end, Tensor) else tuple(squeeze(s, 1) for s in end)
 
     def _run(self, x: Tensor, state: State, suffix: str, alive: Any, backward: bool) -> tuple[Tensor, State]:
         """One direction of one layer over all steps."""

@@ -10,7 +10,7 @@ from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeErro
 
 from ..core import Tensor, state
 from ..devices import is_device, module_of, move, named, transfer
-from ..promotion import FLOAT32, checked
+from ..promotion import FLOAT32, INT64, checked, is_scalar
 from .elementwise import to_dtype
 from .shape import common_shape, new_size
 
@@ -52,7 +52,7 @@ def _typed(data: Any) -> bool:
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` itself if it is a tensor of that dtype and device; an array shared; else a copy."""
-    shared = isinstance(data, np.ndarray) and dtype in (None, data.dtype)
+    shared = isinstance(data, np.ndarray) and checked(dtype, "as_tensor", data.dtype) == data.dtype
     x = data if isinstance(data, Tensor) else from_numpy(data) if shared else copied("as_tensor", data, dtype)
     return _brought(x, *target("as_tensor", (), dtype, device))
 
@@ -79,7 +79,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:
     """What the function `who` of numpy or cupy makes on a device."""
     module = module_of(named(device, who))
-    dtype = checked(dtype, who)
+    dtype = checked(dtype, who, FLOAT32)
     try:
         return Tensor(getattr(module, who)(*arguments, dtype=dtype))
     except MemoryError as error:
@@ -88,12 +88,12 @@ def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:
         raise exhausted(error) from error
 
 
-def zeros(*size: Any, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def zeros(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Zeros of the given size."""
     return _made("zeros", device, dtype, new_size("zeros", size)).requires_grad_(requires_grad)
 
 
-def ones(*size: Any, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def ones(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Ones of the given size."""
     return _made("ones", device, dtype, new_size("ones", size)).requires_grad_(requires_grad)
 
@@ -110,38 +110,38 @@ def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any, device
     return _made("full", device, value.dtype, size, value.item())
 
 
-def empty(*size: Any, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def empty(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Memory of the given size with whatever it holds."""
     return _made("empty", device, dtype, new_size("empty", size)).requires_grad_(requires_grad)
 
 
-def eye(n: int, m: int | None = None, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """The (n, m) matrix with ones on its diagonal, (n, n) without m."""
     return _made("eye", device, dtype, *new_size("eye", (n, n if m is None else m))).requires_grad_(requires_grad)
 
 
 def zeros_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros shaped as `input`."""
-    return zeros(input.shape, dtype=dtype or input.dtype, device=device or input.device)
+    return zeros(input.shape, dtype=checked(dtype, "zeros_like", input.dtype), device=device or input.device)
 
 
 def ones_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones shaped as `input`."""
-    return ones(input.shape, dtype=dtype or input.dtype, device=device or input.device)
+    return ones(input.shape, dtype=checked(dtype, "ones_like", input.dtype), device=device or input.device)
 
 
 def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`fill_value` everywhere, shaped as `input`."""
-    return _filled("full_like", input.shape, fill_value, dtype or input.dtype, device or input.device)
+    return _filled("full_like", input.shape, fill_value, checked(dtype, "full_like", input.dtype), device or input.device)
 
 
 def empty_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Memory shaped as `input` with whatever it holds."""
-    return empty(input.shape, dtype=dtype or input.dtype, device=device or input.device)
+    return empty(input.shape, dtype=checked(dtype, "empty_like", input.dtype), device=device or input.device)
 
 
 def linspace(
-    start: float, end: float, steps: int, dtype: Any = FLOAT32, device: Any = "cpu", requires_grad: bool = False
+    start: float, end: float, steps: int, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """`steps` evenly spaced numbers from start to end, both included."""
     if steps < 0:
@@ -152,10 +152,13 @@ def linspace(
 def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = "cpu") -> Tensor:
     """start, start + step, ... below end; arange(n) is 0 .. n - 1."""
     start, end = (0, start) if end is None else (start, end)
+    if not all(is_scalar(number) for number in (start, end, step)):
+        raise TypeError(f"arange: expected numbers, got {start!r}, {end!r} and {step!r}")
     if step == 0:
         raise ValueError("arange: expected a step other than 0, got 0")
     steps = np.arange(start, end, step)
-    return copied("arange", steps.tolist() if dtype is None else steps, dtype, device)
+    dtype = checked(dtype, "arange", FLOAT32 if steps.dtype.kind == "f" else INT64)
+    return copied("arange", steps, dtype, device)
 
 
 # What a tensor shows of itself --------------------------------------------------------------------------------------------

@@ -12,9 +12,10 @@ import numpy as np
 from tinydl_kernels import elementwise as kernels
 from tinydl_kernels import memory
 from tinydl_kernels.dispatch import Operation
+from tinydl_kernels.errors import DtypeError
 
 from ..core import Array, Primitive, Tensor, add, cast, contiguous, primitive
-from ..promotion import checked, is_scalar, require_numbers
+from ..promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
 from .shape import common_shape
 
 
@@ -45,6 +46,19 @@ def comparison(kernel: Operation) -> Primitive:
         return kernel(a, b)
 
     return Primitive(_named(function, kernel), elementwise=True, constant=("out",))
+
+
+def on_masks(who: str, logical: Primitive) -> Callable[..., Tensor]:
+    """The operator of a logical function: of booleans alone, since NumPy's and PyTorch's works on the bits of integers."""
+
+    def operator(*inputs: Any) -> Tensor:
+        for x in inputs:
+            dtype = scalar_dtype(x) if is_scalar(x) else getattr(x, "dtype", None)
+            if dtype is not None and dtype.kind != "b":
+                raise DtypeError(f"{who}: expected bool ({logical.name} takes numbers too), got {dtype}")
+        return logical(*inputs)
+
+    return operator
 
 
 def _named(function: Callable[..., Array], kernel: Operation) -> Callable[..., Array]:
@@ -120,6 +134,7 @@ eq, ne, lt = comparison(kernels.eq), comparison(kernels.ne), comparison(kernels.
 le, gt, ge = comparison(kernels.le), comparison(kernels.gt), comparison(kernels.ge)
 logical_and, logical_or = comparison(kernels.logical_and), comparison(kernels.logical_or)
 logical_not, isfinite = query(kernels.logical_not), query(kernels.isfinite)
+and_masks, or_masks, not_mask = on_masks("and", logical_and), on_masks("or", logical_or), on_masks("not", logical_not)
 
 neg: Primitive = unary(kernels.neg, lambda g: neg(g), floating=False)
 exp = unary(kernels.exp, lambda g, out: mul(g, out))
@@ -153,8 +168,17 @@ def _share(wins: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
-    """input to the power of a number or a tensor. At exponent 0 its derivative is 0, also where the input is 0."""
-    return _power(input, exponent=exponent) if is_scalar(exponent) else _pow(input, exponent)
+    """input to the power of a number or a tensor. At exponent 0 its derivative is 0, also where the input is 0.
+
+    Integers to a floating power give float32.
+    """
+    if not is_scalar(exponent):
+        return _pow(input, exponent)
+    if isinstance(input, Tensor) and input.dtype.kind in "iu":
+        if isinstance(exponent, (int, np.integer)) and exponent < 0:
+            raise ValueError(f"pow: expected an exponent of at least 0 for integers, got {exponent}")
+        input = to_dtype(input, common_dtype((input, exponent)))
+    return _power(input, exponent=exponent)
 
 
 def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
@@ -163,6 +187,7 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         raise ValueError("clip: expected min, max or both, got neither")
     require_numbers("clip", input)
     if all(bound is None or is_scalar(bound) for bound in (min, max)):
+        input = to_dtype(input, common_dtype(x for x in (input, min, max) if x is not None))
         limits = np.finfo(input.dtype) if input.dtype.kind == "f" else np.iinfo(input.dtype)
         low, high = (-np.inf, np.inf) if input.dtype.kind == "f" else (limits.min, limits.max)
         return _clip(input, _bound(input, low if min is None else min), _bound(input, high if max is None else max))
@@ -176,9 +201,11 @@ def _bound(x: Tensor, value: Any) -> Tensor:
 
 
 def to_dtype(input: Tensor, dtype: Any) -> Tensor:
-    """The input in another dtype, or itself where it has that dtype already."""
+    """The input in another dtype, or itself where it has that dtype already. Only a floating result carries a gradient."""
     dtype = checked(dtype, "cast")
-    return input if input.dtype == dtype else cast(input, dtype=dtype)
+    if input.dtype == dtype:
+        return input
+    return cast(input if dtype.kind == "f" else input.detach(), dtype=dtype)
 
 
 def square(input: Tensor) -> Tensor:

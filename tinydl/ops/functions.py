@@ -9,7 +9,7 @@ from tinydl_kernels import functions as kernels
 from tinydl_kernels import memory
 
 from ..core import Array, Primitive, Tensor, add, primitive
-from .elementwise import comparison, div, exp, mul, neg, query, sigmoid, square, sub, unary
+from .elementwise import comparison, div, exp, mul, neg, on_masks, query, sigmoid, square, sub, unary
 from .shape import common_shape
 
 exp2 = unary(kernels.exp2, lambda g, out: mul(g, mul(out, math.log(2))))
@@ -40,6 +40,7 @@ ceil = unary(kernels.ceil, lambda g: mul(g, 0.0), floating=False)
 round = unary(kernels.round, lambda g: mul(g, 0.0), floating=False)  # halves to even
 trunc = unary(kernels.trunc, lambda g: mul(g, 0.0), floating=False)
 isnan, isinf, logical_xor = query(kernels.isnan), query(kernels.isinf), comparison(kernels.logical_xor)
+xor_masks = on_masks("xor", logical_xor)
 
 
 @primitive(elementwise=True, floating=True)

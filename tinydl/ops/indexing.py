@@ -125,12 +125,16 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return _gather(_box(input, index, dim), index, dim=dim)
 
 
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
-    """A copy of `input` with out[i][index[i][j][k]][k] = src[i][j][k] for dim = 1, in the order of j; src may be a number.
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any = None) -> Tensor:
+    """A copy of `input` with out[i][index[i][j][k]][k] = src[i][j][k] for dim = 1, in the order of j; src may be a number,
+    which may be given as `value`.
 
     Where several come to one place the last one wins, and it alone has a gradient.
     """
     dim, index = _checked("scatter", input, dim, index)
+    if (src is None) is (value is None):
+        raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
+    src = value if src is None else src
     source = _filled(input, index.shape, src) if is_scalar(src) else _source("scatter", src, index, input)
     part = _box(input, index, dim)
     scattered = _scatter(part, source, index, dim=dim)
@@ -196,10 +200,10 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
     """Each slice along `dim`, without `dim` each element, `repeats` times in a row. A tensor gives a count for each of them."""
     x, d = (reshape(input, -1), 0) if dim is None else (input, normalize_dim("repeat_interleave", dim, input.ndim))
     if is_scalar(repeats):
-        if repeats < 0:
+        if not isinstance(repeats, (int, np.integer)) or repeats < 0:
             raise ShapeError(f"repeat_interleave: expected counts of at least 0, got {repeats}")
-        repeated = broadcast_to(unsqueeze(x, d + 1), (*x.shape[: d + 1], int(repeats), *x.shape[d + 1 :]))
-        return reshape(repeated, (*x.shape[:d], x.shape[d] * int(repeats), *x.shape[d + 1 :]))
+        repeated = broadcast_to(unsqueeze(x, d + 1), (*x.shape[: d + 1], repeats, *x.shape[d + 1 :]))
+        return reshape(repeated, (*x.shape[:d], x.shape[d] * repeats, *x.shape[d + 1 :]))
     refuse_recording("repeat_interleave")
     counts = on_host(repeats)
     if counts.ndim > 1 or counts.size not in (1, x.shape[d]) or (counts < 0).any():
@@ -263,7 +267,9 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         refuse_recording("one_hot")
         num_classes = _largest(index) + 1
-    return _one_hot(index, classes=num_classes)
+    if not isinstance(num_classes, (int, np.integer)):
+        raise TypeError(f"one_hot: expected num_classes an integer, got {num_classes!r}")
+    return _one_hot(index, classes=int(num_classes))
 
 
 def _largest(index: Tensor) -> int:

@@ -114,7 +114,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *), t' = (1 - ε) t + ε / K with ε the label smoothing.
+    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε / K with ε the label smoothing.
 
     target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which carry a gradient.
     weight: one a class (K,). ignore_index: an index whose positions count for nothing, in the mean either. Another index that
@@ -126,6 +126,9 @@ def cross_entropy(
     require_reduction("cross_entropy", reduction)
     target = target if isinstance(target, Tensor) else Tensor(np.asarray(target))
     soft = target.dtype.kind == "f"
+    if input.ndim == 1:
+        pair = (unsqueeze(input, 0), unsqueeze(target, 0))
+        return reshape(cross_entropy(*pair, weight, ignore_index, reduction, label_smoothing), ())
     _require_target("cross_entropy", input, target, soft)
     if soft:
         target = to_dtype(target, input.dtype)

@@ -10,11 +10,11 @@ from tinydl_kernels.errors import ShapeError
 
 from ..core import Tensor, add
 from ..promotion import require_numbers
-from .elementwise import abs, clip, div, exp, gt, log, lt, mul, neg, pow, relu, sqrt, square, sub, where
+from .elementwise import abs, clip, div, exp, gt, log, lt, mul, ne, neg, pow, relu, sqrt, square, sub, where
 from .functions import logsigmoid
 from .loss import class_weights, picked, reduced, require_reduction
 from .reduce import sum
-from .shape import broadcast_to, common_shape, normalize_dim, unsqueeze
+from .shape import broadcast_to, common_shape, normalize_dim, reshape, unsqueeze
 
 
 def _require(who: str, input: Tensor, target: Tensor, reduction: str, *more: str) -> None:
@@ -68,12 +68,20 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
 
 
 def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
-    """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; the logarithms are at least -100."""
+    """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; the logarithms are at least -100.
+
+    At p = 0 and p = 1 the logarithm that is cut off has derivative 0.
+    """
     _require("binary_cross_entropy", input, target, reduction)
     common_shape("binary_cross_entropy", input, weight)
-    log_p, log_q = clip(log(input), min=-100.0), clip(log(sub(1.0, input)), min=-100.0)
-    loss = neg(add(mul(target, log_p), mul(sub(1.0, target), log_q)))
+    loss = neg(add(mul(target, _bounded_log(input)), mul(sub(1.0, target), _bounded_log(sub(1.0, input)))))
     return reduced("binary_cross_entropy", loss if weight is None else mul(loss, weight), reduction)
+
+
+def _bounded_log(x: Tensor) -> Tensor:
+    """max(log x, -100); at 0 its derivative is 0."""
+    inside = ne(x, 0.0)
+    return where(inside, clip(log(where(inside, x, 1.0)), min=-100.0), -100.0)
 
 
 def binary_cross_entropy_with_logits(
@@ -92,8 +100,10 @@ def binary_cross_entropy_with_logits(
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """-input[n, target_n] for log-probabilities (N, K, *) and classes (N, *); the mean is weighted by `weight` (K,)."""
+    """-input[n, target_n] for log-probabilities (N, K, *) or (K,) and classes (N, *); the mean is weighted by `weight` (K,)."""
     require_reduction("nll_loss", reduction)
+    if input.ndim == 1:
+        return reshape(nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction), ())
     coefficients, total = class_weights("nll_loss", input, target, weight, ignore_index)
     return picked("nll_loss", neg(mul(coefficients, input)), total, reduction)
 

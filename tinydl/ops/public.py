@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from tinydl_kernels.errors import DtypeError
 
 from ..core import Tensor
+
+TAKEN: dict[str, tuple[Any, ...]] = {
+    "Tensor": ((Tensor,), "a tensor", "tensors"),
+    "int": ((int, np.integer), "an integer", "integers"),
+    "float": ((Real,), "a number", "numbers"),
+    "None": ((type(None),),),
+}
+"""By the word of an annotation: the types that it takes, and what to call one and several of them."""
 
 
 @functools.cache
@@ -29,6 +39,8 @@ def public(function: Callable[..., Any], name: str | None = None) -> Callable[..
     has_dim = any(p.name == "dim" for p in parameters)
     many = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
 
+    names = [p.name for p in parameters]
+
     @functools.wraps(function)
     def called(*args: Any, **settings: Any) -> Any:
         if settings:
@@ -37,7 +49,8 @@ def public(function: Callable[..., Any], name: str | None = None) -> Callable[..
                     raise TypeError(f"{who}: expected dim or axis, got both")
                 settings["dim"] = settings.pop("axis")
             if many in settings:
-                args = (*args, settings.pop(many))
+                leading = names[len(args) : names.index(many)]
+                args = (*args, *(settings.pop(n) for n in leading if n in settings), settings.pop(many))
         try:
             return function(*args, **settings)
         except (AttributeError, TypeError) as error:
@@ -50,7 +63,7 @@ def public(function: Callable[..., Any], name: str | None = None) -> Callable[..
 
 
 def refusal(who: str, function: Callable[..., Any], args: Sequence[Any], settings: Mapping[str, Any]) -> DtypeError | None:
-    """What to say of the first argument that is annotated as a tensor, or a sequence of them, and is none."""
+    """What to say of the first argument that is annotated as a tensor, a number or a sequence of them, and is none."""
     signature = inspect.signature(function)
     try:
         given = signature.bind_partial(*args, **settings).arguments
@@ -58,13 +71,14 @@ def refusal(who: str, function: Callable[..., Any], args: Sequence[Any], setting
         return None
     for name, value in given.items():
         parameter = signature.parameters[name]
-        kind = str(parameter.annotation)
-        several = "[" in kind or parameter.kind is parameter.VAR_POSITIONAL
-        if not kind.startswith(("Tensor", "Sequence[Tensor", "Iterable[Tensor")):
+        words = re.findall(r"\w+", str(parameter.annotation))  # "int | Sequence[int]"
+        kinds = [word for word in words if word in TAKEN]
+        if not kinds or words[0] not in (kinds[0], "Sequence", "Iterable"):
             continue
-        taken: list[type] = [Tensor, *[type(None)] * ("None" in kind), *[Real] * ("float" in kind)]
+        several = "[" in str(parameter.annotation) or parameter.kind is parameter.VAR_POSITIONAL
+        taken = tuple(kind for word in (*kinds, *{"None"}.intersection(words)) for kind in TAKEN[word][0])
         for x in value if several and isinstance(value, (list, tuple)) else (value,):
-            if not isinstance(x, tuple(taken)):
-                expected = "tensors" if several else "a tensor"
-                return DtypeError(f"{who}: expected {expected} for {name!r}, got {type(x).__name__}")
+            if not isinstance(x, taken):
+                got = type(x).__name__ if kinds[0] == "Tensor" else repr(x)
+                return DtypeError(f"{who}: expected {TAKEN[kinds[0]][1 + several]} for {name!r}, got {got}")
     return None

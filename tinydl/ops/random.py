@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from tinydl_kernels import random as kernels
 from tinydl_kernels import sort
-from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.errors import GraphError, ShapeError
 
 from ..core import Array, Tensor, add, no_grad, primitive
 from ..devices import Resident, constant, move, named
 from ..effect import effect
-from ..promotion import checked, is_scalar, require_floating
+from ..promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from .elementwise import lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign
@@ -191,46 +191,39 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = np.float32, device: Any = "cpu", requires_grad: bool = False
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Uniform in [0, 1)."""
     return _rand("rand", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
 def _rand(who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
-    shape, dtype = new_size(who, size), _floating(who, dtype)
+    shape, dtype = new_size(who, size), floating(dtype, who)
     key, start = _draw(generator, shape, dtype, device)
     return _uniform(key, start, shape=shape, dtype=dtype)
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = np.float32, device: Any = "cpu", requires_grad: bool = False
+    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Standard normal."""
     return _randn("randn", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
 def _randn(who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
-    shape, dtype = new_size(who, size), _floating(who, dtype)
+    shape, dtype = new_size(who, size), floating(dtype, who)
     key, start = _draw(generator, shape, dtype, device)
     return _normal(key, start, shape=shape, dtype=dtype)
 
 
-def _floating(who: str, dtype: Any) -> np.dtype:
-    dtype = checked(dtype, who)
-    if dtype.kind != "f":
-        raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
-    return dtype
-
-
 def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), shaped as `input`."""
-    return _rand("rand_like", input.shape, generator, dtype or input.dtype, input.device)
+    return _rand("rand_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
 
 
 def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, shaped as `input`."""
-    return _randn("randn_like", input.shape, generator, dtype or input.dtype, input.device)
+    return _randn("randn_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None) -> Tensor:
@@ -242,8 +235,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generat
         raise ValueError(f"normal: expected std of at least 0, got {std}")
     shape = size if size is not None else common_shape("normal", *tensors)
     like = tensors[0] if tensors else None
-    dtype, device = dtype or (np.float32 if like is None else like.dtype), "cpu" if like is None else like.device
-    z = _randn("normal", shape, generator, dtype, device)
+    dtype = floating(dtype, "normal", FLOAT32 if like is None else like.dtype)
+    z = _randn("normal", shape, generator, dtype, "cpu" if like is None else like.device)
     return add(mul(z, std), mean)
 
 
@@ -255,14 +248,24 @@ def randperm(n: int, generator: Generator | None = None, device: Any = "cpu") ->
     return _permutation(key, start, n=n)
 
 
-def randint(low: int, high: Any, size: Any = None, generator: Generator | None = None, device: Any = "cpu") -> Tensor:
-    """Integers (int64) in [low, high): randint(low, high, size), or randint(high, size) from 0."""
+def randint(
+    low: int = 0,
+    high: Any = None,
+    size: Any = None,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = "cpu",
+) -> Tensor:
+    """Integers (int64 if nothing else) in [low, high): randint(low, high, size), or randint(high, size) from 0."""
     low, high, size = (0, low, high) if size is None else (low, high, size)
+    if not all(isinstance(bound, (int, np.integer)) for bound in (low, high)):
+        raise TypeError(f"randint: expected integers low and high and a size, got {low!r}, {high!r} and {size!r}")
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     shape = new_size("randint", size)
     key, start = _draw(generator, shape, np.int64, device)
-    return _randint(key, start, shape=shape, low=low, high=high)
+    drawn = _randint(key, start, shape=shape, low=int(low), high=int(high))
+    return to_dtype(drawn, checked(dtype, "randint", INT64))
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:

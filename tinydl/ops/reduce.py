@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tinydl_kernels import elementwise
@@ -17,6 +17,13 @@ from .elementwise import div, eq, exp, isfinite, mul, sub, to_dtype, where
 from .shape import normalize_dim, reshape
 
 Dim = int | Sequence[int] | None
+
+
+class Picked(NamedTuple):
+    """What ordering finds along a dim; torch.return_types of max, min, sort and topk."""
+
+    values: Tensor
+    indices: Tensor
 
 
 @primitive
@@ -154,14 +161,13 @@ def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return amin(input) if dim is None else _extreme_along("min", input, dim, keepdim, _min)
 
 
-def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> tuple[Tensor, Tensor]:
+def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> Picked:
     d = normalize_dim(who, dim, x.ndim)
     _require_elements(who, x, d)
     if not x.ndim:
-        values, indices = pick(reshape(x, (1,)), dim=0)
-        return values, indices
+        return Picked(*pick(reshape(x, (1,)), dim=0))
     values, indices = pick(x, dim=d)
-    return _finish(x, values, (d,), keepdim), _finish(x, indices, (d,), keepdim)
+    return Picked(_finish(x, values, (d,), keepdim), _finish(x, indices, (d,), keepdim))
 
 
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:

@@ -111,6 +111,8 @@ def new_size(who: str, size: Any) -> tuple[int, ...]:
 def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
     """The sizes of a shape for the elements of x, -1 replaced."""
     wanted = sizes(shape)
+    if any(not isinstance(n, (int, np.integer)) for n in wanted):
+        raise TypeError(f"{who}: expected integers, got {wanted}")
     known = math.prod(n for n in wanted if n != -1)
     if wanted.count(-1) == 1 and known:
         wanted = tuple(x.array.size // known if n == -1 else n for n in wanted)
@@ -173,12 +175,11 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     return _permute(input, dims=tuple(order))
 
 
-def squeeze(input: Tensor, dim: int | None = None) -> Tensor:
-    """Without the dims of size one, or without `dim` if its size is one."""
-    if dim is None:
-        return reshape(input, tuple(n for n in input.shape if n != 1))
-    dim = normalize_dim("squeeze", dim, input.ndim)
-    return reshape(input, input.shape[:dim] + input.shape[dim + 1 :]) if input.ndim and input.shape[dim] == 1 else input
+def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Without the dims of size one, or without those of `dim` whose size is one."""
+    named = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    dims = {normalize_dim("squeeze", d, input.ndim) for d in named}
+    return reshape(input, tuple(n for d, n in enumerate(input.shape) if n != 1 or d not in dims))
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
@@ -225,13 +226,15 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     """Views of a size along `dim` (the last may be smaller), or of a list of sizes."""
     dim = _existing_dim("split", dim, tensor)
     n = tensor.shape[dim]
-    if isinstance(split_size_or_sections, int):
-        size = split_size_or_sections
+    if isinstance(split_size_or_sections, (int, np.integer)):
+        size = int(split_size_or_sections)
         if size < 0 or (size == 0 and n):
             raise ShapeError(f"split: expected a positive size, got {size}")
         parts = tuple(min(size, n - at) for at in range(0, n, size)) if n else (0,)
     else:
-        parts = tuple(split_size_or_sections)
+        parts = tuple(split_size_or_sections) if isinstance(split_size_or_sections, Sequence) else (None,)
+        if any(not isinstance(size, (int, np.integer)) for size in parts):
+            raise TypeError(f"split: expected an integer or a sequence of them, got {split_size_or_sections!r}")
         if sum(parts) != n or any(size < 0 for size in parts):
             raise ShapeError(f"split: expected sizes that add up to {n} along dim {dim} of {tensor.shape}, got {parts}")
     return _split(tensor, sizes=parts, dim=dim)
@@ -370,8 +373,8 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     return _place_diagonal(input, shape=(n, n), offset=diagonal, dim1=0, dim2=1)
 
 
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> Tensor:
-    """Pad by `value`, by the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+    """Pad by `value` (None: 0), by the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
 
     `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror image leaves the
     edge out and needs pads below the size; "circular" needs pads up to the size.
@@ -387,7 +390,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     input = _index(input, index=crop) if min(*low, *high, 0) < 0 else input
     low, high = ([max(n, 0) for n in side] for side in (low, high))
     if mode == "constant":
-        return _pad(input, low=tuple(low), high=tuple(high), value=value)
+        return _pad(input, low=tuple(low), high=tuple(high), value=0.0 if value is None else value)
     for dim, (before, after) in enumerate(zip(low, high, strict=True)):
         if before or after:
             limit = {

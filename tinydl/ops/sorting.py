@@ -9,6 +9,7 @@ from tinydl_kernels.errors import ShapeError
 
 from ..core import Array, Tensor, primitive
 from .indexing import gather, refuse_recording
+from .reduce import Picked
 from .shape import narrow, normalize_dim, reshape
 
 
@@ -28,16 +29,16 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     return _argsort(input, dim=dim, descending=descending) if input.ndim else reshape(argsort(reshape(input, 1)), ())
 
 
-def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> tuple[Tensor, Tensor]:
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Picked:
     """(values, indices) sorted along `dim`. The order of equals is kept whether `stable` or not."""
     dim = normalize_dim("sort", dim, input.ndim)
     line = input if input.ndim else reshape(input, 1)
     indices = _argsort(line, dim=dim, descending=descending)
     values = gather(line, dim, indices)
-    return (values, indices) if input.ndim else (reshape(values, ()), reshape(indices, ()))
+    return Picked(values, indices) if input.ndim else Picked(reshape(values, ()), reshape(indices, ()))
 
 
-def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> tuple[Tensor, Tensor]:
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Picked:
     """(values, indices) of the k largest (or smallest) elements along `dim`, in order whether `sorted` or not.
 
     Of equal ones the first are taken.
@@ -48,7 +49,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
         raise ShapeError(f"topk: expected k from 0 to {line.shape[dim]} for {input.shape} along dim {dim}, got {k}")
     indices = narrow(_argsort(line, dim=dim, descending=largest), dim, 0, k)
     values = gather(line, dim, indices)
-    return (values, indices) if input.ndim or k != 1 else (reshape(values, ()), reshape(indices, ()))
+    return Picked(values, indices) if input.ndim or k != 1 else Picked(reshape(values, ()), reshape(indices, ()))
 
 
 def unique(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from ...core import Tensor
 from ...ops.elementwise import relu
 from ...ops.pool import max_pool2d
@@ -30,7 +28,7 @@ class LeNet(Module):
     """
 
     def __init__(
-        self, regularizer: str = "dropout", classes: int = 10, generator: Generator | None = None, dtype: Any = np.float32
+        self, regularizer: str = "dropout", classes: int = 10, generator: Generator | None = None, dtype: Any = None
     ) -> None:
         super().__init__()
         between = {

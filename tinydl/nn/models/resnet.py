@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ...core import Tensor, add
 from ...ops.elementwise import relu
 from ...ops.indexing import getitem
@@ -45,7 +43,7 @@ class BasicBlock(Module):
 class ResNet(Module):
     """6 n + 2 layers: a convolution, three groups of n blocks of `widths` channels, the mean over the image, linear."""
 
-    def __init__(self, n: int, classes: int = 10, widths: tuple[int, int, int] = (16, 32, 64), dtype: Any = np.float32) -> None:
+    def __init__(self, n: int, classes: int = 10, widths: tuple[int, int, int] = (16, 32, 64), dtype: Any = None) -> None:
         super().__init__()
         self.conv1 = Conv2d(3, widths[0], 3, 1, 1, bias=False, dtype=dtype)
         self.bn1 = BatchNorm2d(widths[0], dtype=dtype)
