@@ -265,7 +265,8 @@ def test_loading_casts_copies_and_keeps_identity() -> None:
     assert weight.dtype == np.float32
     np.testing.assert_array_equal(weight.detach().numpy(), [[0, 1], [2, 3]])
     assert np.shares_memory(layer.state_dict()["weight"].numpy(), weight.numpy())
-    y = layer(td.ones(1, 2, requires_grad=True)).sum()
+    x = td.ones(1, 2, requires_grad=True)
+    y = layer(x).sum()
     layer.load_state_dict(layer.state_dict())
     with pytest.raises(td.GraphError, match="written before the backward pass"):
         y.backward()
