@@ -12,10 +12,10 @@ b (O,), g and y (N, O, *out), all of one dtype, float32 or float64. Each costs `
 The compiled kernels pack images so that a tap is nothing but an offset (packing.py), and then multiply matrices (tiles.py). A
 task is a part of the batch times a part of the channels, and packs its images into scratch of its own. Lanes run along
 
-    the pixels of y            forward, and grad_input where it is a forward convolution of g with no more work (`_turned`)
+    the output channels        forward, and grad_input where it is a forward convolution of g with no more work; grad_weight
+    the pixels of y            the first two, where few channels would leave lanes empty (`_cost`)
     the pixels of g            grad_input otherwise, one tap after the other adding to dx
-    the pixels, summed over    grad_weight of large images and few weights
-    the output channels        grad_weight otherwise
+    the pixels, summed over    grad_weight of few channels
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool)
     bias = memory.zeros((O,), x.dtype, x) if b is None else b
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
     flops = window.flops(N, C, O)
-    if _cost(panels, plan.K) < 1.15 * plan.grid[2] / plan.out[2]:  # along pixels, tiles are cut by the ends of rows
+    if _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:  # along pixels, tiles are cut by the ends of rows
         parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
         planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
         packed = memory.empty((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)

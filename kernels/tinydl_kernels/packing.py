@@ -12,6 +12,8 @@
 
     T(x, w, g) = Σ  g[o, p] · w[o, k] · planes[offset[k] + p],  k = (c, t):     products of matrices, lanes along p
 
+With lanes along o instead, nothing asks for p in a row: a plane is the image with its pads, and window p begins at position[p].
+
 In y and in sums over g a garbage column is dropped. In g, where dx is made of it, it is zero, as pads are in x and in g: so an
 infinite w may make NaN of entries of dx that do not depend on it, as 0 · inf is NaN.
 """
@@ -165,11 +167,11 @@ def deal(images, at_channel, planes, first, last, back, plan):
                             h = qh * plan.stride[1] + fh - plan.low[1]
                             count = end - begin if 0 <= d < D and 0 <= h < H else 0
                             row = (((at_channel + c) * D + d) * H + h) * W + begin * stride - shift if count else 0
-                            if not back:
+                            if back:
+                                copy(images, row, stride, planes, at + begin, 1, count)
+                            else:
                                 fill(planes, at, zero, QW)
-                            to, t, t_step = (images, row, stride) if back else (planes, at + begin, 1)
-                            source, s, s_step = (planes, at + begin, 1) if back else (images, row, stride)
-                            copy(to, t, t_step, source, s, s_step, count)
+                                copy(planes, at + begin, 1, images, row, stride, count)
                             at += QW
 
 

@@ -1,6 +1,7 @@
 """Inner loops: products of matrices whose rows lie anywhere in flat arrays, in register tiles (simd.py).
 
     multiply_add    Y += W X        rows of X and terms of W wherever offsets say, other steps even
+    panel           Y = W X         rows and terms of W wherever offsets say, X a panel some registers wide
     dots            W += Y Xᵀ       rows of X wherever offsets say
 
 Lanes run along the rows. Each has a plain twin, which says what it does.
@@ -271,11 +272,11 @@ def frame(to, to0, source, source0, planes, sizes, low, grid):
     """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is beyond is cut."""
     to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
     (D, H, W), (QD, QH, QW) = sizes, grid
-    for w in range(0, QW, lanes):
-        begin, end, columns = low[2] - w, low[2] + W - w, QW - w
-        for c in range(planes):
-            for d in range(QD):
-                i = d - low[0]
+    for c in range(planes):
+        for d in range(QD):
+            i = d - low[0]
+            for w in range(0, QW, lanes):
+                begin, end, columns = low[2] - w, low[2] + W - w, QW - w
                 line, at = ((c * D + i) * H - low[1]) * W + w - low[2], (c * QD + d) * QH * QW + w
                 for h in range(QH):
                     inside = 0 <= i < D and low[1] <= h < low[1] + H
