@@ -108,8 +108,8 @@ template <class T, class Combine> __device__ T warp_reduce(T value, Combine comb
     return lanes_reduce(value, 32, combine);
 }
 
-// The same over the threads of a block, whose size is a multiple of 32. `scratch` holds 33 values in shared memory. Threads
-// may write to it again at once: the block is past all reads.
+// The same over the threads of a block, whose size is a multiple of 32. `scratch` holds 33 values in shared memory, and may be
+// written again behind a barrier.
 template <class T, class Combine> __device__ T block_reduce(T value, T identity, T* scratch, Combine combine) {
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
     value = warp_reduce(value, combine);
@@ -120,9 +120,7 @@ template <class T, class Combine> __device__ T block_reduce(T value, T identity,
         if (lane == 0) scratch[32] = value;
     }
     __syncthreads();
-    value = scratch[32];
-    __syncthreads();
-    return value;
+    return scratch[32];
 }
 
 // The threads that share an item, of which the grid has as many as it is told (cuda.launch_teams): `lanes` neighbours, 1 to 32

@@ -45,12 +45,12 @@ def noted() -> Iterator[list[Launch]]:
     """The launches of the scope on modules of the package, each kind once."""
     found: list[Launch] = []
     seen: dict[tuple[str, str], set[str]] = {}
-    run, package = emulator.launch, set(cuda.modules())
+    run, package = emulator.launch, {module.name: module.source for module in cuda.modules()}
 
     def launch(module: Any, kernel: str, grid: Any, block: Any, args: Any, shared: int) -> None:
         kinds = seen.setdefault((module.name, kernel), set())
         kind = repr([grid, block, shared, *map(_kind, args)])
-        if kind not in kinds and len(kinds) < ENOUGH and module in package:
+        if kind not in kinds and len(kinds) < ENOUGH and package.get(module.name) == module.source:
             kinds.add(kind)
             found.append(Launch(module, kernel, grid, block, copy.deepcopy(tuple(args)), shared))
         run(module, kernel, grid, block, args, shared)
