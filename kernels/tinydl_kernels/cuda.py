@@ -248,9 +248,13 @@ def _by_value(argument: Any) -> Any:
     return np.asarray(argument) if isinstance(argument, np.void) else argument
 
 
-@functools.cache
 def module(family: str, real: np.dtype | None = None, tensor_cores: bool = False) -> Module:
     """The .cu file beside `<family>.py`, for that `real`."""
+    return _module(family, real, tensor_cores)
+
+
+@functools.cache
+def _module(family: str, real: np.dtype | None, tensor_cores: bool) -> Module:
     return Module(Path(__file__).with_name(f"{family}.cu"), real, tensor_cores)
 
 
