@@ -157,6 +157,9 @@ private:
 
 // ---- Cores: what a warp does with a step
 
+template <class T> __device__ void add_product(T& sum, T a, T b) { sum += a * b; }
+__device__ void add_product(i64& sum, i64 a, i64 b) { sum = i64(u64(sum) + u64(a) * u64(b)); }  // modulo 2^64, as NumPy
+
 template <class T_, int ROWS_, int COLUMNS_, int WARP_ROWS, int WARP_COLUMNS> struct Shape {
     using T = T_;
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = 64 / sizeof(T);
@@ -197,7 +200,7 @@ struct Simt : Shape<T, ROWS, COLUMNS, WARP_ROWS, WARP_COLUMNS> {
             for (int i = 0; i < A_PACKS * WIDTH; ++i)
 #pragma unroll
                 for (int j = 0; j < B_PACKS * WIDTH; ++j)
-                    sum[i][j] += some_a[i / WIDTH].element[i % WIDTH] * some_b[j / WIDTH].element[j % WIDTH];
+                    add_product(sum[i][j], some_a[i / WIDTH].element[i % WIDTH], some_b[j / WIDTH].element[j % WIDTH]);
         }
     }
 
@@ -346,7 +349,7 @@ template <class T>
 __device__ void sum_splits(const T* partial, const T* bias, T* y, i64 n, int splits, int plane, int channels) {
     for (i64 e = first(); e < n; e += stride()) {
         T sum = bias ? bias[u32(e) / plane % channels] : T(0);
-        for (int split = 0; split < splits; ++split) sum += partial[split * n + e];
+        for (int split = 0; split < splits; ++split) add_product(sum, partial[split * n + e], T(1));
         y[e] = sum;
     }
 }
