@@ -30,7 +30,7 @@ from .layout import FLAT, layout, regular, storage
 from .validate import report
 
 Array = Any
-GRAIN = 1 << 15
+GRAIN = 1 << 13
 
 
 # ---- Loops: one body per number of operands

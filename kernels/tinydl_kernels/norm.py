@@ -66,8 +66,8 @@ def _moments(start, stop, x, means, squares, size):
 
 
 @parallel
-def _merge_moments(start, stop, means, squares, samples, size, mean, var):
-    """Moments of the planes (samples, C) -> mean and biased variance (C,)."""
+def _merge_moments(start, stop, means, squares, samples, size, gamma, eps, mean, var, scale):
+    """Moments of the planes (samples, C) -> mean, biased variance and scale = γ s (C,)."""
     channels = mean.size
     width = stop - start
     centre, spread = np.zeros(width), np.zeros(width)
@@ -85,18 +85,29 @@ def _merge_moments(start, stop, means, squares, samples, size, mean, var):
             spread[k] += inner[k] + size * centred * centred
     for k in range(width):
         mean[start + k], var[start + k] = centre[k], spread[k] / (samples * size)
+        scale[start + k] = gamma[start + k] / math.sqrt(var[start + k] + eps)
+
+
+@kernel
+def _run(start, stop, channels):
+    """Of planes of one value: the first channel and the length of a run of neighbours in one sample."""
+    return start % channels, min(stop - start, channels - start % channels)
 
 
 @parallel
-def _normalize(start, stop, x, mean, var, gamma, beta, eps, y, size):
-    number = x.dtype.type
+def _normalize(start, stop, x, mean, scale, beta, y, size):
+    while start < stop and size == 1:
+        c, count = _run(start, stop, mean.size)
+        source, target = x[start:], y[start : start + count]
+        centres, scales, shifts = mean[c:], scale[c:], beta[c:]
+        for k in range(count):
+            target[k] = (source[k] - centres[k]) * scales[k] + shifts[k]
+        start += count
     for plane in range(start, stop):
-        c = plane % mean.size
-        centre, shift = number(mean[c]), number(beta[c])
-        scale = number(gamma[c] / math.sqrt(var[c] + eps))
-        source, target = x[plane * size : (plane + 1) * size], y[plane * size : (plane + 1) * size]
+        c, at, end = plane % mean.size, plane * size, (plane + 1) * size
+        source, target, centre, factor, shift = x[at:end], y[at:end], mean[c], scale[c], beta[c]
         for k in range(size):
-            target[k] = (source[k] - centre) * scale + shift
+            target[k] = (source[k] - centre) * factor + shift
 
 
 # ---- Numba: first derivative
@@ -114,38 +125,55 @@ def _plane_sums(g, x, mean):
 
 @parallel
 def _sums(start, stop, g, x, mean, sums, size):
+    while start < stop and size == 1:
+        c, count = _run(start, stop, mean.size)
+        centre, g_run, x_run = mean[c:], g[start : start + count], x[start:]
+        sum_g, sum_gx = sums[0, start:], sums[1, start:]
+        for k in range(count):
+            sum_g[k], sum_gx[k] = g_run[k], np.float64(g_run[k]) * (np.float64(x_run[k]) - centre[k])
+        start += count
     for plane in range(start, stop):
         at, end = plane * size, (plane + 1) * size
-        sums[plane, 0], sums[plane, 1] = _plane_sums(g[at:end], x[at:end], np.float64(mean[plane % mean.size]))
+        sums[0, plane], sums[1, plane] = _plane_sums(g[at:end], x[at:end], np.float64(mean[plane % mean.size]))
 
 
 @kernel
-def _over_samples(sums, channel, channels):
-    """Σ over the samples of the plane sums of one channel."""
-    total = np.zeros(sums.shape[1])
-    for plane in range(channel, sums.shape[0], channels):
-        for k in range(total.size):
-            total[k] += sums[plane, k]
-    return total
+def _over_samples(sums, start, stop, channels):
+    """Σ over the samples of the plane sums: sums (kinds, samples channels) -> (kinds, stop - start)."""
+    totals = np.zeros((sums.shape[0], stop - start))
+    for kind in range(sums.shape[0]):
+        total = totals[kind]
+        for first in range(start, sums.shape[1], channels):
+            row = sums[kind, first:]
+            for k in range(total.size):
+                total[k] += row[k]
+    return totals
 
 
 @parallel
 def _dx_factors(start, stop, sums, var, gamma, eps, n, factors, dgamma, dbeta):
     """Per channel: dx = factors[0] g + factors[1] (x - mean) + factors[2]."""
+    totals = _over_samples(sums, start, stop, var.size)
     for c in range(start, stop):
         s = 1 / math.sqrt(var[c] + eps)
-        sum_g, sum_gx = _over_samples(sums, c, var.size)
+        sum_g, sum_gx = totals[0, c - start], totals[1, c - start]
         dgamma[c], dbeta[c] = sum_gx * s, sum_g
         scale = gamma[c] * s
-        factors[c, 0], factors[c, 1], factors[c, 2] = scale, -scale * s * s * sum_gx / n, -scale * sum_g / n
+        factors[0, c], factors[1, c], factors[2, c] = scale, -scale * s * s * sum_gx / n, -scale * sum_g / n
 
 
 @parallel
 def _dx(start, stop, g, x, mean, factors, dx, size):
-    number = x.dtype.type
+    while start < stop and size == 1:
+        c, count = _run(start, stop, mean.size)
+        centres, g_run, x_run, target = mean[c:], g[start:], x[start:], dx[start : start + count]
+        ofs_g, ofs_x, constants = factors[0, c:], factors[1, c:], factors[2, c:]
+        for k in range(count):
+            target[k] = ofs_g[k] * g_run[k] + ofs_x[k] * (x_run[k] - centres[k]) + constants[k]
+        start += count
     for plane in range(start, stop):
         c, at, end = plane % mean.size, plane * size, (plane + 1) * size
-        of_g, of_x, constant, centre = number(factors[c, 0]), number(factors[c, 1]), number(factors[c, 2]), number(mean[c])
+        of_g, of_x, constant, centre = factors[0, c], factors[1, c], factors[2, c], mean[c]
         g_plane, x_plane, target = g[at:end], x[at:end], dx[at:end]
         for k in range(size):
             target[k] = of_g * g_plane[k] + of_x * (x_plane[k] - centre) + constant
@@ -170,39 +198,64 @@ def _plane_five_sums(v, g, x, mean):
 
 @parallel
 def _five_sums(start, stop, v, g, x, mean, sums, size):
+    while start < stop and size == 1:
+        c, count = _run(start, stop, mean.size)
+        centre, v_run, g_run, x_run = mean[c:], v[start : start + count], g[start:], x[start:]
+        sum_v, sum_g, sum_vx, sum_gx, sum_vg = (
+            sums[0, start:],
+            sums[1, start:],
+            sums[2, start:],
+            sums[3, start:],
+            sums[4, start:],
+        )
+        for k in range(count):
+            centred, v_k, g_k = np.float64(x_run[k]) - centre[k], np.float64(v_run[k]), np.float64(g_run[k])
+            sum_v[k], sum_g[k], sum_vx[k], sum_gx[k], sum_vg[k] = v_k, g_k, v_k * centred, g_k * centred, v_k * g_k
+        start += count
     for plane in range(start, stop):
         at, end = plane * size, (plane + 1) * size
         five = _plane_five_sums(v[at:end], g[at:end], x[at:end], np.float64(mean[plane % mean.size]))
-        sums[plane, 0], sums[plane, 1], sums[plane, 2], sums[plane, 3], sums[plane, 4] = five
+        sums[0, plane], sums[1, plane], sums[2, plane], sums[3, plane], sums[4, plane] = five
 
 
 @parallel
 def _dx_dx_factors(start, stop, sums, v_gamma, v_beta, var, gamma, eps, n, factors, ddgamma):
     """Per channel: ddg = [0] v + [1] (x - mean) + [2];  ddx = [3] v + [4] g + [5] (x - mean) + [6]."""
+    totals = _over_samples(sums, start, stop, var.size)
     for c in range(start, stop):
         s = 1 / math.sqrt(var[c] + eps)
-        five = _over_samples(sums, c, var.size)
+        five = totals[:, c - start]
         mean_v, mean_g, a, b = five[0] / n, five[1] / n, five[2] * s / n, five[3] * s / n
         q = five[4] - n * (mean_v * mean_g + a * b)
         scale, bend, turn = gamma[c] * s, gamma[c] * s * s, v_gamma[c] * s
         ddgamma[c] = s * q
-        factors[c, 0] = scale
-        factors[c, 1] = s * (v_gamma[c] - scale * a)
-        factors[c, 2] = v_beta[c] - scale * mean_v
-        factors[c, 3] = -bend * b
-        factors[c, 4] = turn - bend * a
-        factors[c, 5] = s * (bend * (2 * a * b - q / n) - turn * b)
-        factors[c, 6] = bend * (b * mean_v + a * mean_g) - turn * mean_g
+        factors[0, c] = scale
+        factors[1, c] = s * (v_gamma[c] - scale * a)
+        factors[2, c] = v_beta[c] - scale * mean_v
+        factors[3, c] = -bend * b
+        factors[4, c] = turn - bend * a
+        factors[5, c] = s * (bend * (2 * a * b - q / n) - turn * b)
+        factors[6, c] = bend * (b * mean_v + a * mean_g) - turn * mean_g
 
 
 @parallel
 def _dx_dx(start, stop, v, g, x, mean, factors, ddg, ddx, size):
-    number = x.dtype.type
+    while start < stop and size == 1:
+        c, count = _run(start, stop, mean.size)
+        centres, v_run, g_run, x_run = mean[c:], v[start:], g[start:], x[start:]
+        ddg_run, ddx_run = ddg[start : start + count], ddx[start : start + count]
+        f0, f1, f2, f3 = factors[0, c:], factors[1, c:], factors[2, c:], factors[3, c:]
+        f4, f5, f6 = factors[4, c:], factors[5, c:], factors[6, c:]
+        for k in range(count):
+            ddg_run[k] = f0[k] * v_run[k] + f1[k] * (x_run[k] - centres[k]) + f2[k]
+        for k in range(count):
+            ddx_run[k] = f3[k] * v_run[k] + f4[k] * g_run[k] + f5[k] * (x_run[k] - centres[k]) + f6[k]
+        start += count
     for plane in range(start, stop):
         c, at, end = plane % mean.size, plane * size, (plane + 1) * size
-        g_of_v, g_of_x, g_constant = number(factors[c, 0]), number(factors[c, 1]), number(factors[c, 2])
-        x_of_v, x_of_g = number(factors[c, 3]), number(factors[c, 4])
-        x_of_x, x_constant, centre = number(factors[c, 5]), number(factors[c, 6]), number(mean[c])
+        g_of_v, g_of_x, g_constant = factors[0, c], factors[1, c], factors[2, c]
+        x_of_v, x_of_g = factors[3, c], factors[4, c]
+        x_of_x, x_constant, centre = factors[5, c], factors[6, c], mean[c]
         v_plane, g_plane, x_plane, ddg_plane, ddx_plane = v[at:end], g[at:end], x[at:end], ddg[at:end], ddx[at:end]
         for k in range(size):
             centred = x_plane[k] - centre
@@ -276,10 +329,10 @@ def _(x, gamma, beta, eps):
     samples, channels, size, grain = _planes(x)
     mean, var = memory.empty((channels,), x.dtype, x), memory.empty((channels,), x.dtype, x)
     means, squares = memory.empty((samples * channels,), np.float64, x), memory.empty((samples * channels,), np.float64, x)
-    gamma, beta, y = _given(gamma, mean, 1.0), _given(beta, mean, 0.0), memory.empty_like(x)
+    gamma, beta, y, scale = _given(gamma, mean, 1.0), _given(beta, mean, 0.0), memory.empty_like(x), memory.empty_like(mean)
     _moments(samples * channels, grain, x.reshape(-1), means, squares, size)
-    _merge_moments(channels, _channels_grain(samples), means, squares, samples, size, mean, var)
-    _normalize(samples * channels, grain, x.reshape(-1), mean, var, gamma, beta, eps, y.reshape(-1), size)
+    _merge_moments(channels, _channels_grain(samples), means, squares, samples, size, gamma, eps, mean, var, scale)
+    _normalize(samples * channels, grain, x.reshape(-1), mean, scale, beta, y.reshape(-1), size)
     return y, mean, var
 
 
@@ -307,8 +360,8 @@ def batch_norm_dx(g, x, gamma, mean, var, eps):
 def _(g, x, gamma, mean, var, eps):
     samples, channels, size, grain = _planes(x)
     dgamma, dbeta, dx = memory.empty_like(mean), memory.empty_like(mean), memory.empty_like(x)
-    sums = memory.empty((samples * channels, 2), np.float64, x)
-    factors = memory.empty((channels, 3), np.float64, x)
+    sums = memory.empty((2, samples * channels), np.float64, x)
+    factors = memory.empty((3, channels), x.dtype, x)
     g, x, weight = g.reshape(-1), x.reshape(-1), _given(gamma, mean, 1.0)
     _sums(samples * channels, grain, g, x, mean, sums, size)
     _dx_factors(channels, _channels_grain(samples), sums, var, weight, eps, samples * size, factors, dgamma, dbeta)
@@ -349,8 +402,8 @@ def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
 def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     samples, channels, size, grain = _planes(x)
     ddgamma, ddg, ddx = memory.empty_like(mean), memory.empty_like(x), memory.empty_like(x)
-    sums = memory.empty((samples * channels, 5), np.float64, x)
-    factors = memory.empty((channels, 7), np.float64, x)
+    sums = memory.empty((5, samples * channels), np.float64, x)
+    factors = memory.empty((7, channels), x.dtype, x)
     v = memory.zeros(x.shape, x.dtype, x) if v is None else v
     v, g, x = v.reshape(-1), g.reshape(-1), x.reshape(-1)
     v_gamma, v_beta, weight = _given(v_gamma, mean, 0.0), _given(v_beta, mean, 0.0), _given(gamma, mean, 1.0)

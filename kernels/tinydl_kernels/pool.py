@@ -226,24 +226,26 @@ _max_plane_of_any_step = kernel(_max_plane_plainly)
 
 def _max_plane_of_step(step):
     @kernel(no_cpython_wrapper=True)
-    def plane(x, values, indices, geometry):
+    def plane(x, values, indices, geometry, offsets, taps):
         (D, H, W), (KD, KH, KW), (OD, OH, OW) = geometry.input, geometry.kernel, geometry.out
         (d_step, h_step, _), (d_low, h_low, w_low), (d_gap, h_gap, w_gap) = geometry.stride, geometry.low, geometry.dilation
-        to = 0
-        for d0 in range(-d_low, OD * d_step - d_low, d_step):
-            for h0 in range(-h_low, OH * h_step - h_low, h_step):
-                for p in range(0, OW, simd.width(x)):
-                    best = winner.none(x)
-                    for td in range(KD):
+        for p in range(0, OW, simd.width(x)):
+            to, count = p, min(OW - p, simd.width(x))
+            for d0 in range(-d_low, OD * d_step - d_low, d_step):
+                for h0 in range(-h_low, OH * h_step - h_low, h_step):
+                    best, corner = winner.none(x), (d0 * H + h0) * W + p * step
+                    for t in range(taps):  # the masks are the same for all
+                        best = winner.larger(best, x, corner + offsets[t], step, 0, count)
+                    for td in range(0 if taps else KD):
                         d = d0 + td * d_gap
                         for th in range(KH if 0 <= d < D else 0):
                             h = h0 + th * h_gap
                             for tw in range(KW if 0 <= h < H else 0):
                                 w = p * step + tw * w_gap - w_low
-                                first, last = max(0, -(w // step)), min(OW - p, -((w - W) // step))
+                                first, last = max(0, -(w // step)), min(count, -((w - W) // step))
                                 best = winner.larger(best, x, (d * H + h) * W + w, step, first, last)
-                    winner.store(best, values, indices, to + p, step, OW - p)
-                to += OW
+                    winner.store(best, values, indices, to, step, count)
+                    to += OW
 
     return plane
 
@@ -251,21 +253,41 @@ def _max_plane_of_step(step):
 _max_plane_of_step_1, _max_plane_of_step_2 = map(_max_plane_of_step, (1, 2))
 
 
-@simd.vectorized(_max_plane_plainly)
-def _max_plane(x, values, indices, geometry):
+def _max_plane_without_taps(x, values, indices, geometry, _):
+    _max_plane_plainly(x, values, indices, geometry)
+
+
+@simd.vectorized(_max_plane_without_taps)
+def _max_plane(x, values, indices, geometry, taps):
     """The winners of one plane's windows. Lanes run along a row of them, which must be one or two apart."""
+    planes = simd.pointer(x, 0), simd.pointer(values, 0), simd.pointer(indices, 0)
     if geometry.stride[2] == 1:
-        _max_plane_of_step_1(simd.pointer(x, 0), simd.pointer(values, 0), simd.pointer(indices, 0), geometry)
+        _max_plane_of_step_1(*planes, geometry, simd.pointer(taps, 0), taps.size)
     elif geometry.stride[2] == 2:
-        _max_plane_of_step_2(simd.pointer(x, 0), simd.pointer(values, 0), simd.pointer(indices, 0), geometry)
+        _max_plane_of_step_2(*planes, geometry, simd.pointer(taps, 0), taps.size)
     else:
         _max_plane_of_any_step(x, values, indices, geometry)
 
 
+@kernel
+def _taps(geometry):
+    """Where the taps lie, from a window's first on; none if some lie in the padding."""
+    (_, H, W), (KD, KH, KW), (d_gap, h_gap, w_gap) = geometry.input, geometry.kernel, geometry.dilation
+    taps = np.empty(KD * KH * KW, np.int64)
+    for axis in range(3):
+        last = (geometry.out[axis] - 1) * geometry.stride[axis] + (geometry.kernel[axis] - 1) * geometry.dilation[axis]
+        if geometry.low[axis] > 0 or last >= geometry.input[axis]:
+            return taps[:0]
+    for t in range(taps.size):
+        taps[t] = (t // (KH * KW) * d_gap * H + t // KW % KH * h_gap) * W + t % KW * w_gap
+    return taps
+
+
 @parallel
 def _max_forward(start, stop, x, values, indices, geometry):
+    taps = _taps(geometry)
     for plane in range(start, stop):
-        _max_plane(x[plane], values[plane], indices[plane], geometry)
+        _max_plane(x[plane], values[plane], indices[plane], geometry, taps)
 
 
 @parallel
@@ -292,16 +314,18 @@ def _adaptive_max(start, stop, x, values, indices, sizes, spans):
 @parallel
 def _gather(start, stop, x, indices, y):
     for plane in range(start, stop):
-        for p in range(y.shape[1]):
-            y[plane, p] = x[plane, indices[plane, p]]
+        image, where, to = x[plane], indices[plane], y[plane]
+        for p in range(to.size):
+            to[p] = image[np.uint64(where[p])]  # a place from the end would need a check
 
 
 @parallel
 def _scatter(start, stop, g, indices, dx):
     for plane in range(start, stop):
-        fill(dx[plane], 0, g.dtype.type(0), dx.shape[1])
-        for p in range(g.shape[1]):
-            dx[plane, indices[plane, p]] += g[plane, p]
+        image, where, source = dx[plane], indices[plane], g[plane]
+        fill(image, 0, g.dtype.type(0), image.size)
+        for p in range(source.size):
+            image[np.uint64(where[p])] += source[p]
 
 
 @kernel

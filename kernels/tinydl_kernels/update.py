@@ -21,7 +21,7 @@ from .dispatch import operation
 from .validate import report
 
 Array = Any
-GRAIN = 1 << 14
+GRAIN = 1 << 12
 CHUNK = 1 << 11
 """Elements that a block of a launch works on."""
 
