@@ -48,9 +48,9 @@ def _exp_line(x, y):
     """y = exp(x - max x); returns its sum."""
     top, total = largest(x), 0.0
     for k in range(x.size):
-        e = transcendental.exp(x[k] - top)
-        y[k] = e
-        total += e
+        y[k] = transcendental.exp(x[k] - top)
+    for k in range(x.size):  # a loop of its own: float64 would halve the lanes of the exponential
+        total += y[k]
     return total
 
 
