@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import threads
-from .lazy import Kernel, Module, intrinsic, kernel, kernels, nb
+from .lazy import Kernel, Module, drafting, intrinsic, kernel, kernels, nb
 
 __all__ = ["Kernel", "Parallel", "kernel", "kernels", "parallel"]
 
@@ -45,7 +45,7 @@ class Parallel(Kernel):
         for start in range(0, n, max(grain, 1)):
             self.function(start, min(n, start + grain), *args)
 
-    def _make_dispatcher(self) -> Any:
+    def _make_dispatcher(self, options: dict[str, Any]) -> Any:
         # Numba's call is much faster with named arguments than with *args.
         names = "".join(f"a{i}, " for i in range(self.function.__code__.co_argcount - 2))
         source = (
@@ -54,7 +54,7 @@ class Parallel(Kernel):
             f"    drive(piece, frame, n, grain)\n"
             f"    reraise(frame)\n"
         )
-        body = self._jit(self.function, no_cpython_wrapper=True)
+        body = self._jit(self.function, no_cpython_wrapper=True, **drafting())
         namespace = {
             "__name__": self.function.__module__,
             "body": body,
@@ -65,7 +65,7 @@ class Parallel(Kernel):
         exec(compile(source, f"<parallel {self.function.__qualname__}>", "exec"), namespace)
         loop = namespace["loop"]
         loop.__name__, loop.__qualname__ = self.function.__name__, self.function.__qualname__
-        return self._finish(self._jit(loop))
+        return self._finish(self._jit(loop, **options), options)
 
 
 def parallel(function: Callable[..., Any] | None = None, **options: Any) -> Any:

@@ -3,6 +3,9 @@
 `import numba` takes a quarter of a second and each kernel a tenth, so nothing is imported or compiled when it is defined.
 Numba asks each object that a compiled function names for its `_numba_type_`; the objects below come to life when they are
 asked. So kernels find each other through globals, closures and module attributes, and only what runs is compiled.
+
+A kernel that another kernel calls is linked into it and optimized there. It exists twice then: as a *draft*, LLVM code that is
+never made machine code, and, if Python calls it too, by itself.
 """
 
 from __future__ import annotations
@@ -66,7 +69,7 @@ class Kernel(Cacheable):
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         super().__init__(function, **options)
-        self._dispatcher: Any = None
+        self._dispatchers: dict[bool, Any] = {}  # by "is it a draft?"
         self._run: Callable[..., Any] = self._first_run
         kernels.add(self)
 
@@ -84,29 +87,39 @@ class Kernel(Cacheable):
     @property
     def dispatcher(self) -> Any:
         """The Numba dispatcher, which compiles once for each combination of argument types that it meets."""
-        if self._dispatcher is None:
-            with compiler_lock():
-                if self._dispatcher is None:
-                    self._dispatcher = self._make_dispatcher()
-        return self._dispatcher
+        return self._made(draft=False)
 
-    def _make_dispatcher(self) -> Any:
-        return self._finish(self._jit(self.function))
+    @property
+    def _numba_type_(self) -> Any:
+        whole = self._dispatchers.get(False)
+        if whole is not None and whole.is_compiling:  # it calls itself
+            return whole._numba_type_
+        return self._made(draft=True)._numba_type_
+
+    def _made(self, draft: bool) -> Any:
+        if draft not in self._dispatchers:
+            with compiler_lock():
+                if draft not in self._dispatchers:
+                    self._dispatchers[draft] = self._make_dispatcher(drafting() if draft else {})
+        return self._dispatchers[draft]
+
+    def _make_dispatcher(self, options: dict[str, Any]) -> Any:
+        return self._finish(self._jit(self.function, **options), options)
 
     def _jit(self, function: Callable[..., Any], **options: Any) -> Any:
         """`numba.njit` with the settings of the house; nothing is compiled yet."""
         settings = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
         return nb.njit(**settings | self.options | options)(function)
 
-    def _finish(self, dispatcher: Any) -> Any:
-        """Give a dispatcher its disk cache, and let it compile no more than once for values and for arrays of one kind.
+    def _finish(self, dispatcher: Any, options: dict[str, Any]) -> Any:
+        """Give a dispatcher its disk cache, if it makes no drafts; let it compile only once for values and arrays of one kind.
 
         A constant that another kernel passes is taken for any number, and a read-only array for a writable one. What a caller
         holds read-only must be an input: the compiled code would not refuse to write to it.
         """
         for name, address in symbols.items():
             Module("llvmlite.binding").add_symbol(name, address)
-        if hasattr(dispatcher, "_cache") and (store := self.store()):
+        if not options and hasattr(dispatcher, "_cache") and (store := self.store()):
             dispatcher._cache = store
         compile_for = dispatcher._compile_for_args
 
@@ -128,12 +141,40 @@ class Kernel(Cacheable):
         dispatcher.get_call_template = template_for_any_value
         return dispatcher
 
-    @property
-    def _numba_type_(self) -> Any:
-        return self.dispatcher._numba_type_
-
     def __reduce__(self) -> str:
         return self.function.__qualname__  # pickled and copied by name, as functions are
+
+
+@functools.cache
+def drafting() -> dict[str, Any]:
+    """The option that makes a Numba dispatcher compile drafts; none with a Numba that is made differently inside."""
+    compiler, codegen = Module("numba.core.compiler"), Module("numba.core.codegen")
+    try:
+
+        class NoEnvironment:
+            @staticmethod
+            def set_env(name: str, environment: Any) -> None:
+                """The environment of a draft is that of the code it is linked into."""
+
+        class DraftLibrary(codegen.JITCodeLibrary):  # type: ignore[name-defined]
+            codegen = NoEnvironment
+
+            def _optimize_final_module(self) -> None:
+                pass
+
+            def _finalize_final_module(self) -> None:
+                self._finalized = True
+
+            def get_pointer_to_function(self, name: str) -> int:
+                return 0
+
+        class DraftCompiler(compiler.Compiler):  # type: ignore[name-defined]
+            def __init__(self, typing: Any, target: Any, library: Any, *more: Any) -> None:
+                super().__init__(typing, target, DraftLibrary(target.codegen(), "draft"), *more)
+
+    except AttributeError:
+        return {}
+    return {"pipeline_class": DraftCompiler}
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:

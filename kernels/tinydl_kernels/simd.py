@@ -81,8 +81,8 @@ class Vectorized(Kernel):
     def interpreted(self, *args: Any) -> Any:
         return self.plain(*args)
 
-    def _make_dispatcher(self) -> Any:
-        return self._finish(self._jit(self.function if available() else self.plain))
+    def _make_dispatcher(self, options: dict[str, Any]) -> Any:
+        return self._finish(self._jit(self.function if available() else self.plain, **options), options)
 
 
 def vectorized(plain: Callable[..., Any], **options: Any) -> Any:
