@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import cuda
-from .compiler import parallel
+from .compiler import kernel, parallel
 from .dispatch import operation
 from .validate import report
 
@@ -40,6 +40,13 @@ def _launch(kernel: str, before: tuple[Any, ...], lists: Sequence[Sequence[Array
             function((blocks,), (cuda.THREADS,), (*before, *arguments, *settings))
 
 
+@kernel
+def _normal(x):
+    """x, or 0 where it is subnormal: a moment of a gradient that has become 0 would decay to there and stay for ever, and a
+    processor takes a hundred times longer for such a number."""
+    return type(x)(0) if abs(x) < np.finfo(x).tiny else x
+
+
 @parallel
 def _sgd(start, stop, lr, step, param, grad, buffer, momentum, dampening, nesterov, weight_decay):
     number = param.dtype.type
@@ -55,7 +62,7 @@ def _sgd(start, stop, lr, step, param, grad, buffer, momentum, dampening, nester
         ahead = number(momentum)
         for k in range(stop - start):
             d = g[k] + decay * p[k]
-            smooth[k] = keep * smooth[k] + fresh * d
+            smooth[k] = _normal(keep * smooth[k] + fresh * d)
             p[k] -= rate * (d + ahead * smooth[k] if nesterov else smooth[k])
 
 
@@ -103,7 +110,7 @@ def _adam(start, stop, lr, step, param, grad, m, v, beta1, beta2, eps, weight_de
     p, g, first, second = param[start:stop], grad[start:stop], m[start:stop], v[start:stop]  # from 0: vector code
     for k in range(stop - start):
         d = g[k] + decay * p[k]
-        first[k] = keep1 * first[k] + fresh1 * d
+        first[k] = _normal(keep1 * first[k] + fresh1 * d)
         second[k] = keep2 * second[k] + fresh2 * d * d
         p[k] = shrink * p[k] - rate * first[k] / (np.sqrt(second[k]) * spread + floor)
 

@@ -64,6 +64,20 @@ def test_against_the_reference(dtype):
         agree(update.adam, lr, params, grads, m, v, after, 0.9, 0.999, 1e-8, 0.1, decoupled)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_moments_of_a_gradient_that_stays_zero_end_at_zero(dtype):
+    """They would stop at the smallest subnormal numbers, with which processors compute slowly."""
+    tiny = np.finfo(dtype).tiny
+    m = np.array([1.05 * tiny, -1.05 * tiny, 2 * tiny, np.nan, 0, 3 * tiny / 1e6] * 9, dtype)
+    expected = np.where(abs(m) > 1.5 * tiny, dtype(0.9) * m, np.where(np.isnan(m), m, 0))
+    zeros, steps = np.zeros_like(m), [np.array(5)]
+    smoothed, first = m.copy(), m.copy()
+    update.sgd(np.array(0.1), [zeros.copy()], [zeros], [smoothed], steps, 0.9, 0.0, False, 0.0)
+    update.adam(np.array(0.1), [zeros.copy()], [zeros], [first], [np.ones_like(m)], steps, 0.9, 0.999, 1e-8, 0.0, False)
+    for moment in (smoothed, first):
+        np.testing.assert_array_equal(moment, expected)
+
+
 def test_small_effects():
     counter, other, target = np.array([41]), np.array(0), np.zeros((2, 3), np.float32)
     assert update.increment(counter, other) is None
