@@ -16,6 +16,8 @@ from tinydl.core import state
 
 # ---- The kernels of the .cu files: which of them ran in a test that passed
 
+QUICK = "not full and not gpu"  # pyproject.toml
+
 compared: Counter[tuple[str, str]] = Counter()
 """In how many tests that passed a kernel ran, by module and name. A test that launches kernels compares what they give."""
 
@@ -32,11 +34,6 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
     return result
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What looks back on the other tests comes last."""
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
-
-
 def kernels() -> list[tuple[str, str]]:
     """Every `__global__` of the package in each of its modules, which are its template instances."""
     return [(module.name, kernel) for module in cuda.modules() for kernel in module.signatures]
@@ -46,6 +43,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for what, reason in (("CUDA sources were not run", emulator.unavailable()), ("nor compiled", nvrtc.unavailable())):
         if reason:
             terminalreporter.write_line(f"{what}: {reason}", yellow=True)
+    if missing := unproven(config):
+        terminalreporter.write_line(f"CUDA kernels that no test compared: {missing}", red=True)
     if file := config.getoption("--kernels"):
         lines = [f"| {module} | {kernel} | {emulator.launched[module, kernel]} | {compared[module, kernel]} |"
                  for module, kernel in kernels()]  # fmt: skip
@@ -53,9 +52,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         Path(file).write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
 def never_compared() -> list[tuple[str, str]]:
-    """The kernels that ran in no test so far. One without `real` in its signature is the same in every module of its file."""
+    """The kernels that ran in no test. One without `real` in its signature is the same in every module of its file."""
     same = {(module.split("-")[0], kernel) for module, kernel in compared}
     fixed = {
         (module.name, kernel): all(parameter.type not in ("real", "number") for parameter in parameters)
@@ -63,6 +61,28 @@ def never_compared() -> list[tuple[str, str]]:
         for kernel, parameters in module.signatures.items()
     }
     return [k for k in kernels() if not compared[k] and not (fixed[k] and (k[0].split("-")[0], k[1]) in same)]
+
+
+def unproven(config: pytest.Config) -> list[tuple[str, str]]:
+    """The same after a run of all quick tests; nothing after a run of some, or without an emulator."""
+    every = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("-k")
+    quick = config.getoption("-m") == QUICK
+    return never_compared() if every and quick and emulator.unavailable() is None else []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of pytest-xdist has ended: what it compared counts here."""
+    for kernel, count in node.workeroutput.get("compared", ()) if hasattr(node, "workeroutput") else ():
+        compared[tuple(kernel)] += count
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """No kernel goes unproven: each `__global__` of each module ran in a test that compared what it gives."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["compared"] = list(compared.items())
+    elif session.exitstatus == pytest.ExitCode.OK and unproven(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 # ---- Scopes

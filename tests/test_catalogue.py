@@ -29,6 +29,18 @@ NO_DERIVATIVE = Path(__file__).with_name("no_derivative.txt")
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
+# Numba's kernels are compiled for each dtype: those of single precision, row by row, in the full run.
+compiled = pytest.mark.full
+every_dtype = pytest.mark.parametrize(
+    ("dtype", "backend"),
+    [
+        pytest.param(np.float32, "reference", id="float32-reference"),
+        pytest.param(np.float32, "cpu", id="float32-cpu", marks=compiled),
+        pytest.param(np.float64, "reference", id="float64-reference"),
+        pytest.param(np.float64, "cpu", id="float64-cpu"),
+    ],
+)
+single_precision = pytest.mark.parametrize("backend", ["reference", pytest.param("cpu", marks=compiled)])
 tiny_functions = pytest.mark.parametrize(
     ("row", "backend"),
     [
@@ -82,8 +94,7 @@ def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
 
 
 @every_row
-@every_backend
-@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
+@every_dtype
 def test_values_equal_the_reference(row: Row, backend: str, dtype: Any) -> None:
     for sample in row.samples if dtype in row.dtypes else ():
         arrays = row.arrays(sample, dtype)
@@ -118,7 +129,7 @@ def test_any_layout_gives_the_same(row: Row, backend: str) -> None:
 
 
 @every_row
-@every_backend
+@single_precision
 def test_float32_gradients_are_those_of_float64(row: Row, backend: str) -> None:
     for sample in row.samples if np.float32 in row.dtypes else ():
         single = row.arrays(sample, np.float32)
@@ -152,8 +163,8 @@ def test_third_derivatives(row: Row, backend: str) -> None:
 
 
 @every_row
-@every_backend
-def test_a_replay_gives_the_same_bits(row: Row, backend: str) -> None:
+@every_dtype
+def test_a_replay_gives_the_same_bits(row: Row, backend: str, dtype: Any) -> None:
     """The recorded values and gradients, replayed on the arguments of another seed."""
     if not row.records:
         with td.backend(backend), pytest.raises(GraphError, match="expected an eager step"):
@@ -173,7 +184,7 @@ def test_a_replay_gives_the_same_bits(row: Row, backend: str) -> None:
     with td.backend(backend):
         recorded = td.record(step)
         for seed in (0, 1):
-            inputs = row.tensors(row.arrays(row.samples[0], np.float32, seed))
+            inputs = row.tensors(row.arrays(row.samples[0], dtype, seed))
             generator.load_state_dict({"seed": seed, "stream": 0, "counter": 0})
             expected = [td.tensor(y) for y in step(*inputs)]
             generator.load_state_dict({"seed": seed, "stream": 0, "counter": 0})

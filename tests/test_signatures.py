@@ -61,6 +61,7 @@ DIFFERENT: dict[str, set[str]] = {
     "nn.GroupNorm": {"bias"},
     "nn.MultiheadAttention": {"add_bias_kv", "add_zero_attn", "kdim", "vdim"},
     "nn.Hardtanh": {"min_value", "max_value"},
+    "cuda": {"non_blocking"},
 }
 """Not there yet."""
 

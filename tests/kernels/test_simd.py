@@ -121,6 +121,7 @@ def test_winners(dtype, step, pad):
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of x86-64")
 @pytest.mark.parametrize(("cpu", "features", "lanes"), [("x86-64", "", 4), ("haswell", "+avx,+avx2,+fma", 8)])
 def test_narrower_registers(cpu, features, lanes):

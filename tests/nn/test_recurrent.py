@@ -120,6 +120,7 @@ def test_learns_to_remember(name: str) -> None:
     assert_learns(Reader, lambda model, x, classes: td.cross_entropy(model(x), classes), x, classes, 50, 0.03)
 
 
+@pytest.mark.full
 def test_learns_to_spell() -> None:
     """A GRU under CTC."""
     random = np.random.default_rng(2)
