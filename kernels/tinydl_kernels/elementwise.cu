@@ -28,7 +28,6 @@ template <> __device__ i64 power(i64 a, i64 b) {  // modulo 2^64; negative power
     return result;
 }
 
-UNARY(copy, number, a)
 UNARY(to_float32, float, float(a))
 UNARY(to_float64, double, double(a))
 UNARY(to_int64, long long, (long long)(a))

@@ -95,7 +95,7 @@ def cast(x: Array, dtype: Any) -> Array:
     dtype = np.dtype(dtype)
     if {x.dtype, dtype} <= {*cuda.NUMBER, BOOL}:
         family, real = ("masks", None) if x.dtype == BOOL else ("elementwise", x.dtype)
-        return _launch(_Plan(family, real, "copy" if x.dtype == dtype else f"to_{dtype}", (x.dtype,), dtype), (x,))
+        return _launch(_Plan(family, real, f"to_{dtype}", (x.dtype,), dtype), (x,))
     y = memory.empty(x.shape, dtype, x)
     y[...] = x
     return y

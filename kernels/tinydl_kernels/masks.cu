@@ -13,7 +13,7 @@ constexpr int N = 8;
         map<N>(y, items, layout, [](bool a, bool b) -> bool { return __VA_ARGS__; }, a, b);                              \
     }
 
-UNARY(copy, bool, a)
+UNARY(to_bool, bool, a)
 UNARY(to_float32, float, a)
 UNARY(to_float64, double, a)
 UNARY(to_int64, long long, a)

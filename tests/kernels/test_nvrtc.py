@@ -13,6 +13,15 @@ OTHERS = [architecture for architecture in nvrtc.ARCHITECTURES if architecture !
 REDUCES_ANGLES = {"map_sin", "map_cos", "map_tan"}
 """CUDA's own functions keep a few words on the stack to divide huge angles by pi."""
 every_module = pytest.mark.parametrize("module", cuda.modules(), ids=lambda module: module.name)
+every_source = pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(module, id=module.name, marks=[pytest.mark.full] * (module.name not in (stem, f"{stem}-float32")))
+        for module in cuda.modules()
+        for stem in [module.path.stem]
+    ],
+)
+"""Each source once in the quick run, for float32 where it has a choice."""
 
 
 def check(module: cuda.Module, architecture: str) -> None:
@@ -27,7 +36,7 @@ def check(module: cuda.Module, architecture: str) -> None:
         assert used.shared <= cuda.STATIC_SHARED, (kernel, used)
 
 
-@every_module
+@every_source
 def test_compiles(module):
     check(module, "sm_80")
 
