@@ -80,8 +80,9 @@ def pool_forward(case: Case, d: Arrays) -> Contenders:
 
 
 def pool_backward(case: Case, d: Arrays) -> Contenders:
-    _, indices = pool.max_forward(d["x"], _pool_window(case, d))
-    return {"": lambda: pool.scatter(d["g"], indices, d["x"].shape[2:])}
+    window = _pool_window(case, d)
+    _, indices = pool.max_forward(d["x"], window)
+    return {"": lambda: pool.scatter(d["g"], indices, d["x"].shape[2:], window)}
 
 
 def loss(case: Case, d: Arrays) -> Contenders:

@@ -164,8 +164,8 @@ template <class T_, int ROWS_, int COLUMNS_, int WARP_ROWS, int WARP_COLUMNS> st
     using T = T_;
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, DEPTH = 64 / sizeof(T);
     static constexpr int WARPS_ACROSS = COLUMNS / WARP_COLUMNS, THREADS = 32 * WARPS_ACROSS * (ROWS / WARP_ROWS);
-    // Blocks that a multiprocessor must have room for
-#if defined(ASYNC_COPY)
+    // Blocks that a multiprocessor must have room for. Blackwell's consumer chips need more than 128 registers for the same.
+#if defined(ASYNC_COPY) && !(__CUDA_ARCH__ >= 1200)
     static constexpr int RESIDENT = THREADS == 256 && sizeof(T) == 4 ? 2 : 1;
 #else
     static constexpr int RESIDENT = 1;

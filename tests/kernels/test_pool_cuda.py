@@ -71,7 +71,8 @@ def check_unfold(agrees: Callable[..., None], case: str, dtype: type) -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if "several" not in case])
 def test_unfold(case):
-    check_unfold(agrees, case, np.float32)
+    for dtype in (np.float32, np.float64):
+        check_unfold(agrees, case, dtype)
 
 
 def test_unfold_checked():
