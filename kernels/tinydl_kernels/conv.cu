@@ -46,14 +46,14 @@ private:
     __device__ Part position(int j) const {
         const Lattice& l = lattice;
         const Pair n = split(j, volume(l.positions));
-        const Place q = unravel(n.inner, l.positions);
+        const Place q = place(n.inner, l.positions);
         return part(n.outer * image, l.origin[0] + q.axis[0] * l.stride[0], l.origin[1] + q.axis[1] * l.stride[1],
                     l.origin[2] + q.axis[2] * l.stride[2]);
     }
     __device__ Part tap(int k) const {
         const Lattice& l = lattice;
         const Pair channel = split(k, volume(l.taps));
-        const Place m = unravel(channel.inner, l.taps);
+        const Place m = place(channel.inner, l.taps);
         return part(channel.outer * volume(l.source), m.axis[0] * l.reach[0], m.axis[1] * l.reach[1], m.axis[2] * l.reach[2]);
     }
 };

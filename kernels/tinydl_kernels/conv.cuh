@@ -8,23 +8,6 @@ struct Conv {
     int images, groups, inputs, outputs;  // inputs and outputs: channels of a group
 };
 
-__device__ int volume(const int (&sizes)[3]) { return sizes[0] * sizes[1] * sizes[2]; }
-
-// n = outer * size + inner, for numbers that are not negative: to divide them without a sign takes half the instructions.
-struct Pair {
-    int outer, inner;
-};
-__device__ Pair split(int n, int size) {
-    const int outer = int(u32(n) / u32(size));
-    return {outer, n - outer * size};
-}
-
-// (D, H, W) of a flat position among `sizes`.
-__device__ Place unravel(int position, const int (&sizes)[3]) {
-    const Pair row = split(position, sizes[2]), plane = split(row.outer, sizes[1]);
-    return {{plane.outer, plane.inner, row.inner}};
-}
-
 // A correlation along each axis: positions q of a target read places of a source, one for each tap m,
 //
 //     target place  target_first + q target_step  +=  w[tap_first + m tap_step] * source place  origin + q stride + m reach
@@ -42,7 +25,7 @@ struct Lattice {
     int origin[3], stride[3], reach[3];
 
     __device__ int target_place(int position) const {
-        const Place q = unravel(position, positions);
+        const Place q = place(position, positions);
         int flat = 0;
 #pragma unroll
         for (int i = 0; i < 3; ++i) flat = flat * target[i] + target_first[i] + q.axis[i] * target_step[i];
@@ -50,7 +33,7 @@ struct Lattice {
     }
 
     __device__ int kernel_place(int tap) const {
-        const Place m = unravel(tap, taps);
+        const Place m = place(tap, taps);
         int flat = 0;
 #pragma unroll
         for (int i = 0; i < 3; ++i) flat = flat * kernel[i] + tap_first[i] + m.axis[i] * tap_step[i];
@@ -73,7 +56,7 @@ __device__ void forward_lattice(const Window& window, Lattice& l) {
 // s o, o a place of g. So the taps are tap_first, the least t >= 0 with r + low - t d = 0 modulo s, and every s / gcd(s, d)-th
 // one from there on.
 __device__ void phase_lattice(const Window& window, int phase, Lattice& l) {
-    const Place residue = unravel(phase, window.stride);
+    const Place residue = place(phase, window.stride);
 #pragma unroll
     for (int i = 0; i < 3; ++i) {
         const int r = residue.axis[i], s = window.stride[i], d = window.dilation[i], k = window.kernel[i];

@@ -47,7 +47,7 @@ extern "C" __global__ void correlate(const real* source, const real* w, const re
     if (inside) {
         const int size = volume(lattice.source), kernel = volume(lattice.kernel);
         const int first = transposed ? plane * outputs : plane / outputs, filter = transposed ? channel * outputs : channel;
-        const Place q = unravel(position, lattice.positions);
+        const Place q = place(position, lattice.positions);
         for (int i = threadIdx.y; i < (transposed ? outputs : 1); i += blockDim.y)
             sum += meet(lattice, source + i64(first + i) * size, w + (filter + i) * kernel, q);
     }
@@ -64,11 +64,11 @@ extern "C" __global__ void grad_weight(const real* x, const real* g, real* dw, W
     __shared__ real scratch[33];
     const int taps = volume(window.kernel), out = volume(window.out), input = volume(window.input);
     const int channel = blockIdx.x / taps, channels = groups * outputs;
-    const Place tap = unravel(blockIdx.x % taps, window.kernel);
+    const Place tap = place(blockIdx.x % taps, window.kernel);
     real sum = 0;
     for (int p = threadIdx.x; p < images * out; p += blockDim.x) {
         const Pair n = split(p, out);
-        const Place q = unravel(n.inner, window.out);
+        const Place q = place(n.inner, window.out);
         int at = 0;
         bool there = true;
 #pragma unroll

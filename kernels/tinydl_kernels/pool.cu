@@ -39,7 +39,7 @@ struct Winner {
 // values[i], indices[i]: the winner of window i. Each has `lanes` threads, which meet at the end.
 extern "C" __global__ void max_forward(const real* x, real* values, long long* indices, long long planes, bool spans, int lanes,
                                        Window window) {
-    const int size = window.input[0] * window.input[1] * window.input[2], out = window.out[0] * window.out[1] * window.out[2];
+    const int size = volume(window.input), out = volume(window.out);
     const i64 n = planes * out;
     const int lane = threadIdx.x % lanes;
     for (i64 i = first() / lanes; i < whole_warps(n, lanes); i += stride() / lanes) {
@@ -61,7 +61,7 @@ extern "C" __global__ void gather(const real* x, const long long* indices, real*
 // dx[j] = Σ g[p] over the windows p that have j in them and won it, in their order.
 extern "C" __global__ void scatter(const real* g, const long long* indices, real* dx, long long planes, bool spans,
                                    Window window) {
-    const int size = window.input[0] * window.input[1] * window.input[2], out = window.out[0] * window.out[1] * window.out[2];
+    const int size = volume(window.input), out = volume(window.out);
     for (i64 i = first(); i < planes * size; i += stride()) {
         const Planes to = split(i, size);
         const Place j = place(to.position, window.input);
@@ -86,7 +86,7 @@ __device__ real share_of(const Window& window, Place p, bool include_pad, real d
 
 extern "C" __global__ void avg_forward(const real* x, real* y, long long planes, bool include_pad, real divisor, int lanes,
                                        Window window) {
-    const int size = window.input[0] * window.input[1] * window.input[2], out = window.out[0] * window.out[1] * window.out[2];
+    const int size = volume(window.input), out = volume(window.out);
     const i64 n = planes * out;
     const int lane = threadIdx.x % lanes;
     for (i64 i = first() / lanes; i < whole_warps(n, lanes); i += stride() / lanes) {
@@ -102,7 +102,7 @@ extern "C" __global__ void avg_forward(const real* x, real* y, long long planes,
 
 extern "C" __global__ void avg_backward(const real* g, real* dx, long long planes, bool include_pad, real divisor,
                                         Window window) {
-    const int size = window.input[0] * window.input[1] * window.input[2], out = window.out[0] * window.out[1] * window.out[2];
+    const int size = volume(window.input), out = volume(window.out);
     for (i64 i = first(); i < planes * size; i += stride()) {
         const Planes to = split(i, size);
         const Place j = place(to.position, window.input);

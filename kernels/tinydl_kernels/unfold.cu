@@ -5,8 +5,8 @@
 
 // y (planes, K, L): tap t of window p.
 extern "C" __global__ void unfold(const real* x, real* y, long long planes, Window window) {
-    const int size = window.input[0] * window.input[1] * window.input[2], out = window.out[0] * window.out[1] * window.out[2];
-    const int taps = window.kernel[0] * window.kernel[1] * window.kernel[2];
+    const int size = volume(window.input), out = volume(window.out);
+    const int taps = volume(window.kernel);
     for (i64 i = first(); i < planes * taps * out; i += stride()) {
         const i64 row = i / out;
         const Place p = place(int(i - row * out), window.out), tap = place(int(row % taps), window.kernel);
@@ -24,8 +24,8 @@ extern "C" __global__ void unfold(const real* x, real* y, long long planes, Wind
 
 // x[j] = Σ y[t, p] over the windows p that read j, by tap t.
 extern "C" __global__ void fold(const real* y, real* x, long long planes, Window window) {
-    const int size = window.input[0] * window.input[1] * window.input[2], out = window.out[0] * window.out[1] * window.out[2];
-    const int taps = window.kernel[0] * window.kernel[1] * window.kernel[2];
+    const int size = volume(window.input), out = volume(window.out);
+    const int taps = volume(window.kernel);
     for (i64 i = first(); i < planes * size; i += stride()) {
         const i64 plane = i / size;
         const Place j = place(int(i - plane * size), window.input);

@@ -10,13 +10,24 @@ struct Box {
     __device__ int size() const { return count[0] * count[1] * count[2]; }
 };
 
+__device__ int volume(const int (&sizes)[3]) { return sizes[0] * sizes[1] * sizes[2]; }
+
+// n = outer * size + inner, for numbers that are not negative: to divide them without a sign takes half the instructions.
+struct Pair {
+    int outer, inner;
+};
+__device__ Pair split(int n, int size) {
+    const int outer = int(u32(n) / u32(size));
+    return {outer, n - outer * size};
+}
+
 // (D, H, W) of a flat position among `sizes`.
 struct Place {
     int axis[3];
 };
-__device__ Place place(int position, const int* sizes) {
-    const int row = position / sizes[2];
-    return {{row / sizes[1], row % sizes[1], position % sizes[2]}};
+__device__ Place place(int position, const int (&sizes)[3]) {
+    const Pair row = split(position, sizes[2]), plane = split(row.outer, sizes[1]);
+    return {{plane.outer, plane.inner, row.inner}};
 }
 
 __device__ int ceil_divide(int a, int b) { return a > 0 ? (a - 1) / b + 1 : -(-a / b); }
