@@ -23,7 +23,7 @@ EPS = 1e-5
 class Case:
     """One line of the report.
 
-    operation    what each framework implements under this name
+    operation    the function of each with_*.py that has its contenders; a framework may lack it
     settings     of the operation: a named tuple
     unit, work   "flop" or "byte" and how many of them a call needs at least; 0 where a rate means little
     checks       calls whose results are compared, from the first on; 0 where they are random

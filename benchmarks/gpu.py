@@ -64,7 +64,7 @@ def gpu_cases() -> Iterator[Case]:
 def ours(case: Case) -> dict[str, Call]:
     """tinydl's contenders, on arrays of the GPU."""
     data = {name: a if isinstance(a, dict) else td.tensor(a, device="cuda").array for name, a in cases.data(case).items()}
-    return {f"tinydl {mode}".strip(): call for mode, call in with_tinydl.OPERATIONS[case.operation](case, data).items()}
+    return {f"tinydl {mode}".strip(): call for mode, call in getattr(with_tinydl, case.operation)(case, data).items()}
 
 
 def theirs(case: Case) -> dict[str, Call]:
@@ -73,7 +73,7 @@ def theirs(case: Case) -> dict[str, Call]:
         return {}
     data = {name: a if isinstance(a, dict) else torch.tensor(a, device="cuda") for name, a in cases.data(case).items()}
     if case.operation != "step":
-        return {"PyTorch": with_torch.OPERATIONS[case.operation](case, data)[""]}
+        return {"PyTorch": getattr(with_torch, case.operation)(case, data)[""]}
     graph = graphed(with_torch.training_step(case, data, None, capturable=True))
     return {"PyTorch eager": with_torch.training_step(case, data, None), "PyTorch graph": graph}
 

@@ -153,21 +153,3 @@ def step(case: Case, d: Arrays) -> Contenders:
         return terms
 
     return {"": call}
-
-
-OPERATIONS = {
-    "conv_forward": conv_forward,
-    "conv_grad_input": conv_grad_input,
-    "conv_grad_weight": conv_grad_weight,
-    "matmul": matmul,
-    "norm_forward": norm_forward,
-    "norm_backward": norm_backward,
-    "norm_second": norm_second,
-    "pool_forward": pool_forward,
-    "pool_backward": pool_backward,
-    "loss": loss,
-    "loss_backward": loss_backward,
-    "dropout": dropout,
-    "adam": adam,
-    "step": step,
-}

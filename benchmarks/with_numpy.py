@@ -22,6 +22,3 @@ def arrays(result: Any) -> list[np.ndarray]:
 def matmul(case: Case, d: Arrays) -> dict[str, Any]:
     out = np.empty((case.settings.I, case.settings.J), np.float32)
     return {"": lambda: np.matmul(d["a"], d["b"], out=out)}
-
-
-OPERATIONS = {"matmul": matmul}

@@ -164,21 +164,3 @@ def training_step(case: Case, d: Arrays, fused: bool | None, capturable: bool = 
 
 def step(case: Case, d: Arrays) -> Contenders:
     return {"": training_step(case, d, None), "fused": training_step(case, d, True)}
-
-
-OPERATIONS = {
-    "conv_forward": conv_forward,
-    "conv_grad_input": conv_grad_input,
-    "conv_grad_weight": conv_grad_weight,
-    "matmul": matmul,
-    "norm_forward": norm_forward,
-    "norm_backward": norm_backward,
-    "norm_second": norm_second,
-    "pool_forward": pool_forward,
-    "pool_backward": pool_backward,
-    "loss": loss,
-    "loss_backward": loss_backward,
-    "dropout": dropout,
-    "adam": adam,
-    "step": step,
-}

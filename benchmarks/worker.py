@@ -48,7 +48,7 @@ class Worker:
     def prepare(self, case: Case) -> dict[str, dict[str, Any]]:
         """mode -> what the first calls returned, their seconds, and the work where only this side knows it."""
         self.calls.clear()
-        build = self.side.OPERATIONS.get(case.operation)
+        build = getattr(self.side, case.operation, None)
         answer = {}
         for mode, contender in (build(case, cases.data(case)) if build else {}).items():
             call = getattr(contender, "call", contender)
@@ -118,7 +118,7 @@ def fresh(framework: str, threads: int, case: Case, mode: str, started: float) -
     side = importlib.import_module(f".with_{framework}", __package__)
     side.start(threads)
     imported = high_water()
-    call = side.OPERATIONS[case.operation](case, cases.data(case))[mode]
+    call = getattr(side, case.operation)(case, cases.data(case))[mode]
     side.arrays(call())
     seconds = time.time() - started
     for _ in range(FRESH_CALLS - 1):
