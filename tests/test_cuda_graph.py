@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import fake_cupy
 import numpy as np
 import pytest
 from tinydl_kernels import dispatch, emulator
@@ -13,16 +12,10 @@ from tinydl_kernels import dispatch, emulator
 import tinydl as td
 from tinydl.regularizers import DataGrad, Objective, SpectReg
 
-pytestmark = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
-
-
-@pytest.fixture(autouse=True)
-def gpu() -> Iterator[Any]:
-    with fake_cupy.installed() as machine:
-        yield machine
-        for generator in (td.default_generator, td.noise_generator):
-            generator.counter.on("cpu")
-            generator.key.on("cpu")
+pytestmark = [
+    pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable())),
+    pytest.mark.usefixtures("gpu"),
+]
 
 
 class Scaled(td.nn.Module):

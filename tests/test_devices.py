@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,7 @@ from benchmarks import gpu as benchmark
 from benchmarks.cases import Case, Conv
 from tinydl.training import checkpoint
 
-
-@pytest.fixture(autouse=True)
-def gpu() -> Iterator[Any]:
-    with fake_cupy.installed() as machine:
-        yield machine
-        for generator in (td.default_generator, td.noise_generator):
-            generator.counter.on("cpu")
-            generator.key.on("cpu")
+pytestmark = pytest.mark.usefixtures("gpu")
 
 
 def on_gpu(*shape: int, **more: Any) -> td.Tensor:
