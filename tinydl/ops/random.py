@@ -17,7 +17,7 @@ from tinydl_kernels import random as kernels
 from tinydl_kernels import sort
 from tinydl_kernels.errors import GraphError, ShapeError
 
-from ..core import Array, Tensor, add, no_grad, primitive
+from ..core import Array, Primitive, Tensor, add, no_grad, primitive
 from ..devices import Resident, constant, move, named
 from ..effect import effect
 from ..promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
@@ -194,36 +194,31 @@ def rand(
     *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Uniform in [0, 1)."""
-    return _rand("rand", size, generator, dtype, device).requires_grad_(requires_grad)
+    return _filled(_uniform, "rand", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
-def _rand(who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
+def _filled(fill: Primitive, who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
+    """A draw of `fill`, which is `_uniform` or `_normal`."""
     shape, dtype = new_size(who, size), floating(dtype, who)
     key, start = _draw(generator, shape, dtype, device)
-    return _uniform(key, start, shape=shape, dtype=dtype)
+    return fill(key, start, shape=shape, dtype=dtype)
 
 
 def randn(
     *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Standard normal."""
-    return _randn("randn", size, generator, dtype, device).requires_grad_(requires_grad)
-
-
-def _randn(who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
-    shape, dtype = new_size(who, size), floating(dtype, who)
-    key, start = _draw(generator, shape, dtype, device)
-    return _normal(key, start, shape=shape, dtype=dtype)
+    return _filled(_normal, "randn", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
 def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), shaped as `input`."""
-    return _rand("rand_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
+    return _filled(_uniform, "rand_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
 
 
 def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, shaped as `input`."""
-    return _randn("randn_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
+    return _filled(_normal, "randn_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None) -> Tensor:
@@ -236,7 +231,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generat
     shape = size if size is not None else common_shape("normal", *tensors)
     like = tensors[0] if tensors else None
     dtype = floating(dtype, "normal", FLOAT32 if like is None else like.dtype)
-    z = _randn("normal", shape, generator, dtype, "cpu" if like is None else like.device)
+    z = _filled(_normal, "normal", shape, generator, dtype, "cpu" if like is None else like.device)
     return add(mul(z, std), mean)
 
 
@@ -339,7 +334,10 @@ def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, gener
     require_floating("gaussian_noise", input)
     if not training or std == 0:
         return input
-    return add(input, mul(_randn("gaussian_noise", input.shape, generator or noise_generator, input.dtype, input.device), std))
+    return add(
+        input,
+        mul(_filled(_normal, "gaussian_noise", input.shape, generator or noise_generator, input.dtype, input.device), std),
+    )
 
 
 def require_probability(who: str, p: float) -> None:
