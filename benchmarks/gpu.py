@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,11 @@ from tinydl.training import write_json
 from . import cases, report, with_tinydl
 from .cases import CASES, PENALTIES, Case, Step
 
-try:
+TORCH = find_spec("torch") is not None
+if TORCH:
     import torch
 
     from . import with_torch
-except ImportError:
-    torch = None  # type: ignore[assignment]
 
 PRECISIONS = {"highest": "float32", "high": "TF32"}
 STEPS = ("lenet", "resnet20", "resnet18")
@@ -69,7 +69,7 @@ def ours(case: Case) -> dict[str, Call]:
 
 def theirs(case: Case) -> dict[str, Call]:
     """PyTorch's contenders; a step also as a graph."""
-    if torch is None or not torch.cuda.is_available():
+    if not TORCH or not torch.cuda.is_available():
         return {}
     data = {name: a if isinstance(a, dict) else torch.tensor(a, device="cuda") for name, a in cases.data(case).items()}
     if case.operation != "step":
@@ -125,7 +125,7 @@ def seconds(call: Call, about: float) -> float:
 def precision(name: str) -> None:
     """float32 products as they are, or by tensor cores: for both sides."""
     td.set_float32_matmul_precision(name)
-    if torch is not None:
+    if TORCH:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "high"
 
 
@@ -215,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DeviceError as error:
         print(f"benchmarks.gpu: nothing was measured: {error}", file=sys.stderr)
         return 0
-    if torch is None or not torch.cuda.is_available():
+    if not TORCH or not torch.cuda.is_available():
         print("PyTorch, or a GPU for it, is absent: tinydl is measured alone")
     rounds, about = (1, 0.02) if options.quick else (options.rounds, options.seconds)
     measured = []
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ratios:
             mean = report.geometric_mean(ratios)
             print(f"convolutions [{title}]: {mean:.2f}× PyTorch in the geometric mean, the worst {min(ratios):.2f}×")
-    versions = {"tinydl": td.__version__, "cupy": cupy.__version__} | ({} if torch is None else {"torch": torch.__version__})
+    versions = {"tinydl": td.__version__, "cupy": cupy.__version__} | ({"torch": torch.__version__} if TORCH else {})
     about_it = {"gpu": device.described(cupy), "versions": versions, "penalties": PENALTIES, "published_minutes": PUBLISHED}
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "results.json", {**about_it, "cases": measured, "minutes": minutes})
