@@ -380,20 +380,30 @@ def _pack(w, bias, packed, turned, plan, panels):
         copy(packed, at + K * width, 1, bias, o, 1, count)
 
 
+@kernel
+def _framed(scratch, x, n, N, plan):
+    """(many, lead, image, base): images n ... of x begin at `base` of `image`, framed in scratch, or in x where none is needed.
+
+    There are `many` of them, after `lead` places that stay empty.
+    """
+    many, size = min(plan.images, N - n), plan.C * plan.sizes[0] * plan.sizes[1] * plan.sizes[2]
+    lead = plan.images - many
+    if not plan.packed:
+        return many, lead, x, (n - lead) * plan.C * plan.plane
+    frame(scratch, lead * plan.C * plan.plane, x, n * size, many * plan.C, plan.sizes, plan.low, plan.grid)
+    return many, lead, scratch, 0
+
+
 @parallel
 def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, splits, plan, panels):
-    C, O, K, P, width = plan.C, plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
-    groups, x_size = -(-N // plan.images), C * plan.sizes[0] * plan.sizes[1] * plan.sizes[2]
+    O, K, P, width = plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
+    groups = -(-N // plan.images)
     for task in range(start, stop):
         first, last = _share(task % splits, splits, plan.groups * panels.panels)
         begin, end = _share(task // splits, parts, groups)
         product = products[task]
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
-            many = min(plan.images, N - n)
-            lead = plan.images - many  # places that stay empty, before the images
-            image, base = (scratch[task], 0) if plan.packed else (x, (n - lead) * C * plan.plane)
-            if plan.packed:
-                frame(image, lead * C * plan.plane, x, n * x_size, many * C, plan.sizes, plan.low, plan.grid)
+            many, lead, image, base = _framed(scratch[task], x, n, N, plan)
             for block in range(first, last):
                 group, o, count = _block(block, plan, panels)
                 weights, x0 = block * (K + 1) * width, base + group * plan.group_inputs * plan.plane
@@ -412,8 +422,8 @@ def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, spl
 
 @parallel
 def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N, parts, splits, plan, panels):
-    C, O, K, P, width = plan.C, plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
-    groups, x_size = -(-N // plan.images), C * plan.sizes[0] * plan.sizes[1] * plan.sizes[2]
+    O, K, P, width = plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
+    groups = -(-N // plan.images)
     size, blocks = (K + ROWS) * width, plan.groups * panels.panels
     for task in range(start, stop):
         first, last = _share(task % splits, splits, blocks)
@@ -422,11 +432,7 @@ def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N,
         fill(turned, 0, x.dtype.type(0), turned.size)
         fill(partial, sums + first * size, x.dtype.type(0), (last - first) * size)
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
-            many = min(plan.images, N - n)
-            lead = plan.images - many  # places that stay empty, before the images
-            image, base = (scratch[task], 0) if plan.packed else (x, (n - lead) * C * plan.plane)
-            if plan.packed:
-                frame(image, lead * C * plan.plane, x, n * x_size, many * C, plan.sizes, plan.low, plan.grid)
+            many, lead, image, base = _framed(scratch[task], x, n, N, plan)
             for block in range(first, last):
                 group, o, count = _block(block, plan, panels)
                 for i in range(many):
