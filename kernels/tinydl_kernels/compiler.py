@@ -108,11 +108,24 @@ def pack(typing, body, args):
 
         frame = cgutils.alloca_once(builder, frame_type)
         builder.store(ir.Constant(int64, 0), builder.gep(frame, [zero, zero]))
-        builder.store(values[1], builder.gep(frame, [zero, one]))
+        builder.store(_borrowed(builder, args, values[1]), builder.gep(frame, [zero, one]))
         addresses = [builder.ptrtoint(function, int64), builder.ptrtoint(frame, int64)]
         return context.make_tuple(builder, signature.return_type, addresses)
 
     return nb.types.UniTuple(nb.int64, 2)(body, args), code
+
+
+def _borrowed(builder: Any, kind: Any, value: Any) -> Any:
+    """The value with arrays that nobody counts references to: the entry holds them until the loop is over.
+
+    Threads that count references to one array wait for each other at each slice of it.
+    """
+    if isinstance(kind, nb.types.Array):
+        return builder.insert_value(value, ir.Constant(value.type.elements[0], None), 0)  # its owner
+    if isinstance(kind, nb.types.BaseTuple):
+        for i, part in enumerate(kind):
+            value = builder.insert_value(value, _borrowed(builder, part, builder.extract_value(value, i)), i)
+    return value
 
 
 @intrinsic

@@ -1,10 +1,11 @@
 """One pool of threads for all kernels: how many, how they share a loop, how they sleep, what they do at a fork and at exit.
 
 A loop over range(n) in pieces of `grain` is shared like this (`drive`, `work`). The caller claims the pool, writes the job
-down, opens it, wakes who sleeps and takes pieces from a common counter. Workers that see a new epoch enter and take pieces
-too. When the counter has run out the caller closes the job and waits for those who are inside, and for nobody else: a short
-loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python thread, a
-loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
+down, opens it, wakes who sleeps and takes pieces. Workers that see a new epoch enter and take pieces too: each first those of
+a share of its own, the same part of every loop, which its core's caches may still hold from the loop before, then what others
+have left of theirs. When no piece is left the caller closes the job and waits for those who are inside, and for nobody else: a
+short loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python
+thread, a loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
 
 Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a
 tenth of a millisecond or more (waking costs about as much), then sleep on one of Python's own low-level locks, which exist on
@@ -39,17 +40,17 @@ MAX_THREADS = 256
 
 LINE = 16
 PIECE, FRAME, N, GRAIN = 0, 1, 2, 3  # the job: piece(frame, start, stop) is to be called for all pieces of range(n)
-NEXT = 1 * LINE  # the piece to be taken next
-INSIDE = 2 * LINE  # workers inside the job, plus CLOSED while there is none
-EPOCH = 3 * LINE  # counts the jobs
-CLAIMED = 4 * LINE  # 1 while a caller uses the pool
-WORKERS = 5 * LINE  # how many there are
+INSIDE = 1 * LINE  # workers inside the job, plus CLOSED while there is none
+EPOCH = 2 * LINE  # counts the jobs
+CLAIMED = 3 * LINE  # 1 while a caller uses the pool
+WORKERS = 4 * LINE  # how many there are
 LEAVE = WORKERS + 1  # 1 when they are to end
-ASLEEP = 6 * LINE  # + LINE * worker: 1 while this worker sleeps or is about to
+NEXT = 5 * LINE  # + LINE * thread: the piece of this thread's share to be taken next; the caller is thread 0
+ASLEEP = (5 + MAX_THREADS) * LINE  # + LINE * worker: 1 while this worker sleeps or is about to
 LOCK = ASLEEP + 1  # + LINE * worker: the lock it sleeps on
 CLOSED = -(1 << 32)
 
-words = np.zeros((6 + MAX_THREADS) * LINE, np.int64)
+words = np.zeros((5 + 2 * MAX_THREADS) * LINE, np.int64)
 words[INSIDE] = CLOSED
 SYMBOL = "tinydl_threads"
 symbols[SYMBOL] = words.ctypes.data
@@ -171,13 +172,23 @@ def _call(builder: Any, name: str, result: Any, *args: Any) -> None:
 
 
 @kernel
-def take_pieces():
-    """Run pieces of the job that is open until none is left."""
-    piece, frame, n, grain = load(PIECE), load(FRAME), load(N), load(GRAIN)
-    start = add(NEXT, 1) * grain
-    while start < n:
-        run(piece, frame, start, min(start + grain, n))
-        start = add(NEXT, 1) * grain
+def share(pieces, thread):
+    """The first piece of a thread's share of so many."""
+    return pieces * thread // (load(WORKERS) + 1)
+
+
+@kernel
+def take_pieces(thread):
+    """Run pieces of the job that is open until none is left: those of the thread's own share, then those of the others."""
+    piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(WORKERS) + 1
+    pieces = -(-n // grain)
+    for i in range(threads):
+        owner = (thread + i) % threads
+        counter, end = NEXT + LINE * owner, share(pieces, owner + 1)
+        number = add(counter, 1)
+        while number < end:
+            run(piece, frame, number * grain, min(number * grain + grain, n))
+            number = add(counter, 1)
 
 
 @kernel(no_cpython_wrapper=True)
@@ -189,11 +200,12 @@ def drive(piece, frame, n, grain):
         store(FRAME, frame)
         store(N, n)
         store(GRAIN, grain)
-        store(NEXT, 0)
+        for thread in range(load(WORKERS) + 1):
+            store(NEXT + LINE * thread, share(-(-n // grain), thread))
         add(INSIDE, -CLOSED)
         add(EPOCH, 1)
         wake(min(load(WORKERS), (n - 1) // grain))
-        take_pieces()
+        take_pieces(0)
         add(INSIDE, CLOSED)
         looks = 0
         while load(INSIDE) != CLOSED:
@@ -240,7 +252,7 @@ def work(worker):
     while not load(LEAVE):
         seen = next_epoch(worker, seen)
         if add(INSIDE, 1) >= 0:
-            take_pieces()
+            take_pieces(worker + 1)
         add(INSIDE, -1)
 
 
