@@ -115,3 +115,10 @@ def reference() -> Iterator[None]:
     """For tests of what is made of operations, not of their kernels: `pytestmark = pytest.mark.usefixtures("reference")`."""
     with td.backend("reference"):
         yield
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """For tests that run with NumPy and with Numba."""
+    with td.backend(request.param):
+        yield request.param

@@ -12,10 +12,7 @@ from tinydl.core import state
 F = td.float64
 
 
-@pytest.fixture(params=["reference", "cpu"], autouse=True)
-def backend(request):
-    with td.backend(request.param):
-        yield
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def draw(*shape: int, seed: int = 0, **settings) -> td.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,7 @@ import tinydl as td
 from tinydl.core import Primitive, Tensor
 from tinydl.gradcheck import GradcheckError, gradcheck
 
-pytestmark = pytest.mark.tiny
-
-
-@pytest.fixture(autouse=True)
-def _reference() -> Iterator[None]:
-    """The checker itself is under test: NumPy will do."""
-    with td.backend("reference"):
-        yield
+pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("reference")]
 
 
 def leaf(*shape: int, seed: int = 0, low: float | None = None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,7 @@ from tinydl.regularizers import DataGrad, Objective, data_grad, spect_reg
 
 LOSSES = ("plain", "datagrad", "spectreg")
 
-
-@pytest.fixture(params=["reference", "cpu"], autouse=True)
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    with td.backend(request.param):
-        yield request.param
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 def build(kind: str, mode: str) -> Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,6 @@ from tinydl import nn
 from tinydl.regularizers import DataGrad, Objective, Pass, Penalty, SpectReg, data_grad, spect_reg
 
 B, D, M = 5, 4, 3  # samples, inputs, logits
-
-
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    with td.backend(request.param):
-        yield request.param
 
 
 def network(*middle: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,6 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("Dropout of everything", lambda nn: nn.Dropout(1.0), IMAGE),
     ("Sequential", lambda nn: nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3), nn.Sigmoid(), nn.MaxPool2d(2)), IMAGE),
 ]
-
-
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    with td.backend(request.param):
-        yield request.param
 
 
 def derivatives(y: Any, x: Any, parameters: list[Any], grad: Callable[..., Any]) -> list[Any]:

@@ -46,12 +46,6 @@ def random() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture(params=["reference", "cpu"])
-def backend(request):
-    with td.backend(request.param):
-        yield request.param
-
-
 class TestTrajectories:
     @pytest.mark.parametrize(("kind", "options"), OPTIONS, ids=NAMES)
     def test_equal_torch(self, kind, options, random, backend) -> None:
