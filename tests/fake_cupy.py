@@ -113,6 +113,8 @@ class MemoryHook:
 class MemoryPool:
     """Counts its blocks; every free one goes back at once."""
 
+    __slots__ = ("blocks",)  # no weak reference to it can be made, as to CuPy's
+
     def __init__(self) -> None:
         self.blocks: weakref.WeakSet[Memory] = weakref.WeakSet()
 

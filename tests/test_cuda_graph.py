@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
+import fake_cupy
 import numpy as np
 import pytest
-from tinydl_kernels import dispatch, emulator
+from tinydl_kernels import dispatch, emulator, resample
 
 import tinydl as td
 from tinydl.regularizers import DataGrad, Objective, SpectReg
@@ -204,3 +206,17 @@ def test_what_cannot_be_captured_says_so() -> None:
         assert (x + 1).tolist() == [2.0] * 3
     finally:
         td.core.primitives.pop("test_cuda_graph.peek")
+
+
+def test_a_graph_keeps_the_matrices_that_it_reads(gpu: Any) -> None:
+    """They go to the GPU in the step that is recorded, and stay there as long as the recording."""
+    step = td.record(lambda x: td.interpolate(x, scale_factor=2, mode="bilinear"))
+    x = td.tensor(np.random.default_rng(0).standard_normal((1, 2, 3, 3)), device="cuda")
+    expected = step(x).tolist()
+    for replays in range(2):
+        resample.linear.cache_clear()
+        gc.collect()
+        with fake_cupy.no_waiting():
+            found = step(x)
+        assert found.tolist() == expected
+        assert gpu.graphs == replays + 1

@@ -10,7 +10,7 @@ from tinydl_kernels import device as gpu
 from tinydl_kernels.device import is_available as is_available
 from tinydl_kernels.errors import DeviceError
 
-from .devices import pools
+from .devices import graphs
 
 
 def device_count() -> int:
@@ -123,7 +123,7 @@ def max_memory_allocated(device: Any = None) -> int:
 
 
 def _pools() -> list[Any]:
-    return [gpu.cupy().get_default_memory_pool(), *pools]
+    return [gpu.cupy().get_default_memory_pool(), *[graph.pool for graph in graphs]]
 
 
 _peak: Any = None

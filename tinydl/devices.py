@@ -21,8 +21,8 @@ from .core import primitive
 from .tensor import Array, Tensor
 
 NAMES = ("cpu", "cuda")
-pools: weakref.WeakSet[Any] = weakref.WeakSet()
-"""CuPy's memory pools of the graphs that are alive."""
+graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
+"""Those that are alive."""
 
 
 def named(device: Any, who: str) -> str:
@@ -112,7 +112,7 @@ class Graph:
     def __init__(self, launches: Callable[[], None]) -> None:
         cupy = gpu.cupy()
         self.pool = cupy.cuda.MemoryPool()  # of its own: nobody else writes there while the graph lives
-        pools.add(self.pool)
+        graphs.add(self)
         self.stream = cupy.cuda.Stream(non_blocking=True)  # the default stream cannot be captured
         with cupy.cuda.using_allocator(self.pool.malloc), self.stream:
             self.stream.begin_capture()

@@ -48,6 +48,22 @@ class Rows:
         made.__dict__["transposed"] = self
         return made
 
+    @cached_property
+    def _tables(self) -> dict[Any, tuple[Array, ...]]:
+        return {}
+
+    def tables(self, like: Array) -> tuple[Array, ...]:
+        """starts, columns and weights where `like` is, the weights in its dtype.
+
+        They get to a GPU once, in an eager call, since a capture admits no copies; and live as long as the matrix, which a
+        recorded step holds: its graph reads them.
+        """
+        module = memory.array_module(like)
+        place = module.__name__, getattr(like.device, "id", 0), like.dtype
+        if place not in self._tables:
+            self._tables[place] = tuple(map(module.asarray, (self.starts, self.columns, self.weights.astype(like.dtype))))
+        return self._tables[place]
+
 
 def _rows(shape: tuple[int, int], counts: Any, columns: Any, weights: Any) -> Rows:
     """`counts` entries a row, in order."""
@@ -158,15 +174,8 @@ def _(x: Array, rows: Rows, dim: int) -> Array:
     m, n = rows.shape
     y = memory.empty((*x.shape[:dim], m, *x.shape[dim + 1 :]), x.dtype, x)
     sizes = np.int64(y.size), np.int64(m), np.int64(n), np.int64(prod(x.shape[dim + 1 :]))
-    tables = _tables(rows, memory.array_module(x), getattr(x.device, "id", 0), x.dtype)
-    cuda.launch("resample", "resample", y.size, x, *tables, y, *sizes, real=x.dtype)
+    cuda.launch("resample", "resample", y.size, x, *rows.tables(x), y, *sizes, real=x.dtype)
     return y
-
-
-@lru_cache(maxsize=512)
-def _tables(rows: Rows, module: Any, device: int, dtype: np.dtype) -> tuple[Array, ...]:
-    """The matrix on a GPU. It gets there once, in an eager step, since a capture admits no copies."""
-    return tuple(map(module.asarray, (rows.starts, rows.columns, rows.weights.astype(dtype))))
 
 
 def main() -> None:
