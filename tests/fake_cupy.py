@@ -14,6 +14,7 @@ import functools
 import math
 import operator
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -94,20 +95,25 @@ class MemoryPointer:
 
 
 class MemoryHook:
-    """Watches the pools."""
+    """Watches the pools: one of a name for each thread."""
 
-    active: list[MemoryHook] = []  # noqa: RUF012
+    name = "MemoryHook"
 
     def __enter__(self) -> MemoryHook:
-        self.active.append(self)
+        if self.name in hooks.__dict__:
+            raise KeyError(f"memory hook {self.name} already exists")
+        hooks.__dict__[self.name] = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.active.remove(self)
+        del hooks.__dict__[self.name]
 
     def malloc_postprocess(self, **_: int) -> None: ...
 
     def free_postprocess(self, **_: int) -> None: ...
+
+
+hooks = threading.local()
 
 
 class MemoryPool:
@@ -125,7 +131,7 @@ class MemoryPool:
         block = Memory(size)
         self.blocks.add(block)
         facts = {"device_id": 0, "mem_size": size, "mem_ptr": block.bytes.ctypes.data, "pmem_id": 0}
-        for hook in MemoryHook.active:
+        for hook in hooks.__dict__.values():
             hook.malloc_postprocess(size=size, **facts)
             weakref.finalize(block, hook.free_postprocess, **facts).atexit = False
         return MemoryPointer(block, 0)
@@ -198,6 +204,9 @@ class ndarray:  # noqa: N801
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return 2, 0
+
+    def __dlpack__(self, **_: Any) -> Any:
+        return self
 
     def get(self, order: str = "C") -> np.ndarray:
         """A copy on the host, when the GPU has come so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,16 @@ def test_python_numbers_go_anywhere(gpu: Any) -> None:
     assert x[[1, 2]].tolist() == [2.0, 4.0]
 
 
+def test_arrays_of_cupy_are_as_good_as_tensors() -> None:
+    x = td.arange(4, device="cuda") * 2.0
+    array = fake_cupy.array([1, 2])
+    assert x[array].tolist() == [2.0, 4.0]
+    assert (x[1:3] + array).tolist() == [3.0, 6.0]
+    assert td.as_tensor(array).device == td.from_dlpack(array).device == "cuda"
+    with pytest.raises(DeviceError, match="indexing: expected a tensor on cpu or a list, got a CuPy array"):
+        x.cpu()[array]
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:1", "cuda:x", 2, None])
 def test_unknown_devices(name: Any) -> None:
     with pytest.raises(DeviceError, match="zeros: expected device 'cpu', 'cuda' or 'cuda:0', got"):
@@ -250,6 +261,25 @@ def test_memory_figures() -> None:
     td.cuda.empty_cache()
     assert td.cuda.memory_allocated() == before
     assert td.cuda.max_memory_allocated() >= before + 4000
+
+
+def test_each_thread_watches_its_own_peak() -> None:
+    td.cuda.reset_peak_memory_stats()
+    td.cuda.reset_peak_memory_stats()
+    found: list[Any] = []
+
+    def elsewhere() -> None:
+        with pytest.raises(DeviceError, match=r"max_memory_allocated: expected reset_peak_memory_stats\(\) first"):
+            td.cuda.max_memory_allocated()
+        td.cuda.reset_peak_memory_stats()
+        found.append((td.zeros(1000, device="cuda"), td.cuda.max_memory_allocated()))
+
+    before = td.cuda.max_memory_allocated()
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found[0][1] >= before + 4000
+    assert td.cuda.max_memory_allocated() == before
 
 
 # ---- What can be wrong with a machine

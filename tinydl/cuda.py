@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -108,25 +109,28 @@ def empty_cache() -> None:
 
 def reset_peak_memory_stats(device: Any = None) -> None:
     """Begin to watch for `max_memory_allocated`, from what is allocated now: the allocations of this thread."""
-    global _peak
-    if _peak is not None:
-        _peak.__exit__()
-    _peak = _watch(gpu.cupy(), memory_allocated())
-    _peak.__enter__()
+    if _local.peak is not None:
+        _local.peak.__exit__()
+    _local.peak = _watch(gpu.cupy(), memory_allocated())
+    _local.peak.__enter__()
 
 
 def max_memory_allocated(device: Any = None) -> int:
-    """The most bytes that arrays held since `reset_peak_memory_stats`, which must have been called."""
-    if _peak is None:
+    """The most bytes that arrays held since this thread's `reset_peak_memory_stats`, which must have been called."""
+    if _local.peak is None:
         raise DeviceError("max_memory_allocated: expected reset_peak_memory_stats() first, which begins to watch")
-    return _peak.most
+    return _local.peak.most
 
 
 def _pools() -> list[Any]:
     return [gpu.cupy().get_default_memory_pool(), *[graph.pool for graph in graphs]]
 
 
-_peak: Any = None
+class _Local(threading.local):  # as CuPy's hooks are
+    peak: Any = None
+
+
+_local = _Local()
 
 
 def _watch(cupy: Any, start: int) -> Any:

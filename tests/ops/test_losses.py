@@ -243,8 +243,29 @@ def test_a_replay_may_ignore_other_labels_than_the_recording(backend: str, setti
                 assert ours.numpy().tobytes() == eager.numpy().tobytes()
 
 
-def test_a_label_that_is_no_class_shows_in_a_replay() -> None:
-    recorded = td.record(lambda t: td.cross_entropy(td.tensor(X), t))
-    assert np.isfinite(recorded(td.tensor([0, 1, 2, 3, 0])).item())
-    assert np.isnan(recorded(td.tensor([0, 1, 2, 3, 4])).item())
-    assert np.isnan(td.cross_entropy(td.tensor(X), td.tensor([-100] * 5)).item())  # nothing to take a mean of
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x, t, w: td.cross_entropy(x, t),
+        lambda x, t, w: td.cross_entropy(x, t, w, label_smoothing=0.1),
+        lambda x, t, w: td.nll_loss(x, t, w),
+        lambda x, t, w: td.nll_loss(x, t, ignore_index=-1),
+        lambda x, t, w: td.multi_margin_loss(x, t),
+    ],
+)
+def test_a_label_that_is_no_class_shows_in_a_replay(loss: Any) -> None:
+    def step(t: Any) -> Any:
+        x = td.tensor(X, requires_grad=True)
+        value = loss(x, t, td.tensor(WEIGHTS))
+        return value.detach(), *td.grad(value, x)
+
+    recorded = td.record(step)
+    for labels in ([0, 1, 2, 3, 0], [0, 1, 2, 3, 4], [0, 1, -7, 3, 2], [0, 1, 2, 3, 0]):
+        value, g = recorded(td.tensor(labels))
+        right = [0 <= label < 4 for label in labels]
+        assert np.isfinite(value.item()) == all(right)
+        assert [bool(row.any()) for row in np.isnan(g.numpy())] in ([not known for known in right], [not all(right)] * 5)
+
+
+def test_a_mean_of_nothing() -> None:
+    assert np.isnan(td.cross_entropy(td.tensor(X), td.tensor([-100] * 5)).item())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tinydl_kernels import indexing as kernels
 from tinydl_kernels import memory
+from tinydl_kernels.dispatch import device_of
 from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeError
 
 from ..core import Array, Tensor, add, primitive, state
@@ -101,10 +102,12 @@ def places(who: str, index: Any, like: Tensor) -> Tensor:
 
 
 def _taken(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tensor:
-    """What is no tensor: numbers and lists go to the device of `like`, a NumPy array is there or is refused."""
-    if isinstance(given, np.ndarray) and like.device != "cpu":
-        raise DeviceError(f"{who}: expected a tensor on {like.device} or a list, got a NumPy array, which is on cpu")
-    return constant(like, np.asarray(given, dtype))
+    """What is no tensor: numbers and lists go to the device of `like`, a NumPy or CuPy array is there or is refused."""
+    cupys = hasattr(given, "__cuda_array_interface__")
+    if (cupys or isinstance(given, np.ndarray)) and device_of(given) != like.device:
+        kind = "a CuPy array, which is on cuda" if cupys else "a NumPy array, which is on cpu"
+        raise DeviceError(f"{who}: expected a tensor on {like.device} or a list, got {kind}")
+    return Tensor(given) if cupys else constant(like, np.asarray(given, dtype))
 
 
 # ---- Along a dim
@@ -293,7 +296,7 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
 
 
 def _is_array(part: Any) -> bool:
-    return isinstance(part, (Tensor, np.ndarray, list))
+    return isinstance(part, (Tensor, np.ndarray, list)) or hasattr(part, "__cuda_array_interface__")
 
 
 def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:

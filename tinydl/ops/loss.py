@@ -10,7 +10,7 @@ from tinydl_kernels.errors import DtypeError, ShapeError
 from ..core import Array, Tensor, cast, expand, primitive
 from ..devices import constant
 from ..promotion import require_floating
-from .elementwise import div, eq, exp, logical_and, mul, ne, neg, sub, to_dtype
+from .elementwise import div, eq, exp, ge, logical_and, logical_not, logical_or, lt, mul, ne, neg, sub, to_dtype, where
 from .reduce import mean, sum
 from .shape import normalize_dim, permute, reshape, unsqueeze
 
@@ -183,14 +183,19 @@ def picked(who: str, terms: Tensor, total: Tensor, reduction: str) -> Tensor:
 def class_weights(
     who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None
 ) -> tuple[Tensor, Tensor]:
-    """(w_k where k is the target, else 0, shaped as the input (N, K, *); their sum). Ignored positions have weight 0."""
+    """(w_k where k is the target, else 0, shaped as the input (N, K, *); their sum).
+
+    Ignored positions have weight 0; those whose target is no class, where that goes unseen, NaN.
+    """
     _require_target(who, input, target, soft=False)
     _require_classes(who, target, input.shape[1], ignore_index)
     classes = constant(input, np.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2)))
-    hit = eq(unsqueeze(target, 1), classes)
+    wanted = unsqueeze(target, 1)
+    hit, known = eq(wanted, classes), logical_and(ge(wanted, 0), lt(wanted, input.shape[1]))
     if ignore_index is not None:
-        hit = logical_and(hit, ne(unsqueeze(target, 1), ignore_index))
-    weights = cast(hit, dtype=input.dtype)
+        ignored = eq(wanted, ignore_index)
+        hit, known = logical_and(hit, logical_not(ignored)), logical_or(known, ignored)
+    weights = cast(where(hit, 1.0, where(known, 0.0, float("nan"))), dtype=input.dtype)
     weights = weights if weight is None else mul(weights, _per_class(who, weight, input))
     return weights, sum(weights)
 

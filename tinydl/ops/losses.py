@@ -100,7 +100,11 @@ def binary_cross_entropy_with_logits(
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """-input[n, target_n] for log-probabilities (N, K, *) or (K,) and classes (N, *); the mean is weighted by `weight` (K,)."""
+    """-input[n, target_n] for log-probabilities (N, K, *) or (K,) and classes (N, *); the mean is weighted by `weight` (K,).
+
+    Positions of `ignore_index` count for nothing. Another index that is no class is an error; where it goes unseen (on the GPU,
+    in the replay of a recorded step) the loss is NaN.
+    """
     require_reduction("nll_loss", reduction)
     if input.ndim == 1:
         return reshape(nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction), ())
