@@ -13,22 +13,28 @@ from .row import Row
 
 
 def to_second_order(row: Row, arrays: Sequence[np.ndarray], device: str = "cpu") -> list[np.ndarray]:
-    """The outputs, the gradients of Σ cos(k) y_k for the inputs that carry one, and the gradients of the same sum of these."""
+    """What `derivatives` gives on a device."""
     inputs = [x.to(device).detach().requires_grad_(x.requires_grad) for x in row.tensors(arrays)]
-    wanted = [x for x in inputs if x.requires_grad]
     with td.random_from(td.Generator()):
-        result = row.call(*inputs)
+        return [y.detach().cpu().numpy() for y in derivatives(row, inputs)]
+
+
+def derivatives(row: Row, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The outputs, the gradients of Σ cos(k) y_k for the inputs that carry one, and the gradients of the same sum of these."""
+    wanted = [x for x in inputs if x.requires_grad]
+    result = row.call(*inputs)
     found: list[Tensor] = list(result) if isinstance(result, (tuple, list)) else [result]
     everything = [*found]
     for order in range(min(row.order, 2)):
-        seeded = [(y, np.cos(np.arange(y.numel())).reshape(y.shape).astype(y.dtype)) for y in found if y.requires_grad]
-        if not seeded:
+        outputs = [y for y in found if y.requires_grad]
+        if not outputs:
             break
-        outputs, seeds = [y for y, _ in seeded], [td.from_numpy(c).to(device) for _, c in seeded]
-        grads = td.grad(outputs, wanted, seeds, create_graph=not order, allow_unused=True)
+        seeds = [np.cos(np.arange(y.numel())).reshape(y.shape).astype(y.dtype) for y in outputs]
+        cotangents = [td.tensor(c, device=y.device) for c, y in zip(seeds, outputs, strict=True)]
+        grads = td.grad(outputs, wanted, cotangents, create_graph=not order, allow_unused=True)
         found = [g for g in grads if g is not None]
         everything += found
-    return [y.detach().cpu().numpy() for y in everything]
+    return everything
 
 
 def assert_close(got: list[np.ndarray], expected: list[np.ndarray], tolerance: float) -> None:

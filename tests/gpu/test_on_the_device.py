@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from catalogue import ROWS, Row
-from catalogue.orders import assert_close, assert_same_bits, to_second_order
+from catalogue.orders import assert_close, assert_same_bits, derivatives, to_second_order
 from tinydl_kernels import device
 
 import tinydl as td
@@ -22,6 +22,8 @@ from tinydl.regularizers import DataGrad, Objective
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not device.is_available(), reason=str(device.unavailable()))]
 
 STEPS = 10_000
+NOT_RECORDED = {"masked_select", "bincount", "random.dropout"}
+"""Rows whose shapes depend on values, or that copy from the CPU."""
 SANITIZER = shutil.which("compute-sanitizer")
 
 
@@ -35,6 +37,27 @@ def test_the_catalogue_to_the_second_order(row: Row) -> None:
                 with td.backend("reference"):
                     expected = to_second_order(row, arrays)
                 assert_close(to_second_order(row, arrays, "cuda"), expected, tolerance)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
+def test_the_catalogue_as_graphs(row: Row) -> None:
+    """The second derivatives replayed are the eager ones, bit for bit; a random row goes on with its generator."""
+    inputs = [x.cuda().detach().requires_grad_(x.requires_grad) for x in row.tensors(row.arrays(row.samples[0], row.dtypes[0]))]
+    found = []
+    for record in (False, True):
+        generator = td.Generator()
+
+        def step(*inputs: td.Tensor, generator: td.Generator = generator) -> list[td.Tensor]:
+            with td.random_from(generator):
+                return [y.detach() for y in derivatives(row, inputs)]
+
+        if record and row.name in NOT_RECORDED:
+            with pytest.raises(td.GraphError):
+                td.record(step)(*inputs)
+            return
+        run = td.record(step) if record else step
+        found.append([y.cpu().numpy() for _ in range(3) for y in run(*inputs)])
+    assert_same_bits(*found)
 
 
 DRAWS: dict[str, Callable[..., td.Tensor]] = {
