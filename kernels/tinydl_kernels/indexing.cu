@@ -41,9 +41,10 @@ __device__ void fetch(const number* x, Sources sources, number* out, i64 n, i64 
     });
 }
 
-// Two ways to find the sources of place s: each(s, put) calls put(j) for them, in order.
+// Three ways to find the sources of place s in block r, in order: each(r, s, put, put_sum) calls put(j) for a source, and
+// put_sum for the sums of several.
 struct Few : Sources {
-    template <class Put> __device__ void each(i64 s, Put put) const {
+    template <class Put, class PutSum> __device__ void each(i64, i64 s, Put put, PutSum) const {
         const i64 top = s / columns / size * m, column = s % columns;
         for (i64 k = 0; k < m; ++k) {
             const i64 j = (top + k) * columns + column;
@@ -51,11 +52,32 @@ struct Few : Sources {
         }
     }
 };
+
+// A run is RUN sources of the sorted list. Where all of them have one place, a thread of its own adds them up ahead: so a place
+// that nearly all sources belong to has no long way to go.
+constexpr i64 RUN = 256;
 struct Sorted {
     const i64 *order, *starts;
-    template <class Put> __device__ void each(i64 s, Put put) const {
+    const Wide* sums;  // of the runs, (blocks, runs, width); null if there are none
+    i64 runs, width;
+    template <class Put, class PutSum> __device__ void each(i64 r, i64 s, Put put, PutSum put_sum) const {
+        const i64 start = starts[s], stop = starts[s + 1];
+        const i64 whole = sums ? min(stop, (start + RUN - 1) / RUN * RUN) : stop, rest = max(whole, stop / RUN * RUN);
+        each_of(start, whole, put);
+        for (i64 i = whole; i < rest; i += RUN) put_sum(sums + (r * runs + i / RUN) * width);
+        each_of(rest, stop, put);
+    }
+    template <class Put> __device__ void each_of(i64 start, i64 stop, Put put) const {
 #pragma unroll 4
-        for (i64 i = starts[s]; i < starts[s + 1]; ++i) put(order[i]);
+        for (i64 i = start; i < stop; ++i) put(order[i]);
+    }
+};
+
+// Where nothing is added, the last one is enough.
+struct Last {
+    const i64 *order, *starts;
+    template <class Put, class PutSum> __device__ void each(i64, i64 s, Put put, PutSum) const {
+        if (starts[s] < starts[s + 1]) put(order[starts[s + 1] - 1]);
     }
 };
 
@@ -67,11 +89,16 @@ __device__ void collect(const number* x, const number* g, Found found, number* o
         if (!ADD) load(x, at, n, pack);
 #pragma unroll
         for (int e = 0; e < N; ++e) result.element[e] = pack.element[e];
-        found.each(s, [&](i64 j) {
+        const auto put = [&](i64 j) {
             load(g + (r * count + j) * width, first, width, pack);
 #pragma unroll
             for (int e = 0; e < N; ++e) result.element[e] = pack.element[e] + (ADD ? result.element[e] : 0);
-        });
+        };
+        const auto put_sum = [&](const Wide* sums) {
+#pragma unroll
+            for (int e = 0; e < N; ++e) result.element[e] += sums[first + e];
+        };
+        found.each(r, s, put, put_sum);
 #pragma unroll
         for (int e = 0; e < N; ++e) pack.element[e] = number(result.element[e]);
         store(out, at, n, pack);
@@ -129,12 +156,42 @@ extern "C" __global__ void starts(const unsigned long long* keys, const long lon
     }
 }
 
-extern "C" __global__ void scatter_add_sorted(const number* g, const long long* order, const long long* starts, number* out,
-                                              long long n, long long count, long long rows, long long width) {
-    collect<true>(nullptr, g, Sorted{order, starts}, out, n, count, rows, width);
+template <int N>
+__device__ void add_runs(const number* g, const i64* order, const u64* keys, Wide* sums, i64 n, i64 count, i64 runs,
+                         i64 width) {
+    each_pack<N>(n, runs, width, [&](i64 at, i64 r, i64 c, i64 first) {
+        const i64* run = order + c * RUN;
+        if (keys[run[0]] != keys[run[RUN - 1]]) return;
+        Wide total[N] = {};
+#pragma unroll 4
+        for (i64 i = 0; i < RUN; ++i) {
+            Pack<number, N> pack;
+            load(g + (r * count + run[i]) * width, first, width, pack);
+#pragma unroll
+            for (int e = 0; e < N; ++e) total[e] += pack.element[e];
+        }
+#pragma unroll
+        for (int e = 0; e < N; ++e) sums[at + e] = total[e];
+    });
+}
+
+// `sums`, here and below, has elements of Wide.
+extern "C" __global__ void scatter_add_runs(const number* g, const long long* order, const unsigned long long* keys,
+                                            double* sums, long long n, long long count, long long runs, long long width) {
+    if (width % WIDTH == 0)
+        add_runs<WIDTH>(g, order, keys, reinterpret_cast<Wide*>(sums), n, count, runs, width);
+    else
+        add_runs<1>(g, order, keys, reinterpret_cast<Wide*>(sums), n, count, runs, width);
+}
+
+extern "C" __global__ void scatter_add_sorted(const number* g, const long long* order, const long long* starts,
+                                              const double* sums, number* out, long long n, long long count, long long rows,
+                                              long long width, long long runs) {
+    const Sorted found{order, starts, reinterpret_cast<const Wide*>(sums), runs, width};
+    collect<true>(nullptr, g, found, out, n, count, rows, width);
 }
 
 extern "C" __global__ void scatter_sorted(const number* x, const number* g, const long long* order, const long long* starts,
                                           number* out, long long n, long long count, long long rows, long long width) {
-    collect<false>(x, g, Sorted{order, starts}, out, n, count, rows, width);
+    collect<false>(x, g, Last{order, starts}, out, n, count, rows, width);
 }

@@ -40,6 +40,8 @@ TILE = 1 << 7
 """Columns that one walk along k takes together."""
 FEW = 8
 """Elements of a column that each of its places looks through on a GPU."""
+RUN = 256
+"""Sources that are added up ahead on a GPU where all belong to one place: as in indexing.cu."""
 
 
 def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) -> Array:
@@ -253,7 +255,15 @@ def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, d
     order = radix_order(keys, max(1, int(rows - 1).bit_length()), int(count))
     cuda.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
     settings = n, count, rows, width
-    cuda.launch("indexing", f"{kernel}_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype)
+    if kernel == "scatter":
+        cuda.launch("indexing", "scatter_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype)
+        return
+    sums, runs = None, np.int64(int(count) // RUN if count >= 4 * RUN else 0)
+    if runs:
+        sums = memory.empty((out.size // int(rows * width), int(runs), int(width)), np.float64, out)  # int64 for integers
+        sizes = np.int64(sums.size), count, runs, width
+        cuda.launch("indexing", "scatter_add_runs", sums.size, *arrays, order, keys, sums, *sizes, real=out.dtype)
+    cuda.launch("indexing", "scatter_add_sorted", out.size, *arrays, order, starts, sums, out, *settings, runs, real=out.dtype)
 
 
 @operation

@@ -83,3 +83,19 @@ def test_put_lets_the_last_win(dtype, strided):
 def test_more_items_than_threads(monkeypatch):
     monkeypatch.setattr(cuda, "MAX_BLOCKS", 1)
     check(agrees, (300, 5), 0, 70, np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("width", [1, 4])
+def test_places_that_nearly_all_sources_belong_to(width, dtype):
+    """They are added up in runs: over whole ones, over their ends, and over none."""
+    random = np.random.default_rng(0)
+    index = np.sort(random.integers(0, 40, 1500))
+    index[300:1320] = 20
+    index = random.permutation(np.sort(index))
+    g = random.integers(-2, 3, (1500, width)).astype(dtype)
+    agrees(indexing.scatter_add, g, index[:, None], 40, 0)
+    agrees(indexing.scatter_add, g[None].repeat(2, 0), index[None, :, None], 40, 1)
+    agrees(indexing.scatter, g[:40], g, index[:, None], 0)
+    if width == 4:
+        agrees_checked(indexing.scatter_add, g, index[:, None], 40, 0)
