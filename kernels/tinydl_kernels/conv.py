@@ -29,6 +29,7 @@ from . import conv_cuda, memory, simd
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .packing import Panels, deal, lengthen, panels_of, plan_of
+from .product import product
 from .simd import ROWS
 from .threads import single_threaded_blas
 from .tiles import copy, dots, fill, frame, multiply_add, panel, transpose
@@ -111,8 +112,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
         return _convolve(g, w, None, turned, True)
     dx = memory.empty((N, C, *window.input), g.dtype, g)
     if _is_product(window):
-        with single_threaded_blas():
-            np.matmul(_matrix(g), _matrix(w), out=_matrix(dx))
+        product(_matrix(g), _matrix(w), _matrix(dx))
         return dx
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, C // 8, window.flops(N, C, O))
@@ -129,10 +129,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool)
     (N, C), O = x.shape[:2], w.shape[1] * window.groups if turned else w.shape[0]
     y = memory.empty((N, O, *window.out), x.dtype, x)
     if _is_product(window) and not turned:
-        with single_threaded_blas():
-            np.matmul(_matrix(x), _matrix(w).T, out=_matrix(y))
-        if b is not None:
-            np.add(_matrix(y), b, out=_matrix(y))
+        product(_matrix(x), _matrix(w), _matrix(y), False, True, b)
         return y
     bias = memory.zeros((O,), x.dtype, x) if b is None else b
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
@@ -160,8 +157,7 @@ def _(x: Array, g: Array, window: Window) -> Array:
     (N, C), O = x.shape[:2], g.shape[1]
     dw = memory.empty((O, C // window.groups, *window.kernel), x.dtype, x)
     if _is_product(window):
-        with single_threaded_blas():
-            np.matmul(_matrix(g).T, _matrix(x), out=_matrix(dw))
+        product(_matrix(g), _matrix(x), _matrix(dw), True)
         return dw
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
     flops = window.flops(N, C, O)

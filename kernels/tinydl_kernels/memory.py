@@ -59,7 +59,15 @@ def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else fresh."""
     source = _local.source
-    return fresh(shape, dtype, like) if source is None else source(shape, np.dtype(dtype), like)
+    if source is not None:
+        return source(shape, np.dtype(dtype), like)
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < 4096 or not isinstance(like, (np.ndarray, np.generic)):
+        return fresh(shape, dtype, like)
+    block = np.empty(size + 64, np.uint8)
+    first = -block.__array_interface__["data"][0] % 64
+    return np.ndarray(shape, dtype, block, first)
 
 
 def empty_like(array: Array) -> Array:

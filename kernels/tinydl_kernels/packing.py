@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .compiler import kernel
-from .simd import ROWS, lanes, most_vectors
+from .simd import ROWS, lanes, many_registers, most_vectors
 from .tiles import BLOCK, copy, fill, frame, pad
 from .window import Sizes, Window, taps
 
@@ -129,11 +129,12 @@ class Panels(NamedTuple):
 
 @lru_cache(maxsize=256)
 def panels_of(channels: int, itemsize: int) -> Panels:
-    """The fewest panels, as narrow as can be."""
+    """The fewest panels, as narrow as can be; a register less wide if few lanes more are empty then: that tile is faster."""
     width = lanes(itemsize)
-    vectors = max(1, -(-channels // width))
-    count = -(-vectors // most_vectors())
-    vectors = -(-vectors // count)
+    needed = max(1, -(-channels // width))
+    wide, narrow = (-(-needed // -(-needed // most)) for most in (most_vectors(), most_vectors() - 1))
+    vectors = narrow if many_registers() and 27 * narrow * -(-needed // narrow) < 29 * wide * -(-needed // wide) else wide
+    count = -(-needed // vectors)
     return Panels(channels, width, count, vectors * width, -(-BLOCK // vectors // ROWS) * ROWS)
 
 
