@@ -14,7 +14,8 @@ task is a part of the batch times a part of the channels, and packs its images i
 
     the output channels        forward, and grad_input where it is a forward convolution of g with no more work; grad_weight
     the pixels of y            the first two, where few channels would leave lanes empty (`_cost`)
-    the pixels of g            grad_input otherwise, one tap after the other adding to dx
+    the taps and channels      grad_input otherwise (columns.py), or where that is little work a window
+    the pixels of g            one tap after the other adding to dx
     the pixels, summed over    grad_weight of few channels
 """
 
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import conv_cuda, memory, simd
+from . import columns, conv_cuda, memory, simd
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .packing import Panels, deal, lengthen, panels_of, plan_of
@@ -114,8 +115,13 @@ def _(g: Array, w: Array, window: Window) -> Array:
     if _is_product(window):
         product(_matrix(g), _matrix(w), _matrix(dx))
         return dx
+    flops = window.flops(N, C, O)
+    blocks = columns.blocks_of(window, C)
+    if 32 * window.groups <= O and blocks.run * blocks.channels >= 24:  # much to multiply for each sum that is added up
+        columns.grad_input(g, w, dx, window, _cuts(N, blocks.blocks, flops))
+        return dx
     plan = plan_of(window, C, O, True)
-    parts, splits, grain = _cuts(N, C // 8, window.flops(N, C, O))
+    parts, splits, grain = _cuts(N, C // 8, flops)
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
     rows = memory.empty((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
     turned = memory.empty((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)

@@ -327,6 +327,18 @@ def store(typing, tile, y, start, step, begin, end):
 
 
 @intrinsic
+def add(typing, tile, other):
+    """tile[i, p] += other[i, p]"""
+
+    def code(context, builder, signature, args):
+        emit = _Emitter(context, builder, tile)
+        pairs = zip(*map(emit.vectors, args))
+        return emit.tiled([[builder.fadd(x, y) for x, y in zip(*rows)] for rows in pairs])
+
+    return tile(tile, other), code
+
+
+@intrinsic
 def multiply_add(typing, tile, w, w0, w_step, x, x0, end):
     """tile[i, p] += w[w0 + i w_step] · x[x0 + p]     for p < end"""
 

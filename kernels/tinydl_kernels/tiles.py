@@ -45,6 +45,38 @@ def pad(to, start, n, source, source_start, low, count):
         simd.store(row, to, i, 0, 0, n - i)
 
 
+def _add_plainly(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
+    for i in range(rows):
+        for p in range(n):
+            to[to0 + places[place0 + i] * scale + p] += source[source0 + i * source_step + p]
+
+
+@simd.vectorized(_add_plainly)
+def add(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
+    """to[to0 + places[place0 + i] scale + p] += source[source0 + i source_step + p]     for i < rows, p < n
+
+    Rows that are `apart` from each other come one after the other: a row that overlaps with the last one waits until that has
+    been stored.
+    """
+    to, places, source, lanes = (
+        simd.pointer(to, to0),
+        simd.pointer(places, place0),
+        simd.pointer(source, source0),
+        simd.width(to),
+    )
+    whole = n - n % lanes
+    for first in range(apart):
+        for i in range(first, rows, apart):
+            row, at = i * source_step, places[i] * scale
+            for p in range(0, whole, lanes):
+                total = simd.add(simd.load(1, 1, to, at + p, 0, None, None), simd.load(1, 1, source, row + p, 0, None, None))
+                simd.store(total, to, at + p, 0, None, None)
+            if whole < n:
+                rest = simd.load(1, 1, source, row + whole, 0, None, n - whole)
+                total = simd.add(simd.load(1, 1, to, at + whole, 0, None, n - whole), rest)
+                simd.store(total, to, at + whole, 0, None, n - whole)
+
+
 # ---- multiply_add
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import conv, dispatch, packing, threads
+from tinydl_kernels import columns, conv, dispatch, packing, threads
 from tinydl_kernels.validate import agree
 from tinydl_kernels.window import Window
 
@@ -79,6 +79,21 @@ def test_one_trilinear_form(case):
     np.testing.assert_allclose(np.vdot(w, conv.grad_weight(x, g, window)), form, atol=1e-9)
 
 
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.sampled_from([np.float32, np.float64]), st.integers(1, 40))
+def test_columns(case, dtype, width):
+    """They give the input gradient of any window, though few take this way."""
+    window, batch, C, O = case
+    _, w, _, g = arrays(batch, C, O, window, dtype)
+    dx = np.full((batch, C, *window.input), np.nan, dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "WIDTH", width)
+        columns.grad_input(g, w, dx, window, (max(1, batch), 2, 1))
+    with dispatch.use("reference"):
+        expected = conv.grad_input(g, w, window)
+    np.testing.assert_allclose(dx, expected, atol=1e-4 if dtype == np.float32 else 1e-11)
+
+
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "stride", "padding", "groups"),
     [
@@ -93,6 +108,8 @@ def test_one_trilinear_form(case):
         ((2, 20, 17, 19), (100, 20, 3, 3), 1, ((0, 2), (1, 1)), 1),  # several panels
         ((5, 24, 15, 9), (40, 12, 3, 3), 2, 0, 2),  # panels of two groups, stride
         ((1, 16, 19, 18), (96, 16, 1, 1), 1, 0, 1),  # one image, in place
+        ((2, 20, 11, 12), (50, 20, 5, 5), 1, 0, 1),  # dx from columns of taps and channels
+        ((2, 90, 7, 13), (64, 90, 3, 3), 2, 1, 1),  # in several blocks of channels
         ((2, 2, 3, 3), (2, 2, 1, 1), 2, ((0, 2), (0, 2)), 1),  # planes as large as the image, yet not the image
     ],
 )

@@ -95,6 +95,13 @@ def test_transpose(rows, columns, dtype):
 
 
 @settings(max_examples=40, deadline=None)
+@given(st.integers(0, 9), st.integers(1, 40), st.integers(1, 4), DTYPES)
+def test_add(rows, n, apart, dtype):
+    to, source, places = guarded(4 * rows + n, dtype), guarded(rows * 60, dtype, 1), np.arange(5 + rows) * 2
+    agree(tiles.add, to, places - 10, 5, 2, source, 200, 60, rows, n, apart)
+
+
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 70), st.integers(0, 70), st.integers(0, 70), DTYPES)
 def test_pad(n, low, count, dtype):
     low, count = min(low, n), min(count, n - min(low, n))
