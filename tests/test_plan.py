@@ -12,7 +12,7 @@ from tinydl_kernels.dispatch import operations
 from training_steps import OPTIMIZERS, PENALTIES, Training, assert_same_bits, eager
 
 import tinydl as td
-from tinydl import plan
+from tinydl import nn, plan
 from tinydl.core import primitives
 
 
@@ -138,6 +138,28 @@ class TestFusion:
             *("mul_add_relu", "exp_sub", "mul_sqrt", "_sum", "mul", "mul_sub_add_add_neg", "_sum"),
             *("sub", "add", "sub_mul"),
         ]
+
+    @pytest.mark.parametrize("images", [1, 9])
+    @pytest.mark.parametrize("channels", [5, 40])
+    def test_relu_joins_what_comes_before(self, images, channels) -> None:
+        """A convolution of either way and a product, small or in tiles; not where what comes before is read by another."""
+        conv, linear = nn.Conv2d(3, channels, 3), nn.Linear(channels * 144, 150)
+        for parameter in (*conv.parameters(), *linear.parameters()):
+            parameter.array[0] = np.nan
+
+        def step(x):
+            h = td.relu(conv(x))
+            y = linear(h.flatten(1))
+            return td.relu(y), td.relu(linear(td.relu(y).flatten(1).repeat(1, channels * 144 // 150 + 1)[:, : channels * 144]))
+
+        recorded = td.record(step)
+        for _ in range(2):
+            x = td.randn(images, 3, 14, 14)
+            assert_same_bits([y.numpy() for y in step(x)], [y.numpy() for y in recorded(x)])
+        names = self.names(recorded)
+        assert names[0] == "_conv_relu"
+        assert names.count("_linear") == 1  # two read it
+        assert names.count("_linear_relu") == 1
 
     def test_what_is_written_between(self) -> None:
         counter = td.nn.Buffer(np.zeros(1 << 14))

@@ -62,6 +62,7 @@ class Primitive:
         self.differentiable = tuple(k for k, name in enumerate(self.outputs) if name not in self.constant)
         self.rules: dict[str, Rule] = {}
         self.joint_rule: Rule | None = None
+        self.relu: Callable[..., Any] | None = None  # the same and then relu, bit for bit, on NumPy arrays
         self._kept: dict[tuple[bool, ...], set[tuple[str, Any]]] = {}
         primitives[f"{function.__module__.rpartition('.')[2]}.{self.name}"] = self
 

@@ -2,8 +2,8 @@
 
 While a step is recorded its buffers come and go as in any eager step. What stays is a description: a `Buffer` for each array
 that the allocator gave, and a `Place` for each argument that lies in one. When the step is over, calls whose results nobody
-reads are dropped, chains of elementwise calls become one loop each, and the buffers are laid out in one block of memory, where
-two share bytes if their lives do not overlap.
+reads are dropped, relu joins the call before it, chains of elementwise calls become one loop each, and the buffers are laid out
+in one block of memory, where two share bytes if their lives do not overlap.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Call(NamedTuple):
     arguments: list[Any]
     settings: dict[str, Any]
     backend: str | None
-    buffers: range  # that it took from the allocator, by number
+    buffers: Sequence[int]  # that it took from the allocator, by number
 
     def bound(self, bind: Callable[[Any], Any]) -> Callable[[], Any]:
         """The call with the arrays that `bind` gives for its arguments."""
@@ -71,6 +71,32 @@ def live(calls: Sequence[Call], kept: Collection[int]) -> list[Call]:
             found.append(call)
             read |= call.reads()
     return found[::-1]
+
+
+class _Rectified:
+    """Stands for a primitive and the relu that follows it."""
+
+    elementwise = False
+
+    def __init__(self, primitive: Any) -> None:
+        self.function, self.name = primitive.relu, f"{primitive.name}_relu"
+
+
+def rectify(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]) -> list[Call]:
+    """Calls whose results relu alone reads become one with it, where there is a kernel for both."""
+    readers = collections.Counter(buffer for call in calls for buffer in call.reads())
+    makers = {buffer: number for number, call in enumerate(calls) for buffer in call.buffers}
+    found = dict(enumerate(calls))
+    for number, call in enumerate(calls):
+        x = call.arguments[0] if call.primitive.name == "relu" else None
+        if not isinstance(x, Place) or not x.whole or readers[x.buffer] != 1 or x.buffer in kept:
+            continue
+        maker, (result,) = calls[makers[x.buffer]], call.buffers
+        if getattr(maker.primitive, "relu", None) and _on_processor(maker, buffers) and _on_processor(call, buffers):
+            taken = [result if buffer == x.buffer else buffer for buffer in maker.buffers]
+            found[makers[x.buffer]] = maker._replace(primitive=_Rectified(maker.primitive), buffers=taken)
+            del found[number]
+    return list(found.values())
 
 
 class _Chain:
@@ -144,12 +170,17 @@ def _tree(call: Call, ends: dict[int, _End], joined: Collection[int]) -> tuple[A
 def _fusable(call: Call, buffers: Sequence[Buffer]) -> bool:
     """Is it an operation of one element at a time on enough numbers of one floating dtype, in Numba?"""
     primitive = call.primitive
-    if not primitive.elementwise or call.settings or call.backend not in (None, "cpu") or len(call.buffers) != 1:
+    if not primitive.elementwise or call.settings or not _on_processor(call, buffers) or len(call.buffers) != 1:
         return False
     out = buffers[call.buffers[0]]
     same = all(x is not None and x.dtype == out.dtype for x in call.arguments)
     large = out.size >= WORTH * out.dtype.itemsize
-    return primitive.name in elementwise.scalars and out.module is np and out.dtype.kind == "f" and same and large
+    return primitive.name in elementwise.scalars and out.dtype.kind == "f" and same and large
+
+
+def _on_processor(call: Call, buffers: Sequence[Buffer]) -> bool:
+    """Do the kernels in Numba run the call?"""
+    return call.backend in (None, "cpu") and all(buffers[buffer].module is np for buffer in call.buffers)
 
 
 def lay_out(buffers: Sequence[Buffer], calls: Sequence[Call], kept: Collection[int]) -> dict[int, Array]:

@@ -25,7 +25,7 @@ from tinydl_kernels.errors import GraphError
 
 from .core import Array, Primitive, Tensor, state
 from .devices import NAMES, Graph, Resident
-from .plan import Buffer, Call, Place, address, fuse, lay_out, live, owner, view
+from .plan import Buffer, Call, Place, address, fuse, lay_out, live, owner, rectify, view
 from .tape import Version
 
 _UNSEEN = object()
@@ -103,7 +103,7 @@ class _Recording:
         changed = [leaf for leaf, before in leaves if leaf._grad is not before]
         results = [x.array for x in _tensors(outputs)] + [leaf._grad.array for leaf in changed if leaf._grad is not None]
         kept = {place.buffer for array in results if isinstance(place := recorder.place(array), Place)}
-        calls = fuse(live(recorder.calls, kept), recorder.buffers, kept)
+        calls = fuse(rectify(live(recorder.calls, kept), recorder.buffers, kept), recorder.buffers, kept)
         memory.release()
         planned = lay_out(recorder.buffers, calls, kept)
         self.buffers = [planned[number] for call in calls for number in call.buffers]

@@ -33,7 +33,7 @@ from .packing import Panels, deal, lengthen, panels_of, plan_of
 from .product import product
 from .simd import ROWS
 from .threads import single_threaded_blas
-from .tiles import copy, dots, fill, frame, multiply_add, panel, transpose
+from .tiles import copy, dots, fill, frame, multiply_add, panel, rectify, transpose
 from .validate import report
 from .window import Window, padded, seen_by, taps, unpadded
 
@@ -51,15 +51,16 @@ PARTIALS = 3 << 19
 
 
 @operation
-def forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
-    """y = conv(x, w) + b, (N, O, *out); b may be None."""
+def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+    """y = conv(x, w) + b, (N, O, *out), then relu if asked for (not on CUDA); b may be None."""
     N, O, G = x.shape[0], w.shape[0], window.groups
     planes, y = padded(x, window, 0), np.zeros((N, G, O // G, prod(window.out)), x.dtype)
     with single_threaded_blas():
         for tap in taps(window.kernel):
             y += _grouped(w[(..., *tap)], G) @ _flat(planes[seen_by(tap, window)], G)
     y = y.reshape(N, O, *window.out)
-    return y if b is None else y + b.reshape(-1, *(1,) * len(window.out))
+    y = y if b is None else y + b.reshape(-1, *(1,) * len(window.out))
+    return np.maximum(y, 0) if relu else y
 
 
 @operation
@@ -102,15 +103,15 @@ def _grouped(w: Array, G: int) -> Array:
 
 
 @forward.cpu
-def _(x: Array, w: Array, b: Array | None, window: Window) -> Array:
-    return _convolve(x, w, b, window, False)
+def _(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+    return _convolve(x, w, b, window, False, relu)
 
 
 @grad_input.cpu
 def _(g: Array, w: Array, window: Window) -> Array:
     (N, O), C = g.shape[:2], w.shape[1] * window.groups
     if 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned()):
-        return _convolve(g, w, None, turned, True)
+        return _convolve(g, w, None, turned, True, False)
     dx = memory.empty((N, C, *window.input), g.dtype, g)
     if _is_product(window):
         product(_matrix(g), _matrix(w), _matrix(dx))
@@ -130,12 +131,15 @@ def _(g: Array, w: Array, window: Window) -> Array:
     return dx
 
 
-def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool) -> Array:
-    """y = conv(x, w) + b. `turned`: w is that of the convolution whose transpose this is, (C, O / G, *kernel)."""
+def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool, relu: bool) -> Array:
+    """y = conv(x, w) + b, then relu if asked for.
+
+    `turned`: w is that of the convolution whose transpose this is, (C, O / G, *kernel).
+    """
     (N, C), O = x.shape[:2], w.shape[1] * window.groups if turned else w.shape[0]
     y = memory.empty((N, O, *window.out), x.dtype, x)
     if _is_product(window) and not turned:
-        product(_matrix(x), _matrix(w), _matrix(y), False, True, b)
+        product(_matrix(x), _matrix(w), _matrix(y), False, True, b, relu)
         return y
     bias = memory.zeros((O,), x.dtype, x) if b is None else b
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
@@ -147,14 +151,14 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool)
         products = memory.empty((parts * splits, panels.windows * panels.width), x.dtype, x)
         _pack(_line(w), bias, _line(packed), turned, plan, panels)
         _forward_outputs(
-            parts * splits, grain, _line(x), _line(packed), _line(y), planes, products, N, parts, splits, plan, panels
+            parts * splits, grain, _line(x), _line(packed), _line(y), planes, products, N, parts, splits, plan, panels, relu
         )
         return y
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, O // 8, flops)
     planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
     w = _turned(w, window) if turned else w
-    _forward_pixels(parts * splits, grain, _line(x), _line(w), bias, _line(y), planes, N, parts, splits, plan)
+    _forward_pixels(parts * splits, grain, _line(x), _line(w), bias, _line(y), planes, N, parts, splits, plan, relu)
     return y
 
 
@@ -243,7 +247,7 @@ def _share(index, count, n):
 
 
 @parallel
-def _forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan):
+def _forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan, relu):
     C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     gap, period = QW - OW, QW if QW > OW else plan.length
@@ -278,6 +282,8 @@ def _forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan)
                         o,
                         plan.length,
                     )
+            if relu:
+                rectify(y, (n * O + first) * OD * OH * OW, (last - first) * OD * OH * OW)
 
 
 @parallel
@@ -397,7 +403,7 @@ def _framed(scratch, x, n, N, plan):
 
 
 @parallel
-def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, splits, plan, panels):
+def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, splits, plan, panels, relu):
     O, K, P, width = plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
     groups = -(-N // plan.images)
     for task in range(start, stop):
@@ -416,6 +422,8 @@ def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, spl
                         image, x0, plan.positions[lead * P + q :], plan.x_terms,
                         packed, weights, width, -(-count // panels.lanes),
                     )  # fmt: skip
+                    if relu:
+                        rectify(product, 0, rows * width)
                     for i in range(q // P, (q + rows - 1) // P + 1):
                         p, p_end = max(q, i * P), min(q + rows, (i + 1) * P)
                         to = ((n + i) * O + o) * P + p - i * P

@@ -1,6 +1,7 @@
-"""Matrix product, batched with broadcasting.
+"""Matrix product, batched with broadcasting, and the one of a layer.
 
     y[..., i, j] = Σ_k A[..., i, k] B[..., k, j]        A = aᵀ if transpose_a else a (last two axes), B likewise
+    linear[i, j] = Σ_k x[i, k] w[j, k] + b[j]
 
 a and b have two axes or more; the leading ones broadcast. 2·batch·I·K·J flops. How a product is computed: product.py.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import matmul_cuda, memory
+from . import elementwise, matmul_cuda, memory
 from .dispatch import operation
 from .errors import ShapeError
 from .product import product
@@ -46,6 +47,26 @@ def _(a, b, transpose_a=False, transpose_b=False):
 def _(a, b, transpose_a=False, transpose_b=False):
     shape = _product_shape(_oriented(a, transpose_a), _oriented(b, transpose_b))
     return matmul_cuda.matmul(a, b, transpose_a, transpose_b, shape)
+
+
+@operation
+def linear(x, w, b, relu=False):
+    """x (I, K) times wᵀ, w (J, K), plus b (J,), then relu if asked for (not on CUDA): (I, J)."""
+    with single_threaded_blas():
+        y = x @ w.T + b
+    return np.maximum(y, 0) if relu else y
+
+
+@linear.cpu
+def _(x, w, b, relu=False):
+    y = memory.empty((x.shape[0], w.shape[0]), x.dtype, x)
+    product(x, w, y, False, True, b, relu)
+    return y
+
+
+@linear.cuda
+def _(x, w, b):
+    return elementwise.add(matmul_cuda.matmul(x, w, False, True, (x.shape[0], w.shape[0])), b)
 
 
 def _oriented(a: Array, transpose: bool) -> Array:

@@ -30,7 +30,7 @@ from .lazy import Module, intrinsic, jit_disabled, nb, symbols
 from .packing import panels_of
 from .simd import ROWS
 from .threads import blas_function, single_threaded_blas
-from .tiles import fill, pad, panel, transpose
+from .tiles import fill, pad, panel, rectify, transpose
 
 Array = Any
 ir = Module("llvmlite.ir")
@@ -52,11 +52,17 @@ BLOCKS = 8
 
 
 def product(
-    a: Array, b: Array, y: Array, transpose_a: bool = False, transpose_b: bool = False, bias: Array | None = None
+    a: Array,
+    b: Array,
+    y: Array,
+    transpose_a: bool = False,
+    transpose_b: bool = False,
+    bias: Array | None = None,
+    relu: bool = False,
 ) -> None:
-    """y (..., I, J) = A (..., I, K) times B (..., K, J), plus bias (J,).
+    """y (..., I, J) = A (..., I, K) times B (..., K, J), plus bias (J,), then relu if asked for.
 
-    C-contiguous arrays of one dtype, float32 or float64, not empty. y has the batch axes to which those of a and b broadcast.
+    C-contiguous arrays of one dtype, float32 or float64. y has the batch axes to which those of a and b broadcast.
     """
     *batch, I, J = y.shape
     K, count = a.shape[-2 if transpose_a else -1], prod(batch)
@@ -66,10 +72,12 @@ def product(
             np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=y)
         if bias is not None:
             np.add(y, bias, out=y)
+        if relu:
+            _rectify(y.size, GRAIN, _line(y))
         return
     starts = _starts(a.shape[:-2], tuple(batch), I * K), _starts(b.shape[:-2], tuple(batch), K * J)
     lines, sizes, transposed = (_line(a), _line(b), _line(y)), (I, J, K), (transpose_a, transpose_b)
-    if work >= LARGE and bias is None and _integer():
+    if work >= LARGE and bias is None and not relu and _integer():
         cuts = _blocks_of(I, J)
         with single_threaded_blas():
             _blas_blocks(count * prod(cuts), 1, *lines, *starts, sizes, cuts, *transposed)
@@ -83,9 +91,8 @@ def product(
     sums = memory.empty((parts, min(HEIGHT, -(-I // ROWS) * ROWS) * panels.width), a.dtype, a)
     places = memory.empty((parts, min(HEIGHT, I) + ROWS + K), np.int64, a)
     grain = 1 + parts * GRAIN // (work * count)
-    _tiles(
-        parts, grain, *lines, y[:0] if bias is None else bias, packed, sums, places, *starts, sizes, cuts, panels, *transposed
-    )
+    bias = lines[2][:0] if bias is None else bias
+    _tiles(parts, grain, *lines, bias, packed, sums, places, *starts, sizes, cuts, panels, *transposed, relu)
 
 
 def _line(array: Array) -> Array:
@@ -96,6 +103,11 @@ def _line(array: Array) -> Array:
 def _starts(axes: tuple[int, ...], batch: tuple[int, ...], size: int) -> np.ndarray:
     """Where the matrices of an operand begin that the products of the batch take."""
     return np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1)
+
+
+@parallel
+def _rectify(start, stop, y):
+    rectify(y, start, stop - start)
 
 
 # ---- register tiles
@@ -114,7 +126,9 @@ def _pack(packed, b, start, j, count, transposed, J, K, width):
 
 
 @parallel
-def _tiles(start, stop, a, b, y, bias, packed, sums, places, a_starts, b_starts, sizes, cuts, panels, transpose_a, transpose_b):
+def _tiles(
+    start, stop, a, b, y, bias, packed, sums, places, a_starts, b_starts, sizes, cuts, panels, transpose_a, transpose_b, relu
+):
     (I, J, K), (i_cuts, j_cuts), width = sizes, cuts, panels.width
     blocks, tasks = -(-I // HEIGHT), a_starts.size * i_cuts * j_cuts
     i_step, k_step = (1, I) if transpose_a else (K, 1)
@@ -142,6 +156,8 @@ def _tiles(start, stop, a, b, y, bias, packed, sums, places, a_starts, b_starts,
                         rows_of_y, 0, width, panel_of_b, K * width, 0, rows,
                         a, a_starts[item] + i * i_step, rows_of_a, terms, panel_of_b, 0, width, -(-count // panels.lanes),
                     )  # fmt: skip
+                    if relu:
+                        rectify(rows_of_y, 0, rows * width)
                     for row in range(rows):
                         pad(y, (item * I + i + row) * J + j, count, rows_of_y, row * width, 0, count)
 

@@ -31,6 +31,15 @@ def fill(to, start, value, n):
         to[t + i] = value
 
 
+@kernel
+def rectify(y, start, n):
+    """y[start + i] = relu(y[start + i])     for i < n"""
+    first, zero = np.uint64(start), y.dtype.type(0)
+    for i in range(np.uint64(n)):
+        value = y[first + i]
+        y[first + i] = zero if value <= zero else value
+
+
 def _pad_plainly(to, start, n, source, source_start, low, count):
     for i in range(n):
         to[start + i] = source[source_start + i - low] if low <= i < low + count else to.dtype.type(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinydl_kernels import matmul as kernels
 from tinydl_kernels.errors import ShapeError
 
-from ..core import Array, Tensor, add, primitive, sum_to
+from ..core import Array, Tensor, primitive, sum_to
 from ..promotion import require_floating
 from .elementwise import mul
 from .shape import reshape, unsqueeze
@@ -17,6 +17,12 @@ def _matmul(a: Array, b: Array, *, ta: bool = False, tb: bool = False) -> Array:
     return kernels.matmul(a, b, ta, tb)
 
 
+@primitive(floating=True)
+def _linear(x: Array, w: Array, b: Array) -> Array:
+    """x wᵀ + b for x (N, in), w (out, in), b (out,)."""
+    return kernels.linear(x, w, b)
+
+
 def _like(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     return g if g.shape == shape else sum_to(g, shape=shape)
 
@@ -26,6 +32,20 @@ _matmul.rule(
     a=lambda g, b, a_shape, *, ta, tb: _like(_matmul(b, g, ta=tb, tb=True) if ta else _matmul(g, b, tb=not tb), a_shape),
     b=lambda g, a, b_shape, *, ta, tb: _like(_matmul(g, a, ta=True, tb=ta) if tb else _matmul(a, g, ta=not ta), b_shape),
 )
+
+
+_linear.rule(
+    x=lambda g, w: _matmul(g, w),
+    w=lambda g, x: _matmul(g, x, ta=True),
+    b=lambda g, b_shape: sum_to(g, shape=b_shape),
+)
+
+
+def _linear_relu(x: Array, w: Array, b: Array) -> Array:
+    return kernels.linear(x, w, b, True)
+
+
+_linear.relu = _linear_relu
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
@@ -57,8 +77,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         raise ShapeError(f"linear: expected input (*, in), weight (out, in), bias (out,), got {got}")
     require_floating("linear", input, weight, bias)
     rows = input if input.ndim == 2 else reshape(input, (-1, input.shape[-1]))
-    y = _matmul(rows, weight, tb=True)
-    y = y if bias is None else add(y, bias)
+    y = _matmul(rows, weight, tb=True) if bias is None else _linear(rows, weight, bias)
     return y if input.ndim == 2 else reshape(y, (*input.shape[:-1], weight.shape[0]))
 
 
