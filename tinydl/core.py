@@ -7,6 +7,7 @@ gradient of a gradient is one more walk over the tape that the first walk left.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 from collections.abc import Callable, Sequence
@@ -255,6 +256,9 @@ def _seed(who: str, output: Tensor, seed: Tensor | None) -> Tensor:
     return seed
 
 
+_HERE = contextlib.nullcontext()
+
+
 def _sweep(
     roots: list[tuple[Tensor, Tensor]], wanted: set[Key] | None, create_graph: bool, retain_graph: bool | None
 ) -> dict[Any, Tensor]:
@@ -263,6 +267,7 @@ def _sweep(
     needs = needed(order, wanted)
     found: dict[Key, Tensor] = {}
     watched: dict[Slot, Tensor] = {}
+    here = dispatch.override()
 
     def deliver(key: Key, gradient: Tensor) -> None:
         found[key] = add(found[key], gradient) if key in found else gradient
@@ -278,7 +283,7 @@ def _sweep(
             cotangents = [found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys]
             if node in needs and any(g is not None for g in cotangents):
                 gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
-                with dispatch.use(node.backend):
+                with _HERE if node.backend == here else dispatch.use(node.backend):
                     gradients = gradients_of(node, needs[node], cotangents)
                 for edge, g in zip(node.edges, gradients, strict=True):
                     if g is not None:
