@@ -48,6 +48,13 @@ ROWS: list[Row] = [
         for tb in (False, True)
     ],
     Row(
+        "linalg.linear",
+        linalg._linear,
+        [[(5, 4), (3, 4), (3,)], [(1, 2), (70, 2), (70,)], [(2, 0), (3, 0), (3,)]],
+        lambda x, w, b: x @ w.T + b,
+        "linalg.linear",
+    ),
+    Row(
         "linear",
         td.linear,
         [[(5, 4), (3, 4), (3,)], [(2, 3, 4), (1, 4), (1,)], [(4,), (3, 4)], [(0, 4), (3, 4), (3,)]],
