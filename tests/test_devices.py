@@ -17,7 +17,7 @@ from tinydl_kernels.errors import DeviceError, GraphError
 
 import tinydl as td
 from benchmarks import gpu as benchmark
-from benchmarks.cases import Case, Conv
+from benchmarks.cases import CASES, MODELS, Case, Conv
 from tinydl.training import checkpoint
 
 pytestmark = pytest.mark.usefixtures("gpu")
@@ -372,3 +372,26 @@ def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     assert "small [TF32]: tinydl" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
     assert [case["precision"] for case in results["cases"]] == ["float32", "TF32"]
+
+
+def test_the_benchmark_has_what_is_to_be_compared() -> None:
+    found = list(benchmark.gpu_cases())
+    assert [case for case in found if case.family == "conv"] == [case for case in CASES.values() if case.family == "conv"]
+    steps = {(case.settings.model, case.settings.penalty) for case in found if case.family == "steps"}
+    assert steps == {(model, penalty) for model in ("lenet", "resnet20", "resnet18") for penalty in ("plain", "datagrad")}
+    batches = [MODELS[model].input for model in ("lenet", "resnet20", "resnet18")]
+    assert batches == [(50, 1, 28, 28), (128, 3, 32, 32), (128, 3, 32, 32)]
+    assert (benchmark.THEANO_BATCH, benchmark.THEANO_STEPS) == (500, 20_000)
+
+
+@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+def test_theanos_lenet_trains_alike_on_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "THEANO_BATCH", 1)
+    losses = []
+    for device in ("cpu", "cuda"):
+        td.manual_seed(0)
+        with td.backend("reference"):  # on the CPU; arrays of the GPU keep their own
+            step = benchmark.theano(device)
+            losses.append([step().item() for _ in range(3)])
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert losses[0][-1] < losses[0][0]
