@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,26 @@ from typing import Any
 
 import fake_cupy
 import pytest
-from tinydl_kernels import cuda, dispatch, emulator
+from tinydl_kernels import cuda, dispatch, emulator, threads
 from tinydl_kernels.emulator import nvrtc
 
 import tinydl as td
 from tinydl.core import state
+
+# ---- Costs
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of pytest-xdist share the processors: each loop of each of them gets its part."""
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        threads.set_num_threads(max(1, threads.get_num_threads() // workers))
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay until the end: the garbage collector, which compilations keep busy, need not look at them."""
+    gc.collect()
+    gc.freeze()
+
 
 # ---- The kernels of the .cu files: which of them ran in a test that passed
 

@@ -116,7 +116,8 @@ class TestFusion:
         (recording,) = step.recordings.values()
         return [call.func.__name__ for _, calls in recording.calls for call in calls]
 
-    def test_training(self, monkeypatch) -> None:
+    @pytest.mark.full
+    def test_training_with_every_chain(self, monkeypatch) -> None:
         monkeypatch.setattr(plan, "WORTH", 1)
         settings = OPTIMIZERS["Adam"], PENALTIES["DataGrad"]
         assert_same_bits(Training(eager, *settings).bits(), Training(td.record, *settings).bits())

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from dtypes import either_width
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
@@ -11,7 +12,6 @@ from tinydl_kernels import dispatch, elementwise
 from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.validate import agree
 
-FLOATS = (np.float32, np.float64)
 UNARY = [
     *("neg", "abs", "sign", "sqrt", "exp", "log", "tanh"),
     *("sigmoid", "relu", "isfinite", "logical_not", "copy"),
@@ -23,12 +23,13 @@ BINARY = [
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-30, -1e-30, 80.0, -80.0, 1e4, -1e4]
 
 
-def cases(names, also_in_double):
-    """Every operation in float32, those with code of their own for each width in float64 too: each costs a compilation."""
-    return [(name, np.float32) for name in names] + [(name, np.float64) for name in also_in_double]
+def cases(names, each_width):
+    """Every operation in float64, those with code of their own for each width in float32 too; all in the full run."""
+    single = [pytest.param(name, np.float32, marks=[pytest.mark.full] * (name not in each_width)) for name in names]
+    return [(name, np.float64) for name in names] + single
 
 
-def operand(random, shape, kind, dtype=np.float32):
+def operand(random, shape, kind, dtype):
     """An array of `shape` whose strides are of some kind; values repeat, so that comparisons meet equals."""
 
     def draw(shape):
@@ -49,10 +50,10 @@ KINDS = st.sampled_from(["contiguous", "permuted", "sliced", "flipped", "expande
 
 
 @st.composite
-def operands(draw, count):
+def operands(draw, count, dtype=np.float64):
     shapes = draw(mutually_broadcastable_shapes(num_shapes=count, max_dims=5, max_side=4, min_side=0)).input_shapes
     random = np.random.default_rng(draw(st.integers(0, 99)))
-    return [operand(random, shape, draw(KINDS)) for shape in shapes]
+    return [operand(random, shape, draw(KINDS), dtype) for shape in shapes]
 
 
 @settings(max_examples=150, deadline=None)
@@ -68,7 +69,7 @@ def test_any_broadcast_of_any_strides(data):
 def test_rows_of_many_sizes_cut_anywhere():
     random = np.random.default_rng(0)
     for shape in ((3, 40000), (40000, 3), (7, 1, 9001), (2, 3, 5, 7, 11, 13)):
-        x, y = random.standard_normal((2, *shape)).astype(np.float32)
+        x, y = random.standard_normal((2, *shape))
         agree(elementwise.sub, x, y)
         agree(elementwise.sub, x, y[:1])
         agree(elementwise.sub, y[..., :1], x)
@@ -99,7 +100,7 @@ def test_binary(name, dtype):
 
 
 def test_nan_rules():
-    nan, zero, one = (np.array(value, np.float32) for value in (np.nan, 0, 1))
+    nan, zero, one = (np.array(value, np.float64) for value in (np.nan, 0, 1))
     for backend in ("reference", "cpu"):
         with dispatch.use(backend):
             assert np.isnan(elementwise.relu(nan))
@@ -113,14 +114,14 @@ def test_nan_rules():
 
 
 def test_derivatives_at_the_kinks():
-    zero, one, g = (np.full(1, value, np.float32) for value in (0, 1, 3))
+    zero, one, g = (np.full(1, value, np.float64) for value in (0, 1, 3))
     assert elementwise.gate(g, zero) == 0  # relu at 0
     assert elementwise.between(g, zero, zero, one) == 3  # clip at its bounds
     assert elementwise.between(g, one, zero, one) == 3
     assert elementwise.sign(zero) == 0  # abs at 0
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@either_width
 def test_clip_and_between(dtype):
     x, g = np.random.default_rng(0).standard_normal((2, 5, 7)).astype(dtype)
     low, high = np.asarray(-0.5, dtype), np.asarray(0.5, dtype)
@@ -135,17 +136,40 @@ def test_sigmoid_keeps_its_small_values():
     np.testing.assert_allclose(elementwise.sigmoid(x), [np.exp(-100.0), np.exp(-700.0), 1], rtol=1e-15)
 
 
-def test_dtypes_follow_numpy():
-    small, large = np.arange(-3, 4), np.arange(1, 8)
-    for name in ("add", "div", "lt"):
-        agree(getattr(elementwise, name), small, large)
-    mask = small > 0
-    agree(elementwise.add, mask, ~mask)
-    agree(elementwise.exp, large)
+INTEGERS, MASK = np.arange(-3, 4), np.arange(-3, 4) > 0
 
 
-@pytest.mark.parametrize("source", [np.float32, np.int64, np.uint8, bool])
-@pytest.mark.parametrize("target", [np.float32, np.float64, bool])
+@pytest.mark.parametrize(
+    ("name", "operands"),
+    [
+        ("div", (INTEGERS, INTEGERS + 9)),
+        ("add", (MASK, ~MASK)),
+        pytest.param("add", (INTEGERS, INTEGERS + 9), marks=pytest.mark.full),
+        pytest.param("lt", (INTEGERS, INTEGERS[::-1]), marks=pytest.mark.full),
+        pytest.param("exp", (INTEGERS,), marks=pytest.mark.full),
+    ],
+)
+def test_dtypes_follow_numpy(name, operands):
+    agree(getattr(elementwise, name), *operands)
+
+
+OFTEN_CAST = {
+    (np.float32, np.float64),
+    (np.float64, np.float32),
+    (np.int64, np.float32),
+    (np.uint8, np.float32),
+    (bool, np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        pytest.param(source, target, marks=[pytest.mark.full] * ((source, target) not in OFTEN_CAST))
+        for source in (np.float32, np.float64, np.int64, np.uint8, bool)
+        for target in (np.float32, np.float64, bool)
+    ],
+)
 def test_cast(source, target):
     x = np.array([[0, 1, 2], [3, 0, 5]]).astype(source)
     agree(elementwise.cast, x, target)

@@ -103,11 +103,11 @@ def test_cast(source, target):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_broadcast_of_any_strides(data):
-    once(elementwise.copy, *data.draw(operands(1)))
-    once(elementwise.sub, *data.draw(operands(2)))
-    condition, a, b = data.draw(operands(3))
+    once(elementwise.copy, *data.draw(operands(1, np.float32)))
+    once(elementwise.sub, *data.draw(operands(2, np.float32)))
+    condition, a, b = data.draw(operands(3, np.float32))
     once(elementwise.where, condition > 0, a, b)
-    once(elementwise.between, *data.draw(operands(4)))
+    once(elementwise.between, *data.draw(operands(4, np.float32)))
 
 
 def test_rows_of_many_sizes():
@@ -134,7 +134,7 @@ def test_more_items_than_threads(monkeypatch):
 @pytest.mark.parametrize("kind", ["contiguous", "permuted", "sliced", "flipped", "expanded"])
 def test_checked(kind):
     random = np.random.default_rng(0)
-    x, y = (operand(random, (3, 5, 6), kind) for _ in range(2))
+    x, y = (operand(random, (3, 5, 6), kind, np.float32) for _ in range(2))
     agrees_checked(elementwise.sub, x, y)
     agrees_checked(elementwise.where, x > 0, x, y[:1])
     agrees_checked(elementwise.between, x, y, y[..., :1], x[0])

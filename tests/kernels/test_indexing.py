@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dtypes import either_width
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
@@ -54,7 +55,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@either_width
 @pytest.mark.parametrize(("shape", "dim", "m"), SHAPES)
 def test_gather_and_scatters(shape, dim, m, dtype):
     random = np.random.default_rng(0)

@@ -13,15 +13,19 @@ OTHERS = [architecture for architecture in nvrtc.ARCHITECTURES if architecture !
 REDUCES_ANGLES = {"map_sin", "map_cos", "map_tan"}
 """CUDA's own functions keep a few words on the stack to divide huge angles by pi."""
 every_module = pytest.mark.parametrize("module", cuda.modules(), ids=lambda module: module.name)
+LONG = {"conv", "matmul"}
+"""Sources of many tiles; test_tensor_cores.py has machine code made of one of each, which is enough for the quick run."""
 every_source = pytest.mark.parametrize(
     "module",
     [
-        pytest.param(module, id=module.name, marks=[pytest.mark.full] * (module.name not in (stem, f"{stem}-float32")))
+        pytest.param(
+            module, id=module.name, marks=[pytest.mark.full] * (stem in LONG or module.name not in (stem, f"{stem}-float32"))
+        )
         for module in cuda.modules()
         for stem in [module.path.stem]
     ],
 )
-"""Each source once in the quick run, for float32 where it has a choice."""
+"""Each source once in the quick run, for float32 where it has a choice, but for the long ones."""
 
 
 def check(module: cuda.Module, architecture: str) -> None:

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from dtypes import either_width
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
@@ -11,7 +12,6 @@ from tinydl_kernels import dispatch, reduce
 from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.validate import agree
 
-FLOATS = (np.float32, np.float64)
 SHAPES = [
     (),
     (1,),
@@ -28,7 +28,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@either_width
 @pytest.mark.parametrize("shape", SHAPES)
 def test_sums_over_any_axes(shape, dtype):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
@@ -43,7 +43,7 @@ def test_sums_over_any_axes(shape, dtype):
 def test_sums_over_drawn_axes(data):
     shape = data.draw(array_shapes(max_dims=6, max_side=5, min_side=0))
     dims = tuple(dim for dim in range(len(shape)) if data.draw(st.booleans()))
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal(shape)
     agree(reduce.sum, x, dims)
     agree(reduce.logsumexp, x, dims)
     kept = tuple(1 if dim in dims else size for dim, size in enumerate(shape))
@@ -80,7 +80,7 @@ def test_float32_is_summed_in_float64():
     assert reduce.sum(x.reshape(-1, 2), (0,))[1] == np.float32(np.float64(np.float32(0.1)) * (1 << 21))
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
+@either_width
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_winners(name, dtype):
     op = getattr(reduce, name)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dtypes import either_width
 from tinydl_kernels import scan
 from tinydl_kernels.validate import agree
 
@@ -18,7 +19,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@either_width
 @pytest.mark.parametrize(("shape", "dim"), SHAPES)
 def test_every_backend(shape, dim, dtype):
     random = np.random.default_rng(0)
