@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from tinydl_kernels import cuda
 from tinydl_kernels.emulator import nvrtc
@@ -9,26 +12,29 @@ from tinydl_kernels.errors import BackendError
 
 pytestmark = pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrtc.unavailable()))
 
-OTHERS = [architecture for architecture in nvrtc.ARCHITECTURES if architecture != "sm_80"]
 REDUCES_ANGLES = {"map_sin", "map_cos", "map_tan"}
 """CUDA's own functions keep a few words on the stack to divide huge angles by pi."""
-every_module = pytest.mark.parametrize("module", cuda.modules(), ids=lambda module: module.name)
 LONG = {"conv", "matmul"}
 """Sources of many tiles; test_tensor_cores.py has machine code made of one of each, which is enough for the quick run."""
-every_source = pytest.mark.parametrize(
-    "module",
-    [
-        pytest.param(
-            module, id=module.name, marks=[pytest.mark.full] * (stem in LONG or module.name not in (stem, f"{stem}-float32"))
-        )
-        for module in cuda.modules()
-        for stem in [module.path.stem]
-    ],
-)
-"""Each source once in the quick run, for float32 where it has a choice, but for the long ones."""
+EVERY_INSTANCE = {"sm_75", "sm_80", "sm_120"}
+"""The first, the one that most kernels are written for and the last are tried with every instance of a source."""
 
 
-def check(module: cuda.Module, architecture: str) -> None:
+def builds() -> Iterator[Any]:
+    """(module, architecture); quick are those of sm_80, each source once."""
+    for module in cuda.modules():
+        source = module.path.stem
+        kind = module.name.removeprefix(source).removeprefix("-")
+        for architecture in nvrtc.ARCHITECTURES:
+            quick = architecture == "sm_80" and kind in ("", "float32") and source not in LONG
+            if architecture in EVERY_INSTANCE or kind in ("", "float32", "tf32"):
+                yield pytest.param(
+                    module, architecture, id=f"{module.name}-{architecture}", marks=[pytest.mark.full] * (not quick)
+                )
+
+
+@pytest.mark.parametrize(("module", "architecture"), list(builds()))
+def test_compiles(module, architecture):
     binary = nvrtc.compile(module.source, architecture)
     assert binary.architecture == int(architecture.removeprefix("sm_"))
     assert "warning" not in binary.log
@@ -38,18 +44,6 @@ def check(module: cuda.Module, architecture: str) -> None:
         assert used.spilled == 0, (kernel, used)
         assert used.stack == 0 or kernel in REDUCES_ANGLES, (kernel, used)
         assert used.shared <= cuda.STATIC_SHARED, (kernel, used)
-
-
-@every_source
-def test_compiles(module):
-    check(module, "sm_80")
-
-
-@pytest.mark.full
-@every_module
-@pytest.mark.parametrize("architecture", OTHERS)
-def test_compiles_for_every_architecture(module, architecture):
-    check(module, architecture)
 
 
 def test_normal_numbers_are_rounded_as_on_the_cpu():
