@@ -213,7 +213,10 @@ def test_ctrl_c(data, tmp_path):
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert errors.splitlines() == [f"small_data_mnist: interrupted; --resume goes on from the checkpoints in {out}"]
     assert not (out / "results.json").exists()
