@@ -172,13 +172,13 @@ def _(x: Array, g: Array, window: Window) -> Array:
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
     flops = window.flops(N, C, O)
     width = simd.lanes(x.itemsize)
-    if _cost(panels, plan.K) > 2.1 * width * -(-plan.out[2] // width) / plan.out[2]:  # along pixels, rows are filled up
+    if _cost(panels, plan.K) > 2.4 * width * -(-plan.out[2] // width) / plan.out[2]:  # along pixels, rows are filled up
         plan = plan_of(window, C, O, True)
         parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
         planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
         partial = memory.empty((parts, dw.size * width), x.dtype, x)
         _grad_weight_pixels(parts * splits, grain, _line(x), _line(g), _line(partial), planes, N, parts, splits, plan)
-        _sum_lanes(dw.size, 1 << 12, partial.reshape(parts, dw.size, width), _line(dw))
+        _sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), _line(dw))
     else:
         blocks, block = plan.groups * panels.panels, (plan.K + ROWS) * panels.width
         parts, splits, grain = _cuts(-(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block)))
@@ -353,13 +353,24 @@ def _grad_weight_pixels(start, stop, x, g, partial, scratch, N, parts, splits, p
                     dots(sums, o * K * width, K * width, count, g, g0, OD * OH * OW, image, x0, QW, plan.x_taps, K, OH, OW)
 
 
+@kernel
+def _add_parts(sums, start, count, parts, step):
+    """sums[start + i] = Σ_part sums[start + part step + i]     for i < count"""
+    for part in range(1, parts):
+        at, other = np.uint64(start), np.uint64(start + part * step)
+        for i in range(np.uint64(count)):
+            sums[at + i] += sums[other + i]
+
+
 @parallel
 def _sum_lanes(start, stop, partial, dw):
+    parts, size, lanes = partial.shape
+    lines = partial.reshape(partial.size)
+    _add_parts(lines, start * lanes, (stop - start) * lanes, parts, size * lanes)
     for i in range(start, stop):
         total = dw.dtype.type(0)
-        for part in range(partial.shape[0]):
-            for lane in range(partial.shape[2]):
-                total += partial[part, i, lane]
+        for lane in range(lanes):
+            total += lines[i * lanes + lane]
         dw[i] = total
 
 
@@ -463,9 +474,7 @@ def _sum_and_turn(start, stop, partial, dw, parts, plan, panels):
     for block in range(blocks):
         _, o, count = _block(block, plan, panels)
         at = block * size + start * width
-        for part in range(1, parts):
-            for i in range((stop - start) * width):
-                partial[at + i] += partial[part * blocks * size + at + i]
+        _add_parts(partial, at, (stop - start) * width, parts, blocks * size)
         transpose(dw, o * K + start, K, partial, at, width, stop - start, count)
 
 
