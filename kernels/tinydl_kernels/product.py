@@ -43,7 +43,7 @@ SHARE = 1 << 19
 """Bytes of A that a task should have at most: they are read again for each panel."""
 GRAIN = 1 << 16
 """Multiply-adds below which it is not worth while to wake another thread."""
-SMALL = 1 << 20
+SMALL = 1 << 18
 """Multiply-adds up to which OpenBLAS takes a product: it is called in less time."""
 LARGE = 1 << 28
 """Multiply-adds from which on OpenBLAS takes a product."""

@@ -17,7 +17,9 @@ Cost: one read of x; the later passes are small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -80,36 +82,37 @@ def _type(array: Array, end: bool) -> str:
     return array.dtype.name if array.dtype.kind != "f" else "real" if end else "double"
 
 
+Pass = tuple[int, int, int, int, bool]
+"""(outer, size, inner, part, is it the last?)"""
+
+
 def _passes(
     x: Array, dims: tuple[int, ...], out: Array, zero: float, part_of: Callable[[int, int, int], int]
-) -> Iterator[tuple[int, int, int, int, bool]]:
-    """(outer, size, inner, part, is it the last?) of each pass over the axes `dims` of x; without any, `out` is filled here.
-
-    A pass leaves one result for each part_of(outer, size, inner) elements of a line of `size`.
-    """
-    shape = list(x.shape)
-    pending = [dim for dim in dims if shape[dim] != 1]
-    if not x.size or not pending:
+) -> tuple[Pass, ...]:
+    """The passes over the axes `dims` of x; without any, `out` is filled here."""
+    passes = _scheduled(x.shape, dims, part_of) if x.size else ()
+    if not passes:
         out[...] = zero if not x.size else x.reshape(out.shape)
-        return
+    return passes
+
+
+@lru_cache(maxsize=1024)
+def _scheduled(sizes: tuple[int, ...], dims: tuple[int, ...], part_of: Callable[[int, int, int], int]) -> tuple[Pass, ...]:
+    """A pass leaves one result for each part_of(outer, size, inner) elements of a line of `size`."""
+    shape, passes = list(sizes), []
+    pending = [dim for dim in dims if shape[dim] != 1]
     while pending:
         last = first = pending.pop()
         while pending and all(size == 1 for size in shape[pending[-1] + 1 : first]):
             first = pending.pop()
-        outer, size, inner = _product(shape[:first]), _product(shape[first : last + 1]), _product(shape[last + 1 :])
+        outer, size, inner = (math.prod(part) for part in (shape[:first], shape[first : last + 1], shape[last + 1 :]))
         part = part_of(outer, size, inner)
         parts = -(-size // part)
-        yield outer, size, inner, part, not pending and parts == 1
+        passes.append((outer, size, inner, part, not pending and parts == 1))
         shape[first : last + 1] = [parts] + [1] * (last - first)
         if parts > 1:
             pending.append(first)
-
-
-def _product(sizes: list[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
+    return tuple(passes)
 
 
 @kernel(fastmath={"reassoc"})
@@ -428,7 +431,7 @@ def _taken(x: Array, indices: Array, dim: int) -> tuple[Array, Array]:
 def _winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
     shape = _kept(x.shape, (dim % x.ndim,))
     values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
-    size, inner = x.shape[dim], _product(list(x.shape[dim % x.ndim + 1 :]))
+    size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
     loop(values.size, 1 + GRAIN // size, x.reshape(-1), values.reshape(-1), indices.reshape(-1), size, inner)
     return values, indices
 
@@ -442,7 +445,7 @@ def _winners_on_cuda(name: str, x: Array, dim: int) -> tuple[Array, Array]:
         return values, indices
     shape = _kept(x.shape, (dim % x.ndim,))
     values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
-    size, inner = x.shape[dim], _product(list(x.shape[dim % x.ndim + 1 :]))
+    size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
     kernel, real = (f"{name}_real", x.dtype) if x.dtype.kind == "f" else (f"{name}_{x.dtype}", np.dtype(np.float32))
     outer, candidates, places = values.size // inner if inner else 0, x, None
     while values.size:
