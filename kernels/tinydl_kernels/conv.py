@@ -265,23 +265,9 @@ def _forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan,
                     y0 = ((n * O + o) * OD + od) * OH * OW
                     x0 = base + group * plan.group_inputs * plan.plane + od * QH * QW
                     multiply_add(
-                        y,
-                        y0,
-                        OD * OH * OW,
-                        count,
-                        gap,
-                        period,
-                        w,
-                        o * K,
-                        K,
-                        plan.w_terms,
-                        image,
-                        x0,
-                        plan.x_terms,
-                        bias,
-                        o,
-                        plan.length,
-                    )
+                        y, y0, OD * OH * OW, count, gap, period, w, o * K, K, plan.w_terms,
+                        image, x0, plan.x_terms, bias, o, plan.length,
+                    )  # fmt: skip
             if relu:
                 rectify(y, (n * O + first) * OD * OH * OW, (last - first) * OD * OH * OW)
 
@@ -309,23 +295,9 @@ def _grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, p
                         y0 = base + c * plan.plane + od * QH * QW + plan.x_terms[t]
                         w0 = (t * O + group * plan.group_outputs) * plan.group_inputs + c - group * plan.group_inputs
                         multiply_add(
-                            image,
-                            y0,
-                            plan.plane,
-                            count,
-                            0,
-                            plan.length,
-                            w,
-                            w0,
-                            1,
-                            plan.turned_w_terms,
-                            grid,
-                            g0,
-                            plan.g_terms,
-                            none,
-                            0,
-                            plan.length,
-                        )
+                            image, y0, plan.plane, count, 0, plan.length, w, w0, 1, plan.turned_w_terms,
+                            grid, g0, plan.g_terms, none, 0, plan.length,
+                        )  # fmt: skip
             if plan.packed:
                 deal(dx, n * C, image, first, last, True, plan)
 
