@@ -202,10 +202,12 @@ def test_ctrl_c(data, tmp_path):
     command = [sys.executable, str(SCRIPT), "--size", "100", "--steps", "1000", "--backend", "reference"]
     root = SCRIPT.parents[1]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "kernels"), str(root)])}
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it: not the example
     process = subprocess.Popen(
         [*command, "--data", str(data), "--out", str(out)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, outer)
     for _ in range(600):
         if out.exists():  # training has begun
             break
