@@ -203,13 +203,13 @@ def backward(
     """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every leaf that it was computed from."""
     leaves = _sweep([(output, _seed("backward", output, gradient))], None, create_graph, retain_graph)
     taken = {id(gradient.array)} if gradient is not None else set()
-    for slot, g in leaves.items():
-        owner = slot.owner()
-        if owner is not None:
-            with grad_mode(create_graph):  # each .grad has memory of its own
+    with grad_mode(create_graph):
+        for slot, g in leaves.items():
+            owner = slot.owner()
+            if owner is not None:  # each .grad has memory of its own
                 before, own = owner.grad, id(g.array) not in taken and g.array.base is None
                 owner.grad = add(before, g) if before is not None else g if own else contiguous(g)
-            taken.add(id(owner._grad.array))
+                taken.add(id(owner._grad.array))
 
 
 Tensor.backward = backward

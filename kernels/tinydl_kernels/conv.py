@@ -123,9 +123,9 @@ def _(g: Array, w: Array, window: Window) -> Array:
         return dx
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, C // 8, flops)
-    planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
-    rows = memory.empty((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
-    turned = memory.empty((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)
+    planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
+    rows = memory.scratch((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
+    turned = memory.scratch((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)
     np.copyto(turned, w.reshape(*w.shape[:2], turned.shape[0]).transpose(2, 0, 1))
     _grad_input(parts * splits, grain, _line(g), _line(turned), _line(dx), planes, rows, N, parts, splits, plan)
     return dx
@@ -146,9 +146,9 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
     flops = window.flops(N, C, O)
     if _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:  # along pixels, tiles are cut by the ends of rows
         parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
-        planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
-        packed = memory.empty((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
-        products = memory.empty((parts * splits, panels.windows * panels.width), x.dtype, x)
+        planes = memory.scratch((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
+        packed = memory.scratch((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
+        products = memory.scratch((parts * splits, panels.windows * panels.width), x.dtype, x)
         _pack(_line(w), bias, _line(packed), turned, plan, panels)
         _forward_outputs(
             parts * splits, grain, _line(x), _line(packed), _line(y), planes, products, N, parts, splits, plan, panels, relu
@@ -156,7 +156,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
         return y
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, O // 8, flops)
-    planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
+    planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
     w = _turned(w, window) if turned else w
     _forward_pixels(parts * splits, grain, _line(x), _line(w), bias, _line(y), planes, N, parts, splits, plan, relu)
     return y
@@ -175,16 +175,16 @@ def _(x: Array, g: Array, window: Window) -> Array:
     if _cost(panels, plan.K) > 2.4 * width * -(-plan.out[2] // width) / plan.out[2]:  # along pixels, rows are filled up
         plan = plan_of(window, C, O, True)
         parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
-        planes = memory.empty((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
-        partial = memory.empty((parts, dw.size * width), x.dtype, x)
+        planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
+        partial = memory.scratch((parts, dw.size * width), x.dtype, x)
         _grad_weight_pixels(parts * splits, grain, _line(x), _line(g), _line(partial), planes, N, parts, splits, plan)
         _sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), _line(dw))
     else:
         blocks, block = plan.groups * panels.panels, (plan.K + ROWS) * panels.width
         parts, splits, grain = _cuts(-(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block)))
-        planes = memory.empty((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
-        turned = memory.empty((parts * splits, plan.images * prod(plan.out) * panels.width), x.dtype, x)
-        partial = memory.empty((parts, blocks * block), x.dtype, x)
+        planes = memory.scratch((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
+        turned = memory.scratch((parts * splits, plan.images * prod(plan.out) * panels.width), x.dtype, x)
+        partial = memory.scratch((parts, blocks * block), x.dtype, x)
         _grad_weight_outputs(
             parts * splits, grain, _line(x), _line(g), _line(partial), planes, turned, N, parts, splits, plan, panels
         )

@@ -28,7 +28,7 @@ LARGEST = 1 << 25
 KEPT = 1 << 29
 """Bytes of dead arrays that are kept for new ones."""
 ALIGNED, LINE = 1 << 14, 64
-"""Bytes from which on an array begins with a line of the cache: registers that cross two take twice as long to load."""
+"""Bytes from which on scratch is aligned, and to what: a line of the cache."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -61,11 +61,18 @@ def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else fresh."""
     source = _local.source
-    if source is not None:
-        return source(shape, np.dtype(dtype), like)
+    return fresh(shape, dtype, like) if source is None else source(shape, np.dtype(dtype), like)
+
+
+def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """`empty` for what no other kernel sees: on the processor it begins with a line of the cache.
+
+    A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be told from a view: no
+    result is.)
+    """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size < ALIGNED or not isinstance(like, (np.ndarray, np.generic)):
-        return fresh(shape, dtype, like)
+    if _local.source is not None or size < ALIGNED or not isinstance(like, (np.ndarray, np.generic)):
+        return empty(shape, dtype, like)
     block = np.empty(size + LINE, np.uint8)
     return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % LINE)
 

@@ -87,9 +87,9 @@ def product(
     cuts = max(1, i_cuts), max(1, min(panels.panels, TASKS // max(1, i_cuts)))
     tasks = count * prod(cuts)
     parts = min(tasks, max(TASKS, prod(cuts)))  # with scratch of their own
-    packed = memory.empty((parts, (K + 1) * panels.width), a.dtype, a)
-    sums = memory.empty((parts, min(HEIGHT, -(-I // ROWS) * ROWS) * panels.width), a.dtype, a)
-    places = memory.empty((parts, min(HEIGHT, I) + ROWS + K), np.int64, a)
+    packed = memory.scratch((parts, (K + 1) * panels.width), a.dtype, a)
+    sums = memory.scratch((parts, min(HEIGHT, -(-I // ROWS) * ROWS) * panels.width), a.dtype, a)
+    places = memory.scratch((parts, min(HEIGHT, I) + ROWS + K), np.int64, a)
     grain = 1 + parts * GRAIN // (work * count)
     bias = lines[2][:0] if bias is None else bias
     _tiles(parts, grain, *lines, bias, packed, sums, places, *starts, sizes, cuts, panels, *transposed, relu)
