@@ -92,7 +92,7 @@ def rectify(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[i
         if not isinstance(x, Place) or not x.whole or readers[x.buffer] != 1 or x.buffer in kept:
             continue
         maker, (result,) = calls[makers[x.buffer]], call.buffers
-        if getattr(maker.primitive, "relu", None) and _on_processor(maker, buffers) and _on_processor(call, buffers):
+        if maker.primitive.relu and _on_processor(maker, buffers) and _on_processor(call, buffers):
             taken = [result if buffer == x.buffer else buffer for buffer in maker.buffers]
             found[makers[x.buffer]] = maker._replace(primitive=_Rectified(maker.primitive), buffers=taken)
             del found[number]

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import memory
-from .compiler import kernel, parallel
+from .compiler import kernel, parallel, share
+from .memory import line
 from .packing import panels_of, plan_of
 from .simd import ROWS
 from .tiles import add, copy, fill, panel, transpose
@@ -64,8 +65,8 @@ def grad_input(g: Array, w: Array, dx: Array, window: Window, cuts: tuple[int, i
     columns = memory.scratch((tasks, height * panels.panels * panels.width), g.dtype, g)
     planes = memory.scratch((tasks, plan.plane * blocks.channels), g.dtype, g)
     places = memory.scratch((tasks, plan.group_outputs + HEIGHT + ROWS), np.int64, g)
-    _pack(blocks.blocks, 1 + (1 << 16) * blocks.blocks // max(1, w.size), w.reshape(w.size), packed, row, plan, blocks, panels)
-    lines = g.reshape(g.size), packed.reshape(packed.size), dx.reshape(dx.size)
+    _pack(blocks.blocks, 1 + (1 << 16) * blocks.blocks // max(1, w.size), line(w), packed, row, plan, blocks, panels)
+    lines = line(g), line(packed), line(dx)
     _columns(tasks, grain, *lines, columns, planes, places, N, parts, splits, plan, blocks, panels)
 
 
@@ -98,10 +99,11 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
         sums, plane, terms, rows_of_g = columns[task], planes[task], places[task, :O], places[task, O:]
         for o in range(O):
             terms[o] = o * P
-        part, split = task // splits, task % splits
-        for block in range(split * blocks.blocks // splits, (split + 1) * blocks.blocks // splits):
+        first, last = share(task % splits, splits, blocks.blocks)
+        begin, end = share(task // splits, parts, N)
+        for block in range(first, last):
             group, c, count = _block(block, plan, blocks)
-            for n in range(part * N // parts, (part + 1) * N // parts):
+            for n in range(begin, end):
                 fill(plane, 0, g.dtype.type(0), plan.plane * count)
                 for p in range(0, P, HEIGHT):
                     rows = min(HEIGHT, P - p)

@@ -25,7 +25,7 @@ from typing import Any
 from . import threads
 from .lazy import Kernel, Module, drafting, intrinsic, kernel, kernels, nb
 
-__all__ = ["Kernel", "Parallel", "kernel", "kernels", "parallel"]
+__all__ = ["Kernel", "Parallel", "kernel", "kernels", "parallel", "share"]
 
 ir = Module("llvmlite.ir")
 callconv = Module("numba.core.callconv")
@@ -113,6 +113,12 @@ def pack(typing, body, args):
         return context.make_tuple(builder, signature.return_type, addresses)
 
     return nb.types.UniTuple(nb.int64, 2)(body, args), code
+
+
+@kernel
+def share(index, count, n):
+    """The share [first, last) of range(n) that falls to one of `count`."""
+    return index * n // count, (index + 1) * n // count
 
 
 def _borrowed(builder: Any, kind: Any, value: Any) -> Any:

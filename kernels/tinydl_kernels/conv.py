@@ -27,8 +27,9 @@ from typing import Any
 import numpy as np
 
 from . import columns, conv_cuda, memory, simd
-from .compiler import kernel, parallel
+from .compiler import kernel, parallel, share
 from .dispatch import operation
+from .memory import line
 from .packing import Panels, deal, lengthen, panels_of, plan_of
 from .product import product
 from .simd import ROWS
@@ -127,7 +128,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
     rows = memory.scratch((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
     turned = memory.scratch((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)
     np.copyto(turned, w.reshape(*w.shape[:2], turned.shape[0]).transpose(2, 0, 1))
-    _grad_input(parts * splits, grain, _line(g), _line(turned), _line(dx), planes, rows, N, parts, splits, plan)
+    _grad_input(parts * splits, grain, line(g), line(turned), line(dx), planes, rows, N, parts, splits, plan)
     return dx
 
 
@@ -149,16 +150,16 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
         planes = memory.scratch((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
         packed = memory.scratch((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
         products = memory.scratch((parts * splits, panels.windows * panels.width), x.dtype, x)
-        _pack(_line(w), bias, _line(packed), turned, plan, panels)
+        _pack(line(w), bias, line(packed), turned, plan, panels)
         _forward_outputs(
-            parts * splits, grain, _line(x), _line(packed), _line(y), planes, products, N, parts, splits, plan, panels, relu
+            parts * splits, grain, line(x), line(packed), line(y), planes, products, N, parts, splits, plan, panels, relu
         )
         return y
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, O // 8, flops)
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
     w = _turned(w, window) if turned else w
-    _forward_pixels(parts * splits, grain, _line(x), _line(w), bias, _line(y), planes, N, parts, splits, plan, relu)
+    _forward_pixels(parts * splits, grain, line(x), line(w), bias, line(y), planes, N, parts, splits, plan, relu)
     return y
 
 
@@ -177,8 +178,8 @@ def _(x: Array, g: Array, window: Window) -> Array:
         parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
         planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
         partial = memory.scratch((parts, dw.size * width), x.dtype, x)
-        _grad_weight_pixels(parts * splits, grain, _line(x), _line(g), _line(partial), planes, N, parts, splits, plan)
-        _sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), _line(dw))
+        _grad_weight_pixels(parts * splits, grain, line(x), line(g), line(partial), planes, N, parts, splits, plan)
+        _sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), line(dw))
     else:
         blocks, block = plan.groups * panels.panels, (plan.K + ROWS) * panels.width
         parts, splits, grain = _cuts(-(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block)))
@@ -186,9 +187,9 @@ def _(x: Array, g: Array, window: Window) -> Array:
         turned = memory.scratch((parts * splits, plan.images * prod(plan.out) * panels.width), x.dtype, x)
         partial = memory.scratch((parts, blocks * block), x.dtype, x)
         _grad_weight_outputs(
-            parts * splits, grain, _line(x), _line(g), _line(partial), planes, turned, N, parts, splits, plan, panels
+            parts * splits, grain, line(x), line(g), line(partial), planes, turned, N, parts, splits, plan, panels
         )
-        _sum_and_turn(plan.K, 64, _line(partial), _line(dw), parts, plan, panels)
+        _sum_and_turn(plan.K, 64, line(partial), line(dw), parts, plan, panels)
     return dw
 
 
@@ -226,10 +227,6 @@ def _turned(w: Array, window: Window) -> Array:
     return result
 
 
-def _line(array: Array) -> Array:
-    return array.reshape(array.size)
-
-
 def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
     """(parts of the batch, parts of the blocks of channels, grain): of shapes alone."""
     parts = max(1, min(N, 2 * TASKS, most))
@@ -240,20 +237,14 @@ def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, 
 # ---- Outer loops: per task, its part of the batch and of the channels; per image, the groups that have some of these
 
 
-@kernel
-def _share(index, count, n):
-    """The share [first, last) of range(n) that falls to one of `count`."""
-    return index * n // count, (index + 1) * n // count
-
-
 @parallel
 def _forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan, relu):
     C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     gap, period = QW - OW, QW if QW > OW else plan.length
     for task in range(start, stop):
-        first, last = _share(task % splits, splits, O)
-        begin, end = _share(task // splits, parts, N)
+        first, last = share(task % splits, splits, O)
+        begin, end = share(task // splits, parts, N)
         for n in range(begin, end):
             image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
             if plan.packed:
@@ -278,8 +269,8 @@ def _grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, p
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     none = w[:0]
     for task in range(start, stop):
-        first, last = _share(task % splits, splits, C)
-        begin, end = _share(task // splits, parts, N)
+        first, last = share(task % splits, splits, C)
+        begin, end = share(task // splits, parts, N)
         for n in range(begin, end):
             image, base = (scratch[task], 0) if plan.packed else (dx, n * C * plan.plane)
             grid, g_base = (row_scratch[task], 0) if QW > OW else (g, n * O * plan.row)
@@ -308,8 +299,8 @@ def _grad_weight_pixels(start, stop, x, g, partial, scratch, N, parts, splits, p
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     width = partial.size // max(1, parts * O * K)
     for task in range(start, stop):
-        first, last = _share(task % splits, splits, O)
-        begin, end = _share(task // splits, parts, N)
+        first, last = share(task % splits, splits, O)
+        begin, end = share(task // splits, parts, N)
         sums = partial[task // splits * O * K * width : (task // splits + 1) * O * K * width]
         fill(sums, first * K * width, x.dtype.type(0), (last - first) * K * width)
         for n in range(begin, end):
@@ -390,8 +381,8 @@ def _forward_outputs(start, stop, x, packed, y, scratch, products, N, parts, spl
     O, K, P, width = plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
     groups = -(-N // plan.images)
     for task in range(start, stop):
-        first, last = _share(task % splits, splits, plan.groups * panels.panels)
-        begin, end = _share(task // splits, parts, groups)
+        first, last = share(task % splits, splits, plan.groups * panels.panels)
+        begin, end = share(task // splits, parts, groups)
         product = products[task]
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
             many, lead, image, base = _framed(scratch[task], x, n, N, plan)
@@ -419,8 +410,8 @@ def _grad_weight_outputs(start, stop, x, g, partial, scratch, turned_scratch, N,
     groups = -(-N // plan.images)
     size, blocks = (K + ROWS) * width, plan.groups * panels.panels
     for task in range(start, stop):
-        first, last = _share(task % splits, splits, blocks)
-        begin, end = _share(task // splits, parts, groups)
+        first, last = share(task % splits, splits, blocks)
+        begin, end = share(task // splits, parts, groups)
         turned, sums = turned_scratch[task], task // splits * blocks * size
         fill(turned, 0, x.dtype.type(0), turned.size)
         fill(partial, sums + first * size, x.dtype.type(0), (last - first) * size)

@@ -98,6 +98,11 @@ def scalar(value: Any, dtype: Any, like: Array) -> Array:
     return array
 
 
+def line(array: Array) -> Array:
+    """A contiguous array as one line of numbers."""
+    return array.reshape(array.size)
+
+
 def planned() -> bool:
     """Is a recorder in charge of this thread's allocations?"""
     return _local.source is not None

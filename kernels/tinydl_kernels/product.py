@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from . import memory
-from .compiler import kernel, parallel
+from .compiler import kernel, parallel, share
 from .lazy import Module, intrinsic, jit_disabled, nb, symbols
+from .memory import line
 from .packing import panels_of
 from .simd import ROWS
 from .threads import blas_function, single_threaded_blas
@@ -70,33 +71,35 @@ def product(
     if work * count <= SMALL:
         with single_threaded_blas():
             np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=y)
-        if bias is not None:
-            np.add(y, bias, out=y)
-        if relu:
-            _rectify(y.size, GRAIN, _line(y))
-        return
-    starts = _starts(a.shape[:-2], tuple(batch), I * K), _starts(b.shape[:-2], tuple(batch), K * J)
-    lines, sizes, transposed = (_line(a), _line(b), _line(y)), (I, J, K), (transpose_a, transpose_b)
-    if work >= LARGE and bias is None and not relu and _integer():
+    else:
+        starts = _starts(a.shape[:-2], tuple(batch), I * K), _starts(b.shape[:-2], tuple(batch), K * J)
+        lines, sizes, transposed = (line(a), line(b), line(y)), (I, J, K), (transpose_a, transpose_b)
+        if work < LARGE or not _integer():
+            _in_tiles(lines, starts, sizes, transposed, bias, relu)
+            return
         cuts = _blocks_of(I, J)
         with single_threaded_blas():
             _blas_blocks(count * prod(cuts), 1, *lines, *starts, sizes, cuts, *transposed)
-        return
+    if bias is not None:
+        np.add(y, bias, out=y)
+    if relu:
+        _rectify(y.size, GRAIN, line(y))
+
+
+def _in_tiles(lines: Any, starts: Any, sizes: Any, transposed: Any, bias: Array | None, relu: bool) -> None:
+    """Scratch and cuts for `_tiles`; `lines`: a, b and y."""
+    a, count, (I, J, K) = lines[0], starts[0].size, sizes
     panels = panels_of(J, a.itemsize)
     i_cuts = min(-(-I // HEIGHT), -(-I * K * a.itemsize // SHARE))
-    cuts = max(1, i_cuts), max(1, min(panels.panels, TASKS // max(1, i_cuts)))
+    cuts = i_cuts, max(1, min(panels.panels, TASKS // i_cuts))
     tasks = count * prod(cuts)
     parts = min(tasks, max(TASKS, prod(cuts)))  # with scratch of their own
     packed = memory.scratch((parts, (K + 1) * panels.width), a.dtype, a)
     sums = memory.scratch((parts, min(HEIGHT, -(-I // ROWS) * ROWS) * panels.width), a.dtype, a)
     places = memory.scratch((parts, min(HEIGHT, I) + ROWS + K), np.int64, a)
-    grain = 1 + parts * GRAIN // (work * count)
+    grain = 1 + parts * GRAIN // (I * J * K * count)
     bias = lines[2][:0] if bias is None else bias
     _tiles(parts, grain, *lines, bias, packed, sums, places, *starts, sizes, cuts, panels, *transposed, relu)
-
-
-def _line(array: Array) -> Array:
-    return array.reshape(array.size)
 
 
 @lru_cache(maxsize=256)
@@ -137,9 +140,12 @@ def _tiles(
         terms, rows_of_a = places[part, :K], places[part, K:]
         for k in range(K):
             terms[k] = k * k_step
-        for task in range(part * tasks // packed.shape[0], (part + 1) * tasks // packed.shape[0]):
-            item, i_part, j_part = task // (i_cuts * j_cuts), task // j_cuts % i_cuts, task % j_cuts
-            for number in range(j_part * panels.panels // j_cuts, (j_part + 1) * panels.panels // j_cuts):
+        begin, end = share(part, packed.shape[0], tasks)
+        for task in range(begin, end):
+            item = task // (i_cuts * j_cuts)
+            block, last_block = share(task // j_cuts % i_cuts, i_cuts, blocks)
+            first, last = share(task % j_cuts, j_cuts, panels.panels)
+            for number in range(first, last):
                 j = number * width
                 count = min(width, J - j)
                 _pack(panel_of_b, b, b_starts[item], j, count, transpose_b, J, K, width)
@@ -147,8 +153,7 @@ def _tiles(
                     pad(panel_of_b, K * width, width, bias, j, 0, count)
                 else:
                     fill(panel_of_b, K * width, b.dtype.type(0), width)
-                for block in range(i_part * blocks // i_cuts, (i_part + 1) * blocks // i_cuts):
-                    i = block * HEIGHT
+                for i in range(block * HEIGHT, min(I, last_block * HEIGHT), HEIGHT):
                     rows = min(HEIGHT, I - i)
                     for row in range(rows_of_a.size):
                         rows_of_a[row] = min(row, rows - 1) * i_step  # tiles read a row too many, but none that is not there
@@ -181,7 +186,7 @@ def _blas_blocks(start, stop, a, b, y, a_starts, b_starts, sizes, cuts, transpos
     (I, J, K), (i_cuts, j_cuts) = sizes, cuts
     for task in range(start, stop):
         item, i, j = task // (i_cuts * j_cuts), task // j_cuts % i_cuts, task % j_cuts
-        i, i_end, j, j_end = i * I // i_cuts, (i + 1) * I // i_cuts, j * J // j_cuts, (j + 1) * J // j_cuts
+        (i, i_end), (j, j_end) = share(i, i_cuts, I), share(j, j_cuts, J)
         a0 = a_starts[item] + (i if transpose_a else i * K)
         b0 = b_starts[item] + (j * K if transpose_b else j)
         gemm(
