@@ -8,6 +8,7 @@ a and b have two axes or more; the leading ones broadcast. 2·batch·I·K·J flo
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,32 +21,31 @@ from .threads import single_threaded_blas
 from .validate import report
 
 Array = Any
+Sizes = tuple[int, ...]
 
 
 @operation
 def matmul(a, b, transpose_a=False, transpose_b=False):
     """A (..., I, K) times B (..., K, J): (..., I, J)."""
-    A, B = _oriented(a, transpose_a), _oriented(b, transpose_b)
-    _product_shape(A, B)
+    _product_shape(a.shape, b.shape, transpose_a, transpose_b)
     with single_threaded_blas():
-        return np.matmul(A, B)
+        return np.matmul(_oriented(a, transpose_a), _oriented(b, transpose_b))
 
 
 @matmul.cpu
 def _(a, b, transpose_a=False, transpose_b=False):
-    A, B = _oriented(a, transpose_a), _oriented(b, transpose_b)
-    y = memory.empty(_product_shape(A, B), A.dtype, a)
-    contiguous = a.flags.c_contiguous and b.flags.c_contiguous
-    if contiguous and a.dtype == b.dtype and a.dtype.char in "fd":
+    shape = _product_shape(a.shape, b.shape, transpose_a, transpose_b)
+    y = memory.empty(shape, a.dtype, a)
+    if a.dtype is b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous:
         product(a, b, y, transpose_a, transpose_b)
         return y
     with single_threaded_blas():
-        return np.matmul(A, B, out=y)
+        return np.matmul(_oriented(a, transpose_a), _oriented(b, transpose_b), out=y)
 
 
 @matmul.cuda
 def _(a, b, transpose_a=False, transpose_b=False):
-    shape = _product_shape(_oriented(a, transpose_a), _oriented(b, transpose_b))
+    shape = _product_shape(a.shape, b.shape, transpose_a, transpose_b)
     return matmul_cuda.matmul(a, b, transpose_a, transpose_b, shape)
 
 
@@ -73,14 +73,17 @@ def _oriented(a: Array, transpose: bool) -> Array:
     return a.swapaxes(-1, -2) if transpose else a
 
 
-def _product_shape(A: Array, B: Array) -> tuple[int, ...]:
-    if A.ndim < 2 or B.ndim < 2 or A.shape[-1] != B.shape[-2]:
-        raise ShapeError(f"matmul: expected (..., I, K) times (..., K, J), got {A.shape} times {B.shape}")
+@lru_cache(maxsize=1024)
+def _product_shape(a: Sizes, b: Sizes, transpose_a: bool, transpose_b: bool) -> Sizes:
+    """The shape of the product of arrays of these shapes. ShapeError if there is none."""
+    A = (*a[:-2], *(a[-2:][::-1] if transpose_a else a[-2:]))
+    B = (*b[:-2], *(b[-2:][::-1] if transpose_b else b[-2:]))
+    if len(A) < 2 or len(B) < 2 or A[-1] != B[-2]:
+        raise ShapeError(f"matmul: expected (..., I, K) times (..., K, J), got {A} times {B}")
     try:
-        batch = np.broadcast_shapes(A.shape[:-2], B.shape[:-2]) if A.ndim > 2 or B.ndim > 2 else ()
+        return (*np.broadcast_shapes(A[:-2], B[:-2]), A[-2], B[-1])
     except ValueError:
-        raise ShapeError(f"matmul: expected batch axes that broadcast, got {A.shape} times {B.shape}") from None
-    return (*batch, A.shape[-2], B.shape[-1])
+        raise ShapeError(f"matmul: expected batch axes that broadcast, got {A} times {B}") from None
 
 
 def main() -> None:

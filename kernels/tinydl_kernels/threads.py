@@ -25,7 +25,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -458,26 +458,6 @@ _blas = _Blas()
 def single_threaded_blas() -> contextlib.AbstractContextManager[None]:
     """A scope in which NumPy's OpenBLAS runs on one thread; scopes nest, and may overlap in several Python threads."""
     return _blas
-
-
-class BlasFunction(NamedTuple):
-    """A C function of NumPy's OpenBLAS, and how many bytes its integers have."""
-
-    address: int
-    integer: int
-
-
-def blas_function(name: str) -> BlasFunction | None:
-    """The function of that name, such as "cblas_sgemm", if there is one; in a scope of `single_threaded_blas` any thread may
-    call it."""
-    for path in _openblas_files():
-        with contextlib.suppress(OSError):
-            library = ctypes.CDLL(path)
-            for full_name in (f"scipy_{name}64_", f"{name}64_", f"scipy_{name}", name):
-                if hasattr(library, full_name):
-                    address = ctypes.cast(library[full_name], ctypes.c_void_p).value or 0
-                    return BlasFunction(address, 8 if full_name.endswith("64_") else 4)
-    return None
 
 
 def _openblas_files() -> list[str]:

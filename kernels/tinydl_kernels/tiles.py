@@ -2,6 +2,7 @@
 
     multiply_add    Y += W X        rows of X and terms of W wherever offsets say, other steps even
     panel           Y = W X         rows and terms of W wherever offsets say, X a panel some registers wide
+    strip           Y = W X         all steps even, X a panel up to three registers wide
     dots            W += Y Xᵀ       rows of X wherever offsets say
 
 Lanes run along the rows. Each has a plain twin, which says what it does.
@@ -52,6 +53,23 @@ def pad(to, start, n, source, source_start, low, count):
     for i in range(0, n, lanes):
         row = simd.load(1, 1, source, i - low, 0, low - i, low + count - i)
         simd.store(row, to, i, 0, 0, n - i)
+
+
+def _pack_rows_plainly(to, to0, source, source0, source_step, rows, columns, width):
+    for i in range(rows):
+        for p in range(width):
+            to[to0 + i * width + p] = source[source0 + i * source_step + p] if p < columns else to.dtype.type(0)
+
+
+@simd.vectorized(_pack_rows_plainly)
+def pack_rows(to, to0, source, source0, source_step, rows, columns, width):
+    """to[to0 + i width + p] = source[source0 + i source_step + p] where p < columns, else 0     for i < rows, p < width
+
+    A row takes three registers at most.
+    """
+    to, source = simd.pointer(to, to0), simd.pointer(source, source0)
+    for i in range(rows):
+        simd.store(simd.load(1, 3, source, i * source_step, 0, None, columns), to, i * width, 0, None, width)
 
 
 def _add_plainly(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
@@ -228,7 +246,7 @@ def _panel(vectors):
 
     @kernel(no_cpython_wrapper=True)
     def block(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, terms):
-        many = simd.rows_beside(vectors)
+        many = simd.rows_beside(vectors, 1)
         for i in range(0, rows, many):
             sums = simd.load(many, vectors, first, i * first_step, first_step, None, None)
             places = simd.shifted(w_rows, i)
@@ -272,6 +290,69 @@ def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms
         elif vectors == 4:
             _panel4(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
         first, first_step, x, w_terms = y, y_step, simd.shifted(x, some * x_step), simd.shifted(w_terms, some)
+
+
+# ---- strip
+
+
+def _strip(vectors, part):
+    """strip for so many vectors, in tiles of a part of the rows that go with them; from row i on, the next i."""
+
+    @kernel(no_cpython_wrapper=True)
+    def block(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns):
+        many = simd.rows_beside(vectors, part)
+        while i + many <= rows:
+            sums = simd.load(many, vectors, first, i * first_step, first_step, None, columns)
+            for j in range(terms):
+                sums = simd.multiply_add(sums, w, i * w_step + j * w_term, w_step, x, j * x_step, None)
+            simd.store(sums, y, i * y_step, y_step, None, columns)
+            i += many
+        return i
+
+    return block
+
+
+def _strips(vectors):
+    """strip for so many vectors: tall tiles first, then lower ones for the rows that are left."""
+    whole, half, quarter, single = (_strip(vectors, part) for part in (1, 2, 4, 8))
+
+    @kernel(no_cpython_wrapper=True)
+    def blocks(rows, *args):
+        i = whole(0, rows, *args)
+        i = half(i, rows, *args)
+        i = quarter(i, rows, *args)
+        single(i, rows, *args)
+
+    return blocks
+
+
+_strip1, _strip2, _strip3 = map(_strips, (1, 2, 3))
+
+
+def _strip_plainly(y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns):
+    for i in range(rows):
+        for p in range(columns):
+            total = first[first0 + i * first_step + p]
+            for j in range(terms):
+                total += w[w0 + i * w_step + j * w_term] * x[x0 + j * x_step + p]
+            y[y0 + i * y_step + p] = total
+
+
+@simd.vectorized(_strip_plainly)
+def strip(y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns):
+    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + i w_step + j w_term] · x[x0 + j x_step + p]
+
+    for i < rows, j < terms, p < columns, of which there are as many as three registers hold, at most; first_step may be 0. Rows
+    of x are read up to the next multiple of a register's lanes.
+    """
+    y, first, w, x = simd.pointer(y, y0), simd.pointer(first, first0), simd.pointer(w, w0), simd.pointer(x, x0)
+    vectors = -(-columns // simd.width(y))
+    if vectors == 1:
+        _strip1(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+    elif vectors == 2:
+        _strip2(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+    elif vectors == 3:
+        _strip3(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
 
 
 # ---- transpose

@@ -45,26 +45,19 @@ def test_shapes_that_do_not_fit():
                 matmul(np.ones((2, 1, 1)), np.ones((3, 1, 1)))
 
 
-@pytest.fixture(params=["small", "tiles", "large"])
-def way(request, monkeypatch):
-    """Each way to a product takes all of them."""
-    monkeypatch.setattr(product, "SMALL", 1 << 40 if request.param == "small" else -1)
-    monkeypatch.setattr(product, "LARGE", 0 if request.param == "large" else 1 << 40)
-
-
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-3), (np.float64, 1e-11)])
 @pytest.mark.parametrize(("batch_a", "batch_b"), [((), ()), ((3, 1), (2,)), ((), (2, 2)), ((9,), (9,))])
-def test_products_cut_into_blocks(transpose_a, transpose_b, dtype, tolerance, batch_a, batch_b, way):
+def test_products_cut_into_tasks(transpose_a, transpose_b, dtype, tolerance, batch_a, batch_b):
     random = np.random.default_rng(0)
-    for i, k, j in ((37, 50, 61), (1, 700, 90), (90, 700, 1), (500, 3, 64)):
+    for i, k, j in ((37, 50, 61), (1, 700, 90), (90, 700, 1), (500, 3, 64), (64, 300, 1000)):
         a = random.standard_normal((*batch_a, *((k, i) if transpose_a else (i, k)))).astype(dtype)
         b = random.standard_normal((*batch_b, *((j, k) if transpose_b else (k, j)))).astype(dtype)
         agree(matmul, a, b, transpose_a, transpose_b, tolerance=tolerance)
 
 
-def test_bias(way):
+def test_bias():
     random = np.random.default_rng(0)
     a, b, bias = random.standard_normal((70, 30)), random.standard_normal((40, 30)), random.standard_normal(40)
     y = np.empty((70, 40))
@@ -72,7 +65,7 @@ def test_bias(way):
     np.testing.assert_allclose(y, a @ b.T + bias, atol=1e-12)
 
 
-def test_bits_do_not_depend_on_the_number_of_threads(way):
+def test_bits_do_not_depend_on_the_number_of_threads():
     random = np.random.default_rng(0)
     a, b = (random.standard_normal((210, 190)).astype(np.float32) for _ in range(2))
     outer, results = threads.get_num_threads(), []

@@ -78,6 +78,27 @@ def test_panel(rows, vectors, terms, repeated, dtype):
     np.testing.assert_allclose(got, wanted, atol=1e-3 if dtype == np.float32 else 1e-11)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 30), st.integers(1, 48), st.integers(0, 30), st.booleans(), st.booleans(), DTYPES)
+def test_strip(rows, columns, terms, repeated, transposed, dtype):
+    lanes = simd.lanes(np.dtype(dtype).itemsize)
+    columns = min(columns, 3 * lanes)
+    width, first_step = -(-columns // lanes) * lanes, 0 if repeated else columns
+    w_step, w_term = (1, rows) if transposed else (terms, 1)
+    x, w = guarded(terms * width, dtype, 1), guarded(rows * terms, dtype, 2)
+    first = guarded(columns if repeated else rows * columns, dtype, 3)
+    y = guarded(rows * 50, dtype)
+    agree(tiles.strip, y, 50, first, 200, first_step, rows, w, 200, w_step, w_term, x, 200, width, terms, columns)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 9), st.integers(0, 48), st.integers(0, 48), DTYPES)
+def test_pack_rows(rows, columns, width, dtype):
+    width = min(width, 3 * simd.lanes(np.dtype(dtype).itemsize))
+    columns = min(columns, width)
+    agree(tiles.pack_rows, guarded(rows * width, dtype), guarded(rows * 60, dtype, 1), 200, 60, rows, columns, width)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data(), DTYPES)
 def test_frame(data, dtype):
