@@ -165,7 +165,10 @@ def test_third_derivatives(row: Row, backend: str) -> None:
 @every_row
 @every_dtype
 def test_a_replay_gives_the_same_bits(row: Row, backend: str, dtype: Any) -> None:
-    """The recorded values and gradients, replayed on the arguments of another seed."""
+    """The recorded values and gradients, replayed on the arguments of other seeds: first call by call, then as jobs.
+
+    Before these the memory of the recording is spoilt, so that they cannot find what only the calls have written.
+    """
     if not row.records:
         with td.backend(backend), pytest.raises(GraphError, match="expected an eager step"):
             td.record(row.call)(*row.tensors(row.arrays(row.samples[0])))
@@ -183,7 +186,11 @@ def test_a_replay_gives_the_same_bits(row: Row, backend: str, dtype: Any) -> Non
 
     with td.backend(backend):
         recorded = td.record(step)
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
+            if seed == 2:
+                for recording in recorded.recordings.values():
+                    for buffer in (buffer for call in recording.calls for buffer in call.buffers):
+                        buffer.reshape(-1).view(np.uint8).fill(255)
             inputs = row.tensors(row.arrays(row.samples[0], dtype, seed))
             generator.load_state_dict({"seed": seed, "stream": 0, "counter": 0})
             expected = [td.tensor(y) for y in step(*inputs)]

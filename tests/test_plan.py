@@ -30,28 +30,25 @@ class TestMemory:
         training = Training(td.record, OPTIMIZERS["Adam"], penalties)
         training.bits()
         (recording,) = training.run.recordings.values()
-        blocks = {}
-        for buffer in recording.buffers:
+        blocks, buffers = {}, [buffer for call in recording.calls for buffer in call.buffers]
+        for buffer in buffers:
             owner = buffer
             while isinstance(owner.base, np.ndarray):
                 owner = owner.base
             blocks[id(owner)] = owner.nbytes
-        assert sum(blocks.values()) < 0.8 * sum(buffer.nbytes for buffer in recording.buffers)
+        assert sum(blocks.values()) < 0.8 * sum(buffer.nbytes for buffer in buffers)
 
     def test_every_output_is_a_planned_buffer(self, backend) -> None:
         training = Training(td.record, OPTIMIZERS["momentum"], PENALTIES["SpectReg"])
         training.bits()
         (recording,) = training.run.recordings.values()
-        planned = {id(buffer) for buffer in recording.buffers}
-        supply = iter(recording.buffers)
-        with memory.supplied_by(lambda shape, dtype, like: next(supply)):
-            for name, calls in recording.calls:
-                with td.backend(name):
-                    for call in calls:
-                        results = call()
-                        for out in results if isinstance(results, tuple) else (results,):
-                            assert out is None or id(out) in planned, call.func.__name__
-        assert next(supply, None) is None
+        for call in recording.calls:
+            planned, supply = {id(buffer) for buffer in call.buffers}, iter(call.buffers)
+            with memory.supplied_by(lambda shape, dtype, like: next(supply)), td.backend(call.backend):  # noqa: B023
+                results = call.run()
+            for out in results if isinstance(results, tuple) else (results,):
+                assert out is None or id(out) in planned, call.run.func.__name__
+            assert next(supply, None) is None
 
     def test_a_replay_allocates_nothing(self) -> None:
         """Nothing but the copies of its outputs: no tensors are left over, and no nodes."""
@@ -83,7 +80,7 @@ class TestMemory:
             assert step(td.full(2, value)).tolist() == [3 * value] * 2
             assert weight.tolist() == [value + 1] * 2
         (recording,) = step.recordings.values()
-        assert [call.func.__name__ for _, calls in recording.calls for call in calls] == ["add", "_assign", "mul"]
+        assert [call.run.func.__name__ for call in recording.calls] == ["add", "_assign", "mul"]
 
     def test_recording_holds_no_arrays(self) -> None:
         """Those of the step die as they do in an eager one."""
@@ -114,7 +111,7 @@ class TestFusion:
 
     def names(self, step) -> list[str]:
         (recording,) = step.recordings.values()
-        return [call.func.__name__ for _, calls in recording.calls for call in calls]
+        return [call.run.func.__name__ for call in recording.calls]
 
     @pytest.mark.full
     def test_training_with_every_chain(self, monkeypatch) -> None:

@@ -3,8 +3,8 @@
 The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer that it takes from
 the allocator, but holds none of them: recording takes no more memory than an eager step. When the step is over, the calls that
 matter are bound to memory of their own (plan.py), and from then on a replay is a list of kernel calls: no tape, no wrapping, no
-rules, no allocation; and the same bits as an eager step. On a GPU the first replay captures that list as one CUDA graph, which
-it and all further ones launch.
+rules, no allocation; and the same bits as an eager step. The first replay makes less of that list: on a GPU one CUDA graph, on
+the processor one compiled call for all kernels in a row that are nothing but loops (jobs.py).
 
 What varies between steps must be an array that goes through the door: the arguments, parameters, buffers, the counters of the
 random generators. A Python number or a branch inside the step is a constant of the recording, and so is `model.training`.
@@ -13,14 +13,13 @@ random generators. A Python number or a branch inside the step is a constant of 
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from tinydl_kernels import dispatch, memory, precision
+from tinydl_kernels import dispatch, jobs, memory, precision
 from tinydl_kernels.errors import GraphError
 
 from .core import Array, Primitive, Tensor, state
@@ -92,6 +91,19 @@ class _Recorder:
         return Place(number, offset, array.shape, array.strides, array.dtype, array is base)
 
 
+class _Call(NamedTuple):
+    """A kernel call on its arrays."""
+
+    backend: str | None
+    run: Callable[[], Any]
+    buffers: list[Array]  # that it takes from the allocator, in this order
+
+    def __call__(self) -> None:
+        supply, tracer = iter(self.buffers), state.tracer
+        with memory.supplied_by(lambda shape, dtype, like: next(supply)), dispatch.use(self.backend):
+            self.run() if tracer is None else tracer.replay(self.run)
+
+
 class _Recording:
     """A recorded step, bound to its static arrays."""
 
@@ -106,7 +118,6 @@ class _Recording:
         calls = fuse(rectify(live(recorder.calls, kept), recorder.buffers, kept), recorder.buffers, kept)
         memory.release()
         planned = lay_out(recorder.buffers, calls, kept)
-        self.buffers = [planned[number] for call in calls for number in call.buffers]
         # Gradients that were there at the start: a copy of the recording's own, which replays bring up to date.
         seen = [(leaf, before) for leaf, before in leaves if before is not _UNSEEN]
         bases = [owner(before.array) for _, before in seen if before is not None]
@@ -129,13 +140,8 @@ class _Recording:
         self.after = [(weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed]
         self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
         self.outside = [(ref, array, x.requires_grad) for ref, array in recorder.tensors.values() if (x := ref()) is not None]
-        self.calls = [
-            (
-                backend,
-                [call.bound(bind) for call in group],
-            )
-            for backend, group in itertools.groupby(calls, key=lambda call: call.backend)
-        ]
+        self.calls = [_Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls]
+        self.parts: list[Callable[[], Any]] = []  # the same for replays on the processor
         for leaf in changed:
             leaf._grad = None if leaf._grad is None else leaf._grad.detach()
         self.device = _device(recorder.buffers, calls)
@@ -145,11 +151,16 @@ class _Recording:
         self._check()
         for static, given in zip(self.inputs, arguments, strict=True):
             static.array[...] = given.array
-        if self.device == "cpu" or state.tracer is not None:
+        if state.tracer is not None:
             self._launch()
-        else:
+        elif self.device != "cpu":
             self.graph = self.graph or Graph(self._launch)
             self.graph.launch()
+        elif self.parts:
+            for part in self.parts:
+                part()
+        else:
+            self.parts = jobs.compiled(self.calls)
         for version in self.written:
             version.count += 1
         for ref, grad in self.after:
@@ -162,12 +173,8 @@ class _Recording:
 
     def _launch(self) -> None:
         """The kernel calls, one by one."""
-        supply, tracer = iter(self.buffers), state.tracer
-        with memory.supplied_by(lambda shape, dtype, like: next(supply)):
-            for backend, calls in self.calls:
-                with dispatch.use(backend):
-                    for call in calls:
-                        call() if tracer is None else tracer.replay(call)
+        for call in self.calls:
+            call()
 
     def _check(self) -> None:
         """Refuse what the recording would not see; bring gradients that the step adds to into place."""

@@ -22,13 +22,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from . import threads
+from . import jobs, threads
 from .lazy import Kernel, Module, drafting, intrinsic, kernel, kernels, nb
 
 __all__ = ["Kernel", "Parallel", "kernel", "kernels", "parallel", "share"]
 
 ir = Module("llvmlite.ir")
-callconv = Module("numba.core.callconv")
 cgutils = Module("numba.core.cgutils")
 
 
@@ -38,6 +37,9 @@ class Parallel(Kernel):
     def __call__(self, n: int, grain: int, *args: Any) -> None:
         if n > grain and not threads.running:
             threads.start()
+        if jobs.capturing and (capture := jobs.captured()):
+            capture.arguments.append((self, args))
+            grain = ~grain
         self._run(n, grain, *args)
 
     def interpreted(self, n: int, grain: int, *args: Any) -> None:
@@ -50,7 +52,9 @@ class Parallel(Kernel):
         names = "".join(f"a{i}, " for i in range(self.function.__code__.co_argcount - 2))
         source = (
             f"def loop(n, grain, {names}):\n"
-            f"    piece, frame = pack(body, ({names}))\n"
+            f"    piece, frame, size = pack(body, ({names}))\n"
+            f"    if grain < 0:\n"  # says Python to write the job down
+            f"        grain = note(piece, frame, size, n, ~grain)\n"
             f"    drive(piece, frame, n, grain)\n"
             f"    reraise(frame)\n"
         )
@@ -60,7 +64,8 @@ class Parallel(Kernel):
             "body": body,
             "pack": pack,
             "drive": threads.drive,
-            "reraise": reraise,
+            "reraise": jobs.reraise,
+            "note": jobs.note,
         }
         exec(compile(source, f"<parallel {self.function.__qualname__}>", "exec"), namespace)
         loop = namespace["loop"]
@@ -75,7 +80,8 @@ def parallel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 @intrinsic
 def pack(typing, body, args):
-    """(piece, frame): addresses of a C function piece(frame, start, stop) that calls `body`, and of its frame on the stack.
+    """(piece, frame, size): addresses of a C function piece(frame, start, stop) that calls `body`, and of its frame on the
+    stack, and how many words of 64 bits that has.
 
     The frame is {error, args}; error is the address of Numba's description of an exception, or 0.
     """
@@ -109,10 +115,11 @@ def pack(typing, body, args):
         frame = cgutils.alloca_once(builder, frame_type)
         builder.store(ir.Constant(int64, 0), builder.gep(frame, [zero, zero]))
         builder.store(_borrowed(builder, args, values[1]), builder.gep(frame, [zero, one]))
-        addresses = [builder.ptrtoint(function, int64), builder.ptrtoint(frame, int64)]
-        return context.make_tuple(builder, signature.return_type, addresses)
+        size = ir.Constant(int64, -(-context.get_abi_sizeof(frame_type) // 8))
+        found = [builder.ptrtoint(function, int64), builder.ptrtoint(frame, int64), size]
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return nb.types.UniTuple(nb.int64, 2)(body, args), code
+    return nb.types.UniTuple(nb.int64, 3)(body, args), code
 
 
 @kernel
@@ -132,19 +139,3 @@ def _borrowed(builder: Any, kind: Any, value: Any) -> Any:
         for i, part in enumerate(kind):
             value = builder.insert_value(value, _borrowed(builder, part, builder.extract_value(value, i)), i)
     return value
-
-
-@intrinsic
-def reraise(typing, frame):
-    """Raise the exception that a piece has left in its frame."""
-
-    def code(context, builder, signature, values):
-        int64 = ir.IntType(64)
-        error = builder.load(builder.inttoptr(values[0], int64.as_pointer()))
-        with builder.if_then(builder.icmp_unsigned("!=", error, ir.Constant(int64, 0)), likely=False):
-            error = builder.inttoptr(error, callconv.excinfo_ptr_t)
-            status = context.call_conv._get_return_status(builder, callconv.RETCODE_USEREXC, error)
-            context.call_conv.return_status_propagate(builder, status)
-        return context.get_dummy_value()
-
-    return nb.void(nb.int64), code

@@ -103,12 +103,12 @@ def _grouped(w: Array, G: int) -> Array:
 # ---- Dispatch: outputs and scratch, the cuts into tasks
 
 
-@forward.cpu
+@forward.loops
 def _(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
     return _convolve(x, w, b, window, False, relu)
 
 
-@grad_input.cpu
+@grad_input.loops
 def _(g: Array, w: Array, window: Window) -> Array:
     (N, O), C = g.shape[:2], w.shape[1] * window.groups
     if 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned()):
@@ -127,7 +127,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
     rows = memory.scratch((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
     turned = memory.scratch((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)
-    np.copyto(turned, w.reshape(*w.shape[:2], turned.shape[0]).transpose(2, 0, 1))
+    _turn(O, 64, line(w), line(turned), *turned.shape)
     _grad_input(parts * splits, grain, line(g), line(turned), line(dx), planes, rows, N, parts, splits, plan)
     return dx
 
@@ -142,7 +142,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
     if _is_product(window) and not turned:
         product(_matrix(x), _matrix(w), _matrix(y), False, True, b, relu)
         return y
-    bias = memory.zeros((O,), x.dtype, x) if b is None else b
+    bias = memory.constant((O,), x.dtype, 0.0) if b is None else b
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
     flops = window.flops(N, C, O)
     if _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:  # along pixels, tiles are cut by the ends of rows
@@ -150,7 +150,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
         planes = memory.scratch((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
         packed = memory.scratch((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
         products = memory.scratch((parts * splits, panels.windows * panels.width), x.dtype, x)
-        _pack(line(w), bias, line(packed), turned, plan, panels)
+        _pack(packed.shape[0], 1 + (1 << 14) // packed.shape[1], line(w), bias, line(packed), turned, plan, panels)
         _forward_outputs(
             parts * splits, grain, line(x), line(packed), line(y), planes, products, N, parts, splits, plan, panels, relu
         )
@@ -163,7 +163,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
     return y
 
 
-@grad_weight.cpu
+@grad_weight.loops
 def _(x: Array, g: Array, window: Window) -> Array:
     (N, C), O = x.shape[:2], g.shape[1]
     dw = memory.empty((O, C // window.groups, *window.kernel), x.dtype, x)
@@ -220,10 +220,9 @@ def _is_product(window: Window) -> bool:
 
 def _turned(w: Array, window: Window) -> Array:
     """(O, C / G, *kernel) -> (C, O / G, *kernel), taps in reverse: the weights of the transposed convolution of stride 1."""
-    G, axes = window.groups, len(window.kernel)
+    G = window.groups
     result = memory.empty((w.shape[1] * G, w.shape[0] // G, *window.kernel), w.dtype, w)
-    grouped = w.reshape(G, w.shape[0] // G, *w.shape[1:])[(..., *(slice(None, None, -1),) * axes)]
-    np.copyto(result.reshape(G, w.shape[1], *result.shape[1:]), grouped.swapaxes(1, 2))
+    _transpose(w.shape[0], 64, line(w), line(result), w.shape[0] // G, w.shape[1], prod(window.kernel))
     return result
 
 
@@ -345,11 +344,28 @@ def _block(number, plan, panels):
     return group, group * panels.channels + first, min(panels.width, panels.channels - first)
 
 
-@kernel
-def _pack(w, bias, packed, turned, plan, panels):
+@parallel
+def _turn(start, stop, w, to, T, O, C):
+    """(O, C, T) -> (T, O, C)"""
+    for o in range(start, stop):
+        transpose(to, o * C, O * C, w, o * C * T, T, C, T)
+
+
+@parallel
+def _transpose(start, stop, w, to, O, C, T):
+    """(G, O, C, T) -> (G, C, O, T), taps in reverse, for the output channels from `start` on of all groups."""
+    for row in range(start, stop):
+        group, o = row // O, row % O
+        for c in range(C):
+            for t in range(T):
+                to[((group * C + c) * O + o) * T + T - 1 - t] = w[(row * C + c) * T + t]
+
+
+@parallel
+def _pack(start, stop, w, bias, packed, turned, plan, panels):
     """Weights to blocks of (k, output channel) and a row of bias."""
     K, T, width = plan.K, plan.T, panels.width
-    for block in range(plan.groups * panels.panels):
+    for block in range(start, stop):
         group, o, count = _block(block, plan, panels)
         at = block * (K + 1) * width
         fill(packed, at, w.dtype.type(0), (K + 1) * width)

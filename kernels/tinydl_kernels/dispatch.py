@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import device, memory
+from . import device, jobs, memory
 from .errors import BackendError
 
 DEVICE = {"reference": "cpu", "cpu": "cpu", "cuda": "cuda", "cuda-emulated": "cpu"}
@@ -82,6 +82,7 @@ class Operation:
         self.family = reference.__module__.rpartition(".")[2]
         self.name = f"{self.family}.{reference.__name__}"
         self.portable = portable
+        self.looping = False  # does nothing on the CPU but run loops
         settled = _settled(reference)
         self.implementations: dict[str, Callable[..., Any]] = {"reference": settled, "cpu": settled}
         if portable:
@@ -92,6 +93,14 @@ class Operation:
         """Register the Numba implementation."""
         self.implementations["cpu"] = function
         return function
+
+    def loops(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register the Numba implementation, which does nothing to arrays but run loops (`@parallel`).
+
+        What it hands to them depends on shapes, dtypes and settings alone: a recorded step may keep the loops (jobs.py).
+        """
+        self.looping = True
+        return self.cpu(function)
 
     def cuda(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Register the CUDA implementation, for the device and for the emulator."""
@@ -104,6 +113,10 @@ class Operation:
         if implementation is None:
             raise BackendError(f"{self.name}: no implementation on backend {backend!r}, only on {sorted(self.implementations)}")
         if backend != "cuda":
+            if jobs.capturing:
+                if self.looping and backend == "cpu":
+                    return jobs.looping(implementation, *args)
+                jobs.spoil()
             return implementation(*args)
         try:
             return implementation(*args)

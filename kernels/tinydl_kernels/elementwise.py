@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from . import elementwise_cuda, memory, transcendental
+from . import elementwise_cuda, jobs, memory, transcendental
 from .compiler import Kernel, kernel, parallel
 from .dispatch import Operation, operation
 from .errors import ShapeError
@@ -215,7 +215,7 @@ def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Cal
     def dtype_of(*given: Any) -> Any:
         return reference(*(np.empty(0, d) for d in given)).dtype  # NumPy's rule
 
-    @made.cpu
+    @made.loops
     def compiled(*operands: Array) -> Array:
         given = tuple([x.dtype for x in operands])
         dtype = dtypes.get(given)
@@ -265,7 +265,7 @@ def chained(tree: Any) -> Callable[..., Array]:
     run = _compiled(name, _scalar(name, namespace["chain"]))
 
     def chain(*operands: Array) -> Array:
-        return run(operands[0].dtype, *operands)
+        return jobs.looping(run, operands[0].dtype, *operands)
 
     chain.__name__ = chain.__qualname__ = name
     return chain
@@ -325,6 +325,8 @@ between = elementwise_operation(
     lambda g, x, low, high: g if low <= x <= high else type(g)(0),
 )
 
+SCATTERED = 1 << 14
+"""Elements from which on NumPy copies what does not lie in rows."""
 _cast = _compiled("cast", _scalar("cast", lambda x: x))
 
 
@@ -334,8 +336,11 @@ def copy(x):
     return x.copy()
 
 
-@copy.cpu
+@copy.loops
 def _(x):
+    if x.size < SCATTERED or x.strides[-1] == x.itemsize:
+        return _cast(x.dtype, x)
+    jobs.spoil()
     out = memory.empty(x.shape, x.dtype, x)
     out[...] = x  # NumPy orders its loops by the strides
     return out
@@ -351,7 +356,7 @@ def cast(x, dtype):
         return x.astype(dtype, order="C")
 
 
-@cast.cpu
+@cast.loops
 def _(x, dtype):
     return _cast(dtype, x)
 

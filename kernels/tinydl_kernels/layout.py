@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from . import jobs
 from .errors import ShapeError
 
 Array = Any
@@ -112,4 +113,7 @@ def storage(x: Array) -> Array:
 
 def regular(x: np.ndarray) -> np.ndarray:
     """x, or a copy where it is not aligned to its elements."""
-    return x if x.flags.aligned and not any(stride % x.itemsize for stride in x.strides) else x.copy()
+    if x.flags.aligned and not any(stride % x.itemsize for stride in x.strides):
+        return x
+    jobs.spoil()
+    return x.copy()

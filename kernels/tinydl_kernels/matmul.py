@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import elementwise, matmul_cuda, memory
+from . import elementwise, jobs, matmul_cuda, memory
 from .dispatch import operation
 from .errors import ShapeError
 from .product import product
@@ -32,13 +32,14 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
         return np.matmul(_oriented(a, transpose_a), _oriented(b, transpose_b))
 
 
-@matmul.cpu
+@matmul.loops
 def _(a, b, transpose_a=False, transpose_b=False):
     shape = _product_shape(a.shape, b.shape, transpose_a, transpose_b)
     y = memory.empty(shape, a.dtype, a)
     if a.dtype is b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous:
         product(a, b, y, transpose_a, transpose_b)
         return y
+    jobs.spoil()
     with single_threaded_blas():
         return np.matmul(_oriented(a, transpose_a), _oriented(b, transpose_b), out=y)
 
@@ -57,7 +58,7 @@ def linear(x, w, b, relu=False):
     return np.maximum(y, 0) if relu else y
 
 
-@linear.cpu
+@linear.loops
 def _(x, w, b, relu=False):
     y = memory.empty((x.shape[0], w.shape[0]), x.dtype, x)
     product(x, w, y, False, True, b, relu)

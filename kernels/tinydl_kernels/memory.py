@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import threading
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import device
+from . import device, jobs
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 Source = Callable[[tuple[int, ...], np.dtype, Array], Array]
@@ -61,7 +62,10 @@ def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else fresh."""
     source = _local.source
-    return fresh(shape, dtype, like) if source is None else source(shape, np.dtype(dtype), like)
+    if source is None:
+        return fresh(shape, dtype, like)
+    jobs.allocated()
+    return source(shape, np.dtype(dtype), like)
 
 
 def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
@@ -84,9 +88,16 @@ def empty_like(array: Array) -> Array:
 
 def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """`empty`, filled with zeros."""
+    jobs.spoil()
     array = empty(shape, dtype, like)
     array[...] = 0
     return array
+
+
+@functools.lru_cache(maxsize=256)
+def constant(shape: tuple[int, ...], dtype: np.dtype, value: float) -> np.ndarray:
+    """A NumPy array filled with a value, the same at each call: to be read only."""
+    return np.full(shape, value, dtype)
 
 
 def scalar(value: Any, dtype: Any, like: Array) -> Array:

@@ -278,10 +278,7 @@ def _channels_grain(samples: int) -> int:
 
 def _given(c: Array | None, like: Array, otherwise: float) -> Array:
     """c (C,), or `otherwise` for every channel."""
-    if c is None:
-        c = memory.empty(like.shape, like.dtype, like)
-        c[...] = otherwise
-    return c
+    return memory.constant(like.shape, like.dtype, otherwise) if c is None else c
 
 
 def _sum_on_cuda(kernel: str, merge: str, count: int, x: Array, inputs: tuple[Any, ...], outputs: tuple[Array, ...]) -> None:
@@ -324,7 +321,7 @@ def batch_norm(x, gamma, beta, eps):
     return y.astype(x.dtype), mean.astype(x.dtype), var.astype(x.dtype)
 
 
-@batch_norm.cpu
+@batch_norm.loops
 def _(x, gamma, beta, eps):
     samples, channels, size, grain = _planes(x)
     mean, var = memory.empty((channels,), x.dtype, x), memory.empty((channels,), x.dtype, x)
@@ -356,7 +353,7 @@ def batch_norm_dx(g, x, gamma, mean, var, eps):
     return dx.astype(x.dtype), (g * normal).sum(axes).astype(x.dtype), g.sum(axes).astype(x.dtype)
 
 
-@batch_norm_dx.cpu
+@batch_norm_dx.loops
 def _(g, x, gamma, mean, var, eps):
     samples, channels, size, grain = _planes(x)
     dgamma, dbeta, dx = memory.empty_like(mean), memory.empty_like(mean), memory.empty_like(x)
@@ -398,7 +395,7 @@ def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     return ddg.astype(x.dtype), ddx.astype(x.dtype), None if gamma is None else (s * q).astype(x.dtype).reshape(gamma.shape)
 
 
-@batch_norm_dx_dx.cpu
+@batch_norm_dx_dx.loops
 def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     samples, channels, size, grain = _planes(x)
     ddgamma, ddg, ddx = memory.empty_like(mean), memory.empty_like(x), memory.empty_like(x)
@@ -430,6 +427,20 @@ def running_update(running_mean, running_var, mean, var, momentum, n):
     """Effect: running = (1 - momentum) running + momentum batch, with the unbiased variance var n / (n - 1), as PyTorch."""
     running_mean += (mean - running_mean) * momentum
     running_var += (var * (n / max(n - 1, 1)) - running_var) * momentum
+
+
+@running_update.loops
+def _(running_mean, running_var, mean, var, momentum, n):
+    factor = n / max(n - 1, 1)
+    _running_update(mean.size, 1 << 14, running_mean, running_var, mean, var, float(momentum), factor)
+
+
+@parallel
+def _running_update(start, stop, running_mean, running_var, mean, var, momentum, factor):
+    number = mean.dtype.type
+    for c in range(start, stop):
+        running_mean[c] += (mean[c] - running_mean[c]) * number(momentum)
+        running_var[c] += (var[c] * number(factor) - running_var[c]) * number(momentum)
 
 
 @running_update.cuda

@@ -130,7 +130,7 @@ def _planes(array: Array) -> Array:
     return array.reshape(array.shape[0] * array.shape[1], prod(array.shape[2:]))
 
 
-@max_forward.cpu
+@max_forward.loops
 def _(x: Array, window: Window) -> tuple[Array, Array]:
     values = memory.empty(x.shape[:2] + window.out, x.dtype, x)
     indices = memory.empty(values.shape, np.int64, x)
@@ -139,7 +139,7 @@ def _(x: Array, window: Window) -> tuple[Array, Array]:
     return values, indices
 
 
-@adaptive_max_forward.cpu
+@adaptive_max_forward.loops
 def _(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
     values = memory.empty((*x.shape[:2], *out), x.dtype, x)
     indices = memory.empty(values.shape, np.int64, x)
@@ -156,7 +156,7 @@ def _spans(plane: tuple[int, ...], out: tuple[int, ...]) -> Any:
     return ones + plane, tuple(adaptive_spans(size, count) for size, count in zip(ones + plane, ones + out, strict=True))
 
 
-@gather.cpu
+@gather.loops
 def _(x: Array, indices: Array) -> Array:
     y = memory.empty(indices.shape, x.dtype, x)
     planes = _planes(y)
@@ -164,7 +164,7 @@ def _(x: Array, indices: Array) -> Array:
     return y
 
 
-@scatter.cpu
+@scatter.loops
 def _(g: Array, indices: Array, plane: tuple[int, ...], window: Window | None) -> Array:
     dx = memory.empty((*g.shape[:2], *plane), g.dtype, g)
     planes = _planes(dx)
@@ -172,7 +172,7 @@ def _(g: Array, indices: Array, plane: tuple[int, ...], window: Window | None) -
     return dx
 
 
-@avg_forward.cpu
+@avg_forward.loops
 def _(x: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
     y = memory.empty(x.shape[:2] + window.out, x.dtype, x)
     grain = _grain(prod(window.out + window.kernel))
@@ -182,7 +182,7 @@ def _(x: Array, window: Window, include_pad: bool, divisor: float | None = None)
     return y
 
 
-@avg_backward.cpu
+@avg_backward.loops
 def _(g: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
     dx = memory.empty(g.shape[:2] + window.input, g.dtype, g)
     grain = _grain(prod(window.out + window.kernel))

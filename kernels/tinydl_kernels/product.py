@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from . import memory, simd
+from . import jobs, memory, simd
 from .compiler import parallel, share
 from .memory import line
 from .threads import single_threaded_blas
@@ -61,6 +61,7 @@ def product(
     *batch, I, J = y.shape
     K = a.shape[-2 if transpose_a else -1]
     if I < 4 or J < 4:
+        jobs.spoil()
         with single_threaded_blas():
             np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=y)
         if bias is not None:

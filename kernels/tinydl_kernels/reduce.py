@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory, transcendental
+from . import cuda, jobs, memory, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
@@ -92,6 +92,7 @@ def _passes(
     """The passes over the axes `dims` of x; without any, `out` is filled here."""
     passes = _scheduled(x.shape, dims, part_of) if x.size else ()
     if not passes:
+        jobs.spoil()
         out[...] = zero if not x.size else x.reshape(out.shape)
     return passes
 
@@ -239,7 +240,7 @@ def sum(x, dims):
     return x.sum(dims, dtype=np.int64).reshape(_kept(x.shape, dims))
 
 
-@sum.cpu
+@sum.loops
 def _(x, dims):
     return _sum_into(x, dims, _kept(x.shape, dims))
 
@@ -258,7 +259,7 @@ def sum_to(x, shape):
     return x.sum(dims, dtype=np.int64).reshape(shape)
 
 
-@sum_to.cpu
+@sum_to.loops
 def _(x, shape):
     return _sum_into(x, _stretched(x.shape, shape), shape)
 
@@ -287,7 +288,7 @@ def logsumexp(x, dims):
     return y.astype(x.dtype).reshape(_kept(x.shape, dims))
 
 
-@logsumexp.cpu
+@logsumexp.loops
 def _(x, dims):
     out = memory.empty(_kept(x.shape, dims), x.dtype, x)
     return _fold(_logsumexp_rows, _logsumexp_columns, x, dims, out, -np.inf)
@@ -393,7 +394,7 @@ def max(x, dim):
     return _taken(x, x.argmax(dim, keepdims=True), dim)
 
 
-@max.cpu
+@max.loops
 def _(x, dim):
     _check_not_empty("max", x, dim)
     return _winners(_max_loop, x, dim)
@@ -412,7 +413,7 @@ def min(x, dim):
     return _taken(x, x.argmin(dim, keepdims=True), dim)
 
 
-@min.cpu
+@min.loops
 def _(x, dim):
     _check_not_empty("min", x, dim)
     return _winners(_min_loop, x, dim)

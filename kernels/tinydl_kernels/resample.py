@@ -134,7 +134,7 @@ def resample(x: Array, rows: Rows, dim: int) -> Array:
     return np.moveaxis(y, 0, dim).astype(x.dtype)
 
 
-@resample.cpu
+@resample.loops
 def _(x: Array, rows: Rows, dim: int) -> Array:
     (m, n), outer, inner = rows.shape, prod(x.shape[:dim]), prod(x.shape[dim + 1 :])
     y = memory.empty((*x.shape[:dim], m, *x.shape[dim + 1 :]), x.dtype, x)

@@ -110,7 +110,7 @@ def cumsum(x, dim, reverse):
     return y.astype(dtype)
 
 
-@cumsum.cpu
+@cumsum.loops
 def _(x, dim, reverse):
     dtype, wide = _dtype(x)
     return _walk(_cumsum_loop, (x,), dtype, dim, reverse, wide(0).item())
@@ -129,7 +129,7 @@ def cumprod(x, dim):
         return x.cumprod(dim, dtype=wide).astype(dtype)
 
 
-@cumprod.cpu
+@cumprod.loops
 def _(x, dim):
     dtype, wide = _dtype(x)
     return _walk(_cumprod_loop, (x,), dtype, dim, False, wide(1).item())
@@ -153,7 +153,7 @@ def recurrence(a, b, dim, reverse):
     return y[_turned(dim, reverse)].astype(dtype)
 
 
-@recurrence.cpu
+@recurrence.loops
 def _(a, b, dim, reverse):
     return _walk(_recurrence_loop, (a, b), b.dtype, dim, reverse)
 

@@ -152,7 +152,7 @@ def softmax(x, dim):
     return np.exp(_log_softmax_wide(x, dim)).astype(x.dtype)
 
 
-@softmax.cpu
+@softmax.loops
 def _(x, dim):
     return _softmax(x, x, dim)
 
@@ -168,7 +168,7 @@ def log_softmax(x, dim):
     return _log_softmax_wide(x, dim).astype(x.dtype)
 
 
-@log_softmax.cpu
+@log_softmax.loops
 def _(x, dim):
     return _log_softmax(x, x, dim)
 
@@ -184,7 +184,7 @@ def softmax_dx(g, y, dim):
     return (y * (g - (y * g.astype(np.float64)).sum(dim, keepdims=True))).astype(y.dtype)
 
 
-@softmax_dx.cpu
+@softmax_dx.loops
 def _(g, y, dim):
     return _softmax_dx(g, y, dim)
 
@@ -200,7 +200,7 @@ def log_softmax_dx(g, y, dim):
     return (g - np.exp(y) * g.sum(dim, dtype=np.float64, keepdims=True)).astype(y.dtype)
 
 
-@log_softmax_dx.cpu
+@log_softmax_dx.loops
 def _(g, y, dim):
     return _log_softmax_dx(g, y, dim)
 
@@ -279,10 +279,10 @@ def cross_entropy(x, target, label_smoothing, ignored):
         return -np.where(t == 0, 0, t * _log_softmax_wide(x, 1)).sum(1).astype(x.dtype)
 
 
-@cross_entropy.cpu
+@cross_entropy.loops
 def _(x, target, label_smoothing, ignored):
-    losses = memory.zeros(x.shape[:1], x.dtype, x)
     n, classes = x.shape
+    losses = memory.empty((n,), x.dtype, x) if classes else memory.zeros((n,), x.dtype, x)
     arguments = x.reshape(-1), target.reshape(-1), target.ndim == 2, losses, classes, float(label_smoothing), ignored
     _cross_entropy_loop(n if classes else 0, 1 + GRAIN // (1 + classes), *arguments)
     return losses
@@ -303,7 +303,7 @@ def cross_entropy_dx(g, x, target, label_smoothing, ignored):
     return np.where(t.any(1, keepdims=True), dx, 0).astype(x.dtype)
 
 
-@cross_entropy_dx.cpu
+@cross_entropy_dx.loops
 def _(g, x, target, label_smoothing, ignored):
     dx = memory.empty_like(x)
     n, classes = x.shape

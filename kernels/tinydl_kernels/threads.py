@@ -45,6 +45,7 @@ EPOCH = 2 * LINE  # counts the jobs
 CLAIMED = 3 * LINE  # 1 while a caller uses the pool
 WORKERS = 4 * LINE  # how many there are
 LEAVE = WORKERS + 1  # 1 when they are to end
+LOG = WORKERS + 2  # the address of the log of loops (jobs.py)
 NEXT = 5 * LINE  # + LINE * thread: the piece of this thread's share to be taken next; the caller is thread 0
 ASLEEP = (5 + MAX_THREADS) * LINE  # + LINE * worker: 1 while this worker sleeps or is about to
 LOCK = ASLEEP + 1  # + LINE * worker: the lock it sleeps on

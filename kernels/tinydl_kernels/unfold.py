@@ -53,7 +53,7 @@ def _columns(x: Array, window: Window) -> tuple[int, int, int]:
 # ---- Numba: the kernels see planes (N · C, positions) and columns (N · C, K, L), so each task has planes of its own
 
 
-@unfold.cpu
+@unfold.loops
 def _(x: Array, window: Window) -> Array:
     y = memory.empty(_columns(x, window), x.dtype, x)
     planes = x.shape[0] * x.shape[1]
@@ -61,7 +61,7 @@ def _(x: Array, window: Window) -> Array:
     return y
 
 
-@fold.cpu
+@fold.loops
 def _(y: Array, window: Window) -> Array:
     x = memory.empty((y.shape[0], y.shape[1] // prod(window.kernel), *window.input), y.dtype, y)
     planes = x.shape[0] * x.shape[1]

@@ -82,7 +82,7 @@ def sgd(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight
         param -= lr * d
 
 
-@sgd.cpu
+@sgd.loops
 def _(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay):
     lr, settings = lr.reshape(-1), (float(momentum), float(dampening), nesterov, float(weight_decay))
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
@@ -133,7 +133,7 @@ def adam(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoup
         param -= lr * first / (1 - beta1**step) / (np.sqrt(second / (1 - beta2**step)) + eps)
 
 
-@adam.cpu
+@adam.loops
 def _(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
     lr, settings = lr.reshape(-1), (float(beta1), float(beta2), float(eps), float(weight_decay), decoupled)
     for step, *arrays in zip(steps, params, grads, m, v, strict=True):
@@ -151,6 +151,18 @@ def increment(*counters):
     """counter += 1 for each, int64."""
     for counter in counters:
         counter += 1
+
+
+@increment.loops
+def _(*counters):
+    for counter in counters:
+        _increment(counter.size, GRAIN, counter.reshape(-1))
+
+
+@parallel
+def _increment(start, stop, counter):
+    for i in range(start, stop):
+        counter[i] += 1
 
 
 @increment.cuda

@@ -1,0 +1,209 @@
+"""Loops kept as jobs: a step that runs the same loops on the same arrays again needs no Python between them.
+
+    parts = compiled(calls)             # calls each
+    for part in parts: part()           # does the same again, with one compiled call for all loops in a row
+
+A loop (compiler.py) comes down to a C function, a frame with its arguments, n and grain. While a call is looked at, each loop
+of its thread writes these down in a log before it runs. The frame holds addresses, so a job keeps the arrays alive. Which calls
+do nothing else is known of the implementations that are registered as `loops` (dispatch.py); the others, what takes memory
+outside of them, and what NumPy writes to arrays within them `spoil` a call: it stays a call.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from . import threads
+from .lazy import Module, intrinsic, jit_disabled, kernel, nb
+
+ir = Module("llvmlite.ir")
+callconv = Module("numba.core.callconv")
+
+HEAD = 4
+"""Words of a job before its frame: the address of the C function, n, grain, words of the frame."""
+LOG = 1 << 17
+"""Words that the loops of one call may take."""
+
+
+class Capture:
+    """What a call does that is being added to jobs."""
+
+    def __init__(self) -> None:
+        self.whole = True  # nothing but loops so far
+        self.depth = 0  # of implementations that promise that
+        self.arguments: list[Any] = []  # of its loops
+
+
+capturing: dict[int, Capture] = {}
+"""By thread. At most one, as there is one log."""
+_turn = threading.Lock()
+_log = np.zeros(0, np.int64)  # the words that are used, and then the jobs
+
+
+def _after_fork_in_child() -> None:
+    """Another thread of the parent may have been at it."""
+    global _turn
+    _turn = threading.Lock()
+    capturing.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def captured() -> Capture | None:
+    """The capture of this thread, if there is one."""
+    return capturing.get(threading.get_ident())
+
+
+def spoil() -> None:
+    """Something other than a loop writes to arrays, or hides from loops what they depend on."""
+    if capturing and (capture := captured()):
+        capture.whole = False
+
+
+def looping(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function that does nothing to arrays but run loops."""
+    capture = captured()
+    if capture is None:
+        return function(*args)
+    capture.depth += 1
+    try:
+        return function(*args)
+    finally:
+        capture.depth -= 1
+
+
+def allocated() -> None:
+    """An array was taken from the allocator: by whom?"""
+    if capturing and (capture := captured()) and not capture.depth:
+        capture.whole = False
+
+
+class Jobs:
+    """Loops to be run in order."""
+
+    def __init__(self) -> None:
+        self._parts: list[np.ndarray] = []
+        self._arguments: list[Any] = []
+        self._words: np.ndarray | None = None
+
+    def add(self, call: Callable[[], Any]) -> bool:
+        """Call `call` and keep its loops; keep nothing and return False if it has done something else as well."""
+        global _log
+        if jit_disabled():
+            call()
+            return False
+        me = threading.get_ident()
+        with _turn:
+            if not _log.size:
+                _log = np.zeros(1 + LOG, np.int64)
+                threads.words[threads.LOG] = _log.ctypes.data
+            _log[0] = 0
+            capture = capturing[me] = Capture()
+            try:
+                call()
+            finally:
+                del capturing[me]
+            if not capture.whole or not capture.arguments or _log[0] > LOG:
+                return False
+            self._parts.append(_log[1 : 1 + _log[0]].copy())
+            self._arguments.append(capture.arguments)
+        self._words = None
+        return True
+
+    def __call__(self) -> None:
+        """Run the loops. An exception in one ends the run."""
+        if not threads.running:
+            threads.start()
+        if self._words is None:
+            self._words = np.concatenate(self._parts)
+        run(self._words.ctypes.data, self._words.size)
+
+
+def compiled(calls: Iterable[Any]) -> list[Callable[[], Any]]:
+    """Call each, and return what does the same again: jobs for calls in a row that are nothing but loops, else the calls."""
+    parts: list[Any] = []
+    for call in calls:
+        jobs = parts[-1] if parts and isinstance(parts[-1], Jobs) else Jobs()
+        if not jobs.add(call):
+            parts.append(call)
+        elif not parts or jobs is not parts[-1]:
+            parts.append(jobs)
+    return parts
+
+
+@intrinsic
+def word(typing, address):
+    """The 64 bits at an address."""
+
+    def code(context, builder, signature, args):
+        return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+
+    return nb.int64(nb.int64), code
+
+
+@intrinsic
+def set_word(typing, address, value):
+    """Write 64 bits to an address."""
+
+    def code(context, builder, signature, args):
+        builder.store(args[1], builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64, nb.int64), code
+
+
+@kernel(no_cpython_wrapper=True)
+def note(piece, frame, size, n, grain):
+    """Write a job down in the log, whose frame has so many words; one that does not fit leaves the log too long.
+
+    Returns `grain`.
+    """
+    log = threads.load(threads.LOG)
+    used = word(log)
+    if used + HEAD + size <= LOG:
+        at = log + 8 * (1 + used)
+        set_word(at, piece)
+        set_word(at + 8, n)
+        set_word(at + 16, grain)
+        set_word(at + 24, size)
+        for i in range(size):
+            set_word(at + 8 * (HEAD + i), word(frame + 8 * i))
+        set_word(log, used + HEAD + size)
+    else:
+        set_word(log, LOG + 1)
+    return grain
+
+
+@kernel
+def run(jobs, size):
+    """Run the jobs that lie from address `jobs` on in so many words."""
+    at, end = jobs, jobs + 8 * size
+    while at < end:
+        frame = at + 8 * HEAD
+        set_word(frame, 0)  # no error
+        threads.drive(word(at), frame, word(at + 8), word(at + 16))
+        reraise(frame)
+        at = frame + 8 * word(at + 24)
+
+
+@intrinsic
+def reraise(typing, frame):
+    """Raise the exception that a piece has left in its frame."""
+
+    def code(context, builder, signature, values):
+        int64 = ir.IntType(64)
+        error = builder.load(builder.inttoptr(values[0], int64.as_pointer()))
+        with builder.if_then(builder.icmp_unsigned("!=", error, ir.Constant(int64, 0)), likely=False):
+            error = builder.inttoptr(error, callconv.excinfo_ptr_t)
+            status = context.call_conv._get_return_status(builder, callconv.RETCODE_USEREXC, error)
+            context.call_conv.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64), code
