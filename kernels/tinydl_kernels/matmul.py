@@ -36,7 +36,7 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
 def _(a, b, transpose_a=False, transpose_b=False):
     shape = _product_shape(a.shape, b.shape, transpose_a, transpose_b)
     y = memory.empty(shape, a.dtype, a)
-    if a.dtype is b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous:
+    if a.dtype == b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous:
         product(a, b, y, transpose_a, transpose_b)
         return y
     jobs.spoil()
