@@ -3,7 +3,7 @@
     @operation                      # the body is the readable NumPy reference
     def forward(x, w, b, window): ...
 
-    @forward.cpu                    # Numba
+    @forward.loops                  # Numba: nothing but loops. @forward.cpu if it does more to arrays
     def _(x, w, b, window): ...
 
     @forward.cuda                   # launches of the .cu file beside it
