@@ -12,8 +12,9 @@ A product is cut by its shape alone, along i and along j, into tasks. A task tak
         | A   |  |  y   |
         +-----+  +------+
 
-A panel is as deep as B. To cut K as well, so that it would stay in the first-level cache, costs more than it saves: y is then
-read and written once for each cut. NumPy takes what has few rows or columns, which is more reading than multiplying.
+A panel is as deep as B if there are many rows: to cut K as well costs more than it saves, as y is read and written once for each
+cut. If there are few, y stays in the first-level cache, and so does what of a panel is made of DEPTH rows of B. NumPy takes what
+has hardly any rows or columns, which is more reading than multiplying.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ HEIGHT = 8
 """Rows of the tallest tile."""
 TASKS = 16
 """Tasks to aim at. A constant: the cuts must not depend on the machine."""
+FEW, DEPTH = 128, 160
+"""Rows of A up to which panels are so many rows of B deep."""
 LEAST = 64
 """Rows that a task has at least: to pack a panel takes as long as to multiply it with ten or twenty."""
 GRAIN = 1 << 17
@@ -70,11 +73,11 @@ def product(
             np.maximum(y, 0, out=y)
         return
     lanes = simd.lanes(a.itemsize)
-    parts, width, grain, a_starts, b_starts, cuts = _cuts(a.shape[:-2], b.shape[:-2], tuple(batch), I, J, K, lanes)
-    packed, to = memory.scratch((parts, (K + 1) * width), a.dtype, a), line(y)
+    panel, grain, a_starts, b_starts, cuts = _cuts(a.shape[:-2], b.shape[:-2], tuple(batch), I, J, K, lanes)
+    packed, to = memory.scratch(panel, a.dtype, a), line(y)
     bias = to[:0] if bias is None else bias
     _tiles(
-        parts, grain, line(a), line(b), to, bias, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu
+        panel[0], grain, line(a), line(b), to, bias, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu
     )
 
 
@@ -82,8 +85,8 @@ def product(
 def _cuts(a_axes: Sizes, b_axes: Sizes, batch: Sizes, I: int, J: int, K: int, lanes: int) -> Any:
     """How a product is cut, for panels of registers of so many lanes.
 
-    (runs of tasks with scratch of their own, numbers that a panel is wide at most, grain of the loop, where the matrices of a
-    and of b begin that the products of the batch take, (cuts along i, cuts along j, panels, lanes))
+    ((runs of tasks with scratch of their own, numbers in that), grain of the loop, where the matrices of a and of b begin that
+    the products of the batch take, (cuts along i, cuts along j, panels, depth of a panel, lanes))
     """
     count, vectors = max(1, prod(batch)), -(-J // lanes)
     work = max(1, I * J * K * count)
@@ -96,13 +99,15 @@ def _cuts(a_axes: Sizes, b_axes: Sizes, batch: Sizes, I: int, J: int, K: int, la
     starts = (
         np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch) for axes, size in ((a_axes, I * K), (b_axes, K * J))
     )
+    a_starts, b_starts = (np.ascontiguousarray(each.reshape(-1)) for each in starts)
+    depth = min(K, DEPTH) if I <= FEW else K
     width, grain = -(-vectors // max(1, panels)) * lanes, 1 + parts * GRAIN // work
-    return parts, width, grain, *(np.ascontiguousarray(each.reshape(-1)) for each in starts), (i, j, panels, lanes)
+    return (parts, (depth + 1) * width), grain, a_starts, b_starts, (i, j, panels, max(1, depth), lanes)
 
 
 @parallel
 def _tiles(start, stop, a, b, y, bias, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu):
-    (I, J, K), (i_cuts, j_cuts, panels, lanes) = sizes, cuts
+    (I, J, K), (i_cuts, j_cuts, panels, depth, lanes) = sizes, cuts
     i_step, k_step = (1, I) if transpose_a else (K, 1)
     for part in range(start, stop):
         panel, (begin, end) = packed[part], share(part, packed.shape[0], a_starts.size * i_cuts * j_cuts)
@@ -110,21 +115,25 @@ def _tiles(start, stop, a, b, y, bias, packed, a_starts, b_starts, sizes, cuts, 
             item = task // (i_cuts * j_cuts)
             i, last = share(task // j_cuts % i_cuts, i_cuts, -(-I // HEIGHT))
             i, rows = i * HEIGHT, min(I, last * HEIGHT) - i * HEIGHT
-            first, last = share(task % j_cuts, j_cuts, panels)
-            for number in range(first, last):
+            left, right = share(task % j_cuts, j_cuts, panels)
+            for number in range(left, right):
                 j, end_j = share(number, panels, -(-J // lanes))
                 j, width = j * lanes, (end_j - j) * lanes
-                count, b0, y0 = min(width, J - j), b_starts[item], (item * I + i) * J + j
-                if transpose_b:
-                    fill(panel, 0, b.dtype.type(0), K * width if count < width else 0)
-                    transpose(panel, 0, width, b, b0 + j * K, K, count, K)
-                else:
-                    pack_rows(panel, 0, b, b0 + j, J, K, count, width)
-                pack_rows(panel, K * width, bias, j, 0, 1, count if bias.size else 0, width)
-                strip(
-                    y, y0, J, panel, K * width, 0, rows,
-                    a, a_starts[item] + i * i_step, i_step, k_step, panel, 0, width, K, count,
-                )  # fmt: skip
+                count, a0, b0, y0 = min(width, J - j), a_starts[item] + i * i_step, b_starts[item], (item * I + i) * J + j
+                pack_rows(panel, min(K, depth) * width, bias, j, 0, 1, count if bias.size else 0, width)
+                first, first0, first_step = panel, min(K, depth) * width, 0
+                for k in range(0, max(1, K), depth):
+                    terms = min(depth, K - k)
+                    if transpose_b:
+                        fill(panel, 0, b.dtype.type(0), terms * width if count < width else 0)
+                        transpose(panel, 0, width, b, b0 + j * K + k, K, count, terms)
+                    else:
+                        pack_rows(panel, 0, b, b0 + k * J + j, J, terms, count, width)
+                    strip(
+                        y, y0, J, first, first0, first_step, rows,
+                        a, a0 + k * k_step, i_step, k_step, panel, 0, width, terms, count,
+                    )  # fmt: skip
+                    first, first0, first_step = y, y0, J
                 if relu:
                     for row in range(rows):
                         rectify(y, y0 + row * J, count)

@@ -303,8 +303,12 @@ def _strip(vectors, part):
         many = simd.rows_beside(vectors, part)
         while i + many <= rows:
             sums = simd.load(many, vectors, first, i * first_step, first_step, None, columns)
-            for j in range(terms):
-                sums = simd.multiply_add(sums, w, i * w_step + j * w_term, w_step, x, j * x_step, None)
+            row, last = simd.shifted(w, i * w_step), terms - 1
+            for j in range(0, last, 2):  # two terms at a time: counting takes the place of multiply-adds
+                sums = simd.multiply_add(sums, row, j * w_term, w_step, x, j * x_step, None)
+                sums = simd.multiply_add(sums, row, (j + 1) * w_term, w_step, x, (j + 1) * x_step, None)
+            if terms % 2:
+                sums = simd.multiply_add(sums, row, last * w_term, w_step, x, last * x_step, None)
             simd.store(sums, y, i * y_step, y_step, None, columns)
             i += many
         return i
