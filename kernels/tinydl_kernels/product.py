@@ -13,8 +13,8 @@ A product is cut by its shape alone, along i and along j, into tasks. A task tak
         +-----+  +------+
 
 A panel is as deep as B if there are many rows: to cut K as well costs more than it saves, as y is read and written once for
-each cut. If there are few, y stays in the first-level cache, and so does what of a panel is made of DEPTH rows of B. NumPy takes
-what has hardly any rows or columns, which is more reading than multiplying.
+each cut. If there are few, y stays in the first-level cache, and so does what of a panel is made of DEPTH rows of B. What has
+hardly any rows or columns is more reading than multiplying: it is NumPy's.
 """
 
 from __future__ import annotations
