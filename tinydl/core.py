@@ -64,7 +64,7 @@ class Primitive:
         self.rules: dict[str, Rule] = {}
         self.joint_rule: Rule | None = None
         self.relu: Callable[..., Any] | None = None  # the same and then relu, bit for bit, on NumPy arrays
-        self._kept: dict[tuple[bool, ...], set[tuple[str, Any]]] = {}
+        self._kept: dict[tuple[bool, ...], tuple[list[bool], list[int]]] = {}
         primitives[f"{function.__module__.rpartition('.')[2]}.{self.name}"] = self
 
     def rule(self, **rules: Callable[..., Tensor]) -> None:
@@ -83,22 +83,25 @@ class Primitive:
             inputs, settings = self._bound(inputs, settings)
         tensors = settle(self, inputs)
         results = self.run(tensors, settings)
-        arrays = results if isinstance(results, tuple) else (results,)
+        several = isinstance(results, tuple)
         version = tensors[0].version if self.view else None
-        node = None
+        node: Any = None
+        kept: Sequence[int] = ()
         if state.grad and self.differentiable:
-            needs = tuple(x is not None and x.requires_grad and i not in self.fixed for i, x in enumerate(tensors))
+            needs = tuple([x is not None and (x.node is not None or x.slot is not None) for x in tensors])
+            if self.fixed:
+                needs = tuple([need and i not in self.fixed for i, need in enumerate(needs)])
             if True in needs:
-                kept = self._keeps(needs)
-                edges = [None if x is None else Edge(x, ("input", i) in kept, needs[i]) for i, x in enumerate(tensors)]
-                node = Node(self, edges, settings, len(arrays), state.tracer and state.tracer.site())
+                read, kept = self._keeps(needs)
+                edges = [None if x is None else Edge(x, keep, need) for x, keep, need in zip(tensors, read, needs)]
+                node = Node(self, edges, settings, len(results) if several else 1, state.tracer and state.tracer.site())
         outputs = [
             None if array is None else Tensor(array, version, node if self.several or k in self.differentiable else None, k)
-            for k, array in enumerate(arrays)
+            for k, array in enumerate(results if several else (results,))
         ]
-        if node is not None:
-            node.results = {k: Edge(out, True, False) for k, out in enumerate(outputs) if ("output", k) in kept}
-        return tuple(outputs) if isinstance(results, tuple) else outputs[0]
+        if kept:
+            node.results = {k: Edge(outputs[k], True, False) for k in kept}
+        return tuple(outputs) if several else outputs[0]
 
     def __get__(self, instance: Tensor | None, owner: type) -> Any:
         """On a class a primitive is a method, like any function."""
@@ -128,11 +131,13 @@ class Primitive:
             raise TypeError(f"{self.name}: {error}") from None
         return given.args, given.kwargs
 
-    def _keeps(self, needs: tuple[bool, ...]) -> set[tuple[str, Any]]:
-        """Which inputs and outputs the rules of the needed gradients read."""
+    def _keeps(self, needs: tuple[bool, ...]) -> tuple[list[bool], list[int]]:
+        """(is it read? for each input; the outputs that are read) by the rules of the needed gradients."""
         if needs not in self._kept:
             rules = [self.rules.get(self.named(i)) for i, need in enumerate(needs) if need]
-            self._kept[needs] = set().union(*(rule.keeps(len(needs)) for rule in (*rules, self.joint_rule) if rule))
+            kept: set[Any] = set().union(*(rule.keeps(len(needs)) for rule in (*rules, self.joint_rule) if rule))
+            inputs = [("input", i) in kept for i in range(len(needs))]
+            self._kept[needs] = inputs, sorted(key for kind, key in kept if kind == "output")
         return self._kept[needs]
 
     def gradients(self, node: Node, needs: list[bool], cotangents: list[Tensor | None]) -> list[Tensor | None]:
@@ -147,10 +152,12 @@ class Primitive:
                 if self.named(i) not in self.rules:
                     raise NotImplementedError(f"{self.name}: no derivative with respect to {self.named(i)!r}")
                 found[i] = self.rules[self.named(i)](node, given)
-            if self.elementwise and isinstance(found[i], Tensor) and found[i].shape != edge.shape:
+            g = found[i].array if isinstance(found[i], Tensor) else None
+            if self.elementwise and g is not None and g.shape != edge.shape:
                 found[i] = sum_to(found[i], shape=edge.shape)
-            got = (found[i].shape, found[i].dtype) if isinstance(found[i], Tensor) else (type(found[i]).__name__, "")
-            if got != (edge.shape, edge.dtype):
+                g = found[i].array
+            if g is None or g.shape != edge.shape or g.dtype != edge.dtype:
+                got = (type(found[i]).__name__, "") if g is None else (g.shape, g.dtype)
                 wanted = f"{edge.shape} {edge.dtype} for {self.named(i)!r}"
                 raise GraphError(f"{self.name}: expected its rule to give {wanted}, got {got[0]} {got[1]}")
         return found
@@ -165,14 +172,20 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
     """What happens to every input at the door: made a tensor, promoted or checked, laid out as the kernels want it."""
     tensors: list[Any] = list(inputs)
     common: Any = None
-    agreed = True
+    agreed, laid_out = True, True
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
             agreed = agreed and x is None
-        elif i not in primitive.fixed:
-            agreed = agreed and (common is None or common == x.array.dtype)  # a dtype of float64 equals None in NumPy
-            common = x.array.dtype
-    if not agreed or (primitive.refused and common.kind in primitive.refused):
+            continue
+        array = x.array
+        if i not in primitive.fixed:
+            agreed = agreed and (common is None or common == array.dtype)  # a dtype of float64 equals None in NumPy
+            common = array.dtype
+        laid_out = laid_out and type(array) is np.ndarray and (primitive.strided or array.flags.c_contiguous)
+    agreed = agreed and not (primitive.refused and common.kind in primitive.refused)
+    if agreed and laid_out:
+        return tensors
+    if not agreed:
         moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.fixed]
         target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
         like = next((x.array for x in inputs if isinstance(x, Tensor) and type(x.array) is not np.ndarray), None)

@@ -10,6 +10,7 @@ The tape keeps the arrays that the needed rules name, and nothing else.
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,11 @@ class Rule:
     def __init__(self, primitive: Primitive, function: Callable[..., Any], joint: bool = False) -> None:
         self.primitive, self.function = primitive, function
         names = list(inspect.signature(function).parameters.values())[joint + len(primitive.differentiable) :]
-        self.positional = [self._reader(p.name) for p in names if p.kind is not p.KEYWORD_ONLY]
-        self.keyword = {p.name: self._reader(p.name) for p in names if p.kind is p.KEYWORD_ONLY}
+        positional = [self._reader(p.name) for p in names if p.kind is not p.KEYWORD_ONLY]
+        keyword = {p.name: self._reader(p.name) for p in names if p.kind is p.KEYWORD_ONLY}
+        self._readers: set[Reader] = {*positional, *keyword.values()}
+        self._positional = [self._getter(*reader) for reader in positional]
+        self._keyword = {name: self._getter(*reader) for name, reader in keyword.items()}
 
     def _reader(self, name: str) -> Reader:
         primitive = self.primitive
@@ -47,29 +51,31 @@ class Rule:
 
     def keeps(self, inputs: int) -> set[Reader]:
         """The ("input", position) and ("output", position) that must stay on the tape of a call with so many inputs."""
-        readers = {*self.positional, *self.keyword.values()}
-        kept = {reader for reader in readers if reader[0] in ("input", "output")}
-        if ("variadic", None) in readers:
+        kept = {reader for reader in self._readers if reader[0] in ("input", "output")}
+        if ("variadic", None) in self._readers:
             kept |= {("input", i) for i in range(len(self.primitive.inputs), inputs)}
         return kept
 
     def __call__(self, node: Node, cotangents: list[Tensor | None], *needs: tuple[bool, ...]) -> Any:
-        keyword = {name: self._read(node, *reader) for name, reader in self.keyword.items()}
-        return self.function(*needs, *cotangents, *[self._read(node, *reader) for reader in self.positional], **keyword)
+        keyword = {name: get(node) for name, get in self._keyword.items()}
+        return self.function(*needs, *cotangents, *[get(node) for get in self._positional], **keyword)
 
-    def _read(self, node: Node, kind: str, key: Any) -> Any:
-        primitive, edges = self.primitive, node.edges
-        first = len(primitive.inputs)
+    def _output(self, node: Node, k: int) -> Tensor:
+        out = self.primitive.handle(node.results[k])
+        out.node, out.index = (node, k) if k in self.primitive.differentiable else (None, 0)
+        return out
+
+    def _getter(self, kind: str, key: Any) -> Callable[[Node], Any]:
+        """What a reader reads of a node."""
+        primitive, first = self.primitive, len(self.primitive.inputs)
         if kind == "setting":
-            return node.settings.get(key, primitive.settings[key])
+            default = primitive.settings[key]
+            return lambda node: node.settings.get(key, default)
         if kind == "input":
-            return None if edges[key] is None else primitive.handle(edges[key])
+            return lambda node: None if node.edges[key] is None else primitive.handle(node.edges[key])
         if kind == "variadic":
-            return tuple(map(primitive.handle, edges[first:]))
+            return lambda node: tuple(map(primitive.handle, node.edges[first:]))
         if kind == "output":
-            out = primitive.handle(node.results[key])
-            out.node, out.index = (node, key) if key in primitive.differentiable else (None, 0)
-            return out
-        if key is None:
-            return tuple(getattr(edge, kind) for edge in edges[first:])
-        return getattr(edges[key], kind)
+            return lambda node: self._output(node, key)
+        read = operator.attrgetter(kind)
+        return lambda node: tuple(map(read, node.edges[first:])) if key is None else read(node.edges[key])

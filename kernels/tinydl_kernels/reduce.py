@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, jobs, memory, transcendental
+from . import cuda, jobs, memory, simd, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
@@ -153,20 +153,29 @@ def _sum_columns(start, stop, a, y, size, part, parts, inner, zero):
             y[base + k] = sums[k]
 
 
-@kernel
+def _largest_plainly(row):
+    top = row.dtype.type(-np.inf)
+    for k in range(row.size):
+        top = row[k] if row[k] > top else top
+    return top
+
+
+@simd.vectorized(_largest_plainly)
 def largest(row):
-    """The largest of a row, -inf if there is none but NaN. Four at a time, because each waits for its last comparison."""
-    a = b = c = d = row.dtype.type(-np.inf)
-    whole = row.size - row.size % 4
-    for k in range(0, whole, 4):
-        a = row[k] if row[k] > a else a
-        b = row[k + 1] if row[k + 1] > b else b
-        c = row[k + 2] if row[k + 2] > c else c
-        d = row[k + 3] if row[k + 3] > d else d
+    """The largest of a row of floating numbers, -inf if there is none but NaN."""
+    x, lanes, top = simd.pointer(row, 0), simd.width(row), row.dtype.type(-np.inf)
+    whole, some = row.size - row.size % lanes, row.size - row.size % (4 * lanes)
+    if whole:
+        best = simd.constant(1, 4, x, top)  # four registers, since each waits for its last comparison
+        for k in range(0, some, 4 * lanes):
+            best = simd.larger(best, simd.load(1, 4, x, k, 0, None, None))
+        last = simd.constant(1, 1, x, simd.largest(best))
+        for k in range(some, whole, lanes):
+            last = simd.larger(last, simd.load(1, 1, x, k, 0, None, None))
+        top = simd.largest(last)
     for k in range(whole, row.size):
-        a = row[k] if row[k] > a else a
-    a, c = (b if b > a else a), (d if d > c else c)
-    return c if c > a else a
+        top = row[k] if row[k] > top else top
+    return top
 
 
 @kernel(fastmath={"reassoc"})

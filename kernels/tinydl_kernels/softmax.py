@@ -36,17 +36,9 @@ GRAIN = 1 << 14
 
 
 @kernel(fastmath={"reassoc"})
-def _exp_total(x, top):
+def _exp_line(x, top, y):
+    """y = exp(x - top); returns its sum."""
     total = 0.0
-    for k in range(x.size):
-        total += transcendental.exp(x[k] - top)
-    return total
-
-
-@kernel(fastmath={"reassoc"})
-def _exp_line(x, y):
-    """y = exp(x - max x); returns its sum."""
-    top, total = largest(x), 0.0
     for k in range(x.size):
         y[k] = transcendental.exp(x[k] - top)
     for k in range(x.size):  # a loop of its own: float64 would halve the lanes of the exponential
@@ -56,7 +48,7 @@ def _exp_line(x, y):
 
 @kernel
 def _softmax_line(x, _, y):
-    scale = y.dtype.type(1 / _exp_line(x, y))
+    scale = y.dtype.type(1 / _exp_line(x, largest(x), y))
     for k in range(x.size):
         y[k] *= scale
 
@@ -64,7 +56,7 @@ def _softmax_line(x, _, y):
 @kernel
 def _log_softmax_line(x, _, y):
     top = largest(x)
-    log_total = y.dtype.type(math.log(_exp_total(x, top)))
+    log_total = y.dtype.type(math.log(_exp_line(x, top, y)))
     for k in range(x.size):
         y[k] = x[k] - top - log_total
 
@@ -221,13 +213,14 @@ def _constant(target, soft, n, classes, ignored):
 
 @parallel
 def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing, ignored):
+    line = np.empty(classes, x.dtype)
     for n in range(start, stop):
         if _constant(target, soft, n, classes, ignored):
             losses[n] = 0 if target[n] == ignored else np.nan
             continue
         row = x[n * classes : (n + 1) * classes]
         top = largest(row)
-        log_total, loss, share = math.log(_exp_total(row, top)), 0.0, smoothing / classes
+        log_total, loss, share = math.log(_exp_line(row, top, line)), 0.0, smoothing / classes
         for k in range(classes if soft or share != 0 else 0):
             weight = (1 - smoothing) * target[n * classes + k] + share if soft else share
             if weight != 0:
@@ -240,11 +233,11 @@ def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing
 @parallel
 def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothing, ignored):
     for n in range(start, stop):
-        row = dx[n * classes : (n + 1) * classes]
+        row, logits = dx[n * classes : (n + 1) * classes], x[n * classes : (n + 1) * classes]
         if _constant(target, soft, n, classes, ignored):
             row[:] = 0 if target[n] == ignored else np.nan
             continue
-        total, share = _exp_line(x[n * classes : (n + 1) * classes], row), smoothing / classes
+        total, share = _exp_line(logits, largest(logits), row), smoothing / classes
         if soft:
             t, weights = target[n * classes : (n + 1) * classes], 0.0
             for k in range(classes):

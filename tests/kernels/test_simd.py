@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import pool, simd, tiles
+from tinydl_kernels import pool, reduce, simd, tiles
 from tinydl_kernels.window import Window
 
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -106,6 +106,15 @@ def test_frame(data, dtype):
     sizes, grid, low = (data.draw(t) for t in (triple, triple, st.tuples(*[st.integers(0, 5)] * 3)))
     to, source = guarded(3 * grid[0] * grid[1] * grid[2], dtype), guarded(3 * sizes[0] * sizes[1] * sizes[2], dtype, 1)
     agree(tiles.frame, to, source, 200, 3, sizes, low, grid)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 200), st.integers(0, 199), st.sampled_from([1.0, np.inf, -np.inf, np.nan]), DTYPES)
+def test_largest(count, place, odd, dtype):
+    row = guarded(count, dtype)[200 : 200 + count]
+    if place < count:
+        row[place] = odd
+    assert reduce.largest(row) == reduce.largest.plain(row) == max((x for x in row if x == x), default=-np.inf)
 
 
 @settings(max_examples=40, deadline=None)
