@@ -63,7 +63,7 @@ def product(
     """
     *batch, I, J = y.shape
     K = a.shape[-2 if transpose_a else -1]
-    if I < 4 or J < 4:
+    if I < HEIGHT or J < 4:
         jobs.spoil()
         with single_threaded_blas():
             np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=y)

@@ -482,14 +482,13 @@ def store_part(typing, tile, y, step, rows, columns):
 
 
 @intrinsic(prefer_literal=True)
-def rows_beside(typing, vectors, part):
-    """The rows of a tile so many vectors wide, 1 to `most_vectors`, over `part`: a constant, at least 1. They divide ROWS."""
-    if not _literal(vectors, part):
+def rows_beside(typing, vectors):
+    """The rows of a tile so many vectors wide, 1 to `most_vectors`: a constant. They divide ROWS."""
+    if not _literal(vectors):
         return None
     few, many = {1: 8, 2: 6, 3: 4, 4: 2}, {1: 8, 2: 8, 3: 8, 4: 6}
-    number = max(1, (many if many_registers() else few)[vectors.literal_value] // part.literal_value)
-    constant = ir.Constant(ir.IntType(64), number)
-    return nb.types.literal(number)(vectors, part), lambda context, builder, signature, args: constant
+    number = (many if many_registers() else few)[vectors.literal_value]
+    return nb.types.literal(number)(vectors), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), number)
 
 
 @intrinsic(prefer_literal=True)

@@ -246,7 +246,7 @@ def _panel(vectors):
 
     @kernel(no_cpython_wrapper=True)
     def block(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, terms):
-        many = simd.rows_beside(vectors, 1)
+        many = simd.rows_beside(vectors)
         for i in range(0, rows, many):
             sums = simd.load(many, vectors, first, i * first_step, first_step, None, None)
             places = simd.shifted(w_rows, i)
@@ -295,12 +295,12 @@ def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms
 # ---- strip
 
 
-def _strip(vectors, part):
-    """strip for so many vectors, in tiles of a part of the rows that go with them; from row i on, the next i."""
+def _strip(vectors, tall):
+    """strip for so many vectors, from row i on in tall tiles as far as they go, or row by row; the next i."""
 
     @kernel(no_cpython_wrapper=True)
     def block(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns):
-        many = simd.rows_beside(vectors, part)
+        many = simd.rows_beside(vectors) if tall else 1
         while i + many <= rows:
             sums = simd.load(many, vectors, first, i * first_step, first_step, None, columns)
             row, last = simd.shifted(w, i * w_step), terms - 1
@@ -316,21 +316,8 @@ def _strip(vectors, part):
     return block
 
 
-def _strips(vectors):
-    """strip for so many vectors: tall tiles first, then lower ones for the rows that are left."""
-    whole, half, quarter, single = (_strip(vectors, part) for part in (1, 2, 4, 8))
-
-    @kernel(no_cpython_wrapper=True)
-    def blocks(rows, *args):
-        i = whole(0, rows, *args)
-        i = half(i, rows, *args)
-        i = quarter(i, rows, *args)
-        single(i, rows, *args)
-
-    return blocks
-
-
-_strip1, _strip2, _strip3 = map(_strips, (1, 2, 3))
+_tall1, _tall2, _tall3 = (_strip(vectors, True) for vectors in (1, 2, 3))
+_single1, _single2, _single3 = (_strip(vectors, False) for vectors in (1, 2, 3))
 
 
 def _strip_plainly(y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns):
@@ -352,11 +339,14 @@ def strip(y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term,
     y, first, w, x = simd.pointer(y, y0), simd.pointer(first, first0), simd.pointer(w, w0), simd.pointer(x, x0)
     vectors = -(-columns // simd.width(y))
     if vectors == 1:
-        _strip1(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+        i = _tall1(0, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+        _single1(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
     elif vectors == 2:
-        _strip2(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+        i = _tall2(0, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+        _single2(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
     elif vectors == 3:
-        _strip3(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+        i = _tall3(0, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+        _single3(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
 
 
 # ---- transpose
