@@ -74,9 +74,11 @@ def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be told from a view: no
     result is.)
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if _local.source is not None or size < ALIGNED or not isinstance(like, (np.ndarray, np.generic)):
+    if _local.source is not None or not isinstance(like, (np.ndarray, np.generic)):
         return empty(shape, dtype, like)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < ALIGNED:
+        return np.empty(shape, dtype)
     block = np.empty(size + LINE, np.uint8)
     return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % LINE)
 

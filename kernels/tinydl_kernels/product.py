@@ -61,48 +61,51 @@ def product(
 
     C-contiguous arrays of one dtype, float32 or float64. y has the batch axes to which those of a and b broadcast.
     """
-    *batch, I, J = y.shape
-    K = a.shape[-2 if transpose_a else -1]
-    if I < HEIGHT or J < 4:
-        jobs.spoil()
-        with single_threaded_blas():
-            np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=y)
-        if bias is not None:
-            np.add(y, bias, out=y)
-        if relu:
-            np.maximum(y, 0, out=y)
+    plan = _plan(a.shape, b.shape, y.shape, transpose_a, simd.lanes(a.itemsize))
+    if plan is None:
+        _by_numpy(a, b, y, transpose_a, transpose_b, bias, relu)
         return
-    lanes = simd.lanes(a.itemsize)
-    panel, grain, a_starts, b_starts, cuts = _cuts(a.shape[:-2], b.shape[:-2], tuple(batch), I, J, K, lanes)
+    panel, grain, a_starts, b_starts, sizes, cuts = plan
     packed, to = memory.scratch(panel, a.dtype, a), line(y)
     bias = to[:0] if bias is None else bias
-    _tiles(
-        panel[0], grain, line(a), line(b), to, bias, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu
-    )
+    lines = line(a), line(b), to, bias
+    _tiles(panel[0], grain, *lines, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu)
+
+
+def _by_numpy(a: Array, b: Array, y: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, relu: bool) -> None:
+    jobs.spoil()
+    with single_threaded_blas():
+        np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=y)
+    if bias is not None:
+        np.add(y, bias, out=y)
+    if relu:
+        np.maximum(y, 0, out=y)
 
 
 @lru_cache(maxsize=1024)
-def _cuts(a_axes: Sizes, b_axes: Sizes, batch: Sizes, I: int, J: int, K: int, lanes: int) -> Any:
-    """How a product is cut, for panels of registers of so many lanes.
+def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
+    """How a product of arrays of these shapes is cut, for panels of registers of so many lanes; None if it is NumPy's.
 
     ((runs of tasks with scratch of their own, numbers in that), grain of the loop, where the matrices of a and of b begin that
-    the products of the batch take, (cuts along i, cuts along j, panels, depth of a panel, lanes))
+    the products of the batch take, (I, J, K), (cuts along i, cuts along j, panels, depth of a panel, lanes))
     """
-    count, vectors = max(1, prod(batch)), -(-J // lanes)
-    work = max(1, I * J * K * count)
+    *batch, I, J = y
+    K = a[-2 if transpose_a else -1]
+    if I < HEIGHT or J < 4:
+        return None
+    count, vectors, work = max(1, prod(batch)), -(-J // lanes), max(1, I * J * K * prod(batch))
     tasks = min(TASKS, -(-work // GRAIN))
     panels = -(-vectors // VECTORS)
     panels = min(vectors, panels + panels % 2) if tasks > 1 else panels  # two threads have as much to do each
-    j = max(1, min(panels, -(-tasks // count)))
+    j = min(panels, -(-tasks // count))
     i = max(1, min(I // LEAST, tasks // (count * j)))
-    parts = min(TASKS, count * i * j)
-    starts = (
-        np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch) for axes, size in ((a_axes, I * K), (b_axes, K * J))
+    parts, depth = min(TASKS, count * i * j), min(K, DEPTH) if I <= FEW else K
+    a_starts, b_starts = (
+        np.ascontiguousarray(np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1))
+        for axes, size in ((a[:-2], I * K), (b[:-2], K * J))
     )
-    a_starts, b_starts = (np.ascontiguousarray(each.reshape(-1)) for each in starts)
-    depth = min(K, DEPTH) if I <= FEW else K
-    width, grain = -(-vectors // max(1, panels)) * lanes, 1 + parts * GRAIN // work
-    return (parts, (depth + 1) * width), grain, a_starts, b_starts, (i, j, panels, max(1, depth), lanes)
+    panel = parts, (depth + 1) * -(-vectors // panels) * lanes
+    return panel, 1 + parts * GRAIN // work, a_starts, b_starts, (I, J, K), (i, j, panels, max(1, depth), lanes)
 
 
 @parallel
