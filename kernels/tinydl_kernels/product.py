@@ -42,6 +42,9 @@ TASKS = 16
 """Tasks to aim at. A constant: the cuts must not depend on the machine."""
 FEW, DEPTH = 128, 160
 """Rows of A up to which panels are so many rows of B deep."""
+DEEP, WIDE, BLOCK = 256, 192, 64
+"""A is turned first if it is transposed and so deep that the lines of its tiles fill the first-level cache, and B is as wide as
+makes up for it; in blocks of so many rows."""
 LEAST = 64
 """Rows that a task has at least: to pack a panel takes as long as to multiply it with ten or twenty."""
 GRAIN = 1 << 17
@@ -67,7 +70,12 @@ def product(
         return
     panel, grain, a_starts, b_starts, sizes, cuts = plan
     packed, to = memory.scratch(panel, a.dtype, a), line(y)
-    bias = to[:0] if bias is None else bias
+    bias, I, K = to[:0] if bias is None else bias, sizes[0], sizes[2]
+    if transpose_a and K >= DEEP and sizes[1] >= WIDE:
+        turned = memory.scratch(a.shape, a.dtype, a)
+        blocks = -(-I // BLOCK)
+        _turn(a.size // (I * K) * blocks, 1 + (1 << 14) // (BLOCK * K), line(a), line(turned), I, K, blocks)
+        a, transpose_a = turned, False
     lines = line(a), line(b), to, bias
     _tiles(panel[0], grain, *lines, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu)
 
@@ -106,6 +114,14 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
     )
     panel = parts, (depth + 1) * -(-vectors // panels) * lanes
     return panel, 1 + parts * GRAIN // work, a_starts, b_starts, (I, J, K), (i, j, panels, max(1, depth), lanes)
+
+
+@parallel
+def _turn(start, stop, a, to, I, K, blocks):
+    """Matrices (K, I) to (I, K): so many blocks of rows each."""
+    for number in range(start, stop):
+        first, i = number // blocks * I * K, number % blocks * BLOCK
+        transpose(to, first + i * K, K, a, first + i, I, K, min(BLOCK, I - i))
 
 
 @parallel

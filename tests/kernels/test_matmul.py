@@ -51,7 +51,7 @@ def test_shapes_that_do_not_fit():
 @pytest.mark.parametrize(("batch_a", "batch_b"), [((), ()), ((3, 1), (2,)), ((), (2, 2)), ((9,), (9,))])
 def test_products_cut_into_tasks(transpose_a, transpose_b, dtype, tolerance, batch_a, batch_b):
     random = np.random.default_rng(0)
-    for i, k, j in ((37, 50, 61), (1, 700, 90), (90, 700, 1), (500, 3, 64), (64, 300, 1000)):
+    for i, k, j in ((37, 50, 61), (1, 700, 90), (90, 700, 1), (500, 3, 64), (64, 300, 1000), (130, 260, 200)):
         a = random.standard_normal((*batch_a, *((k, i) if transpose_a else (i, k)))).astype(dtype)
         b = random.standard_normal((*batch_b, *((j, k) if transpose_b else (k, j)))).astype(dtype)
         agree(matmul, a, b, transpose_a, transpose_b, tolerance=tolerance)
