@@ -7,9 +7,9 @@ have left of theirs. When no piece is left the caller closes the job and waits f
 short loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python
 thread, a loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
 
-Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a
-tenth of a millisecond or more (waking costs about as much), then sleep on one of Python's own low-level locks, which exist on
-every platform.
+Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a few
+milliseconds, as long as an eager step may go without a loop that is worth sharing (to wake one takes its caller longer than a
+small loop does), then sleep on one of Python's own low-level locks, which exist on every platform.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ words[INSIDE] = CLOSED
 SYMBOL = "tinydl_threads"
 symbols[SYMBOL] = words.ctypes.data
 
-ROUNDS, LOOKS = 250, 32
+ROUNDS, LOOKS = 2000, 32
 """A worker looks for work ROUNDS * LOOKS times, giving way to other processes after each round, before it sleeps."""
 
 
