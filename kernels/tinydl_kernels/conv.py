@@ -34,7 +34,7 @@ from .packing import Panels, deal, lengthen, panels_of, plan_of
 from .product import product
 from .simd import ROWS
 from .threads import single_threaded_blas
-from .tiles import copy, dots, fill, frame, multiply_add, panel, rectify, transpose
+from .tiles import copy, dots, fill, frame, multiply_add, panel, rectify, totals, transpose
 from .validate import report
 from .window import Window, padded, seen_by, taps, unpadded
 
@@ -329,11 +329,7 @@ def _sum_lanes(start, stop, partial, dw):
     parts, size, lanes = partial.shape
     lines = partial.reshape(partial.size)
     _add_parts(lines, start * lanes, (stop - start) * lanes, parts, size * lanes)
-    for i in range(start, stop):
-        total = dw.dtype.type(0)
-        for lane in range(lanes):
-            total += lines[i * lanes + lane]
-        dw[i] = total
+    totals(dw, start, lines, start * lanes, stop - start, lanes)
 
 
 @kernel

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, jobs, memory, simd, transcendental
+from . import across, cuda, jobs, memory, simd, transcendental
 from .compiler import kernel, parallel
 from .dispatch import operation
 from .errors import ShapeError
@@ -166,13 +166,13 @@ def largest(row):
     x, lanes, top = simd.pointer(row, 0), simd.width(row), row.dtype.type(-np.inf)
     whole, some = row.size - row.size % lanes, row.size - row.size % (4 * lanes)
     if whole:
-        best = simd.constant(1, 4, x, top)  # four registers, since each waits for its last comparison
+        best = across.constant(1, 4, x, top)  # four registers, since each waits for its last comparison
         for k in range(0, some, 4 * lanes):
-            best = simd.larger(best, simd.load(1, 4, x, k, 0, None, None))
-        last = simd.constant(1, 1, x, simd.largest(best))
+            best = across.larger(best, simd.load(1, 4, x, k, 0, None, None))
+        last = across.constant(1, 1, x, across.largest(best))
         for k in range(some, whole, lanes):
-            last = simd.larger(last, simd.load(1, 1, x, k, 0, None, None))
-        top = simd.largest(last)
+            last = across.larger(last, simd.load(1, 1, x, k, 0, None, None))
+        top = across.largest(last)
     for k in range(whole, row.size):
         top = row[k] if row[k] > top else top
     return top

@@ -213,10 +213,6 @@ class _Emitter:
         """a b + c, rounded once where the processor can."""
         return self.call(f"llvm.fmuladd.{self.suffix}", self.register, a, b, c)
 
-    def larger(self, a: Any, b: Any) -> Any:
-        """b where it is larger than a, else a."""
-        return self.builder.select(self.builder.fcmp_ordered(">", b, a), b, a)
-
     def vectors(self, tile: Any) -> list[list[Any]]:
         """The registers of a tile, row by row."""
         registers = iter(range(len(self.tile)))
@@ -301,20 +297,6 @@ def column(typing, rows, vectors, numbers):
 
 
 @intrinsic(prefer_literal=True)
-def constant(typing, rows, vectors, y, number):
-    """tile[i, p] = number, of y's dtype. The sizes are constants."""
-    if not _literal(rows, vectors):
-        return None
-    tile = _tile_type()(y.dtype, rows.literal_value, vectors.literal_value)
-
-    def code(context, builder, signature, args):
-        emit = _Emitter(context, builder, tile)
-        return emit.tiled([[emit.spread(args[3])] * tile.vectors] * tile.rows)
-
-    return tile(rows, vectors, y, y.dtype), code
-
-
-@intrinsic(prefer_literal=True)
 def load(typing, rows, vectors, y, start, step, begin, end):
     """tile[i, p] = y[start + i step + p] for begin <= p < end, else zero. The sizes are constants."""
     if not _literal(rows, vectors):
@@ -354,38 +336,6 @@ def add(typing, tile, other):
         return emit.tiled([[builder.fadd(x, y) for x, y in zip(*rows)] for rows in pairs])
 
     return tile(tile, other), code
-
-
-@intrinsic
-def larger(typing, tile, other):
-    """The larger of tile[i, p] and other[i, p]; NaN in `other` is not."""
-
-    def code(context, builder, signature, args):
-        emit = _Emitter(context, builder, tile)
-        pairs = zip(*map(emit.vectors, args))
-        return emit.tiled([[emit.larger(x, y) for x, y in zip(*rows)] for rows in pairs])
-
-    return tile(tile, other), code
-
-
-@intrinsic
-def largest(typing, tile):
-    """The largest number of a tile without NaN."""
-
-    def code(context, builder, signature, args):
-        emit = _Emitter(context, builder, tile)
-        best, *others = (vector for row in emit.vectors(args[0]) for vector in row)
-        for vector in others:
-            best = emit.larger(best, vector)
-        half = tile.lanes // 2
-        while half:  # the upper half of what is left against the lower
-            best = emit.larger(
-                best, builder.shuffle_vector(best, best, emit.lane_numbers([i ^ half for i in range(tile.lanes)]))
-            )
-            half //= 2
-        return builder.extract_element(best, ir.Constant(ir.IntType(32), 0))
-
-    return tile.dtype(tile), code
 
 
 @intrinsic

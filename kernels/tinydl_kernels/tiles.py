@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import simd
+from . import across, simd
 from .compiler import kernel
 
 
@@ -70,6 +70,22 @@ def pack_rows(to, to0, source, source0, source_step, rows, columns, width):
     to, source = simd.pointer(to, to0), simd.pointer(source, source0)
     for i in range(rows):
         simd.store(simd.load(1, 3, source, i * source_step, 0, None, columns), to, i * width, 0, None, width)
+
+
+def _totals_plainly(to, to0, source, source0, rows, columns):
+    for i in range(rows):
+        total = to.dtype.type(0)
+        for p in range(columns):
+            total += source[source0 + i * columns + p]
+        to[to0 + i] = total
+
+
+@simd.vectorized(_totals_plainly)
+def totals(to, to0, source, source0, rows, columns):
+    """to[to0 + i] = Σ_p source[source0 + i columns + p]     for i < rows, p < columns, which are the lanes of a register"""
+    x = simd.pointer(source, source0)
+    for i in range(rows):
+        to[to0 + i] = across.total(simd.load(1, 1, x, i * columns, 0, None, None))
 
 
 def _add_plainly(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):

@@ -108,6 +108,13 @@ def test_frame(data, dtype):
     agree(tiles.frame, to, source, 200, 3, sizes, low, grid)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 9), DTYPES)
+def test_totals(rows, dtype):
+    lanes = simd.lanes(np.dtype(dtype).itemsize)
+    agree(tiles.totals, guarded(rows, dtype), guarded(rows * lanes, dtype, 1), 200, rows, lanes)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 200), st.integers(0, 199), st.sampled_from([1.0, np.inf, -np.inf, np.nan]), DTYPES)
 def test_largest(count, place, odd, dtype):
