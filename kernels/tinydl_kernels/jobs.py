@@ -23,6 +23,7 @@ from .lazy import Module, intrinsic, jit_disabled, kernel, nb
 
 ir = Module("llvmlite.ir")
 callconv = Module("numba.core.callconv")
+cgutils = Module("numba.core.cgutils")
 
 HEAD = 4
 """Words of a job before its frame: the address of the C function, n, grain, words of the frame."""
@@ -159,26 +160,35 @@ def set_word(typing, address, value):
     return nb.void(nb.int64, nb.int64), code
 
 
-@kernel(no_cpython_wrapper=True)
-def note(piece, frame, size, n, grain):
+@intrinsic
+def note(typing, piece, frame, size, n, grain):
     """Write a job down in the log, whose frame has so many words; one that does not fit leaves the log too long.
 
-    Returns `grain`.
+    Returns `grain`. LLVM code, as each loop has it: what Numba makes of a function takes longer to compile.
     """
-    log = threads.load(threads.LOG)
-    used = word(log)
-    if used + HEAD + size <= LOG:
-        at = log + 8 * (1 + used)
-        set_word(at, piece)
-        set_word(at + 8, n)
-        set_word(at + 16, grain)
-        set_word(at + 24, size)
-        for i in range(size):
-            set_word(at + 8 * (HEAD + i), word(frame + 8 * i))
-        set_word(log, used + HEAD + size)
-    else:
-        set_word(log, LOG + 1)
-    return grain
+
+    def code(context, builder, signature, args):
+        piece, frame, size, n, grain = args
+        int64 = ir.IntType(64)
+        words = int64.as_pointer()
+
+        def number(value):
+            return ir.Constant(int64, value)
+
+        log = builder.inttoptr(threads.load_word(context, builder, number(threads.LOG)), words)
+        used = builder.load(log)
+        after = builder.add(used, builder.add(size, number(HEAD)))
+        fits = builder.icmp_signed("<=", after, number(LOG))
+        with builder.if_then(fits):
+            job = builder.gep(log, [builder.add(used, number(1))])
+            for i, value in enumerate((piece, n, grain, size)):
+                builder.store(value, builder.gep(job, [number(i)]))
+            to, source = builder.gep(job, [number(HEAD)]), builder.inttoptr(frame, words)
+            cgutils.raw_memcpy(builder, to, source, size, 8, align=8)
+        builder.store(builder.select(fits, after, number(LOG + 1)), log)
+        return grain
+
+    return nb.int64(*[nb.int64] * 5), code
 
 
 @kernel

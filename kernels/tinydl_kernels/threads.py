@@ -65,12 +65,14 @@ def _word(context: Any, builder: Any, index: Any) -> Any:
     return builder.gep(array, [ir.Constant(ir.IntType(64), 0), index], inbounds=True)
 
 
+def load_word(context: Any, builder: Any, index: Any) -> Any:
+    """The code of `load`."""
+    return builder.load_atomic(_word(context, builder, index), "seq_cst", 8)
+
+
 @intrinsic
 def load(typing, index):
-    def code(context, builder, signature, args):
-        return builder.load_atomic(_word(context, builder, args[0]), "seq_cst", 8)
-
-    return nb.int64(nb.int64), code
+    return nb.int64(nb.int64), lambda context, builder, signature, args: load_word(context, builder, args[0])
 
 
 @intrinsic
