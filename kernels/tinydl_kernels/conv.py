@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from . import columns, conv_cuda, memory, simd
+from . import columns, conv_cuda, elementwise, memory, simd
 from .compiler import kernel, parallel, share
 from .dispatch import operation
 from .memory import line
@@ -126,8 +126,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
     parts, splits, grain = _cuts(N, C // 8, flops)
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
     rows = memory.scratch((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
-    turned = memory.scratch((prod(window.kernel), O, w.shape[1]), w.dtype, w)  # (T, O, C / G)
-    _turn(O, 64, line(w), line(turned), *turned.shape)
+    turned = elementwise.cast(w.reshape(*w.shape[:2], prod(window.kernel)).transpose(2, 0, 1), w.dtype)  # (T, O, C / G)
     _grad_input(parts * splits, grain, line(g), line(turned), line(dx), planes, rows, N, parts, splits, plan)
     return dx
 
@@ -220,10 +219,9 @@ def _is_product(window: Window) -> bool:
 
 def _turned(w: Array, window: Window) -> Array:
     """(O, C / G, *kernel) -> (C, O / G, *kernel), taps in reverse: the weights of the transposed convolution of stride 1."""
-    G = window.groups
-    result = memory.empty((w.shape[1] * G, w.shape[0] // G, *window.kernel), w.dtype, w)
-    _transpose(w.shape[0], 64, line(w), line(result), w.shape[0] // G, w.shape[1], prod(window.kernel))
-    return result
+    G, axes = window.groups, len(window.kernel)
+    grouped = w.reshape(G, w.shape[0] // G, *w.shape[1:])[(..., *(slice(None, None, -1),) * axes)]
+    return elementwise.cast(grouped.swapaxes(1, 2), w.dtype).reshape(w.shape[1] * G, w.shape[0] // G, *window.kernel)
 
 
 def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
@@ -338,23 +336,6 @@ def _block(number, plan, panels):
     group, panel = number // panels.panels, number % panels.panels
     first = panel * panels.width
     return group, group * panels.channels + first, min(panels.width, panels.channels - first)
-
-
-@parallel
-def _turn(start, stop, w, to, T, O, C):
-    """(O, C, T) -> (T, O, C)"""
-    for o in range(start, stop):
-        transpose(to, o * C, O * C, w, o * C * T, T, C, T)
-
-
-@parallel
-def _transpose(start, stop, w, to, O, C, T):
-    """(G, O, C, T) -> (G, C, O, T), taps in reverse, for the output channels from `start` on of all groups."""
-    for row in range(start, stop):
-        group, o = row // O, row % O
-        for c in range(C):
-            for t in range(T):
-                to[((group * C + c) * O + o) * T + T - 1 - t] = w[(row * C + c) * T + t]
 
 
 @parallel

@@ -59,12 +59,12 @@ if hasattr(os, "register_at_fork"):
 
 def captured() -> Capture | None:
     """The capture of this thread, if there is one."""
-    return capturing.get(threading.get_ident())
+    return capturing.get(threading.get_ident()) if capturing else None
 
 
 def spoil() -> None:
     """Something other than a loop writes to arrays, or hides from loops what they depend on."""
-    if capturing and (capture := captured()):
+    if capture := captured():
         capture.whole = False
 
 
@@ -82,7 +82,7 @@ def looping(function: Callable[..., Any], *args: Any) -> Any:
 
 def allocated() -> None:
     """An array was taken from the allocator: by whom?"""
-    if capturing and (capture := captured()) and not capture.depth:
+    if (capture := captured()) and not capture.depth:
         capture.whole = False
 
 
@@ -90,9 +90,8 @@ class Jobs:
     """Loops to be run in order."""
 
     def __init__(self) -> None:
-        self._parts: list[np.ndarray] = []
-        self._arguments: list[Any] = []
-        self._words: np.ndarray | None = None
+        self._words = np.zeros(0, np.int64)
+        self._arguments: list[Any] = []  # what the frames hold the addresses of
 
     def add(self, call: Callable[[], Any]) -> bool:
         """Call `call` and keep its loops; keep nothing and return False if it has done something else as well."""
@@ -113,17 +112,14 @@ class Jobs:
                 del capturing[me]
             if not capture.whole or not capture.arguments or _log[0] > LOG:
                 return False
-            self._parts.append(_log[1 : 1 + _log[0]].copy())
+            self._words = np.append(self._words, _log[1 : 1 + _log[0]])
             self._arguments.append(capture.arguments)
-        self._words = None
         return True
 
     def __call__(self) -> None:
         """Run the loops. An exception in one ends the run."""
         if not threads.running:
             threads.start()
-        if self._words is None:
-            self._words = np.concatenate(self._parts)
         run(self._words.ctypes.data, self._words.size)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from . import elementwise, jobs, matmul_cuda, memory
+from . import elementwise, matmul_cuda, memory
 from .dispatch import operation
 from .errors import ShapeError
-from .product import product
+from .product import oriented, product
 from .threads import single_threaded_blas
 from .validate import report
 
@@ -29,19 +29,15 @@ def matmul(a, b, transpose_a=False, transpose_b=False):
     """A (..., I, K) times B (..., K, J): (..., I, J)."""
     _product_shape(a.shape, b.shape, transpose_a, transpose_b)
     with single_threaded_blas():
-        return np.matmul(_oriented(a, transpose_a), _oriented(b, transpose_b))
+        return np.matmul(oriented(a, transpose_a), oriented(b, transpose_b))
 
 
 @matmul.loops
 def _(a, b, transpose_a=False, transpose_b=False):
     shape = _product_shape(a.shape, b.shape, transpose_a, transpose_b)
     y = memory.empty(shape, a.dtype, a)
-    if a.dtype == b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous:
-        product(a, b, y, transpose_a, transpose_b)
-        return y
-    jobs.spoil()
-    with single_threaded_blas():
-        return np.matmul(_oriented(a, transpose_a), _oriented(b, transpose_b), out=y)
+    product(a, b, y, transpose_a, transpose_b)
+    return y
 
 
 @matmul.cuda
@@ -68,10 +64,6 @@ def _(x, w, b, relu=False):
 @linear.cuda
 def _(x, w, b):
     return elementwise.add(matmul_cuda.matmul(x, w, False, True, (x.shape[0], w.shape[0])), b)
-
-
-def _oriented(a: Array, transpose: bool) -> Array:
-    return a.swapaxes(-1, -2) if transpose else a
 
 
 @lru_cache(maxsize=1024)

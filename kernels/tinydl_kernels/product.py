@@ -62,32 +62,44 @@ def product(
 ) -> None:
     """y (..., I, J) = A (..., I, K) times B (..., K, J), plus bias (J,), then relu if asked for.
 
-    C-contiguous arrays of one dtype, float32 or float64. y has the batch axes to which those of a and b broadcast.
+    y is C-contiguous and has the batch axes to which those of a and b broadcast. Tiles take C-contiguous arrays of one dtype,
+    float32 or float64; others are NumPy's.
     """
-    plan = _plan(a.shape, b.shape, y.shape, transpose_a, simd.lanes(a.itemsize))
+    tiled = a.dtype == b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous
+    plan = _plan(a.shape, b.shape, y.shape, transpose_a, simd.lanes(a.itemsize)) if tiled else None
     if plan is None:
         _by_numpy(a, b, y, transpose_a, transpose_b, bias, relu)
         return
-    panel, grain, a_starts, b_starts, sizes, cuts = plan
+    panel, grain, a_starts, b_starts, (I, J, K), cuts = plan
     packed, to = memory.scratch(panel, a.dtype, a), line(y)
-    bias, I, K = to[:0] if bias is None else bias, sizes[0], sizes[2]
-    if transpose_a and K >= DEEP and sizes[1] >= WIDE:
+    bias = to[:0] if bias is None else bias
+    if transpose_a and K >= DEEP and J >= WIDE:
         turned = memory.scratch(a.shape, a.dtype, a)
         blocks = -(-I // BLOCK)
         _turn(a.size // (I * K) * blocks, 1 + (1 << 14) // (BLOCK * K), line(a), line(turned), I, K, blocks)
         a, transpose_a = turned, False
     lines = line(a), line(b), to, bias
-    _tiles(panel[0], grain, *lines, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu)
+    _tiles(panel[0], grain, *lines, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu)
 
 
 def _by_numpy(a: Array, b: Array, y: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, relu: bool) -> None:
     jobs.spoil()
     with single_threaded_blas():
-        np.matmul(a.swapaxes(-1, -2) if transpose_a else a, b.swapaxes(-1, -2) if transpose_b else b, out=y)
+        np.matmul(oriented(a, transpose_a), oriented(b, transpose_b), out=y)
     if bias is not None:
         np.add(y, bias, out=y)
     if relu:
-        np.maximum(y, 0, out=y)
+        _rectify(y.size, GRAIN, line(y))
+
+
+def oriented(a: Array, transpose: bool) -> Array:
+    """aᵀ if transpose else a."""
+    return a.swapaxes(-1, -2) if transpose else a
+
+
+@parallel
+def _rectify(start, stop, y):
+    rectify(y, start, stop - start)
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
-from tinydl_kernels import dispatch, product, threads
+from tinydl_kernels import dispatch, elementwise, product, threads
 from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.matmul import matmul
 from tinydl_kernels.validate import agree
@@ -63,6 +63,16 @@ def test_bias():
     y = np.empty((70, 40))
     product.product(a, b, y, False, True, bias)
     np.testing.assert_allclose(y, a @ b.T + bias, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 8])
+def test_relu_is_that_of_a_call_of_its_own(rows):
+    """Bit for bit: a sum that is rounded to -0 becomes 0, NaN stays."""
+    a, b = np.full((rows, 1), -1e-30, np.float32), np.array([[1e-30, 1, -1, np.nan, 0, 1e30]], np.float32)
+    bias, y, z = np.full(6, -0.0, np.float32), np.empty((rows, 6), np.float32), np.empty((rows, 6), np.float32)
+    product.product(a, b, y, False, False, bias)
+    product.product(a, b, z, False, False, bias, True)
+    assert z.tobytes() == elementwise.relu(y).tobytes()
 
 
 def test_bits_do_not_depend_on_the_number_of_threads():
