@@ -7,8 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from tinydl_kernels import threads
-from tinydl_kernels.errors import TinydlError
+from tinydl_kernels.cpu import threads
+from tinydl_kernels.machine.errors import TinydlError
 
 import benchmarks
 

@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import device
-from tinydl_kernels.errors import DeviceError
+from tinydl_kernels.machine import device
+from tinydl_kernels.machine.errors import DeviceError
 
 import tinydl as td
-from tinydl.training import write_json
+from tinydl.study import write_json
 
 from . import cases, report, with_tinydl
 from .cases import CASES, PENALTIES, Case, Step

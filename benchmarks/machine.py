@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import threads
-from tinydl_kernels.compiler import parallel
-from tinydl_kernels.lazy import Module, intrinsic, nb
+from tinydl_kernels.cpu import threads
+from tinydl_kernels.cpu.compiler import parallel
+from tinydl_kernels.cpu.lazy import Module, intrinsic, nb
 
 ir = Module("llvmlite.ir")
 binding = Module("llvmlite.binding")

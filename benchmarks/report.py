@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tinydl.training import environment, write_json
+from tinydl.study import environment, write_json
 
 from .cases import FAMILIES, PENALTIES, Case
 from .turns import Contender, Measurement

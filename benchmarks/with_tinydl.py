@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import conv, norm, pool, random, softmax, threads
+from tinydl_kernels import conv, norm, pool, random, softmax
+from tinydl_kernels.cpu import threads
+from tinydl_kernels.machine.window import Window
 from tinydl_kernels.matmul import matmul as product
-from tinydl_kernels.window import Window
 
 import tinydl as td
 from tinydl import nn
-from tinydl.nn.models import LeNet, resnet20
+from tinydl.models import LeNet, resnet20
 from tinydl.regularizers import DataGrad, Objective, Penalty, spect_reg
-from tinydl.regularizers.gradient import Pass
+from tinydl.regularizers.gradients import Pass
 
 from . import machine
 from .cases import EPS, LEARNING_RATE, PENALTIES, Arrays, Case

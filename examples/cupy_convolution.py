@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import conv, cuda, dispatch, emulator
-from tinydl_kernels.window import Window
+from tinydl_kernels import conv, emulator
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.window import Window
 
 
 def convolve(xp: Any) -> None:
@@ -29,7 +31,7 @@ def convolve(xp: Any) -> None:
 
 def main() -> None:
     """On the GPU, else on the emulator, else say what is missing."""
-    if cuda.is_available():
+    if launching.is_available():
         import cupy  # optional package
 
         convolve(cupy)

@@ -26,10 +26,11 @@ import numpy as np
 
 import tinydl as td
 from tinydl.data import Batches, DataError, mnist, normalize, subset
-from tinydl.nn.models import LeNet
+from tinydl.models import LeNet
 from tinydl.optim import Adam, PiecewiseConstant, decay_groups
 from tinydl.regularizers import DataGrad, Objective, Penalty, SpectReg
-from tinydl.training import checkpoint, compare, environment, write_json
+from tinydl.study import compare, environment, write_json
+from tinydl.training import checkpoint
 
 try:
     from tqdm import tqdm

@@ -10,11 +10,14 @@ from typing import Any
 
 import fake_cupy
 import pytest
-from tinydl_kernels import cuda, dispatch, emulator, threads
+from tinydl_kernels import emulator
+from tinydl_kernels.cpu import threads
+from tinydl_kernels.cuda import launching
 from tinydl_kernels.emulator import nvrtc
+from tinydl_kernels.machine import dispatch
 
 import tinydl as td
-from tinydl.core import state
+from tinydl.engine.core import state
 
 # ---- Costs
 
@@ -53,7 +56,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
 
 def kernels() -> list[tuple[str, str]]:
     """Every `__global__` of the package in each of its modules, which are its template instances."""
-    return [(module.name, kernel) for module in cuda.modules() for kernel in module.signatures]
+    return [(module.name, kernel) for module in launching.modules() for kernel in module.signatures]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
@@ -74,7 +77,7 @@ def never_compared() -> list[tuple[str, str]]:
     same = {(module.split("-")[0], kernel) for module, kernel in compared}
     fixed = {
         (module.name, kernel): all(parameter.type not in ("real", "number") for parameter in parameters)
-        for module in cuda.modules()
+        for module in launching.modules()
         for kernel, parameters in module.signatures.items()
     }
     return [k for k in kernels() if not compared[k] and not (fixed[k] and (k[0].split("-")[0], k[1]) in same)]

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 from fake_gpu import CUDARuntimeError, Machine, MemoryPointer, MemoryPool, blocks, cuda, machine
-from tinydl_kernels import cuda as sources
 from tinydl_kernels import emulator
+from tinydl_kernels.cuda import launching as sources
 
 CUBLAS = {"matmul", "dot", "tensordot", "einsum", "inner", "vdot"}
 VIEWS = {"reshape", "ravel", "transpose", "swapaxes", "squeeze", "moveaxis", "broadcast_to", "expand_dims", "diagonal", "view"}

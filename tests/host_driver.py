@@ -26,8 +26,8 @@ import cupy_backends.cuda.api.driver as driver
 import cupy_backends.cuda.api.runtime as runtime
 import numpy as np
 import pytest
-from tinydl_kernels import cuda as sources
 from tinydl_kernels import emulator
+from tinydl_kernels.cuda import launching as sources
 
 MEMORY = 8 << 30
 """Bytes of the GPU."""

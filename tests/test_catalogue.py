@@ -13,14 +13,14 @@ import pytest
 from catalogue import REFUSALS, ROWS, Refusal, Row
 from test_surface import NAMES as SURFACE
 from test_surface import found as named
-from tinydl_kernels.errors import GraphError, TinydlError
+from tinydl_kernels.machine.errors import GraphError, TinydlError
 
 import tinydl as td
-from tinydl import core
-from tinydl.core import Primitive, Tensor
-from tinydl.effect import Effect
+from tinydl.engine import core
+from tinydl.engine.core import Primitive, Tensor
+from tinydl.engine.effect import Effect
+from tinydl.engine.state import state
 from tinydl.ops import METHODS, OPERATORS
-from tinydl.state import state
 
 BACKENDS = ["reference", "cpu"]
 TOLERANCE = 1e-10  # of float64, relative to the largest value

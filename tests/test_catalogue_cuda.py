@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from catalogue import ROWS, Row
 from catalogue.orders import assert_close, assert_same_bits, to_second_order
-from tinydl_kernels import dispatch, emulator
+from tinydl_kernels import emulator
+from tinydl_kernels.machine import dispatch
 
 import tinydl as td
 

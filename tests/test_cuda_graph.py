@@ -9,7 +9,8 @@ from typing import Any
 import fake_cupy
 import numpy as np
 import pytest
-from tinydl_kernels import dispatch, emulator, resample
+from tinydl_kernels import emulator, resample
+from tinydl_kernels.machine import dispatch
 
 import tinydl as td
 from tinydl.regularizers import DataGrad, Objective, SpectReg
@@ -193,7 +194,7 @@ def test_what_cannot_be_captured_says_so() -> None:
         def forward(self, x: td.Tensor) -> td.Tensor:
             return peek(x)
 
-    @td.core.primitive
+    @td.engine.core.primitive
     def peek(x: Any) -> Any:
         return dispatch.operations["elementwise.neg"](x) if float(x.sum()) else x
 
@@ -205,7 +206,7 @@ def test_what_cannot_be_captured_says_so() -> None:
             step(x)
         assert (x + 1).tolist() == [2.0] * 3
     finally:
-        td.core.primitives.pop("test_cuda_graph.peek")
+        td.engine.core.primitives.pop("test_cuda_graph.peek")
 
 
 def test_a_graph_keeps_the_matrices_that_it_reads(gpu: Any) -> None:

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from tinydl_kernels import threads
+from tinydl_kernels.cpu import threads
 
 import tinydl as td
 from tinydl import nn

@@ -11,9 +11,10 @@ from typing import Any
 import fake_cupy
 import numpy as np
 import pytest
-from tinydl_kernels import cuda, emulator
-from tinydl_kernels import device as kernels_device
-from tinydl_kernels.errors import DeviceError, GraphError
+from tinydl_kernels import emulator
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine import device as kernels_device
+from tinydl_kernels.machine.errors import DeviceError, GraphError
 
 import tinydl as td
 from benchmarks import gpu as benchmark
@@ -334,7 +335,7 @@ def test_checks_are_the_kernels_own(gpu: Any) -> None:
     gpu.count = 0
     with pytest.raises(DeviceError, match="expected a GPU"):
         kernels_device.cupy()
-    assert not cuda.is_available()
+    assert not launching.is_available()
 
 
 # ---- Recording

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 import tinydl as td
-from tinydl.core import state
+from tinydl.engine.core import state
 
 F = td.float64
 

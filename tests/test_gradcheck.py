@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinydl_kernels.errors import DtypeError, GraphError
+from tinydl_kernels.machine.errors import DtypeError, GraphError
 
 import tinydl as td
-from tinydl.core import Primitive, Tensor
+from tinydl.engine.core import Primitive, Tensor
 from tinydl.gradcheck import GradcheckError, gradcheck
 
 pytestmark = [pytest.mark.tiny, pytest.mark.usefixtures("reference")]

@@ -12,7 +12,7 @@ from catalogue.row import Row
 
 import tinydl as td
 from tinydl import __main__ as commands
-from tinydl.core import Primitive, primitives
+from tinydl.engine.core import Primitive, primitives
 
 
 @pytest.fixture

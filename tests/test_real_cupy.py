@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
-from tinydl_kernels import device, emulator
+from tinydl_kernels import emulator
+from tinydl_kernels.machine import device
 
 TESTS = Path(__file__).parent
 

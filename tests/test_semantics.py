@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeError, TinydlError
+from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError, TinydlError
 
 import tinydl as td
 from tinydl import nn

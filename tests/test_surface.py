@@ -11,7 +11,7 @@ import pytest
 from catalogue import ROWS
 
 import tinydl as td
-from tinydl.core import Primitive
+from tinydl.engine.core import Primitive
 
 LINES = Path(__file__).with_name("surface.txt").read_text(encoding="utf-8").splitlines()
 PAIRS: list[tuple[str, str]] = [tuple(line.split()) for line in LINES if line and not line.startswith("#")]  # type: ignore[misc]

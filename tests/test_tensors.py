@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl.core import Tensor
+from tinydl.engine.core import Tensor
 
 pytestmark = pytest.mark.usefixtures("reference")
 

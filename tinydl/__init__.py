@@ -3,12 +3,12 @@
 import importlib
 import types
 
-from tinydl_kernels.dispatch import use as backend
-from tinydl_kernels.errors import BackendError, DeviceError, DtypeError, GraphError, ShapeError, TinydlError
-from tinydl_kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
+from tinydl_kernels.machine.dispatch import use as backend
+from tinydl_kernels.machine.errors import BackendError, DeviceError, DtypeError, GraphError, ShapeError, TinydlError
+from tinydl_kernels.machine.precision import get_float32_matmul_precision, set_float32_matmul_precision
 
 from . import cuda, debug, nn, ops, optim, regularizers
-from .core import Tensor, enable_grad, grad, no_grad
+from .engine.core import Tensor, enable_grad, grad, no_grad
 from .functional import hessian, hvp, jacobian, jvp, vjp
 from .gradcheck import GradcheckError, gradcheck
 from .nn.module import functional_call
@@ -138,8 +138,6 @@ from .ops.indexing import (
     tril,
     triu,
 )
-from .ops.linalg import bilinear, linear, matmul
-from .ops.loss import cross_entropy, log_softmax, softmax, softmin
 from .ops.losses import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -159,6 +157,7 @@ from .ops.losses import (
     sum_of_squares,
     triplet_margin_loss,
 )
+from .ops.matmul import bilinear, linear, matmul
 from .ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, normalize, rms_norm
 from .ops.pool import (
     adaptive_avg_pool1d,
@@ -204,7 +203,7 @@ from .ops.random import (
     repeat,
 )
 from .ops.reduce import all, amax, amin, any, argmax, argmin, logsumexp, max, mean, min, sum
-from .ops.resize import interpolate
+from .ops.resample import interpolate
 from .ops.scan import cumprod, cumsum, prod
 from .ops.shape import (
     broadcast_tensors,
@@ -233,10 +232,11 @@ from .ops.shape import (
     unbind,
     unsqueeze,
 )
-from .ops.sorting import argsort, sort, topk, unique
+from .ops.softmax import cross_entropy, log_softmax, softmax, softmin
+from .ops.sort import argsort, sort, topk, unique
 from .ops.statistics import norm, std, var, var_mean
 from .ops.unfold import fold, unfold
-from .record import record
+from .record.recorder import record
 from .version import __version__
 
 for _room in (globals(), vars(nn), vars(nn.init)):
@@ -253,6 +253,6 @@ float32, float64, int64, bool = "float32", "float64", "int64", "bool"
 
 def __getattr__(name: str) -> types.ModuleType:
     """Rooms above the engine are imported when they are first named."""
-    if name in ("data", "training", "interop", "viz"):
+    if name in ("data", "interop", "models", "study", "training", "viz"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinydl_kernels.errors import BackendError
+from tinydl_kernels.machine.errors import BackendError
 
-from .training import warmup as ahead
+from . import warmup as ahead
 
 
 def derivatives(names: Sequence[str], backends: Sequence[str]) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tinydl_kernels import device as gpu
-from tinydl_kernels.device import is_available as is_available
-from tinydl_kernels.errors import DeviceError
+from tinydl_kernels.machine import device as gpu
+from tinydl_kernels.machine.device import is_available as is_available
+from tinydl_kernels.machine.errors import DeviceError
 
 from .devices import graphs
 

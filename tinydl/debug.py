@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tinydl_kernels
-from tinydl_kernels.errors import TinydlError
+from tinydl_kernels.machine.errors import TinydlError
 
-from .core import Array, Primitive, Tensor, state
-from .tape import Node
+from .engine.core import Array, Primitive, Tensor, state
+from .engine.tape import Node
 
 INSIDE = (os.path.dirname(__file__) + os.sep, os.path.dirname(tinydl_kernels.__file__) + os.sep, contextlib.__file__)
 

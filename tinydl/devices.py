@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import device as gpu
-from tinydl_kernels import memory
-from tinydl_kernels.dispatch import device_of
-from tinydl_kernels.errors import DeviceError, GraphError
+from tinydl_kernels.machine import device as gpu
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.dispatch import device_of
+from tinydl_kernels.machine.errors import DeviceError, GraphError
 
-from .core import primitive
-from .tensor import Array, Tensor
+from .engine.core import primitive
+from .engine.tensor import Array, Tensor
 
 NAMES = ("cpu", "cuda")
 graphs: weakref.WeakSet[Graph] = weakref.WeakSet()

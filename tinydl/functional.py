@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinydl_kernels import memory
-from tinydl_kernels.errors import GraphError, ShapeError
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from .core import Tensor, enable_grad, grad, state
+from .engine.core import Tensor, enable_grad, grad, state
+from .engine.pullback import alias, zeros_like
+from .engine.tape import ancestors
 from .ops.shape import reshape, stack
-from .pullback import alias, zeros_like
-from .tape import ancestors
 
 
 def vjp(func: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from tinydl_kernels import memory
-from tinydl_kernels.errors import DtypeError, GraphError, TinydlError
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import DtypeError, GraphError, TinydlError
 
-from .core import Array, Tensor, enable_grad, grad
+from .engine.core import Array, Tensor, enable_grad, grad
+from .engine.pullback import zeros_like
 from .ops.random import SEEDS, Generator, randn, random_from
-from .pullback import zeros_like
 
 POINTS = 10  # how many are tried before a kink is reported
 NUDGE = 0.01  # how far a new point is from the last, relative to the input's size

@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory
-from .compiler import kernel, parallel
-from .dispatch import operation
-from .errors import ShapeError
-from .memory import array_module
+from .cpu.compiler import kernel, parallel
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.errors import ShapeError
+from .machine.memory import array_module
+from .machine.validate import report
 from .sort import radix_order
-from .validate import report
 
 Array = Any
 Index = Any  # an int, slice, None or Ellipsis, or a tuple of them
@@ -229,11 +230,11 @@ def _picture(shape: Sequence[int], index: Array, dim: int) -> tuple[np.int64, ..
 @gather.cuda
 def _(x, index, dim):
     check_index("gather", index, 0, x.shape[dim])
-    source = cuda.widened(x, "f")
+    source = launching.widened(x, "f")
     out = memory.empty((*x.shape[:dim], index.shape[dim], *x.shape[dim + 1 :]), source.dtype, x)
     if out.size:
         picture = _picture(x.shape, index, dim)
-        cuda.launch("indexing", "gather", out.size, source, index, out, np.int64(out.size), *picture, real=out.dtype)
+        launching.launch("indexing", "gather", out.size, source, index, out, np.int64(out.size), *picture, real=out.dtype)
     return out if source is x else _as(out, x.dtype)
 
 
@@ -248,22 +249,24 @@ def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, d
     picture = _picture(out.shape, index, dim)
     n, (count, rows, width, size, m, columns) = np.int64(out.size), picture
     if m <= FEW:
-        cuda.launch("indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype)
+        launching.launch("indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype)
         return
     keys, starts = memory.empty((int(count),), np.uint64, out), memory.empty((int(rows) + 1,), np.int64, out)
-    cuda.launch("indexing", "places", int(count), index, keys, count, size, m, columns, real=out.dtype)
+    launching.launch("indexing", "places", int(count), index, keys, count, size, m, columns, real=out.dtype)
     order = radix_order(keys, max(1, int(rows - 1).bit_length()), int(count))
-    cuda.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
+    launching.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
     settings = n, count, rows, width
     if kernel == "scatter":
-        cuda.launch("indexing", "scatter_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype)
+        launching.launch("indexing", "scatter_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype)
         return
     sums, runs = None, np.int64(int(count) // RUN if count >= 4 * RUN else 0)
     if runs:
         sums = memory.empty((out.size // int(rows * width), int(runs), int(width)), np.float64, out)  # int64 for integers
         sizes = np.int64(sums.size), count, runs, width
-        cuda.launch("indexing", "scatter_add_runs", sums.size, *arrays, order, keys, sums, *sizes, real=out.dtype)
-    cuda.launch("indexing", "scatter_add_sorted", out.size, *arrays, order, starts, sums, out, *settings, runs, real=out.dtype)
+        launching.launch("indexing", "scatter_add_runs", sums.size, *arrays, order, keys, sums, *sizes, real=out.dtype)
+    launching.launch(
+        "indexing", "scatter_add_sorted", out.size, *arrays, order, starts, sums, out, *settings, runs, real=out.dtype
+    )
 
 
 @operation
@@ -292,7 +295,7 @@ def _(g, index, size, dim):
 @scatter_add.cuda
 def _(g, index, size, dim):
     check_index("scatter_add", index, 0, size)
-    g = cuda.widened(g, "f")
+    g = launching.widened(g, "f")
     out = memory.empty((*g.shape[:dim], size, *g.shape[dim + 1 :]), g.dtype, g)
     if not g.size:
         out[...] = 0
@@ -325,10 +328,10 @@ def _(x, source, index, dim):
 @scatter.cuda
 def _(x, source, index, dim):
     check_index("scatter", index, 0, x.shape[dim])
-    native = cuda.widened(x, "f")
+    native = launching.widened(x, "f")
     out = memory.empty(x.shape, native.dtype, x)
     if source.size:
-        _collect("scatter", (native, cuda.widened(source, "f")), index, out, dim)
+        _collect("scatter", (native, launching.widened(source, "f")), index, out, dim)
     else:
         out[...] = native
     return out if native is x else _as(out, x.dtype)
@@ -390,7 +393,7 @@ def one_hot(index, classes):
 def _(index, classes):
     check_index("one_hot", index, 0, classes)
     out = memory.empty((*index.shape, classes), np.int64, index)
-    cuda.launch("integers", "one_hot", out.size, index, out, np.int64(out.size), np.int64(classes))
+    launching.launch("counters", "one_hot", out.size, index, out, np.int64(out.size), np.int64(classes))
     return out
 
 

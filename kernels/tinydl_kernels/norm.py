@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory
-from .compiler import kernel, parallel
-from .dispatch import operation
-from .validate import report
+from .cpu.compiler import kernel, parallel
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.validate import report
 
 Array = Any
 GRAIN = 1 << 14
@@ -285,8 +286,10 @@ def _sum_on_cuda(kernel: str, merge: str, count: int, x: Array, inputs: tuple[An
     """Launch the kernel that takes `count` sums per channel of x; `merge` finishes where several blocks share a channel."""
     samples, channels, size = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     columns = size < COLUMNS
-    width, steps, walkers = (channels * size, samples, THREADS // cuda.WARP) if columns else (channels, samples * size, THREADS)
-    blocks = -(-width // cuda.WARP) if columns else width
+    width, steps, walkers = (
+        (channels * size, samples, THREADS // launching.WARP) if columns else (channels, samples * size, THREADS)
+    )
+    blocks = -(-width // launching.WARP) if columns else width
     if not blocks:
         return
     parts = max(1, min(BLOCKS // blocks, steps // (PART * walkers)))
@@ -294,10 +297,10 @@ def _sum_on_cuda(kernel: str, merge: str, count: int, x: Array, inputs: tuple[An
     partials = memory.empty((count, parts, width), np.float64, x) if shared else None
     shape = np.int64(samples), np.int32(channels), np.int32(size), np.bool_(columns), np.int32(parts)
     arguments = (*inputs, partials, *outputs, *shape)
-    kernels = cuda.module("norm", x.dtype)
+    kernels = launching.module("norm", x.dtype)
     kernels.get_function(kernel)((blocks, parts), (THREADS,), arguments)
     if shared:
-        kernels.get_function(merge)((channels,), (cuda.WARP,), arguments)
+        kernels.get_function(merge)((channels,), (launching.WARP,), arguments)
 
 
 def _write_on_cuda(kernel: str, x: Array, *arguments: Any) -> None:
@@ -306,7 +309,7 @@ def _write_on_cuda(kernel: str, x: Array, *arguments: Any) -> None:
     pack = 16 // x.itemsize
     items = x.size // pack if size % pack == 0 else x.size
     shape = np.int64(samples), np.int32(channels), np.int32(size)
-    cuda.launch("norm", kernel, items, *arguments, *shape, real=x.dtype)
+    launching.launch("norm", kernel, items, *arguments, *shape, real=x.dtype)
 
 
 @operation
@@ -447,7 +450,7 @@ def _running_update(start, stop, running_mean, running_var, mean, var, momentum,
 def _(running_mean, running_var, mean, var, momentum, n):
     number = running_mean.dtype.type
     settings = number(momentum), number(n / max(n - 1, 1)), np.int32(mean.size)
-    cuda.launch("norm", "running_update", mean.size, running_mean, running_var, mean, var, *settings, real=mean.dtype)
+    launching.launch("norm", "running_update", mean.size, running_mean, running_var, mean, var, *settings, real=mean.dtype)
 
 
 def _all_but_channels(x: Array) -> tuple[int, ...]:

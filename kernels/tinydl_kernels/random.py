@@ -25,10 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory, validate
-from .compiler import kernel, parallel
-from .dispatch import operation
-from .errors import DtypeError, ShapeError
+from .cpu.compiler import kernel, parallel
+from .cuda import launching
+from .machine import memory, validate
+from .machine.dispatch import operation
+from .machine.errors import DtypeError, ShapeError
 
 Array = Any
 Shape = tuple[int, ...]
@@ -159,7 +160,7 @@ def _fill_cpu(fill: Any, key: Array, start: Array, shape: Shape, dtype: Any, *se
 def _fill_cuda(name: str, key: Array, start: Array, shape: Shape, dtype: Any, *settings: Any) -> Array:
     _check(key, start)
     out = memory.empty(shape, dtype, key)
-    cuda.launch("random", name, blocks(shape, dtype), key, start, out, np.int64(out.size), *settings)
+    launching.launch("random", name, blocks(shape, dtype), key, start, out, np.int64(out.size), *settings)
     return out
 
 
@@ -427,7 +428,7 @@ def _(x: Array, key: Array, start: Array, p: float) -> Array:
     _check(key, start)
     threshold, scale = _threshold(1 - _probability("dropout", p)), _scale(p, x.dtype)
     y = memory.empty_like(x)
-    cuda.launch("random", f"dropout_{x.dtype}", blocks(x.shape), x, key, start, y, np.int64(x.size), threshold, scale)
+    launching.launch("random", f"dropout_{x.dtype}", blocks(x.shape), x, key, start, y, np.int64(x.size), threshold, scale)
     return y
 
 
@@ -445,7 +446,7 @@ def reserve(counter: Array, blocks: int) -> Array:
 @reserve.cuda
 def _(counter: Array, blocks: int) -> Array:
     before = memory.empty_like(counter)
-    cuda.launch("random", "reserve", 1, counter, before, np.uint64(blocks))
+    launching.launch("random", "reserve", 1, counter, before, np.uint64(blocks))
     return before
 
 

@@ -24,11 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from . import across, cuda, jobs, memory, simd, transcendental
-from .compiler import kernel, parallel
-from .dispatch import operation
-from .errors import ShapeError
-from .validate import report
+from .cpu import jobs, lane_reductions, simd, transcendental
+from .cpu.compiler import kernel, parallel
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.errors import ShapeError
+from .machine.validate import report
 
 Array = Any
 GRAIN = 1 << 15
@@ -66,14 +68,14 @@ def _part(outer: int, size: int, inner: int) -> int:
 
 def _fold_on_cuda(kernel: str, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
     """Fold the axes `dims` of x into `out` by the kernels {kernel}_{from}_{to}, with double between passes over floats."""
-    x = a = cuda.widened(x)
+    x = a = launching.widened(x)
     real = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
-    for outer, size, inner, part, final in _passes(x, dims, out, zero, cuda.team_part):
+    for outer, size, inner, part, final in _passes(x, dims, out, zero, launching.team_part):
         parts = -(-size // part)
         y = out if final else memory.empty((outer, parts, inner), np.result_type(type(zero)), x)
         name = f"{kernel}_{_type(a, a is x)}_{_type(y, final)}"
         shape = np.int64(outer), np.int64(size), np.int64(inner), np.int64(parts)
-        cuda.launch_teams("reduce", name, outer * parts * inner, part, inner, a, y, *shape, real=real)
+        launching.launch_teams("reduce", name, outer * parts * inner, part, inner, a, y, *shape, real=real)
         a = y
     return out
 
@@ -166,13 +168,13 @@ def largest(row):
     x, lanes, top = simd.pointer(row, 0), simd.width(row), row.dtype.type(-np.inf)
     whole, some = row.size - row.size % lanes, row.size - row.size % (4 * lanes)
     if whole:
-        best = across.constant(1, 4, x, top)  # four registers, since each waits for its last comparison
+        best = lane_reductions.constant(1, 4, x, top)  # four registers, since each waits for its last comparison
         for k in range(0, some, 4 * lanes):
-            best = across.larger(best, simd.load(1, 4, x, k, 0, None, None))
-        last = across.constant(1, 1, x, across.largest(best))
+            best = lane_reductions.larger(best, simd.load(1, 4, x, k, 0, None, None))
+        last = lane_reductions.constant(1, 1, x, lane_reductions.largest(best))
         for k in range(some, whole, lanes):
-            last = across.larger(last, simd.load(1, 1, x, k, 0, None, None))
-        top = across.largest(last)
+            last = lane_reductions.larger(last, simd.load(1, 1, x, k, 0, None, None))
+        top = lane_reductions.largest(last)
     for k in range(whole, row.size):
         top = row[k] if row[k] > top else top
     return top
@@ -447,7 +449,7 @@ def _winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
 
 
 def _winners_on_cuda(name: str, x: Array, dim: int) -> tuple[Array, Array]:
-    wide = cuda.widened(x)
+    wide = launching.widened(x)
     if wide is not x:
         winners, indices = _winners_on_cuda(name, wide, dim)
         values = memory.empty(winners.shape, x.dtype, x)
@@ -459,11 +461,11 @@ def _winners_on_cuda(name: str, x: Array, dim: int) -> tuple[Array, Array]:
     kernel, real = (f"{name}_real", x.dtype) if x.dtype.kind == "f" else (f"{name}_{x.dtype}", np.dtype(np.float32))
     outer, candidates, places = values.size // inner if inner else 0, x, None
     while values.size:
-        parts = -(-size // cuda.team_part(outer, size, inner))
+        parts = -(-size // launching.team_part(outer, size, inner))
         some = (values, indices) if parts == 1 else [memory.empty((outer, parts, inner), d, x) for d in (x.dtype, np.int64)]
         sizes = np.int64(outer), np.int64(size), np.int64(inner), np.int64(parts)
         arguments = (candidates, places, *some, *sizes)
-        cuda.launch_teams("reduce", kernel, outer * parts * inner, -(-size // parts), inner, *arguments, real=real)
+        launching.launch_teams("reduce", kernel, outer * parts * inner, -(-size // parts), inner, *arguments, real=real)
         if parts == 1:
             break
         (candidates, places), size = some, parts

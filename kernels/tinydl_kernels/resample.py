@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory
-from .compiler import parallel
-from .dispatch import operation
-from .tiles import fill
-from .validate import report
-from .window import adaptive_spans
+from .cpu.compiler import parallel
+from .cpu.tiles import fill
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.validate import report
+from .machine.window import adaptive_spans
 
 Array = Any
 
@@ -174,7 +175,7 @@ def _(x: Array, rows: Rows, dim: int) -> Array:
     m, n = rows.shape
     y = memory.empty((*x.shape[:dim], m, *x.shape[dim + 1 :]), x.dtype, x)
     sizes = np.int64(y.size), np.int64(m), np.int64(n), np.int64(prod(x.shape[dim + 1 :]))
-    cuda.launch("resample", "resample", y.size, x, *rows.tables(x), y, *sizes, real=x.dtype)
+    launching.launch("resample", "resample", y.size, x, *rows.tables(x), y, *sizes, real=x.dtype)
     return y
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory
-from .compiler import kernel, parallel
-from .dispatch import operation
-from .validate import report
+from .cpu.compiler import kernel, parallel
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.validate import report
 
 Array = Any
 GRAIN = 1 << 14
@@ -93,7 +94,7 @@ def _scan_on_cuda(kernel: str, arrays: tuple[Array, ...], dim: int, reverse: boo
     if out.size:
         size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
         settings = np.int64(x.size // size), np.int64(size), np.int64(inner), np.bool_(reverse)
-        cuda.launch_teams("scan", kernel, x.size // size, size, inner, *arrays, out, *settings, real=real)
+        launching.launch_teams("scan", kernel, x.size // size, size, inner, *arrays, out, *settings, real=real)
     return out
 
 
@@ -118,7 +119,7 @@ def _(x, dim, reverse):
 
 @cumsum.cuda
 def _(x, dim, reverse):
-    return _scan_on_cuda("cumsum", (cuda.widened(x, "f"),), dim, reverse)
+    return _scan_on_cuda("cumsum", (launching.widened(x, "f"),), dim, reverse)
 
 
 @operation
@@ -137,7 +138,7 @@ def _(x, dim):
 
 @cumprod.cuda
 def _(x, dim):
-    return _scan_on_cuda("cumprod", (cuda.widened(x, "f"),), dim, False)
+    return _scan_on_cuda("cumprod", (launching.widened(x, "f"),), dim, False)
 
 
 @operation

@@ -22,11 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory, transcendental
-from .compiler import kernel, parallel
-from .dispatch import operation
+from .cpu import transcendental
+from .cpu.compiler import kernel, parallel
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.validate import report
 from .reduce import largest
-from .validate import report
 
 Array = Any
 GRAIN = 1 << 14
@@ -125,7 +127,7 @@ def _along_on_cuda(kernel: str, dim: int, *arrays: Array) -> Array:
         size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
         lines = x.size // size
         shape = np.int64(lines), np.int64(size), np.int64(inner)
-        cuda.launch_teams("softmax", kernel, lines, size, inner, *arrays, out, *shape, real=x.dtype)
+        launching.launch_teams("softmax", kernel, lines, size, inner, *arrays, out, *shape, real=x.dtype)
     return out
 
 
@@ -261,7 +263,7 @@ def _cross_entropy_on_cuda(
     rows, classes = x.shape
     soft, indices = (target, None) if target.ndim == 2 else (None, target)
     arguments = (*arrays, indices, soft, x.dtype.type(smoothing), np.int64(ignored), out, np.int64(rows), np.int64(classes))
-    cuda.launch_teams("softmax", kernel, rows if classes else 0, classes, 1, *arguments, real=x.dtype)
+    launching.launch_teams("softmax", kernel, rows if classes else 0, classes, 1, *arguments, real=x.dtype)
 
 
 @operation
@@ -334,7 +336,7 @@ def counted(target, ignored, dtype):
 def _(target, ignored, dtype):
     count = memory.empty((), dtype, target)
     arguments = target, np.int64(ignored), count, np.int64(target.size)
-    cuda.launch_teams("softmax", "counted", 1, target.size, 1, *arguments, real=count.dtype)
+    launching.launch_teams("softmax", "counted", 1, target.size, 1, *arguments, real=count.dtype)
     return count
 
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory
-from .dispatch import operation
-from .errors import ShapeError
-from .memory import array_module
-from .validate import report
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.errors import ShapeError
+from .machine.memory import array_module
+from .machine.validate import report
 
 Array = Any
 DIGITS = 1 << 8
@@ -37,15 +38,15 @@ def argsort(x, dim, descending):
 
 @argsort.cuda
 def _(x, dim, descending):
-    x = x if x.dtype == np.uint64 else cuda.widened(x, "f")
+    x = x if x.dtype == np.uint64 else launching.widened(x, "f")
     out = memory.empty(x.shape, np.int64, x)
     if out.size:
         size, inner, n = x.shape[dim], np.int64(math.prod(x.shape[dim + 1 :])), np.int64(x.size)
         keys = memory.empty(x.shape, np.uint64, x)
         flip = np.uint64(2**64 - 1 if descending else 0)
-        cuda.launch("sort", f"keys_{x.dtype}", x.size, x, keys, n, np.int64(size), inner, flip)
+        launching.launch("sort", f"keys_{x.dtype}", x.size, x, keys, n, np.int64(size), inner, flip)
         order = radix_order(keys, 8 * x.itemsize, size)
-        cuda.launch("sort", "places", x.size, order, out, n, np.int64(size), inner)
+        launching.launch("sort", "places", x.size, order, out, n, np.int64(size), inner)
     return out
 
 
@@ -60,12 +61,14 @@ def radix_order(keys: Array, bits: int, size: int) -> Array:
     tiles = -(-n // TILE)
     counts, totals = memory.empty((DIGITS, tiles), np.uint32, keys), memory.empty((DIGITS,), np.uint32, keys)
     buffers = [memory.empty((n,), np.int64, keys) for _ in range(2)]
-    kernel, order = cuda.module("sort").get_function, None
+    kernel, order = launching.module("sort").get_function, None
     for shift in (*range(0, bits, 8), *range(64, 64 + (n // size - 1).bit_length(), 8)):
         settings = np.int64(n), np.int32(shift), np.int64(size)
-        kernel("count")((tiles,), (cuda.THREADS,), (keys, order, counts, *settings))
-        kernel("offset")((DIGITS * cuda.WARP // cuda.THREADS,), (cuda.THREADS,), (counts, totals, np.int32(tiles)))
-        kernel("move")((tiles,), (cuda.THREADS,), (keys, order, counts, totals, buffers[0], *settings))
+        kernel("count")((tiles,), (launching.THREADS,), (keys, order, counts, *settings))
+        kernel("offset")(
+            (DIGITS * launching.WARP // launching.THREADS,), (launching.THREADS,), (counts, totals, np.int32(tiles))
+        )
+        kernel("move")((tiles,), (launching.THREADS,), (keys, order, counts, totals, buffers[0], *settings))
         order = buffers[0]
         buffers.reverse()
     return order

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, memory
-from .compiler import kernel, parallel
-from .dispatch import operation
+from .cpu.compiler import kernel, parallel
+from .cpu.tiles import copy, fill
+from .cuda import launching
+from .machine import memory
+from .machine.dispatch import operation
+from .machine.validate import report
+from .machine.window import Window, padded, seen_by, taps, unpadded
 from .pool import add, span
-from .tiles import copy, fill
-from .validate import report
-from .window import Window, padded, seen_by, taps, unpadded
 
 Array = Any
 
@@ -115,14 +116,14 @@ def _walk_plane(image, columns, back, geometry):
 @unfold.cuda
 def _(x: Array, window: Window) -> Array:
     y = memory.empty(_columns(x, window), x.dtype, x)
-    cuda.launch("unfold", "unfold", y.size, x, y, np.int64(x.shape[0] * x.shape[1]), window.struct, real=x.dtype)
+    launching.launch("unfold", "unfold", y.size, x, y, np.int64(x.shape[0] * x.shape[1]), window.struct, real=x.dtype)
     return y
 
 
 @fold.cuda
 def _(y: Array, window: Window) -> Array:
     x = memory.empty((y.shape[0], y.shape[1] // prod(window.kernel), *window.input), y.dtype, y)
-    cuda.launch("unfold", "fold", x.size, y, x, np.int64(x.shape[0] * x.shape[1]), window.struct, real=y.dtype)
+    launching.launch("unfold", "fold", x.size, y, x, np.int64(x.shape[0] * x.shape[1]), window.struct, real=y.dtype)
     return x
 
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda
-from .compiler import kernel, parallel
-from .dispatch import operation
-from .validate import report
+from .cpu.compiler import kernel, parallel
+from .cuda import launching
+from .machine.dispatch import operation
+from .machine.validate import report
 
 Array = Any
 GRAIN = 1 << 12
@@ -30,14 +30,14 @@ def _launch(kernel: str, before: tuple[Any, ...], lists: Sequence[Sequence[Array
     """kernel(*before, *lists, sizes, starts, *settings) on the members of a group, by dtype and as many as a launch takes."""
     for dtype in {array.dtype: None for array in lists[0]}:
         members = [arrays for arrays in zip(*lists, strict=True) if arrays[0].size and arrays[0].dtype == dtype]
-        for at in range(0, len(members), cuda.GROUP):
-            taken = members[at : at + cuda.GROUP]
+        for at in range(0, len(members), launching.GROUP):
+            taken = members[at : at + launching.GROUP]
             sizes = [arrays[0].size for arrays in taken]
             *starts, blocks = accumulate((-(-size // CHUNK) for size in sizes), initial=0)
-            starts += [blocks] * (cuda.GROUP - len(starts))
-            arguments = (*map(list, zip(*taken, strict=True)), cuda.table(sizes), cuda.table(starts))
-            function = cuda.module("update", dtype).get_function(kernel)
-            function((blocks,), (cuda.THREADS,), (*before, *arguments, *settings))
+            starts += [blocks] * (launching.GROUP - len(starts))
+            arguments = (*map(list, zip(*taken, strict=True)), launching.table(sizes), launching.table(starts))
+            function = launching.module("update", dtype).get_function(kernel)
+            function((blocks,), (launching.THREADS,), (*before, *arguments, *settings))
 
 
 @kernel
@@ -167,10 +167,10 @@ def _increment(start, stop, counter):
 
 @increment.cuda
 def _(*counters):
-    for at in range(0, len(counters), cuda.GROUP):
-        taken = list(counters[at : at + cuda.GROUP])
-        sizes = cuda.table([counter.size for counter in taken])
-        cuda.module("integers").get_function("increment")((len(taken),), (cuda.WARP,), (taken, sizes))
+    for at in range(0, len(counters), launching.GROUP):
+        taken = list(counters[at : at + launching.GROUP])
+        sizes = launching.table([counter.size for counter in taken])
+        launching.module("counters").get_function("increment")((len(taken),), (launching.WARP,), (taken, sizes))
 
 
 @operation(portable=True)
@@ -188,7 +188,7 @@ def piecewise(target, base, step, boundaries, factors):
 @piecewise.cuda
 def _(target, base, step, boundaries, factors):
     count = np.int64(boundaries.size)
-    cuda.launch("integers", "piecewise", 1, target, base, step, boundaries, factors, count)
+    launching.launch("counters", "piecewise", 1, target, base, step, boundaries, factors, count)
 
 
 @operation(portable=True)

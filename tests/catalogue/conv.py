@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import DtypeError, ShapeError
-from tinydl_kernels.window import Window
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.window import Window
 
 import tinydl as td
 from tinydl.ops import conv

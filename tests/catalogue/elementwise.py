@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import special
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl import core
+from tinydl.engine import core
 from tinydl.ops import elementwise
 
 from .row import (

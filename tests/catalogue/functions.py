@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import special
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 

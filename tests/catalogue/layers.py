@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from scipy import special
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl import nn
-from tinydl.core import Tensor
+from tinydl.engine.core import Tensor
 from tinydl.nn import functional_call
 
 from . import references as ref

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl.ops import linalg
+from tinydl.ops import matmul
 
 from .row import (
     Row,
@@ -38,21 +38,21 @@ ROWS: list[Row] = [
     ),
     *[
         Row(
-            f"linalg.matmul {ta:d}{tb:d}",
-            lambda a, b, ta=ta, tb=tb: linalg._matmul(a, b, ta=ta, tb=tb),
+            f"matmul.matmul {ta:d}{tb:d}",
+            lambda a, b, ta=ta, tb=tb: matmul._matmul(a, b, ta=ta, tb=tb),
             [[(4, 3) if ta else (3, 4), (2, 4) if tb else (4, 2)], [(2, 4, 3) if ta else (2, 3, 4), (2, 4) if tb else (4, 2)]],
             lambda a, b, ta=ta, tb=tb: (a.swapaxes(-1, -2) if ta else a) @ (b.swapaxes(-1, -2) if tb else b),
-            "linalg.matmul",
+            "matmul.matmul",
         )
         for ta in (False, True)
         for tb in (False, True)
     ],
     Row(
-        "linalg.linear",
-        linalg._linear,
+        "matmul.linear",
+        matmul._linear,
         [[(5, 4), (3, 4), (3,)], [(1, 2), (70, 2), (70,)], [(2, 0), (3, 0), (3,)]],
         lambda x, w, b: x @ w.T + b,
-        "linalg.linear",
+        "matmul.linear",
     ),
     Row(
         "linear",

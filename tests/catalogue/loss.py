@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from scipy import special
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl.ops import loss
+from tinydl.ops import softmax
 
 from . import references as ref
 from .row import (
@@ -59,30 +59,30 @@ ROWS: list[Row] = [
         lambda x, dim=1: td.softmax(x, dim),
         [[(3, 4)], [(2, 3, 2)], [(2, 1)], [(0, 3)]],
         lambda x: special.softmax(x, 1),
-        "loss.softmax",
+        "softmax.softmax",
         bad=[((X, 2), ShapeError, f"softmax: {DIM}")],
     ),
     Row(
-        "loss.softmax_dx",
-        lambda g, y: loss._softmax_dx(g, y, dim=1),
+        "softmax.softmax_dx",
+        lambda g, y: softmax._softmax_dx(g, y, dim=1),
         [[(3, 4), (3, 4)], [(2, 3, 2), (2, 3, 2)]],
         lambda g, y: y * (g - (g * y).sum(1, keepdims=True)),
-        "loss.softmax_dx",
+        "softmax.softmax_dx",
     ),
     Row(
         "log_softmax",
         lambda x, dim=1: td.log_softmax(x, dim),
         [[(3, 4)], [(2, 3, 2)], [(2, 1)], [(0, 3)]],
         lambda x: special.log_softmax(x, 1),
-        "loss.log_softmax",
+        "softmax.log_softmax",
         bad=[((X, 2), ShapeError, f"log_softmax: {DIM}")],
     ),
     Row(
-        "loss.log_softmax_dx",
-        lambda g, y: loss._log_softmax_dx(g, y, dim=1),
+        "softmax.log_softmax_dx",
+        lambda g, y: softmax._log_softmax_dx(g, y, dim=1),
         [[(3, 4), (3, 4)], [(2, 3, 2), (2, 3, 2)]],
         lambda g, y: g - np.exp(y) * g.sum(1, keepdims=True),
-        "loss.log_softmax_dx",
+        "softmax.log_softmax_dx",
     ),
     Row(
         "cross_entropy",
@@ -131,19 +131,19 @@ ROWS: list[Row] = [
         for kind, target, fixed in (("indices", index(4, 3), ()), ("soft", positive(3, 4), (1,)))
         for row in (
             Row(
-                f"loss.cross_entropy {kind}",
-                lambda x, t: loss._cross_entropy(x, t, label_smoothing=0.1, ignored=2),
+                f"softmax.cross_entropy {kind}",
+                lambda x, t: softmax._cross_entropy(x, t, label_smoothing=0.1, ignored=2),
                 [[(3, 4), target]],
                 lambda x, t: ref.cross_entropy(x, t, 0.1, 2),
-                "loss.cross_entropy",
+                "softmax.cross_entropy",
                 fixed=fixed,
             ),
             Row(
-                f"loss.cross_entropy_dx {kind}",
-                lambda x, t, g: loss._cross_entropy_dx(g, x, t, label_smoothing=0.1, ignored=2),
+                f"softmax.cross_entropy_dx {kind}",
+                lambda x, t, g: softmax._cross_entropy_dx(g, x, t, label_smoothing=0.1, ignored=2),
                 [[(3, 4), target, (3,)]],
                 lambda x, t, g: ref.pullback(lambda x: ref.cross_entropy(x, t, 0.1, 2), [x], [g], 0),
-                "loss.cross_entropy_dx",
+                "softmax.cross_entropy_dx",
                 fixed=fixed,
             ),
         )

@@ -6,7 +6,7 @@ import inspect
 from dataclasses import replace
 
 import numpy as np
-from tinydl_kernels.errors import DtypeError
+from tinydl_kernels.machine.errors import DtypeError
 
 import tinydl as td
 from tinydl import nn

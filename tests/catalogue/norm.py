@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
-from tinydl.core import Tensor
+from tinydl.engine.core import Tensor
 from tinydl.ops import norm, random
 
 from . import references as ref

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import tinydl as td
-from tinydl.core import Tensor
+from tinydl.engine.core import Tensor
 
 from .row import Row
 

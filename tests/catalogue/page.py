@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import TinydlError
+from tinydl_kernels.machine.errors import TinydlError
 
 import tinydl as td
-from tinydl.core import Tensor
+from tinydl.engine.core import Tensor
 
 from . import ROWS
 from .row import Row, Sample

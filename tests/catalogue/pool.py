@@ -6,8 +6,8 @@ import functools
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.window import Window, adaptive_spans
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.window import Window, adaptive_spans
 
 import tinydl as td
 from tinydl.ops import pool
@@ -132,7 +132,7 @@ ROWS: list[Row] = [
             functools.partial(td.interpolate, size=size, mode=mode),
             [[shape]],
             reference,
-            "resize.resample",
+            "resample.resample",
         )
         for mode, shape, size, reference in (
             ("nearest", (2, 2, 3, 4), (5, 2), lambda x: x[:, :, [0, 0, 1, 1, 2]][:, :, :, [0, 2]]),

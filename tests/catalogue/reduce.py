@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl.ops import reduce

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl.core import Tensor
+from tinydl.engine.core import Tensor
 
 Spec = tuple[int, ...] | Callable[[np.random.Generator], np.ndarray]
 Sample = Sequence[Spec]

@@ -9,7 +9,7 @@ import numpy as np
 
 import tinydl as td
 from tinydl import nn
-from tinydl.core import Tensor
+from tinydl.engine.core import Tensor
 
 from .row import Row
 

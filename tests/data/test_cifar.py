@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinydl.data import DataError, cifar, cifar10
+from tinydl.data import DataError, cifar10
+from tinydl.data.datasets import cifar
 
 REAL = os.environ.get("TINYDL_DATA")
 RECORDS = 4

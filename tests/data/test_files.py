@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tinydl.data import files
-from tinydl.data.files import DataError, DataFile, DownloadError, atomic_write, fetch, find
+from tinydl import files
+from tinydl.files import DataError, DataFile, DownloadError, atomic_write, fetch, find
 
 BODY = bytes(range(256)) * 1000
 SHA256 = f"sha256:{hashlib.sha256(BODY).hexdigest()}"

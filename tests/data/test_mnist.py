@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tinydl.data import DataError, DownloadError, mnist, read_idx
-from tinydl.data.mnist import CHECKSUMS, MIRRORS
+from tinydl.data.datasets.mnist import CHECKSUMS, MIRRORS
 
 REAL = os.environ.get("TINYDL_DATA")  # read before the fixture takes it away
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from catalogue import ROWS, Row
 from catalogue.orders import assert_close, assert_same_bits, derivatives, to_second_order
-from tinydl_kernels import device
+from tinydl_kernels.machine import device
 
 import tinydl as td
 from tinydl.regularizers import DataGrad, Objective

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
-from tinydl_kernels.errors import DtypeError
+from tinydl_kernels.machine.errors import DtypeError
 
 import tinydl as td
 from tinydl import nn
-from tinydl.data.files import DataError
+from tinydl.files import DataError
 from tinydl.interop import load_weights, save_weights
 
 pytestmark = pytest.mark.usefixtures("reference")

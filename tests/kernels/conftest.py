@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from tinydl_kernels import gemm, precision
+from tinydl_kernels.cuda import cuts
+from tinydl_kernels.machine import precision
 
 
 @pytest.fixture
-def cut_into(monkeypatch: pytest.MonkeyPatch) -> Callable[[gemm.Tile, int], None]:
+def cut_into(monkeypatch: pytest.MonkeyPatch) -> Callable[[cuts.Tile, int], None]:
     """Call it with a tile and a number of splits: every product is cut so."""
-    return lambda tile, splits: monkeypatch.setattr(gemm, "cut", lambda *sizes: gemm._cut(tile, splits, *sizes))
+    return lambda tile, splits: monkeypatch.setattr(cuts, "cut", lambda *sizes: cuts._cut(tile, splits, *sizes))
 
 
 @pytest.fixture

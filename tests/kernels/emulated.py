@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinydl_kernels import dispatch, emulator, gemm
-from tinydl_kernels.dispatch import Operation
-from tinydl_kernels.validate import agree, leaves
+from tinydl_kernels import emulator
+from tinydl_kernels.cuda import cuts
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.dispatch import Operation
+from tinydl_kernels.machine.validate import agree, leaves
 
 needs_compiler = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
 ORDERS = {"forward": emulator.Mode(), "reversed": emulator.Mode("reversed"), "random": emulator.Mode("random", seed=5)}
 CHECKED = emulator.Mode("random", check=True, seed=6)
 MODES = {**ORDERS, "checked": CHECKED}
-every_tile = pytest.mark.parametrize("tile", gemm.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+every_tile = pytest.mark.parametrize("tile", cuts.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
 
 
 def use(mode: emulator.Mode) -> AbstractContextManager[None]:

@@ -11,7 +11,8 @@ from unittest import mock
 
 import numpy as np
 from emulated import CHECKED, use
-from tinydl_kernels import cuda, emulator
+from tinydl_kernels import emulator
+from tinydl_kernels.cuda import launching
 
 BARRIER = re.compile(r"__sync(?:threads|warp)\(\);")
 ENOUGH = 40
@@ -21,14 +22,14 @@ ENOUGH = 40
 class Launch(NamedTuple):
     """What a kernel was called with; the arrays as they were before."""
 
-    module: cuda.Module
+    module: launching.Module
     kernel: str
     grid: tuple[int, ...]
     block: tuple[int, ...]
     args: tuple[Any, ...]
     shared: int
 
-    def again(self, module: cuda.Module) -> None:
+    def again(self, module: launching.Module) -> None:
         """The same on a module with the same kernels; nobody looks at the result."""
         emulator.launch(module, self.kernel, self.grid, self.block, copy.deepcopy(self.args), self.shared)
 
@@ -45,7 +46,7 @@ def noted() -> Iterator[list[Launch]]:
     """The launches of the scope on modules of the package, each kind once."""
     found: list[Launch] = []
     seen: dict[tuple[str, str], set[str]] = {}
-    run, package = emulator.launch, {module.name: module.source for module in cuda.modules()}
+    run, package = emulator.launch, {module.name: module.source for module in launching.modules()}
 
     def launch(module: Any, kernel: str, grid: Any, block: Any, args: Any, shared: int) -> None:
         kinds = seen.setdefault((module.name, kernel), set())
@@ -65,7 +66,7 @@ def _kind(argument: Any) -> Any:
     return argument.shape if isinstance(argument, np.ndarray) else argument
 
 
-def barriers(module: cuda.Module) -> dict[Barrier, int]:
+def barriers(module: launching.Module) -> dict[Barrier, int]:
     """The barriers of a module's source, and where in the source each is."""
     found: dict[Barrier, int] = {}
     file, number, position = "", 0, 0
@@ -78,14 +79,14 @@ def barriers(module: cuda.Module) -> dict[Barrier, int]:
     return found
 
 
-def without(module: cuda.Module, at: int) -> cuda.Module:
+def without(module: launching.Module, at: int) -> launching.Module:
     """The module with the barrier that begins there taken out."""
     mutant = copy.copy(module)
     mutant.source = module.source[:at] + BARRIER.sub("", module.source[at:], count=1)
     return mutant
 
 
-def complaint(module: cuda.Module, launches: list[Launch]) -> str | None:
+def complaint(module: launching.Module, launches: list[Launch]) -> str | None:
     """What the checker says first of a module in these launches of it."""
     for launch in launches:
         try:

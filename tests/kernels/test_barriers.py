@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from emulated import needs_compiler
 from launches import Barrier, Launch, barriers, complaint, noted, without
-from tinydl_kernels import cuda, dispatch, reduce
+from tinydl_kernels import reduce
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine import dispatch
 
 pytestmark = needs_compiler
 
-BARRIERS = sorted({barrier for module in cuda.modules() for barrier in barriers(module)})
+BARRIERS = sorted({barrier for module in launching.modules() for barrier in barriers(module)})
 WALKS = ("test_*_cuda.py", "test_cuda_emulated.py")
 
 
@@ -34,8 +36,8 @@ def launches() -> dict[str, list[Launch]]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("module", cuda.modules(), ids=lambda module: module.name)
-def test_every_launch_passes_the_checker(launches: dict[str, list[Launch]], module: cuda.Module) -> None:
+@pytest.mark.parametrize("module", launching.modules(), ids=lambda module: module.name)
+def test_every_launch_passes_the_checker(launches: dict[str, list[Launch]], module: launching.Module) -> None:
     assert launches[module.name]
     assert complaint(module, launches[module.name]) is None
 
@@ -44,7 +46,7 @@ def test_every_launch_passes_the_checker(launches: dict[str, list[Launch]], modu
 @pytest.mark.parametrize("barrier", BARRIERS, ids=lambda barrier: f"{barrier.file}:{barrier.line}")
 def test_no_barrier_can_be_left_out(launches: dict[str, list[Launch]], barrier: Barrier) -> None:
     """In one of the modules that have it: a source that several paste in need not matter to each of them."""
-    for module in sorted(cuda.modules(), key=lambda module: len(module.source)):  # the short ones build at once
+    for module in sorted(launching.modules(), key=lambda module: len(module.source)):  # the short ones build at once
         places = barriers(module)
         if barrier in places and complaint(without(module, places[barrier]), launches.get(module.name, [])):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -15,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinydl_kernels import cache, lazy
-from tinydl_kernels.compiler import Kernel, Parallel, kernel, kernels, parallel
+from tinydl_kernels.cpu import cache, lazy
+from tinydl_kernels.cpu.compiler import Kernel, Parallel, kernel, kernels, parallel
 
-PACKAGES = Path(cache.__file__).parents[1]
+PACKAGES = Path(cache.__file__).parents[2]
 
 
 @kernel
@@ -149,7 +150,8 @@ def _python(*arguments: str, path: Path | None = None, **environment: str) -> st
 
 
 def test_importing_every_module_leaves_numba_out():
-    modules = [f"tinydl_kernels.{file.stem}" for file in (PACKAGES / "tinydl_kernels").glob("*.py")]
+    files = [file.relative_to(PACKAGES).with_suffix("") for file in (PACKAGES / "tinydl_kernels").rglob("*.py")]
+    modules = [".".join(file.parts) for file in files if file.name != "__main__" and "emulator" not in file.parts]
     script = f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\nprint('numba' in sys.modules)"
     assert _python("-c", script).splitlines()[-1] == "False"
 
@@ -158,7 +160,7 @@ def test_disable_jit_runs_plain_python():
     script = """
         import sys
         import numpy as np
-        from tinydl_kernels.compiler import kernel, parallel
+        from tinydl_kernels.cpu.compiler import kernel, parallel
         @kernel
         def half(v): return v / 2
         @parallel
@@ -173,7 +175,7 @@ def test_disable_jit_runs_plain_python():
 
 
 LIBRARY = """
-from tinydl_kernels.compiler import kernel, parallel
+from tinydl_kernels.cpu.compiler import kernel, parallel
 
 FACTOR = 3
 
@@ -257,7 +259,7 @@ def test_no_directory_that_can_be_written(library, tmp_path):
     )
     assert "a " in output  # TMPDIR does not exist: another temporary directory serves
 
-    script = "from tinydl_kernels import cache; cache._candidates = lambda: []\n" + CALL
+    script = "from tinydl_kernels.cpu import cache; cache._candidates = lambda: []\n" + CALL
     output = _python("-W", "always", "-c", script, "ab", path=tmp_path)
     assert output.count("UserWarning: tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR") == 1
 
@@ -265,12 +267,11 @@ def test_no_directory_that_can_be_written(library, tmp_path):
 def test_a_changed_source_is_another_build(monkeypatch, tmp_path):
     key = cache._build_key()
     assert key == cache._build_key()
-    (tmp_path / "tinydl_kernels").mkdir()
-    for source in Path(cache.__file__).parent.glob("*.py"):
-        (tmp_path / "tinydl_kernels" / source.name).write_bytes(source.read_bytes())
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "tinydl_kernels" / "cache.py"))
+    copy = tmp_path / "tinydl_kernels"
+    shutil.copytree(PACKAGES / "tinydl_kernels", copy)
+    monkeypatch.setattr(cache, "__file__", str(copy / "cpu" / "cache.py"))
     copied = cache._build_key()
-    with (tmp_path / "tinydl_kernels" / "lazy.py").open("a") as file:
+    with (copy / "cpu" / "lazy.py").open("a") as file:
         file.write("# changed\n")
     assert cache._build_key() != copied
     monkeypatch.setenv("NUMBA_OPT", "1")

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import columns, conv, dispatch, packing, threads
-from tinydl_kernels.validate import agree
-from tinydl_kernels.window import Window
+from tinydl_kernels import conv
+from tinydl_kernels.conv import col2im
+from tinydl_kernels.cpu import packing, threads
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.validate import agree
+from tinydl_kernels.machine.window import Window
 
 
 def arrays(batch, C, O, window, dtype=np.float64):
@@ -87,8 +90,8 @@ def test_columns(case, dtype, width):
     _, w, _, g = arrays(batch, C, O, window, dtype)
     dx = np.full((batch, C, *window.input), np.nan, dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "WIDTH", width)
-        columns.grad_input(g, w, dx, window, (max(1, batch), 2, 1))
+        patch.setattr(col2im, "WIDTH", width)
+        col2im.grad_input(g, w, dx, window, (max(1, batch), 2, 1))
     with dispatch.use("reference"):
         expected = conv.grad_input(g, w, window)
     np.testing.assert_allclose(dx, expected, atol=1e-4 if dtype == np.float32 else 1e-11)

@@ -7,10 +7,12 @@ import pytest
 from emulated import agrees, agrees_checked, every_tile, needs_compiler
 from hypothesis import given, settings
 from test_conv import arrays, cases
-from tinydl_kernels import conv, dispatch, gemm
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.validate import agree
-from tinydl_kernels.window import Window
+from tinydl_kernels import conv
+from tinydl_kernels.cuda import cuts
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.validate import agree
+from tinydl_kernels.machine.window import Window
 
 pytestmark = needs_compiler
 
@@ -87,7 +89,7 @@ def test_windows_of_special_kinds(x_shape, w_shape, stride, padding, dilation, g
 
 def test_a_split_that_a_phase_has_nothing_for(cut_into):
     """Of the phases of a 1 x 1 kernel three have no taps: their second split begins beyond their end."""
-    cut_into(gemm.TILES[-1], 2)
+    cut_into(cuts.TILES[-1], 2)
     check(agrees_checked, Window.conv("conv", (1, 2, 4, 4), (40, 2, 1, 1), 2), 1, 2, 40)
 
 
@@ -126,7 +128,7 @@ def test_tensor_cores_round_factors_to_ten_bits(tf32):
 
 
 def test_arrays_beyond_32_bits_are_refused(monkeypatch):
-    monkeypatch.setattr(gemm, "LARGEST", 100)
+    monkeypatch.setattr(cuts, "LARGEST", 100)
     window = Window.conv("conv", (1, 1, 11, 11), (1, 1, 3, 3))
     x, w, _, _ = arrays(1, 1, 1, window)
     with dispatch.use("cuda-emulated"), pytest.raises(ShapeError, match=r"conv: expected arrays of less than 2\^30 elements"):
@@ -135,11 +137,11 @@ def test_arrays_beyond_32_bits_are_refused(monkeypatch):
 
 def test_the_cut_fits_the_product():
     """Large tiles for large products, broad ones for few channels, splits where there are few tiles; k is covered once."""
-    assert gemm.cut(512, 100_000, 4608, 1).kernel == "128x128"
-    assert gemm.cut(16, 100_000, 144, 1).kernel == "16x128"
-    assert gemm.cut(32, 100_000, 288, 1).kernel == "32x128"
-    few = gemm.cut(64, 576, 131_072, 1)
-    assert few.blocks >= gemm.MULTIPROCESSORS
+    assert cuts.cut(512, 100_000, 4608, 1).kernel == "128x128"
+    assert cuts.cut(16, 100_000, 144, 1).kernel == "16x128"
+    assert cuts.cut(32, 100_000, 288, 1).kernel == "32x128"
+    few = cuts.cut(64, 576, 131_072, 1)
+    assert few.blocks >= cuts.MULTIPROCESSORS
     for sizes in ((20, 28_800, 25, 1), (50, 500, 800, 1), (1, 1, 1, 1), (20, 25, 28_800, 1), (4, 4, 0, 3), (3, 1000, 77, 8)):
-        choice = gemm.cut(*sizes)
+        choice = cuts.cut(*sizes)
         assert (choice.splits - 1) * choice.depth < max(1, sizes[2]) <= max(1, choice.splits * choice.depth)

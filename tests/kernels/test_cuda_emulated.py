@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from emulated import each_mode, needs_compiler
-from tinydl_kernels import cuda, dispatch, emulator
+from tinydl_kernels import emulator
 from tinydl_kernels import random as kernels
-from tinydl_kernels.errors import BackendError, DtypeError, ShapeError
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import BackendError, DtypeError, ShapeError
 
 __all__ = ["each_mode"]  # a fixture, used by its name
 
@@ -53,7 +55,7 @@ def test_random_numbers_are_those_of_the_reference(each_mode, draw, shape):
 
 def test_more_items_than_threads(monkeypatch):
     """The grid-stride loops."""
-    monkeypatch.setattr(cuda, "MAX_BLOCKS", 2)
+    monkeypatch.setattr(launching, "MAX_BLOCKS", 2)
     with dispatch.use("reference"):
         expected = kernels.integers(KEY, START, (5000,))
     with dispatch.use("cuda-emulated"):
@@ -79,35 +81,35 @@ def test_reserve(each_mode):
 # ---- Correct kernels
 
 
-def check_matmul(module: cuda.Module) -> None:
+def check_matmul(module: launching.Module) -> None:
     rng = np.random.default_rng(0)
     A, B, C = rng.standard_normal((11, 19), np.float32), rng.standard_normal((19, 9), np.float32), np.empty((11, 9), np.float32)
     module.get_function("matmul")((2, 2), (8, 8), (A, B, C, np.int32(11), np.int32(9), np.int32(19)))
     np.testing.assert_allclose(C, A @ B, atol=1e-5)
 
 
-def check_total(module: cuda.Module) -> None:
+def check_total(module: launching.Module) -> None:
     x = np.random.default_rng(1).standard_normal(1000, np.float32)
     y = np.zeros(1, np.float32)
     module.get_function("total")((3,), (64,), (x, np.empty(3, np.float32), np.zeros(1, np.uint32), y, np.int32(x.size)))
     np.testing.assert_allclose(y[0], x.sum(), atol=1e-4)
 
 
-def check_histogram(module: cuda.Module) -> None:
+def check_histogram(module: launching.Module) -> None:
     x = np.random.default_rng(2).integers(0, 256, 2000, np.uint8)
     counts = np.zeros(256, np.uint32)
     module.get_function("histogram")((2,), (96,), (x, counts, np.int32(x.size)))
     np.testing.assert_array_equal(counts, np.bincount(x, minlength=256))
 
 
-def check_scan(module: cuda.Module) -> None:
+def check_scan(module: launching.Module) -> None:
     x = np.random.default_rng(3).standard_normal((2, 64), np.float32)
     y = np.empty_like(x)
     module.get_function("scan")((2,), (64,), (x, y), shared_mem=256)
     np.testing.assert_allclose(y, x.cumsum(1), atol=1e-5)
 
 
-def check_exchange(module: cuda.Module) -> None:
+def check_exchange(module: launching.Module) -> None:
     x = np.abs(np.random.default_rng(4).standard_normal(64, np.float32))
     x[33] = -1  # in the second warp
     y = np.empty_like(x)
@@ -120,8 +122,8 @@ CHECKS = [check_matmul, check_total, check_histogram, check_scan, check_exchange
 
 
 @pytest.fixture(scope="module")
-def correct() -> cuda.Module:
-    return cuda.Module(HERE / "correct.cu")
+def correct() -> launching.Module:
+    return launching.Module(HERE / "correct.cu")
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__[6:])
@@ -137,7 +139,7 @@ def test_barriers_return_counts(tmp_path, each_mode):
         y[3 * threadIdx.x + 2] = __syncthreads_and(v >= 0);
     }"""
     y = np.empty((6, 3), np.int32)
-    cuda.Module(write(tmp_path, source)).get_function("votes")((1,), (6,), (np.arange(6, dtype=np.int32), y))
+    launching.Module(write(tmp_path, source)).get_function("votes")((1,), (6,), (np.arange(6, dtype=np.int32), y))
     np.testing.assert_array_equal(y, np.tile([3, 0, 1], (6, 1)))
 
 
@@ -156,8 +158,8 @@ def planted() -> list[tuple[str, int, str]]:
 
 
 @pytest.fixture(scope="module")
-def bugs() -> cuda.Module:
-    return cuda.Module(HERE / "bugs.cu")
+def bugs() -> launching.Module:
+    return launching.Module(HERE / "bugs.cu")
 
 
 @pytest.mark.parametrize(("kernel", "line", "words"), planted())
@@ -189,7 +191,7 @@ def test_every_missing_barrier_is_reported(tmp_path, mutant):
     source = (HERE / "correct.cu").read_text()
     at = barriers()[mutant]
     source = source[:at] + re.sub(r"^__sync\w+\(\);", "", source[at:])
-    module = cuda.Module(write(tmp_path, source))
+    module = launching.Module(write(tmp_path, source))
     reports = []
     with emulator.mode(check=True):
         for check in CHECKS:
@@ -211,12 +213,12 @@ def write(directory: Path, source: str) -> Path:
 
 
 @pytest.fixture
-def scale(tmp_path) -> cuda.Function:
+def scale(tmp_path) -> launching.Function:
     source = """extern "C" __global__ void scale(const float* x, float* y, int n, float c) {
         const int i = blockIdx.x * blockDim.x + threadIdx.x;
         if (i < n) y[i] = x ? c * x[i] : c;
     }"""
-    return cuda.Module(write(tmp_path, source)).get_function("scale")
+    return launching.Module(write(tmp_path, source)).get_function("scale")
 
 
 X = np.ones(4, np.float32)
@@ -268,13 +270,13 @@ def test_one_source_for_both_floating_dtypes(tmp_path, each_mode):
     path = write(tmp_path, f'{include}{include}extern "C" __global__ {kernel}')
     for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
         x = np.arange(4, dtype=dtype)
-        kernel = cuda.Module(path, dtype).get_function("twice_all")
+        kernel = launching.Module(path, dtype).get_function("twice_all")
         kernel((1,), (4,), (x, y := np.empty_like(x), dtype.type(3)))
         np.testing.assert_array_equal(y, 6 * x)
         with pytest.raises(DtypeError, match=f"c: expected a numpy.{dtype} scalar, got a int64 scalar"):
             kernel((1,), (4,), (x, y, np.int64(3)))
     with pytest.raises(DtypeError, match=r"kernels.cu: expected float32 or float64 for real, got int64"):
-        cuda.Module(path, np.dtype(np.int64))
+        launching.Module(path, np.dtype(np.int64))
 
 
 def test_a_macro_makes_a_kernel_a_line(tmp_path, each_mode):
@@ -289,7 +291,7 @@ def test_a_macro_makes_a_kernel_a_line(tmp_path, each_mode):
     """.replace("\n    ", "\n")
     path = write(tmp_path, source)
     for dtype in (np.dtype(np.float32), np.dtype(np.int64)):
-        module = cuda.Module(path, dtype)
+        module = launching.Module(path, dtype)
         assert list(module.signatures) == ["map_twice", "map_larger"]
         x = np.arange(3, dtype=dtype)
         module.get_function("map_twice")((1,), (3,), (x, y := np.empty_like(x)))
@@ -299,21 +301,21 @@ def test_a_macro_makes_a_kernel_a_line(tmp_path, each_mode):
 
 
 def test_tables_and_lists_of_arrays(tmp_path, each_mode):
-    common = (Path(cuda.__file__).parent / "common.cuh").read_text()
+    common = (Path(launching.__file__).parent / "common.cuh").read_text()
     kernel = """extern "C" __global__ void add_all(Arrays<float> sums, Arrays<const float> x, const Table sizes) {
         for (int k = 0; k < sizes.at[blockIdx.x]; ++k) sums.at[blockIdx.x][0] += x.at[blockIdx.x][k];
     }"""
-    function = cuda.Module(write(tmp_path, common + kernel)).get_function("add_all")
+    function = launching.Module(write(tmp_path, common + kernel)).get_function("add_all")
     arrays = [np.arange(n, dtype=np.float32) for n in (3, 5)]
     sums = [np.zeros(1, np.float32) for _ in arrays]
-    function((2,), (1,), (sums, arrays, cuda.table([3, 5])))
+    function((2,), (1,), (sums, arrays, launching.table([3, 5])))
     np.testing.assert_array_equal(np.concatenate(sums), [3, 10])
     with pytest.raises(DtypeError, match="add_all: x: expected a list of at most 64 arrays, got 65 of them"):
-        function((2,), (1,), (sums, [arrays[0]] * 65, cuda.table([3, 5])))
+        function((2,), (1,), (sums, [arrays[0]] * 65, launching.table([3, 5])))
     with pytest.raises(DtypeError, match="add_all: x: expected a float32 array, got a int64 array"):
-        function((2,), (1,), (sums, [arrays[0], np.arange(5)], cuda.table([3, 5])))
+        function((2,), (1,), (sums, [arrays[0], np.arange(5)], launching.table([3, 5])))
     with emulator.mode(check=True), pytest.raises(emulator.EmulatorError, match="offset 20 of argument x, which has 20 bytes"):
-        function((2,), (1,), (sums, arrays, cuda.table([3, 6])))
+        function((2,), (1,), (sums, arrays, launching.table([3, 6])))
 
 
 def test_unknown_names(scale):
@@ -325,18 +327,18 @@ def test_unknown_names(scale):
 
 def test_parameter_types_are_a_short_list():
     with pytest.raises(BackendError, match=r"f: expected a parameter of type .*, got 'size_t n'"):
-        cuda.signatures('extern "C" __global__ void f(const float* x, size_t n) {}')
+        launching.signatures('extern "C" __global__ void f(const float* x, size_t n) {}')
 
 
 def test_an_error_of_the_compiler_is_shown(tmp_path):
-    module = cuda.Module(write(tmp_path, 'extern "C" __global__ void f(float* x) { x[0] = undeclared; }'))
+    module = launching.Module(write(tmp_path, 'extern "C" __global__ void f(float* x) { x[0] = undeclared; }'))
     with pytest.raises(BackendError, match=r"kernels.cu:1.*undeclared"):
         module.get_function("f")((1,), (1,), (X.copy(),))
 
 
 def test_no_compiler_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    module = cuda.Module(write(tmp_path, 'extern "C" __global__ void other(float* x) { x[0] = 1; }'))
+    module = launching.Module(write(tmp_path, 'extern "C" __global__ void other(float* x) { x[0] = 1; }'))
     with pytest.raises(BackendError, match=r"needs g\+\+"):
         module.get_function("other")((1,), (1,), (X.copy(),))
 
@@ -374,13 +376,13 @@ def test_device_arrays_go_to_cupy(scale, monkeypatch):
 
 def test_is_available_never_raises(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert cuda.is_available() is False
+    assert launching.is_available() is False
 
 
 def test_processes_build_at_once(tmp_path):
     """Two processes with an empty cache: both build, both run."""
     program = (
-        "import numpy as np; from tinydl_kernels import dispatch, random\n"
+        "import numpy as np; from tinydl_kernels import random; from tinydl_kernels.machine import dispatch\n"
         "key, start = np.array([1, 2], np.uint64), np.array([3], np.uint64)\n"
         "with dispatch.use('cuda-emulated'): print(random.integers(key, start, (2,)).tolist())"
     )
@@ -398,9 +400,9 @@ def test_fibers_by_ucontext(tmp_path):
     """The switch for processors that fiber.h has no assembly for."""
     program = (
         "from pathlib import Path; import numpy as np\n"
-        "from tinydl_kernels import cuda; from tinydl_kernels.emulator import build\n"
+        "from tinydl_kernels.cuda import launching; from tinydl_kernels.emulator import build\n"
         "build._RUNTIME_FLAGS += ('-DEMU_UCONTEXT',)\n"
-        f"module, x = cuda.Module(Path({str(HERE / 'correct.cu')!r})), np.ones((2, 64), np.float32)\n"
+        f"module, x = launching.Module(Path({str(HERE / 'correct.cu')!r})), np.ones((2, 64), np.float32)\n"
         "module.get_function('scan')((2,), (64,), (x, y := np.empty_like(x)), shared_mem=256); print(int(y.sum()))"
     )
     environment = {**os.environ, "TINYDL_CACHE_DIR": str(tmp_path)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tinydl_kernels import dispatch
-from tinydl_kernels.dispatch import Operation
-from tinydl_kernels.errors import BackendError
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.dispatch import Operation
+from tinydl_kernels.machine.errors import BackendError
 
 
 @pytest.fixture
@@ -54,7 +54,8 @@ def test_unknown_backends_are_refused():
 
 
 def test_outputs_of_references_lie_in_the_allocators_arrays():
-    from tinydl_kernels import elementwise, memory
+    from tinydl_kernels import elementwise
+    from tinydl_kernels.machine import memory
 
     given = []
 

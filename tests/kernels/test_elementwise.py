@@ -8,9 +8,10 @@ from dtypes import either_width
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
-from tinydl_kernels import dispatch, elementwise
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.validate import agree
+from tinydl_kernels import elementwise
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.validate import agree
 
 UNARY = [
     *("neg", "abs", "sign", "sqrt", "exp", "log", "tanh"),

@@ -10,9 +10,12 @@ from emulated import agrees, agrees_checked, needs_compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_elementwise import SPECIAL, operand, operands
-from tinydl_kernels import cuda, dispatch, elementwise, functions
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.validate import agree
+from tinydl_kernels import elementwise
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.elementwise import functions
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.validate import agree
 
 pytestmark = needs_compiler
 once = functools.partial(agree, only="cuda-emulated")
@@ -127,7 +130,7 @@ def test_arrays_off_the_vector_alignment():
 
 
 def test_more_items_than_threads(monkeypatch):
-    monkeypatch.setattr(cuda, "MAX_BLOCKS", 1)
+    monkeypatch.setattr(launching, "MAX_BLOCKS", 1)
     agrees(elementwise.add, np.arange(5000.0), np.arange(5000.0))
 
 

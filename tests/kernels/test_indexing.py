@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices
 from tinydl_kernels import indexing
-from tinydl_kernels.validate import agree
+from tinydl_kernels.machine.validate import agree
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2])

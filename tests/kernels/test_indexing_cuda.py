@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from emulated import agrees, agrees_checked, needs_compiler
-from tinydl_kernels import cuda, indexing
+from tinydl_kernels import indexing
+from tinydl_kernels.cuda import launching
 
 pytestmark = needs_compiler
 SHAPES = [
@@ -81,7 +82,7 @@ def test_put_lets_the_last_win(dtype, strided):
 
 
 def test_more_items_than_threads(monkeypatch):
-    monkeypatch.setattr(cuda, "MAX_BLOCKS", 1)
+    monkeypatch.setattr(launching, "MAX_BLOCKS", 1)
     check(agrees, (300, 5), 0, 70, np.float32)
 
 

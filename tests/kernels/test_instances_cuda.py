@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from emulated import agrees, every_tile, needs_compiler
 from tinydl_kernels import conv, elementwise
+from tinydl_kernels.machine.window import Window
 from tinydl_kernels.matmul import matmul
-from tinydl_kernels.window import Window
 
 pytestmark = needs_compiler
 

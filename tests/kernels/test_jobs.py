@@ -4,8 +4,10 @@ import threading
 
 import numpy as np
 import pytest
-from tinydl_kernels import dispatch, elementwise, jobs, memory, threads
-from tinydl_kernels.compiler import parallel
+from tinydl_kernels import elementwise
+from tinydl_kernels.cpu import jobs, threads
+from tinydl_kernels.cpu.compiler import parallel
+from tinydl_kernels.machine import dispatch, memory
 
 
 @parallel

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
-from tinydl_kernels import dispatch, elementwise, product, threads
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels import elementwise
+from tinydl_kernels.cpu import product, threads
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.validate import agree
 from tinydl_kernels.matmul import matmul
-from tinydl_kernels.validate import agree
 
 
 @settings(max_examples=60, deadline=None)

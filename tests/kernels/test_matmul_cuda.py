@@ -8,10 +8,11 @@ from emulated import agrees, agrees_checked, every_tile, needs_compiler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
-from tinydl_kernels import cuda, dispatch, gemm, matmul_cuda
-from tinydl_kernels.errors import DtypeError
-from tinydl_kernels.matmul import matmul
-from tinydl_kernels.validate import agree
+from tinydl_kernels.cuda import cuts, launching
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import DtypeError
+from tinydl_kernels.machine.validate import agree
+from tinydl_kernels.matmul import launches, matmul
 
 pytestmark = needs_compiler
 TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
@@ -51,9 +52,9 @@ def test_tensor_cores(tile, transposed, cut_into, tf32):
 @pytest.fixture
 def before_sm_80(monkeypatch):
     """No asynchronous copies, no tensor cores."""
-    module = cuda.Module(cuda.module("matmul", np.dtype(np.float32)).path, np.dtype(np.float32), True)
+    module = launching.Module(launching.module("matmul", np.dtype(np.float32)).path, np.dtype(np.float32), True)
     module.source = "#undef __CUDA_ARCH__\n#define __CUDA_ARCH__ 750\n" + module.source
-    monkeypatch.setattr(gemm, "module", lambda *_: module)
+    monkeypatch.setattr(cuts, "module", lambda *_: module)
 
 
 @every_tile
@@ -100,7 +101,7 @@ def test_dtypes_without_a_kernel_are_refused():
 
 
 def test_axes_that_can_be_walked_as_one_are_one():
-    assert matmul_cuda._axes((2, 3, 4), (2, 3, 4), (4,), 10, 100) == [(6, 40, 0), (4, 10, 100)]
-    assert matmul_cuda._axes((2, 3, 4), (2, 3, 4), (2, 3, 4), 10, 100) == [(24, 10, 100)]
-    assert matmul_cuda._axes((2, 1, 4), (2, 1, 1), (4,), 10, 100) == [(2, 10, 0), (4, 0, 100)]
-    assert matmul_cuda._axes((), (), (), 10, 100) == []
+    assert launches._axes((2, 3, 4), (2, 3, 4), (4,), 10, 100) == [(6, 40, 0), (4, 10, 100)]
+    assert launches._axes((2, 3, 4), (2, 3, 4), (2, 3, 4), 10, 100) == [(24, 10, 100)]
+    assert launches._axes((2, 1, 4), (2, 1, 1), (4,), 10, 100) == [(2, 10, 0), (4, 0, 100)]
+    assert launches._axes((), (), (), 10, 100) == []

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from tinydl_kernels import norm
-from tinydl_kernels.validate import agree
+from tinydl_kernels.machine.validate import agree
 
 EPS = 1e-3
 SHAPES = [(5, 3), (1000, 40), (7, 4, 6, 5), (2, 3, 4), (64, 2, 31), (2, 1, 300, 300), (3, 5, 1, 1), (4, 0, 2)]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tinydl_kernels import cuda
+from tinydl_kernels.cuda import launching
 from tinydl_kernels.emulator import nvrtc
-from tinydl_kernels.errors import BackendError
+from tinydl_kernels.machine.errors import BackendError
 
 pytestmark = pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrtc.unavailable()))
 
@@ -22,7 +22,7 @@ EVERY_INSTANCE = {"sm_75", "sm_80", "sm_120"}
 
 def builds() -> Iterator[Any]:
     """(module, architecture); quick are those of sm_80, each source once."""
-    for module in cuda.modules():
+    for module in launching.modules():
         source = module.path.stem
         kind = module.name.removeprefix(source).removeprefix("-")
         for architecture in nvrtc.ARCHITECTURES:
@@ -43,12 +43,12 @@ def test_compiles(module, architecture):
     for kernel, used in resources.items():
         assert used.spilled == 0, (kernel, used)
         assert used.stack == 0 or kernel in REDUCES_ANGLES, (kernel, used)
-        assert used.shared <= cuda.STATIC_SHARED, (kernel, used)
+        assert used.shared <= launching.STATIC_SHARED, (kernel, used)
 
 
 def test_normal_numbers_are_rounded_as_on_the_cpu():
     """No fused multiply-add: it would give other bits. Whole packs are written by one instruction."""
-    ptx = nvrtc.compile(cuda.module("random").source, "compute_80").code.decode()
+    ptx = nvrtc.compile(launching.module("random").source, "compute_80").code.decode()
     assert "mul.rn.f64" in ptx
     assert "fma.rn.f64" not in ptx
     assert {"st.global.v4.f32", "st.global.v2.f64", "st.global.v4.u8"} <= set(ptx.split())

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import dispatch, emulator, pool
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.validate import agree
-from tinydl_kernels.window import Window
+from tinydl_kernels import emulator, pool
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.validate import agree
+from tinydl_kernels.machine.window import Window
 
 EMULATED = ["cuda-emulated"] if emulator.unavailable() is None else []
 

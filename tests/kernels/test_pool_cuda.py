@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from emulated import agrees, agrees_checked, needs_compiler
-from tinydl_kernels import cuda, pool, unfold
-from tinydl_kernels.window import Window
+from tinydl_kernels import pool, unfold
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine.window import Window
 
 pytestmark = needs_compiler
 
@@ -55,7 +56,7 @@ def test_pool_checked(case):
 
 
 def test_more_windows_than_threads(monkeypatch):
-    monkeypatch.setattr(cuda, "MAX_BLOCKS", 1)
+    monkeypatch.setattr(launching, "MAX_BLOCKS", 1)
     check_pool(agrees_checked, "halves", np.float64)
     check_pool(agrees, "several threads to a window", np.float32)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from tinydl_kernels import cuda, dispatch, memory
 from tinydl_kernels import random as kernels
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine import dispatch, memory
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 KEY, START = np.array([0x0123456789ABCDEF, 7], np.uint64), np.array([3], np.uint64)
 BACKENDS = ["reference", "cpu"]
@@ -103,7 +104,7 @@ def test_numba_gives_the_bits_of_the_reference(draw, shape):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not cuda.is_available(), reason="no GPU that CuPy can use")
+@pytest.mark.skipif(not launching.is_available(), reason="no GPU that CuPy can use")
 @pytest.mark.parametrize("draw", DRAWS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_a_gpu_gives_the_bits_of_the_reference(draw, shape):

@@ -8,9 +8,10 @@ from dtypes import either_width
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
-from tinydl_kernels import dispatch, reduce
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.validate import agree
+from tinydl_kernels import reduce
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.validate import agree
 
 SHAPES = [
     (),

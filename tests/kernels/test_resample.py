@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import dispatch, resample, unfold
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.validate import agree
-from tinydl_kernels.window import Window, adaptive_spans
+from tinydl_kernels import resample, unfold
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.validate import agree
+from tinydl_kernels.machine.window import Window, adaptive_spans
 
 SIZES = st.integers(1, 9)
 KINDS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dtypes import either_width
 from tinydl_kernels import scan
-from tinydl_kernels.validate import agree
+from tinydl_kernels.machine.validate import agree
 
 SHAPES = [
     ((5,), 0),

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import pool, reduce, simd, tiles
-from tinydl_kernels.window import Window
+from tinydl_kernels import pool, reduce
+from tinydl_kernels.cpu import simd, tiles
+from tinydl_kernels.machine.window import Window
 
 DTYPES = st.sampled_from([np.float32, np.float64])
 
@@ -170,7 +171,7 @@ def test_winners(dtype, step, pad):
 @pytest.mark.parametrize(("cpu", "features", "lanes"), [("x86-64", "", 4), ("haswell", "+avx,+avx2,+fma", 8)])
 def test_narrower_registers(cpu, features, lanes):
     tests = "multiply_add or dots or panel or frame or transpose or pad or infinity or winners"
-    code = f"import pytest; from tinydl_kernels import simd; assert simd.lanes(4) == {lanes}; "
+    code = f"import pytest; from tinydl_kernels.cpu import simd; assert simd.lanes(4) == {lanes}; "
     code += f"raise SystemExit(pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-k', {tests!r}]))"
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from dtypes import either_width
-from tinydl_kernels import dispatch, softmax
-from tinydl_kernels.validate import agree
+from tinydl_kernels import softmax
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.validate import agree
 
 FLOATS = (np.float32, np.float64)
 

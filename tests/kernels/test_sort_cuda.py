@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from emulated import agrees, agrees_checked, needs_compiler
-from tinydl_kernels import cuda, dispatch, sort
+from tinydl_kernels import sort
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine import dispatch
 
 pytestmark = needs_compiler
 
@@ -41,7 +43,7 @@ def test_more_tiles_than_lanes():
     """The loop of `offset`, fed with counts of its own."""
     counts = np.random.default_rng(0).integers(0, 9, (256, 70)).astype(np.uint32)
     before, totals = counts.cumsum(1) - counts, np.empty(256, np.uint32)
-    cuda.module("sort").get_function("offset")((32,), (256,), (sums := counts.copy(), totals, np.int32(70)))
+    launching.module("sort").get_function("offset")((32,), (256,), (sums := counts.copy(), totals, np.int32(70)))
     np.testing.assert_array_equal(sums, before)
     np.testing.assert_array_equal(totals, counts.sum(1))
 

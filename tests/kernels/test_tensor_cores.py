@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from emulated import each_mode, needs_compiler
-from tinydl_kernels import cuda, emulator
+from tinydl_kernels import emulator
+from tinydl_kernels.cuda import launching
 from tinydl_kernels.emulator import nvrtc
 
 __all__ = ["each_mode"]  # a fixture, used by its name
@@ -77,12 +78,12 @@ extern "C" __global__ void copy_askew(const float* x, float* y) {
 
 
 @pytest.fixture(scope="module")
-def module(tmp_path_factory) -> cuda.Module:
+def module(tmp_path_factory) -> launching.Module:
     path = tmp_path_factory.mktemp("tensor_cores") / "kernels.cu"
     path.write_text(KERNELS)
     for header in ("ptx.cuh", "common.cuh"):
-        shutil.copy(Path(cuda.__file__).with_name(header), path.parent)
-    return cuda.Module(path)
+        shutil.copy(Path(launching.__file__).with_name(header), path.parent)
+    return launching.Module(path)
 
 
 def run(module, kernel, *args, threads=32):
@@ -166,7 +167,7 @@ needs_disassembler = pytest.mark.skipif(
 
 def instructions(family: str, tensor_cores: bool, architecture: str) -> set[str]:
     """Of the kernels with the tile of 64 x 64."""
-    source = cuda.module(family, np.dtype(np.float32), tensor_cores).source
+    source = launching.module(family, np.dtype(np.float32), tensor_cores).source
     source = re.sub(r"^[A-Z]+\((?!64x64)\w+, \d.*\)$", "", source, flags=re.MULTILINE)
     found = nvrtc.instructions(nvrtc.compile(source, architecture))
     return set.intersection(*(used for kernel, used in found.items() if kernel.endswith("64x64")))

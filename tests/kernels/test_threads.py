@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinydl_kernels import threads
-from tinydl_kernels.compiler import kernel, parallel
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.cpu import threads
+from tinydl_kernels.cpu.compiler import kernel, parallel
+from tinydl_kernels.machine.errors import ShapeError
 
 N = 100_003
 
@@ -62,7 +62,7 @@ def _three_threads():
 
 def _run(script: str, *arguments: str, **environment: str) -> str:
     """The output of a Python process that runs `script`; nothing may be said on its error stream."""
-    path = os.pathsep.join([str(Path(threads.__file__).parents[1]), str(Path(__file__).parent)])
+    path = os.pathsep.join([str(Path(threads.__file__).parents[2]), str(Path(__file__).parent)])
     env = {**os.environ, "PYTHONPATH": path, **environment}
     done = subprocess.run([sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

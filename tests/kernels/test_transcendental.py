@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tinydl_kernels import transcendental
-from tinydl_kernels.compiler import kernel
+from tinydl_kernels.cpu import transcendental
+from tinydl_kernels.cpu.compiler import kernel
 
 EDGES = [
     np.nan,

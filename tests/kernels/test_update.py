@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from tinydl_kernels import dispatch, update
-from tinydl_kernels.validate import agree
+from tinydl_kernels import update
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.validate import agree
 
 SETTINGS = [
     ("SGD", {}),

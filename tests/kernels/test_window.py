@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.window import Window, padded, seen_by, taps, unpadded
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.window import Window, padded, seen_by, taps, unpadded
 
 settings_here = settings(max_examples=100, deadline=None)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl import nn

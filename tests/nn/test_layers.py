@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
 from tinydl import nn

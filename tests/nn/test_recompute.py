@@ -11,7 +11,7 @@ import pytest
 
 import tinydl as td
 from tinydl import nn
-from tinydl.tape import Node
+from tinydl.engine.tape import Node
 
 pytestmark = pytest.mark.usefixtures("reference")
 

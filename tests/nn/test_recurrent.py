@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from agreement import assert_agree
 from learning import assert_learns
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
 from tinydl import nn

@@ -9,8 +9,8 @@ import pytest
 from agreement import assert_agree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.window import Window
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.window import Window
 
 import tinydl as td
 from tinydl.ops.unfold import locally_connected2d

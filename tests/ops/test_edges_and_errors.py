@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl.core import Primitive, Tensor
+from tinydl.engine.core import Primitive, Tensor
 
 X = td.ones(3, 4)
 CUBE = td.ones(2, 3, 4)

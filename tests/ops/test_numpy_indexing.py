@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, basic_indices, integer_array_indices
-from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 import tinydl as td
 

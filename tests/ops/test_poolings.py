@@ -9,7 +9,7 @@ import pytest
 from agreement import assert_agree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 

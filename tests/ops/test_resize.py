@@ -10,7 +10,7 @@ import pytest
 from agreement import assert_agree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tinydl_kernels.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
 

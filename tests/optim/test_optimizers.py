@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 import tinydl as td
 from tinydl.optim import SGD, Adam, AdamW, decay_groups

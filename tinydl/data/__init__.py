@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tinydl.data.cifar import cifar10
-from tinydl.data.files import DataError, DownloadError, atomic_write
-from tinydl.data.loader import Batches, normalize, subset
-from tinydl.data.mnist import ImageSet, mnist, read_idx
+from ..files import DataError, DownloadError, atomic_write
+from .datasets.cifar import cifar10
+from .datasets.mnist import ImageSet, mnist, read_idx
+from .loader import Batches, normalize, subset
 
 __all__ = [
     "Batches",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 
 def subset(seed: int, size: int, pool: int = 50_000) -> np.ndarray:

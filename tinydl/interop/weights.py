@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from tinydl_kernels.errors import DtypeError
+from tinydl_kernels.machine.errors import DtypeError
 
-from ..data.files import DataError, atomic_write
 from ..devices import on_host
+from ..files import DataError, atomic_write
 from ..nn.module import Module
 
 FORMATS = (".safetensors", ".npz", ".pt", ".pth")

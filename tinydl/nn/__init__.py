@@ -1,6 +1,9 @@
 """Layers and networks."""
 
-from . import init, models
+import importlib
+import types
+
+from . import init
 from .activation import (
     CELU,
     ELU,
@@ -110,3 +113,10 @@ from .utils import (
     vector_to_parameters,
     weight_norm,
 )
+
+
+def __getattr__(name: str) -> types.ModuleType:
+    """`nn.models` is another name of `tinydl.models`."""
+    if name == "models":
+        return importlib.import_module("tinydl.models")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor
-from ..ops import activations, elementwise, functions, loss
+from ..engine.core import Tensor
+from ..ops import activations, elementwise, functions, softmax
 from .checks import layer_dtype, require_real, require_sizes
 from .module import Module
 from .parameter import Parameter
@@ -74,8 +74,8 @@ ReLU6 = _layer("ReLU6", activations.relu6)
 Threshold = _layer("Threshold", activations.threshold)
 GLU = _layer("GLU", activations.glu)
 Maxout = _layer("Maxout", activations.maxout)
-Softmax = _layer("Softmax", loss.softmax)
-LogSoftmax = _layer("LogSoftmax", loss.log_softmax)
+Softmax = _layer("Softmax", softmax.softmax)
+LogSoftmax = _layer("LogSoftmax", softmax.log_softmax)
 
 
 class PReLU(Module):

@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add
+from ..engine.core import Tensor, add
 from ..ops.attention import attention_weights
 from ..ops.elementwise import where
 from ..ops.indexing import getitem
-from ..ops.linalg import linear, matmul
+from ..ops.matmul import linear, matmul
 from ..ops.random import Generator, require_probability
 from ..ops.reduce import mean
 from ..ops.shape import permute, reshape, squeeze, transpose, unsqueeze

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..promotion import floating, is_scalar
+from ..engine.promotion import floating, is_scalar
 from .module import Module
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add
+from ..engine.core import Tensor, add
 from ..ops.shape import flatten, normalize_dim, reshape
 from .module import Module
 from .parameter import Parameter

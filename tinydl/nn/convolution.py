@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.window import Window, per_axis
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.window import Window, per_axis
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from ..ops import conv
 from ..ops.shape import pad
 from ..ops.unfold import fold, locally_connected2d, unfold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from ..ops.random import Generator, alpha_dropout, dropout, dropout1d, dropout2d, gaussian_noise, require_probability
 from .checks import require_real
 from .module import Module

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from ..ops.embedding import embedding
 from ..ops.shape import normalize_dim
 from . import init

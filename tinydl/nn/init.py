@@ -9,16 +9,16 @@ import math
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add, no_grad
 from ..devices import constant
+from ..engine.core import Tensor, add, no_grad
+from ..engine.promotion import is_scalar, require_floating
 from ..ops.creation import full_like
 from ..ops.elementwise import clip, lt, mul, sub, where
 from ..ops.functions import erf
 from ..ops.random import Generator, rand, rand_like, randn, randn_like
 from ..ops.update import assign
-from ..promotion import is_scalar, require_floating
 
 FAR = 9.0  # standard deviations beyond which the normal distribution function is 0 or 1 in float64
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core import Tensor
-from ..ops.linalg import bilinear, linear
+from ..engine.core import Tensor
+from ..ops.matmul import bilinear, linear
 from . import init
 from .checks import layer_dtype, require_sizes
 from .module import Module

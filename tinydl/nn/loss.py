@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..core import Tensor
-from ..ops import loss, losses
+from ..engine.core import Tensor
+from ..ops import losses, softmax
 from ..ops.ctc import ctc_loss
 from ..ops.public import public
 from .module import Module
@@ -33,9 +33,9 @@ class _Loss(Module):
         bound.apply_defaults()
         for key, value in bound.arguments.items():
             if key == "reduction":
-                loss.require_reduction(name, value, *self.reductions)
+                softmax.require_reduction(name, value, *self.reductions)
             elif key == "label_smoothing":
-                loss.require_smoothing(name, value)
+                softmax.require_smoothing(name, value)
             elif key == "beta" and value < 0:
                 raise ValueError(f"{name}: expected beta of at least 0, got {value}")
             elif key == "delta" and value <= 0:
@@ -57,7 +57,7 @@ def _layer(name: str, function: Callable[..., Tensor], **members: Any) -> type[_
     return type(name, (_Loss,), {**members, "__doc__": function.__doc__, "__module__": __name__})
 
 
-CrossEntropyLoss = _layer("CrossEntropyLoss", loss.cross_entropy)
+CrossEntropyLoss = _layer("CrossEntropyLoss", softmax.cross_entropy)
 NLLLoss = _layer("NLLLoss", losses.nll_loss)
 MSELoss = _layer("MSELoss", losses.mse_loss)
 L1Loss = _layer("L1Loss", losses.l1_loss)

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError, TinydlError
+from tinydl_kernels.machine.errors import ShapeError, TinydlError
 
-from ..core import Tensor, no_grad, state
 from ..devices import constant, move, on_host
+from ..engine.core import Tensor, no_grad, state
 from ..ops.creation import target
 from ..ops.public import refusal
 from ..ops.update import assign

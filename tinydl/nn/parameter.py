@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from ..ops.creation import copied
 
 

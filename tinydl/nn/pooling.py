@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from ..ops import pool
 from ..ops.reduce import mean
 from ..ops.shape import flatten

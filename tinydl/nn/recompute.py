@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import GraphError
+from tinydl_kernels.machine.errors import GraphError
 
-from ..core import Tensor, enable_grad, grad, state
+from ..engine.core import Tensor, enable_grad, grad, state
+from ..engine.pullback import zeros_like
+from ..engine.tape import Edge, Key, Node, numbers
 from ..ops.random import Draw, remember, repeat
-from ..pullback import zeros_like
-from ..tape import Edge, Key, Node, numbers
 from .forward import extra_forward
 
 

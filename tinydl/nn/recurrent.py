@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add
 from ..devices import constant
+from ..engine.core import Tensor, add
 from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
 from ..ops.indexing import getitem
-from ..ops.linalg import linear
+from ..ops.matmul import linear
 from ..ops.random import Generator, dropout, require_probability
 from ..ops.shape import cat, chunk, squeeze, stack, transpose, unsqueeze
 from . import init

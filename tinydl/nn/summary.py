@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core import Tensor, no_grad
+from ..engine.core import Tensor, no_grad
 from ..ops.creation import zeros
 from ..ops.random import Generator
 from .forward import extra_forward

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, no_grad
+from ..engine.core import Tensor, no_grad
+from ..engine.promotion import require_one_dtype
 from ..ops.elementwise import div, mul, sqrt, square
 from ..ops.random import Generator, random_from
 from ..ops.reduce import sum
 from ..ops.shape import cat, reshape
 from ..ops.update import assign
-from ..promotion import require_one_dtype
 from .convolution import Conv2d
 from .linear import Linear
 from .module import Module

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import Tensor, add, contiguous
+from ..engine.core import Tensor, add, contiguous
 from . import (
     creation,
     elementwise,
     functions,
     indexing,
-    linalg,
-    loss,
+    matmul,
     products,
     random,
     reduce,
     scan,
     shape,
-    sorting,
+    softmax,
+    sort,
     statistics,
 )
 from .public import public
@@ -39,8 +39,8 @@ OPERATORS: dict[str, Any] = {
     "__rtruediv__": _swapped(elementwise.div),
     "__pow__": elementwise.pow,
     "__rpow__": _swapped(elementwise.pow),
-    "__matmul__": linalg.matmul,
-    "__rmatmul__": _swapped(linalg.matmul),
+    "__matmul__": matmul.matmul,
+    "__rmatmul__": _swapped(matmul.matmul),
     "__neg__": elementwise.neg,
     "__abs__": elementwise.abs,
     "__invert__": elementwise.not_mask,
@@ -75,12 +75,12 @@ METHODS: dict[str, Any] = {
         "unbind narrow diag diagonal",
         indexing: "index_select gather scatter scatter_add take_along_dim masked_fill masked_select repeat_interleave tril "
         "triu nonzero bincount",
-        sorting: "sort argsort topk unique",
+        sort: "sort argsort topk unique",
         reduce: "sum mean max min amax amin argmax argmin any all logsumexp",
         scan: "prod cumsum cumprod",
         statistics: "var std norm",
-        linalg: "matmul",
-        loss: "softmax log_softmax",
+        matmul: "matmul",
+        softmax: "softmax log_softmax",
         products: "mm bmm mv dot outer cross kron",
         elementwise: "exp log sqrt tanh sigmoid relu abs sign neg add sub mul div pow square maximum minimum clip clone "
         "isfinite eq ne lt le gt ge logical_and logical_or logical_not",

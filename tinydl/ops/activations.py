@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add
-from ..promotion import require_numbers
+from ..engine.core import Tensor, add
+from ..engine.promotion import require_numbers
 from .elementwise import abs, clip, div, exp, ge, gt, le, logical_and, lt, mul, pow, sigmoid, tanh, where
 from .functions import erf, expm1, log1p
 from .random import SELU_ALPHA, SELU_SCALE

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add
 from ..devices import constant
+from ..engine.core import Tensor, add
 from .elementwise import mul, where
-from .linalg import matmul
-from .loss import softmax
+from .matmul import matmul
 from .random import Generator, dropout, require_probability
 from .shape import common_shape, transpose
+from .softmax import softmax
 
 
 def scaled_dot_product_attention(

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 from tinydl_kernels import conv as kernels
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.window import Window
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.window import Window
 
-from ..core import Array, Tensor, add, primitive
-from ..promotion import require_floating
+from ..engine.core import Array, Tensor, add, primitive
+from ..engine.promotion import require_floating
 from .reduce import _sum
 from .shape import reshape
 from .spatial import batched

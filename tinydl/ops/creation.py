@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.device import exhausted
-from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeError
+from tinydl_kernels.machine.device import exhausted
+from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError
 
-from ..core import Tensor, state
 from ..devices import is_device, module_of, move, named, transfer
-from ..promotion import FLOAT32, INT64, checked, is_scalar
+from ..engine.core import Tensor, state
+from ..engine.promotion import FLOAT32, INT64, checked, is_scalar
 from .elementwise import to_dtype
 from .shape import common_shape, new_size
 

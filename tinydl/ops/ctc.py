@@ -6,16 +6,16 @@ import math
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.indexing import check_index
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add
 from ..devices import constant, on_host
+from ..engine.core import Tensor, add
 from .elementwise import clip, div, eq, isfinite, logical_and, logical_or, lt, mul, ne, neg, sub, to_dtype, where
 from .indexing import _gather, getitem, places, refuse_recording
-from .loss import reduced
 from .reduce import logsumexp
 from .shape import cat, pad, permute, reshape, stack, unsqueeze
+from .softmax import reduced
 
 NEVER = -math.inf  # the logarithm of probability 0
 

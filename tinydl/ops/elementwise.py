@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import elementwise as kernels
-from tinydl_kernels import memory
-from tinydl_kernels.dispatch import Operation
-from tinydl_kernels.errors import DtypeError
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.dispatch import Operation
+from tinydl_kernels.machine.errors import DtypeError
 
-from ..core import Array, Primitive, Tensor, add, cast, contiguous, primitive
-from ..promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
+from ..engine.core import Array, Primitive, Tensor, add, cast, contiguous, primitive
+from ..engine.promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
 from .shape import common_shape
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.indexing import check_index
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from .elementwise import eq, where
 from .indexing import index_select, places
 from .shape import normalize_dim, reshape, unsqueeze

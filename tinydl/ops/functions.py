@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinydl_kernels import functions as kernels
-from tinydl_kernels import memory
+from tinydl_kernels.elementwise import functions as kernels
+from tinydl_kernels.machine import memory
 
-from ..core import Array, Primitive, Tensor, add, primitive
+from ..engine.core import Array, Primitive, Tensor, add, primitive
 from .elementwise import comparison, div, exp, mul, neg, on_masks, query, sigmoid, square, sub, unary
 from .shape import common_shape
 

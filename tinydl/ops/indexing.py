@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import indexing as kernels
-from tinydl_kernels import memory
-from tinydl_kernels.dispatch import device_of
-from tinydl_kernels.errors import DeviceError, DtypeError, GraphError, ShapeError
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.dispatch import device_of
+from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError
 
-from ..core import Array, Tensor, add, primitive, state
 from ..devices import constant, on_host
-from ..effect import effect
-from ..promotion import INT64, is_scalar, require_one_dtype
+from ..engine.core import Array, Tensor, add, primitive, state
+from ..engine.effect import effect
+from ..engine.promotion import INT64, is_scalar, require_one_dtype
 from .elementwise import eq, to_dtype, where
 from .shape import _index, broadcast_to, common_shape, narrow, normalize_dim, pad, permute, reshape, unsqueeze
 from .update import assign

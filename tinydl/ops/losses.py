@@ -6,15 +6,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor, add
-from ..promotion import require_numbers
+from ..engine.core import Tensor, add
+from ..engine.promotion import require_numbers
 from .elementwise import abs, clip, div, exp, gt, log, lt, mul, ne, neg, pow, relu, sqrt, square, sub, where
 from .functions import logsigmoid
-from .loss import class_weights, picked, reduced, require_reduction
 from .reduce import sum
 from .shape import broadcast_to, common_shape, normalize_dim, reshape, unsqueeze
+from .softmax import class_weights, picked, reduced, require_reduction
 
 
 def _require(who: str, input: Tensor, target: Tensor, reduction: str, *more: str) -> None:

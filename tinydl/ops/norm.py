@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import norm as kernels
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Array, Tensor, add, no_grad, primitive
-from ..effect import effect
-from ..promotion import require_floating
-from ..pullback import pullback
+from ..engine.core import Array, Tensor, add, no_grad, primitive
+from ..engine.effect import effect
+from ..engine.promotion import require_floating
+from ..engine.pullback import pullback
 from .elementwise import abs, div, gt, mul, neg, pow, sqrt, square, sub, where
 from .indexing import getitem
 from .reduce import mean, sum

@@ -8,14 +8,14 @@ from typing import Any
 
 from tinydl_kernels import pool as kernels
 from tinydl_kernels import resample
-from tinydl_kernels.errors import ShapeError
 from tinydl_kernels.indexing import check_index
-from tinydl_kernels.window import Window, per_axis
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.window import Window, per_axis
 
-from ..core import Array, Tensor, primitive
+from ..engine.core import Array, Tensor, primitive
 from .elementwise import eq, mul, pow, where
 from .indexing import _filled, places, scatter
-from .resize import _resample
+from .resample import _resample
 from .shape import reshape
 from .spatial import batched, require_planes
 

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor
-from ..promotion import require_one_dtype
+from ..engine.core import Tensor
+from ..engine.promotion import require_one_dtype
 from .elementwise import mul, sub
-from .linalg import _matmul, matmul
+from .matmul import _matmul, matmul
 from .reduce import sum
 from .shape import common_shape, diagonal, normalize_dim, permute, reshape, roll, squeeze, unsqueeze
 

@@ -13,9 +13,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import DtypeError
+from tinydl_kernels.machine.errors import DtypeError
 
-from ..core import Tensor
+from ..engine.core import Tensor
 
 TAKEN: dict[str, tuple[Any, ...]] = {
     "Tensor": ((Tensor,), "a tensor", "tensors"),

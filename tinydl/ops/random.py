@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from tinydl_kernels import random as kernels
 from tinydl_kernels import sort
-from tinydl_kernels.errors import GraphError, ShapeError
+from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from ..core import Array, Primitive, Tensor, add, no_grad, primitive
 from ..devices import Resident, constant, move, named
-from ..effect import effect
-from ..promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
+from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
+from ..engine.effect import effect
+from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from .elementwise import lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from tinydl_kernels import elementwise
 from tinydl_kernels import reduce as kernels
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Array, Tensor, cast, expand, primitive
 from ..devices import constant
+from ..engine.core import Array, Tensor, cast, expand, primitive
 from .elementwise import div, eq, exp, isfinite, mul, sub, to_dtype, where
 from .shape import normalize_dim, reshape
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinydl_kernels import reduce, scan
 
-from ..core import Array, Tensor, expand, primitive
+from ..engine.core import Array, Tensor, expand, primitive
 from .elementwise import mul, to_dtype
 from .shape import flip, normalize_dim, pad, reshape, unsqueeze
 

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import indexing, memory
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels import indexing
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Array, Tensor, contiguous, expand, primitive
-from ..promotion import require_one_dtype
+from ..engine.core import Array, Tensor, contiguous, expand, primitive
+from ..engine.promotion import require_one_dtype
 
 
 @primitive(view=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Tensor
-from ..promotion import require_floating
+from ..engine.core import Tensor
+from ..engine.promotion import require_floating
 from .shape import squeeze, unsqueeze
 
 

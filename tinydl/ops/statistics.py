@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from tinydl_kernels import elementwise as kernels
-from tinydl_kernels import memory
+from tinydl_kernels.machine import memory
 
-from ..core import Array, Tensor, primitive
-from ..promotion import require_floating
+from ..engine.core import Array, Tensor, primitive
+from ..engine.promotion import require_floating
 from .elementwise import abs, div, eq, mul, ne, pow, sign, square, sub, where
 from .reduce import Dim, amax, amin, mean, reduced_dims, sum
 

@@ -6,11 +6,11 @@ from math import prod
 from typing import Any
 
 from tinydl_kernels import unfold as kernels
-from tinydl_kernels.errors import ShapeError
-from tinydl_kernels.window import Window, per_axis
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.window import Window, per_axis
 
-from ..core import Array, Tensor, add, primitive
-from .linalg import _matmul
+from ..engine.core import Array, Tensor, add, primitive
+from .matmul import _matmul
 from .shape import permute, reshape
 from .spatial import batched, require_planes
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import memory
 from tinydl_kernels import update as kernels
-from tinydl_kernels.errors import ShapeError
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..core import Array, Tensor
 from ..devices import constant
-from ..effect import effect
-from ..promotion import is_scalar
+from ..engine.core import Array, Tensor
+from ..engine.effect import effect
+from ..engine.promotion import is_scalar
 
 
 def _written(*lists: int, of: int) -> Callable[[int], list[int]]:

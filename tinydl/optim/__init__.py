@@ -1,7 +1,7 @@
 """Optimizers, parameter groups, schedules."""
 
 from .adam import Adam, AdamW
-from .decay import decay_groups
+from .groups import decay_groups
+from .lr_scheduler.piecewise import MultiStepLR, PiecewiseConstant
 from .optimizer import Optimizer
-from .schedule import MultiStepLR, PiecewiseConstant
 from .sgd import SGD

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
-from ..core import Tensor, enable_grad, no_grad
 from ..devices import constant, follow, on_host
+from ..engine.core import Tensor, enable_grad, no_grad
 from ..nn.parameter import Buffer
 from ..ops.creation import zeros_like
 from ..ops.update import assign

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core import Tensor
+from ..engine.core import Tensor
 from ..nn.parameter import Buffer
 from ..ops import update
 from .optimizer import Group, Optimizer

@@ -1,3 +1,3 @@
 """Regularizers: gradient penalties, and the objective that adds them to a loss."""
 
-from .gradient import DataGrad, Objective, Pass, Penalty, SpectReg, Terms, data_grad, spect_reg
+from .gradients import DataGrad, Objective, Pass, Penalty, SpectReg, Terms, data_grad, spect_reg

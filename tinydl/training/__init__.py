@@ -1,5 +1,3 @@
-"""What a training run needs around its steps: checkpoints, statistics over seeds, results with their environment."""
+"""What a training run needs around its steps: checkpoints."""
 
 from . import checkpoint
-from .report import environment, write_json
-from .statistics import Comparison, Difference, Estimate, compare, estimate, paired_difference

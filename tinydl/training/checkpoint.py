@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from tinydl_kernels.errors import TinydlError
+from tinydl_kernels.machine.errors import TinydlError
 
-from ..core import Tensor, no_grad
-from ..data.files import DataError, atomic_write
 from ..devices import constant, on_host
+from ..engine.core import Tensor, no_grad
+from ..files import DataError, atomic_write
 from ..ops.random import default_generator, noise_generator
 from ..ops.update import assign
 from ..version import __version__

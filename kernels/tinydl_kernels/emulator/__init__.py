@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cuda import pointers
-from ..errors import BackendError, ShapeError
+from ..cuda.launching import pointers
+from ..machine.errors import BackendError, ShapeError
 from . import build
 from .build import unavailable
 
 if TYPE_CHECKING:
-    from ..cuda import Module, Parameter
+    from ..cuda.launching import Module, Parameter
 
 __all__ = ["ORDERS", "EmulatorError", "Mode", "launch", "launched", "mode", "unavailable"]
 

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import cache
-from ..errors import BackendError
+from ..cpu import cache
+from ..machine.errors import BackendError
 
 if TYPE_CHECKING:
-    from ..cuda import Module, Parameter
+    from ..cuda.launching import Module, Parameter
 
 _HERE = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")

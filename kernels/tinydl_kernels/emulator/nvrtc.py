@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cuda import OPTIONS
-from ..errors import BackendError
+from ..cuda.launching import OPTIONS
+from ..machine.errors import BackendError
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
 """Turing to Blackwell: all that NVRTC 13 knows and people own."""

@@ -1,0 +1,1 @@
+"""The processor: Numba made lazy and parallel, registers and tiles, the matrix product."""

@@ -1,0 +1,244 @@
+"""Machine code kept on disk between processes, and never stale.
+
+One file per kernel and argument types, in one directory per *build*: `<cache>/numba-<key>/<kernel>-<digest>.nbc`.
+The key hashes the sources of this package, the versions of Python, NumPy, Numba and llvmlite, Numba's settings and the CPU's
+features. The digest hashes the kernel's bytecode and all that it refers to (constants, closures, other kernels), so that
+a kernel from outside this package is safe as well; one that refers to something that cannot be described is not kept.
+
+`<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary files: the first that
+can be written, or that holds this build already. Nothing that goes wrong here keeps a kernel from running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import os
+import pickle
+import platform
+import shutil
+import sys
+import tempfile
+import time
+import types
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+PACKAGE = __name__.partition(".")[0]
+DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
+"""Packages whose functions, types and modules are known by name alone, because the key covers their contents."""
+KEEP_DAYS = 30
+"""The directory of another build is removed when no process has started with it for so long."""
+
+
+class Store:
+    """The files of one kernel, with the methods that a Numba dispatcher wants of its cache."""
+
+    def __init__(self, directory: Path, name: str, fingerprint: str) -> None:
+        self.cache_path = str(directory)
+        self._directory, self._name, self._fingerprint = directory, name, fingerprint
+
+    def _file(self, signature: Any) -> Path:
+        digest = hashlib.sha256(f"{self._fingerprint} {signature}".encode()).hexdigest()[:32]
+        return self._directory / f"{self._name}-{digest}.nbc"
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """The compiled code for these argument types; None where there is none, or a broken one."""
+        from numba.core.compiler import CompileResult
+
+        context.refresh()
+        try:
+            result = CompileResult._rebuild(context, *pickle.loads(self._file(signature).read_bytes()))
+        except Exception:
+            return None
+        # Named tuples have types of one name for classes of the same name.
+        return result if tuple(result.signature.args) == tuple(signature) else None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep compiled code, unless it holds addresses of this process or cannot be written."""
+        from numba.core.serialize import dumps
+
+        if result.library.has_dynamic_globals or result.lifted:
+            return
+        file = self._file(signature)
+        part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
+        try:
+            part.write_bytes(dumps(result._reduce()))
+            part.replace(file)  # atomic: another process sees all of it or nothing
+        except Exception:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+class Cacheable:
+    """Looks like a Python function and stands for its compiled form; `options` are those of the compilation."""
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        functools.update_wrapper(cast(Any, self), function)
+        self.function = function
+        self.options = options
+
+    def store(self) -> Store | None:
+        """Where the compiled code of this function is kept, if it can be."""
+        directory = build_directory()
+        if directory is None:
+            return None
+        try:
+            lines = "\n".join(_describe(self, set()))
+        except _IndescribableError:
+            return None
+        return Store(directory, self.function.__name__.strip("<>"), hashlib.sha256(lines.encode()).hexdigest())
+
+
+class _IndescribableError(Exception):
+    """A compiled function refers to an object whose contents a hash cannot follow."""
+
+
+def _describe(value: Any, seen: set[int]) -> Iterator[str]:
+    """Lines that differ whenever the code compiled from `value` may differ."""
+    if isinstance(value, Cacheable):
+        yield type(value).__name__
+        if id(value) not in seen:
+            yield from _describe(tuple(sorted(value.options.items())), seen)
+            seen.add(id(value))
+            yield from _describe_function(value.function, seen)
+    elif isinstance(value, types.FunctionType) and not _known_by_name(value) and id(value) not in seen:
+        seen.add(id(value))
+        yield from _describe_function(value, seen)
+    elif isinstance(value, types.CodeType):
+        yield f"{value.co_name} {value.co_argcount} {value.co_names} {value.co_code.hex()} {value.co_exceptiontable.hex()}"
+        for constant in value.co_consts:
+            yield from _describe(constant, seen)
+    elif value is None or value is Ellipsis or isinstance(value, (bool, int, float, complex, str, bytes)):
+        yield f"{type(value).__name__} {value!r}"
+    elif isinstance(value, (tuple, set, frozenset)):
+        yield f"{type(value).__name__} {len(value)}"
+        for item in value if isinstance(value, tuple) else sorted(value, key=repr):
+            yield from _describe(item, seen)
+    elif isinstance(value, (np.ndarray, np.generic)):
+        yield f"{value.dtype!r} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()}"
+    elif _known_by_name(value):
+        yield f"{_home(value)} {getattr(value, '__qualname__', None) or repr(value)}"
+    else:
+        raise _IndescribableError(value)
+
+
+def _describe_function(function: Any, seen: set[int]) -> Iterator[str]:
+    yield function.__module__
+    yield from _describe(function.__code__, seen)
+    yield from _describe(function.__defaults__, seen)
+    for cell in function.__closure__ or ():
+        yield from _describe(cell.cell_contents, seen)
+    for name in _names(function.__code__):
+        if name in function.__globals__:
+            yield name
+            yield from _describe(function.__globals__[name], seen)
+
+
+def _names(code: types.CodeType) -> list[str]:
+    """The names that `code` and the code nested in it look up, as globals or as attributes."""
+    nested = (name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant))
+    return sorted({*code.co_names, *nested})
+
+
+def _home(value: Any) -> str:
+    """The module that `value` comes from."""
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    return getattr(value, "__module__", None) or type(value).__module__
+
+
+def _known_by_name(value: Any) -> bool:
+    """Does `value` stand under a name of its own in a package that the key covers?"""
+    name = getattr(value, "__qualname__", None) or repr(value)
+    return _home(value).partition(".")[0] in DESCRIBED_BY_NAME and "<locals>" not in name and " at 0x" not in name
+
+
+@functools.cache
+def build_directory() -> Path | None:
+    """The directory of this build's code, or None where no cache can be had."""
+    try:
+        _distinguish_names()
+        build = f"numba-{_build_key()}"
+    except (AttributeError, ImportError):  # a Numba that is made differently inside
+        return None
+    for candidate in _candidates():
+        directory = candidate / build
+        if directory.is_dir():
+            with contextlib.suppress(OSError):
+                os.utime(directory)  # in use: not to be pruned
+            return directory
+        try:
+            directory.mkdir(mode=0o700, parents=True)
+        except OSError:
+            continue
+        _prune(candidate)
+        return directory
+    warnings.warn("tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR to a writable one", stacklevel=2)
+    return None
+
+
+def _distinguish_names() -> None:
+    """Let Numba number the functions that it compiles from a random start.
+
+    The number is part of a function's name in machine code. Counted from 1 in each process, namesakes (closures, say) in files
+    that two processes have left would meet in a third, and there one would silently run in the place of the other.
+    """
+    from numba.core.bytecode import FunctionIdentity
+
+    FunctionIdentity._unique_ids.__next__  # noqa: B018  an AttributeError if there is none
+    FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6)))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _distinguish_names() if build_directory.cache_info().currsize else None)
+
+
+def _build_key() -> str:
+    import llvmlite
+    import numba
+    from numba.core.registry import cpu_target
+
+    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__)
+    key = hashlib.sha256(repr((versions, settings, cpu_target.target_context.codegen().magic_tuple())).encode())
+    for source in sorted(Path(__file__).parents[1].rglob("*.py")):
+        key.update(source.name.encode() + source.read_bytes())
+    return key.hexdigest()[:20]
+
+
+def _candidates() -> Iterator[Path]:
+    if chosen := os.environ.get("TINYDL_CACHE_DIR"):
+        yield Path(chosen)
+    with contextlib.suppress(RuntimeError):  # no home directory
+        yield _user_cache() / "tinydl"
+    private = Path(tempfile.gettempdir()) / f"tinydl-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+    with contextlib.suppress(OSError):
+        private.mkdir(mode=0o700, exist_ok=True)
+        owner = private.lstat()
+        if not hasattr(os, "getuid") or (owner.st_uid == os.getuid() and not owner.st_mode & 0o022):
+            yield private  # cached code is executed: nobody else may have written it
+
+
+def _user_cache() -> Path:
+    if platform.system() == "Windows" and (local := os.environ.get("LOCALAPPDATA")):
+        return Path(local)
+    if platform.system() == "Darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _prune(directory: Path) -> None:
+    """Remove the builds that nobody uses any more."""
+    oldest = time.time() - KEEP_DAYS * 24 * 3600
+    for build in directory.glob("numba-*"):
+        with contextlib.suppress(OSError):
+            if build.stat().st_mtime < oldest:
+                shutil.rmtree(build, ignore_errors=True)

@@ -1,0 +1,473 @@
+"""One pool of threads for all kernels: how many, how they share a loop, how they sleep, what they do at a fork and at exit.
+
+A loop over range(n) in pieces of `grain` is shared like this (`drive`, `work`). The caller claims the pool, writes the job
+down, opens it, wakes who sleeps and takes pieces. Workers that see a new epoch enter and take pieces too: each first those of
+a share of its own, the same part of every loop, which its core's caches may still hold from the loop before, then what others
+have left of theirs. When no piece is left the caller closes the job and waits for those who are inside, and for nobody else: a
+short loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python
+thread, a loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
+
+Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a few
+milliseconds, as long as an eager step may go without a loop that is worth sharing (to wake one takes its caller longer than a
+small loop does), then sleep on one of Python's own low-level locks, which exist on every platform.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import math
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..machine.errors import ShapeError
+from .lazy import Module, intrinsic, jit_disabled, kernel, nb, symbols
+
+ir = Module("llvmlite.ir")
+
+MAX_THREADS = 256
+
+# ---- the memory that the threads share: words of 64 bits, one cache line for those that different threads write
+
+LINE = 16
+PIECE, FRAME, N, GRAIN = 0, 1, 2, 3  # the job: piece(frame, start, stop) is to be called for all pieces of range(n)
+INSIDE = 1 * LINE  # workers inside the job, plus CLOSED while there is none
+EPOCH = 2 * LINE  # counts the jobs
+CLAIMED = 3 * LINE  # 1 while a caller uses the pool
+WORKERS = 4 * LINE  # how many there are
+LEAVE = WORKERS + 1  # 1 when they are to end
+LOG = WORKERS + 2  # the address of the log of loops (jobs.py)
+NEXT = 5 * LINE  # + LINE * thread: the piece of this thread's share to be taken next; the caller is thread 0
+ASLEEP = (5 + MAX_THREADS) * LINE  # + LINE * worker: 1 while this worker sleeps or is about to
+LOCK = ASLEEP + 1  # + LINE * worker: the lock it sleeps on
+CLOSED = -(1 << 32)
+
+words = np.zeros((5 + 2 * MAX_THREADS) * LINE, np.int64)
+words[INSIDE] = CLOSED
+SYMBOL = "tinydl_threads"
+symbols[SYMBOL] = words.ctypes.data
+
+ROUNDS, LOOKS = 2000, 32
+"""A worker looks for work ROUNDS * LOOKS times, giving way to other processes after each round, before it sleeps."""
+
+
+def _word(context: Any, builder: Any, index: Any) -> Any:
+    array = context.get_c_value(builder, ir.ArrayType(ir.IntType(64), words.size), SYMBOL)
+    return builder.gep(array, [ir.Constant(ir.IntType(64), 0), index], inbounds=True)
+
+
+def load_word(context: Any, builder: Any, index: Any) -> Any:
+    """The code of `load`."""
+    return builder.load_atomic(_word(context, builder, index), "seq_cst", 8)
+
+
+@intrinsic
+def load(typing, index):
+    return nb.int64(nb.int64), lambda context, builder, signature, args: load_word(context, builder, args[0])
+
+
+@intrinsic
+def store(typing, index, value):
+    def code(context, builder, signature, args):
+        builder.store_atomic(args[1], _word(context, builder, args[0]), "seq_cst", 8)
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64, nb.int64), code
+
+
+@intrinsic
+def add(typing, index, value):
+    """Atomic addition; returns the value before."""
+
+    def code(context, builder, signature, args):
+        return builder.atomic_rmw("add", _word(context, builder, args[0]), args[1], "seq_cst")
+
+    return nb.int64(nb.int64, nb.int64), code
+
+
+@intrinsic
+def swap(typing, index, expected, value):
+    """Put `value` in the place of `expected`; False if something else was there."""
+
+    def code(context, builder, signature, args):
+        place = _word(context, builder, args[0])
+        return builder.extract_value(builder.cmpxchg(place, args[1], args[2], "seq_cst"), 1)
+
+    return nb.boolean(nb.int64, nb.int64, nb.int64), code
+
+
+@intrinsic
+def pause(typing):
+    """Tell the processor that this is a waiting loop."""
+
+    def code(context, builder, signature, args):
+        triple = builder.module.triple
+        if triple.startswith(("x86_64", "i")):
+            _call(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        elif triple.startswith(("aarch64", "arm64")):
+            _call(builder, "llvm.aarch64.hint", ir.VoidType(), ir.Constant(ir.IntType(32), 1))
+        return context.get_dummy_value()
+
+    return nb.void(), code
+
+
+@intrinsic
+def give_way(typing):
+    """Let another thread have the processor if one wants it."""
+
+    def code(context, builder, signature, args):
+        _call(builder, "SwitchToThread" if sys.platform == "win32" else "sched_yield", ir.IntType(32))
+        return context.get_dummy_value()
+
+    return nb.void(), code
+
+
+@intrinsic
+def acquire(typing, lock):
+    """Sleep until `release(lock)` has been called."""
+
+    def code(context, builder, signature, args):
+        _call(builder, "PyThread_acquire_lock", ir.IntType(32), args[0], ir.Constant(ir.IntType(32), 1))
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64), code
+
+
+@intrinsic
+def release(typing, lock):
+    def code(context, builder, signature, args):
+        _call(builder, "PyThread_release_lock", ir.VoidType(), args[0])
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64), code
+
+
+@intrinsic
+def run(typing, piece, frame, start, stop):
+    """Call the C function at address `piece`."""
+
+    def code(context, builder, signature, args):
+        function = ir.FunctionType(ir.VoidType(), [a.type for a in args[1:]])
+        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return nb.void(nb.int64, nb.int64, nb.int64, nb.int64), code
+
+
+def _call(builder: Any, name: str, result: Any, *args: Any) -> None:
+    """Call a function of the C library, of Python or of LLVM."""
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    builder.call(function, args)
+
+
+# ---- the protocol
+
+
+@kernel
+def share(pieces, thread):
+    """The first piece of a thread's share of so many."""
+    return pieces * thread // (load(WORKERS) + 1)
+
+
+@kernel
+def take_pieces(thread):
+    """Run pieces of the job that is open until none is left: those of the thread's own share, then those of the others."""
+    piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(WORKERS) + 1
+    pieces = -(-n // grain)
+    for i in range(threads):
+        owner = (thread + i) % threads
+        counter, end = NEXT + LINE * owner, share(pieces, owner + 1)
+        number = add(counter, 1)
+        while number < end:
+            run(piece, frame, number * grain, min(number * grain + grain, n))
+            number = add(counter, 1)
+
+
+@kernel(no_cpython_wrapper=True)
+def drive(piece, frame, n, grain):
+    """Run piece(frame, start, stop) for all pieces of range(n), with the pool's help where it is to be had."""
+    grain = max(grain, 1)
+    if n > grain and load(WORKERS) > 0 and swap(CLAIMED, 0, 1):
+        store(PIECE, piece)
+        store(FRAME, frame)
+        store(N, n)
+        store(GRAIN, grain)
+        for thread in range(load(WORKERS) + 1):
+            store(NEXT + LINE * thread, share(-(-n // grain), thread))
+        add(INSIDE, -CLOSED)
+        add(EPOCH, 1)
+        wake(min(load(WORKERS), (n - 1) // grain))
+        take_pieces(0)
+        add(INSIDE, CLOSED)
+        looks = 0
+        while load(INSIDE) != CLOSED:
+            looks += 1
+            if looks % LOOKS:
+                pause()
+            else:
+                give_way()
+        store(CLAIMED, 0)
+    else:
+        for start in range(0, n, grain):
+            run(piece, frame, start, min(start + grain, n))
+
+
+@kernel
+def wake(workers):
+    """Wake the first `workers` of them. The epoch has changed before."""
+    for worker in range(workers):
+        if swap(ASLEEP + LINE * worker, 1, 0):
+            release(load(LOCK + LINE * worker))
+
+
+@kernel
+def next_epoch(worker, seen):
+    """Wait until the epoch is another than `seen`; return it."""
+    for _ in range(ROUNDS):
+        for _ in range(LOOKS):
+            if load(EPOCH) != seen:
+                return load(EPOCH)
+            pause()
+        give_way()
+    asleep = ASLEEP + LINE * worker
+    store(asleep, 1)
+    # Either this sees the new epoch or `wake` sees the flag; if both did, `wake` has released the lock and it must be taken.
+    if load(EPOCH) == seen or not swap(asleep, 1, 0):
+        acquire(load(LOCK + LINE * worker))
+    return load(EPOCH)
+
+
+@kernel
+def work(worker):
+    """The life of a worker."""
+    seen = 0
+    while not load(LEAVE):
+        seen = next_epoch(worker, seen)
+        if add(INSIDE, 1) >= 0:
+            take_pieces(worker + 1)
+        add(INSIDE, -1)
+
+
+# ---- the pool
+
+running = False
+"""Has the pool been started, with as many workers as could be had? A loop that is worth sharing starts it."""
+
+_lock = threading.RLock()
+_count: int | None = None
+_workers: list[threading.Thread] = []
+
+
+def get_num_threads() -> int:
+    """How many threads run a loop: set_num_threads, else TINYDL_NUM_THREADS, else the processors this process may use."""
+    global _count
+    if _count is None:
+        text = os.environ.get("TINYDL_NUM_THREADS")
+        if text is None:
+            _count = min(available_cpus(), MAX_THREADS)
+        else:
+            _count = _checked("TINYDL_NUM_THREADS", int(text) if text.strip().isdecimal() else text)
+    return _count
+
+
+def set_num_threads(count: int) -> None:
+    """Run loops on `count` threads, the calling one included, 1 <= count <= 256. Results do not depend on it."""
+    global _count
+    count = _checked("set_num_threads", count)
+    with _lock:
+        stop()
+        _count = count
+
+
+def _checked(who: str, count: Any) -> int:
+    if not isinstance(count, (int, np.integer)) or isinstance(count, bool) or not 1 <= count <= MAX_THREADS:
+        raise ShapeError(f"{who}: expected a whole number from 1 to {MAX_THREADS}, got {count!r}")
+    return int(count)
+
+
+def start() -> None:
+    """Start the workers, unless they run. With too few of them loops take longer; a warning says so."""
+    global running
+    with _lock:
+        if running:
+            return
+        wanted = 0 if jit_disabled() else get_num_threads() - 1
+        if wanted:
+            work.dispatcher.compile((nb.int64,))
+        for worker in range(wanted):
+            words[ASLEEP + LINE * worker] = 0
+            words[LOCK + LINE * worker] = _new_lock()
+            thread = threading.Thread(target=work, args=(worker,), name=f"tinydl-{worker + 1}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                warnings.warn(f"tinydl: kernels run on {worker + 1} of {wanted + 1} threads: {error}", stacklevel=2)
+                break
+            _workers.append(thread)
+        words[WORKERS] = len(_workers)
+        running = True
+
+
+def stop() -> None:
+    """End the workers when they have finished what they are at. The next loop that is worth it starts them again."""
+    global running
+    with _lock:
+        words[WORKERS] = 0
+        words[LEAVE] = 1
+        for worker in range(len(_workers)):
+            ctypes.pythonapi.PyThread_release_lock(ctypes.c_void_p(int(words[LOCK + LINE * worker])))
+        for thread in _workers:
+            thread.join()
+        _workers.clear()
+        words[LEAVE] = 0
+        running = False
+
+
+def _new_lock() -> int:
+    """A lock of Python's C interface, taken. It is never freed: a late `wake` may still release it."""
+    allocate = ctypes.pythonapi.PyThread_allocate_lock
+    allocate.restype = ctypes.c_void_p
+    lock = allocate()
+    ctypes.pythonapi.PyThread_acquire_lock(ctypes.c_void_p(lock), 1)
+    return lock
+
+
+def _at_exit() -> None:
+    """No thread may be inside compiled code when the interpreter takes it away."""
+    global running
+    with _lock:
+        stop()
+        running = True  # never again
+
+
+atexit.register(_at_exit)
+
+
+# A fork copies only the thread that calls it: the workers end before it. The parent's start again when they are needed. The
+# child has one thread, as it is most often one worker of many; it may ask for more.
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    if _workers:
+        stop()
+
+
+def _after_fork_in_child() -> None:
+    global _count
+    _count = 1
+    words[CLAIMED], words[INSIDE] = 0, CLOSED  # another thread of the parent may have been in a loop
+    _blas.after_fork()
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+
+
+# ---- processors
+
+
+def available_cpus() -> int:
+    """The processors that the scheduler and the control groups (containers) leave to this process, at least 1."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cpus, *map(math.ceil, _quotas())]))
+
+
+def _quotas(root: Path = Path("/")) -> Iterator[float]:
+    """Processors allowed by each control group (v1 or v2) that this process is in; `root` is that of the file system."""
+    with contextlib.suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            mount = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
+            group = mount / path.lstrip("/")
+            for folder in (group, *group.parents):
+                if folder.is_relative_to(mount):
+                    yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    with contextlib.suppress(OSError, ValueError):
+        if (folder / "cpu.max").exists():
+            limit, period = (folder / "cpu.max").read_text().split()  # "max 100000": float("max") is a ValueError
+        else:
+            limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if float(limit) > 0:
+            yield float(limit) / float(period)
+
+
+# ---- OpenBLAS: its own pool would spin against this one, and its bits depend on the number of its threads
+
+
+class _Blas:
+    """Sets OpenBLAS to one thread while at least one scope is open, and back to the user's number after."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._scopes = 0
+        self._outer = 1
+
+    @functools.cached_property
+    def _functions(self) -> tuple[Any, Any]:
+        """get_num_threads and set_num_threads of the library that NumPy has loaded; without OpenBLAS, one thread for ever."""
+        for path in _openblas_files():
+            with contextlib.suppress(OSError):
+                library = ctypes.CDLL(path)
+                for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads",
+                             "openblas_{}_num_threads64_", "openblas_{}_num_threads"):  # fmt: skip
+                    if hasattr(library, name.format("set")):
+                        return library[name.format("get")], library[name.format("set")]
+        return (lambda: 1), (lambda count: None)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._scopes == 0:
+                get, put = self._functions
+                self._outer = get()
+                if self._outer != 1:
+                    put(1)
+            self._scopes += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._scopes -= 1
+            if self._scopes == 0 and self._outer != 1:
+                self._functions[1](self._outer)
+
+    def after_fork(self) -> None:
+        """Scopes of other threads do not exist in the child."""
+        self._lock = threading.Lock()
+        if self._scopes and self._outer != 1:
+            self._functions[1](self._outer)
+        self._scopes = 0
+
+
+_blas = _Blas()
+
+
+def single_threaded_blas() -> contextlib.AbstractContextManager[None]:
+    """A scope in which NumPy's OpenBLAS runs on one thread; scopes nest, and may overlap in several Python threads."""
+    return _blas
+
+
+def _openblas_files() -> list[str]:
+    """Where NumPy's OpenBLAS may be: bundled with NumPy, else among the files that this process has mapped."""
+    home = Path(np.__file__).parent
+    bundled = [*home.parent.glob("numpy.libs/*openblas*"), *home.glob(".dylibs/*openblas*")]
+    maps = Path("/proc/self/maps")
+    if bundled or not maps.exists():
+        return [str(path) for path in bundled]
+    return sorted({line.split(maxsplit=5)[5] for line in maps.read_text().splitlines() if "openblas" in line})

@@ -1,0 +1,1 @@
+"""What every backend needs: dispatch, memory, windows, layouts, errors, validation."""

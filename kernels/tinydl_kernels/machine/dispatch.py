@@ -1,0 +1,175 @@
+"""One operation on arrays, one implementation per backend.
+
+    @operation                      # the body is the readable NumPy reference
+    def forward(x, w, b, window): ...
+
+    @forward.loops                  # Numba: nothing but loops. @forward.cpu if it does more to arrays
+    def _(x, w, b, window): ...
+
+    @forward.cuda                   # launches of the .cu file beside it
+    def _(x, w, b, window): ...
+
+The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")` overrides it for a scope.
+"cuda-emulated" runs the CUDA implementation on NumPy arrays: its launches go to the emulator (cuda.py).
+
+An operation marked `portable` has a body that is right for NumPy and CuPy alike (methods, slicing, `array_module(x).f`):
+there CuPy does the work itself, and under "cuda-emulated" NumPy stands in for it (`numpy_stand_ins` lists those).
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..cpu import jobs
+from . import device, memory
+from .errors import BackendError
+
+DEVICE = {"reference": "cpu", "cpu": "cpu", "cuda": "cuda", "cuda-emulated": "cpu"}
+"""Backend name -> the device its arrays live on."""
+
+
+class _Local(threading.local):
+    override: str | None = None
+
+
+_local = _Local()
+operations: dict[str, Operation] = {}
+"""Every operation of the package by "family.name"."""
+
+
+def device_of(array: Any) -> str:
+    """ "cpu" for a NumPy array, "cuda" for a CuPy array."""
+    return "cpu" if isinstance(array, (np.ndarray, np.generic)) else "cuda"
+
+
+def backend_for(array: Any) -> str:
+    """The backend that runs an operation on `array` here and now."""
+    override = _local.override
+    if override is None:
+        return "cpu" if type(array) is np.ndarray else device_of(array)
+    if DEVICE[override] != device_of(array):
+        return device_of(array)
+    return override
+
+
+def override() -> str | None:
+    """The backend that a surrounding `use` names, if any."""
+    return _local.override
+
+
+@contextmanager
+def use(backend: str | None) -> Iterator[None]:
+    """Run operations of this thread on `backend` (arrays of another device keep their own); None lifts an outer one."""
+    if backend is not None and backend not in DEVICE:
+        raise BackendError(f"backend: expected one of {', '.join(map(repr, DEVICE))}, got {backend!r}")
+    outer, _local.override = _local.override, backend
+    try:
+        yield
+    finally:
+        _local.override = outer
+
+
+class Operation:
+    """A function of arrays with an implementation per backend; call it like the function."""
+
+    def __init__(self, reference: Callable[..., Any], portable: bool) -> None:
+        functools.update_wrapper(self, reference)
+        self.family = reference.__module__.rpartition(".")[2]
+        self.name = f"{self.family}.{reference.__name__}"
+        self.portable = portable
+        self.looping = False  # does nothing on the CPU but run loops
+        settled = _settled(reference)
+        self.implementations: dict[str, Callable[..., Any]] = {"reference": settled, "cpu": settled}
+        if portable:
+            self.implementations |= {"cuda": settled, "cuda-emulated": settled}
+        operations[self.name] = self
+
+    def cpu(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register the Numba implementation."""
+        self.implementations["cpu"] = function
+        return function
+
+    def loops(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register the Numba implementation, which does nothing to arrays but run loops (`@parallel`).
+
+        What it hands to them depends on shapes, dtypes and settings alone: a recorded step may keep the loops (jobs.py).
+        """
+        self.looping = True
+        return self.cpu(function)
+
+    def cuda(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register the CUDA implementation, for the device and for the emulator."""
+        self.implementations["cuda"] = self.implementations["cuda-emulated"] = function
+        return function
+
+    def __call__(self, *args: Any) -> Any:
+        backend = backend_for(_first_array(args))
+        implementation = self.implementations.get(backend)
+        if implementation is None:
+            raise BackendError(f"{self.name}: no implementation on backend {backend!r}, only on {sorted(self.implementations)}")
+        if backend != "cuda":
+            if jobs.capturing:
+                if self.looping and backend == "cpu":
+                    return jobs.looping(implementation, *args)
+                jobs.spoil()
+            return implementation(*args)
+        try:
+            return implementation(*args)
+        except MemoryError as error:  # an array that CuPy wanted for itself
+            raise device.exhausted(error) from error
+
+    def __repr__(self) -> str:
+        return f"<operation {self.name} on {', '.join(self.implementations)}>"
+
+
+def _first_array(args: tuple[Any, ...]) -> Any:
+    """The first argument that is an array; None stands for an absent one, and a list holds several."""
+    first = args[0]
+    if type(first) is np.ndarray:
+        return first
+    return next(a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,)) if hasattr(a, "dtype"))
+
+
+def operation(reference: Callable[..., Any] | None = None, *, portable: bool = False) -> Any:
+    """Make the decorated NumPy function the reference of an `Operation`."""
+    if reference is None:
+        return functools.partial(operation, portable=portable)
+    return Operation(reference, portable)
+
+
+def numpy_stand_ins() -> list[str]:
+    """Operations that CuPy does itself, so that under "cuda-emulated" NumPy stands in.
+
+    Their body is the reference, or what the CPU runs: copies into an array of the allocator.
+    """
+    bodies = {name: op.implementations for name, op in operations.items()}
+    return sorted(name for name, body in bodies.items() if body.get("cuda") in (body["reference"], body["cpu"]))
+
+
+def _settled(reference: Callable[..., Any]) -> Callable[..., Any]:
+    """A reference returns whatever NumPy gives; this lays its results out as kernels do: in the allocator's arrays."""
+
+    @functools.wraps(reference)
+    def run(*args: Any) -> Any:
+        result = reference(*args)
+        return tuple(map(_settle, result)) if isinstance(result, tuple) else _settle(result)
+
+    return run
+
+
+def _settle(result: Any) -> Any:
+    if result is None:
+        return None
+    if isinstance(result, np.generic) or not hasattr(result, "flags"):
+        result = np.asarray(result)
+    if not memory.planned() and getattr(result, "base", None) is None and result.flags.c_contiguous and result.flags.owndata:
+        return result
+    out = memory.empty(result.shape, result.dtype, result)
+    out[...] = result
+    return out

@@ -1,0 +1,155 @@
+"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so that a recorder can plan them.
+
+Eager calls get fresh arrays. While a step is recorded or replayed, a *source* stands in: it notes what is asked for,
+or hands the planned buffers out again in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ..cpu import jobs
+from . import device
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+Source = Callable[[tuple[int, ...], np.dtype, Array], Array]
+
+
+LARGEST = 1 << 25
+"""Bytes of the largest arrays whose memory is reused: as much as glibc can."""
+KEPT = 1 << 29
+"""Bytes of dead arrays that are kept for new ones."""
+ALIGNED, LINE = 1 << 14, 64
+"""Bytes from which on scratch is aligned, and to what: a line of the cache."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+
+
+class _Local(threading.local):
+    source: Source | None = None
+
+
+_local = _Local()
+
+
+def array_module(array: Array) -> Any:
+    """numpy for a NumPy array, cupy for a CuPy array."""
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np
+    import cupy  # optional package
+
+    return cupy
+
+
+def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """An uninitialized C-contiguous array on the device of `like`, whatever source is in charge."""
+    if isinstance(like, (np.ndarray, np.generic)):
+        return np.empty(shape, dtype)
+    try:
+        return array_module(like).empty(shape, dtype)
+    except MemoryError as error:
+        raise device.exhausted(error, math.prod(shape) * np.dtype(dtype).itemsize) from error
+
+
+def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else fresh."""
+    source = _local.source
+    if source is None:
+        return fresh(shape, dtype, like)
+    jobs.allocated()
+    return source(shape, np.dtype(dtype), like)
+
+
+def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """`empty` for what no other kernel sees: on the processor it begins with a line of the cache.
+
+    A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be told from a view: no
+    result is.)
+    """
+    if _local.source is not None or not isinstance(like, (np.ndarray, np.generic)):
+        return empty(shape, dtype, like)
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < ALIGNED:
+        return np.empty(shape, dtype)
+    block = np.empty(size + LINE, np.uint8)
+    return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % LINE)
+
+
+def empty_like(array: Array) -> Array:
+    """`empty` with the shape, dtype and device of `array`."""
+    return empty(array.shape, array.dtype, array)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
+    """`empty`, filled with zeros."""
+    jobs.spoil()
+    array = empty(shape, dtype, like)
+    array[...] = 0
+    return array
+
+
+@functools.lru_cache(maxsize=256)
+def constant(shape: tuple[int, ...], dtype: np.dtype, value: float) -> np.ndarray:
+    """A NumPy array filled with a value, the same at each call: to be read only."""
+    return np.full(shape, value, dtype)
+
+
+def scalar(value: Any, dtype: Any, like: Array) -> Array:
+    """A number as a 0-d array on the device of `like`; on a GPU written there, not copied."""
+    if isinstance(like, (np.ndarray, np.generic)):
+        return np.asarray(value, dtype)
+    array = empty((), dtype, like)
+    array.fill(value)
+    return array
+
+
+def line(array: Array) -> Array:
+    """A contiguous array as one line of numbers."""
+    return array.reshape(array.size)
+
+
+def planned() -> bool:
+    """Is a recorder in charge of this thread's allocations?"""
+    return _local.source is not None
+
+
+@contextmanager
+def supplied_by(source: Source) -> Iterator[None]:
+    """Within the scope, `empty` on this thread is answered by `source(shape, dtype, like)`."""
+    outer, _local.source = _local.source, source
+    try:
+        yield
+    finally:
+        _local.source = outer
+
+
+def _keep() -> None:
+    """Let glibc reuse the memory of dead arrays for new ones.
+
+    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends a fifth of its time there.
+    The environment variables that glibc reads for this come first; on other systems nothing happens.
+    """
+    if "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ or "GLIBC_TUNABLES" in os.environ:
+        return
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, LARGEST)
+        mallopt(_M_TRIM_THRESHOLD, KEPT)
+
+
+def release() -> None:
+    """Give the system back the memory of dead arrays, as far as `_keep` has kept it."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+_keep()

@@ -1,0 +1,1 @@
+"""The engine: tensors, primitives, gradients of every order."""

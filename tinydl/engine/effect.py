@@ -1,0 +1,40 @@
+"""Effects: primitives that write. What varies between steps changes through them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tinydl_kernels.machine.errors import GraphError
+
+from .core import Primitive, Tensor, settle, state
+
+
+class Effect(Primitive):
+    """A primitive that writes into the inputs it names: optimizer updates, running statistics, counters. Never on the tape.
+
+    writes        names of the inputs that are written; for a variadic input a function of their number giving the positions
+    """
+
+    mixed = True
+
+    def __init__(
+        self, function: Callable[..., Any], writes: Sequence[str] | Callable[[int], Sequence[int]], **properties: Any
+    ) -> None:
+        super().__init__(function, strided=True, constant=("out",), **properties)
+        self.writes = writes if callable(writes) else lambda _: [self.inputs.index(name) for name in writes]
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        tensors = settle(self, inputs)
+        written = [tensors[i] for i in self.writes(len(tensors)) if tensors[i] is not None]
+        if state.grad and any(x.requires_grad for x in written):
+            raise GraphError(f"{self.name}: expected no_grad around a write to a tensor that requires grad")
+        results = self.run(tensors, settings)
+        for x in written:
+            x.version.count += 1
+        return None if results is None else Tensor(results)
+
+
+def effect(writes: Sequence[str] | Callable[[int], Sequence[int]], **properties: Any) -> Callable[[Callable[..., Any]], Effect]:
+    """Make the decorated function of arrays an `Effect`."""
+    return lambda function: Effect(function, writes, **properties)

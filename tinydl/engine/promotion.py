@@ -1,0 +1,120 @@
+"""The table of dtypes: which are taken, and which dtype an elementwise operation computes in.
+
+Arrays decide; 0-d tensors, then Python and NumPy scalars, only lift the category (bool < integer < floating): so nothing
+weak turns float32 into float64. An integer array with a Python float gives float32.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import DtypeError
+
+FLOAT32, INT64, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
+_CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
+
+
+def checked(dtype: Any, who: str = "dtype", default: Any = None) -> np.dtype:
+    """`dtype`, or the default where it is None, as a numpy.dtype; refused by name where there are no kernels for it."""
+    try:
+        if dtype is None and default is None:  # which NumPy would take for float64
+            raise TypeError
+        dtype = np.dtype(default if dtype is None else dtype)
+    except TypeError:
+        raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype!r}") from None
+    if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
+        raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
+    return dtype.newbyteorder("=")
+
+
+def floating(dtype: Any, who: str, default: Any = FLOAT32) -> np.dtype:
+    """`checked`, and refused unless it is float32 or float64."""
+    dtype = checked(dtype, who, default)
+    if dtype.kind != "f":
+        raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
+    return dtype
+
+
+def require_floating(who: str, *tensors: Any) -> None:
+    """A DtypeError unless all of the tensors (None is passed over) have one floating dtype."""
+    dtypes = {x.dtype for x in tensors if x is not None}
+    for dtype in dtypes:
+        if dtype.kind != "f":
+            raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
+    require_one_dtype(who, *dtypes)
+
+
+def require_numbers(who: str, x: Any) -> None:
+    """A DtypeError for booleans."""
+    if x.dtype.kind == "b":
+        raise DtypeError(f"{who}: expected numbers, got bool")
+
+
+def require_one_dtype(who: str, *dtypes: np.dtype) -> None:
+    """A DtypeError unless all of the dtypes are the same."""
+    if len({*dtypes}) > 1:
+        raise DtypeError(f"{who}: expected one dtype, got {' and '.join(sorted(map(str, {*dtypes})))}")
+
+
+def is_scalar(value: Any) -> bool:
+    """A Python or NumPy number: weak in promotion."""
+    return isinstance(value, (numbers.Real, np.bool_))
+
+
+def scalar_dtype(value: Any) -> np.dtype:
+    """The dtype of a number that stands alone: bool, int64 or float32."""
+    if isinstance(value, (bool, np.bool_)):
+        return BOOL
+    return INT64 if isinstance(value, numbers.Integral) else FLOAT32
+
+
+def target(primitive: Any, inputs: Iterable[Any]) -> np.dtype | None:
+    """The dtype to cast the inputs to; None where they agree already. Only elementwise primitives promote."""
+    dtypes = {None if is_scalar(x) else require_array(primitive, x).dtype for x in inputs}
+    refused = [dtype for dtype in dtypes if dtype is not None and dtype.kind in primitive.refused]
+    if len(dtypes) <= 1 and None not in dtypes and not refused:
+        return None
+    if primitive.elementwise:
+        common = common_dtype(inputs, primitive.floating)
+        if common.kind in primitive.refused:
+            raise DtypeError(f"{primitive.name}: expected numbers, got {common}")
+        return common
+    if refused:
+        raise DtypeError(f"{primitive.name}: expected float32 or float64, got {refused[0]}")
+    got = " and ".join(sorted("a number" if dtype is None else str(dtype) for dtype in dtypes))
+    raise DtypeError(f"{primitive.name}: expected one dtype, got {got}")
+
+
+def common_dtype(inputs: Iterable[Any], floating: bool = False) -> np.dtype:
+    """The dtype in which to compute on all of the inputs; with `floating`, integers become float32."""
+    tiers: tuple[list[np.dtype], ...] = ([], [], [])  # arrays, 0-d, numbers
+    for x in inputs:
+        tiers[2 if is_scalar(x) else 0 if x.ndim else 1].append(scalar_dtype(x) if is_scalar(x) else x.dtype)
+    common = BOOL
+    for tier in tiers:
+        strongest = max((_CATEGORY[dtype.kind] for dtype in tier), default=-1)
+        if tier and (strongest > _CATEGORY[common.kind] or common is BOOL):
+            common = np.result_type(*(dtype for dtype in tier if _CATEGORY[dtype.kind] == strongest))
+    return FLOAT32 if floating and common.kind != "f" else common
+
+
+def as_array(primitive: Any, value: Any, dtype: np.dtype | None, like: Any) -> Any:
+    """A number as a 0-d array of the dtype in which it is needed, on the device of `like`; an array as it is."""
+    if not is_scalar(value):
+        return require_array(primitive, value)
+    dtype = dtype or scalar_dtype(value)
+    return np.array(value, dtype) if like is None else memory.array_module(like).full((), value, dtype)
+
+
+def require_array(primitive: Any, value: Any) -> Any:
+    """A tensor, or an array of a dtype that is taken; anything else is refused."""
+    if hasattr(value, "version"):  # a tensor: its dtype was checked when it was made
+        return value
+    if not hasattr(value, "__array_interface__") and not hasattr(value, "__cuda_array_interface__"):
+        raise DtypeError(f"{primitive.name}: expected a tensor, an array or a number, got {type(value).__name__}")
+    checked(value.dtype, primitive.name)
+    return value

@@ -1,0 +1,98 @@
+"""Tensor: an array and its place on the tape.
+
+What it computes with (operators, methods) is attached in ops/__init__.py, `backward` in core.py.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import DtypeError, GraphError
+
+from .face import Face
+from .state import state
+from .tape import Key, Node, Slot, Version, numbers
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+T = TypeVar("T", bound="Tensor")
+
+
+class Tensor(Face):
+    """An array and its place on the tape. Make one with `tinydl.tensor` (copies) or `tinydl.from_numpy` (shares)."""
+
+    __slots__ = ("__weakref__", "_grad", "array", "index", "node", "slot", "version")
+    __array_ufunc__ = None  # `ndarray * tensor` is the tensor's to answer
+
+    def __init__(
+        self, array: Array, version: Version | None = None, node: Node | None = None, index: int = 0, slot: Slot | None = None
+    ) -> None:
+        self.array = array
+        self.version = Version() if version is None else version
+        self.node, self.index, self.slot = node, index, slot
+        self._grad: Tensor | None = None
+
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    ndim = property(lambda self: self.array.ndim)
+    device = property(lambda self: dispatch.device_of(self.array), doc='"cpu" or "cuda".')
+    is_leaf = property(lambda self: self.node is None)
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None or self.slot is not None
+
+    @requires_grad.setter
+    def requires_grad(self, wanted: bool) -> None:
+        if self.node is not None:
+            if not wanted:
+                raise GraphError("requires_grad: expected a leaf, got the result of an operation: use detach()")
+        elif wanted and self.dtype.kind != "f":
+            raise DtypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
+        elif wanted is not (self.slot is not None):
+            self.slot = Slot(self) if wanted else None
+
+    def requires_grad_(self: T, requires_grad: bool = True) -> T:
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has added up, or None."""
+        if state.recorder is not None:
+            state.recorder.grad_read(self)
+        return self._grad
+
+    @grad.setter
+    def grad(self, grad: Tensor | None) -> None:
+        if grad is not None and (grad.shape, grad.dtype) != (self.shape, self.dtype):
+            raise GraphError(f"grad: expected {self.shape} {self.dtype}, got {grad.shape} {grad.dtype}")
+        if state.recorder is not None:
+            state.recorder.grad_written(self)
+        self._grad = grad
+
+    def detach(self) -> Tensor:
+        """The same array off the tape; shares memory and version."""
+        return Tensor(self.array, self.version)
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+        """Call `hook(grad)` once this tensor's gradient is complete; what it returns replaces it. Returns the remover."""
+        hooks, number = self._watched().hooks, next(numbers)
+        hooks[number] = hook
+        return lambda: hooks.pop(number, None) and None
+
+    def retain_grad(self) -> None:
+        """Fill `.grad` in `backward` although this is an intermediate result."""
+        self._watched().owner = weakref.ref(self)
+
+    @property
+    def key(self) -> Key:
+        return self.slot if self.node is None else (self.node, self.index)
+
+    def _watched(self) -> Slot:
+        slot = self.slot if self.node is None else self.node.slots.setdefault(self.index, Slot())
+        if slot is None:
+            raise GraphError("expected a tensor that requires grad, got one that does not")
+        return slot

@@ -1,0 +1,86 @@
+"""Images in another size: a constant linear map along each axis, differentiated by its transpose."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tinydl_kernels import resample as kernels
+from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.resample import Rows
+
+from ..engine.core import Array, Tensor, primitive
+
+
+@primitive(floating=True)
+def _resample(x: Array, *, rows: Rows, dim: int) -> Array:
+    """x with `dim` multiplied by a constant sparse matrix."""
+    return kernels.resample(x, rows, dim)
+
+
+_resample.rule(x=lambda g, *, rows, dim: _resample(g, rows=rows.transposed, dim=dim))
+
+_NDIM = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}
+
+
+def interpolate(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+) -> Tensor:
+    """(N, C, *spatial) of one to three spatial axes in another size: `size`, or `scale_factor` times as large, rounded down.
+
+    size, scale_factor: a number or one an axis. mode: "nearest", "nearest-exact", "area" (means, as adaptive_avg_pool2d), or
+    "linear" (N, C, W), "bilinear" and "bicubic" (N, C, H, W), "trilinear" (N, C, D, H, W). Places are reckoned by the
+    scale_factor, or by the ratio of the sizes where it is not given or `recompute_scale_factor`; with `align_corners` the
+    corners' centres stay where they are, else the edges. Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
+    """
+    axes = input.ndim - 2
+    if not 1 <= axes <= 3 or _NDIM.get(mode, input.ndim) != input.ndim:
+        dims = f"{_NDIM[mode]} dims in mode {mode!r}" if mode in _NDIM else "3 to 5 dims (N, C, *spatial)"
+        raise ShapeError(f"interpolate: expected input of {dims}, got {input.shape}")
+    if mode not in _NDIM and mode not in ("nearest", "nearest-exact", "area"):
+        raise ValueError(f"interpolate: expected mode one of {[*_NDIM, 'nearest', 'nearest-exact', 'area']}, got {mode!r}")
+    if align_corners is not None and mode not in _NDIM:
+        raise ValueError(f"interpolate: expected align_corners in modes {list(_NDIM)} only, got it in mode {mode!r}")
+    if (size is None) is (scale_factor is None):
+        raise ValueError(f"interpolate: expected either size or scale_factor, got {size} and {scale_factor}")
+    sizes = input.shape[2:]
+    scales = None if scale_factor is None else _each("scale_factor", scale_factor, axes)
+    if scales is not None and min(scales) <= 0:
+        raise ValueError(f"interpolate: expected a scale_factor above 0, got {scale_factor}")
+    wanted = (
+        _each("size", size, axes) if scales is None else tuple(math.floor(n * s) for n, s in zip(sizes, scales, strict=True))
+    )
+    if min(*sizes, *wanted) < 1:
+        raise ShapeError(f"interpolate: expected sizes of at least 1, got {input.shape} to {wanted}")
+    own = scales is None or bool(recompute_scale_factor) or mode == "area"
+    ratios = [n / m if own else 1 / s for n, m, s in zip(sizes, wanted, scales or wanted, strict=True)]
+    still = [n == m and (ratio == 1 or "linear" in mode) for n, m, ratio in zip(sizes, wanted, ratios, strict=True)]
+    moving = [axis for axis in range(axes) if not still[axis]]
+    for axis in sorted(moving, key=lambda axis: wanted[axis] / sizes[axis]):  # first those that shrink the most
+        rows = _rows(mode, sizes[axis], wanted[axis], ratios[axis], bool(align_corners), input.dtype)
+        input = _resample(input, rows=rows, dim=axis + 2)
+    return input
+
+
+def _each(name: str, setting: Any, axes: int) -> tuple[Any, ...]:
+    given = (setting,) * axes if not hasattr(setting, "__len__") else tuple(setting)
+    if len(given) != axes:
+        raise ShapeError(f"interpolate: expected {name} a number or {axes} of them, got {setting}")
+    return given
+
+
+def _rows(mode: str, size: int, out: int, ratio: float, align_corners: bool, dtype: Any) -> Rows:
+    """The map from one axis to another."""
+    if mode == "area":
+        return kernels.means(size, out)
+    if mode.startswith("nearest"):
+        return kernels.nearest(size, out, ratio, mode == "nearest-exact", dtype)
+    ratio = (size - 1) / max(out - 1, 1) if align_corners else ratio
+    if mode == "bicubic":
+        return kernels.cubic(size, out, ratio, align_corners)
+    return kernels.linear(size, out, ratio, align_corners)

@@ -1,0 +1,230 @@
+"""Softmax and losses."""
+
+from __future__ import annotations
+
+import numpy as np
+from tinydl_kernels import softmax as kernels
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
+
+from ..devices import constant
+from ..engine.core import Array, Tensor, cast, expand, primitive
+from ..engine.promotion import require_floating
+from .elementwise import div, eq, exp, ge, logical_and, logical_not, logical_or, lt, mul, ne, neg, sub, to_dtype, where
+from .reduce import mean, sum
+from .shape import normalize_dim, permute, reshape, unsqueeze
+
+
+@primitive(floating=True)
+def _softmax(x: Array, *, dim: int) -> Array:
+    return kernels.softmax(x, dim)
+
+
+@primitive(floating=True)
+def _softmax_dx(g: Array, y: Array, *, dim: int) -> Array:
+    """y (g - Σ g y)."""
+    return kernels.softmax_dx(g, y, dim)
+
+
+@primitive(floating=True)
+def _log_softmax(x: Array, *, dim: int) -> Array:
+    return kernels.log_softmax(x, dim)
+
+
+@primitive(floating=True)
+def _log_softmax_dx(g: Array, y: Array, *, dim: int) -> Array:
+    """g - exp(y) Σ g."""
+    return kernels.log_softmax_dx(g, y, dim)
+
+
+@primitive(floating=True, constant=("target",))
+def _cross_entropy(x: Array, target: Array, *, label_smoothing: float, ignored: int) -> Array:
+    return kernels.cross_entropy(x, target, label_smoothing, ignored)
+
+
+@primitive(floating=True, constant=("target",))
+def _cross_entropy_dx(g: Array, x: Array, target: Array, *, label_smoothing: float, ignored: int) -> Array:
+    """g_n (softmax(x)_n Σ t'_n - t'_n)."""
+    return kernels.cross_entropy_dx(g, x, target, label_smoothing, ignored)
+
+
+@primitive(constant=("target", "out"))
+def _counted(target: Array, *, ignored: int, dtype: np.dtype) -> Array:
+    """How many positions are not ignored."""
+    return kernels.counted(target, ignored, dtype)
+
+
+_softmax.rule(x=lambda g, out, *, dim: _softmax_dx(g, out, dim=dim))
+_softmax_dx.rule(
+    g=lambda h, y, *, dim: _softmax_dx(h, y, dim=dim),
+    y=lambda h, g, y, *, dim: sub(mul(h, sub(g, sum(mul(g, y), dim, True))), mul(g, sum(mul(h, y), dim, True))),
+)
+_log_softmax.rule(x=lambda g, out, *, dim: _log_softmax_dx(g, out, dim=dim))
+_log_softmax_dx.rule(
+    g=lambda h, y, *, dim: sub(h, expand(sum(mul(h, exp(y)), dim, True), shape=h.shape)),
+    y=lambda h, g, y, *, dim: neg(mul(mul(h, exp(y)), sum(g, dim, True))),
+)
+_cross_entropy.rule(
+    x=lambda g, x, target, *, label_smoothing, ignored: _cross_entropy_dx(
+        g, x, target, label_smoothing=label_smoothing, ignored=ignored
+    )
+)
+_cross_entropy_dx.rule(
+    g=lambda h, x, target, *, label_smoothing, ignored: sum(mul(h, _unit_gradient(x, target, label_smoothing, ignored)), 1),
+    # the target's part is constant; Σ t' scales the softmax where soft targets do not sum to 1
+    x=lambda h, g, x, target, *, label_smoothing, ignored: mul(
+        unsqueeze(mul(g, _mass(x, target, label_smoothing, ignored)), 1), _softmax_dx(h, _softmax(x, dim=1), dim=1)
+    ),
+)
+
+
+def _unit_gradient(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Tensor:
+    ones = Tensor(memory.array_module(x.array).ones(x.shape[:1], x.dtype))
+    return _cross_entropy_dx(ones, x, target, label_smoothing=label_smoothing, ignored=ignored)
+
+
+def _mass(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Tensor:
+    """Σ_k t'_nk."""
+    if target.dtype.kind != "f":
+        return cast(ne(target, ignored), dtype=x.dtype)
+    return (1 - label_smoothing) * sum(target, 1) + label_smoothing
+
+
+def softmax(input: Tensor, dim: int = -1) -> Tensor:
+    """exp(input), normalized to sum 1 along `dim`."""
+    return _softmax(input, dim=normalize_dim("softmax", dim, input.ndim))
+
+
+def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
+    """log softmax(input), without overflow."""
+    return _log_softmax(input, dim=normalize_dim("log_softmax", dim, input.ndim))
+
+
+def softmin(input: Tensor, dim: int = -1) -> Tensor:
+    """softmax(-input)."""
+    require_floating("softmin", input)
+    return _softmax(neg(input), dim=normalize_dim("softmin", dim, input.ndim))
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε / K with ε the label smoothing.
+
+    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which carry a gradient.
+    weight: one a class (K,). ignore_index: an index whose positions count for nothing, in the mean either. Another index that
+    is no class is an error; where it goes unseen (on the GPU, in the replay of a recorded step) the loss is NaN.
+    reduction: "mean" over all positions (for class indices weighted by w_target), "sum", or "none" for (N, *).
+    As torch.nn.functional.cross_entropy; label smoothing is the form that sums to 1 (Szegedy et al., arXiv 1512.00567).
+    """
+    require_smoothing("cross_entropy", label_smoothing)
+    require_reduction("cross_entropy", reduction)
+    target = target if isinstance(target, Tensor) else Tensor(np.asarray(target))
+    soft = target.dtype.kind == "f"
+    if input.ndim == 1:
+        pair = (unsqueeze(input, 0), unsqueeze(target, 0))
+        return reshape(cross_entropy(*pair, weight, ignore_index, reduction, label_smoothing), ())
+    _require_target("cross_entropy", input, target, soft)
+    if soft:
+        target = to_dtype(target, input.dtype)
+        if target.requires_grad or weight is not None:
+            smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
+            smoothed = smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
+            losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
+            return reduced("cross_entropy", losses, reduction)
+    elif weight is not None:
+        log_p = log_softmax(input, 1)
+        weights, total = class_weights("cross_entropy", input, target, weight, ignore_index)
+        terms = neg(mul(weights, log_p))
+        if label_smoothing:
+            counted = cast(ne(target, ignore_index), dtype=input.dtype)
+            every = mul(log_p, _per_class("cross_entropy", weight, input))
+            terms = terms * (1 - label_smoothing) - mul(every, unsqueeze(counted, 1)) * (label_smoothing / input.shape[1])
+        return picked("cross_entropy", terms, total, reduction)
+    flat = _rows(target) if soft else reshape(to_dtype(target, np.int64), (-1,))
+    if not soft:
+        _require_classes("cross_entropy", target, input.shape[1], ignore_index)
+    losses = _cross_entropy(_rows(input), flat, label_smoothing=label_smoothing, ignored=ignore_index)
+    if reduction == "mean" and not soft:
+        return div(sum(losses), _counted(flat, ignored=ignore_index, dtype=losses.dtype))
+    return reduced("cross_entropy", reshape(losses, (input.shape[0], *input.shape[2:])), reduction)
+
+
+def reduced(who: str, losses: Tensor, reduction: str) -> Tensor:
+    """The mean or the sum of the losses, or the losses themselves."""
+    require_reduction(who, reduction)
+    return losses if reduction == "none" else mean(losses) if reduction == "mean" else sum(losses)
+
+
+def require_reduction(who: str, reduction: str, *more: str) -> None:
+    """A ValueError unless the reduction is one of the usual three or of the others that are named."""
+    if reduction not in ("mean", "sum", "none", *more):
+        first = ", ".join(map(repr, ("mean", "sum", *more)))
+        raise ValueError(f"{who}: expected reduction {first} or 'none', got {reduction!r}")
+
+
+def require_smoothing(who: str, label_smoothing: float) -> None:
+    """A ValueError unless the label smoothing is a share."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{who}: expected label_smoothing in [0, 1], got {label_smoothing}")
+
+
+def picked(who: str, terms: Tensor, total: Tensor, reduction: str) -> Tensor:
+    """Terms (N, K, *) summed over the classes; their mean is weighted: Σ / total."""
+    losses = sum(terms, 1)
+    return div(sum(losses), total) if reduction == "mean" else reduced(who, losses, reduction)
+
+
+def class_weights(
+    who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    """(w_k where k is the target, else 0, shaped as the input (N, K, *); their sum).
+
+    Ignored positions have weight 0; those whose target is no class, where that goes unseen, NaN.
+    """
+    _require_target(who, input, target, soft=False)
+    _require_classes(who, target, input.shape[1], ignore_index)
+    classes = constant(input, np.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2)))
+    wanted = unsqueeze(target, 1)
+    hit, known = eq(wanted, classes), logical_and(ge(wanted, 0), lt(wanted, input.shape[1]))
+    if ignore_index is not None:
+        ignored = eq(wanted, ignore_index)
+        hit, known = logical_and(hit, logical_not(ignored)), logical_or(known, ignored)
+    weights = cast(where(hit, 1.0, where(known, 0.0, float("nan"))), dtype=input.dtype)
+    weights = weights if weight is None else mul(weights, _per_class(who, weight, input))
+    return weights, sum(weights)
+
+
+def _per_class(who: str, weight: Tensor, input: Tensor) -> Tensor:
+    if weight.shape != input.shape[1:2]:
+        raise ShapeError(f"{who}: expected one weight a class {input.shape[1:2]}, got {weight.shape}")
+    return reshape(weight, (-1, *(1,) * (input.ndim - 2)))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, K, *) as (N · prod(*), K)."""
+    return x if x.ndim == 2 else reshape(permute(x, 0, *range(2, x.ndim), 1), (-1, x.shape[1]))
+
+
+def _require_target(who: str, input: Tensor, target: Tensor, soft: bool) -> None:
+    wanted = input.shape if soft else (*input.shape[:1], *input.shape[2:])
+    if input.ndim < 2 or target.shape != wanted:
+        raise ShapeError(
+            f"{who}: expected input (N, K, *) and target (N, *) or (N, K, *), got {input.shape} and {target.shape}"
+        )
+    if target.dtype.kind not in ("f" if soft else "iu"):
+        raise DtypeError(f"{who}: expected class indices of an integer dtype, got {target.dtype}")
+
+
+def _require_classes(who: str, target: Tensor, classes: int, ignored: int | None) -> None:
+    """Classes in range. They are looked at on the CPU only, where it costs no synchronization, and not in a replay."""
+    if target.device == "cpu":
+        wrong = target.array[(target.array < 0) | (target.array >= classes)]
+        wrong = wrong if ignored is None else wrong[wrong != ignored]
+        if wrong.size:
+            raise ShapeError(f"{who}: expected classes in [0, {classes}), got {wrong.min()} .. {wrong.max()}")

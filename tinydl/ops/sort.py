@@ -1,0 +1,66 @@
+"""Order: sorting is stable, NaN counts as larger than everything. Values carry a gradient, indices do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinydl_kernels import sort as kernels
+from tinydl_kernels.machine.errors import ShapeError
+
+from ..engine.core import Array, Tensor, primitive
+from .indexing import gather, refuse_recording
+from .reduce import Picked
+from .shape import narrow, normalize_dim, reshape
+
+
+@primitive(constant=("x", "out"))
+def _argsort(x: Array, *, dim: int, descending: bool) -> Array:
+    return kernels.argsort(x, dim, descending)
+
+
+@primitive(outputs=("values", "inverse", "counts"), constant=("x", "values", "inverse", "counts"))
+def _unique(x: Array, *, dim: int | None) -> tuple[Array, Array, Array]:
+    return kernels.unique(x, dim)
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """The indices (int64) that sort along `dim`. The order of equals is kept whether `stable` or not."""
+    dim = normalize_dim("argsort", dim, input.ndim)
+    return _argsort(input, dim=dim, descending=descending) if input.ndim else reshape(argsort(reshape(input, 1)), ())
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Picked:
+    """(values, indices) sorted along `dim`. The order of equals is kept whether `stable` or not."""
+    dim = normalize_dim("sort", dim, input.ndim)
+    line = input if input.ndim else reshape(input, 1)
+    indices = _argsort(line, dim=dim, descending=descending)
+    values = gather(line, dim, indices)
+    return Picked(values, indices) if input.ndim else Picked(reshape(values, ()), reshape(indices, ()))
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Picked:
+    """(values, indices) of the k largest (or smallest) elements along `dim`, in order whether `sorted` or not.
+
+    Of equal ones the first are taken.
+    """
+    dim = normalize_dim("topk", dim, input.ndim)
+    line = input if input.ndim else reshape(input, 1)
+    if not 0 <= k <= line.shape[dim]:
+        raise ShapeError(f"topk: expected k from 0 to {line.shape[dim]} for {input.shape} along dim {dim}, got {k}")
+    indices = narrow(_argsort(line, dim=dim, descending=largest), dim, 0, k)
+    values = gather(line, dim, indices)
+    return Picked(values, indices) if input.ndim or k != 1 else Picked(reshape(values, ()), reshape(indices, ()))
+
+
+def unique(
+    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """The different elements in ascending order (`sorted` or not), or the different slices along `dim`. No gradient.
+
+    return_inverse adds where each element is among them, return_counts how often each is there. Not in a recorded step.
+    """
+    refuse_recording("unique")
+    dim = dim if dim is None else normalize_dim("unique", dim, input.ndim)
+    values, inverse, counts = _unique(input, dim=dim)
+    asked = (values, *[inverse] * return_inverse, *[counts] * return_counts)
+    return asked if len(asked) > 1 else values

@@ -1,0 +1,3 @@
+"""Schedules: a learning rate that depends on the step."""
+
+from .piecewise import MultiStepLR, PiecewiseConstant

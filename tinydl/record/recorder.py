@@ -1,0 +1,298 @@
+"""Recording: run a step once, keep its kernel calls with their arrays, then replay them without a tape.
+
+The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer that it takes from
+the allocator, but holds none of them: recording takes no more memory than an eager step. When the step is over, the calls that
+matter are bound to memory of their own (plan.py), and from then on a replay is a list of kernel calls: no tape, no wrapping, no
+rules, no allocation; and the same bits as an eager step. The first replay makes less of that list: on a GPU one CUDA graph, on
+the processor one compiled call for all kernels in a row that are nothing but loops (jobs.py).
+
+What varies between steps must be an array that goes through the door: the arguments, parameters, buffers, the counters of the
+random generators. A Python number or a branch inside the step is a constant of the recording, and so is `model.training`.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tinydl_kernels.cpu import jobs
+from tinydl_kernels.machine import dispatch, memory, precision
+from tinydl_kernels.machine.errors import GraphError
+
+from ..devices import NAMES, Graph, Resident
+from ..engine.core import Array, Primitive, Tensor, state
+from ..engine.tape import Version
+from .plan import Buffer, Call, Place, address, fuse, lay_out, live, owner, rectify, view
+
+_UNSEEN = object()
+
+
+class _Recorder:
+    """What a step does, noted at the door."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.buffers: list[Buffer] = []  # in the order in which the allocator gave them
+        self.number_of: dict[int, tuple[weakref.ref[Array], int]] = {}  # id -> a buffer and its place in that order
+        self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}  # id -> a tensor from outside and its array
+        self.written: list[Version] = []
+        self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}  # id -> a leaf, its .grad at the first look or _UNSEEN
+
+    def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
+        """A buffer for a kernel's output or scratch."""
+        buffer = memory.fresh(shape, dtype, like)
+        self.number_of[id(buffer)] = weakref.ref(buffer), len(self.buffers)
+        self.buffers.append(Buffer(buffer.shape, buffer.dtype, buffer.nbytes, memory.array_module(buffer)))
+        return buffer
+
+    def run(self, primitive: Primitive, tensors: Sequence[Any], arrays: list[Any], settings: dict[str, Any]) -> Any:
+        """Run a primitive and note it."""
+        before = len(self.buffers)
+        if state.tracer is None:
+            results = primitive.function(*arrays, **settings)
+        else:
+            results = state.tracer.run(primitive, arrays, settings)
+        arguments = [self.place(array) for array in arrays]
+        for x, place in zip(tensors, arguments, strict=True):
+            if x is not None and place is x.array:
+                self.tensors[id(x)] = (weakref.ref(x), x.array)
+        if primitive.view:
+            return results
+        for out in results if isinstance(results, tuple) else (results,):
+            if out is not None and not isinstance(self.place(out), Place):
+                raise GraphError(f"{primitive.name}: expected outputs in the allocator's buffers, got an array of its own")
+        if hasattr(primitive, "writes"):
+            self.written += [tensors[i].version for i in primitive.writes(len(tensors)) if tensors[i] is not None]
+        self.calls.append(Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers))))
+        return results
+
+    def grad_read(self, leaf: Tensor) -> None:
+        """`.grad` was looked at: a replay needs it as it is now."""
+        self._note(leaf, leaf._grad)
+
+    def grad_written(self, leaf: Tensor) -> None:
+        """`.grad` was set without a look: what it was before is of no matter."""
+        self._note(leaf, _UNSEEN)
+
+    def _note(self, leaf: Tensor, before: Any) -> None:
+        if id(leaf) not in self.grads or self.grads[id(leaf)][0]() is not leaf:  # a dead leaf's id may have come again
+            self.grads[id(leaf)] = (weakref.ref(leaf), before)
+
+    def place(self, array: Array | None) -> Any:
+        """Where `array` lies among the buffers; an array from outside, or None, as it is."""
+        base = None if array is None else owner(array)
+        ref, number = self.number_of.get(id(base), (None, 0))
+        if array is None or ref is None or ref() is not base:  # a dead buffer's id may have come again
+            return array
+        offset = 0 if array is base else address(array) - address(base)
+        return Place(number, offset, array.shape, array.strides, array.dtype, array is base)
+
+
+class _Call(NamedTuple):
+    """A kernel call on its arrays."""
+
+    backend: str | None
+    run: Callable[[], Any]
+    buffers: list[Array]  # that it takes from the allocator, in this order
+
+    def __call__(self) -> None:
+        supply, tracer = iter(self.buffers), state.tracer
+        with memory.supplied_by(lambda shape, dtype, like: next(supply)), dispatch.use(self.backend):
+            self.run() if tracer is None else tracer.replay(self.run)
+
+
+class _Recording:
+    """A recorded step, bound to its static arrays."""
+
+    def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
+        self.inputs = inputs
+        self.written = recorder.written
+        leaves: list[Any] = [(ref(), before) for ref, before in recorder.grads.values()]
+        leaves = [(leaf, before) for leaf, before in leaves if leaf is not None and all(leaf is not x for x in inputs)]
+        changed = [leaf for leaf, before in leaves if leaf._grad is not before]
+        results = [x.array for x in _tensors(outputs)] + [leaf._grad.array for leaf in changed if leaf._grad is not None]
+        kept = {place.buffer for array in results if isinstance(place := recorder.place(array), Place)}
+        calls = fuse(rectify(live(recorder.calls, kept), recorder.buffers, kept), recorder.buffers, kept)
+        memory.release()
+        planned = lay_out(recorder.buffers, calls, kept)
+        # Gradients that were there at the start: a copy of the recording's own, which replays bring up to date.
+        seen = [(leaf, before) for leaf, before in leaves if before is not _UNSEEN]
+        bases = [owner(before.array) for _, before in seen if before is not None]
+        copies = {id(base): (base, base.copy(order="K")) for base in bases}
+
+        def bind(array: Any) -> Any:
+            """The array of the recording that stands in for an array of the step."""
+            place = array if isinstance(array, Place) else recorder.place(array)
+            if isinstance(place, Place):
+                base = planned[place.buffer]
+                return base if place.whole else view(base, place.offset, place.shape, place.strides, place.dtype)
+            base, copy = (None, None) if array is None else copies.get(id(owner(array)), (None, None))
+            if base is None:
+                return array
+            return (
+                copy if array is base else view(copy, address(array) - address(base), array.shape, array.strides, array.dtype)
+            )
+
+        self.before = [(weakref.ref(leaf), None if before is None else bind(before.array)) for leaf, before in seen]
+        self.after = [(weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed]
+        self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
+        self.outside = [(ref, array, x.requires_grad) for ref, array in recorder.tensors.values() if (x := ref()) is not None]
+        self.calls = [_Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls]
+        self.parts: list[Callable[[], Any]] = []  # the same for replays on the processor
+        for leaf in changed:
+            leaf._grad = None if leaf._grad is None else leaf._grad.detach()
+        self.device = _device(recorder.buffers, calls)
+        self.graph: Graph | None = None
+
+    def replay(self, arguments: list[Tensor]) -> Any:
+        self._check()
+        for static, given in zip(self.inputs, arguments, strict=True):
+            static.array[...] = given.array
+        if state.tracer is not None:
+            self._launch()
+        elif self.device != "cpu":
+            self.graph = self.graph or Graph(self._launch)
+            self.graph.launch()
+        elif self.parts:
+            for part in self.parts:
+                part()
+        else:
+            self.parts = jobs.compiled(self.calls)
+        for version in self.written:
+            version.count += 1
+        for ref, grad in self.after:
+            leaf = ref()
+            if leaf is not None:
+                leaf._grad = grad
+                if grad is not None:
+                    grad.version.count += 1
+        return _map(self.outputs, lambda x: Tensor(x.array.copy()))
+
+    def _launch(self) -> None:
+        """The kernel calls, one by one."""
+        for call in self.calls:
+            call()
+
+    def _check(self) -> None:
+        """Refuse what the recording would not see; bring gradients that the step adds to into place."""
+        for ref, array, required in self.outside:
+            x = ref()
+            if isinstance(x, Resident):
+                x.on(dispatch.device_of(array))
+            if x is not None and (x.array is not array or x.requires_grad is not required):
+                change = "whose requires_grad was changed" if x.array is array else "bound to another array"
+                raise GraphError(f"record: expected the tensor {x.shape} that was recorded, got it {change} since")
+        leaves: list[Any] = [(ref(), static) for ref, static in self.before]
+        leaves = [(leaf, static) for leaf, static in leaves if leaf is not None]
+        for leaf, static in leaves:
+            if (leaf._grad is None) is not (static is None):
+                pattern = ("without .grad", "with a .grad")
+                raise GraphError(
+                    f"record: expected a leaf {leaf.shape} {pattern[static is not None]} as in the recorded step, "
+                    f"got it {pattern[static is None]}: call zero_grad() at the same place each time"
+                )
+        for leaf, static in leaves:
+            if static is not None:
+                static[...] = leaf._grad.array
+
+
+def _device(buffers: Sequence[Buffer], calls: Sequence[Call]) -> str:
+    """The device of all calls. GraphError if there are two."""
+    seen = {}
+    for call in calls:
+        for x in call.arguments:
+            if x is not None:
+                device = dispatch.device_of(x) if not isinstance(x, Place) else NAMES[buffers[x.buffer].module is not np]
+                seen[device] = call.primitive.name
+    if len(seen) > 1:
+        places = ", ".join(f"{name} on {device}" for device, name in seen.items())
+        raise GraphError(f"record: expected a step on one device, got {places}")
+    return next(iter(seen), "cpu")
+
+
+class Recorded:
+    """A step that runs eagerly once for each signature of its arguments, and is replayed from then on."""
+
+    def __init__(self, step: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, step)
+        self.step = step
+        self.recordings: dict[Any, _Recording] = {}
+        self._lock = threading.Lock()  # the static arrays serve one thread at a time
+
+    def __call__(self, *arguments: Any) -> Any:
+        if state.recorder is not None:
+            raise GraphError("record: expected no recorded step inside a recorded step")
+        given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        tensors = [x for x in given if isinstance(x, Tensor)]
+        with self._lock:
+            recording = None if state.tracer is not None and state.tracer.eager else self.recordings.get(_signature(given))
+            return self._run(given, tensors) if recording is None else recording.replay(tensors)
+
+    def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
+        """Run the step eagerly on copies of its tensors, and keep what it does."""
+        static = [Tensor(x.array.copy()).requires_grad_(x.requires_grad) for x in tensors]
+        replaced = iter(static)
+        arguments = [next(replaced) if isinstance(x, Tensor) else x for x in given]
+        if state.tracer is not None and state.tracer.eager:
+            return _map(self.step(*arguments), lambda x: Tensor(x.array.copy()))
+        recorder = state.recorder = _Recorder()
+        try:
+            with memory.supplied_by(recorder.supply):
+                outputs = self.step(*arguments)
+        finally:
+            state.recorder = None
+        for x in _tensors(outputs):
+            if not isinstance(x, Tensor):
+                raise GraphError(
+                    f"record: expected the step to return tensors, tuples, lists or dicts of them, got {type(x).__name__}"
+                )
+        results = _map(outputs, lambda x: Tensor(x.array.copy()))
+        self.recordings[_signature(given)] = _Recording(recorder, static, outputs)
+        return results
+
+
+def _signature(arguments: list[Any]) -> Any:
+    """What a recording depends on: the scope, tensors but for their values, and everything else."""
+    signature = tuple(
+        (x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else (type(x), x) for x in arguments
+    )
+    try:
+        hash(signature)
+    except TypeError:
+        kinds = ", ".join(type(x).__name__ for x in arguments)
+        raise TypeError(f"record: expected tensors, arrays and hashable constants, got ({kinds})") from None
+    return dispatch.override(), state.grad, precision.get_float32_matmul_precision(), signature
+
+
+def record(step: Callable[..., Any]) -> Recorded:
+    """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less time.
+
+    Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant, and a new value, a
+    new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The step works on copies of the tensors:
+    their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None); a replay returns copies.
+
+    A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and a tensor that was
+    bound to another array or frozen since. It leaves `.grad` in an array of the recording, which the next replay writes again.
+    """
+    return Recorded(step)
+
+
+def _tensors(structure: Any) -> list[Any]:
+    if isinstance(structure, dict):
+        structure = list(structure.values())
+    if isinstance(structure, (tuple, list)):
+        return [x for part in structure for x in _tensors(part)]
+    return [] if structure is None else [structure]
+
+
+def _map(structure: Any, function: Callable[[Tensor], Any]) -> Any:
+    if isinstance(structure, dict):
+        return {key: _map(value, function) for key, value in structure.items()}
+    if isinstance(structure, (tuple, list)):
+        parts = [_map(part, function) for part in structure]
+        return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+    return None if structure is None else function(structure)

@@ -1,0 +1,4 @@
+"""Statistics over seeds, results with their environment."""
+
+from .report import environment, write_json
+from .statistics import Comparison, Difference, Estimate, compare, estimate, paired_difference
