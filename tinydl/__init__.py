@@ -138,7 +138,7 @@ from .ops.indexing import (
     tril,
     triu,
 )
-from .ops.losses import (
+from .ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cosine_embedding_loss,

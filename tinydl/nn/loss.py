@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine.core import Tensor
-from ..ops import losses, softmax
+from ..ops import loss, softmax
 from ..ops.ctc import ctc_loss
 from ..ops.public import public
 from .module import Module
@@ -58,19 +58,19 @@ def _layer(name: str, function: Callable[..., Tensor], **members: Any) -> type[_
 
 
 CrossEntropyLoss = _layer("CrossEntropyLoss", softmax.cross_entropy)
-NLLLoss = _layer("NLLLoss", losses.nll_loss)
-MSELoss = _layer("MSELoss", losses.mse_loss)
-L1Loss = _layer("L1Loss", losses.l1_loss)
-SmoothL1Loss = _layer("SmoothL1Loss", losses.smooth_l1_loss)
-HuberLoss = _layer("HuberLoss", losses.huber_loss)
-BCELoss = _layer("BCELoss", losses.binary_cross_entropy)
-BCEWithLogitsLoss = _layer("BCEWithLogitsLoss", losses.binary_cross_entropy_with_logits)
-KLDivLoss = _layer("KLDivLoss", losses.kl_div, reductions=("batchmean",))
-HingeEmbeddingLoss = _layer("HingeEmbeddingLoss", losses.hinge_embedding_loss)
-MultiMarginLoss = _layer("MultiMarginLoss", losses.multi_margin_loss)
-CosineSimilarity = _layer("CosineSimilarity", losses.cosine_similarity)
-CosineEmbeddingLoss = _layer("CosineEmbeddingLoss", losses.cosine_embedding_loss)
-TripletMarginLoss = _layer("TripletMarginLoss", losses.triplet_margin_loss)
-GaussianNLLLoss = _layer("GaussianNLLLoss", losses.gaussian_nll_loss)
-PoissonNLLLoss = _layer("PoissonNLLLoss", losses.poisson_nll_loss)
+NLLLoss = _layer("NLLLoss", loss.nll_loss)
+MSELoss = _layer("MSELoss", loss.mse_loss)
+L1Loss = _layer("L1Loss", loss.l1_loss)
+SmoothL1Loss = _layer("SmoothL1Loss", loss.smooth_l1_loss)
+HuberLoss = _layer("HuberLoss", loss.huber_loss)
+BCELoss = _layer("BCELoss", loss.binary_cross_entropy)
+BCEWithLogitsLoss = _layer("BCEWithLogitsLoss", loss.binary_cross_entropy_with_logits)
+KLDivLoss = _layer("KLDivLoss", loss.kl_div, reductions=("batchmean",))
+HingeEmbeddingLoss = _layer("HingeEmbeddingLoss", loss.hinge_embedding_loss)
+MultiMarginLoss = _layer("MultiMarginLoss", loss.multi_margin_loss)
+CosineSimilarity = _layer("CosineSimilarity", loss.cosine_similarity)
+CosineEmbeddingLoss = _layer("CosineEmbeddingLoss", loss.cosine_embedding_loss)
+TripletMarginLoss = _layer("TripletMarginLoss", loss.triplet_margin_loss)
+GaussianNLLLoss = _layer("GaussianNLLLoss", loss.gaussian_nll_loss)
+PoissonNLLLoss = _layer("PoissonNLLLoss", loss.poisson_nll_loss)
 CTCLoss = _layer("CTCLoss", ctc_loss)
