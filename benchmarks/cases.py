@@ -28,7 +28,8 @@ class Case:
     unit, work   "flop" or "byte" and how many of them a call needs at least; 0 where a rate means little
     checks       calls whose results are compared, from the first on; 0 where they are random
     tolerance    of the comparison, relative to the largest value
-    fresh        measured on new processes, not by turns: "seconds" from their start, or "bytes" over the import
+    fresh        measured on new processes, not by turns: "seconds" from their start, or "bytes" over the
+                 import
     quick        part of a --quick run
     """
 
@@ -65,7 +66,9 @@ class Conv(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        return 4 * (self.N * (self.C * self.H**2 + self.O * self.out**2) + self.O * self.C // self.groups * self.k**2)
+        return 4 * (
+            self.N * (self.C * self.H**2 + self.O * self.out**2) + self.O * self.C // self.groups * self.k**2
+        )
 
 
 class Matmul(NamedTuple):
@@ -119,15 +122,23 @@ class Model(NamedTuple):
 def _layers(**weights: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Weights and biases of layers; "_0" stands for the name "0"."""
     named = {name.removeprefix("_"): shape for name, shape in weights.items()}
-    return {f"{name}.{part}": s for name, shape in named.items() for part, s in (("weight", shape), ("bias", shape[:1]))}
+    return {
+        f"{name}.{part}": s
+        for name, shape in named.items()
+        for part, s in (("weight", shape), ("bias", shape[:1]))
+    }
 
 
 def _residual(widths: tuple[int, ...], blocks: int, projected: bool) -> dict[str, tuple[int, ...]]:
-    """3×3 convolutions in groups of blocks, the first of a group with a shortcut of its own if they are projected."""
+    """3×3 convolutions in groups of blocks, the first of a group with a shortcut of
+    its own if they are projected.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def layer(conv: str, norm: str, channels: int, out: int, k: int = 3) -> None:
-        shapes.update({f"{conv}.weight": (out, channels, k, k), f"{norm}.weight": (out,), f"{norm}.bias": (out,)})
+        shapes.update(
+            {f"{conv}.weight": (out, channels, k, k), f"{norm}.weight": (out,), f"{norm}.bias": (out,)}
+        )
 
     layer("conv1", "bn1", 3, widths[0])
     channels = widths[0]
@@ -150,13 +161,16 @@ MODELS = {
         _layers(conv1=(6, 1, 5, 5), conv2=(16, 6, 5, 5), conv3=(120, 16, 5, 5), fc1=(84, 120), fc2=(10, 84)),
     ),
     "caffe": Model(
-        "LeNet 20-50-500", (50, 1, 28, 28), _layers(_0=(20, 1, 5, 5), _2=(50, 20, 5, 5), _5=(500, 800), _7=(10, 500))
+        "LeNet 20-50-500",
+        (50, 1, 28, 28),
+        _layers(_0=(20, 1, 5, 5), _2=(50, 20, 5, 5), _5=(500, 800), _7=(10, 500)),
     ),
     "resnet20": Model("ResNet-20", (128, 3, 32, 32), _residual((16, 32, 64), 3, False)),
     "resnet18": Model("ResNet-18 32²", (128, 3, 32, 32), _residual((64, 128, 256, 512), 2, True)),
 }
-"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, He et al.'s ResNet-20, and their ResNet-18 with a first convolution
-for small images, which is for GPUs; the names are those of state dicts."""
+"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, He et al.'s ResNet-20, and their ResNet-18 with a
+first convolution for small images, which is for GPUs; the names are those of state dicts.
+"""
 
 
 def _resnet18() -> tuple[tuple[int, ...], ...]:
@@ -192,12 +206,17 @@ CONVOLUTIONS = (  # N, C, O, H, k, stride, pad
     Conv(50, 64, 64, 32, 3, 1, 1, groups=64),
     Conv(50, 32, 32, 16, 3, 1, 2, dilation=2),
 )
-DIRECTIONS = {"conv_forward": "forward", "conv_grad_input": "input gradient", "conv_grad_weight": "filter gradient"}
+DIRECTIONS = {
+    "conv_forward": "forward",
+    "conv_grad_input": "input gradient",
+    "conv_grad_weight": "filter gradient",
+}
 PEAKS = {
     "flop": Case("machine", "fused multiply-adds", "peak_flops", None, "flop", checks=0),
     "byte": Case("machine", "copy", "copy", None, "byte", checks=0),
 }
-"""The machine's own limits, measured in the same run. Their work depends on the threads: the worker knows it."""
+"""The machine's own limits, measured in the same run. Their work depends on the threads: the worker knows it.
+"""
 
 
 def _convolutions() -> Iterator[Case]:
@@ -220,9 +239,13 @@ def _passes_over_memory() -> Iterator[Case]:
         size, quick = 4 * s.N * s.C * s.H**2, s.C == 16
         name = f"batch norm {s.N}×{s.C}×{s.H}²"
         for operation, order, arrays in (
-            ("norm_forward", "forward", 2), ("norm_backward", "backward", 3), ("norm_second", "second order", 5)
-        ):  # fmt: skip
-            yield Case("norm", f"{name}, {order}", operation, s, "byte", arrays * size, tolerance=2e-3, quick=quick)
+            ("norm_forward", "forward", 2),
+            ("norm_backward", "backward", 3),
+            ("norm_second", "second order", 5),
+        ):
+            yield Case(
+                "norm", f"{name}, {order}", operation, s, "byte", arrays * size, tolerance=2e-3, quick=quick
+            )
     for p in (Pool(50, 6, 28, 2, 2, 0), Pool(128, 64, 32, 3, 2, 1)):
         planes, name = p.N * p.C, f"max pool {p.N}×{p.C}×{p.H}² {p.k}×{p.k} /{p.stride} +{p.pad}"
         for operation, direction in (("pool_forward", "forward"), ("pool_backward", "backward")):
@@ -233,15 +256,21 @@ def _passes_over_memory() -> Iterator[Case]:
             name = f"softmax + cross-entropy {r.N}×{r.K}, {direction}"
             yield Case("loss", name, operation, r, "byte", 4 * arrays * r.N * r.K, quick=r.K == 10)
     for r in (Rows(50, 500), Rows(128, 16384)):
-        yield Case("dropout", f"dropout {r.N}×{r.K}", "dropout", r, "byte", 8 * r.N * r.K, checks=0, quick=r.K == 500)
+        yield Case(
+            "dropout", f"dropout {r.N}×{r.K}", "dropout", r, "byte", 8 * r.N * r.K, checks=0, quick=r.K == 500
+        )
     for title, shapes in (("LeNet's", tuple(MODELS["lenet"].shapes.values())), ("ResNet-18's", _resnet18())):
         numbers = sum(map(math.prod, shapes))
         name = f"Adam, {title} {numbers:,} parameters"
-        yield Case("adam", name, "adam", Parameters(shapes), "byte", 28 * numbers, checks=3, quick=numbers < 1e5)
+        yield Case(
+            "adam", name, "adam", Parameters(shapes), "byte", 28 * numbers, checks=3, quick=numbers < 1e5
+        )
 
 
 def _steps() -> Iterator[Case]:
-    for model, penalty in ((model, penalty) for model in MODELS if model != "resnet18" for penalty in PENALTIES):
+    for model, penalty in (
+        (model, penalty) for model in MODELS if model != "resnet18" for penalty in PENALTIES
+    ):
         settings, quick = Step(model, penalty), model == "mlp" and penalty != "spectreg"
         name = f"{MODELS[model].title}, {penalty}"
         yield Case("steps", name, "step", settings, checks=3, tolerance=5e-3, quick=quick)
@@ -252,10 +281,20 @@ def _fresh() -> Iterator[Case]:
         name = f"import and first LeNet step, {cache} cache"
         yield Case("start", name, "step", Step("lenet", "plain"), fresh="seconds", quick=cache == "full")
     for penalty in ("plain", "datagrad"):
-        yield Case("memory", f"ResNet-20, {penalty}: over the import", "step", Step("resnet20", penalty), fresh="bytes")
+        yield Case(
+            "memory",
+            f"ResNet-20, {penalty}: over the import",
+            "step",
+            Step("resnet20", penalty),
+            fresh="bytes",
+        )
 
 
-CASES = {case.name: case for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _fresh) for case in make()}
+CASES = {
+    case.name: case
+    for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _fresh)
+    for case in make()
+}
 
 
 # ---- the arrays
@@ -264,7 +303,9 @@ CASES = {case.name: case for make in (_convolutions, _matmuls, _passes_over_memo
 def data(case: Case) -> Arrays:
     """The inputs of a case, the same in every process: float32, indices int64."""
     random = np.random.default_rng(zlib.crc32(f"{case.operation} {case.settings}".encode()))
-    return _DATA[case.operation](case.settings, lambda *shape: random.standard_normal(shape, np.float32), random)
+    return _DATA[case.operation](
+        case.settings, lambda *shape: random.standard_normal(shape, np.float32), random
+    )
 
 
 def _conv(s: Conv, normal: Callable[..., Any], random: Any) -> Arrays:
@@ -298,7 +339,9 @@ def _adam(s: Parameters, normal: Callable[..., Any], random: Any) -> Arrays:
 
 
 def _step(s: Step, normal: Callable[..., Any], random: Any) -> Arrays:
-    """A minibatch with its labels, SpectReg's r, and He et al.'s initial weights; vectors are biases, or a norm's scale."""
+    """A minibatch with its labels, SpectReg's r, and He et al.'s initial weights; vectors
+    are biases, or a norm's scale.
+    """
     model = MODELS[s.model]
 
     def initial(name: str, shape: tuple[int, ...]) -> Any:

@@ -1,4 +1,6 @@
-"""The machine's limits, as compiled code meets them: fused multiply-adds in registers, and a copy from memory to memory."""
+"""The machine's limits, as compiled code meets them: fused multiply-adds in registers, and
+a copy from memory to memory.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,17 @@ def lanes() -> int:
 
 @intrinsic
 def multiply_add(typing, rounds, start):
-    """Σ over the lanes and chains of s, where each of `rounds` rounds takes s to s · start + start in every chain."""
+    """Σ over the lanes and chains of s, where each of `rounds` rounds takes s to s ·
+    start + start in every chain.
+    """
 
     def code(context, builder, signature, args):
         single, width = ir.FloatType(), lanes()
         vector = ir.VectorType(single, width)
         name = f"llvm.fma.v{width}f32"
-        fma = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+        fma = builder.module.globals.get(name) or ir.Function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), name
+        )
         factor = ir.Constant(vector, ir.Undefined)
         for lane in range(width):
             factor = builder.insert_element(factor, args[1], ir.Constant(ir.IntType(32), lane))

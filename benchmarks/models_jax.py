@@ -96,7 +96,11 @@ MODELS = {"mlp": mlp, "lenet": lenet, "caffe": caffe, "resnet20": resnet20}
 
 def statistics(params: Params) -> Params:
     """Running statistics for each batch normalization: the layers whose weights are vectors."""
-    norms = [(name.removesuffix(".weight"), p) for name, p in params.items() if name.endswith(".weight") and p.ndim == 1]
+    norms = [
+        (name.removesuffix(".weight"), p)
+        for name, p in params.items()
+        if name.endswith(".weight") and p.ndim == 1
+    ]
     zeros = {f"{name}.running_mean": jnp.zeros_like(p) for name, p in norms}
     return zeros | {f"{name}.running_var": jnp.ones_like(p) for name, p in norms}
 

@@ -8,11 +8,17 @@ from torch.nn import functional as F
 
 
 class LeNet(nn.Module):
-    """conv 6@5×5 same, pool, conv 16@5×5, pool, conv 120@5×5, FC 84, FC 10. Varga et al., arXiv 1712.09936."""
+    """conv 6@5×5 same, pool, conv 16@5×5, pool, conv 120@5×5, FC 84, FC 10. Varga
+    et al., arXiv 1712.09936.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2, self.conv3 = nn.Conv2d(1, 6, 5, padding=2), nn.Conv2d(6, 16, 5), nn.Conv2d(16, 120, 5)
+        self.conv1, self.conv2, self.conv3 = (
+            nn.Conv2d(1, 6, 5, padding=2),
+            nn.Conv2d(6, 16, 5),
+            nn.Conv2d(16, 120, 5),
+        )
         self.fc1, self.fc2 = nn.Linear(120, 84), nn.Linear(84, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -23,14 +29,18 @@ class LeNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut: without parameters, or, where it is projected and sizes change, a 1×1 convolution."""
+    """Two convolutions and a shortcut: without parameters, or, where it is projected and
+    sizes change, a 1×1 convolution.
+    """
 
     def __init__(self, channels: int, width: int, stride: int, projected: bool = False) -> None:
         super().__init__()
         self.stride, self.grown = stride, width - channels
         if projected and self.grown:
             self.grown = 0
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+            )
         self.conv1, self.bn1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
         self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
 

@@ -65,7 +65,10 @@ def line(measured: Measurement, rates: dict[str, float]) -> str:
 
 def taken(contender: Contender, case: Case) -> str:
     values = contender.values
-    spread = f"medians {amount(min(values), case)} to {amount(max(values), case)}, least {amount(contender.least, case)}"
+    spread = (
+        f"medians {amount(min(values), case)} to {amount(max(values), case)}, least "
+        f"{amount(contender.least, case)}"
+    )
     return f"{amount(statistics.median(values), case)} ({spread})"
 
 
@@ -158,13 +161,22 @@ def write(folder: Path, measured: list[Measurement], rates: dict[str, float], ab
 
 
 def picture(path: Path, measured: list[Measurement], about: dict[str, Any]) -> bool:
-    """Each case's speed as a multiple of PyTorch's, on a logarithmic scale. False if there is nothing to compare."""
+    """Each case's speed as a multiple of PyTorch's, on a logarithmic scale. False if
+    there is nothing to compare.
+    """
     from matplotlib.figure import Figure
 
     from tinydl import viz
 
-    base = "torch" if "torch" in about["frameworks"] else next((n for n in about["frameworks"] if n != "tinydl"), "")
-    panels = {f: [m for m in measured if m.case.family == f and any(c.framework == base for c in others(m))] for f in FAMILIES}
+    base = (
+        "torch"
+        if "torch" in about["frameworks"]
+        else next((n for n in about["frameworks"] if n != "tinydl"), "")
+    )
+    panels = {
+        f: [m for m in measured if m.case.family == f and any(c.framework == base for c in others(m))]
+        for f in FAMILIES
+    }
     panels = {family: chosen for family, chosen in panels.items() if chosen}
     if not panels:
         return False
@@ -173,11 +185,15 @@ def picture(path: Path, measured: list[Measurement], about: dict[str, Any]) -> b
         if columns[-1] and sum(len(panels[f]) for f in columns[-1]) + len(chosen) > ROWS:
             columns.append([])
         columns[-1].append(family)
-    every = [x for chosen in panels.values() for m in chosen for _, rounds in _multiples(m, base) for x in rounds]
+    every = [
+        x for chosen in panels.values() for m in chosen for _, rounds in _multiples(m, base) for x in rounds
+    ]
     limits = min(0.45, 0.9 * min(every)), max(2.2, 1.1 * max(every))
     tallest = max(sum(len(panels[f]) + 3 for f in column) for column in columns)
     figure = Figure(figsize=(8.2 * len(columns), 0.9 + 0.2 * tallest))
-    figure.text(0.5, 1 - 0.15 / figure.get_figheight(), _headline(about, base), ha="center", va="top", fontsize=10)
+    figure.text(
+        0.5, 1 - 0.15 / figure.get_figheight(), _headline(about, base), ha="center", va="top", fontsize=10
+    )
     for k, column in enumerate(columns):
         top = 1 - 0.75 / figure.get_figheight()
         for family in column:
@@ -191,7 +207,10 @@ def picture(path: Path, measured: list[Measurement], about: dict[str, Any]) -> b
 
 def _headline(about: dict[str, Any], base: str) -> str:
     versions = ", ".join(f"{NAMES[name]} {version}" for name, version in about["frameworks"].items())
-    return f"Speed as a multiple of {NAMES[base]}'s, right is faster\n{versions} · {about['cpu']}, threads: {about['threads']}"
+    return (
+        f"Speed as a multiple of {NAMES[base]}'s, right is faster\n{versions} · {about['cpu']}, threads: "
+        f"{about['threads']}"
+    )
 
 
 def _multiples(m: Measurement, base: str) -> list[tuple[Contender, list[float]]]:
@@ -208,15 +227,27 @@ def _panel(axes: Any, family: str, chosen: list[Measurement], base: str, limits:
         for c, rounds in _multiples(m, base):
             middle = statistics.median(rounds)
             first = not c.mode or c.mode == "recorded"
-            axes.plot([min(rounds), max(rounds)], [row, row], color=COLORS[c.framework], linewidth=1, alpha=0.5)
+            axes.plot(
+                [min(rounds), max(rounds)], [row, row], color=COLORS[c.framework], linewidth=1, alpha=0.5
+            )
             fill = COLORS[c.framework] if first else "white"
             (seen[title(c)],) = axes.plot(
-                middle, row, linestyle="", marker="o" if c.framework == "tinydl" else "s", markersize=5,
-                color=COLORS[c.framework], markerfacecolor=fill, zorder=3 if c.framework == "tinydl" else 2,
-            )  # fmt: skip
+                middle,
+                row,
+                linestyle="",
+                marker="o" if c.framework == "tinydl" else "s",
+                markersize=5,
+                color=COLORS[c.framework],
+                markerfacecolor=fill,
+                zorder=3 if c.framework == "tinydl" else 2,
+            )
     axes.axvline(1, color="#333333", linewidth=1)
     axes.set_xscale("log")
-    ticks = [t for t in (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if limits[0] <= t <= limits[1]]
+    ticks = [
+        t
+        for t in (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000)
+        if limits[0] <= t <= limits[1]
+    ]
     axes.set_xlim(limits)
     axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
     axes.minorticks_off()
@@ -227,6 +258,14 @@ def _panel(axes: Any, family: str, chosen: list[Measurement], base: str, limits:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(family, fontsize=9, loc="left", pad=4)
     axes.legend(
-        seen.values(), seen.keys(), loc="lower right", bbox_to_anchor=(1, 1), ncols=len(seen), fontsize=7, frameon=False,
-        borderpad=0, handletextpad=0, columnspacing=1,
-    )  # fmt: skip
+        seen.values(),
+        seen.keys(),
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=len(seen),
+        fontsize=7,
+        frameon=False,
+        borderpad=0,
+        handletextpad=0,
+        columnspacing=1,
+    )

@@ -69,7 +69,13 @@ def environment(threads: int, **more: str) -> dict[str, str]:
     """A worker's environment: as many threads for every library that has a say."""
     names = ("TINYDL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")
     path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-    return {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": path, "JAX_PLATFORMS": "cpu", **more}
+    return {
+        **os.environ,
+        **dict.fromkeys(names, str(threads)),
+        "PYTHONPATH": path,
+        "JAX_PLATFORMS": "cpu",
+        **more,
+    }
 
 
 class Process:
@@ -85,7 +91,11 @@ class Process:
             command = [sys.executable, "-m", f"{__package__}.worker", self.framework, str(self.threads)]
             root = Path(__file__).parents[1]
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root, env=environment(self.threads)
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=root,
+                env=environment(self.threads),
             )
         process = self.process
         assert process.stdin is not None
@@ -104,7 +114,11 @@ class Process:
             kind, answer = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             self.close()
-            what = f"no answer in {LIMIT:.0f} s" if hung.is_set() else f"died with exit code {process.returncode}"
+            what = (
+                f"no answer in {LIMIT:.0f} s"
+                if hung.is_set()
+                else f"died with exit code {process.returncode}"
+            )
             raise WorkerError(f"{self.framework}: {what}") from None
         finally:
             timer.cancel()
@@ -156,7 +170,8 @@ def by_turns(case: Case, processes: dict[str, Process], rounds: int, seconds: fl
                 contender.error = difference(found["results"], expected)
                 if not contender.error <= case.tolerance:
                     done.problems.append(
-                        f"{contender.label}: differs from {(done.contenders or [contender])[0].label} by {contender.error:.1e}"
+                        f"{contender.label}: differs from {(done.contenders or [contender])[0].label} by "
+                        f"{contender.error:.1e}"
                     )
             done.contenders.append(contender)
     for turn in range(rounds):
@@ -179,7 +194,9 @@ def by_turns(case: Case, processes: dict[str, Process], rounds: int, seconds: fl
 
 
 def difference(a: list[np.ndarray], b: list[np.ndarray]) -> float:
-    """Largest difference between arrays, each relative to the largest value in b's; inf where shapes or counts differ."""
+    """Largest difference between arrays, each relative to the largest value in b's; inf
+    where shapes or counts differ.
+    """
     if [x.shape for x in a] != [y.shape for y in b]:
         return float("inf")
     with np.errstate(all="ignore"):
@@ -187,7 +204,9 @@ def difference(a: list[np.ndarray], b: list[np.ndarray]) -> float:
 
 
 def in_fresh_processes(case: Case, frameworks: Iterable[str], threads: int, rounds: int) -> Measurement:
-    """A new process for each number. An "empty" cache is a new folder, and what that run leaves there is the "full" one."""
+    """A new process for each number. An "empty" cache is a new folder, and what that run
+    leaves there is the "full" one.
+    """
     sides = [name for name in frameworks if name != "numpy"]
     done = Measurement(case, [Contender(name, mode) for name in sides for mode in MODES.get(name, ("",))])
     empty = "empty" in case.name
@@ -214,7 +233,15 @@ def one_process(case: Case, contender: Contender, threads: int, cache: Path) -> 
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    command = [sys.executable, "-m", f"{__package__}.worker", contender.framework, str(threads), case.name, contender.mode]
+    command = [
+        sys.executable,
+        "-m",
+        f"{__package__}.worker",
+        contender.framework,
+        str(threads),
+        case.name,
+        contender.mode,
+    ]
     try:
         ended = subprocess.run(
             [*command, str(time.time())], env=environment(threads, **caches), cwd=Path(__file__).parents[1],
@@ -243,7 +270,9 @@ def run(
     seconds: float,
     say: Callable[[Measurement, dict[str, float]], None],
 ) -> tuple[list[Measurement], dict[str, float], dict[str, str]]:
-    """Measure the cases, and the machine before and after. Returns them, the machine's best rates, the versions."""
+    """Measure the cases, and the machine before and after. Returns them, the
+    machine's best rates, the versions.
+    """
     rates: dict[str, float] = {}
     done: list[Measurement] = []
     with workers(frameworks, threads) as processes:

@@ -64,7 +64,9 @@ def norm_forward(case: Case, d: Arrays) -> Contenders:
 
 
 def norm_backward(case: Case, d: Arrays) -> Contenders:
-    return _contender(lambda g, *args: jax.vjp(_normalized, *args)[1](g), d["g"], d["x"], d["gamma"], d["beta"])
+    return _contender(
+        lambda g, *args: jax.vjp(_normalized, *args)[1](g), d["g"], d["x"], d["gamma"], d["beta"]
+    )
 
 
 def norm_second(case: Case, d: Arrays) -> Contenders:
@@ -81,7 +83,9 @@ def pool_forward(case: Case, d: Arrays) -> Contenders:
 
 def pool_backward(case: Case, d: Arrays) -> Contenders:
     s = case.settings
-    return _contender(lambda x, g: jax.vjp(lambda x: max_pool(x, s.k, s.stride, s.pad), x)[1](g)[0], d["x"], d["g"])
+    return _contender(
+        lambda x, g: jax.vjp(lambda x: max_pool(x, s.k, s.stride, s.pad), x)[1](g)[0], d["x"], d["g"]
+    )
 
 
 def loss(case: Case, d: Arrays) -> Contenders:
@@ -89,7 +93,9 @@ def loss(case: Case, d: Arrays) -> Contenders:
 
 
 def loss_backward(case: Case, d: Arrays) -> Contenders:
-    return _contender(lambda x, y, g: jax.vjp(lambda x: losses(x, y), x)[1](g)[0], d["x"], d["target"], d["g"])
+    return _contender(
+        lambda x, y, g: jax.vjp(lambda x: losses(x, y), x)[1](g)[0], d["x"], d["target"], d["g"]
+    )
 
 
 def dropout(case: Case, d: Arrays) -> Contenders:

@@ -136,7 +136,9 @@ class ResNet18(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
-        for number, (c, width, stride) in enumerate(((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)), 1):
+        for number, (c, width, stride) in enumerate(
+            ((64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)), 1
+        ):
             self.add_module(f"layer{number}", nn.Sequential(Block(c, width, stride), Block(width, width, 1)))
         self.linear = nn.Linear(512, 10)
 

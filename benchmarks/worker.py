@@ -1,7 +1,8 @@
 """One framework's process: it prepares a case, has its turns, and sleeps in between.
 
-    python -m benchmarks.worker FRAMEWORK THREADS                     answers requests, pickled, from stdin on stdout
-    python -m benchmarks.worker FRAMEWORK THREADS CASE MODE STARTED   one case in a new process: three calls, a line of JSON
+    python -m benchmarks.worker FRAMEWORK THREADS              answers requests, pickled, from stdin on stdout
+    python -m benchmarks.worker FRAMEWORK THREADS CASE MODE STARTED
+            one case, new process: 3 calls, a JSON line
 
 STARTED is the clock (time.time) when the process was asked for.
 """
@@ -46,7 +47,9 @@ class Worker:
         return self.side.VERSION
 
     def prepare(self, case: Case) -> dict[str, dict[str, Any]]:
-        """mode -> what the first calls returned, their seconds, and the work where only this side knows it."""
+        """mode -> what the first calls returned, their seconds, and the work where
+        only this side knows it.
+        """
         self.calls.clear()
         build = getattr(self.side, case.operation, None)
         answer = {}
@@ -56,7 +59,11 @@ class Worker:
             returned = [[np.array(a) for a in self.side.arrays(call())] for _ in range(case.checks)] or call()
             seconds = time.perf_counter() - before
             results = [np.stack(parts) for parts in zip(*returned, strict=True)] if case.checks else []
-            answer[mode] = {"results": results, "first": seconds, "work": getattr(contender, "work", case.work)}
+            answer[mode] = {
+                "results": results,
+                "first": seconds,
+                "work": getattr(contender, "work", case.work),
+            }
             self.calls[mode] = call
         return answer
 
@@ -114,7 +121,9 @@ def high_water() -> int:
 
 
 def fresh(framework: str, threads: int, case: Case, mode: str, started: float) -> dict[str, float]:
-    """Seconds from the start of the process to the end of its first call; memory over the import after a few more."""
+    """Seconds from the start of the process to the end of its first call; memory over
+    the import after a few more.
+    """
     side = importlib.import_module(f".with_{framework}", __package__)
     side.start(threads)
     imported = high_water()

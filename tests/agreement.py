@@ -21,13 +21,16 @@ def assert_agree(
     order: int = 2,
     tolerance: float = 1e-10,
 ) -> None:
-    """`ours` of tinydl's tensors and `theirs` of PyTorch's, over the same arrays, agree up to derivatives of an order (0 to 2).
+    """`ours` of tinydl's tensors and `theirs` of PyTorch's, over the same arrays, agree up to
+    derivatives of an order (0 to 2).
 
-    Floating arrays carry gradients, and so do `parameters`, (ours, theirs). Both may return several tensors. Cotangents vary
-    from element to element; a gradient that is None is as good as zeros.
+    Floating arrays carry gradients, and so do `parameters`, (ours, theirs). Both may return several tensors.
+    Cotangents vary from element to element; a gradient that is None is as good as zeros.
     """
     torch = pytest.importorskip("torch")
-    found = _derivatives(ours, [td.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays], parameters[0], td, order)
+    found = _derivatives(
+        ours, [td.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays], parameters[0], td, order
+    )
     twins = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays]
     expected = _derivatives(theirs, twins, parameters[1], torch, order)
     assert found.keys() == expected.keys()
@@ -61,5 +64,7 @@ def _derivatives(
     if order and total is not None:
         found["gradients"] = list(grad(total, wanted, create_graph=order > 1, allow_unused=True))
         again = dotted(found["gradients"], 1.0) if order > 1 else None
-        found["second"] = [None] * len(wanted) if again is None else list(grad(again, wanted, allow_unused=True))
+        found["second"] = (
+            [None] * len(wanted) if again is None else list(grad(again, wanted, allow_unused=True))
+        )
     return found

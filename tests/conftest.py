@@ -1,4 +1,6 @@
-"""What every test folder shares: no default stream, backend or grad mode leaks from one test into the next."""
+"""What every test folder shares: no default stream, backend or grad mode leaks
+from one test into the next.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Thousands of tests stay until the end: the garbage collector, which compilations keep busy, need not look at them."""
+    """Thousands of tests stay until the end: the garbage collector, which compilations keep
+    busy, need not look at them.
+    """
     gc.collect()
     gc.freeze()
 
@@ -39,11 +43,15 @@ def pytest_collection_finish() -> None:
 QUICK = "not full and not gpu"  # pyproject.toml
 
 compared: Counter[tuple[str, str]] = Counter()
-"""In how many tests that passed a kernel ran, by module and name. A test that launches kernels compares what they give."""
+"""In how many tests that passed a kernel ran, by module and name. A test that launches
+kernels compares what they give.
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kernels", metavar="FILE", help="write the page of CUDA kernels, launched and compared, to FILE")
+    parser.addoption(
+        "--kernels", metavar="FILE", help="write the page of CUDA kernels, launched and compared, to FILE"
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -59,8 +67,13 @@ def kernels() -> list[tuple[str, str]]:
     return [(module.name, kernel) for module in launching.modules() for kernel in module.signatures]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
-    for what, reason in (("CUDA sources were not run", emulator.unavailable()), ("nor compiled", nvrtc.unavailable())):
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    for what, reason in (
+        ("CUDA sources were not run", emulator.unavailable()),
+        ("nor compiled", nvrtc.unavailable()),
+    ):
         if reason:
             terminalreporter.write_line(f"{what}: {reason}", yellow=True)
     if exitstatus == pytest.ExitCode.OK and (missing := unproven(config)):
@@ -68,12 +81,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     if file := config.getoption("--kernels"):
         lines = [f"| {module} | {kernel} | {emulator.launched[module, kernel]} | {compared[module, kernel]} |"
                  for module, kernel in kernels()]  # fmt: skip
-        head = ["# CUDA kernels", "", "| module | kernel | launches | compared in tests |", "|---|---|---|---|"]
+        head = [
+            "# CUDA kernels",
+            "",
+            "| module | kernel | launches | compared in tests |",
+            "|---|---|---|---|",
+        ]
         Path(file).write_text("\n".join([*head, *lines, ""]), encoding="utf-8")
 
 
 def never_compared() -> list[tuple[str, str]]:
-    """The kernels that ran in no test. One without `real` in its signature is the same in every module of its file."""
+    """The kernels that ran in no test. One without `real` in its signature is the same
+    in every module of its file.
+    """
     same = {(module.split("-")[0], kernel) for module, kernel in compared}
     fixed = {
         (module.name, kernel): all(parameter.type not in ("real", "number") for parameter in parameters)
@@ -131,7 +151,9 @@ def gpu() -> Iterator[Any]:
 
 @pytest.fixture
 def reference() -> Iterator[None]:
-    """For tests of what is made of operations, not of their kernels: `pytestmark = pytest.mark.usefixtures("reference")`."""
+    """For tests of what is made of operations, not of their kernels: `pytestmark =
+    pytest.mark.usefixtures("reference")`.
+    """
     with td.backend("reference"):
         yield
 

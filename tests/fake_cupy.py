@@ -1,11 +1,12 @@
-"""A stand-in for CuPy, made of NumPy and the emulator, so that everything about "cuda" but the GPU runs in any test run.
+"""A stand-in for CuPy, made of NumPy and the emulator, so that everything about "cuda" but
+the GPU runs in any test run.
 
     with fake_cupy.installed(): ...        # `import cupy` finds it; td.cuda.is_available()
 
-Its arrays are no numpy.ndarray, and are strict where CuPy is: NumPy arrays do not mix with them, and what would wait for the
-GPU is noted in `host`. Launches go to the emulator. While a stream is captured, work is noted and not done, and what CUDA or
-CuPy refuse there (copies from or to the host, waits, cuBLAS) raises; the graph does the work when it is launched. The GPU with
-its memory, streams and graphs stands in fake_gpu.py.
+Its arrays are no numpy.ndarray, and are strict where CuPy is: NumPy arrays do not mix with them, and what
+would wait for the GPU is noted in `host`. Launches go to the emulator. While a stream is captured, work is
+noted and not done, and what CUDA or CuPy refuse there (copies from or to the host, waits, cuBLAS) raises; the
+graph does the work when it is launched. The GPU with its memory, streams and graphs stands in fake_gpu.py.
 """
 
 from __future__ import annotations
@@ -25,7 +26,18 @@ from tinydl_kernels import emulator
 from tinydl_kernels.cuda import launching as sources
 
 CUBLAS = {"matmul", "dot", "tensordot", "einsum", "inner", "vdot"}
-VIEWS = {"reshape", "ravel", "transpose", "swapaxes", "squeeze", "moveaxis", "broadcast_to", "expand_dims", "diagonal", "view"}
+VIEWS = {
+    "reshape",
+    "ravel",
+    "transpose",
+    "swapaxes",
+    "squeeze",
+    "moveaxis",
+    "broadcast_to",
+    "expand_dims",
+    "diagonal",
+    "view",
+}
 VIEWS |= {"flip", "atleast_1d", "atleast_2d", "rollaxis"}
 
 
@@ -35,7 +47,9 @@ VIEWS |= {"flip", "atleast_1d", "atleast_2d", "rollaxis"}
 class ndarray:  # noqa: N801
     """An array on the GPU: a NumPy array over a block of memory that nobody else sees."""
 
-    def __init__(self, shape: Any, dtype: Any = float, memptr: MemoryPointer | None = None, strides: Any = None) -> None:
+    def __init__(
+        self, shape: Any, dtype: Any = float, memptr: MemoryPointer | None = None, strides: Any = None
+    ) -> None:
         shape, dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
         self.data = machine.allocator(math.prod(shape) * dtype.itemsize) if memptr is None else memptr
         self._host = np.ndarray(shape, dtype, self.data.mem.bytes, self.data.offset, strides)
@@ -50,7 +64,9 @@ class ndarray:  # noqa: N801
     itemsize = property(lambda self: self._host.itemsize)
     device = property(lambda self: cuda.Device())
     T = property(lambda self: self.transpose())
-    __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "typestr": self.dtype.str, "version": 3})
+    __cuda_array_interface__ = property(
+        lambda self: {"shape": self.shape, "typestr": self.dtype.str, "version": 3}
+    )
 
     @property
     def flags(self) -> Any:
@@ -60,7 +76,10 @@ class ndarray:  # noqa: N801
         return types.SimpleNamespace(**names)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one explicitly.")
+        raise TypeError(
+            "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct one "
+            "explicitly."
+        )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **settings: Any) -> Any:
         if method != "__call__":
@@ -75,7 +94,11 @@ class ndarray:  # noqa: N801
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
         if any(isinstance(part, (ndarray, np.ndarray, list)) for part in parts):
-            return _device(operator.getitem, self, tuple(asarray(p) if isinstance(p, (np.ndarray, list)) else p for p in parts))
+            return _device(
+                operator.getitem,
+                self,
+                tuple(asarray(p) if isinstance(p, (np.ndarray, list)) else p for p in parts),
+            )
         return _view(self, self._host[(*parts, ...) if Ellipsis not in parts else parts])
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -145,7 +168,11 @@ for _name in (
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
     for _form in (f"__{_name}__", f"__r{_name}__"):
         setattr(ndarray, _form, _method(_form))
-    setattr(ndarray, f"__i{_name}__", lambda self, other, name=_name: _write(getattr(operator, f"i{name}"), self, other))
+    setattr(
+        ndarray,
+        f"__i{_name}__",
+        lambda self, other, name=_name: _write(getattr(operator, f"i{name}"), self, other),
+    )
 for _name in ("neg", "abs", "invert", "eq", "ne", "lt", "le", "gt", "ge"):
     setattr(ndarray, f"__{_name}__", _method(f"__{_name}__"))
 
@@ -179,7 +206,9 @@ def _owned(host: Any) -> Any:
     if host.dtype.kind not in "biufc":
         raise TypeError(f"Unsupported dtype {host.dtype}")
     turned = host.flags.f_contiguous and not host.flags.c_contiguous
-    return ndarray(host.shape, host.dtype, strides=np.empty(host.shape, host.dtype, "F").strides if turned else None)
+    return ndarray(
+        host.shape, host.dtype, strides=np.empty(host.shape, host.dtype, "F").strides if turned else None
+    )
 
 
 def _device(function: Any, *args: Any, **settings: Any) -> Any:
@@ -235,7 +264,11 @@ def _write(function: Any, target: ndarray, *args: Any) -> ndarray:
 def asarray(x: Any, dtype: Any = None, order: str = "K") -> ndarray:
     """x itself if it is on the GPU, else a copy."""
     if isinstance(x, ndarray):
-        return x if dtype in (None, x.dtype) and (order != "C" or x.flags.c_contiguous) else x.astype(dtype or x.dtype, "C")
+        return (
+            x
+            if dtype in (None, x.dtype) and (order != "C" or x.flags.c_contiguous)
+            else x.astype(dtype or x.dtype, "C")
+        )
     machine.touched("upload")
     host = np.asarray(x, dtype, order="C")
     made = ndarray(host.shape, host.dtype)
@@ -320,14 +353,18 @@ class RawModule:
 
 
 def _unpacked(argument: Any, parameter: Any) -> Any:
-    """An argument as the emulator takes it: a struct comes as an array of one, a list of arrays as a struct of addresses."""
+    """An argument as the emulator takes it: a struct comes as an array of one, a list of
+    arrays as a struct of addresses.
+    """
     if isinstance(argument, ndarray):
         return argument._host
     if isinstance(argument, np.ndarray):
         if argument.dtype.kind != "V" or argument.size != 1:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
         return (
-            [_at(address, parameter.dtype) for address in argument["at"].ravel()] if parameter.many else argument.reshape(1)[0]
+            [_at(address, parameter.dtype) for address in argument["at"].ravel()]
+            if parameter.many
+            else argument.reshape(1)[0]
         )
     return argument
 
@@ -366,7 +403,9 @@ def _owned_now(host: np.ndarray) -> ndarray:
 
 @contextmanager
 def installed() -> Iterator[Machine]:
-    """`import cupy` finds this module; yields the GPU, as new. Kernels compiled before are forgotten afterwards."""
+    """`import cupy` finds this module; yields the GPU, as new. Kernels compiled
+    before are forgotten afterwards.
+    """
     before = sys.modules.get("cupy")
     sys.modules["cupy"] = sys.modules[__name__]
     machine.__init__()  # type: ignore[misc]

@@ -1,4 +1,6 @@
-"""The GPU behind fake_cupy.py: its memory, streams and graphs, and what CuPy says of it. Fresh memory is poisoned."""
+"""The GPU behind fake_cupy.py: its memory, streams and graphs, and what CuPy says of
+it. Fresh memory is poisoned.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,9 @@ class MemoryPool:
     def malloc(self, size: int) -> MemoryPointer:
         used = machine.pool.used_bytes() if self is not machine.pool else self.used_bytes()
         if used + size > machine.total:
-            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: {used:,} bytes).")
+            raise OutOfMemoryError(
+                f"Out of memory allocating {size:,} bytes (allocated so far: {used:,} bytes)."
+            )
         block = Memory(size)
         self.blocks.add(block)
         facts = {"device_id": 0, "mem_size": size, "mem_ptr": block.bytes.ctypes.data, "pmem_id": 0}
@@ -202,7 +206,9 @@ def _using_allocator(malloc: Any) -> Iterator[None]:
 
 def _count() -> int:
     if machine.driver < machine.needed:
-        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
+        raise CUDARuntimeError(
+            "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+        )
     if not machine.count:
         raise CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
     return machine.count

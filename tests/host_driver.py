@@ -1,10 +1,12 @@
-"""The real CuPy without a GPU: a CUDA runtime and driver made of host memory. `pytest -m gpu -p host_driver` runs on it.
+"""The real CuPy without a GPU: a CUDA runtime and driver made of host memory. `pytest -m
+gpu -p host_driver` runs on it.
 
-CuPy's modules call CUDA through functions that two of them export to the others ("__pyx_capi__"). Those are exchanged here
-before `import cupy` binds to them; what stands above them is CuPy's own code: arrays, pools, streams, graphs, the passing of
-arguments. Kernels of the package go to the emulator, the few that CuPy makes for itself (copies, fills, arithmetic) to NumPy.
-While a stream is captured, work is noted and done when the graph is launched, and what CUDA refuses then is a `problem`, which
-fails the test. Nothing is compiled: test_nvrtc.py does that. Made for CuPy 14; fresh memory is poisoned.
+CuPy's modules call CUDA through functions that two of them export to the others ("__pyx_capi__"). Those are
+exchanged here before `import cupy` binds to them; what stands above them is CuPy's own code: arrays, pools,
+streams, graphs, the passing of arguments. Kernels of the package go to the emulator, the few that CuPy makes
+for itself (copies, fills, arithmetic) to NumPy. While a stream is captured, work is noted and done when the
+graph is launched, and what CUDA refuses then is a `problem`, which fails the test. Nothing is compiled:
+test_nvrtc.py does that. Made for CuPy 14; fresh memory is poisoned.
 """
 
 from __future__ import annotations
@@ -135,13 +137,17 @@ _RAISING = """
 extern void PyErr_SetObject(void*, void*);
 static long (*ask)(size_t);
 static void *kind, *error;
-void raise_this(long (*function)(size_t), void* type, void* value) { ask = function; kind = type; error = value; }
+void raise_this(long (*function)(size_t), void* type, void* value) {
+    ask = function; kind = type; error = value;
+}
 long allocate(size_t size, int) { long at = ask(size); if (!at) PyErr_SetObject(kind, error); return at; }
 """
 
 
 def _raising() -> int | None:
-    """`malloc` in C, which raises CuPy's error where there is no memory: Python's errors do not get through ctypes."""
+    """`malloc` in C, which raises CuPy's error where there is no memory: Python's
+    errors do not get through ctypes.
+    """
     folder = tempfile.mkdtemp()
     source, made = Path(folder, "raising.c"), Path(folder, "raising.so")
     source.write_text(_RAISING, encoding="utf-8")
@@ -174,7 +180,9 @@ def host(what: Any = "a wait") -> None:
 
 def begin(stream: int) -> None:
     if stream in (0, 1, 2) or captured:
-        problems.append(f"cudaErrorStreamCaptureUnsupported: of stream {stream}, while {list(captured)} is captured")
+        problems.append(
+            f"cudaErrorStreamCaptureUnsupported: of stream {stream}, while {list(captured)} is captured"
+        )
     captured[stream] = []
 
 
@@ -221,7 +229,9 @@ class Kernel:
 
     def launch(self, grid: tuple[int, ...], block: tuple[int, ...], shared: int, addresses: Any) -> None:
         if shared > self.dynamic_shared:
-            problems.append(f"CUDA_ERROR_INVALID_VALUE: {self.name} with {shared} bytes of dynamic shared memory")
+            problems.append(
+                f"CUDA_ERROR_INVALID_VALUE: {self.name} with {shared} bytes of dynamic shared memory"
+            )
         if self.module is None:
             name = re.sub("^cupy_|__.*", "", self.name)
             self._launch_in_numpy(name, addresses)
@@ -251,7 +261,9 @@ class Kernel:
     def _value(self, parameter: str, address: int) -> Any:
         match = _CARRAY.fullmatch(parameter)
         if match is None:
-            return np.frombuffer(ctypes.string_at(address, 8), self._dtype(parameter.rpartition(" ")[0]), 1)[0]
+            return np.frombuffer(ctypes.string_at(address, 8), self._dtype(parameter.rpartition(" ")[0]), 1)[
+                0
+            ]
         axes = int(match[2])  # CArray: the address, the size, the shape, the strides
         at, _, *rest = (ctypes.c_int64 * (2 + 2 * axes)).from_address(address)
         return _array(tuple(rest[:axes]), self._dtype(match[1]), tuple(rest[axes:]), at)
@@ -313,9 +325,20 @@ def _install() -> None:
     def always(value: Any) -> Callable[..., Any]:
         return lambda *_: value
 
-    exchange(runtime, getDeviceCount=always(1), getDevice=always(0), setDevice=nothing, _ensure_context=nothing)
-    exchange(runtime, driverGetVersion=always(13000), runtimeGetVersion=always(13000), _getCUDAMajorVersion=always(13))
-    exchange(runtime, deviceGetAttribute=lambda attribute, device: ATTRIBUTES.get(attribute, 1024), deviceSynchronize=host)
+    exchange(
+        runtime, getDeviceCount=always(1), getDevice=always(0), setDevice=nothing, _ensure_context=nothing
+    )
+    exchange(
+        runtime,
+        driverGetVersion=always(13000),
+        runtimeGetVersion=always(13000),
+        _getCUDAMajorVersion=always(13),
+    )
+    exchange(
+        runtime,
+        deviceGetAttribute=lambda attribute, device: ATTRIBUTES.get(attribute, 1024),
+        deviceSynchronize=host,
+    )
     exchange(runtime, getDeviceProperties=always({"name": b"Host memory"}), _deviceEnsurePeerAccess=nothing)
     exchange(runtime, hostAlloc=lambda size, flags: malloc(size), freeHost=lambda at: blocks.pop(at) and None)
     exchange(runtime, pointerGetMemoryType=always(DEVICE), free=lambda at: blocks.pop(at) and None)
@@ -323,10 +346,19 @@ def _install() -> None:
     exchange(runtime, memsetAsync=lambda at, value, size, stream: do(lambda: ctypes.memset(at, value, size)))
     exchange(runtime, memcpy=copy, memcpyAsync=copy)
     exchange(runtime, streamCreate=number, streamCreateWithFlags=number, streamCreateWithPriority=number)
-    exchange(runtime, streamDestroy=nothing, streamWaitEvent=nothing, streamQuery=always(0), streamSynchronize=host)
-    exchange(runtime, eventCreate=number, eventCreateWithFlags=number, eventDestroy=nothing, eventRecord=nothing)
+    exchange(
+        runtime, streamDestroy=nothing, streamWaitEvent=nothing, streamQuery=always(0), streamSynchronize=host
+    )
+    exchange(
+        runtime, eventCreate=number, eventCreateWithFlags=number, eventDestroy=nothing, eventRecord=nothing
+    )
     exchange(runtime, eventQuery=always(0), eventSynchronize=host, eventElapsedTime=always(1.0))
-    exchange(runtime, streamBeginCapture=begin, streamEndCapture=end, streamIsCapturing=lambda stream: int(stream in captured))
+    exchange(
+        runtime,
+        streamBeginCapture=begin,
+        streamEndCapture=end,
+        streamIsCapturing=lambda stream: int(stream in captured),
+    )
     exchange(runtime, graphInstantiate=lambda graph: graph, graphLaunch=launch_graph)
     exchange(runtime, graphDestroy=nothing, graphExecDestroy=nothing)
     exchange(driver, moduleLoadData=load, moduleUnload=nothing, moduleGetFunction=find, launchKernel=launch)

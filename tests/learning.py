@@ -18,14 +18,18 @@ def assert_learns(
     steps: int = 40,
     lr: float = 0.02,
 ) -> None:
-    """`loss(model, x, target)` falls below a third under Adam; eager and recorded steps have the same losses and weights."""
+    """`loss(model, x, target)` falls below a third under Adam; eager and recorded steps have
+    the same losses and weights.
+    """
     runs = []
     for wrap in (lambda step: step, td.record):
         td.manual_seed(7)
         model = build()
         optimizer = td.optim.Adam(model.parameters(), lr=lr)
 
-        def step(x: td.Tensor, target: td.Tensor, model: Module = model, optimizer: td.optim.Adam = optimizer) -> td.Tensor:
+        def step(
+            x: td.Tensor, target: td.Tensor, model: Module = model, optimizer: td.optim.Adam = optimizer
+        ) -> td.Tensor:
             optimizer.zero_grad()
             value = loss(model, x, target)
             value.backward()

@@ -104,12 +104,23 @@ def test_difference() -> None:
 def test_nothing_imports_the_benchmarks() -> None:
     for path in (p for folder in ("tinydl", "kernels", "examples") for p in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
+            names = (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [getattr(node, "module", None) or ""]
+            )
             assert not any(name.split(".")[0] == "benchmarks" for name in names), path
 
 
 @pytest.mark.parametrize(
-    "arguments", [["no_such_family"], ["--rounds", "-1"], ["--match", "no such case"], ["--match", "("], ["--frameworks", "x"]]
+    "arguments",
+    [
+        ["no_such_family"],
+        ["--rounds", "-1"],
+        ["--match", "no such case"],
+        ["--match", "("],
+        ["--frameworks", "x"],
+    ],
 )
 def test_bad_arguments(arguments: list[str]) -> None:
     ended = command(*arguments)

@@ -1,4 +1,6 @@
-"""Walks the catalogue: values, derivatives, layouts, dtypes, recordings and errors of every row; and nothing left out."""
+"""Walks the catalogue: values, derivatives, layouts, dtypes, recordings and errors of
+every row; and nothing left out.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ single_precision = pytest.mark.parametrize("backend", ["reference", pytest.param
 tiny_functions = pytest.mark.parametrize(
     ("row", "backend"),
     [
-        pytest.param(row, backend, id=f"{backend}-{row.name.replace(' ', '-')}", marks=[pytest.mark.tiny] * tiny)
+        pytest.param(
+            row, backend, id=f"{backend}-{row.name.replace(' ', '-')}", marks=[pytest.mark.tiny] * tiny
+        )
         for backend in BACKENDS
         for row in ROWS
         for tiny in [backend == "reference" and not row.name.startswith("nn.")]
@@ -63,9 +67,13 @@ def outputs(row: Row, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 
 def gradients(row: Row, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs, then the gradient of Σ <cotangent, output> for each input that requires one; cotangents are not constant."""
+    """The outputs, then the gradient of Σ <cotangent, output> for each input that requires one;
+    cotangents are not constant.
+    """
     found = outputs(row, inputs)
-    seeded = [(y, td.from_numpy(np.cos(np.arange(y.array.size)).reshape(y.shape).astype(y.dtype))) for y in found]
+    seeded = [
+        (y, td.from_numpy(np.cos(np.arange(y.array.size)).reshape(y.shape).astype(y.dtype))) for y in found
+    ]
     seeded = [(y, c) for y, c in seeded if y.requires_grad]
     wanted = [x for x in inputs if x.requires_grad]
     if not seeded:
@@ -104,7 +112,9 @@ def test_values_equal_the_reference(row: Row, backend: str, dtype: Any) -> None:
         for x, y in zip(arrays, before, strict=True):
             assert np.array_equal(x, y), "an input was modified"
         with np.errstate(all="ignore"):
-            expected = several(row.reference(*[x.astype(np.float64) if x.dtype.kind == "f" else x for x in before]))
+            expected = several(
+                row.reference(*[x.astype(np.float64) if x.dtype.kind == "f" else x for x in before])
+            )
         assert_close(found, expected, TOLERANCE if dtype is np.float64 else row.tolerance)
         for y, value in zip(found, expected, strict=True):
             assert y.dtype == (dtype if np.asarray(value).dtype.kind == "f" else np.asarray(value).dtype)
@@ -125,7 +135,9 @@ def test_any_layout_gives_the_same(row: Row, backend: str) -> None:
     with td.backend(backend):
         settled = gradients(row, row.tensors(arrays))
         for layout in (strided, np.asfortranarray):
-            assert_close(gradients(row, row.tensors([layout(x) for x in arrays])), [y.array for y in settled], 1e-13)
+            assert_close(
+                gradients(row, row.tensors([layout(x) for x in arrays])), [y.array for y in settled], 1e-13
+            )
 
 
 @every_row
@@ -165,9 +177,11 @@ def test_third_derivatives(row: Row, backend: str) -> None:
 @every_row
 @every_dtype
 def test_a_replay_gives_the_same_bits(row: Row, backend: str, dtype: Any) -> None:
-    """The recorded values and gradients, replayed on the arguments of other seeds: first call by call, then as jobs.
+    """The recorded values and gradients, replayed on the arguments of other seeds:
+    first call by call, then as jobs.
 
-    Before these the memory of the recording is spoilt, so that they cannot find what only the calls have written.
+    Before these the memory of the recording is spoilt, so that they cannot find what
+    only the calls have written.
     """
     if not row.records:
         with td.backend(backend), pytest.raises(GraphError, match="expected an eager step"):
@@ -243,7 +257,8 @@ def public() -> dict[str, Any]:
     return {
         name: value
         for name, value in vars(td).items()
-        if isinstance(value, Primitive) or (inspect.isfunction(value) and value.__module__.startswith("tinydl.ops."))
+        if isinstance(value, Primitive)
+        or (inspect.isfunction(value) and value.__module__.startswith("tinydl.ops."))
     }
 
 
@@ -265,7 +280,8 @@ def catalogued() -> set[str]:
     """Public names, primitives and layers that have a row."""
     names = {row.name.split()[0] for row in ROWS} | {row.covers for row in ROWS}
     names |= {key(row.call) for row in ROWS if isinstance(row.call, Primitive)}
-    same = {name for name, value in public().items() for other in names if value is getattr(td, other, None)}  # clamp = clip
+    # clamp = clip
+    same = {name for name, value in public().items() for other in names if value is getattr(td, other, None)}
     return names | same
 
 
@@ -278,8 +294,11 @@ def test_every_public_function_is_listed() -> None:
 def test_every_public_name_refuses_something() -> None:
     """Functions, layers and utilities: each has a bad input whose message is tested."""
     tested = {row.name.split()[0] for row in ROWS if row.bad} | {case.name for case in REFUSALS} | ACCEPTS_ALL
-    names = {row.name.split()[0] for row in ROWS if row.name.startswith("nn.") or "." not in row.name} | set(SURFACE)
-    same = {name for name in names if any(named(td, name) is named(td, other) for other in tested)}  # clamp = clip
+    names = {row.name.split()[0] for row in ROWS if row.name.startswith("nn.") or "." not in row.name} | set(
+        SURFACE
+    )
+    # clamp = clip
+    same = {name for name in names if any(named(td, name) is named(td, other) for other in tested)}
     assert sorted(names - tested - same) == []
 
 
@@ -290,7 +309,11 @@ def test_every_primitive_is_listed() -> None:
 
 @pytest.mark.tiny
 def test_every_layer_is_listed_in_both_modes() -> None:
-    layers = {n for n, v in vars(td.nn).items() if inspect.isclass(v) and issubclass(v, td.nn.Module) and v is not td.nn.Module}
+    layers = {
+        n
+        for n, v in vars(td.nn).items()
+        if inspect.isclass(v) and issubclass(v, td.nn.Module) and v is not td.nn.Module
+    }
     listed = {" ".join(row.name.split()[:2]) for row in ROWS}
     assert sorted({f"nn.{layer} {mode}" for layer in layers for mode in ("train", "eval")} - listed) == []
 

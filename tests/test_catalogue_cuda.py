@@ -1,7 +1,8 @@
-"""Walks the catalogue on the CUDA sources, to the second order: emulated in three orders of threads, and as arrays of a GPU.
+"""Walks the catalogue on the CUDA sources, to the second order: emulated in three orders of
+threads, and as arrays of a GPU.
 
-The emulator runs the launches; NumPy stands in for what CuPy does itself, and numpy_stand_ins.txt lists that. Everything is
-held against the reference, and the orders against each other, bit for bit.
+The emulator runs the launches; NumPy stands in for what CuPy does itself, and numpy_stand_ins.txt lists that.
+Everything is held against the reference, and the orders against each other, bit for bit.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def test_on_arrays_of_a_gpu(row: Row) -> None:
 
 @pytest.mark.tiny
 def test_what_cupy_does_itself_is_listed() -> None:
-    """Any other operation has kernels of its own, or none at all, which is an error: nothing falls back in silence."""
+    """Any other operation has kernels of its own, or none at all, which is an error:
+    nothing falls back in silence.
+    """
     lines = NUMPY_STAND_INS.read_text(encoding="utf-8").splitlines()
     listed = [line for line in lines if line and not line.startswith("#")]
     assert listed == [name for name in dispatch.numpy_stand_ins() if not name.startswith("test_")]

@@ -1,4 +1,6 @@
-"""A recorded step on "cuda" is one CUDA graph that gives the bits of the eager step and never asks the host; on a stand-in."""
+"""A recorded step on "cuda" is one CUDA graph that gives the bits of the eager step and never
+asks the host; on a stand-in.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,21 @@ def lenet() -> td.nn.Module:
     """The paper's layers at a size for the emulator: images (B, 1, 8, 8), 3 classes."""
     td.manual_seed(7)
     return td.nn.Sequential(
-        *(td.nn.Conv2d(1, 3, 3), td.nn.BatchNorm2d(3), td.nn.ReLU(), td.nn.MaxPool2d(2), td.nn.Conv2d(3, 4, 2)),
-        *(td.nn.ReLU(), td.nn.Flatten(), td.nn.Dropout(0.3), td.nn.Linear(16, 5), td.nn.ReLU(), td.nn.Linear(5, 3)),
+        *(
+            td.nn.Conv2d(1, 3, 3),
+            td.nn.BatchNorm2d(3),
+            td.nn.ReLU(),
+            td.nn.MaxPool2d(2),
+            td.nn.Conv2d(3, 4, 2),
+        ),
+        *(
+            td.nn.ReLU(),
+            td.nn.Flatten(),
+            td.nn.Dropout(0.3),
+            td.nn.Linear(16, 5),
+            td.nn.ReLU(),
+            td.nn.Linear(5, 3),
+        ),
     )
 
 
@@ -57,7 +72,9 @@ def penalized(model: td.nn.Module) -> Callable[..., td.Tensor]:
 class Training:
     """A model on the GPU with all that changes while it trains."""
 
-    def __init__(self, make: Callable[[], td.nn.Module], loss_of: Callable[..., Any], record: bool, lr: float = 0.05) -> None:
+    def __init__(
+        self, make: Callable[[], td.nn.Module], loss_of: Callable[..., Any], record: bool, lr: float = 0.05
+    ) -> None:
         td.manual_seed(3)
         self.model = make().cuda()
         self.optimizer = td.optim.Adam(self.model.parameters(), lr=lr)
@@ -85,7 +102,9 @@ def batches(*shape: int, classes: int = 0, count: int = 4) -> list[tuple[td.Tens
     found = []
     for _ in range(count):
         x = td.tensor(random.standard_normal(shape, np.float32), device="cuda")
-        found.append((x, td.tensor(random.integers(0, classes, shape[0]), device="cuda")) if classes else (x,))
+        found.append(
+            (x, td.tensor(random.integers(0, classes, shape[0]), device="cuda")) if classes else (x,)
+        )
     return found
 
 
@@ -94,7 +113,9 @@ def same_bits(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
 
 
 def check(gpu: Any, make: Any, loss_of: Any, data: list[tuple[td.Tensor, ...]]) -> list[float]:
-    """Train eagerly and recorded on the same batches: the same bits all along, and after the first two steps no host at all."""
+    """Train eagerly and recorded on the same batches: the same bits all along, and after the
+    first two steps no host at all.
+    """
     eager = Training(make, loss_of, record=False)
     losses = []
     for i, batch in enumerate(data):
@@ -118,7 +139,9 @@ def check(gpu: Any, make: Any, loss_of: Any, data: list[tuple[td.Tensor, ...]]) 
 
 
 def test_a_step_of_elementwise_layers(gpu: Any) -> None:
-    """Dropout draws anew at each replay, Adam counts its steps, the schedule changes the rate: all on the device."""
+    """Dropout draws anew at each replay, Adam counts its steps, the schedule changes
+    the rate: all on the device.
+    """
     losses = check(gpu, scaled, squares, batches(5, 3))
     assert len(set(losses)) == 4
 

@@ -52,14 +52,20 @@ class TestForward:
 
     def test_where_it_was_already(self) -> None:
         x = td.tensor([1.0, float("nan")])
-        with detect_anomaly(), pytest.raises(AnomalyError, match=r"mul: .* got 1 NaN in \(2,\) float32 \(already in a\)"):
+        with (
+            detect_anomaly(),
+            pytest.raises(AnomalyError, match=r"mul: .* got 1 NaN in \(2,\) float32 \(already in a\)"),
+        ):
             x * 2.0
 
     def test_writes(self) -> None:
         w = nn.Parameter(np.ones(2))
         w.grad = td.full(2, 1e300, dtype=td.float64)
         optimizer = td.optim.SGD([w], lr=1e300)
-        with detect_anomaly(), pytest.raises(AnomalyError, match=r"sgd: expected finite arrays, got 2 Inf in \(2,\) float64"):
+        with (
+            detect_anomaly(),
+            pytest.raises(AnomalyError, match=r"sgd: expected finite arrays, got 2 Inf in \(2,\) float64"),
+        ):
             optimizer.step()
 
     def test_infinities_may_be_allowed(self) -> None:
@@ -85,7 +91,8 @@ class TestBackward:
             with pytest.raises(AnomalyError) as caught:
                 y.sum().backward()
         assert str(caught.value) == (
-            "1.1: gradient of sqrt with respect to x: expected finite values, got 1 Inf in (2,) float32; called at "
+            "1.1: gradient of sqrt with respect to x: expected finite values, got 1 Inf in (2,) float32; "
+            "called at "
             f"{line_of(Root, 'return x.sqrt()')}: return x.sqrt()"
         )
         assert x.grad is None
@@ -96,7 +103,9 @@ class TestBackward:
         with detect_anomaly():
             y = (x**1.5).sum()
             (g,) = td.grad(y, x, create_graph=True)
-            with pytest.raises(AnomalyError, match=r"gradient of .* called for the gradient of power at ") as caught:
+            with pytest.raises(
+                AnomalyError, match=r"gradient of .* called for the gradient of power at "
+            ) as caught:
                 g.sum().backward()
         assert line_of(self.test_second_order, "x**1.5") in str(caught.value)
 
@@ -104,7 +113,9 @@ class TestBackward:
         x = td.ones(2, requires_grad=True)
         with detect_anomaly():
             y = x * 2.0
-            with pytest.raises(AnomalyError, match=r"gradient of mul .* got 1 NaN .* \(already in the cotangent\)"):
+            with pytest.raises(
+                AnomalyError, match=r"gradient of mul .* got 1 NaN .* \(already in the cotangent\)"
+            ):
                 y.backward(td.tensor([1.0, float("nan")]))
 
     def test_a_graph_from_outside(self) -> None:
@@ -125,7 +136,10 @@ def test_recorded_steps_run_eagerly() -> None:
     w = nn.Parameter(np.array([1.0]))
     step = td.record(lambda x: (w * x).log().sum())
     step(td.ones(1, dtype=td.float64))
-    with detect_anomaly(), pytest.raises(AnomalyError, match=r"log: expected finite out, got 1 NaN") as caught:
+    with (
+        detect_anomaly(),
+        pytest.raises(AnomalyError, match=r"log: expected finite out, got 1 NaN") as caught,
+    ):
         step(-td.ones(1, dtype=td.float64))
     assert line_of(test_recorded_steps_run_eagerly, "log()") in str(caught.value)
     with detect_anomaly():

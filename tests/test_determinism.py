@@ -20,11 +20,16 @@ PENALTIES = {"datagrad": lambda: DataGrad(0.1), "spectreg": lambda: SpectReg(0.0
 
 
 def trained(optimizer: str, penalty: str) -> str:
-    """A digest of every parameter, buffer and stream after a few penalized steps of a LeNet with BatchNorm and dropout."""
+    """A digest of every parameter, buffer and stream after a few penalized steps of a
+    LeNet with BatchNorm and dropout.
+    """
     td.manual_seed(5)
     model = nn.models.LeNet("batchnorm")
     model.between = nn.Sequential(nn.BatchNorm1d(84), nn.Dropout(0.5))
-    make = {"adam": lambda p: td.optim.Adam(p, lr=1e-3), "sgd": lambda p: td.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True)}
+    make = {
+        "adam": lambda p: td.optim.Adam(p, lr=1e-3),
+        "sgd": lambda p: td.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
+    }
     step = make[optimizer](model.parameters())
     objective = Objective(model, td.cross_entropy, [PENALTIES[penalty]()])
     for _ in range(STEPS):
@@ -64,10 +69,18 @@ def test_any_number_of_threads_in_processes_of_their_own() -> None:
     settings = [("1", "1"), ("2", "3"), ("3", "2")]
     found = []
     for ours, blas in settings:
-        environment = os.environ | {"TINYDL_NUM_THREADS": ours, "OPENBLAS_NUM_THREADS": blas, "PYTHONHASHSEED": ours}
+        environment = os.environ | {
+            "TINYDL_NUM_THREADS": ours,
+            "OPENBLAS_NUM_THREADS": blas,
+            "PYTHONHASHSEED": ours,
+        }
         path = os.pathsep.join(filter(None, sys.path))
         result = subprocess.run(
-            [sys.executable, __file__], env=environment | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=200
+            [sys.executable, __file__],
+            env=environment | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=200,
         )
         assert result.returncode == 0, result.stderr
         found.append(result.stdout.split())

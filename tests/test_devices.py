@@ -1,4 +1,6 @@
-"""Tensors, modules, optimizers, generators and checkpoints on "cuda", and what is refused there; on a stand-in for CuPy."""
+"""Tensors, modules, optimizers, generators and checkpoints on "cuda", and what is refused
+there; on a stand-in for CuPy.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def test_gradients_travel_back_in_every_order() -> None:
     (h,) = td.grad(g.sum(), x, create_graph=True)
     (third,) = td.grad(h.sum(), x)
     assert (g.device, h.device, third.device) == ("cpu",) * 3
-    np.testing.assert_allclose([g.tolist(), h.tolist(), third.tolist()], [[4, 32], [12, 48], [24, 48]], rtol=1e-14)
+    np.testing.assert_allclose(
+        [g.tolist(), h.tolist(), third.tolist()], [[4, 32], [12, 48], [24, 48]], rtol=1e-14
+    )
     assert td.gradcheck(f, x, order=3)
 
 
@@ -102,9 +106,13 @@ def test_like_functions_stay_on_the_device() -> None:
 
 def test_two_devices_are_named() -> None:
     x, y = td.ones(2), td.ones(2, device="cuda")
-    with pytest.raises(DeviceError, match=r"^add: expected all inputs on one device, got a on cpu, b on cuda$"):
+    with pytest.raises(
+        DeviceError, match=r"^add: expected all inputs on one device, got a on cpu, b on cuda$"
+    ):
         x + y
-    with pytest.raises(DeviceError, match="matmul: expected all inputs on one device, got a on cuda, b on cpu"):
+    with pytest.raises(
+        DeviceError, match="matmul: expected all inputs on one device, got a on cuda, b on cpu"
+    ):
         td.linear(td.ones(1, 2, device="cuda"), td.ones(3, 2))
 
 
@@ -113,7 +121,9 @@ def test_numpy_arrays_do_not_travel_silently() -> None:
     for mix in (lambda: x + np.ones(4), lambda: np.ones(4) * x, lambda: td.where(x > 0, x, np.zeros(4))):
         with pytest.raises(DeviceError, match="expected all inputs on one device"):
             mix()
-    with pytest.raises(DeviceError, match=r"numpy: expected a tensor on cpu, got one on cuda: use .cpu\(\) first"):
+    with pytest.raises(
+        DeviceError, match=r"numpy: expected a tensor on cpu, got one on cuda: use .cpu\(\) first"
+    ):
         np.asarray(x)
     with pytest.raises(DeviceError, match="indexing: expected a tensor on cuda or a list, got a NumPy array"):
         x[np.array([1, 2])]
@@ -169,7 +179,9 @@ def net() -> td.nn.Module:
 
 
 def test_state_follows_the_model() -> None:
-    """The same losses when the model, with an optimizer and a schedule in full swing, goes to the GPU and returns."""
+    """The same losses when the model, with an optimizer and a schedule in full swing,
+    goes to the GPU and returns.
+    """
 
     def losses(*where: str) -> list[float]:
         model = net()
@@ -181,7 +193,11 @@ def test_state_follows_the_model() -> None:
             assert model.to(device) is model
             found += steps(model, optimizer, x.to(device), 2)
             schedule.step()
-            kept = [*model.parameters(), optimizer.param_groups[0]["lr"], *optimizer.state[next(model.parameters())].values()]
+            kept = [
+                *model.parameters(),
+                optimizer.param_groups[0]["lr"],
+                *optimizer.state[next(model.parameters())].values(),
+            ]
             assert {p.device for p in kept} == {device}
         return found
 
@@ -208,11 +224,16 @@ def test_checkpoints_are_the_same_from_both(tmp_path: Path) -> None:
         again = td.optim.Adam(resumed.parameters(), lr=0.1)
         checkpoint.load(tmp_path / "c", model=resumed, optimizer=again)
         assert {p.device for p in resumed.parameters()} == {device}
-        np.testing.assert_allclose(steps(resumed, again, x.to(device), 2), expected, rtol=0 if device == "cuda" else 1e-5)
+        np.testing.assert_allclose(
+            steps(resumed, again, x.to(device), 2), expected, rtol=0 if device == "cuda" else 1e-5
+        )
 
 
 def test_state_dicts_go_between_devices(tmp_path: Path) -> None:
-    there, here = net().cuda(), td.nn.Sequential(td.nn.Linear(3, 4), td.nn.Tanh(), td.nn.Dropout(0.5), td.nn.Linear(4, 2))
+    there, here = (
+        net().cuda(),
+        td.nn.Sequential(td.nn.Linear(3, 4), td.nn.Tanh(), td.nn.Dropout(0.5), td.nn.Linear(4, 2)),
+    )
     here.load_state_dict(there.state_dict())
     assert here[0].weight.device == "cpu"
     assert here[0].weight.tolist() == there[0].weight.tolist()
@@ -222,7 +243,9 @@ def test_state_dicts_go_between_devices(tmp_path: Path) -> None:
     assert td.interop.load_weights(tmp_path / "w.safetensors")["0.weight"].tolist() == here[0].weight.tolist()
 
 
-@pytest.mark.parametrize("init", ["orthogonal_", "eye_", "xavier_uniform_", "trunc_normal_", "kaiming_normal_"])
+@pytest.mark.parametrize(
+    "init", ["orthogonal_", "eye_", "xavier_uniform_", "trunc_normal_", "kaiming_normal_"]
+)
 def test_initialization_on_the_device(init: str) -> None:
     td.manual_seed(0)
     here = getattr(td.nn.init, init)(td.zeros(4, 4))
@@ -237,7 +260,11 @@ def test_initialization_on_the_device(init: str) -> None:
 
 def test_the_namespace(gpu: Any) -> None:
     assert td.cuda.is_available()
-    assert (td.cuda.device_count(), td.cuda.get_device_name(), td.cuda.get_device_capability()) == (1, "Emulated GPU", (8, 0))
+    assert (td.cuda.device_count(), td.cuda.get_device_name(), td.cuda.get_device_capability()) == (
+        1,
+        "Emulated GPU",
+        (8, 0),
+    )
     td.cuda.synchronize()
     assert gpu.host[-1] == "synchronize"
     stream = td.cuda.Stream()
@@ -270,7 +297,9 @@ def test_each_thread_watches_its_own_peak() -> None:
     found: list[Any] = []
 
     def elsewhere() -> None:
-        with pytest.raises(DeviceError, match=r"max_memory_allocated: expected reset_peak_memory_stats\(\) first"):
+        with pytest.raises(
+            DeviceError, match=r"max_memory_allocated: expected reset_peak_memory_stats\(\) first"
+        ):
             td.cuda.max_memory_allocated()
         td.cuda.reset_peak_memory_stats()
         found.append((td.zeros(1000, device="cuda"), td.cuda.max_memory_allocated()))
@@ -299,9 +328,15 @@ def test_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     ("facts", "message"),
     [
         ({"driver": 0}, r"^cuda: expected an NVIDIA driver, got none$"),
-        ({"driver": 12020}, r"^cuda: expected a driver for CUDA 13.0, got one for CUDA 12.2: update the driver, or"),
+        (
+            {"driver": 12020},
+            r"^cuda: expected a driver for CUDA 13.0, got one for CUDA 12.2: update the driver, or",
+        ),
         ({"count": 0}, r"^cuda: expected a GPU, got none: cudaErrorNoDevice"),
-        ({"capability": "61"}, r"^cuda: expected a GPU of compute capability 7.5 or newer, got Emulated GPU \(6.1\)$"),
+        (
+            {"capability": "61"},
+            r"^cuda: expected a GPU of compute capability 7.5 or newer, got Emulated GPU \(6.1\)$",
+        ),
     ],
 )
 def test_machines_that_will_not_do(gpu: Any, facts: dict[str, Any], message: str) -> None:
@@ -313,7 +348,10 @@ def test_machines_that_will_not_do(gpu: Any, facts: dict[str, Any], message: str
 
 
 def test_out_of_memory_comes_with_figures() -> None:
-    figures = r"expected 4,000,000,000 bytes, got [\d,]+ free of 1,073,741,824 \(Out of memory allocating 4,000,000,000"
+    figures = (
+        r"expected 4,000,000,000 bytes, got [\d,]+ free of 1,073,741,824 \(Out of memory allocating "
+        r"4,000,000,000"
+    )
     with pytest.raises(DeviceError, match=f"^cuda: out of memory: {figures}"):
         td.empty(1000, device="cuda").expand(10**6, 1000).contiguous() + 0
     for make in (td.zeros, td.empty):
@@ -326,7 +364,9 @@ def test_a_source_that_does_not_compile_there(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("NVRTC_ERROR_INVALID_OPTION")
 
     monkeypatch.setattr(fake_cupy.RawModule, "get_function", refuse)
-    with pytest.raises(DeviceError, match=r"random.cu: expected to compile for the GPU, got for Emulated GPU \(8.0\): NVRTC"):
+    with pytest.raises(
+        DeviceError, match=r"random.cu: expected to compile for the GPU, got for Emulated GPU \(8.0\): NVRTC"
+    ):
         td.randn(3, device="cuda")
 
 
@@ -343,17 +383,23 @@ def test_checks_are_the_kernels_own(gpu: Any) -> None:
 
 def test_a_recorded_step_stays_on_one_device() -> None:
     x = td.ones(3)
-    with pytest.raises(GraphError, match="to: expected one device in a recorded step, got a cpu tensor on its way to cuda"):
+    with pytest.raises(
+        GraphError, match="to: expected one device in a recorded step, got a cpu tensor on its way to cuda"
+    ):
         td.record(lambda x: x.cuda() * 2)(x)
     y = td.ones(3, device="cuda")
-    with pytest.raises(GraphError, match="record: expected a step on one device, got mul on cpu, mul on cuda"):
+    with pytest.raises(
+        GraphError, match="record: expected a step on one device, got mul on cpu, mul on cuda"
+    ):
         td.record(lambda x, y: (x * 2, y * 2))(x, y)
 
 
 # ---- The benchmark
 
 
-def test_the_benchmark_says_when_there_is_nothing_to_measure(gpu: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_benchmark_says_when_there_is_nothing_to_measure(
+    gpu: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     gpu.count = 0
     assert benchmark.main(["--quick"]) == 0
     assert "benchmarks.gpu: nothing was measured: cuda: expected a GPU, got none" in capsys.readouterr().err
@@ -364,7 +410,9 @@ def test_the_benchmark_says_when_there_is_nothing_to_measure(gpu: Any, capsys: p
 
 
 @pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
-def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_benchmark_measures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """tinydl alone, on a case for the emulator."""
     small = Conv(2, 1, 3, 6, 3, 1, 1)
     chosen = [Case("conv", "small", "conv_grad_weight", small, work=small.flops, quick=True)]
@@ -377,9 +425,13 @@ def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 
 def test_the_benchmark_has_what_is_to_be_compared() -> None:
     found = list(benchmark.gpu_cases())
-    assert [case for case in found if case.family == "conv"] == [case for case in CASES.values() if case.family == "conv"]
+    assert [case for case in found if case.family == "conv"] == [
+        case for case in CASES.values() if case.family == "conv"
+    ]
     steps = {(case.settings.model, case.settings.penalty) for case in found if case.family == "steps"}
-    assert steps == {(model, penalty) for model in ("lenet", "resnet20", "resnet18") for penalty in ("plain", "datagrad")}
+    assert steps == {
+        (model, penalty) for model in ("lenet", "resnet20", "resnet18") for penalty in ("plain", "datagrad")
+    }
     batches = [MODELS[model].input for model in ("lenet", "resnet20", "resnet18")]
     assert batches == [(50, 1, 28, 28), (128, 3, 32, 32), (128, 3, 32, 32)]
     assert (benchmark.THEANO_BATCH, benchmark.THEANO_STEPS) == (500, 20_000)

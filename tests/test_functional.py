@@ -1,4 +1,6 @@
-"""vjp, jvp, hvp, jacobian and hessian against finite differences and torch.func, nested, and where there is nothing to find."""
+"""vjp, jvp, hvp, jacobian and hessian against finite differences and torch.func, nested, and
+where there is nothing to find.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class TestAgainstDifferences:
         y, tangent = td.jvp(vector, (X, W), (t, s))
         close(y, vector(X, W).numpy(), 0)
         h = 1e-5
-        close(tangent, (vector(X + h * t, W + h * s).numpy() - vector(X - h * t, W - h * s).numpy()) / (2 * h))
+        close(
+            tangent, (vector(X + h * t, W + h * s).numpy() - vector(X - h * t, W - h * s).numpy()) / (2 * h)
+        )
 
     def test_jacobian(self) -> None:
         close(td.jacobian(vector)(X, W), differences(lambda x: vector(x, W), X))
@@ -94,7 +98,8 @@ class TestAgainstDifferences:
         v = draw(3, seed=6), draw(3, 2, seed=7)
         products = td.hvp(scalar, (X, W), v)[1]
         expected = [
-            sum(np.tensordot(block.numpy(), u.numpy(), u.ndim) for block, u in zip(row, v, strict=True)) for row in blocks
+            sum(np.tensordot(block.numpy(), u.numpy(), u.ndim) for block, u in zip(row, v, strict=True))
+            for row in blocks
         ]
         for got, wanted in zip(products, expected, strict=True):
             close(got, wanted, 1e-12)
@@ -142,7 +147,10 @@ class TestAgainstTorch:
             (td.jacobian(vector, (0, 1))(X, W), torch.func.jacrev(theirs, (0, 1))(x, w)),
             (td.hessian(scalar, (0, 1))(X, W)[0], torch.func.hessian(theirs_scalar, (0, 1))(x, w)[0]),
             (td.hessian(scalar, (0, 1))(X, W)[1], torch.func.hessian(theirs_scalar, (0, 1))(x, w)[1]),
-            (td.hvp(scalar, (X, W), (t, s))[1], torch.autograd.functional.hvp(theirs_scalar, (x, w), tuple(as_torch[1:]))[1]),
+            (
+                td.hvp(scalar, (X, W), (t, s))[1],
+                torch.autograd.functional.hvp(theirs_scalar, (x, w), tuple(as_torch[1:]))[1],
+            ),
         ):
             for a, b in zip(ours, reference, strict=True):
                 close(a, b.detach().numpy(), 1e-10)
@@ -202,14 +210,24 @@ class TestNothingToFind:
 
     def test_float32(self) -> None:
         x = X.float()
-        assert td.jacobian(lambda x: x.exp())(x).dtype == td.hessian(lambda x: x.exp().sum())(x).dtype == np.float32
+        assert (
+            td.jacobian(lambda x: x.exp())(x).dtype
+            == td.hessian(lambda x: x.exp().sum())(x).dtype
+            == np.float32
+        )
 
 
 class TestGraphs:
     def test_nothing_outside_nothing_kept(self) -> None:
         """Without anything to differentiate by, results have no graph; the inputs are left as they were."""
         y, vjp_fn = td.vjp(vector, X, W)
-        results = [y, *vjp_fn(draw(2)), *td.jvp(vector, (X, W), (X, W)), td.jacobian(vector)(X, W), td.hessian(scalar)(X, W)]
+        results = [
+            y,
+            *vjp_fn(draw(2)),
+            *td.jvp(vector, (X, W), (X, W)),
+            td.jacobian(vector)(X, W),
+            td.hessian(scalar)(X, W),
+        ]
         results += [td.hvp(lambda x: scalar(x, W), X, X)[0], td.hvp(lambda x: scalar(x, W), X, X)[1]]
         assert not any(r.requires_grad for r in results)
         assert not X.requires_grad
@@ -237,14 +255,20 @@ class TestGraphs:
     def test_no_grad(self) -> None:
         x = draw(3, requires_grad=True)
         with td.no_grad():
-            results = [td.jacobian(vector)(x, W), td.hessian(scalar)(x, W), td.hvp(lambda x: scalar(x, W), x, X)[1]]
+            results = [
+                td.jacobian(vector)(x, W),
+                td.hessian(scalar)(x, W),
+                td.hvp(lambda x: scalar(x, W), x, X)[1],
+            ]
             close(results[0], td.jacobian(vector)(X, W).numpy(), 0)
         assert not any(r.requires_grad for r in results)
 
     def test_a_module(self) -> None:
         model = td.nn.Linear(3, 2).double()
         parameters = {name: p.detach() for name, p in model.named_parameters()}
-        jacobian = td.jacobian(lambda weight: td.functional_call(model, {**parameters, "weight": weight}, (X,)))
+        jacobian = td.jacobian(
+            lambda weight: td.functional_call(model, {**parameters, "weight": weight}, (X,))
+        )
         expected = np.zeros((2, 2, 3))
         expected[0, 0] = expected[1, 1] = X.numpy()
         close(jacobian(parameters["weight"]), expected, 1e-14)
@@ -271,16 +295,36 @@ class TestErrors:
     def test_messages(self) -> None:
         y, vjp_fn = td.vjp(vector, X, W)
         for call, error, message in (
-            (lambda: td.vjp(vector, X.numpy(), W), TypeError, "vjp: expected tensors, got ndarray as input 0"),
-            (lambda: td.vjp(lambda x: x, td.tensor([1])), DtypeError, "requires_grad: expected a floating dtype, got int64"),
+            (
+                lambda: td.vjp(vector, X.numpy(), W),
+                TypeError,
+                "vjp: expected tensors, got ndarray as input 0",
+            ),
+            (
+                lambda: td.vjp(lambda x: x, td.tensor([1])),
+                DtypeError,
+                "requires_grad: expected a floating dtype, got int64",
+            ),
             (lambda: vjp_fn(y, y), GraphError, "vjp: expected 1 cotangents, got 2"),
             (lambda: vjp_fn(X), GraphError, r"grad: expected a seed of \(2,\) float64, got \(3,\) float64"),
             (lambda: td.jvp(vector, (X, W), (X,)), ShapeError, "jvp: expected tangents like the inputs"),
             (lambda: td.jvp(vector, (X, W), (X, X)), ShapeError, "jvp: expected tangents like the inputs"),
             (lambda: td.hvp(scalar, (X, W), (X, X)), ShapeError, "hvp: expected v like the inputs"),
-            (lambda: td.hvp(vector, (X, W), (X, W)), GraphError, r"hvp: expected a function that returns a scalar, got \(2,\)"),
-            (lambda: td.hessian(vector)(X, W), GraphError, "hessian: expected a function that returns a scalar"),
-            (lambda: td.jacobian(vector, 2)(X, W), ValueError, "jacobian: expected argnums of 2 inputs, got 2"),
+            (
+                lambda: td.hvp(vector, (X, W), (X, W)),
+                GraphError,
+                r"hvp: expected a function that returns a scalar, got \(2,\)",
+            ),
+            (
+                lambda: td.hessian(vector)(X, W),
+                GraphError,
+                "hessian: expected a function that returns a scalar",
+            ),
+            (
+                lambda: td.jacobian(vector, 2)(X, W),
+                ValueError,
+                "jacobian: expected argnums of 2 inputs, got 2",
+            ),
             (
                 lambda: td.jacobian(lambda x: (x, x))(X),
                 GraphError,

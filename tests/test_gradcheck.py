@@ -1,4 +1,6 @@
-"""Who checks the checker: errors of 0.1 % are planted at orders 1 and 2, and must be found where they were planted."""
+"""Who checks the checker: errors of 0.1 % are planted at orders 1 and 2, and must be
+found where they were planted.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def leaf(*shape: int, seed: int = 0, low: float | None = None) -> Tensor:
     return td.tensor(values, requires_grad=True)
 
 
-def made(function: Callable[..., Any], properties: dict[str, Any] | None = None, **rules: Callable[..., Any]) -> Primitive:
+def made(
+    function: Callable[..., Any], properties: dict[str, Any] | None = None, **rules: Callable[..., Any]
+) -> Primitive:
     """A primitive with the given, perhaps wrong, rules."""
     result = Primitive(function, **(properties or {"elementwise": True}))
     result.rule(**rules)
@@ -96,7 +100,9 @@ def test_random_streams_are_frozen_and_do_not_move() -> None:
 
 def test_the_generator_draws_the_directions() -> None:
     wrong = made(cube, x=lambda g, x: g * (x * x) * 3.003)
-    messages = {fails(wrong, leaf(5), 1, 0, generator=td.Generator(seed)).split("expected")[1] for seed in (1, 2)}
+    messages = {
+        fails(wrong, leaf(5), 1, 0, generator=td.Generator(seed)).split("expected")[1] for seed in (1, 2)
+    }
     assert len(messages) == 2
 
 
@@ -183,14 +189,18 @@ def test_dropout_mask_that_changes_in_the_backward() -> None:
 # ---- kinks
 
 
-@pytest.mark.parametrize("func", [td.relu, td.abs, lambda x: td.maximum(x, 0.0), lambda x: td.clip(x, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    "func", [td.relu, td.abs, lambda x: td.maximum(x, 0.0), lambda x: td.clip(x, 0.0, 1.0)]
+)
 def test_kinks_are_drawn_again(func: Callable[..., Any]) -> None:
     assert gradcheck(func, td.tensor(np.zeros(6), requires_grad=True))
     assert gradcheck(lambda x: func(x) * func(x) * func(x), td.tensor(np.full(6, 1e-5), requires_grad=True))
 
 
 def test_ties_are_drawn_again() -> None:
-    assert gradcheck(lambda x: td.amax(x, 1) * td.max(x, 1)[0], td.tensor(np.ones((3, 4)), requires_grad=True), full=True)
+    assert gradcheck(
+        lambda x: td.amax(x, 1) * td.max(x, 1)[0], td.tensor(np.ones((3, 4)), requires_grad=True), full=True
+    )
 
 
 def test_a_kink_does_not_hide_an_error() -> None:
@@ -207,7 +217,9 @@ def test_a_function_that_is_nowhere_smooth_is_reported() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(DtypeError, match="gradcheck: expected float64 where a gradient is checked, got float32 for input 1"):
+    with pytest.raises(
+        DtypeError, match="gradcheck: expected float64 where a gradient is checked, got float32 for input 1"
+    ):
         gradcheck(td.mul, [leaf(2), td.tensor([1.0, 2.0], requires_grad=True)])
     with pytest.raises(DtypeError, match="gradcheck: expected func to give float64, got float32"):
         gradcheck(lambda x: x.to("float32"), leaf(2))

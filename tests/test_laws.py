@@ -1,4 +1,6 @@
-"""The laws of the house that a look at its files can hold: imports go one way, files stay short, starting is quick."""
+"""The laws of the house that a look at its files can hold: imports go one way, files
+stay short, starting is quick.
+"""
 
 from __future__ import annotations
 
@@ -127,13 +129,18 @@ def test_only_optional_packages_are_imported_inside_functions() -> None:
 
 @pytest.mark.tiny
 def test_files_are_short() -> None:
-    lengths = {module_of(package, path): len(path.read_text(encoding="utf-8").splitlines()) for package, path in FILES}
+    lengths = {
+        module_of(package, path): len(path.read_text(encoding="utf-8").splitlines())
+        for package, path in FILES
+    }
     assert {module: n for module, n in lengths.items() if n > 500} == {}
     assert lengths["tinydl.engine.core"] <= 350
 
 
 def test_the_import_is_quick_and_without_numba(tmp_path: Path) -> None:
-    """Best of five each, in processor time, with compiled bytecode: `import tinydl` costs under 0.2 s over NumPy."""
+    """Best of five each, in processor time, with compiled bytecode: `import tinydl`
+    costs under 0.2 s over NumPy.
+    """
 
     def seconds(modules: str) -> float:
         code = f"import time; t = time.process_time(); import {modules}; print(time.process_time() - t)"
@@ -142,7 +149,9 @@ def test_the_import_is_quick_and_without_numba(tmp_path: Path) -> None:
     def run(code: str) -> str:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         environment |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
-        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        ).stdout
 
     heavy = ("numba", "scipy", "matplotlib", "cupy")
     assert run(f"import sys, tinydl; print([name for name in {heavy} if name in sys.modules])") == "[]\n"

@@ -1,4 +1,6 @@
-"""Extra forwards leave no trace: running statistics, counters and all streams but the penalty's own keep their bits."""
+"""Extra forwards leave no trace: running statistics, counters and all streams but the
+penalty's own keep their bits.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,17 @@ STEPS = 3
 
 
 def network(generator: td.Generator) -> nn.Module:
-    """Every kind of state that a forward pass moves: tracked and cumulative statistics, the default stream and another."""
+    """Every kind of state that a forward pass moves: tracked and cumulative statistics,
+    the default stream and another.
+    """
     td.manual_seed(1)
     return nn.Sequential(
-        *(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.InstanceNorm2d(4, track_running_stats=True), nn.Dropout2d(0.3)),
+        *(
+            nn.Conv2d(1, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.InstanceNorm2d(4, track_running_stats=True),
+            nn.Dropout2d(0.3),
+        ),
         *(nn.ReLU(), nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8, momentum=None)),
         *(nn.Dropout(0.5, generator), nn.Dropout(0.5), nn.Linear(8, 3)),
     )
@@ -39,7 +48,9 @@ def run(*penalties: Penalty) -> list[list[Any]]:
         x = td.randn(6, 1, 6, 6)
         terms = objective(x, td.randint(0, 3, 6))
         terms.total.backward()
-        seen.append([a.detach().numpy().tobytes() for a in (x, terms.logits, terms.loss)] + state(model, generator))
+        seen.append(
+            [a.detach().numpy().tobytes() for a in (x, terms.logits, terms.loss)] + state(model, generator)
+        )
     return seen
 
 
@@ -50,7 +61,11 @@ def run(*penalties: Penalty) -> list[list[Any]]:
         lambda: [DataGrad(1.0)],
         lambda: [SpectReg(1.0)],
         lambda: [SpectReg(1.0, forward="second")],
-        lambda: [SpectReg(1.0, "batch", "second"), DataGrad(1.0), SpectReg(1.0, forward="second", generator=td.Generator(5))],
+        lambda: [
+            SpectReg(1.0, "batch", "second"),
+            DataGrad(1.0),
+            SpectReg(1.0, forward="second", generator=td.Generator(5)),
+        ],
     ],
 )
 def test_main_passes_are_the_same_with_and_without_penalties(backend: str, penalties: Any) -> None:
@@ -63,7 +78,9 @@ def test_the_second_forward_still_uses_the_statistics_of_the_batch() -> None:
     values = []
     for tracked in (True, False):
         td.manual_seed(1)
-        model = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5, track_running_stats=tracked), nn.Tanh(), nn.Linear(5, 3))
+        model = nn.Sequential(
+            nn.Linear(4, 5), nn.BatchNorm1d(5, track_running_stats=tracked), nn.Tanh(), nn.Linear(5, 3)
+        )
         objective = Objective(model, td.cross_entropy, [SpectReg(1.0, forward="second")])
         values.append(objective(td.randn(6, 4), td.tensor([0, 1, 2, 0, 1, 2])).penalties[0].item())
     assert values[0] == values[1]

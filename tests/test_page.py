@@ -27,7 +27,9 @@ def primitive() -> Any:
 def verdicts(call: Any, **more: Any) -> list[str]:
     row = Row("it", call, [[(3,)]], None, **more)
     cells = checked([row], ["reference"])["it"]
-    single, double = ([cells["reference", dtype, order] for order in ORDERS] for dtype in ("float32", "float64"))
+    single, double = (
+        [cells["reference", dtype, order] for order in ORDERS] for dtype in ("float32", "float64")
+    )
     assert single == double or "WRONG" in double
     return double
 
@@ -74,4 +76,7 @@ def test_command_without_a_source_tree(
     monkeypatch.setattr(commands, "__file__", str(tmp_path / "tinydl" / "__main__.py"))
     with pytest.raises(SystemExit, match="2"):
         commands.main(["derivatives"])
-    assert "derivatives: expected a source tree with the catalogue of the tests, got none at" in capsys.readouterr().err
+    assert (
+        "derivatives: expected a source tree with the catalogue of the tests, got none at"
+        in capsys.readouterr().err
+    )

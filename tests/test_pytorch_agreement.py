@@ -1,4 +1,6 @@
-"""Gradients of plain and penalized losses of LeNets with BatchNorm, in float64: against PyTorch's and against differences."""
+"""Gradients of plain and penalized losses of LeNets with BatchNorm, in float64: against
+PyTorch's and against differences.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,11 @@ def assert_agree(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> 
         loss, separator, _ = name.partition("/")
         entries = [np.abs(v).max() for k, v in theirs.items() if separator and k.startswith(f"{loss}/")]
         np.testing.assert_allclose(
-            value, theirs[name], rtol=0 if entries else 1e-12, atol=1e-9 * max(entries, default=0), err_msg=name
+            value,
+            theirs[name],
+            rtol=0 if entries else 1e-12,
+            atol=1e-9 * max(entries, default=0),
+            err_msg=name,
         )
 
 
@@ -65,7 +71,9 @@ def assert_agree(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> 
 def test_against_committed_results_of_torch(kind: str, mode: str) -> None:
     with np.load(Path(__file__).parent / "fixtures" / f"lenet_{kind}_{mode}.npz") as file:
         theirs = {name.replace(":", "/"): file[name] for name in file.files}
-    ours = {name: lenet.sample(value) if "/" in name else value for name, value in results(kind, mode).items()}
+    ours = {
+        name: lenet.sample(value) if "/" in name else value for name, value in results(kind, mode).items()
+    }
     assert_agree(ours, theirs)
 
 

@@ -1,4 +1,5 @@
-"""Names that no test of their own family holds against PyTorch's: values, first and second derivatives, in float64.
+"""Names that no test of their own family holds against PyTorch's: values, first and
+second derivatives, in float64.
 
 With them every counterpart that tests/surface.txt lists is in a test that compares with PyTorch.
 """
@@ -47,12 +48,18 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
         (VOLUMES[..., :4, :, :],),
     ),
     "MaxUnpool1d": (lambda t, nn, F, x: nn.MaxUnpool1d(2)(*nn.MaxPool1d(2, return_indices=True)(x)), (MAPS,)),
-    "MaxUnpool2d": (lambda t, nn, F, x: nn.MaxUnpool2d(2)(*nn.MaxPool2d(2, return_indices=True)(x)), (IMAGES[..., :4],)),
+    "MaxUnpool2d": (
+        lambda t, nn, F, x: nn.MaxUnpool2d(2)(*nn.MaxPool2d(2, return_indices=True)(x)),
+        (IMAGES[..., :4],),
+    ),
     "MaxUnpool3d": (
         lambda t, nn, F, x: nn.MaxUnpool3d(2)(*nn.MaxPool3d(2, return_indices=True)(x)),
         (VOLUMES[..., :4, :, :],),
     ),
-    "BatchNorm3d": (lambda t, nn, F, x: nn.BatchNorm3d(3, affine=False, track_running_stats=False)(x), (VOLUMES,)),
+    "BatchNorm3d": (
+        lambda t, nn, F, x: nn.BatchNorm3d(3, affine=False, track_running_stats=False)(x),
+        (VOLUMES,),
+    ),
     "InstanceNorm2d": (lambda t, nn, F, x: nn.InstanceNorm2d(3)(x), (IMAGES,)),
     "InstanceNorm3d": (lambda t, nn, F, x: nn.InstanceNorm3d(3)(x), (VOLUMES,)),
     "RMSNorm": (lambda t, nn, F, x: nn.RMSNorm(4, eps=1e-5, elementwise_affine=False)(x), (X,)),
@@ -60,7 +67,10 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
     "HingeEmbeddingLoss": (lambda t, nn, F, x, y: nn.HingeEmbeddingLoss(0.7)(x, y.detach()), (P, SIGN)),
     "MultiMarginLoss": (lambda t, nn, F, x, y: nn.MultiMarginLoss(p=2)(x, y), (X, CLASS)),
     "CosineSimilarity": (lambda t, nn, F, x, y: nn.CosineSimilarity(1)(x, y), (X, Y)),
-    "CosineEmbeddingLoss": (lambda t, nn, F, x, y, z: nn.CosineEmbeddingLoss(0.1)(x, y, z.detach()), (X, Y, ONES)),
+    "CosineEmbeddingLoss": (
+        lambda t, nn, F, x, y, z: nn.CosineEmbeddingLoss(0.1)(x, y, z.detach()),
+        (X, Y, ONES),
+    ),
     "TripletMarginLoss": (lambda t, nn, F, x, y, z: nn.TripletMarginLoss()(x, y, z), (X, Y, P)),
     "GaussianNLLLoss": (lambda t, nn, F, x, y, z: nn.GaussianNLLLoss(full=True)(x, y, z), (X, Y, P)),
     "PoissonNLLLoss": (lambda t, nn, F, x, y: nn.PoissonNLLLoss(full=True)(x, y.detach()), (X, P + 1.2)),
@@ -108,6 +118,11 @@ SAVING = {"checkpoint"}
 def test_every_counterpart_is_compared() -> None:
     paths = [path for path in Path(__file__).parent.rglob("test_*.py") if path.name != "test_signatures.py"]
     texts = [path.read_text(encoding="utf-8") for path in paths]
-    words = {word for text in texts if "assert_agree" in text or "(torch" in text for word in re.findall(r"\w+", text)}
+    words = {
+        word
+        for text in texts
+        if "assert_agree" in text or "(torch" in text
+        for word in re.findall(r"\w+", text)
+    }
     counterparts = {other.rpartition(".")[2] for _, other in PAIRS if other != "-"}
     assert sorted(counterparts - words - DRAWN - SAVING) == []

@@ -1,4 +1,6 @@
-"""`pytest -m gpu` on the real CuPy without a GPU (host_driver.py): so that the stand-in is not all that is known of CuPy."""
+"""`pytest -m gpu` on the real CuPy without a GPU (host_driver.py): so that the stand-in is
+not all that is known of CuPy.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ def missing() -> str | None:
     except PackageNotFoundError:
         return "the real CuPy is absent: pip install cupy-cuda13x==14.2.0"
     if not found.startswith("14.") or device.is_available():
-        return f"there is CuPy {found}, with a GPU" if device.is_available() else f"made for CuPy 14, there is {found}"
+        return (
+            f"there is CuPy {found}, with a GPU"
+            if device.is_available()
+            else f"made for CuPy 14, there is {found}"
+        )
     return emulator.unavailable()
 
 
@@ -33,8 +39,22 @@ def run(chosen: str, *options: str, driver: bool = True) -> str:
     """The report of the tests of the GPU whose names fit, which must pass, in a process of their own."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path])}
     plugin = ("-p", "host_driver") if driver else ()
-    command = [sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", "-m", "gpu", str(TESTS / "gpu"), "-k", chosen]
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False, cwd=TESTS.parent)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *plugin,
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "gpu",
+        str(TESTS / "gpu"),
+        "-k",
+        chosen,
+    ]
+    done = subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, check=False, cwd=TESTS.parent
+    )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     return done.stdout
 

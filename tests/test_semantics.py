@@ -1,4 +1,5 @@
-"""The questions on which NumPy, PyTorch and Keras differ, and the answers given here: each line of the table a test.
+"""The questions on which NumPy, PyTorch and Keras differ, and the answers given here:
+each line of the table a test.
 
 So are the lines on kinks, on dtypes and on what an error says.
 """
@@ -33,7 +34,19 @@ def told(error: type[Exception], call: Callable[[], Any]) -> str:
 class TestDim:
     def test_axis_is_accepted_for_dim(self) -> None:
         x = td.tensor(np.arange(24.0).reshape(2, 3, 4))
-        for name in ("sum", "mean", "logsumexp", "amax", "softmax", "cumsum", "argmax", "var", "std", "prod", "unsqueeze"):
+        for name in (
+            "sum",
+            "mean",
+            "logsumexp",
+            "amax",
+            "softmax",
+            "cumsum",
+            "argmax",
+            "var",
+            "std",
+            "prod",
+            "unsqueeze",
+        ):
             function = getattr(td, name)
             assert np.array_equal(function(x, dim=1).numpy(), function(x, axis=1).numpy()), name
         assert np.array_equal(x.sum(axis=1).numpy(), x.sum(dim=1).numpy())
@@ -153,26 +166,44 @@ class TestKinks:
 
 class TestErrors:
     def test_the_types_are_a_small_family(self) -> None:
-        family = {ShapeError: ValueError, DtypeError: TypeError, DeviceError: RuntimeError, GraphError: RuntimeError}
+        family = {
+            ShapeError: ValueError,
+            DtypeError: TypeError,
+            DeviceError: RuntimeError,
+            GraphError: RuntimeError,
+        }
         for error, base in family.items():
             assert issubclass(error, TinydlError)
             assert issubclass(error, base)
 
     def test_shapes_and_dtypes_are_told(self) -> None:
         x = td.ones(2, 3)
-        assert told(ShapeError, lambda: x @ x) == "matmul: expected inner sizes that agree, got (2, 3) @ (2, 3)"
-        assert told(DtypeError, lambda: x.T @ x.double()) == "matmul: expected one dtype, got float32 and float64"
+        assert (
+            told(ShapeError, lambda: x @ x) == "matmul: expected inner sizes that agree, got (2, 3) @ (2, 3)"
+        )
+        assert (
+            told(DtypeError, lambda: x.T @ x.double())
+            == "matmul: expected one dtype, got float32 and float64"
+        )
 
     def test_the_path_to_the_layer_is_told(self) -> None:
         model = nn.Sequential({"body": nn.Sequential(nn.Linear(4, 3), nn.Linear(4, 2)), "head": nn.ReLU()})
         assert told(ShapeError, lambda: model(td.ones(5, 4))).startswith(
             "body.1: linear: expected input (*, in), weight (out, in)"
         )
-        assert told(DtypeError, lambda: model("a")) == "body.0: Linear: expected a tensor for 'input', got str"
+        assert (
+            told(DtypeError, lambda: model("a")) == "body.0: Linear: expected a tensor for 'input', got str"
+        )
 
     def test_settings_are_refused_where_they_are_given(self) -> None:
-        assert told(ShapeError, lambda: nn.Conv2d(3, 4, 2, stride=0)) == "Conv2d: expected stride of at least 1, got 0"
-        assert told(ValueError, lambda: nn.MSELoss("max")) == "MSELoss: expected reduction 'mean', 'sum' or 'none', got 'max'"
+        assert (
+            told(ShapeError, lambda: nn.Conv2d(3, 4, 2, stride=0))
+            == "Conv2d: expected stride of at least 1, got 0"
+        )
+        assert (
+            told(ValueError, lambda: nn.MSELoss("max"))
+            == "MSELoss: expected reduction 'mean', 'sum' or 'none', got 'max'"
+        )
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "complex64"])
     def test_dtypes_without_kernels_are_refused_by_name(self, dtype: str) -> None:

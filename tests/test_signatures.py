@@ -1,6 +1,7 @@
 """The parameters of every public function, method and layer against PyTorch's: names, places, defaults.
 
-Python functions and classes are asked by `inspect`, built-in ones by the signatures that their documentation begins with.
+Python functions and classes are asked by `inspect`, built-in ones by the signatures that
+their documentation begins with.
 """
 
 from __future__ import annotations
@@ -76,7 +77,13 @@ MERGED: dict[str, set[str]] = {
 }
 """Two of PyTorch's forms in one signature, where no single documented form has these parameters as we do."""
 
-DEFAULTS = {("softmax", "dim"), ("log_softmax", "dim"), ("softmin", "dim"), ("nn.Softmax", "dim"), ("nn.LogSoftmax", "dim")} | {
+DEFAULTS = {
+    ("softmax", "dim"),
+    ("log_softmax", "dim"),
+    ("softmin", "dim"),
+    ("nn.Softmax", "dim"),
+    ("nn.LogSoftmax", "dim"),
+} | {
     ("meshgrid", "indexing"),
     ("topk", "dim"),
     ("pad", "value"),
@@ -86,9 +93,13 @@ DEFAULTS = {("softmax", "dim"), ("log_softmax", "dim"), ("softmin", "dim"), ("nn
 
 
 def documented(name: str, text: str) -> list[Parameters]:
-    """The forms of a built-in function that its documentation names: `f(input, dim=None, *, out=None) -> Tensor`."""
+    """The forms of a built-in function that its documentation names: `f(input,
+    dim=None, *, out=None) -> Tensor`.
+    """
     forms = []
-    for arguments in re.findall(rf"^\s*(?:\.\. \w+:: )?(?:torch\.)?{name}\((.*?)\) *(?:->|$)", text, re.DOTALL | re.MULTILINE):
+    for arguments in re.findall(
+        rf"^\s*(?:\.\. \w+:: )?(?:torch\.)?{name}\((.*?)\) *(?:->|$)", text, re.DOTALL | re.MULTILINE
+    ):
         form = {}
         while re.search(r"\[[^\[\]]*\]", arguments):  # commas within types
             arguments = re.sub(r"\[[^\[\]]*\]", "", arguments)
@@ -128,7 +139,11 @@ def disagreements(name: str, own: Sequence[inspect.Parameter], forms: Sequence[P
         names = [p for p in form if p not in LEFT_OUT | different]
         kept = [p for p in own if p.kind is not p.VAR_POSITIONAL or p.name in names]
         wrong = [f"{p.name} is none of PyTorch's" for p in kept if p.name not in names]
-        wrong += [f"{p} is missing" for p in names if p not in DIFFERENT.get(name, ()) and p not in {q.name for q in own}]
+        wrong += [
+            f"{p} is missing"
+            for p in names
+            if p not in DIFFERENT.get(name, ()) and p not in {q.name for q in own}
+        ]
         places = [names.index(p.name) for p in kept if p.name in names]
         wrong += [f"the order is not {names}"] if places != sorted(places) else []
         for i, p in enumerate(kept):
@@ -136,13 +151,20 @@ def disagreements(name: str, own: Sequence[inspect.Parameter], forms: Sequence[P
                 wrong.append(f"{p.name} is not at place {names.index(p.name)}")
             default = form.get(p.name, EMPTY)
             optional = default is EMPTY and any(p.name not in other for other in forms)
-            if p.default != default and not optional and p.kind is not p.VAR_POSITIONAL and (name, p.name) not in DEFAULTS:
+            if (
+                p.default != default
+                and not optional
+                and p.kind is not p.VAR_POSITIONAL
+                and (name, p.name) not in DEFAULTS
+            ):
                 wrong.append(f"{p.name}: default {p.default!r}, not {default!r}")
         found.append(wrong)
     return min(found, key=len, default=[])
 
 
-@pytest.mark.parametrize(("name", "theirs"), [pytest.param(*pair, id=pair[0]) for pair in PAIRS if pair[1] != "-"])
+@pytest.mark.parametrize(
+    ("name", "theirs"), [pytest.param(*pair, id=pair[0]) for pair in PAIRS if pair[1] != "-"]
+)
 def test_parameters_are_those_of_pytorch(name: str, theirs: str) -> None:
     own = list(inspect.signature(found(td, name)).parameters.values())
     if not any(p.kind is p.VAR_KEYWORD for p in own):
@@ -156,7 +178,10 @@ def test_parameters_of_methods_are_those_of_pytorch(name: str) -> None:
     assert theirs is not None
     if not any(p.kind is p.VAR_POSITIONAL for p in own):
         forms = of_torch(name) if hasattr(torch, name) else []
-        forms = [{p: d for p, d in form.items() if p != ("input" if "input" in form else next(iter(form)))} for form in forms]
+        forms = [
+            {p: d for p, d in form.items() if p != ("input" if "input" in form else next(iter(form)))}
+            for form in forms
+        ]
         assert disagreements(name, own, forms or documented(name, theirs.__doc__ or "")) == []
 
 

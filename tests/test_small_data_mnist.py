@@ -42,7 +42,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Digits that can be learned: a bright 7 × 7 patch whose place is the class. 300 to train on and 60 more twice."""
+    """Digits that can be learned: a bright 7 × 7 patch whose place is the class. 300
+    to train on and 60 more twice.
+    """
     rng = np.random.default_rng(0)
     folder = tmp_path / "data"
     (folder / "mnist").mkdir(parents=True)
@@ -53,7 +55,9 @@ def data(tmp_path: Path) -> Path:
             image[7 * (label // 4) : 7 * (label // 4) + 7, 7 * (label % 4) : 7 * (label % 4) + 7] = 250
         header = struct.pack(">4I", 2051, n, 28, 28)
         (folder / "mnist" / f"{name}-images-idx3-ubyte").write_bytes(header + images.tobytes())
-        (folder / "mnist" / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 2049, n) + labels.tobytes())
+        (folder / "mnist" / f"{name}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 2049, n) + labels.tobytes()
+        )
     return folder
 
 
@@ -84,7 +88,13 @@ def test_results_pictures_and_table(example, data, tmp_path, capsys):
     for picture in ("curves.png", "misclassified.png"):
         assert (out / picture).read_bytes().startswith(b"\x89PNG")
     results = json.loads((out / "results.json").read_text())
-    assert results["digits"] | {"source": ""} == {"source": "", "trained": 100, "pool": 300, "tested": 60, "dev": 60}
+    assert results["digits"] | {"source": ""} == {
+        "source": "",
+        "trained": 100,
+        "pool": 300,
+        "tested": 60,
+        "dev": 60,
+    }
     assert results["settings"]["lambda"] == {"none": 0, "SpectReg": 0.03, "DataGrad": 0.025}
     assert results["environment"]["backend"] == "reference"
     assert {"tinydl", "numpy", "numba", "python", "cpu", "threads", "time"} <= results["environment"].keys()
@@ -111,7 +121,8 @@ def test_methods_of_one_seed_start_alike_and_see_the_same_batches_and_masks(exam
         for a, b in zip(none.batches.next_batch(), spect.batches.next_batch(), strict=True):
             np.testing.assert_array_equal(a, b)
     x, y = none.batches.next_batch()
-    assert none.train_step(x, y).item() == spect.train_step(x, y).item()  # the cross-entropy before the first update
+    # the cross-entropy before the first update
+    assert none.train_step(x, y).item() == spect.train_step(x, y).item()
     none.train_step(x, y), spect.train_step(x, y)
     streams = [run.state["generators"]["dropout"].state_dict() for run in (none, spect)]
     assert streams[0] == streams[1]  # SpectReg's second forward has left the stream of the masks alone
@@ -146,7 +157,17 @@ def test_an_interrupted_run_resumes_to_the_same_bits(example, data, tmp_path, ca
 
 
 def test_checkpoints_of_other_digits_are_refused(example, data, tmp_path, capsys):
-    arguments = [*TINY, "--seeds", "1", "--methods", "none", "--data", str(data), "--out", str(tmp_path / "out")]
+    arguments = [
+        *TINY,
+        "--seeds",
+        "1",
+        "--methods",
+        "none",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert example.main(arguments) == 0
     capsys.readouterr()
     images = data / "mnist" / "train-images-idx3-ubyte"
@@ -172,7 +193,18 @@ def test_one_line_for_what_is_wrong(example, data, tmp_path, capsys, problem):
     else:
         out.write_text("mine")
         expected = str(out)
-    arguments = ["--data", str(place), "--size", size, "--steps", "4", "--backend", "reference", "--out", str(out)]
+    arguments = [
+        "--data",
+        str(place),
+        "--size",
+        size,
+        "--steps",
+        "4",
+        "--backend",
+        "reference",
+        "--out",
+        str(out),
+    ]
     assert example.main(arguments) == 1
     assert expected in one_error_line(capsys)
     assert out.read_text() == "mine" if problem == "a file in the way" else not out.exists()
@@ -180,7 +212,9 @@ def test_one_line_for_what_is_wrong(example, data, tmp_path, capsys, problem):
 
 @pytest.mark.parametrize("full", ["checkpoint", "picture", "results"])
 def test_a_full_disk_leaves_no_half_written_file(example, data, tmp_path, capsys, monkeypatch, full):
-    """The fsync that fails is that of the first checkpoint (5 in all), of the first of two pictures, of results.json."""
+    """The fsync that fails is that of the first checkpoint (5 in all), of the first of
+    two pictures, of results.json.
+    """
     out, fsync, left = tmp_path / "out", os.fsync, {"checkpoint": 0, "picture": 5, "results": 7}[full]
 
     def failing(descriptor: int) -> None:
@@ -191,7 +225,10 @@ def test_a_full_disk_leaves_no_half_written_file(example, data, tmp_path, capsys
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", failing)
-    assert example.main([*TINY, "--seeds", "1", "--methods", "none", "--data", str(data), "--out", str(out)]) == 1
+    assert (
+        example.main([*TINY, "--seeds", "1", "--methods", "none", "--data", str(data), "--out", str(out)])
+        == 1
+    )
     assert "No space left on device" in one_error_line(capsys)
     assert not (out / "results.json").exists()
     assert not leftovers(out)
@@ -202,7 +239,8 @@ def test_ctrl_c(data, tmp_path):
     command = [sys.executable, str(SCRIPT), "--size", "100", "--steps", "1000", "--backend", "reference"]
     root = SCRIPT.parents[1]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "kernels"), str(root)])}
-    outer = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it: not the example
+    # a shell's background job ignores it: not the example
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*command, "--data", str(data), "--out", str(out)],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -220,7 +258,9 @@ def test_ctrl_c(data, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert errors.splitlines() == [f"small_data_mnist: interrupted; --resume goes on from the checkpoints in {out}"]
+    assert errors.splitlines() == [
+        f"small_data_mnist: interrupted; --resume goes on from the checkpoints in {out}"
+    ]
     assert not (out / "results.json").exists()
     assert not leftovers(out)
 
@@ -230,7 +270,10 @@ def test_options(example, capsys):
     assert example.parse(["--full"]).resume is True
     assert example.parse(["--full", "--no-resume"]).resume is False
     assert (example.parse(["--full"]).steps, example.parse(["--full"]).seeds) == example.FULL
-    assert (example.parse(["--full", "--seeds", "2"]).steps, example.parse(["--full", "--seeds", "2"]).seeds) == (10_000, 2)
+    assert (
+        example.parse(["--full", "--seeds", "2"]).steps,
+        example.parse(["--full", "--seeds", "2"]).seeds,
+    ) == (10_000, 2)
     for wrong in (["--steps", "3"], ["--seeds", "0"], ["--size", "many"], ["--methods", "dropout"]):
         with pytest.raises(SystemExit):
             example.parse(wrong)
@@ -238,7 +281,14 @@ def test_options(example, capsys):
 
 
 def test_weights_by_training_size_and_schedule(example):
-    assert [example.weight("datagrad", n, 10_000) for n in (100, 500, 2000, 2999, 3000, 60000)] == [50, 50, 50, 50, 20, 2]
+    assert [example.weight("datagrad", n, 10_000) for n in (100, 500, 2000, 2999, 3000, 60000)] == [
+        50,
+        50,
+        50,
+        50,
+        20,
+        2,
+    ]
     assert [example.weight("spectreg", n, 10_000) for n in (500, 5000, 20000)] == [0.03, 0.003, 0.001]
     assert [example.weight("datagrad", 2000, steps) for steps in (1_000, 20_000)] == [5, 50]
     assert example.weight("spectreg", 2000, 1_000) == 0.03

@@ -24,7 +24,18 @@ WRITES = {"nn.vector_to_parameters", "nn.update_bn", "nn.linear_to_conv", "nn.co
 OUTSIDE = {
     *("get_float32_matmul_precision", "set_float32_matmul_precision"),
     *("backend", "enable_grad", "no_grad", "manual_seed", "random_from", "remember", "repeat", "record"),
-    *("grad", "gradcheck", "hessian", "hvp", "jacobian", "jvp", "vjp", "functional_call", "concatenate", "broadcast_tensors"),
+    *(
+        "grad",
+        "gradcheck",
+        "hessian",
+        "hvp",
+        "jacobian",
+        "jvp",
+        "vjp",
+        "functional_call",
+        "concatenate",
+        "broadcast_tensors",
+    ),
     *("nn.extra_forward", "nn.functional_call", "nn.intercept", "nn.summary", "nn.remove_weight_norm"),
     *("nn.Module", "nn.Parameter", "nn.Buffer"),
     *("nn.init.reset", "nn.init.fans", "nn.init.eye_"),
@@ -42,7 +53,11 @@ def functions_of(module: Any, prefix: str) -> set[str]:
         prefix + name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and (isinstance(value, Primitive) or inspect.isroutine(value) or (prefix == "nn." and inspect.isclass(value)))
+        and (
+            isinstance(value, Primitive)
+            or inspect.isroutine(value)
+            or (prefix == "nn." and inspect.isclass(value))
+        )
         and getattr(value, "__module__", "tinydl").startswith("tinydl")
     }
 
@@ -55,7 +70,11 @@ def test_every_name_exists_once() -> None:
 
 @pytest.mark.tiny
 def test_every_public_name_is_listed() -> None:
-    init = {name for name in functions_of(td.nn.init, "nn.init.") if found(td, name).__module__ == "tinydl.nn.init"}
+    init = {
+        name
+        for name in functions_of(td.nn.init, "nn.init.")
+        if found(td, name).__module__ == "tinydl.nn.init"
+    }
     offered = functions_of(td, "") | functions_of(td.nn, "nn.") | init
     assert sorted(offered - set(NAMES) - OUTSIDE) == []
 

@@ -96,8 +96,12 @@ def test_operators_and_their_swapped_forms() -> None:
         value = other.numpy() if isinstance(other, Tensor) else other
         for op in ("add", "sub", "mul", "truediv", "pow"):
             forward, swapped = (getattr(np.ndarray, f"__{side}{op}__") for side in ("", "r"))
-            np.testing.assert_allclose(getattr(Tensor, f"__{op}__")(x, other).numpy(), forward(x.numpy(), value), rtol=1e-6)
-            np.testing.assert_allclose(getattr(Tensor, f"__r{op}__")(x, other).numpy(), swapped(x.numpy(), value), rtol=1e-6)
+            np.testing.assert_allclose(
+                getattr(Tensor, f"__{op}__")(x, other).numpy(), forward(x.numpy(), value), rtol=1e-6
+            )
+            np.testing.assert_allclose(
+                getattr(Tensor, f"__r{op}__")(x, other).numpy(), swapped(x.numpy(), value), rtol=1e-6
+            )
     assert isinstance(n * x, Tensor)  # an array leaves it to the tensor
     assert (n - x).tolist() == [1.0, -1.0]
     assert (~(x > 2.0)).tolist() == [True, False]

@@ -30,11 +30,16 @@ def test_says_what_is_compiled(few: None, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out.startswith(f"{held} compiled kernels, 0 of them new")
 
 
-def test_without_a_cache_it_is_an_error(few: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_cache_it_is_an_error(
+    few: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(cache, "build_directory", lambda: None)
     with pytest.raises(SystemExit):
         main(["warmup"])
-    assert "warmup: expected a directory to keep kernels in, got none; set TINYDL_CACHE_DIR" in capsys.readouterr().err
+    assert (
+        "warmup: expected a directory to keep kernels in, got none; set TINYDL_CACHE_DIR"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.full

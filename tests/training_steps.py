@@ -37,7 +37,9 @@ class Training:
         td.manual_seed(1)
         self.model = network(dtype)
         self.optimizer = optimizer(td.optim.decay_groups(self.model, 0.01))
-        self.objective = td.regularizers.Objective(self.model, td.cross_entropy, [make() for make in penalties])
+        self.objective = td.regularizers.Objective(
+            self.model, td.cross_entropy, [make() for make in penalties]
+        )
         self.schedule = td.optim.PiecewiseConstant(self.optimizer, (3,), (0.1,))
         self.run = wrap(self.step)
         random = np.random.default_rng(0)

@@ -1,10 +1,19 @@
-"""tinydl: a small neural engine on NumPy and CuPy. PyTorch's names, NumPy's manners, gradients of every order."""
+"""tinydl: a small neural engine on NumPy and CuPy. PyTorch's names, NumPy's
+manners, gradients of every order.
+"""
 
 import importlib
 import types
 
 from tinydl_kernels.machine.dispatch import use as backend
-from tinydl_kernels.machine.errors import BackendError, DeviceError, DtypeError, GraphError, ShapeError, TinydlError
+from tinydl_kernels.machine.errors import (
+    BackendError,
+    DeviceError,
+    DtypeError,
+    GraphError,
+    ShapeError,
+    TinydlError,
+)
 from tinydl_kernels.machine.precision import get_float32_matmul_precision, set_float32_matmul_precision
 
 from . import cuda, debug, nn, ops, optim, regularizers
@@ -158,7 +167,15 @@ from .ops.loss import (
     triplet_margin_loss,
 )
 from .ops.matmul import bilinear, linear, matmul
-from .ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, normalize, rms_norm
+from .ops.norm import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    normalize,
+    rms_norm,
+)
 from .ops.pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,

@@ -18,7 +18,9 @@ def derivatives(names: Sequence[str], backends: Sequence[str]) -> str:
     """The page of derivatives. The checks are the tests' catalogue, which is there in a source tree only."""
     tests = Path(__file__).parents[1] / "tests"
     if not (tests / "catalogue").is_dir():
-        raise ValueError(f"derivatives: expected a source tree with the catalogue of the tests, got none at {tests}")
+        raise ValueError(
+            f"derivatives: expected a source tree with the catalogue of the tests, got none at {tests}"
+        )
     sys.path.insert(0, str(tests))
     try:
         return importlib.import_module("catalogue.page").page(names, backends)
@@ -37,14 +39,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tinydl", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    checks = commands.add_parser("derivatives", help="check the derivatives of every operation and print the page as Markdown")
+    checks = commands.add_parser(
+        "derivatives", help="check the derivatives of every operation and print the page as Markdown"
+    )
     checks.add_argument("names", nargs="*", help="operations of the catalogue; all without any")
     checks.add_argument("--backends", nargs="+", default=["reference", "cpu"], help="default: reference cpu")
-    compiles = commands.add_parser("warmup", help="compile the kernels of the usual networks now, for all processes to come")
-    compiles.add_argument("--dtypes", nargs="+", default=["float32"], choices=["float32", "float64"], help="default: float32")
+    compiles = commands.add_parser(
+        "warmup", help="compile the kernels of the usual networks now, for all processes to come"
+    )
+    compiles.add_argument(
+        "--dtypes", nargs="+", default=["float32"], choices=["float32", "float64"], help="default: float32"
+    )
     given = parser.parse_args(arguments)
     try:
-        page = derivatives(given.names, given.backends) if given.command == "derivatives" else warmup(given.dtypes)
+        page = (
+            derivatives(given.names, given.backends)
+            if given.command == "derivatives"
+            else warmup(given.dtypes)
+        )
         sys.stdout.write(page)
     except (ValueError, BackendError) as error:
         parser.exit(2, f"{error}\n")

@@ -1,4 +1,6 @@
-"""The GPU, under PyTorch's names: td.cuda.is_available(), streams, memory figures. Bytes are those of CuPy's memory pool."""
+"""The GPU, under PyTorch's names: td.cuda.is_available(), streams, memory figures. Bytes are
+those of CuPy's memory pool.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,9 @@ def empty_cache() -> None:
 
 
 def reset_peak_memory_stats(device: Any = None) -> None:
-    """Begin to watch for `max_memory_allocated`, from what is allocated now: the allocations of this thread."""
+    """Begin to watch for `max_memory_allocated`, from what is allocated now: the
+    allocations of this thread.
+    """
     if _local.peak is not None:
         _local.peak.__exit__()
     _local.peak = _watch(gpu.cupy(), memory_allocated())
@@ -116,9 +120,13 @@ def reset_peak_memory_stats(device: Any = None) -> None:
 
 
 def max_memory_allocated(device: Any = None) -> int:
-    """The most bytes that arrays held since this thread's `reset_peak_memory_stats`, which must have been called."""
+    """The most bytes that arrays held since this thread's `reset_peak_memory_stats`,
+    which must have been called.
+    """
     if _local.peak is None:
-        raise DeviceError("max_memory_allocated: expected reset_peak_memory_stats() first, which begins to watch")
+        raise DeviceError(
+            "max_memory_allocated: expected reset_peak_memory_stats() first, which begins to watch"
+        )
     return _local.peak.most
 
 
@@ -140,7 +148,9 @@ def _watch(cupy: Any, start: int) -> Any:
         name = "tinydl peak"
         held = most = start
 
-        def malloc_postprocess(self, device_id: int, size: int, mem_size: int, mem_ptr: int, pmem_id: int) -> None:
+        def malloc_postprocess(
+            self, device_id: int, size: int, mem_size: int, mem_ptr: int, pmem_id: int
+        ) -> None:
             self.held += mem_size
             self.most = max(self.most, self.held)
 

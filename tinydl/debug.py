@@ -1,4 +1,5 @@
-"""Watching the door: an anomaly detector and a profile. Both see every call of a primitive while their scope is open.
+"""Watching the door: an anomaly detector and a profile. Both see every call of a
+primitive while their scope is open.
 
 A tracer is what `state.tracer` holds:
 
@@ -29,7 +30,11 @@ from tinydl_kernels.machine.errors import TinydlError
 from .engine.core import Array, Primitive, Tensor, state
 from .engine.tape import Node
 
-INSIDE = (os.path.dirname(__file__) + os.sep, os.path.dirname(tinydl_kernels.__file__) + os.sep, contextlib.__file__)
+INSIDE = (
+    os.path.dirname(__file__) + os.sep,
+    os.path.dirname(tinydl_kernels.__file__) + os.sep,
+    contextlib.__file__,
+)
 
 
 class AnomalyError(TinydlError, ArithmeticError):
@@ -37,7 +42,9 @@ class AnomalyError(TinydlError, ArithmeticError):
 
 
 class Site(NamedTuple):
-    """Where a node was made: the user's line, the modules around it, and the operation whose gradient made it, if one did."""
+    """Where a node was made: the user's line, the modules around it, and the operation whose
+    gradient made it, if one did.
+    """
 
     file: str
     line: int
@@ -68,7 +75,9 @@ class Tracer:
     def replay(self, call: Callable[[], Any]) -> None:
         call()
 
-    def gradients(self, node: Node, needs: list[bool], cotangents: list[Tensor | None]) -> list[Tensor | None]:
+    def gradients(
+        self, node: Node, needs: list[bool], cotangents: list[Tensor | None]
+    ) -> list[Tensor | None]:
         return node.primitive.gradients(node, needs, cotangents)
 
     def site(self) -> Any:
@@ -90,7 +99,8 @@ def _watching(tracer: Tracer) -> Iterator[None]:
         state.tracer = outer
 
 
-# Anomalies ----------------------------------------------------------------------------------------------------------------
+# Anomalies
+# ------------------------------------------------------------------------------------------------------------
 
 
 class _Detector(Tracer):
@@ -103,7 +113,8 @@ class _Detector(Tracer):
 
     def run(self, primitive: Primitive, arrays: list[Array], settings: dict[str, Any]) -> Any:
         results = primitive.function(*arrays, **settings)
-        if self.node is None and not primitive.view:  # inside a rule `where` may yet discard it: the gradient decides
+        # inside a rule `where` may yet discard it: the gradient decides
+        if self.node is None and not primitive.view:
             writes = getattr(primitive, "writes", lambda inputs: ())(len(arrays))
             outputs = results if isinstance(results, tuple) else (results,)
             found = [
@@ -112,13 +123,21 @@ class _Detector(Tracer):
             ]
             for name, array in found:
                 if problem := self._problem(array):
-                    given = [str(primitive.named(i)) for i, x in enumerate(arrays) if i not in writes and self._problem(x)]
+                    given = [
+                        str(primitive.named(i))
+                        for i, x in enumerate(arrays)
+                        if i not in writes and self._problem(x)
+                    ]
                     already = f" (already in {', '.join(given)})" if given else ""
                     site = self.site()
-                    raise AnomalyError(f"{primitive.name}: expected finite {name}, got {problem}{already}; {site}")
+                    raise AnomalyError(
+                        f"{primitive.name}: expected finite {name}, got {problem}{already}; {site}"
+                    )
         return results
 
-    def gradients(self, node: Node, needs: list[bool], cotangents: list[Tensor | None]) -> list[Tensor | None]:
+    def gradients(
+        self, node: Node, needs: list[bool], cotangents: list[Tensor | None]
+    ) -> list[Tensor | None]:
         outer, self.node = self.node, node
         try:
             gradients = super().gradients(node, needs, cotangents)
@@ -130,7 +149,8 @@ class _Detector(Tracer):
                 given = any(c is not None and self._problem(c.array) for c in cotangents)
                 site = node.site if isinstance(node.site, Site) else "called outside of detect_anomaly"
                 error = AnomalyError(
-                    f"{who}: expected finite values, got {problem}{' (already in the cotangent)' * given}; {site}"
+                    f"{who}: expected finite values, got {problem}{' (already in the cotangent)' * given}; "
+                    f"{site}"
                 )
                 error.layers = node.site.layers() if isinstance(node.site, Site) else ()
                 raise error
@@ -162,10 +182,11 @@ class _Detector(Tracer):
 
 @contextmanager
 def detect_anomaly(inf: bool = True) -> Iterator[None]:
-    """Within the scope every result, every write and every gradient is searched for NaN and (unless `inf` is False) Inf.
+    """Within the scope every result, every write and every gradient is searched for NaN and
+    (unless `inf` is False) Inf.
 
-    The error names the operation, the path of its layer and the line of yours that called it, also where it is the gradient
-    that went wrong. Recorded steps run eagerly here. Slow; for looking, not for training.
+    The error names the operation, the path of its layer and the line of yours that called it, also where it
+    is the gradient that went wrong. Recorded steps run eagerly here. Slow; for looking, not for training.
 
     Raises:
         AnomalyError: at the first one found.
@@ -174,7 +195,8 @@ def detect_anomaly(inf: bool = True) -> Iterator[None]:
         yield
 
 
-# Profile ------------------------------------------------------------------------------------------------------------------
+# Profile
+# ------------------------------------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -196,7 +218,9 @@ class Profile(Tracer):
     @property
     def rows(self) -> list[Row]:
         """One an operation, the longest first."""
-        return sorted((Row(name, *counted) for name, counted in self._counted.items()), key=lambda row: -row.seconds)
+        return sorted(
+            (Row(name, *counted) for name, counted in self._counted.items()), key=lambda row: -row.seconds
+        )
 
     def run(self, primitive: Primitive, arrays: list[Array], settings: dict[str, Any]) -> Any:
         start = time.perf_counter()
@@ -210,7 +234,9 @@ class Profile(Tracer):
         self._count(call.func.__name__.strip("_"), time.perf_counter() - start, results)  # type: ignore[attr-defined]
 
     def _count(self, name: str, seconds: float, results: Any) -> None:
-        made = sum(out.nbytes for out in (results if isinstance(results, tuple) else (results,)) if out is not None)
+        made = sum(
+            out.nbytes for out in (results if isinstance(results, tuple) else (results,)) if out is not None
+        )
         calls, before, total = self._counted.get(name, (0, 0.0, 0))
         self._counted[name] = calls + 1, before + seconds, total + made
 
@@ -223,13 +249,16 @@ class Profile(Tracer):
         for row in every:
             mean = f"{1e6 * row.seconds / row.calls:.1f}" if row.calls else ""
             calls, size = (str(row.calls), f"{row.bytes / 2**20:.2f}") if row.calls else ("", "")
-            table.append((row.name, calls, f"{1e3 * row.seconds:.2f}", f"{row.seconds / whole:.1%}", mean, size))
+            table.append(
+                (row.name, calls, f"{1e3 * row.seconds:.2f}", f"{row.seconds / whole:.1%}", mean, size)
+            )
         return _aligned(table)
 
 
 @contextmanager
 def profile() -> Iterator[Profile]:
-    """Within the scope count each operation's calls, time (wall clock) and bytes; replays of recorded steps too.
+    """Within the scope count each operation's calls, time (wall clock) and bytes;
+    replays of recorded steps too.
 
     with profile() as p:
         step(x, y)
@@ -249,7 +278,8 @@ def _aligned(table: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(
-            (text.rjust, text.ljust)[i == 0](width) for i, (text, width) in enumerate(zip(row, widths, strict=True))
+            (text.rjust, text.ljust)[i == 0](width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in table
     )

@@ -1,7 +1,9 @@
-"""Where arrays live, "cpu" (NumPy) or "cuda" (CuPy), how they get from one to the other, and the graph of a recorded step.
+"""Where arrays live, "cpu" (NumPy) or "cuda" (CuPy), how they get from one to the other, and
+the graph of a recorded step.
 
-An array moves where its owner asks for it: `x.to("cuda")`, `model.cuda()`, `td.zeros(3, device="cuda")`. NumPy arrays are never
-taken along silently: mixed with a tensor on the GPU they are a DeviceError, whereas Python numbers go anywhere.
+An array moves where its owner asks for it: `x.to("cuda")`, `model.cuda()`, `td.zeros(3, device="cuda")`.
+NumPy arrays are never taken along silently: mixed with a tensor on the GPU they are a DeviceError,
+whereas Python numbers go anywhere.
 """
 
 from __future__ import annotations
@@ -26,10 +28,14 @@ graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
 
 
 def named(device: Any, who: str) -> str:
-    """ "cpu" or "cuda" for what PyTorch calls a device: also "cuda:0" and 0. DeviceError for anything else."""
+    """ "cpu" or "cuda" for what PyTorch calls a device: also "cuda:0" and 0. DeviceError
+    for anything else.
+    """
     name, _, number = str(f"cuda:{device}" if type(device) is int else device).partition(":")
     if name not in NAMES or number not in ("", "0"):
-        more = " (choose another GPU by CUDA_VISIBLE_DEVICES)" if name == "cuda" and number.isdecimal() else ""
+        more = (
+            " (choose another GPU by CUDA_VISIBLE_DEVICES)" if name == "cuda" and number.isdecimal() else ""
+        )
         raise DeviceError(f"{who}: expected device 'cpu', 'cuda' or 'cuda:0', got {device!r}{more}")
     return name
 
@@ -57,7 +63,9 @@ def move(array: Array, device: str) -> Array:
 
 
 def on_host(value: Any) -> np.ndarray:
-    """The values of a tensor, or of what NumPy makes an array of, as a NumPy array; shared where it is one."""
+    """The values of a tensor, or of what NumPy makes an array of, as a NumPy array;
+    shared where it is one.
+    """
     return move(value.array, "cpu") if isinstance(value, Tensor) else np.asarray(value)
 
 
@@ -77,7 +85,9 @@ def follow(tensors: Iterable[Tensor], device: str) -> None:
 def transfer(x: Array, *, device: str) -> Array:
     """A copy of x on another device."""
     if memory.planned():
-        raise GraphError(f"to: expected one device in a recorded step, got a {device_of(x)} tensor on its way to {device}")
+        raise GraphError(
+            f"to: expected one device in a recorded step, got a {device_of(x)} tensor on its way to {device}"
+        )
     return move(x, device)
 
 
@@ -85,7 +95,9 @@ transfer.rule(x=lambda g, *, device: transfer(g, device=NAMES[device == "cpu"]))
 
 
 class Resident(Tensor):
-    """State that draws on either device use, a generator's: an array on each device that asked, its value on one of them."""
+    """State that draws on either device use, a generator's: an array on each device that
+    asked, its value on one of them.
+    """
 
     __slots__ = ("arrays",)
 
@@ -107,7 +119,9 @@ class Resident(Tensor):
 
 
 class Graph:
-    """Launches that were captured, as one CUDA graph; with the memory that CuPy's own operations took meanwhile."""
+    """Launches that were captured, as one CUDA graph; with the memory that CuPy's
+    own operations took meanwhile.
+    """
 
     def __init__(self, launches: Callable[[], None]) -> None:
         cupy = gpu.cupy()

@@ -1,7 +1,8 @@
 """Derivatives of functions of tensors, of any order: vjp, jvp, hvp, jacobian, hessian.
 
-Signatures are those of torch.func (hvp: torch.autograd.functional). They are built on `grad` alone. Results carry a graph only
-where there is something outside to differentiate by: an input, a cotangent or a tensor that `func` closes over requires grad.
+Signatures are those of torch.func (hvp: torch.autograd.functional). They are built on `grad` alone. Results
+carry a graph only where there is something outside to differentiate by: an input, a cotangent or a tensor
+that `func` closes over requires grad.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from .ops.shape import reshape, stack
 
 
 def vjp(func: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
-    """(func(*primals), vjp_fn): vjp_fn(cotangents) gives the vector-Jacobian product for each primal, as often as asked.
+    """(func(*primals), vjp_fn): vjp_fn(cotangents) gives the vector-Jacobian product for
+    each primal, as often as asked.
 
     Args:
         func: of tensors; returns a tensor or a tuple of them.
@@ -32,7 +34,9 @@ def vjp(func: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., 
     values = _listed(outputs)
 
     def vjp_fn(*cotangents: Any) -> tuple[Tensor, ...]:
-        given = cotangents[0] if len(cotangents) == 1 and not isinstance(cotangents[0], Tensor) else cotangents
+        given = (
+            cotangents[0] if len(cotangents) == 1 and not isinstance(cotangents[0], Tensor) else cotangents
+        )
         if len(given) != len(values):
             raise GraphError(f"vjp: expected {len(values)} cotangents, got {len(given)}")
         return _gradients(values, fresh, given, followed)
@@ -41,7 +45,8 @@ def vjp(func: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., 
 
 
 def jvp(func: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Any, Any]:
-    """(func(*primals), J tangents), by the double transposition trick: v ↦ vᵀJ is linear, and its transpose is J.
+    """(func(*primals), J tangents), by the double transposition trick: v ↦ vᵀJ is
+    linear, and its transpose is J.
 
     Args:
         func: of tensors; returns a tensor or a tuple of them.
@@ -80,7 +85,8 @@ def hvp(func: Callable[..., Tensor], inputs: Any, v: Any) -> tuple[Tensor, Any]:
 
 
 def jacobian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
-    """A function of the same inputs that gives the Jacobian of `func` with respect to input `argnums`, row by row.
+    """A function of the same inputs that gives the Jacobian of `func` with respect to
+    input `argnums`, row by row.
 
     Its shape is (*output, *input). A tuple of argnums gives a tuple of Jacobians. As torch.func.jacrev.
     """
@@ -92,7 +98,9 @@ def jacobian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) ->
             raise GraphError(f"jacobian: expected a function that returns a tensor, got {type(y).__name__}")
         rows = [vjp_fn(_unit(y, i)) for i in range(y.array.size)]
         found = tuple(
-            reshape(stack(column), (*y.shape, *inputs[i].shape)) if column else _zeros((*y.shape, *inputs[i].shape), y)
+            reshape(stack(column), (*y.shape, *inputs[i].shape))
+            if column
+            else _zeros((*y.shape, *inputs[i].shape), y)
             for i, column in zip(chosen, list(zip(*rows, strict=True)) or [()] * len(chosen), strict=True)
         )
         return found[0] if isinstance(argnums, int) else found
@@ -101,10 +109,11 @@ def jacobian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) ->
 
 
 def hessian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
-    """A function of the same inputs that gives the Hessian of the scalar `func` with respect to input `argnums`.
+    """A function of the same inputs that gives the Hessian of the scalar `func`
+    with respect to input `argnums`.
 
-    Its shape is (*input, *input). A tuple of argnums gives a tuple of tuples: block [i][j] is (*input i, *input j). As
-    torch.func.hessian, but backward over backward.
+    Its shape is (*input, *input). A tuple of argnums gives a tuple of tuples: block [i][j] is (*input i,
+    *input j). As torch.func.hessian, but backward over backward.
     """
 
     def gradient(which: int) -> Callable[..., Tensor]:
@@ -123,7 +132,9 @@ def hessian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> 
 
 
 def _follow(who: str, func: Callable[..., Any], primals: Sequence[Tensor]) -> tuple[Any, list[Tensor], bool]:
-    """func of the primals under new identities, these, and whether somebody may differentiate the result again."""
+    """func of the primals under new identities, these, and whether somebody may
+    differentiate the result again.
+    """
     for i, x in enumerate(primals):
         if not isinstance(x, Tensor):
             raise TypeError(f"{who}: expected tensors, got {type(x).__name__} as input {i}")
@@ -132,7 +143,9 @@ def _follow(who: str, func: Callable[..., Any], primals: Sequence[Tensor]) -> tu
         outputs = func(*fresh)
     known = {x.slot for x in fresh}
     nodes = ancestors(y.node for y in _listed(outputs) if y.node is not None)
-    leaves = {edge.slot for node in nodes for edge in node.edges if edge is not None and edge.slot is not None}
+    leaves = {
+        edge.slot for node in nodes for edge in node.edges if edge is not None and edge.slot is not None
+    }
     leaves |= {y.slot for y in _listed(outputs) if y.slot is not None}
     return outputs, fresh, state.grad and not leaves <= known
 

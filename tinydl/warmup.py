@@ -1,8 +1,8 @@
 """Compile ahead of the first use: `python -m tinydl warmup`.
 
-Kernels are compiled when they are first called and kept on disk (tinydl_kernels/cache.py). This makes those calls: training
-steps of the usual kinds of network, plain and with gradient penalties, and evaluation. Shapes are small but of the widths at
-which kernels choose their way; the machine code serves every shape.
+Kernels are compiled when they are first called and kept on disk (tinydl_kernels/cache.py). This makes those
+calls: training steps of the usual kinds of network, plain and with gradient penalties, and evaluation. Shapes
+are small but of the widths at which kernels choose their way; the machine code serves every shape.
 """
 
 from __future__ import annotations
@@ -41,8 +41,16 @@ def _lenet_20_50_500() -> nn.Module:
 
 
 def _mobile() -> nn.Module:
-    layers = (nn.Conv2d(3, 64, 3, 2, 1), nn.GroupNorm(8, 64), nn.SiLU(), nn.Conv2d(64, 64, 3, 1, 1, groups=64), nn.GELU())
-    return nn.Sequential(*layers, nn.Conv2d(64, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES))
+    layers = (
+        nn.Conv2d(3, 64, 3, 2, 1),
+        nn.GroupNorm(8, 64),
+        nn.SiLU(),
+        nn.Conv2d(64, 64, 3, 1, 1, groups=64),
+        nn.GELU(),
+    )
+    return nn.Sequential(
+        *layers, nn.Conv2d(64, 64, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, CLASSES)
+    )
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -70,7 +78,9 @@ def tasks(dtypes: Sequence[Any]) -> list[tuple[str, Callable[[], None]]]:
     ]
 
 
-def _train(build: Callable[[], nn.Module], shape: tuple[int, ...], make: Callable[[], list[Penalty]], dtype: Any) -> None:
+def _train(
+    build: Callable[[], nn.Module], shape: tuple[int, ...], make: Callable[[], list[Penalty]], dtype: Any
+) -> None:
     """With each optimizer a step, eager and replayed; then an evaluation."""
     random = np.random.default_rng(0)
     x = tensor(random.standard_normal((BATCH, *shape)).astype(dtype))
@@ -95,17 +105,22 @@ def _train(build: Callable[[], nn.Module], shape: tuple[int, ...], make: Callabl
 
 
 def warmup(dtypes: Sequence[Any] = (np.float32,)) -> tuple[int, int]:
-    """Compile, or find compiled, the kernels of `tasks`, with a bar where tqdm is installed and someone is watching.
+    """Compile, or find compiled, the kernels of `tasks`, with a bar where tqdm is
+    installed and someone is watching.
 
-    Returns how many compiled kernels the cache holds, and how many of them are new. BackendError without a cache: what is
-    compiled would be lost with the process.
+    Returns how many compiled kernels the cache holds, and how many of them are new. BackendError without a
+    cache: what is compiled would be lost with the process.
     """
     directory = cache.build_directory()
     if directory is None:
-        raise BackendError("warmup: expected a directory to keep kernels in, got none; set TINYDL_CACHE_DIR to a writable one")
+        raise BackendError(
+            "warmup: expected a directory to keep kernels in, got none; set TINYDL_CACHE_DIR to a writable "
+            "one"
+        )
     before = len(list(directory.glob("*.nbc")))
     todo = tasks(dtypes)
-    with random_from(Generator()), progress("warmup", len(todo)) as done:  # leaves no trace in the default generator
+    # leaves no trace in the default generator
+    with random_from(Generator()), progress("warmup", len(todo)) as done:
         for _, run in todo:
             run()
             done(1)

@@ -5,16 +5,20 @@
     place            zeros(shape) with [index] = g: the transpose of basic indexing x[index]
     place_diagonal   zeros(shape) with g on a diagonal
 
-and by arrays of places, with every index in [0, size). For x (outer, size, inner), index (outer, m, inner) or broadcast to it:
+and by arrays of places, with every index in [0, size). For x (outer, size, inner), index (outer,
+m, inner) or broadcast to it:
 
     gather           out[o, k, c] = x[o, index[o, k, c], c]
-    scatter_add      out[o, index[o, k, c], c] += g[o, k, c] on zeros, in the order of k: the transpose of gather
-    scatter          out[o, index[o, k, c], c] = source[o, k, c] on a copy of x, in the order of k: the last of several wins
+    scatter_add      out[o, index[o, k, c], c] += g[o, k, c] on zeros, in the order of k: the transpose of
+                     gather
+    scatter          out[o, index[o, k, c], c] = source[o, k, c] on a copy of x, in the order of k: the last
+                     of several wins
     put              target[index] = value for any index, in place
 
-Each element is read and written once: 2·bytes of the result. scatter_add and scatter walk along k within one column (o, c), so
-that their order is fixed; columns are independent. On a GPU (indexing.cu) each place fetches its elements in that order: it
-looks through all of its column if they are few, else they are first sorted by place, O(m log size). It checks no indices.
+Each element is read and written once: 2·bytes of the result. scatter_add and scatter walk along k within one
+column (o, c), so that their order is fixed; columns are independent. On a GPU (indexing.cu) each place
+fetches its elements in that order: it looks through all of its column if they are few, else they are first
+sorted by place, O(m log size). It checks no indices.
 """
 
 from __future__ import annotations
@@ -46,7 +50,8 @@ RUN = 256
 
 
 def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) -> Array:
-    """Arrays of equal shapes but for axis `dim`, one after another along it; zeros for a None. sizes: theirs along `dim`.
+    """Arrays of equal shapes but for axis `dim`, one after another along it; zeros for a
+    None. sizes: theirs along `dim`.
 
     The same slicing serves NumPy and CuPy.
     """
@@ -60,7 +65,9 @@ def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) 
 
 
 def place_diagonal(g: Array, shape: Sequence[int], offset: int, dim1: int, dim2: int) -> Array:
-    """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1, dim2. For NumPy and CuPy."""
+    """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1,
+    dim2. For NumPy and CuPy.
+    """
     out = memory.zeros(tuple(shape), g.dtype, g)
     if g.size:
         start = [slice(None)] * len(shape)
@@ -80,7 +87,9 @@ def pad(x, low, high, value):
 @pad.cuda
 @pad.cpu
 def _(x, low, high, value):
-    out = memory.empty(tuple([a + size + b for size, a, b in zip(x.shape, low, high, strict=True)]), x.dtype, x)
+    out = memory.empty(
+        tuple([a + size + b for size, a, b in zip(x.shape, low, high, strict=True)]), x.dtype, x
+    )
     out[...] = value
     out[tuple([slice(a, a + size) for size, a in zip(x.shape, low, strict=True)])] = x
     return out
@@ -102,7 +111,8 @@ def _(x, low, high):
 
 
 def _inside(shape: Sequence[int], low: Sequence[int], high: Sequence[int]) -> Index:
-    return (*[slice(a, size - b) for size, a, b in zip(shape, low, high, strict=True)], ...)  # ...: an array even if 0-d
+    # ...: an array even if 0-d
+    return (*[slice(a, size - b) for size, a, b in zip(shape, low, high, strict=True)], ...)
 
 
 @operation
@@ -127,7 +137,9 @@ def _(g, shape, index):
 def check_index(who: str, index: Array, low: int, size: int) -> None:
     """An IndexError unless low <= index < size."""
     if isinstance(index, np.ndarray) and index.size and not low <= index.min() <= index.max() < size:
-        raise IndexError(f"{who}: expected indices from {low} to {size - 1}, got {index.min()} to {index.max()}")
+        raise IndexError(
+            f"{who}: expected indices from {low} to {size - 1}, got {index.min()} to {index.max()}"
+        )
 
 
 def _extents(x: Array, index: Array, dim: int) -> tuple[int, ...]:
@@ -202,7 +214,9 @@ def _scattered(loop: Any, source: Array, index: Array, out: Array, dim: int) -> 
 
 @operation
 def gather(x, index, dim):
-    """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x, or ones before or behind it."""
+    """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x,
+    or ones before or behind it.
+    """
     check_index("gather", index, 0, x.shape[dim])
     return np.take_along_axis(x, index, dim)
 
@@ -214,7 +228,12 @@ def _(x, index, dim):
     extents = _extents(x, index, dim)
     if out.size:
         _gather_loop(
-            out.size // extents[2], 1 + GRAIN // extents[2], x.reshape(-1), index.reshape(-1), out.reshape(-1), *extents
+            out.size // extents[2],
+            1 + GRAIN // extents[2],
+            x.reshape(-1),
+            index.reshape(-1),
+            out.reshape(-1),
+            *extents,
         )
     return out
 
@@ -234,7 +253,9 @@ def _(x, index, dim):
     out = memory.empty((*x.shape[:dim], index.shape[dim], *x.shape[dim + 1 :]), source.dtype, x)
     if out.size:
         picture = _picture(x.shape, index, dim)
-        launching.launch("indexing", "gather", out.size, source, index, out, np.int64(out.size), *picture, real=out.dtype)
+        launching.launch(
+            "indexing", "gather", out.size, source, index, out, np.int64(out.size), *picture, real=out.dtype
+        )
     return out if source is x else _as(out, x.dtype)
 
 
@@ -249,7 +270,9 @@ def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, d
     picture = _picture(out.shape, index, dim)
     n, (count, rows, width, size, m, columns) = np.int64(out.size), picture
     if m <= FEW:
-        launching.launch("indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype)
+        launching.launch(
+            "indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype
+        )
         return
     keys, starts = memory.empty((int(count),), np.uint64, out), memory.empty((int(rows) + 1,), np.int64, out)
     launching.launch("indexing", "places", int(count), index, keys, count, size, m, columns, real=out.dtype)
@@ -257,15 +280,30 @@ def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, d
     launching.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
     settings = n, count, rows, width
     if kernel == "scatter":
-        launching.launch("indexing", "scatter_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype)
+        launching.launch(
+            "indexing", "scatter_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype
+        )
         return
     sums, runs = None, np.int64(int(count) // RUN if count >= 4 * RUN else 0)
     if runs:
-        sums = memory.empty((out.size // int(rows * width), int(runs), int(width)), np.float64, out)  # int64 for integers
+        # int64 for integers
+        sums = memory.empty((out.size // int(rows * width), int(runs), int(width)), np.float64, out)
         sizes = np.int64(sums.size), count, runs, width
-        launching.launch("indexing", "scatter_add_runs", sums.size, *arrays, order, keys, sums, *sizes, real=out.dtype)
+        launching.launch(
+            "indexing", "scatter_add_runs", sums.size, *arrays, order, keys, sums, *sizes, real=out.dtype
+        )
     launching.launch(
-        "indexing", "scatter_add_sorted", out.size, *arrays, order, starts, sums, out, *settings, runs, real=out.dtype
+        "indexing",
+        "scatter_add_sorted",
+        out.size,
+        *arrays,
+        order,
+        starts,
+        sums,
+        out,
+        *settings,
+        runs,
+        real=out.dtype,
     )
 
 
@@ -273,7 +311,9 @@ def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, d
 def scatter_add(g, index, size, dim):
     """Zeros with `size` elements along `dim`, and g added at `index`: the sum where places coincide."""
     check_index("scatter_add", index, 0, size)
-    out = np.zeros((*g.shape[:dim], size, *g.shape[dim + 1 :]), np.float64 if g.dtype.kind == "f" else np.int64)
+    out = np.zeros(
+        (*g.shape[:dim], size, *g.shape[dim + 1 :]), np.float64 if g.dtype.kind == "f" else np.int64
+    )
     np.add.at(out, _along(index, g.shape, dim), g)
     return out.astype(g.dtype if g.dtype.kind == "f" else np.int64)
 
@@ -345,12 +385,16 @@ def _along(index: Array, shape: Sequence[int], dim: int) -> tuple[Array, ...]:
 
 
 def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
-    """The place in an array of the given sizes, flattened, of the broadcast `indices`; negative ones count from the end."""
+    """The place in an array of the given sizes, flattened, of the broadcast `indices`;
+    negative ones count from the end.
+    """
     shapes = [index.shape for index in indices]
     try:
         shape = np.broadcast_shapes(*shapes)
     except ValueError:
-        raise ShapeError(f"indexing: expected indices that broadcast, got {', '.join(map(str, shapes))}") from None
+        raise ShapeError(
+            f"indexing: expected indices that broadcast, got {', '.join(map(str, shapes))}"
+        ) from None
     out = memory.zeros(shape, np.int64, indices[0])
     for index, size in zip(indices, sizes, strict=True):
         check_index("indexing", index, -size, size)
@@ -361,7 +405,9 @@ def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
 
 @operation
 def put(target, index, value):
-    """target[index] = value, in place, for any index of NumPy's: a tuple. The last of several values for a place wins."""
+    """target[index] = value, in place, for any index of NumPy's: a tuple. The last of
+    several values for a place wins.
+    """
     target[index] = value
 
 
@@ -371,14 +417,19 @@ def _(target, index, value):
         target[index] = value
         return
     places = array_module(target).arange(target.size).reshape(target.shape)[index]
-    values, flat = memory.empty(places.shape, target.dtype, target), memory.empty(target.shape, target.dtype, target)
+    values, flat = (
+        memory.empty(places.shape, target.dtype, target),
+        memory.empty(target.shape, target.dtype, target),
+    )
     values[...], flat[...] = value, target
     target[...] = scatter(flat.reshape(-1), values.reshape(-1), places.reshape(-1), 0).reshape(target.shape)
 
 
 @operation(portable=True)
 def nonzero(x):
-    """The indices (count, axes) of the elements of x that are not zero. How many there are depends on the values."""
+    """The indices (count, axes) of the elements of x that are not zero. How many
+    there are depends on the values.
+    """
     return array_module(x).argwhere(x)
 
 

@@ -9,12 +9,13 @@ Per channel, with n = N·spatial values, s = (var + eps)^-1/2, x̂ = (x - mean) 
         ∂/∂x = -γ s² (x̂ q / n + P(b v + a g)) + v_γ s P g
         ∂/∂γ = s q
 
-Both derivatives are total: they count the dependence of mean and var on x, so mean and var are constants to them.
-Ioffe & Szegedy, arXiv 1502.03167; the second derivative is ours (P is self-adjoint and a projection).
+Both derivatives are total: they count the dependence of mean and var on x, so mean and var are constants to
+them. Ioffe & Szegedy, arXiv 1502.03167; the second derivative is ours (P is self-adjoint and a projection).
 
-Each is a pass for the sums, a few operations per channel, and a pass that writes: x is read twice, everything else as often as
-it must be. A *plane* is the spatial part of one sample and channel: sums are taken per plane, then over the samples in order,
-in float64. The variance is taken about the mean (of the plane, then of the channel), so nothing cancels.
+Each is a pass for the sums, a few operations per channel, and a pass that writes: x is read twice, everything
+else as often as it must be. A *plane* is the spatial part of one sample and channel: sums are taken per
+plane, then over the samples in order, in float64. The variance is taken about the mean (of the plane, then of
+the channel), so nothing cancels.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ def _sums(start, stop, g, x, mean, sums, size):
         start += count
     for plane in range(start, stop):
         at, end = plane * size, (plane + 1) * size
-        sums[0, plane], sums[1, plane] = _plane_sums(g[at:end], x[at:end], np.float64(mean[plane % mean.size]))
+        sums[0, plane], sums[1, plane] = _plane_sums(
+            g[at:end], x[at:end], np.float64(mean[plane % mean.size])
+        )
 
 
 @kernel
@@ -211,7 +214,13 @@ def _five_sums(start, stop, v, g, x, mean, sums, size):
         )
         for k in range(count):
             centred, v_k, g_k = np.float64(x_run[k]) - centre[k], np.float64(v_run[k]), np.float64(g_run[k])
-            sum_v[k], sum_g[k], sum_vx[k], sum_gx[k], sum_vg[k] = v_k, g_k, v_k * centred, g_k * centred, v_k * g_k
+            sum_v[k], sum_g[k], sum_vx[k], sum_gx[k], sum_vg[k] = (
+                v_k,
+                g_k,
+                v_k * centred,
+                g_k * centred,
+                v_k * g_k,
+            )
         start += count
     for plane in range(start, stop):
         at, end = plane * size, (plane + 1) * size
@@ -257,7 +266,13 @@ def _dx_dx(start, stop, v, g, x, mean, factors, ddg, ddx, size):
         g_of_v, g_of_x, g_constant = factors[0, c], factors[1, c], factors[2, c]
         x_of_v, x_of_g = factors[3, c], factors[4, c]
         x_of_x, x_constant, centre = factors[5, c], factors[6, c], mean[c]
-        v_plane, g_plane, x_plane, ddg_plane, ddx_plane = v[at:end], g[at:end], x[at:end], ddg[at:end], ddx[at:end]
+        v_plane, g_plane, x_plane, ddg_plane, ddx_plane = (
+            v[at:end],
+            g[at:end],
+            x[at:end],
+            ddg[at:end],
+            ddx[at:end],
+        )
         for k in range(size):
             centred = x_plane[k] - centre
             ddg_plane[k] = g_of_v * v_plane[k] + g_of_x * centred + g_constant
@@ -282,12 +297,18 @@ def _given(c: Array | None, like: Array, otherwise: float) -> Array:
     return memory.constant(like.shape, like.dtype, otherwise) if c is None else c
 
 
-def _sum_on_cuda(kernel: str, merge: str, count: int, x: Array, inputs: tuple[Any, ...], outputs: tuple[Array, ...]) -> None:
-    """Launch the kernel that takes `count` sums per channel of x; `merge` finishes where several blocks share a channel."""
+def _sum_on_cuda(
+    kernel: str, merge: str, count: int, x: Array, inputs: tuple[Any, ...], outputs: tuple[Array, ...]
+) -> None:
+    """Launch the kernel that takes `count` sums per channel of x; `merge` finishes where
+    several blocks share a channel.
+    """
     samples, channels, size = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     columns = size < COLUMNS
     width, steps, walkers = (
-        (channels * size, samples, THREADS // launching.WARP) if columns else (channels, samples * size, THREADS)
+        (channels * size, samples, THREADS // launching.WARP)
+        if columns
+        else (channels, samples * size, THREADS)
     )
     blocks = -(-width // launching.WARP) if columns else width
     if not blocks:
@@ -328,10 +349,20 @@ def batch_norm(x, gamma, beta, eps):
 def _(x, gamma, beta, eps):
     samples, channels, size, grain = _planes(x)
     mean, var = memory.empty((channels,), x.dtype, x), memory.empty((channels,), x.dtype, x)
-    means, squares = memory.empty((samples * channels,), np.float64, x), memory.empty((samples * channels,), np.float64, x)
-    gamma, beta, y, scale = _given(gamma, mean, 1.0), _given(beta, mean, 0.0), memory.empty_like(x), memory.empty_like(mean)
+    means, squares = (
+        memory.empty((samples * channels,), np.float64, x),
+        memory.empty((samples * channels,), np.float64, x),
+    )
+    gamma, beta, y, scale = (
+        _given(gamma, mean, 1.0),
+        _given(beta, mean, 0.0),
+        memory.empty_like(x),
+        memory.empty_like(mean),
+    )
     _moments(samples * channels, grain, x.reshape(-1), means, squares, size)
-    _merge_moments(channels, _channels_grain(samples), means, squares, samples, size, gamma, eps, mean, var, scale)
+    _merge_moments(
+        channels, _channels_grain(samples), means, squares, samples, size, gamma, eps, mean, var, scale
+    )
     _normalize(samples * channels, grain, x.reshape(-1), mean, scale, beta, y.reshape(-1), size)
     return y, mean, var
 
@@ -364,7 +395,9 @@ def _(g, x, gamma, mean, var, eps):
     factors = memory.empty((3, channels), x.dtype, x)
     g, x, weight = g.reshape(-1), x.reshape(-1), _given(gamma, mean, 1.0)
     _sums(samples * channels, grain, g, x, mean, sums, size)
-    _dx_factors(channels, _channels_grain(samples), sums, var, weight, eps, samples * size, factors, dgamma, dbeta)
+    _dx_factors(
+        channels, _channels_grain(samples), sums, var, weight, eps, samples * size, factors, dgamma, dbeta
+    )
     _dx(samples * channels, grain, g, x, mean, factors, dx.reshape(-1), size)
     return (dx, None, None) if gamma is None else (dx, dgamma, dbeta)
 
@@ -373,14 +406,18 @@ def _(g, x, gamma, mean, var, eps):
 def _(g, x, gamma, mean, var, eps):
     dgamma, dbeta, dx = memory.empty_like(mean), memory.empty_like(mean), memory.empty_like(x)
     factors = memory.empty((3, x.shape[1]), x.dtype, x)
-    _sum_on_cuda("sums", "dx_factors", 2, x, (g, x, mean, var, gamma, np.float64(eps)), (factors, dgamma, dbeta))
+    _sum_on_cuda(
+        "sums", "dx_factors", 2, x, (g, x, mean, var, gamma, np.float64(eps)), (factors, dgamma, dbeta)
+    )
     _write_on_cuda("dx", x, g, x, mean, factors, dx)
     return (dx, None, None) if gamma is None else (dx, dgamma, dbeta)
 
 
 @operation
 def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
-    """(ddg, ddx, ddgamma) for the cotangents v of dx, v_gamma of dgamma, v_beta of dbeta, each of which may be None."""
+    """(ddg, ddx, ddgamma) for the cotangents v of dx, v_gamma of dgamma, v_beta of
+    dbeta, each of which may be None.
+    """
     axes = _all_but_channels(x)
     s, normal, g = _wide(g, x, mean, var, eps)
     v = g * 0 if v is None else v.astype(np.float64)
@@ -395,7 +432,11 @@ def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
         ddg, ddx = ddg + _spread(v_gamma, x) * normal, ddx + _spread(v_gamma, x) * s * p_g
     if v_beta is not None:
         ddg = ddg + _spread(v_beta, x)
-    return ddg.astype(x.dtype), ddx.astype(x.dtype), None if gamma is None else (s * q).astype(x.dtype).reshape(gamma.shape)
+    return (
+        ddg.astype(x.dtype),
+        ddx.astype(x.dtype),
+        None if gamma is None else (s * q).astype(x.dtype).reshape(gamma.shape),
+    )
 
 
 @batch_norm_dx_dx.loops
@@ -409,7 +450,17 @@ def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     v_gamma, v_beta, weight = _given(v_gamma, mean, 0.0), _given(v_beta, mean, 0.0), _given(gamma, mean, 1.0)
     _five_sums(samples * channels, grain, v, g, x, mean, sums, size)
     _dx_dx_factors(
-        channels, _channels_grain(samples), sums, v_gamma, v_beta, var, weight, eps, samples * size, factors, ddgamma
+        channels,
+        _channels_grain(samples),
+        sums,
+        v_gamma,
+        v_beta,
+        var,
+        weight,
+        eps,
+        samples * size,
+        factors,
+        ddgamma,
     )
     _dx_dx(samples * channels, grain, v, g, x, mean, factors, ddg.reshape(-1), ddx.reshape(-1), size)
     return ddg, ddx, None if gamma is None else ddgamma
@@ -427,7 +478,9 @@ def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
 
 @operation
 def running_update(running_mean, running_var, mean, var, momentum, n):
-    """Effect: running = (1 - momentum) running + momentum batch, with the unbiased variance var n / (n - 1), as PyTorch."""
+    """Effect: running = (1 - momentum) running + momentum batch, with the unbiased variance
+    var n / (n - 1), as PyTorch.
+    """
     running_mean += (mean - running_mean) * momentum
     running_var += (var * (n / max(n - 1, 1)) - running_var) * momentum
 
@@ -450,7 +503,9 @@ def _running_update(start, stop, running_mean, running_var, mean, var, momentum,
 def _(running_mean, running_var, mean, var, momentum, n):
     number = running_mean.dtype.type
     settings = number(momentum), number(n / max(n - 1, 1)), np.int32(mean.size)
-    launching.launch("norm", "running_update", mean.size, running_mean, running_var, mean, var, *settings, real=mean.dtype)
+    launching.launch(
+        "norm", "running_update", mean.size, running_mean, running_var, mean, var, *settings, real=mean.dtype
+    )
 
 
 def _all_but_channels(x: Array) -> tuple[int, ...]:

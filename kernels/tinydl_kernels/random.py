@@ -1,18 +1,20 @@
-"""Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+"""Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers:
+as easy as 1, 2, 3", SC 2011).
 
-A block is four 32-bit words, a function of a key and a counter: no state but the counter, so any element can be made anywhere,
-in any order, by any number of threads.
+A block is four 32-bit words, a function of a key and a counter: no state but the counter, so any element can
+be made anywhere, in any order, by any number of threads.
 
-    key      uint64 (2,)   seed and stream: the seed is Philox's key, the stream the upper two words of its counter
-    start    uint64 (1,)   the first block of the draw: start + b (modulo 2^64) is the lower two words of block b's counter
+    key      uint64 (2,)   seed and stream: Philox's key, and the upper two words of its counter
+    start    uint64 (1,)   the first block of the draw: start + b (mod 2^64): lower two words of block b's
+                           counter
 
-Both are arrays, since they vary between steps. Words are numbered over the blocks of a draw. Element i takes word i if it has
-up to 4 bytes (float32, bool, uint32), and words 2i, 2i + 1 as the lower and upper half of 64 bits if it has 8 (float64, int64):
-`blocks` says how many blocks a draw takes, and `reserve` hands them out. Streams do not overlap, and each repeats after 2^64
-blocks.
+Both are arrays, since they vary between steps. Words are numbered over the blocks of a draw. Element i takes
+word i if it has up to 4 bytes (float32, bool, uint32), and words 2i, 2i + 1 as the lower and upper half of 64
+bits if it has 8 (float64, int64): `blocks` says how many blocks a draw takes, and `reserve` hands them out.
+Streams do not overlap, and each repeats after 2^64 blocks.
 
-All results are bit-identical on all backends: integers by nature, normal numbers because logarithm, sine and cosine are series
-of our own in float64, with the same roundings everywhere.
+All results are bit-identical on all backends: integers by nature, normal numbers because logarithm, sine and
+cosine are series of our own in float64, with the same roundings everywhere.
 
 Cost: 20 multiplications of 32 bits a block; each array is written once, and dropout's x read once.
 """
@@ -77,8 +79,11 @@ def _unit(bits: Any) -> Any:
 
 
 def _box_muller(u: Any, turn: Any) -> Any:
-    """Two independent normal numbers from u in (0, 1] and an angle in turns of 2^-64 (Box and Muller, 1958)."""
-    # log(u), u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s), s = (m - 1) / (m + 1), |s| < 0.172
+    """Two independent normal numbers from u in (0, 1] and an angle in turns of
+    2^-64 (Box and Muller, 1958).
+    """
+    # log(u), u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s), s = (m - 1) / (m + 1),
+    # |s| < 0.172
     bits = np.float64(u).view(np.int64)
     k = (bits - SQRT_HALF_BITS) >> 52
     m = np.int64(bits - (k << 52)).view(np.float64)
@@ -89,7 +94,8 @@ def _box_muller(u: Any, turn: Any) -> Any:
         p = 1.0 / j + p * s2
     radius = np.sqrt(-2.0 * (LOG_2 * k + 2.0 * s * p))
 
-    # The angle is q quarters of a turn and x, |x| <= pi/4: Taylor's series to x^17 and x^16, then a rotation by q
+    # The angle is q quarters of a turn and x, |x| <= pi/4: Taylor's series to x^17 and x^16, then a rotation
+    # by q
     q = (turn + np.uint64(1 << 61)) >> np.uint64(62)
     x = np.int64(turn - (q << np.uint64(62))) * TURN
     x2 = x * x
@@ -130,7 +136,9 @@ def _shaped(values: Array, shape: Shape) -> Array:
 
 
 def _filler(values: Callable[..., Any], width: int) -> Any:
-    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)` makes the 4 or 2 elements of one."""
+    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)`
+    makes the 4 or 2 elements of one.
+    """
 
     @parallel
     def fill(first, last, key, start, out, settings):
@@ -141,7 +149,8 @@ def _filler(values: Callable[..., Any], width: int) -> Any:
             block = values(rounds(seed, counter + np.uint64(b), stream), *settings)
             i = width * b
             part[i], part[i + 1] = block[0], block[1]
-            part[i + width - 2], part[i + width - 1] = block[-2], block[-1]  # the same again if the block has two
+            # the same again if the block has two
+            part[i + width - 2], part[i + width - 1] = block[-2], block[-1]
         if whole * width < part.size:
             block = values(rounds(seed, counter + np.uint64(whole), stream), *settings)
             for i in range(width * whole, part.size):
@@ -230,8 +239,8 @@ def _(key: Array, start: Array, shape: Shape) -> Array:
 def randint(key: Array, start: Array, shape: Shape, low: int, high: int) -> Array:
     """Uniform int64 in [low, high). Takes `blocks(shape, np.int64)`.
 
-    low + floor(bits * (high - low) / 2^64) with 64 random bits: a value's probability is off by less than 2^-64.
-    ValueError unless -2^63 <= low < high < 2^63.
+    low + floor(bits * (high - low) / 2^64) with 64 random bits: a value's probability is off by less than
+    2^-64. ValueError unless -2^63 <= low < high < 2^63.
     """
     span = np.uint64(_span(low, high))
     return _shaped(_high(_pairs(key, start, shape), span) + np.uint64(low % 2**64), shape).view(np.int64)
@@ -266,7 +275,9 @@ def uniform(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
     """Uniform in [0, 1): multiples of 2^-24 in float32, of 2^-53 in float64. Takes `blocks(shape, dtype)`."""
     if _floating("uniform", dtype) == np.float64:
         return _shaped(_unit(_pairs(key, start, shape)), shape)
-    return _shaped((_words(key, start, shape, dtype) >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24), shape)
+    return _shaped(
+        (_words(key, start, shape, dtype) >> np.uint64(8)).astype(np.float32) * np.float32(2.0**-24), shape
+    )
 
 
 @inline
@@ -308,8 +319,9 @@ def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
 def normal(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
     """Normal numbers of mean 0 and variance 1 by Box and Muller. Takes `blocks(shape, dtype)`.
 
-    Elements 2i and 2i + 1 are sqrt(-2 log u) times cosine and sine of an angle; u and the angle have 32 bits each in float32
-    (so |z| < 6.67) and 53 and 64 in float64 (|z| < 8.58). Computed in float64 to 1e-15; float32 is that, rounded.
+    Elements 2i and 2i + 1 are sqrt(-2 log u) times cosine and sine of an angle; u and the angle
+    have 32 bits each in float32 (so |z| < 6.67) and 53 and 64 in float64 (|z| < 8.58). Computed in
+    float64 to 1e-15; float32 is that, rounded.
     """
     if _floating("normal", dtype) == np.float64:
         bits = _pairs(key, start, shape)
@@ -353,7 +365,9 @@ def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
 
 @operation
 def bernoulli(key: Array, start: Array, shape: Shape, p: float) -> Array:
-    """A bool mask, True with probability p to within 2^-33. Takes `blocks(shape, bool)`. ValueError unless 0 <= p <= 1."""
+    """A bool mask, True with probability p to within 2^-33. Takes `blocks(shape, bool)`.
+    ValueError unless 0 <= p <= 1.
+    """
     threshold = _threshold(_probability("bernoulli", p))
     return _shaped(_words(key, start, shape, bool) < threshold, shape)
 
@@ -382,7 +396,8 @@ def _(key: Array, start: Array, shape: Shape, p: float) -> Array:
 
 @operation
 def dropout(x: Array, key: Array, start: Array, p: float) -> Array:
-    """y = x / (1 - p) where bernoulli(key, start, x.shape, 1 - p) is True, else 0 (Srivastava et al., JMLR 2014).
+    """y = x / (1 - p) where bernoulli(key, start, x.shape, 1 - p) is True, else 0
+    (Srivastava et al., JMLR 2014).
 
     Linear in x, so it is its own backward. Takes `blocks(x.shape, bool)`; p = 1 gives zeros, p = 0 copies.
     """
@@ -428,7 +443,9 @@ def _(x: Array, key: Array, start: Array, p: float) -> Array:
     _check(key, start)
     threshold, scale = _threshold(1 - _probability("dropout", p)), _scale(p, x.dtype)
     y = memory.empty_like(x)
-    launching.launch("random", f"dropout_{x.dtype}", blocks(x.shape), x, key, start, y, np.int64(x.size), threshold, scale)
+    launching.launch(
+        "random", f"dropout_{x.dtype}", blocks(x.shape), x, key, start, y, np.int64(x.size), threshold, scale
+    )
     return y
 
 
@@ -437,7 +454,9 @@ def _(x: Array, key: Array, start: Array, p: float) -> Array:
 
 @operation
 def reserve(counter: Array, blocks: int) -> Array:
-    """Hand out `blocks` blocks of a generator: returns `counter`, uint64 (1,), as it was, and adds `blocks` to it in place."""
+    """Hand out `blocks` blocks of a generator: returns `counter`, uint64 (1,), as it was, and
+    adds `blocks` to it in place.
+    """
     before = counter.copy()
     counter += np.uint64(blocks)
     return before

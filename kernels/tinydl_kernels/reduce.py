@@ -9,9 +9,10 @@
 
 `dims` is a tuple of axes in increasing order; the reduced axes disappear. x is C-contiguous.
 
-sum and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the innermost R first:
-K R K R is K·R·K rows of length R, then K blocks of R rows of length K. A long R is cut into parts, which the next pass folds.
-What stands between passes is float64 (int64 for integers). The cuts depend on the shape alone, and so do the bits.
+sum and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the
+innermost R first: K R K R is K·R·K rows of length R, then K blocks of R rows of length K. A long R is cut
+into parts, which the next pass folds. What stands between passes is float64 (int64 for integers). The cuts
+depend on the shape alone, and so do the bits.
 Cost: one read of x; the later passes are small.
 """
 
@@ -47,12 +48,16 @@ def _fold(rows: Any, columns: Any, x: Array, dims: tuple[int, ...], out: Array, 
     """Fold the axes `dims` of x into `out`.
 
     rows(n, grain, a, y, size, part, parts, zero)             a (outer, size) -> y (outer, parts)
-    columns(n, grain, a, y, size, part, parts, inner, zero)   a (outer, size, inner) -> y (outer, parts, inner)
+    columns(n, grain, a, y, size, part, parts, inner, zero)  a (outer, size, inner) -> y (outer, parts, inner)
     """
     a = x.reshape(-1)
     for outer, size, inner, part, final in _passes(x, dims, out, zero, _part):
         parts = -(-size // part)
-        y = out.reshape(-1) if final else memory.empty((outer * parts * inner,), np.result_type(type(zero)), x)
+        y = (
+            out.reshape(-1)
+            if final
+            else memory.empty((outer * parts * inner,), np.result_type(type(zero)), x)
+        )
         grain = 1 + GRAIN // ((size if size < part else part) * (inner if inner < TILE else TILE))
         if inner == 1:
             rows(outer * parts, grain, a, y, size, part, parts, zero)
@@ -67,7 +72,9 @@ def _part(outer: int, size: int, inner: int) -> int:
 
 
 def _fold_on_cuda(kernel: str, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
-    """Fold the axes `dims` of x into `out` by the kernels {kernel}_{from}_{to}, with double between passes over floats."""
+    """Fold the axes `dims` of x into `out` by the kernels {kernel}_{from}_{to}, with
+    double between passes over floats.
+    """
     x = a = launching.widened(x)
     real = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)
     for outer, size, inner, part, final in _passes(x, dims, out, zero, launching.team_part):
@@ -100,7 +107,9 @@ def _passes(
 
 
 @lru_cache(maxsize=1024)
-def _scheduled(sizes: tuple[int, ...], dims: tuple[int, ...], part_of: Callable[[int, int, int], int]) -> tuple[Pass, ...]:
+def _scheduled(
+    sizes: tuple[int, ...], dims: tuple[int, ...], part_of: Callable[[int, int, int], int]
+) -> tuple[Pass, ...]:
     """A pass leaves one result for each part_of(outer, size, inner) elements of a line of `size`."""
     shape, passes = list(sizes), []
     pending = [dim for dim in dims if shape[dim] != 1]
@@ -108,7 +117,9 @@ def _scheduled(sizes: tuple[int, ...], dims: tuple[int, ...], part_of: Callable[
         last = first = pending.pop()
         while pending and all(size == 1 for size in shape[pending[-1] + 1 : first]):
             first = pending.pop()
-        outer, size, inner = (math.prod(part) for part in (shape[:first], shape[first : last + 1], shape[last + 1 :]))
+        outer, size, inner = (
+            math.prod(part) for part in (shape[:first], shape[first : last + 1], shape[last + 1 :])
+        )
         part = part_of(outer, size, inner)
         parts = -(-size // part)
         passes.append((outer, size, inner, part, not pending and parts == 1))
@@ -168,7 +179,8 @@ def largest(row):
     x, lanes, top = simd.pointer(row, 0), simd.width(row), row.dtype.type(-np.inf)
     whole, some = row.size - row.size % lanes, row.size - row.size % (4 * lanes)
     if whole:
-        best = lane_reductions.constant(1, 4, x, top)  # four registers, since each waits for its last comparison
+        # four registers, since each waits for its last comparison
+        best = lane_reductions.constant(1, 4, x, top)
         for k in range(0, some, 4 * lanes):
             best = lane_reductions.larger(best, simd.load(1, 4, x, k, 0, None, None))
         last = lane_reductions.constant(1, 1, x, lane_reductions.largest(best))
@@ -182,7 +194,9 @@ def largest(row):
 
 @kernel(fastmath={"reassoc"})
 def _log_total(top, row):
-    """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is then 0, inf or NaN by itself."""
+    """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is
+    then 0, inf or NaN by itself.
+    """
     shift = top if np.isfinite(top) else 0.0
     total = 0.0
     for k in range(row.size):
@@ -318,7 +332,9 @@ def prod(x, dim):
     """Product along the axis `dim`, in float64 or int64."""
     floating = x.dtype.kind == "f"
     with np.errstate(all="ignore"):
-        return x.prod(dim, dtype=np.float64 if floating else np.int64).astype(x.dtype if floating else np.int64)
+        return x.prod(dim, dtype=np.float64 if floating else np.int64).astype(
+            x.dtype if floating else np.int64
+        )
 
 
 @prod.cuda
@@ -355,7 +371,9 @@ def _(x, dims):
 
 
 def _winner_loop(name: str, beats: Callable[..., Any]) -> Any:
-    """The loop of max or min over the kept elements: x (outer, size, inner) -> values, indices (outer, inner)."""
+    """The loop of max or min over the kept elements: x (outer, size, inner) ->
+    values, indices (outer, inner).
+    """
 
     def loop(start, stop, x, values, indices, size, inner):
         if inner == 1:
@@ -458,14 +476,22 @@ def _winners_on_cuda(name: str, x: Array, dim: int) -> tuple[Array, Array]:
     shape = _kept(x.shape, (dim % x.ndim,))
     values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
     size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
-    kernel, real = (f"{name}_real", x.dtype) if x.dtype.kind == "f" else (f"{name}_{x.dtype}", np.dtype(np.float32))
+    kernel, real = (
+        (f"{name}_real", x.dtype) if x.dtype.kind == "f" else (f"{name}_{x.dtype}", np.dtype(np.float32))
+    )
     outer, candidates, places = values.size // inner if inner else 0, x, None
     while values.size:
         parts = -(-size // launching.team_part(outer, size, inner))
-        some = (values, indices) if parts == 1 else [memory.empty((outer, parts, inner), d, x) for d in (x.dtype, np.int64)]
+        some = (
+            (values, indices)
+            if parts == 1
+            else [memory.empty((outer, parts, inner), d, x) for d in (x.dtype, np.int64)]
+        )
         sizes = np.int64(outer), np.int64(size), np.int64(inner), np.int64(parts)
         arguments = (candidates, places, *some, *sizes)
-        launching.launch_teams("reduce", kernel, outer * parts * inner, -(-size // parts), inner, *arguments, real=real)
+        launching.launch_teams(
+            "reduce", kernel, outer * parts * inner, -(-size // parts), inner, *arguments, real=real
+        )
         if parts == 1:
             break
         (candidates, places), size = some, parts
@@ -481,7 +507,10 @@ def main() -> None:
     """Validate against the reference, then time the patterns of a training step."""
     random = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
-        images, rows = random.standard_normal((64, 32, 16, 16)).astype(dtype), random.standard_normal((1000, 100)).astype(dtype)
+        images, rows = (
+            random.standard_normal((64, 32, 16, 16)).astype(dtype),
+            random.standard_normal((1000, 100)).astype(dtype),
+        )
         for dims in ((0, 2, 3), (0, 1, 2, 3), (1,)):
             report(sum, images, dims)
         report(sum, rows, (0,))

@@ -2,10 +2,11 @@
 
     resample(x, rows, dim)      y[..., i, ...] = Σ_t weights[t] x[..., columns[t], ...]      for t of row i
 
-The weights are a constant sparse matrix (`Rows`), made by one of the functions below: means of spans, nearest neighbours,
-linear and cubic interpolation. The transpose of such a map is one too, so that a gradient is the same kernel on the transposed
-matrix, and an output is always gathered by one task. An image is resampled axis by axis.
-x and y have float32 or float64; sums are in float64. 2 · entries flops for each line of x along `dim`.
+The weights are a constant sparse matrix (`Rows`), made by one of the functions below: means of spans,
+nearest neighbours, linear and cubic interpolation. The transpose of such a map is one too, so that a
+gradient is the same kernel on the transposed matrix, and an output is always gathered by one task. An
+image is resampled axis by axis. x and y have float32 or float64; sums are in float64. 2 · entries flops
+for each line of x along `dim`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ GRAIN = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A sparse matrix of constants, row by row: the entries of row i are those from starts[i] to starts[i + 1]."""
+    """A sparse matrix of constants, row by row: the entries of row i are those
+    from starts[i] to starts[i + 1].
+    """
 
     shape: tuple[int, int]
     starts: np.ndarray  # (rows + 1,) int64
@@ -45,7 +48,12 @@ class Rows:
         """The same entries by columns."""
         order = np.argsort(self.columns, kind="stable")
         row_of = np.repeat(np.arange(self.shape[0]), np.diff(self.starts))
-        made = _rows(self.shape[::-1], np.bincount(self.columns, minlength=self.shape[1]), row_of[order], self.weights[order])
+        made = _rows(
+            self.shape[::-1],
+            np.bincount(self.columns, minlength=self.shape[1]),
+            row_of[order],
+            self.weights[order],
+        )
         made.__dict__["transposed"] = self
         return made
 
@@ -56,13 +64,15 @@ class Rows:
     def tables(self, like: Array) -> tuple[Array, ...]:
         """starts, columns and weights where `like` is, the weights in its dtype.
 
-        They get to a GPU once, in an eager call, since a capture admits no copies; and live as long as the matrix, which a
-        recorded step holds: its graph reads them.
+        They get to a GPU once, in an eager call, since a capture admits no copies; and live as long as the
+        matrix, which a recorded step holds: its graph reads them.
         """
         module = memory.array_module(like)
         place = module.__name__, getattr(like.device, "id", 0), like.dtype
         if place not in self._tables:
-            self._tables[place] = tuple(map(module.asarray, (self.starts, self.columns, self.weights.astype(like.dtype))))
+            self._tables[place] = tuple(
+                map(module.asarray, (self.starts, self.columns, self.weights.astype(like.dtype)))
+            )
         return self._tables[place]
 
 
@@ -72,7 +82,8 @@ def _rows(shape: tuple[int, int], counts: Any, columns: Any, weights: Any) -> Ro
     return Rows(shape, starts, np.asarray(columns, np.int64), np.asarray(weights, np.float64))
 
 
-# ---- Matrices (out, size) of the usual maps. `ratio` is by how many positions an output is further on than the one before it.
+# ---- Matrices (out, size) of the usual maps. `ratio` is by how many positions an output is further
+# on than the one before it.
 
 
 @lru_cache(maxsize=256)
@@ -86,9 +97,13 @@ def means(size: int, out: int) -> Rows:
 
 @lru_cache(maxsize=256)
 def nearest(size: int, out: int, ratio: float, centred: bool, dtype: Any = np.float64) -> Rows:
-    """The element at floor(i ratio), or `centred` at floor((i + ½) ratio): a product in `dtype` (PyTorch takes the image's),
-    rounded to float32, so that the same element is chosen where the exact product is a whole number."""
-    places = (np.arange(out, dtype=dtype) + np.asarray(0.5 if centred else 0, dtype)) * np.asarray(ratio, dtype)
+    """The element at floor(i ratio), or `centred` at floor((i + ½) ratio): a product in `dtype`
+    (PyTorch takes the image's), rounded to float32, so that the same element is chosen where the
+    exact product is a whole number.
+    """
+    places = (np.arange(out, dtype=dtype) + np.asarray(0.5 if centred else 0, dtype)) * np.asarray(
+        ratio, dtype
+    )
     columns = np.minimum(np.floor(places.astype(np.float32)).astype(np.int64), size - 1)
     return _rows((out, size), np.ones(out, np.int64), columns, np.ones(out))
 
@@ -100,12 +115,16 @@ def linear(size: int, out: int, ratio: float, align_corners: bool) -> Rows:
     low = np.minimum(np.floor(place).astype(np.int64), size - 1)
     share = np.clip(place - low, 0, 1)
     columns = np.stack([low, np.minimum(low + 1, size - 1)], 1)
-    return _rows((out, size), np.full(out, 2), columns.reshape(-1), np.stack([1 - share, share], 1).reshape(-1))
+    return _rows(
+        (out, size), np.full(out, 2), columns.reshape(-1), np.stack([1 - share, share], 1).reshape(-1)
+    )
 
 
 @lru_cache(maxsize=256)
 def cubic(size: int, out: int, ratio: float, align_corners: bool) -> Rows:
-    """Convolution with Keys' kernel (IEEE Trans. ASSP 29, 1981), a = -¾, on the four elements around; edges are repeated."""
+    """Convolution with Keys' kernel (IEEE Trans. ASSP 29, 1981), a = -¾, on the four
+    elements around; edges are repeated.
+    """
     place = _places(out, ratio, align_corners)
     low = np.minimum(np.floor(place).astype(np.int64), size - 1)
     columns = low[:, None] + np.arange(-1, 3)
@@ -113,7 +132,10 @@ def cubic(size: int, out: int, ratio: float, align_corners: bool) -> Rows:
     a = -0.75
     near, far = ((a + 2) * t - (a + 3)) * t * t + 1, ((t - 5) * t + 8) * t * a - 4 * a
     return _rows(
-        (out, size), np.full(out, 4), np.clip(columns, 0, size - 1).reshape(-1), np.where(t <= 1, near, far).reshape(-1)
+        (out, size),
+        np.full(out, 4),
+        np.clip(columns, 0, size - 1).reshape(-1),
+        np.where(t <= 1, near, far).reshape(-1),
     )
 
 
@@ -180,7 +202,9 @@ def _(x: Array, rows: Rows, dim: int) -> Array:
 
 
 def main() -> None:
-    """Validate against the reference, then time doubling, halving and a mean of uneven spans along rows and columns."""
+    """Validate against the reference, then time doubling, halving and a mean of uneven
+    spans along rows and columns.
+    """
     x = np.random.default_rng(0).standard_normal((50, 16, 32, 32)).astype(np.float32)
     for name, rows in (
         ("linear 32 to 64", linear(32, 64, 0.5, False)),

@@ -4,8 +4,8 @@
     cumprod      y[k] = x[0] · ... · x[k]
     recurrence   y[k] = a[k] · y[k - 1] + b[k], y[-1] = 0    reverse: y[k] = a[k] · y[k + 1] + b[k]
 
-x is seen as (outer, size, inner). A walk along the axis takes a tile of columns together, in float64 (int64 for integers);
-tiles are independent. Cost: one read of the operands, one write of the result.
+x is seen as (outer, size, inner). A walk along the axis takes a tile of columns together, in float64 (int64
+for integers); tiles are independent. Cost: one read of the operands, one write of the result.
 """
 
 from __future__ import annotations
@@ -81,7 +81,15 @@ def _walk(loop: Any, arrays: tuple[Array, ...], dtype: Any, dim: int, *settings:
     if out.size:
         size, inner = x.shape[dim], math.prod(x.shape[dim + 1 :])
         items, work = math.prod(x.shape[:dim]) * -(-inner // TILE), size * min(inner, TILE)
-        loop(items, 1 + GRAIN // work, *[a.reshape(-1) for a in arrays], out.reshape(-1), size, inner, *settings)
+        loop(
+            items,
+            1 + GRAIN // work,
+            *[a.reshape(-1) for a in arrays],
+            out.reshape(-1),
+            size,
+            inner,
+            *settings,
+        )
     return out
 
 
@@ -94,7 +102,9 @@ def _scan_on_cuda(kernel: str, arrays: tuple[Array, ...], dim: int, reverse: boo
     if out.size:
         size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
         settings = np.int64(x.size // size), np.int64(size), np.int64(inner), np.bool_(reverse)
-        launching.launch_teams("scan", kernel, x.size // size, size, inner, *arrays, out, *settings, real=real)
+        launching.launch_teams(
+            "scan", kernel, x.size // size, size, inner, *arrays, out, *settings, real=real
+        )
     return out
 
 

@@ -7,10 +7,11 @@
     cross_entropy     loss_n = -Σ_k t'_nk log_softmax(x_n)_k
     cross_entropy_dx  g_n (softmax(x_n) Σ t'_n - t'_n)
 
-with t' = (1 - ε) t + ε / K, t the one-hot row of a class index or a soft target, ε the label smoothing (Szegedy et al.,
-arXiv 1512.00567, section 7). A class with t' = 0 counts nothing, even where its logit is -inf. The index `ignored` makes a row
-whose loss and derivative are 0, any other index that is no class one of NaN; `counted` says how many are not ignored.
-x of the first four is (outer, size, inner) around the axis `dim`; of cross-entropy (N, K). Sums are float64.
+with t' = (1 - ε) t + ε / K, t the one-hot row of a class index or a soft target, ε the label smoothing
+(Szegedy et al., arXiv 1512.00567, section 7). A class with t' = 0 counts nothing, even where its logit is
+-inf. The index `ignored` makes a row whose loss and derivative are 0, any other index that is no class one of
+NaN; `counted` says how many are not ignored. x of the first four is (outer, size, inner) around the axis
+`dim`; of cross-entropy (N, K). Sums are float64.
 Cost: one exp per element; x is read two or three times, but a line at a time, from the first cache.
 """
 
@@ -84,7 +85,9 @@ def _log_softmax_dx_line(g, y, dx):
 
 
 def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
-    """run(a, b, dim): `line` over every line of a and b along `dim`; lines with a stride pass through contiguous ones."""
+    """run(a, b, dim): `line` over every line of a and b along `dim`; lines with a stride
+    pass through contiguous ones.
+    """
 
     def loop(start, stop, a, b, out, size, inner):
         line_a, line_b, line_out = np.empty(size, a.dtype), np.empty(size, b.dtype), np.empty(size, out.dtype)
@@ -107,7 +110,9 @@ def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
         out = memory.empty_like(a)
         if a.size:
             size, inner = a.shape[dim], math.prod(a.shape[dim % a.ndim + 1 :])
-            compiled(a.size // size, 1 + GRAIN // size, a.reshape(-1), b.reshape(-1), out.reshape(-1), size, inner)
+            compiled(
+                a.size // size, 1 + GRAIN // size, a.reshape(-1), b.reshape(-1), out.reshape(-1), size, inner
+            )
         return out
 
     return run
@@ -262,7 +267,16 @@ def _cross_entropy_on_cuda(
     x = arrays[-1]
     rows, classes = x.shape
     soft, indices = (target, None) if target.ndim == 2 else (None, target)
-    arguments = (*arrays, indices, soft, x.dtype.type(smoothing), np.int64(ignored), out, np.int64(rows), np.int64(classes))
+    arguments = (
+        *arrays,
+        indices,
+        soft,
+        x.dtype.type(smoothing),
+        np.int64(ignored),
+        out,
+        np.int64(rows),
+        np.int64(classes),
+    )
     launching.launch_teams("softmax", kernel, rows if classes else 0, classes, 1, *arguments, real=x.dtype)
 
 
@@ -278,7 +292,15 @@ def cross_entropy(x, target, label_smoothing, ignored):
 def _(x, target, label_smoothing, ignored):
     n, classes = x.shape
     losses = memory.empty((n,), x.dtype, x) if classes else memory.zeros((n,), x.dtype, x)
-    arguments = x.reshape(-1), target.reshape(-1), target.ndim == 2, losses, classes, float(label_smoothing), ignored
+    arguments = (
+        x.reshape(-1),
+        target.reshape(-1),
+        target.ndim == 2,
+        losses,
+        classes,
+        float(label_smoothing),
+        ignored,
+    )
     _cross_entropy_loop(n if classes else 0, 1 + GRAIN // (1 + classes), *arguments)
     return losses
 

@@ -3,8 +3,8 @@
     argsort   indices that sort x; equal elements keep their order, NaN counts as larger than everything
     unique    the different elements in order, where each of x is among them, and how often
 
-NumPy's stable sort does the work, O(n log n) a line; on a GPU a radix sort of our own (sort.cu), without synchronization: 3
-launches for every 8 bits of the keys and of the number of lines.
+NumPy's stable sort does the work, O(n log n) a line; on a GPU a radix sort of our own (sort.cu), without
+synchronization: 3 launches for every 8 bits of the keys and of the number of lines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ TILE = 1 << 11
 
 @operation
 def argsort(x, dim, descending):
-    """int64 indices that sort x along `dim`. Descending order is stable too: the first of equals comes first."""
+    """int64 indices that sort x along `dim`. Descending order is stable too: the
+    first of equals comes first.
+    """
     if not descending:
         return x.argsort(dim, kind="stable")
     back = (slice(None),) * dim + (slice(None, None, -1),)
@@ -51,7 +53,8 @@ def _(x, dim, descending):
 
 
 def radix_order(keys: Array, bits: int, size: int) -> Array:
-    """The numbers of the items (int64, flat), stably sorted within rows of `size` by their uint64 keys, which are below 2^bits.
+    """The numbers of the items (int64, flat), stably sorted within rows of `size` by their uint64
+    keys, which are below 2^bits.
 
     On a GPU; bits >= 1. ShapeError for 2^32 items or more.
     """
@@ -66,7 +69,9 @@ def radix_order(keys: Array, bits: int, size: int) -> Array:
         settings = np.int64(n), np.int32(shift), np.int64(size)
         kernel("count")((tiles,), (launching.THREADS,), (keys, order, counts, *settings))
         kernel("offset")(
-            (DIGITS * launching.WARP // launching.THREADS,), (launching.THREADS,), (counts, totals, np.int32(tiles))
+            (DIGITS * launching.WARP // launching.THREADS,),
+            (launching.THREADS,),
+            (counts, totals, np.int32(tiles)),
         )
         kernel("move")((tiles,), (launching.THREADS,), (keys, order, counts, totals, buffers[0], *settings))
         order = buffers[0]
@@ -76,12 +81,15 @@ def radix_order(keys: Array, bits: int, size: int) -> Array:
 
 @operation(portable=True)
 def unique(x, dim):
-    """(values, inverse, counts): the different elements of x, or its different slices along `dim`, in ascending order.
+    """(values, inverse, counts): the different elements of x, or its different slices
+    along `dim`, in ascending order.
 
     How many there are depends on the values. Every NaN is different from every other.
     """
     kept = {} if dim is None else {"axis": dim}
-    values, inverse, counts = array_module(x).unique(x, return_inverse=True, return_counts=True, equal_nan=False, **kept)
+    values, inverse, counts = array_module(x).unique(
+        x, return_inverse=True, return_counts=True, equal_nan=False, **kept
+    )
     return values, inverse.reshape(x.shape if dim is None else -1).astype(np.int64), counts.astype(np.int64)
 
 

@@ -1,10 +1,10 @@
 """Every window of an image as a column, and back.
 
-    unfold(x, window)       y[n, (c, t), p] = x[n, c, p·stride + t·dilation - low]          zero in the padding
+    unfold(x, window)       y[n, (c, t), p] = x[n, c, p·stride + t·dilation - low]         zero in the padding
     fold(y, window)         its transpose: each column is added where its window stood
 
-Shapes, for any number of spatial axes: x (N, C, *input), y (N, C · K, L) with the K taps and the L windows in row-major order.
-Bound by memory: each writes or reads K·L values a plane. Known as im2col and col2im.
+Shapes, for any number of spatial axes: x (N, C, *input), y (N, C · K, L) with the K taps and the L windows in
+row-major order. Bound by memory: each writes or reads K·L values a plane. Known as im2col and col2im.
 """
 
 from __future__ import annotations
@@ -51,14 +51,22 @@ def _columns(x: Array, window: Window) -> tuple[int, int, int]:
     return x.shape[0], x.shape[1] * prod(window.kernel), prod(window.out)
 
 
-# ---- Numba: the kernels see planes (N · C, positions) and columns (N · C, K, L), so each task has planes of its own
+# ---- Numba: the kernels see planes (N · C, positions) and columns (N · C, K, L), so each
+# task has planes of its own
 
 
 @unfold.loops
 def _(x: Array, window: Window) -> Array:
     y = memory.empty(_columns(x, window), x.dtype, x)
     planes = x.shape[0] * x.shape[1]
-    _walk(planes, _grain(window), x.reshape(planes, prod(window.input)), _by_plane(y, planes, window), False, window.geometry)
+    _walk(
+        planes,
+        _grain(window),
+        x.reshape(planes, prod(window.input)),
+        _by_plane(y, planes, window),
+        False,
+        window.geometry,
+    )
     return y
 
 
@@ -66,7 +74,14 @@ def _(x: Array, window: Window) -> Array:
 def _(y: Array, window: Window) -> Array:
     x = memory.empty((y.shape[0], y.shape[1] // prod(window.kernel), *window.input), y.dtype, y)
     planes = x.shape[0] * x.shape[1]
-    _walk(planes, _grain(window), x.reshape(planes, prod(window.input)), _by_plane(y, planes, window), True, window.geometry)
+    _walk(
+        planes,
+        _grain(window),
+        x.reshape(planes, prod(window.input)),
+        _by_plane(y, planes, window),
+        True,
+        window.geometry,
+    )
     return x
 
 
@@ -116,14 +131,18 @@ def _walk_plane(image, columns, back, geometry):
 @unfold.cuda
 def _(x: Array, window: Window) -> Array:
     y = memory.empty(_columns(x, window), x.dtype, x)
-    launching.launch("unfold", "unfold", y.size, x, y, np.int64(x.shape[0] * x.shape[1]), window.struct, real=x.dtype)
+    launching.launch(
+        "unfold", "unfold", y.size, x, y, np.int64(x.shape[0] * x.shape[1]), window.struct, real=x.dtype
+    )
     return y
 
 
 @fold.cuda
 def _(y: Array, window: Window) -> Array:
     x = memory.empty((y.shape[0], y.shape[1] // prod(window.kernel), *window.input), y.dtype, y)
-    launching.launch("unfold", "fold", x.size, y, x, np.int64(x.shape[0] * x.shape[1]), window.struct, real=y.dtype)
+    launching.launch(
+        "unfold", "fold", x.size, y, x, np.int64(x.shape[0] * x.shape[1]), window.struct, real=y.dtype
+    )
     return x
 
 

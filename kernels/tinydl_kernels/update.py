@@ -1,8 +1,8 @@
 """The optimizers' steps and other writes in place: effects, which return nothing.
 
-Formulas and their order of operations are PyTorch's. What varies between steps comes as an array and is read by the kernel:
-`lr` float64 and `steps` int64, 0-d or (1,). A group of parameters is updated by one call: lists of arrays of equal lengths,
-`steps` among them, because a parameter that got no gradient did not age.
+Formulas and their order of operations are PyTorch's. What varies between steps comes as an array and is read
+by the kernel: `lr` float64 and `steps` int64, 0-d or (1,). A group of parameters is updated by one call:
+lists of arrays of equal lengths, `steps` among them, because a parameter that got no gradient did not age.
 Cost: one pass over every array of the group; on a GPU one launch for 64 of its members.
 """
 
@@ -26,24 +26,35 @@ CHUNK = 1 << 11
 """Elements that a block of a launch works on."""
 
 
-def _launch(kernel: str, before: tuple[Any, ...], lists: Sequence[Sequence[Array]], settings: tuple[Any, ...]) -> None:
-    """kernel(*before, *lists, sizes, starts, *settings) on the members of a group, by dtype and as many as a launch takes."""
+def _launch(
+    kernel: str, before: tuple[Any, ...], lists: Sequence[Sequence[Array]], settings: tuple[Any, ...]
+) -> None:
+    """kernel(*before, *lists, sizes, starts, *settings) on the members of a group, by dtype
+    and as many as a launch takes.
+    """
     for dtype in {array.dtype: None for array in lists[0]}:
-        members = [arrays for arrays in zip(*lists, strict=True) if arrays[0].size and arrays[0].dtype == dtype]
+        members = [
+            arrays for arrays in zip(*lists, strict=True) if arrays[0].size and arrays[0].dtype == dtype
+        ]
         for at in range(0, len(members), launching.GROUP):
             taken = members[at : at + launching.GROUP]
             sizes = [arrays[0].size for arrays in taken]
             *starts, blocks = accumulate((-(-size // CHUNK) for size in sizes), initial=0)
             starts += [blocks] * (launching.GROUP - len(starts))
-            arguments = (*map(list, zip(*taken, strict=True)), launching.table(sizes), launching.table(starts))
+            arguments = (
+                *map(list, zip(*taken, strict=True)),
+                launching.table(sizes),
+                launching.table(starts),
+            )
             function = launching.module("update", dtype).get_function(kernel)
             function((blocks,), (launching.THREADS,), (*before, *arguments, *settings))
 
 
 @kernel
 def _normal(x):
-    """x, or 0 where it is subnormal: a moment of a gradient that has become 0 would decay to there and stay for ever, and a
-    processor takes a hundred times longer for such a number."""
+    """x, or 0 where it is subnormal: a moment of a gradient that has become 0 would decay to there and stay
+    for ever, and a processor takes a hundred times longer for such a number.
+    """
     return type(x)(0) if abs(x) < np.finfo(x).tiny else x
 
 
@@ -70,14 +81,18 @@ def _sgd(start, stop, lr, step, param, grad, buffer, momentum, dampening, nester
 def sgd(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay):
     """param -= lr d, with d the gradient + weight_decay param, smoothed where there are buffers:
 
-    buffer = d at step 0, else momentum buffer + (1 - dampening) d;  d = d + momentum buffer if nesterov, else buffer.
-    `steps` count the steps done before; `buffers` and `steps` are None when momentum is 0. Sutskever et al., ICML 2013.
+    buffer = d at step 0, else momentum buffer + (1 - dampening) d;
+    d = d + momentum buffer if nesterov, else buffer.
+    `steps` count the steps done before; `buffers` and `steps` are None when momentum is 0.
+    Sutskever et al., ICML 2013.
     """
     lr = lr.reshape(())
     for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
         d = grad + weight_decay * param
         if buffers is not None:
-            buffers[i][...] = np.where(steps[i].reshape(()) == 0, d, momentum * buffers[i] + (1 - dampening) * d)
+            buffers[i][...] = np.where(
+                steps[i].reshape(()) == 0, d, momentum * buffers[i] + (1 - dampening) * d
+            )
             d = d + momentum * buffers[i] if nesterov else buffers[i]
         param -= lr * d
 
@@ -107,7 +122,8 @@ def _adam(start, stop, lr, step, param, grad, m, v, beta1, beta2, eps, weight_de
     spread = number(1 / math.sqrt(1 - beta2 ** step[0]))
     decay = number(0 if decoupled else weight_decay)
     shrink = number(1 - lr[0] * weight_decay if decoupled else 1)
-    p, g, first, second = param[start:stop], grad[start:stop], m[start:stop], v[start:stop]  # from 0: vector code
+    # from 0: vector code
+    p, g, first, second = param[start:stop], grad[start:stop], m[start:stop], v[start:stop]
     for k in range(stop - start):
         d = g[k] + decay * p[k]
         first[k] = _normal(keep1 * first[k] + fresh1 * d)
@@ -117,14 +133,18 @@ def _adam(start, stop, lr, step, param, grad, m, v, beta1, beta2, eps, weight_de
 
 @operation
 def adam(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
-    """Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1), or AdamW (Loshchilov & Hutter, arXiv 1711.05101) if `decoupled`:
+    """Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1), or AdamW (Loshchilov & Hutter,
+    arXiv 1711.05101) if `decoupled`:
 
-    m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²;  m̂ = m / (1 - beta1^step);  v̂ = v / (1 - beta2^step)
-    param -= lr m̂ / (√v̂ + eps), where weight decay adds weight_decay param to g, or takes lr weight_decay param off first.
-    `steps` count this step too: 1 at the first.
+    m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
+    m̂ = m / (1 - beta1^step);  v̂ = v / (1 - beta2^step)
+    param -= lr m̂ / (√v̂ + eps), where weight decay adds weight_decay param to g, or takes lr weight_decay
+    param off first. `steps` count this step too: 1 at the first.
     """
     lr = lr.reshape(())
-    for param, grad, first, second, step in zip(params, grads, m, v, [s.reshape(()) for s in steps], strict=True):
+    for param, grad, first, second, step in zip(
+        params, grads, m, v, [s.reshape(()) for s in steps], strict=True
+    ):
         g = grad if decoupled else grad + weight_decay * param
         if decoupled:
             param -= lr * weight_decay * param
@@ -137,7 +157,9 @@ def adam(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoup
 def _(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
     lr, settings = lr.reshape(-1), (float(beta1), float(beta2), float(eps), float(weight_decay), decoupled)
     for step, *arrays in zip(steps, params, grads, m, v, strict=True):
-        _adam(arrays[0].size, GRAIN, lr, step.reshape(-1), *[array.reshape(-1) for array in arrays], *settings)
+        _adam(
+            arrays[0].size, GRAIN, lr, step.reshape(-1), *[array.reshape(-1) for array in arrays], *settings
+        )
 
 
 @adam.cuda
@@ -170,7 +192,9 @@ def _(*counters):
     for at in range(0, len(counters), launching.GROUP):
         taken = list(counters[at : at + launching.GROUP])
         sizes = launching.table([counter.size for counter in taken])
-        launching.module("counters").get_function("increment")((len(taken),), (launching.WARP,), (taken, sizes))
+        launching.module("counters").get_function("increment")(
+            (len(taken),), (launching.WARP,), (taken, sizes)
+        )
 
 
 @operation(portable=True)
@@ -181,7 +205,9 @@ def assign(target, value):
 
 @operation
 def piecewise(target, base, step, boundaries, factors):
-    """target = base factors[k], where k of the boundaries (ascending) are reached: boundary <= step. One factor more."""
+    """target = base factors[k], where k of the boundaries (ascending) are reached:
+    boundary <= step. One factor more.
+    """
     target[...] = base * factors[(step >= boundaries).sum()]
 
 
@@ -203,7 +229,9 @@ def main() -> None:
     lr, steps = np.array(0.1), [np.array(3), np.array(4)]
     for dtype in (np.float32, np.float64):
         shapes = ((500, 800), (500,))
-        params, grads, m = ([random.standard_normal(shape).astype(dtype) for shape in shapes] for _ in range(3))
+        params, grads, m = (
+            [random.standard_normal(shape).astype(dtype) for shape in shapes] for _ in range(3)
+        )
         v = [np.square(x) for x in m]
         report(sgd, lr, params, grads, None, None, 0.0, 0.0, False, 1e-4)
         report(sgd, lr, params, grads, m, steps, 0.9, 0.0, True, 1e-4)

@@ -1,4 +1,6 @@
-"""Convolution and what is made of its windows: a plain one, and one that uses every setting; other numbers of axes."""
+"""Convolution and what is made of its windows: a plain one, and one that uses every
+setting; other numbers of axes.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,13 @@ def _conv_rows(name: str, window: Window) -> list[Row]:
     y = (x[0], w[0], *window.out)
     forward = functools.partial(ref.conv, **SETTINGS[window])
     return [
-        Row(f"conv.conv {name}", lambda *t: conv._conv(*t, window=window), [[x, w, w[:1]]], forward, "conv.conv"),
+        Row(
+            f"conv.conv {name}",
+            lambda *t: conv._conv(*t, window=window),
+            [[x, w, w[:1]]],
+            forward,
+            "conv.conv",
+        ),
         Row(
             f"conv.conv_dx {name}",
             lambda g, w: conv._conv_dx(g, w, window=window),
@@ -78,13 +86,21 @@ ROWS: list[Row] = [
     Row(
         "conv2d",
         lambda x, w, b=None: td.conv2d(x, w, b, 2, 1),
-        [[(2, 3, 5, 6), (4, 3, 3, 3), (4,)], [(1, 1, 1, 1), (1, 1, 2, 2), (1,)], [(0, 2, 4, 4), (3, 2, 2, 2), (3,)]],
+        [
+            [(2, 3, 5, 6), (4, 3, 3, 3), (4,)],
+            [(1, 1, 1, 1), (1, 1, 2, 2), (1,)],
+            [(0, 2, 4, 4), (3, 2, 2, 2), (3,)],
+        ],
         lambda x, w, b: ref.conv(x, w, b, (2, 2), ((1, 1), (1, 1))),
         bad=[
             ((X, X), ShapeError, "conv2d: x expected 4 axes (N, C, H, W), got 2: x (3, 4), weight (3, 4)"),
             ((PLANE, td.ones(3, 1, 2, 2)), ShapeError, "conv2d: x has C=2, weight expects C=1 (groups 1)"),
             ((PLANE, td.ones(3, 2, 2, 2), V[:2]), ShapeError, "conv2d: expected bias (3,), got (2,)"),
-            ((PLANE, td.ones(3, 2, 2, 2).double()), DtypeError, "conv2d: expected one dtype, got float32 and float64"),
+            (
+                (PLANE, td.ones(3, 2, 2, 2).double()),
+                DtypeError,
+                "conv2d: expected one dtype, got float32 and float64",
+            ),
         ],
     ),
     *_conv_rows("usual", USUAL),

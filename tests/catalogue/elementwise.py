@@ -52,7 +52,13 @@ ROWS: list[Row] = [
         td.where,
         [[mask(3, 4), (3, 4), (3, 4)], [mask(4), (3, 1), ()], [mask(0, 3), (3,), (1, 3)], [mask(), (), ()]],
         np.where,
-        bad=[((td.gt(X, 0), X, V), ShapeError, "where: expected shapes that broadcast, got (3, 4), (3, 4), (3,)")],
+        bad=[
+            (
+                (td.gt(X, 0), X, V),
+                ShapeError,
+                "where: expected shapes that broadcast, got (3, 4), (3, 4), (3,)",
+            )
+        ],
     ),
     Row(
         "pow tensors",
@@ -60,7 +66,10 @@ ROWS: list[Row] = [
         [[positive(*m), n] for m, n in PAIRS],
         np.power,
         "elementwise.pow",
-        bad=[((X, "a"), DtypeError, f"pow: {WORD}"), ((X, V), ShapeError, "pow: expected shapes that broadcast")],
+        bad=[
+            ((X, "a"), DtypeError, f"pow: {WORD}"),
+            ((X, V), ShapeError, "pow: expected shapes that broadcast"),
+        ],
     ),
     Row("pow 3", lambda x: td.pow(x, 3), samples_of(normal), lambda x: x**3, "elementwise.power"),
     Row("pow 0", lambda x: td.pow(x, 0), samples_of(normal), np.ones_like),
@@ -73,9 +82,18 @@ ROWS: list[Row] = [
         "elementwise.clip",
         bad=[((X, None, None), ValueError, "clip: expected min, max or both, got neither")],
     ),
-    Row("clip tensors", td.clip, [[(3, 4), (4,), (3, 1)], [(0, 2), (2,), ()]], lambda x, a, b: np.minimum(np.maximum(x, a), b)),
     Row(
-        "elementwise.gate", elementwise._gate, [[(3, 4), (3, 4)], [(), ()], [(0,), (0,)]], lambda g, y: g * (y > 0), fixed=(1,)
+        "clip tensors",
+        td.clip,
+        [[(3, 4), (4,), (3, 1)], [(0, 2), (2,), ()]],
+        lambda x, a, b: np.minimum(np.maximum(x, a), b),
+    ),
+    Row(
+        "elementwise.gate",
+        elementwise._gate,
+        [[(3, 4), (3, 4)], [(), ()], [(0,), (0,)]],
+        lambda g, y: g * (y > 0),
+        fixed=(1,),
     ),
     Row(
         "elementwise.between",

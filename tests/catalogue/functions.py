@@ -61,22 +61,51 @@ ROWS: list[Row] = [
     binary("atan2", td.atan2, np.arctan2, a=positive),
     binary("hypot", td.hypot, np.hypot),
     Row("lerp", td.lerp, [[(3, 4), (3, 4), (3, 4)], [(3, 4), (4,), ()]], lambda a, b, w: a + w * (b - a)),
-    Row("addcmul", lambda *x: td.addcmul(*x, value=0.5), [[(3, 4), (3, 4), (4,)]], lambda x, a, b: x + 0.5 * a * b),
-    Row("addcdiv", lambda *x: td.addcdiv(*x, value=2), [[(3, 4), (4,), positive(3, 4)]], lambda x, a, b: x + 2 * a / b),
+    Row(
+        "addcmul",
+        lambda *x: td.addcmul(*x, value=0.5),
+        [[(3, 4), (3, 4), (4,)]],
+        lambda x, a, b: x + 0.5 * a * b,
+    ),
+    Row(
+        "addcdiv",
+        lambda *x: td.addcdiv(*x, value=2),
+        [[(3, 4), (4,), positive(3, 4)]],
+        lambda x, a, b: x + 2 * a / b,
+    ),
     # activations
-    Row("leaky_relu", lambda x: td.leaky_relu(x, 0.1), samples_of(normal), lambda x: np.where(x > 0, x, 0.1 * x)),
+    Row(
+        "leaky_relu",
+        lambda x: td.leaky_relu(x, 0.1),
+        samples_of(normal),
+        lambda x: np.where(x > 0, x, 0.1 * x),
+    ),
     Row(
         "prelu",
         td.prelu,
         [[(3, 4), (4,)], [(2, 3, 2), (3,)], [(5,), (1,)]],
         lambda x, w: np.where(x > 0, x, x * (w if w.size == 1 else ref.channels(w, x))),
-        bad=[((X, V), ShapeError, "prelu: expected weight (1,) or (C,) for input (N, C, *), got (3,) for (3, 4)")],
+        bad=[
+            (
+                (X, V),
+                ShapeError,
+                "prelu: expected weight (1,) or (C,) for input (N, C, *), got (3,) for (3, 4)",
+            )
+        ],
     ),
     Row("elu", lambda x: td.elu(x, 0.7), samples_of(normal), lambda x: np.where(x > 0, x, 0.7 * np.expm1(x))),
     Row(
-        "selu", td.selu, samples_of(normal), lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))
+        "selu",
+        td.selu,
+        samples_of(normal),
+        lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)),
     ),
-    Row("celu", lambda x: td.celu(x, 0.7), samples_of(normal), lambda x: np.where(x > 0, x, 0.7 * np.expm1(x / 0.7))),
+    Row(
+        "celu",
+        lambda x: td.celu(x, 0.7),
+        samples_of(normal),
+        lambda x: np.where(x > 0, x, 0.7 * np.expm1(x / 0.7)),
+    ),
     Row(
         "gelu",
         lambda x, approximate="none": td.gelu(x, approximate),
@@ -92,13 +121,33 @@ ROWS: list[Row] = [
     ),
     Row("silu", td.silu, samples_of(normal), lambda x: x * special.expit(x)),
     Row("mish", td.mish, samples_of(normal), lambda x: x * np.tanh(np.logaddexp(0, x))),
-    Row("softplus", lambda x: td.softplus(x, 1.5), samples_of(normal), lambda x: np.logaddexp(0, 1.5 * x) / 1.5),
+    Row(
+        "softplus",
+        lambda x: td.softplus(x, 1.5),
+        samples_of(normal),
+        lambda x: np.logaddexp(0, 1.5 * x) / 1.5,
+    ),
     Row("softsign", td.softsign, samples_of(normal), lambda x: x / (1 + np.abs(x))),
     Row("hardtanh", td.hardtanh, samples_of(normal), lambda x: np.clip(x, -1, 1)),
     Row("relu6", lambda x: td.relu6(x * 5.0), samples_of(normal), lambda x: np.clip(5 * x, 0, 6)),
-    Row("hardsigmoid", lambda x: td.hardsigmoid(x * 3.0), samples_of(normal), lambda x: np.clip(3 * x + 3, 0, 6) / 6),
-    Row("hardswish", lambda x: td.hardswish(x * 3.0), samples_of(normal), lambda x: 3 * x * np.clip(3 * x + 3, 0, 6) / 6),
-    Row("threshold", lambda x: td.threshold(x, 0.1, 20.0), samples_of(normal), lambda x: np.where(x > 0.1, x, 20.0)),
+    Row(
+        "hardsigmoid",
+        lambda x: td.hardsigmoid(x * 3.0),
+        samples_of(normal),
+        lambda x: np.clip(3 * x + 3, 0, 6) / 6,
+    ),
+    Row(
+        "hardswish",
+        lambda x: td.hardswish(x * 3.0),
+        samples_of(normal),
+        lambda x: 3 * x * np.clip(3 * x + 3, 0, 6) / 6,
+    ),
+    Row(
+        "threshold",
+        lambda x: td.threshold(x, 0.1, 20.0),
+        samples_of(normal),
+        lambda x: np.where(x > 0.1, x, 20.0),
+    ),
     Row(
         "glu",
         lambda x, dim=-1: td.glu(x, dim),
@@ -111,6 +160,8 @@ ROWS: list[Row] = [
         lambda x, pieces=2: td.maxout(x, pieces),
         [[apart(3, 4)], [(2, 6, 2)], [(0, 2)]],
         lambda x: np.maximum(x[:, ::2], x[:, 1::2]),
-        bad=[((X, 3), ShapeError, "maxout: expected a size along dim 1 divisible by num_pieces=3, got (3, 4)")],
+        bad=[
+            ((X, 3), ShapeError, "maxout: expected a size along dim 1 divisible by num_pieces=3, got (3, 4)")
+        ],
     ),
 ]

@@ -30,17 +30,46 @@ def _layers(axes: int) -> list[Row]:
         return layer(name, lambda dtype: make(getattr(nn, name), dtype), [sample], reference, inputs=inputs)
 
     return [
-        *rows("Conv", lambda f, dtype: f(2, 3, kernel, 2, 1, dtype=dtype), [image, (3, 2, *kernel), (3,)],
-              lambda x, w, b: ref.conv(x, w, b, 2, 1)),
-        *rows("ConvTranspose", lambda f, dtype: f(2, 3, kernel, 2, 0, 1, dtype=dtype), [some, (2, 3, *kernel), (3,)],
-              lambda x, w, b: ref.conv_transpose(x, w, b, 2, 0, 1)),
+        *rows(
+            "Conv",
+            lambda f, dtype: f(2, 3, kernel, 2, 1, dtype=dtype),
+            [image, (3, 2, *kernel), (3,)],
+            lambda x, w, b: ref.conv(x, w, b, 2, 1),
+        ),
+        *rows(
+            "ConvTranspose",
+            lambda f, dtype: f(2, 3, kernel, 2, 0, 1, dtype=dtype),
+            [some, (2, 3, *kernel), (3,)],
+            lambda x, w, b: ref.conv_transpose(x, w, b, 2, 0, 1),
+        ),
         *rows("MaxPool", lambda f, dtype: f(2), [apart(*image)], lambda x: ref.max_pool(x, 2, 2)),
         *rows("AvgPool", lambda f, dtype: f(2, 1), [image], lambda x: ref.avg_pool(x, 2, 1)),
-        *rows("LPPool", lambda f, dtype: f(2, 2, 1), [positive(*image)], lambda x: (ref.windows(x, 2) ** 2).sum(-1) ** 0.5),
-        *rows("MaxUnpool", lambda f, dtype: f(2), [some, places], lambda x, i: ref.max_unpool(x, i, (4,) * axes), 2),
-        *rows("AdaptiveAvgPool", lambda f, dtype: f(size), [image], lambda x: ref.adaptive_pool(x, size, np.mean)),
-        *rows("AdaptiveMaxPool", lambda f, dtype: f(size), [apart(*image)], lambda x: ref.adaptive_pool(x, size, np.max)),
-    ]  # fmt: skip
+        *rows(
+            "LPPool",
+            lambda f, dtype: f(2, 2, 1),
+            [positive(*image)],
+            lambda x: (ref.windows(x, 2) ** 2).sum(-1) ** 0.5,
+        ),
+        *rows(
+            "MaxUnpool",
+            lambda f, dtype: f(2),
+            [some, places],
+            lambda x, i: ref.max_unpool(x, i, (4,) * axes),
+            2,
+        ),
+        *rows(
+            "AdaptiveAvgPool",
+            lambda f, dtype: f(size),
+            [image],
+            lambda x: ref.adaptive_pool(x, size, np.mean),
+        ),
+        *rows(
+            "AdaptiveMaxPool",
+            lambda f, dtype: f(size),
+            [apart(*image)],
+            lambda x: ref.adaptive_pool(x, size, np.max),
+        ),
+    ]
 
 
 def _places(axes: int, generator: np.random.Generator) -> np.ndarray:
@@ -74,16 +103,30 @@ ROWS: list[Row] = [
         lambda dtype: nn.LocallyConnected2d(2, 3, (4, 3), 2, (2, 1), (1, 0), dtype=dtype),
         [[(2, 2, 4, 3), (3, 2, 3, 8), (3, 3, 2)]],
         _local,
-        bad=[((PLANE,), ShapeError, "locally_connected2d: expected weight (3, 3, 'O', 8), got input (1, 2, 4, 4)")],
+        bad=[
+            (
+                (PLANE,),
+                ShapeError,
+                "locally_connected2d: expected weight (3, 3, 'O', 8), got input (1, 2, 4, 4)",
+            )
+        ],
     ),
     *layer("GlobalAvgPool2d", lambda dtype: nn.GlobalAvgPool2d(), [[(2, 2, 4, 6)]], lambda x: x.mean((2, 3))),
-    *layer("GlobalMaxPool2d", lambda dtype: nn.GlobalMaxPool2d(), [[apart(2, 2, 4, 6)]], lambda x: x.max((2, 3))),
+    *layer(
+        "GlobalMaxPool2d", lambda dtype: nn.GlobalMaxPool2d(), [[apart(2, 2, 4, 6)]], lambda x: x.max((2, 3))
+    ),
     *layer("Unfold", lambda dtype: nn.Unfold(2), [[(2, 2, 4, 3)]], lambda x: ref.unfold(x, 2)),
     *layer(
         "Fold",
         lambda dtype: nn.Fold((4, 3), 2),
         [[(2, 8, 6)]],
         lambda y: ref.pullback(lambda x: ref.unfold(x, 2), [np.zeros((2, 2, 4, 3))], [y], 0),
-        bad=[((td.ones(1, 8, 5),), ShapeError, "fold: expected 6 columns for output_size (4, 3), got (1, 8, 5)")],
+        bad=[
+            (
+                (td.ones(1, 8, 5),),
+                ShapeError,
+                "fold: expected 6 columns for output_size (4, 3), got (1, 8, 5)",
+            )
+        ],
     ),
 ]

@@ -46,20 +46,42 @@ ROWS: list[Row] = [
         "indexing.gather",
     ),
     Row(
-        "take_along_dim", lambda x, i: td.take_along_dim(x, i, 0), [[(3, 4), PLACES]], lambda x, i: np.take_along_axis(x, i, 0)
+        "take_along_dim",
+        lambda x, i: td.take_along_dim(x, i, 0),
+        [[(3, 4), PLACES]],
+        lambda x, i: np.take_along_axis(x, i, 0),
     ),
-    Row("scatter", lambda x, i, s: td.scatter(x, 0, i, s), [[(3, 4), UNLIKE, (2, 4)]], _scattered, "indexing.scatter"),
+    Row(
+        "scatter",
+        lambda x, i, s: td.scatter(x, 0, i, s),
+        [[(3, 4), UNLIKE, (2, 4)]],
+        _scattered,
+        "indexing.scatter",
+    ),
     Row("scatter twice", lambda x, i, s: td.scatter(x, 0, i, s), [[(3, 4), PLACES, (2, 4)]], _scattered),
-    Row("scatter_add", lambda x, i, s: td.scatter_add(x, 0, i, s), [[(3, 4), PLACES, (2, 4)]], _added, "indexing.scatter_add"),
+    Row(
+        "scatter_add",
+        lambda x, i, s: td.scatter_add(x, 0, i, s),
+        [[(3, 4), PLACES, (2, 4)]],
+        _added,
+        "indexing.scatter_add",
+    ),
     Row(
         "index_select",
         lambda x, i: td.index_select(x, 1, i),
         [[(3, 4), index(4, 5)], [(0, 2), index(2, 3)]],
         lambda x, i: x[:, i],
     ),
-    Row("masked_fill", lambda x, m: td.masked_fill(x, m, 2.0), [[(3, 4), mask(4)]], lambda x, m: np.where(m, 2.0, x)),
+    Row(
+        "masked_fill",
+        lambda x, m: td.masked_fill(x, m, 2.0),
+        [[(3, 4), mask(4)]],
+        lambda x, m: np.where(m, 2.0, x),
+    ),
     Row("masked_select", td.masked_select, [[(3, 4), mask(3, 4)]], lambda x, m: x[m], records=False),
-    Row("Tensor.__getitem__ arrays", lambda x, i: x[i, 1:], [[(3, 4), index(3, 2, 2)]], lambda x, i: x[i, 1:]),
+    Row(
+        "Tensor.__getitem__ arrays", lambda x, i: x[i, 1:], [[(3, 4), index(3, 2, 2)]], lambda x, i: x[i, 1:]
+    ),
     Row("embedding", lambda w, i: td.embedding(i, w), [[(5, 3), index(5, 2, 4)]], lambda w, i: w[i]),
     Row(
         "bincount",
@@ -69,9 +91,26 @@ ROWS: list[Row] = [
         records=False,
     ),
     Row("sort", td.sort, [[apart(3, 4)], [(2, 1)]], lambda x: (np.sort(x, -1), np.argsort(x, -1))),
-    Row("topk", lambda x: td.topk(x, 2), [[apart(3, 4)]], lambda x: (-np.sort(-x, -1)[:, :2], np.argsort(-x, -1)[:, :2])),
-    Row("cumsum", lambda x: td.cumsum(x, 1), [[(3, 4)], [(2, 1)], [(0, 2)]], lambda x: x.cumsum(1), "scan.cumsum"),
-    Row("cumprod", lambda x: td.cumprod(x, 1), [[(3, 4)], [(2, 1)], [(0, 2)]], lambda x: x.cumprod(1), "scan.cumprod"),
+    Row(
+        "topk",
+        lambda x: td.topk(x, 2),
+        [[apart(3, 4)]],
+        lambda x: (-np.sort(-x, -1)[:, :2], np.argsort(-x, -1)[:, :2]),
+    ),
+    Row(
+        "cumsum",
+        lambda x: td.cumsum(x, 1),
+        [[(3, 4)], [(2, 1)], [(0, 2)]],
+        lambda x: x.cumsum(1),
+        "scan.cumsum",
+    ),
+    Row(
+        "cumprod",
+        lambda x: td.cumprod(x, 1),
+        [[(3, 4)], [(2, 1)], [(0, 2)]],
+        lambda x: x.cumprod(1),
+        "scan.cumprod",
+    ),
     Row("prod", lambda x: td.prod(x, 1), [[(3, 4)], [(2, 1)], [(2, 0)]], lambda x: x.prod(1), "scan.prod"),
     Row("prod all", td.prod, [[(3, 4)], [()]], np.prod),
     Row(

@@ -1,4 +1,6 @@
-"""Layers in both modes. Inputs are x and the parameters; in evaluation also the running statistics, which are fixed."""
+"""Layers in both modes. Inputs are x and the parameters; in evaluation also the running
+statistics, which are fixed.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def layer(
     inputs: int = 1,
     **more: Any,
 ) -> list[Row]:
-    """`make(dtype)` gives the layer, called on the first `inputs`; `evaluation` has (samples, reference) where that differs."""
+    """`make(dtype)` gives the layer, called on the first `inputs`; `evaluation` has (samples,
+    reference) where that differs.
+    """
     made = functools.cache(lambda dtype, training, device: _quietly(make, dtype).train(training).to(device))
 
     def call(training: bool) -> Callable[..., Any]:
@@ -58,7 +62,14 @@ def layer(
         chosen, expected = evaluation if evaluation and mode == "eval" else (samples, reference)
         fixed = tuple(range(len(samples[0]), len(chosen[0])))
         rows.append(
-            Row(" ".join([f"nn.{kind[0]}", mode, *kind[1:]]), call(mode == "train"), chosen, expected, fixed=fixed, **more)
+            Row(
+                " ".join([f"nn.{kind[0]}", mode, *kind[1:]]),
+                call(mode == "train"),
+                chosen,
+                expected,
+                fixed=fixed,
+                **more,
+            )
         )
     return rows
 
@@ -95,7 +106,10 @@ def _held(make: Callable[[], nn.Module], forward: Callable[..., Any]) -> Callabl
 def _attention(q: Any, k: Any, v: Any, w: Any, b: Any, w_out: Any, b_out: Any) -> Any:
     """Two heads; (length, N, E)."""
     parts = [
-        (x @ w[4 * i : 4 * i + 4].T + b[4 * i : 4 * i + 4]).transpose(1, 0, 2).reshape(2, -1, 2, 2).swapaxes(1, 2)
+        (x @ w[4 * i : 4 * i + 4].T + b[4 * i : 4 * i + 4])
+        .transpose(1, 0, 2)
+        .reshape(2, -1, 2, 2)
+        .swapaxes(1, 2)
         for i, x in enumerate((q, k, v))
     ]
     heads = ref.attention(*parts).swapaxes(1, 2).reshape(2, -1, 4)
@@ -155,7 +169,12 @@ def _flat_state(make: Callable[[Any], nn.Module]) -> Callable[[Any], nn.Module]:
     return Flat
 
 
-DROPOUTS = {"Dropout": td.dropout, "Dropout1d": td.dropout1d, "Dropout2d": td.dropout2d, "AlphaDropout": td.alpha_dropout}
+DROPOUTS = {
+    "Dropout": td.dropout,
+    "Dropout1d": td.dropout1d,
+    "Dropout2d": td.dropout2d,
+    "AlphaDropout": td.alpha_dropout,
+}
 SELU = (1.0507009873554805, 1.6732632423543772)
 IMAGES = [[(2, 2, 4, 6)]]
 ROWS: list[Row] = [
@@ -187,10 +206,18 @@ ROWS: list[Row] = [
             ("Maxout", (2,), lambda x: np.maximum(x[:, ::2], x[:, 1::2])),
         )
         for row in layer(
-            name, lambda dtype, name=name, settings=settings: getattr(nn, name)(*settings), [[apart(3, 4)]], reference
+            name,
+            lambda dtype, name=name, settings=settings: getattr(nn, name)(*settings),
+            [[apart(3, 4)]],
+            reference,
         )
     ],
-    *layer("PReLU", lambda dtype: nn.PReLU(4, dtype=dtype), [[(3, 4), (4,)]], lambda x, w: np.where(x > 0, x, w * x)),
+    *layer(
+        "PReLU",
+        lambda dtype: nn.PReLU(4, dtype=dtype),
+        [[(3, 4), (4,)]],
+        lambda x, w: np.where(x > 0, x, w * x),
+    ),
     *layer("Lambda", lambda dtype: nn.Lambda(td.exp), [[(3, 4)]], np.exp),
     *layer("Unflatten", lambda dtype: nn.Unflatten(1, (2, -1)), [[(3, 4)]], lambda x: x.reshape(3, 2, 2)),
     *layer(
@@ -199,8 +226,18 @@ ROWS: list[Row] = [
         [[(3, 4), (4, 4), (4,)]],
         lambda x, w, b: x + x @ w.T + b,
     ),
-    *layer("ModuleList", _held(lambda: nn.ModuleList([nn.Tanh()]), lambda held, x: held[0](x)), [[(3, 4)]], np.tanh),
-    *layer("ModuleDict", _held(lambda: nn.ModuleDict({"a": nn.Tanh()}), lambda held, x: held["a"](x)), [[(3, 4)]], np.tanh),
+    *layer(
+        "ModuleList",
+        _held(lambda: nn.ModuleList([nn.Tanh()]), lambda held, x: held[0](x)),
+        [[(3, 4)]],
+        np.tanh,
+    ),
+    *layer(
+        "ModuleDict",
+        _held(lambda: nn.ModuleDict({"a": nn.Tanh()}), lambda held, x: held["a"](x)),
+        [[(3, 4)]],
+        np.tanh,
+    ),
     *layer(
         "ParameterList",
         _held(lambda: nn.ParameterList([np.ones(4)]), lambda held, x: x * held[0]),
@@ -226,9 +263,20 @@ ROWS: list[Row] = [
         lambda dtype: nn.Linear(4, 3, dtype=dtype),
         [[(5, 4), (3, 4), (3,)], [(1, 4), (3, 4), (3,)]],
         lambda x, w, b: x @ w.T + b,
-        bad=[((td.ones(2, 5),), ShapeError, "linear: expected input (*, in), weight (out, in), bias (out,), got input (2, 5)")],
+        bad=[
+            (
+                (td.ones(2, 5),),
+                ShapeError,
+                "linear: expected input (*, in), weight (out, in), bias (out,), got input (2, 5)",
+            )
+        ],
     ),
-    *layer("Linear plain", lambda dtype: nn.Linear(4, 3, bias=False, dtype=dtype), [[(2, 3, 4), (3, 4)]], lambda x, w: x @ w.T),
+    *layer(
+        "Linear plain",
+        lambda dtype: nn.Linear(4, 3, bias=False, dtype=dtype),
+        [[(2, 3, 4), (3, 4)]],
+        lambda x, w: x @ w.T,
+    ),
     *layer(
         "BatchNorm1d",
         lambda dtype: nn.BatchNorm1d(3, dtype=dtype),
@@ -282,7 +330,9 @@ ROWS: list[Row] = [
             name,
             lambda dtype, name=name: getattr(nn, name)(2, affine=True, dtype=dtype),
             [[shape, *_affine(2)]],
-            lambda x, w, b: ref.normalized(x, tuple(range(2, x.ndim)), 1e-5) * ref.channels(w, x) + ref.channels(b, x),
+            lambda x, w, b: (
+                ref.normalized(x, tuple(range(2, x.ndim)), 1e-5) * ref.channels(w, x) + ref.channels(b, x)
+            ),
             bad=[((X,), ShapeError, f"{name}: expected")],
             tolerance=1e-4,
         )
@@ -300,7 +350,13 @@ ROWS: list[Row] = [
         [[(3, 4), (4,)]],
         lambda x, w: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * w,
     ),
-    *layer("GroupNorm", lambda dtype: nn.GroupNorm(2, 4, dtype=dtype), [[(3, 4, 2), *_affine(4)]], grouped, tolerance=1e-4),
+    *layer(
+        "GroupNorm",
+        lambda dtype: nn.GroupNorm(2, 4, dtype=dtype),
+        [[(3, 4, 2), *_affine(4)]],
+        grouped,
+        tolerance=1e-4,
+    ),
     *layer("LocalResponseNorm", lambda dtype: nn.LocalResponseNorm(3, 0.5), [[(2, 5, 3)]], responses),
     *[
         row
@@ -332,7 +388,13 @@ ROWS: list[Row] = [
         [[(3, 2, 4), (5, 2, 4), (5, 2, 4), (12, 4), (12,), (4, 4), (4,)]],
         _attention,
         inputs=3,
-        bad=[((V, V, V), ShapeError, "MultiheadAttention: expected query, key, value of 2 or 3 dims, the last 4, got")],
+        bad=[
+            (
+                (V, V, V),
+                ShapeError,
+                "MultiheadAttention: expected query, key, value of 2 or 3 dims, the last 4, got",
+            )
+        ],
     ),
     *[
         row

@@ -32,15 +32,26 @@ ROWS: list[Row] = [
         np.matmul,
         bad=[
             ((X, X), ShapeError, "matmul: expected inner sizes that agree, got (3, 4) @ (3, 4)"),
-            ((X, td.ones(4, 2, dtype="float64")), DtypeError, "matmul: expected one dtype, got float32 and float64"),
-            ((td.ones(2, 3, 4), td.ones(3, 4, 2)), ShapeError, "matmul: expected leading sizes that broadcast"),
+            (
+                (X, td.ones(4, 2, dtype="float64")),
+                DtypeError,
+                "matmul: expected one dtype, got float32 and float64",
+            ),
+            (
+                (td.ones(2, 3, 4), td.ones(3, 4, 2)),
+                ShapeError,
+                "matmul: expected leading sizes that broadcast",
+            ),
         ],
     ),
     *[
         Row(
             f"matmul.matmul {ta:d}{tb:d}",
             lambda a, b, ta=ta, tb=tb: matmul._matmul(a, b, ta=ta, tb=tb),
-            [[(4, 3) if ta else (3, 4), (2, 4) if tb else (4, 2)], [(2, 4, 3) if ta else (2, 3, 4), (2, 4) if tb else (4, 2)]],
+            [
+                [(4, 3) if ta else (3, 4), (2, 4) if tb else (4, 2)],
+                [(2, 4, 3) if ta else (2, 3, 4), (2, 4) if tb else (4, 2)],
+            ],
             lambda a, b, ta=ta, tb=tb: (a.swapaxes(-1, -2) if ta else a) @ (b.swapaxes(-1, -2) if tb else b),
             "matmul.matmul",
         )
@@ -60,10 +71,20 @@ ROWS: list[Row] = [
         [[(5, 4), (3, 4), (3,)], [(2, 3, 4), (1, 4), (1,)], [(4,), (3, 4)], [(0, 4), (3, 4), (3,)]],
         lambda x, w, b=0.0: x @ w.T + b,
         bad=[
-            ((X, td.ones(3, 3)), ShapeError, "linear: expected input (*, in), weight (out, in), bias (out,), got input (3, 4)")
+            (
+                (X, td.ones(3, 3)),
+                ShapeError,
+                "linear: expected input (*, in), weight (out, in), bias (out,), got input (3, 4)",
+            )
         ],
     ),
-    Row("mm", td.mm, [[(3, 4), (4, 2)]], np.matmul, bad=[((X, X), ShapeError, "mm: expected (n, k) and (k, m), got")]),
+    Row(
+        "mm",
+        td.mm,
+        [[(3, 4), (4, 2)]],
+        np.matmul,
+        bad=[((X, X), ShapeError, "mm: expected (n, k) and (k, m), got")],
+    ),
     Row(
         "bmm",
         td.bmm,
@@ -71,8 +92,20 @@ ROWS: list[Row] = [
         np.matmul,
         bad=[((X, X), ShapeError, "bmm: expected (b, n, k) and (b, k, m), got")],
     ),
-    Row("mv", td.mv, [[(3, 4), (4,)]], np.matmul, bad=[((X, X), ShapeError, "mv: expected (n, k) and (k,), got")]),
-    Row("dot", td.dot, [[(4,), (4,)], [(0,), (0,)]], np.dot, bad=[((X, X), ShapeError, "dot: expected (k,) and (k,), got")]),
+    Row(
+        "mv",
+        td.mv,
+        [[(3, 4), (4,)]],
+        np.matmul,
+        bad=[((X, X), ShapeError, "mv: expected (n, k) and (k,), got")],
+    ),
+    Row(
+        "dot",
+        td.dot,
+        [[(4,), (4,)], [(0,), (0,)]],
+        np.dot,
+        bad=[((X, X), ShapeError, "dot: expected (k,) and (k,), got")],
+    ),
     Row(
         "outer",
         td.outer,
@@ -80,11 +113,20 @@ ROWS: list[Row] = [
         np.outer,
         bad=[((X, V), ShapeError, "outer: expected (n,) and (m,), got (3, 4) and (3,)")],
     ),
-    Row("cross", td.cross, [[(2, 3), (2, 3)]], np.cross, bad=[((X[:2], X[:2]), ShapeError, "cross: expected a dim of size 3")]),
+    Row(
+        "cross",
+        td.cross,
+        [[(2, 3), (2, 3)]],
+        np.cross,
+        bad=[((X[:2], X[:2]), ShapeError, "cross: expected a dim of size 3")],
+    ),
     Row("kron", td.kron, [[(2, 3), (3, 2)], [(2,), (2, 2)]], np.kron),
     *[
         Row(
-            f"einsum {equation}", lambda *xs, e=equation: td.einsum(e, *xs), [shapes], lambda *xs, e=equation: np.einsum(e, *xs)
+            f"einsum {equation}",
+            lambda *xs, e=equation: td.einsum(e, *xs),
+            [shapes],
+            lambda *xs, e=equation: np.einsum(e, *xs),
         )
         for equation, *shapes in (
             ("ij,jk->ik", (3, 4), (4, 2)),

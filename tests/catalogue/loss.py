@@ -92,13 +92,21 @@ ROWS: list[Row] = [
         bad=[
             ((X, td.tensor([0, 1])), ShapeError, TARGETS),
             ((X, td.tensor([0, 1, 7])), ShapeError, "cross_entropy: expected classes in [0, 4), got 7 .. 7"),
-            ((X, td.gt(V, 0)), DtypeError, "cross_entropy: expected class indices of an integer dtype, got bool"),
+            (
+                (X, td.gt(V, 0)),
+                DtypeError,
+                "cross_entropy: expected class indices of an integer dtype, got bool",
+            ),
             (
                 (X, V.to("int64"), None, -100, "middle"),
                 ValueError,
                 "cross_entropy: expected reduction 'mean', 'sum' or 'none', got 'middle'",
             ),
-            ((X, V.to("int64"), None, -100, "sum", 2), ValueError, "cross_entropy: expected label_smoothing in [0, 1], got 2"),
+            (
+                (X, V.to("int64"), None, -100, "sum", 2),
+                ValueError,
+                "cross_entropy: expected label_smoothing in [0, 1], got 2",
+            ),
         ],
     ),
     Row(
@@ -106,7 +114,13 @@ ROWS: list[Row] = [
         lambda x, t: td.cross_entropy(x, t, ignore_index=2, label_smoothing=0.1),
         [[(5, 4), exactly([0, 2, 3, 2, 1])], [(2, 3, 2), exactly([[2, 2], [0, 2]])]],
         lambda x, t: ref.cross_entropy(ref.rows(x), t.reshape(-1), 0.1, 2).sum() / (t != 2).sum(),
-        bad=[((X, td.tensor([0, 2, -100])), ShapeError, "cross_entropy: expected classes in [0, 4), got -100 .. -100")],
+        bad=[
+            (
+                (X, td.tensor([0, 2, -100])),
+                ShapeError,
+                "cross_entropy: expected classes in [0, 4), got -100 .. -100",
+            )
+        ],
     ),
     Row(
         "cross_entropy smooth",
@@ -192,12 +206,32 @@ ROWS: list[Row] = [
             ("smooth_l1_loss", normal, normal, lambda x, t: special.huber(1.0, x - t).mean()),
             ("huber_loss", normal, normal, lambda x, t: special.huber(1.0, x - t).mean()),
             ("hinge_loss", normal, signs, lambda x, t: np.maximum(1 - t * x, 0).mean()),
-            ("hinge_embedding_loss", normal, signs, lambda x, t: np.where(t > 0, x, np.maximum(1 - x, 0)).mean()),
-            ("binary_cross_entropy", probability, probability, lambda x, t: -(t * np.log(x) + (1 - t) * np.log1p(-x)).mean()),
-            ("binary_cross_entropy_with_logits", normal, probability, lambda x, t: (np.logaddexp(0, x) - t * x).mean()),
+            (
+                "hinge_embedding_loss",
+                normal,
+                signs,
+                lambda x, t: np.where(t > 0, x, np.maximum(1 - x, 0)).mean(),
+            ),
+            (
+                "binary_cross_entropy",
+                probability,
+                probability,
+                lambda x, t: -(t * np.log(x) + (1 - t) * np.log1p(-x)).mean(),
+            ),
+            (
+                "binary_cross_entropy_with_logits",
+                normal,
+                probability,
+                lambda x, t: (np.logaddexp(0, x) - t * x).mean(),
+            ),
         )
     ],
-    Row("poisson_nll_loss", td.poisson_nll_loss, [[(3, 4), positive(3, 4)]], lambda x, t: (np.exp(x) - t * x).mean()),
+    Row(
+        "poisson_nll_loss",
+        td.poisson_nll_loss,
+        [[(3, 4), positive(3, 4)]],
+        lambda x, t: (np.exp(x) - t * x).mean(),
+    ),
     Row(
         "gaussian_nll_loss",
         td.gaussian_nll_loss,
@@ -208,7 +242,9 @@ ROWS: list[Row] = [
         "multi_margin_loss",
         td.multi_margin_loss,
         [[(3, 4), index(4, 3)]],
-        lambda x, t: np.mean([sum(max(0, 1 - r[y] + r[k]) for k in range(4) if k != y) / 4 for r, y in zip(x, t, strict=True)]),
+        lambda x, t: np.mean(
+            [sum(max(0, 1 - r[y] + r[k]) for k in range(4) if k != y) / 4 for r, y in zip(x, t, strict=True)]
+        ),
         bad=[((V, V), ShapeError, "multi_margin_loss: expected input (N, K) and weight (K,), got (3,)")],
     ),
     Row(
@@ -222,13 +258,21 @@ ROWS: list[Row] = [
         td.cosine_embedding_loss,
         [[(2, 4), (2, 4), exactly([1, -1])]],
         lambda x, y, t: np.where(t > 0, 1 - _cosine(x, y), np.maximum(_cosine(x, y), 0)).mean(),
-        bad=[((X, X, X), ShapeError, "cosine_embedding_loss: expected inputs (N, D), target (N,), got (3, 4), (3, 4), (3, 4)")],
+        bad=[
+            (
+                (X, X, X),
+                ShapeError,
+                "cosine_embedding_loss: expected inputs (N, D), target (N,), got (3, 4), (3, 4), (3, 4)",
+            )
+        ],
     ),
     Row(
         "triplet_margin_loss",
         td.triplet_margin_loss,
         [[(3, 4), (3, 4), (3, 4)]],
-        lambda a, p, n: np.maximum(np.linalg.norm(a - p + 1e-6, axis=1) - np.linalg.norm(a - n + 1e-6, axis=1) + 1, 0).mean(),
+        lambda a, p, n: np.maximum(
+            np.linalg.norm(a - p + 1e-6, axis=1) - np.linalg.norm(a - n + 1e-6, axis=1) + 1, 0
+        ).mean(),
     ),
     Row(
         "ctc_loss",

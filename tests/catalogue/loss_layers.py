@@ -42,7 +42,9 @@ def of_function(name: str, function: str) -> list[Row]:
     inputs, second = len(row.samples[0]), [*inspect.signature(getattr(td, function)).parameters][1]
     bad = [((X, *["a"] * (inputs - 1)), DtypeError, f"{function}: expected a tensor for {second!r}, got str")]
     make = getattr(nn, name)
-    rows = layer(name, lambda dtype: make(), row.samples[:1], row.reference, inputs=inputs, bad=row.bad[:1] or bad)
+    rows = layer(
+        name, lambda dtype: make(), row.samples[:1], row.reference, inputs=inputs, bad=row.bad[:1] or bad
+    )
     return [replace(mode, fixed=row.fixed) for mode in rows]
 
 
@@ -54,6 +56,12 @@ ROWS: list[Row] = [
         [[(4, 2, 3), exactly([[1, 2], [1, 0]]), exactly([4, 3]), exactly([2, 1])]],
         lambda x, *_: (loss._ctc(np.exp(x), [(4, (1, 2)), (3, (1,))]) / [2, 1]).mean(),
         inputs=4,
-        bad=[((X, "a", "a", "a"), DtypeError, "ctc_loss: input_lengths: expected an index of integers, got <U1")],
+        bad=[
+            (
+                (X, "a", "a", "a"),
+                DtypeError,
+                "ctc_loss: input_lengths: expected an index of integers, got <U1",
+            )
+        ],
     ),
 ]

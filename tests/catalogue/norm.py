@@ -29,7 +29,9 @@ def _batch_norm_dx_dx(v: Tensor, v_gamma: Tensor, v_beta: Tensor, g: Tensor, x: 
     return norm._batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, *statistics, eps=1e-5)
 
 
-def _batch_norm_dx_dx_reference(v: Any, v_gamma: Any, v_beta: Any, g: Any, x: Any, gamma: Any) -> tuple[Any, ...]:
+def _batch_norm_dx_dx_reference(
+    v: Any, v_gamma: Any, v_beta: Any, g: Any, x: Any, gamma: Any
+) -> tuple[Any, ...]:
     return tuple(ref.pullback(ref.batch_norm_dx, [g, x, gamma], [v, v_gamma, v_beta], i) for i in range(3))
 
 
@@ -54,7 +56,8 @@ def kept(function: Any, x: np.ndarray) -> np.ndarray:
     """Dropout is affine in x: its slope and offset, from a fresh generator."""
     with td.backend("reference"):
         low, high = (
-            function(td.full(x.shape, value, dtype="float64"), 0.4, True, td.Generator()).numpy() for value in (0.0, 1.0)
+            function(td.full(x.shape, value, dtype="float64"), 0.4, True, td.Generator()).numpy()
+            for value in (0.0, 1.0)
         )
     return low + (high - low) * x
 
@@ -85,8 +88,16 @@ ROWS: list[Row] = [
         ref.batch_norm,
         bad=[
             ((V,), ShapeError, "batch_norm: expected input (N, C, *) and weight (C,), got input (3,)"),
-            ((X, V), ShapeError, "batch_norm: expected input (N, C, *) and weight (C,), got input (3, 4), weight (3,)"),
-            ((X[:1],), ShapeError, "batch_norm: expected more than one value a channel in training, got input (1, 4)"),
+            (
+                (X, V),
+                ShapeError,
+                "batch_norm: expected input (N, C, *) and weight (C,), got input (3, 4), weight (3,)",
+            ),
+            (
+                (X[:1],),
+                ShapeError,
+                "batch_norm: expected more than one value a channel in training, got input (1, 4)",
+            ),
         ],
         tolerance=1e-4,
     ),
@@ -141,13 +152,25 @@ ROWS: list[Row] = [
         lambda x: x + 0.5 * drawn(x.shape),
         dtypes=[np.float64],
     ),
-    Row("normal", td.normal, [[(3, 4), positive(4)], [(), ()]], lambda m, s: m + s * drawn((m + s).shape), dtypes=[np.float64]),
+    Row(
+        "normal",
+        td.normal,
+        [[(3, 4), positive(4)], [(), ()]],
+        lambda m, s: m + s * drawn((m + s).shape),
+        dtypes=[np.float64],
+    ),
     Row(
         "layer_norm",
         lambda x, w, b: td.layer_norm(x, w.shape, w, b),
         [[(3, 4, 2), (4, 2), (4, 2)], [(2, 3), (3,), (3,)]],
         lambda x, w, b: ref.normalized(x, tuple(range(x.ndim - w.ndim, x.ndim)), 1e-5) * w + b,
-        bad=[((X, V, V), ShapeError, "layer_norm: expected an input (*, 3) and weight, bias (3,), got (3, 4), (3,), (3,)")],
+        bad=[
+            (
+                (X, V, V),
+                ShapeError,
+                "layer_norm: expected an input (*, 3) and weight, bias (3,), got (3, 4), (3,), (3,)",
+            )
+        ],
         tolerance=1e-4,
     ),
     Row(
@@ -155,7 +178,9 @@ ROWS: list[Row] = [
         lambda x, w: td.rms_norm(x, w.shape, w, 1e-5),
         [[(3, 4), (4,)]],
         lambda x, w: x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-5) * w,
-        bad=[((X, V), ShapeError, "rms_norm: expected an input (*, 3) and weight, bias (3,), got (3, 4), (3,)")],
+        bad=[
+            ((X, V), ShapeError, "rms_norm: expected an input (*, 3) and weight, bias (3,), got (3, 4), (3,)")
+        ],
     ),
     Row(
         "group_norm",
@@ -177,8 +202,19 @@ ROWS: list[Row] = [
         lambda x: td.local_response_norm(x, 3, 0.5),
         [[(2, 5, 3)]],
         responses,
-        bad=[((X,), ShapeError, "local_response_norm: expected input (N, C, *) and a size of at least 1, got (3, 4) and 3")],
+        bad=[
+            (
+                (X,),
+                ShapeError,
+                "local_response_norm: expected input (N, C, *) and a size of at least 1, got (3, 4) and 3",
+            )
+        ],
     ),
     Row("normalize", td.normalize, [[(3, 4)]], lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)),
-    Row("normalize 3", lambda x: td.normalize(x, 3.0), [[(3, 4)]], lambda x: x / np.linalg.norm(x, 3, 1, keepdims=True)),
+    Row(
+        "normalize 3",
+        lambda x: td.normalize(x, 3.0),
+        [[(3, 4)]],
+        lambda x: x / np.linalg.norm(x, 3, 1, keepdims=True),
+    ),
 ]

@@ -20,7 +20,9 @@ def to_second_order(row: Row, arrays: Sequence[np.ndarray], device: str = "cpu")
 
 
 def derivatives(row: Row, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The outputs, the gradients of Σ cos(k) y_k for the inputs that carry one, and the gradients of the same sum of these."""
+    """The outputs, the gradients of Σ cos(k) y_k for the inputs that carry one, and the
+    gradients of the same sum of these.
+    """
     wanted = [x for x in inputs if x.requires_grad]
     result = row.call(*inputs)
     found: list[Tensor] = list(result) if isinstance(result, (tuple, list)) else [result]
@@ -48,4 +50,6 @@ def assert_close(got: list[np.ndarray], expected: list[np.ndarray], tolerance: f
 
 
 def assert_same_bits(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    assert [(y.shape, y.dtype, y.tobytes()) for y in got] == [(y.shape, y.dtype, y.tobytes()) for y in expected]
+    assert [(y.shape, y.dtype, y.tobytes()) for y in got] == [
+        (y.shape, y.dtype, y.tobytes()) for y in expected
+    ]

@@ -1,10 +1,11 @@
-"""The page of derivatives: which orders are confirmed for each operation, on each backend, in each dtype. Made by checking.
+"""The page of derivatives: which orders are confirmed for each operation, on each backend, in
+each dtype. Made by checking.
 
     python -m tinydl derivatives > derivatives.md
 
-float64 is held against central differences, float32 against float64. A cell is "yes" where the rows of the operation agree on
-all of their samples, "-" where the catalogue states no such order or dtype, "refused" where a rule raises NotImplementedError,
-and else "WRONG".
+float64 is held against central differences, float32 against float64. A cell is "yes" where the rows of the
+operation agree on all of their samples, "-" where the catalogue states no such order or dtype, "refused"
+where a rule raises NotImplementedError, and else "WRONG".
 """
 
 from __future__ import annotations
@@ -37,10 +38,18 @@ def derivatives(row: Row, sample: Sample, dtype: str, order: int) -> list[np.nda
         result = row.call(*inputs)
     found: list[Any] = list(result) if isinstance(result, (tuple, list)) else [result]
     for k in range(order):
-        seeded = [(y, Tensor(np.cos(np.arange(y.numel(), dtype=dtype)).reshape(y.shape))) for y in found if y.requires_grad]
+        seeded = [
+            (y, Tensor(np.cos(np.arange(y.numel(), dtype=dtype)).reshape(y.shape)))
+            for y in found
+            if y.requires_grad
+        ]
         outputs, seeds = [y for y, _ in seeded], [c for _, c in seeded]
         more = k + 1 < order
-        grads = td.grad(outputs, wanted, seeds, create_graph=more, allow_unused=True) if seeded else [None] * len(wanted)
+        grads = (
+            td.grad(outputs, wanted, seeds, create_graph=more, allow_unused=True)
+            if seeded
+            else [None] * len(wanted)
+        )
         found = [td.zeros_like(x) if g is None else g for x, g in zip(wanted, grads, strict=True)]
     return [y.array for y in found]
 
@@ -52,7 +61,10 @@ def verdict(row: Row, backend: str, dtype: str, order: int) -> str:
     samples = row.samples if order < 3 else row.samples[:1]
     try:
         with td.backend(backend):
-            right = all((_by_differences if dtype == "float64" else _by_float64)(row, sample, order) for sample in samples)
+            right = all(
+                (_by_differences if dtype == "float64" else _by_float64)(row, sample, order)
+                for sample in samples
+            )
     except NotImplementedError:
         return "refused"
     except (TinydlError, ValueError, TypeError):
@@ -68,7 +80,8 @@ def _by_differences(row: Row, sample: Sample, order: int) -> bool:
 def _by_float64(row: Row, sample: Sample, order: int) -> bool:
     single, double = (derivatives(row, sample, dtype, order) for dtype in ("float32", "float64"))
     return all(
-        x.dtype == np.float32 and np.abs(x - y).max(initial=0.0) <= 10**order * row.tolerance * np.abs(y).max(initial=1.0)
+        x.dtype == np.float32
+        and np.abs(x - y).max(initial=0.0) <= 10**order * row.tolerance * np.abs(y).max(initial=1.0)
         for x, y in zip(single, double, strict=True)
     )
 
@@ -85,7 +98,9 @@ def checked(rows: Iterable[Row], backends: Sequence[str] = BACKENDS) -> dict[str
 
 
 def page(names: Sequence[str] = (), backends: Sequence[str] = BACKENDS, rows: Sequence[Row] = ROWS) -> str:
-    """Markdown: a line an operation, a column for each backend, dtype and order; then what is refused or wrong, by name."""
+    """Markdown: a line an operation, a column for each backend, dtype and order; then what
+    is refused or wrong, by name.
+    """
     unknown = sorted({*names} - {row.name.split()[0] for row in rows})
     if unknown:
         raise ValueError(f"derivatives: expected names of the catalogue, got {', '.join(unknown)}")
@@ -95,7 +110,8 @@ def page(names: Sequence[str] = (), backends: Sequence[str] = BACKENDS, rows: Se
     lines = [
         "# Derivatives",
         "",
-        f"{len(found)} operations and layers; in each cell orders 1 / 2 / 3. float64 is held against central differences,",
+        f"{len(found)} operations and layers; in each cell orders 1 / 2 / 3. float64 is held against "
+        "central differences,",
         "float32 against float64.",
         "",
         f"| {' | '.join(head)} |",
@@ -103,7 +119,9 @@ def page(names: Sequence[str] = (), backends: Sequence[str] = BACKENDS, rows: Se
     ]
     for name, cells in sorted(found.items()):
         groups = [[cells[backend, dtype, order] for order in ORDERS] for backend, dtype in columns]
-        lines.append(f"| {name} | " + " | ".join(g[0] if len({*g}) == 1 else " / ".join(g) for g in groups) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join(g[0] if len({*g}) == 1 else " / ".join(g) for g in groups) + " |"
+        )
     for bad in VERDICTS[2:]:
         those = sorted(name for name, cells in found.items() if bad in cells.values())
         lines += ["", f"{bad.lower().capitalize()}: {', '.join(those) or 'none'}."]

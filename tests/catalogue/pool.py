@@ -16,7 +16,9 @@ from . import references as ref
 from .row import PLANE, Row, Spec, X, apart, positive
 
 POOL_WINDOW = Window.pool("avg_pool2d", (2, 2, 4, 5), (2, 3), (2, 1), 1)
-POOL_REFERENCE = functools.partial(ref.avg_pool, kernel=(2, 3), stride=(2, 1), pads=((1, 1), (1, 1)), count_include_pad=False)
+POOL_REFERENCE = functools.partial(
+    ref.avg_pool, kernel=(2, 3), stride=(2, 1), pads=((1, 1), (1, 1)), count_include_pad=False
+)
 
 
 IMAGE = [[(2, 2, 4, 6)]]
@@ -28,13 +30,20 @@ def _pools(axes: int) -> list[Row]:
 
     def row(name: str, settings: tuple[Any, ...], sample: Any, reference: Any, covers: str = "") -> Row:
         function = getattr(td, f"{name}{axes}d")
-        return Row(f"{name}{axes}d {axes} axes", lambda *x: function(*x, *settings), [sample], reference, covers)
+        return Row(
+            f"{name}{axes}d {axes} axes", lambda *x: function(*x, *settings), [sample], reference, covers
+        )
 
     return [
         row("max_pool", (2, 1), [apart(*image)], lambda x: ref.max_pool(x, 2, 1)),
         row("avg_pool", (2, 1), [image], lambda x: ref.avg_pool(x, 2, 1)),
         row("lp_pool", (3, 2, 1), [positive(*image)], lambda x: (ref.windows(x, 2) ** 3).sum(-1) ** (1 / 3)),
-        row("max_unpool", (2,), [small, distinct(4**axes, *small)], lambda x, i: ref.max_unpool(x, i, (4,) * axes)),
+        row(
+            "max_unpool",
+            (2,),
+            [small, distinct(4**axes, *small)],
+            lambda x, i: ref.max_unpool(x, i, (4,) * axes),
+        ),
         row("adaptive_avg_pool", (size,), [image], lambda x: ref.adaptive_pool(x, size, np.mean)),
         row(
             "adaptive_max_pool",
@@ -56,7 +65,8 @@ def winners(plane: tuple[int, int], shape: tuple[int, ...]) -> Spec:
     """Places in the flattened plane, each in its adaptive span."""
     (top, bottom), (left, right) = (adaptive_spans(n, m) for n, m in zip(plane, shape[2:], strict=True))
     return lambda generator: (
-        generator.integers(top[:, None], bottom[:, None], shape) * plane[1] + generator.integers(left, right, shape)
+        generator.integers(top[:, None], bottom[:, None], shape) * plane[1]
+        + generator.integers(left, right, shape)
     )
 
 
@@ -150,10 +160,20 @@ ROWS: list[Row] = [
         lambda x: np.kron(x, np.ones((1, 1) + (2,) * (x.ndim - 2))),
         bad=[
             ((PLANE, "cubic"), ValueError, "interpolate: expected mode one of"),
-            ((PLANE, "linear"), ShapeError, "interpolate: expected input of 3 dims in mode 'linear', got (1, 2, 4, 4)"),
+            (
+                (PLANE, "linear"),
+                ShapeError,
+                "interpolate: expected input of 3 dims in mode 'linear', got (1, 2, 4, 4)",
+            ),
         ],
     ),
-    Row("unfold", lambda x: td.unfold(x, (2, 3), padding=1), IMAGE, lambda x: ref.unfold(x, (2, 3), 1, 1), "unfold.unfold"),
+    Row(
+        "unfold",
+        lambda x: td.unfold(x, (2, 3), padding=1),
+        IMAGE,
+        lambda x: ref.unfold(x, (2, 3), 1, 1),
+        "unfold.unfold",
+    ),
     Row(
         "fold",
         lambda x: td.fold(x, (3, 4), (2, 3), padding=1),

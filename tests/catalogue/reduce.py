@@ -26,10 +26,18 @@ ROWS: list[Row] = [
         [[(2, 3, 4)], [(1, 1)], [(0, 3)], [(3, 0)]],
         lambda x: x.sum((0, -1)),
         "reduce.sum",
-        bad=[((X, 2), ShapeError, f"sum: {DIM}"), ((X, (0, -2)), ShapeError, "sum: expected each dim once, got (0, -2)")],
+        bad=[
+            ((X, 2), ShapeError, f"sum: {DIM}"),
+            ((X, (0, -2)), ShapeError, "sum: expected each dim once, got (0, -2)"),
+        ],
     ),
     Row("sum all", td.sum, samples_of(normal), np.sum),
-    Row("sum keepdim", lambda x: td.sum(x, 1, True), [[(3, 4)], [(3, 1)], [(3, 0)]], lambda x: x.sum(1, keepdims=True)),
+    Row(
+        "sum keepdim",
+        lambda x: td.sum(x, 1, True),
+        [[(3, 4)], [(3, 1)], [(3, 0)]],
+        lambda x: x.sum(1, keepdims=True),
+    ),
     Row(
         "mean",
         lambda x, dim=1: td.mean(x, dim),
@@ -46,7 +54,12 @@ ROWS: list[Row] = [
         "reduce.logsumexp",
         bad=[((X, 2), ShapeError, f"logsumexp: {DIM}")],
     ),
-    Row("logsumexp keepdim", lambda x: td.logsumexp(x, (0, 2), True), [[(2, 3, 4)]], lambda x: ref.logsumexp(x, (0, 2), True)),
+    Row(
+        "logsumexp keepdim",
+        lambda x: td.logsumexp(x, (0, 2), True),
+        [[(2, 3, 4)]],
+        lambda x: ref.logsumexp(x, (0, 2), True),
+    ),
     *[
         row
         for name, pick, shared, primitive, value, where in (
@@ -61,7 +74,11 @@ ROWS: list[Row] = [
                 lambda x, value=value, where=where: (value(x, 1), where(x, 1)),
                 bad=[
                     ((X, 2), ShapeError, f"{name}: {DIM}"),
-                    ((td.ones(2, 0), 1), ShapeError, f"{name}: expected at least one element along dim 1, got (2, 0)"),
+                    (
+                        (td.ones(2, 0), 1),
+                        ShapeError,
+                        f"{name}: expected at least one element along dim 1, got (2, 0)",
+                    ),
                 ],
             ),
             Row(f"{name} all", pick, [[apart(3, 4)], [()]], value),
@@ -70,7 +87,13 @@ ROWS: list[Row] = [
                 lambda x, dim=(0, 2), pick=shared: pick(x, dim),
                 [[apart(2, 3, 2)], [(1, 1, 1)], [(2, 0, 2)]],
                 lambda x, value=value: value(x, (0, 2)),
-                bad=[((td.ones(0, 3), 0), ShapeError, f"a{name}: expected at least one element along dim 0, got (0, 3)")],
+                bad=[
+                    (
+                        (td.ones(0, 3), 0),
+                        ShapeError,
+                        f"a{name}: expected at least one element along dim 0, got (0, 3)",
+                    )
+                ],
             ),
             Row(
                 f"reduce.{name}",
@@ -91,7 +114,12 @@ ROWS: list[Row] = [
     ),
     Row("var", lambda x: td.var(x, 1), [[(3, 4)], [(2, 2, 2)]], lambda x: x.var(1, ddof=1)),
     Row("std", lambda x: td.std(x, 1, unbiased=False), [[(3, 4)]], lambda x: x.std(1), "statistics.root"),
-    Row("var_mean", lambda x: td.var_mean(x, (0, 2)), [[(3, 2, 4)]], lambda x: (x.var((0, 2), ddof=1), x.mean((0, 2)))),
+    Row(
+        "var_mean",
+        lambda x: td.var_mean(x, (0, 2)),
+        [[(3, 2, 4)]],
+        lambda x: (x.var((0, 2), ddof=1), x.mean((0, 2))),
+    ),
     *[
         Row(
             f"norm {p}",

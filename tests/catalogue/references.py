@@ -1,7 +1,7 @@
 """NumPy and SciPy references of the catalogue: short, slow, and written without a look at the kernels.
 
-Where nothing is said shapes are those of the function of the same name. All take complex numbers where they are differentiable,
-so that `pullback` gives their derivatives.
+Where nothing is said shapes are those of the function of the same name. All take complex numbers where they
+are differentiable, so that `pullback` gives their derivatives.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ from numpy.lib.stride_tricks import sliding_window_view
 Array = Any
 
 
-def pullback(function: Callable[..., Any], inputs: Sequence[Array], cotangents: Sequence[Array], at: int) -> Array:
-    """The gradient of Σ <function(*inputs), cotangents> for inputs[at], by complex steps (Squire & Trapp 1998)."""
+def pullback(
+    function: Callable[..., Any], inputs: Sequence[Array], cotangents: Sequence[Array], at: int
+) -> Array:
+    """The gradient of Σ <function(*inputs), cotangents> for inputs[at], by complex
+    steps (Squire & Trapp 1998).
+    """
     gradient = np.empty(inputs[at].shape)
     for e in np.ndindex(gradient.shape):
         moved = [x + 0j if i == at else x for i, x in enumerate(inputs)]
         moved[at][e] += 1e-30j
         outputs = function(*moved)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        gradient[e] = sum((y * c).sum() for y, c in zip(outputs, cotangents, strict=True) if c is not None).imag * 1e30
+        gradient[e] = (
+            sum((y * c).sum() for y, c in zip(outputs, cotangents, strict=True) if c is not None).imag * 1e30
+        )
     return gradient
 
 
@@ -74,8 +80,12 @@ def _spatial(x: Array) -> tuple[int, ...]:
     return (0, *range(2, x.ndim))
 
 
-def windows(x: Array, kernel: Any, stride: Any = 1, pads: Any = 0, dilation: Any = 1, fill: float = 0.0) -> Array:
-    """(N, C, *input) to (N, C, *out, K), K the taps of a window; settings are an int, or one an axis (pads may be pairs)."""
+def windows(
+    x: Array, kernel: Any, stride: Any = 1, pads: Any = 0, dilation: Any = 1, fill: float = 0.0
+) -> Array:
+    """(N, C, *input) to (N, C, *out, K), K the taps of a window; settings are an int, or one
+    an axis (pads may be pairs).
+    """
     axes = x.ndim - 2
     kernel, stride, dilation = (each(setting, axes) for setting in (kernel, stride, dilation))
     pads = [(p, p) if isinstance(p, int) else p for p in each(pads, axes)]
@@ -91,7 +101,13 @@ def each(setting: Any, axes: int) -> tuple[Any, ...]:
 
 
 def conv(
-    x: Array, w: Array, b: Array | None = None, stride: Any = 1, pads: Any = 0, dilation: Any = 1, groups: int = 1
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    stride: Any = 1,
+    pads: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Array:
     """Cross-correlation over any number of axes."""
     seen = windows(x, w.shape[2:], stride, pads, dilation)
@@ -101,7 +117,9 @@ def conv(
     return y if b is None else y + channels(b, y)
 
 
-def conv_transpose(x: Array, w: Array, b: Array, stride: Any = 1, pads: Any = 0, output_padding: int = 0) -> Array:
+def conv_transpose(
+    x: Array, w: Array, b: Array, stride: Any = 1, pads: Any = 0, output_padding: int = 0
+) -> Array:
     """The gradient of `conv` for its input."""
     axes = x.ndim - 2
     settings = zip(x.shape[2:], w.shape[2:], each(stride, axes), each(pads, axes), strict=True)
@@ -116,7 +134,12 @@ def max_pool(x: Array, kernel: Any, stride: Any, pads: Any = 0, dilation: Any = 
 
 
 def avg_pool(
-    x: Array, kernel: Any, stride: Any, pads: Any = 0, count_include_pad: bool = True, divisor: int | None = None
+    x: Array,
+    kernel: Any,
+    stride: Any,
+    pads: Any = 0,
+    count_include_pad: bool = True,
+    divisor: int | None = None,
 ) -> Array:
     counts = windows(np.ones((1, 1, *x.shape[2:])), kernel, stride, pads, 1, float(count_include_pad)).sum(-1)
     return windows(x, kernel, stride, pads).sum(-1) / (counts if divisor is None else divisor)
@@ -144,7 +167,9 @@ def unfold(x: Array, kernel: Any, stride: Any = 1, pads: Any = 0, dilation: Any 
 
 
 def resize(x: Array, size: tuple[int, ...], weight: Callable[[float], float], reach: int) -> Array:
-    """Interpolation along each axis with the kernel `weight`, over the 2 · reach neighbours; the edge is repeated."""
+    """Interpolation along each axis with the kernel `weight`, over the 2 · reach
+    neighbours; the edge is repeated.
+    """
     for dim, m in enumerate(size, 2):
         n = x.shape[dim]
         matrix = np.zeros((m, n))

@@ -1,4 +1,5 @@
-"""What the public functions refuse beyond the bad inputs of their rows: one line an idea, with the names that share it.
+"""What the public functions refuse beyond the bad inputs of their rows: one line an idea,
+with the names that share it.
 
 An error begins with the name of the function that was called, then says what it expected and what it got.
 """
@@ -27,15 +28,21 @@ NO_TENSOR = "expected a tensor for"
 
 def refused(names: str, error: type[Exception], message: str, call: Callable[..., Any]) -> list[Refusal]:
     """`call(function)` of each name raises `<name>: <message>`."""
-    return [Refusal(name, partial(call, getattr(td, name)), error, f"{name}: {message}") for name in names.split()]
+    return [
+        Refusal(name, partial(call, getattr(td, name)), error, f"{name}: {message}") for name in names.split()
+    ]
 
 
 REFUSALS: list[Refusal] = [
     case
     for cases in (
         # dims
-        refused("cumsum cumprod prod sort argsort argmax argmin any all flip", ShapeError, DIM, lambda f: f(X, 2)),
-        refused("var std var_mean norm softmin unbind unique normalize", ShapeError, DIM, lambda f: f(X, dim=2)),
+        refused(
+            "cumsum cumprod prod sort argsort argmax argmin any all flip", ShapeError, DIM, lambda f: f(X, 2)
+        ),
+        refused(
+            "var std var_mean norm softmin unbind unique normalize", ShapeError, DIM, lambda f: f(X, dim=2)
+        ),
         refused("topk chunk maxout", ShapeError, DIM, lambda f: f(X, 2, 2)),
         refused("cosine_similarity", ShapeError, DIM, lambda f: f(X, X, 2)),
         refused("narrow", ShapeError, DIM, lambda f: f(X, 2, 0, 1)),
@@ -48,14 +55,25 @@ REFUSALS: list[Refusal] = [
         refused("sum mean amax", ShapeError, "expected dim in [-2, 1], got 0.5", lambda f: f(X, 0.5)),
         # shapes
         refused("lerp addcmul addcdiv", ShapeError, f"{BROADCAST}, (3,)", lambda f: f(X, V, V)),
-        refused("eq ne lt le gt ge logical_and logical_or logical_xor", ShapeError, BROADCAST, lambda f: f(X, V)),
-        refused("broadcast_tensors allclose clip cosine_similarity", ShapeError, BROADCAST, lambda f: f(X, V)),
+        refused(
+            "eq ne lt le gt ge logical_and logical_or logical_xor", ShapeError, BROADCAST, lambda f: f(X, V)
+        ),
+        refused(
+            "broadcast_tensors allclose clip cosine_similarity", ShapeError, BROADCAST, lambda f: f(X, V)
+        ),
         refused("masked_fill", ShapeError, BROADCAST, lambda f: f(X, V > 0, 0.0)),
         refused("masked_select", ShapeError, BROADCAST, lambda f: f(X, V > 0)),
         refused("stack", ShapeError, "expected tensors of one shape, got (3, 4), (3,)", lambda f: f([X, V])),
         refused("stack", ShapeError, "expected at least one tensor, got none", lambda f: f([])),
-        refused("chunk split roll", ShapeError, "expected at least one dim, got a 0-d tensor", lambda f: f(SCALAR, 1, 0)),
-        refused("narrow", ShapeError, "expected at least one dim, got a 0-d tensor", lambda f: f(SCALAR, 0, 0, 0)),
+        refused(
+            "chunk split roll",
+            ShapeError,
+            "expected at least one dim, got a 0-d tensor",
+            lambda f: f(SCALAR, 1, 0),
+        ),
+        refused(
+            "narrow", ShapeError, "expected at least one dim, got a 0-d tensor", lambda f: f(SCALAR, 0, 0, 0)
+        ),
         refused(
             "movedim",
             ShapeError,
@@ -63,16 +81,36 @@ REFUSALS: list[Refusal] = [
             lambda f: f(X, (0, 1), 0),
         ),
         refused("flip", ShapeError, "expected each dim once, got (0, -2)", lambda f: f(X, 0, -2)),
-        refused("roll", ShapeError, "expected as many shifts as dims, got (1, 2) and 0", lambda f: f(X, (1, 2), 0)),
-        refused("rot90", ShapeError, "expected two different dims of (3, 4), got (0, -2)", lambda f: f(X, 1, (0, -2))),
-        refused("diagonal", ShapeError, "expected two different dims of (3, 4), got 0 and 0", lambda f: f(X, 0, 0, 0)),
         refused(
-            "maxout", ShapeError, "expected a size along dim 0 divisible by num_pieces=2, got ()", lambda f: f(SCALAR, 2, 0)
+            "roll", ShapeError, "expected as many shifts as dims, got (1, 2) and 0", lambda f: f(X, (1, 2), 0)
+        ),
+        refused(
+            "rot90",
+            ShapeError,
+            "expected two different dims of (3, 4), got (0, -2)",
+            lambda f: f(X, 1, (0, -2)),
+        ),
+        refused(
+            "diagonal",
+            ShapeError,
+            "expected two different dims of (3, 4), got 0 and 0",
+            lambda f: f(X, 0, 0, 0),
+        ),
+        refused(
+            "maxout",
+            ShapeError,
+            "expected a size along dim 0 divisible by num_pieces=2, got ()",
+            lambda f: f(SCALAR, 2, 0),
         ),
         refused("diag", ShapeError, "expected a vector or a matrix, got (1, 2, 4)", lambda f: f(LINE)),
         refused("meshgrid", ShapeError, "expected vectors, got (3,), (3, 4)", lambda f: f(V, X)),
         refused("tril triu", ShapeError, "expected matrices, got (3,)", lambda f: f(V)),
-        refused("narrow", ShapeError, "expected start and length within 4 along dim 1, got 2 and 3", lambda f: f(X, 1, 2, 3)),
+        refused(
+            "narrow",
+            ShapeError,
+            "expected start and length within 4 along dim 1, got 2 and 3",
+            lambda f: f(X, 1, 2, 3),
+        ),
         refused("pad", ShapeError, "expected pairs for at most 2 dims, got 1", lambda f: f(X, 1)),
         refused(
             "pad",
@@ -81,10 +119,16 @@ REFUSALS: list[Refusal] = [
             lambda f: f(X, (4, 0), "reflect"),
         ),
         refused(
-            "einsum", ShapeError, "expected an operand for each of 2 terms of 'ij,jk->ik', got 1", lambda f: f("ij,jk->ik", X)
+            "einsum",
+            ShapeError,
+            "expected an operand for each of 2 terms of 'ij,jk->ik', got 1",
+            lambda f: f("ij,jk->ik", X),
         ),
         refused(
-            "einsum", ShapeError, "expected one size under 'j' of 'ij,jk->ik', got 4 and 3", lambda f: f("ij,jk->ik", X, X)
+            "einsum",
+            ShapeError,
+            "expected one size under 'j' of 'ij,jk->ik', got 4 and 3",
+            lambda f: f("ij,jk->ik", X, X),
         ),
         refused("embedding", ShapeError, "expected weight (V, D), got (3,)", lambda f: f(FIRST, V)),
         refused("poisson_nll_loss mse_loss l1_loss", ShapeError, ONE_SHAPE, lambda f: f(X, V)),
@@ -96,15 +140,30 @@ REFUSALS: list[Refusal] = [
             "expected var of the input's shape or one a row (3, 4), got (4,)",
             lambda f: f(X, X, td.ones(4)),
         ),
-        refused("binary_cross_entropy binary_cross_entropy_with_logits", ShapeError, BROADCAST, lambda f: f(X, X, V)),
-        refused("cross_entropy nll_loss", ShapeError, "expected one weight a class (4,), got (3,)", lambda f: f(X, FIRST, V)),
+        refused(
+            "binary_cross_entropy binary_cross_entropy_with_logits",
+            ShapeError,
+            BROADCAST,
+            lambda f: f(X, X, V),
+        ),
+        refused(
+            "cross_entropy nll_loss",
+            ShapeError,
+            "expected one weight a class (4,), got (3,)",
+            lambda f: f(X, FIRST, V),
+        ),
         refused(
             "multi_margin_loss",
             ShapeError,
             "expected input (N, K) and weight (K,), got (3, 4) and (3,)",
             lambda f: f(X, FIRST, weight=V),
         ),
-        refused("ctc_loss", ShapeError, "expected log_probs (T, N, C) or (T, C), got (3,)", lambda f: f(V, FIRST, [3], [3])),
+        refused(
+            "ctc_loss",
+            ShapeError,
+            "expected log_probs (T, N, C) or (T, C), got (3,)",
+            lambda f: f(V, FIRST, [3], [3]),
+        ),
         refused(
             "ctc_loss",
             ShapeError,
@@ -130,7 +189,10 @@ REFUSALS: list[Refusal] = [
             lambda f: f(X, X, X, YES),
         ),
         refused(
-            "instance_norm", ShapeError, "expected input (N, C, *) with at least one spatial dim, got (3, 4)", lambda f: f(X)
+            "instance_norm",
+            ShapeError,
+            "expected input (N, C, *) with at least one spatial dim, got (3, 4)",
+            lambda f: f(X),
         ),
         refused(
             "instance_norm",
@@ -139,12 +201,29 @@ REFUSALS: list[Refusal] = [
             lambda f: f(LINE, weight=V),
         ),
         refused(
-            "group_norm", ShapeError, "expected weight and bias (2,), got (3,) for input (1, 2, 4)", lambda f: f(LINE, 1, V)
+            "group_norm",
+            ShapeError,
+            "expected weight and bias (2,), got (3,) for input (1, 2, 4)",
+            lambda f: f(LINE, 1, V),
         ),
-        refused("dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3, 4)", lambda f: f(X)),
-        refused("dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3, 4)", lambda f: f(X)),
-        refused("normal", ShapeError, "expected a size where mean and std are numbers, got none", lambda f: f(0.0, 1.0)),
-        refused("zeros ones empty rand randn eye", ShapeError, "expected sizes of at least 0, got (2, -1)", lambda f: f(2, -1)),
+        refused(
+            "dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3, 4)", lambda f: f(X)
+        ),
+        refused(
+            "dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3, 4)", lambda f: f(X)
+        ),
+        refused(
+            "normal",
+            ShapeError,
+            "expected a size where mean and std are numbers, got none",
+            lambda f: f(0.0, 1.0),
+        ),
+        refused(
+            "zeros ones empty rand randn eye",
+            ShapeError,
+            "expected sizes of at least 0, got (2, -1)",
+            lambda f: f(2, -1),
+        ),
         refused("full", ShapeError, "expected sizes of at least 0, got (2, -1)", lambda f: f((2, -1), 0)),
         refused("randint", ShapeError, "expected sizes of at least 0, got (0.5,)", lambda f: f(0, 2, 0.5)),
         refused("randperm", ShapeError, "expected n of at least 0, got -1", lambda f: f(-1)),
@@ -160,33 +239,103 @@ REFUSALS: list[Refusal] = [
         # windows
         *[
             refused(name + axes, ShapeError, message, lambda f, call=call, image=image: call(f, image))
-            for axes, image, names in (("1d", LINE, "C, W"), ("2d", PLANE, "C, H, W"), ("3d", VOLUME, "C, D, H, W"))
+            for axes, image, names in (
+                ("1d", LINE, "C, W"),
+                ("2d", PLANE, "C, H, W"),
+                ("3d", VOLUME, "C, D, H, W"),
+            )
             for name, message, call in (
                 *[
                     (name, f"expected input (N, {names}) or ({names}), got (3,)", lambda f, image: f(V, 2))
                     for name in ("max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
                 ],
-                ("lp_pool", f"expected input (N, {names}) or ({names}), got (3,)", lambda f, image: f(V, 2, 2)),
-                ("max_unpool", f"expected input (N, {names}) or ({names}), got (3,)", lambda f, image: f(V, FIRST, 2)),
-                ("max_pool", "kernel_size expected at least 1 on every axis, got (0", lambda f, image: f(image, 0)),
-                ("avg_pool", "stride expected at least 1 on every axis, got (-1", lambda f, image: f(image, 2, -1)),
-                ("lp_pool", "expected a padded input at least as large as the dilated kernel", lambda f, image: f(image, 2, 5)),
-                ("max_pool", "padding expected at most half the kernel", lambda f, image: f(image, 2, padding=2)),
-                ("adaptive_avg_pool", "expected output sizes of at least 1, got 0", lambda f, image: f(image, 0)),
-                ("adaptive_max_pool", "expected output_size an int or", lambda f, image: f(image, (1, 1, 1, 1))),
-                ("max_unpool", f"expected indices {image.shape} as the input, got (3,)", lambda f, image: f(image, FIRST, 2)),
+                (
+                    "lp_pool",
+                    f"expected input (N, {names}) or ({names}), got (3,)",
+                    lambda f, image: f(V, 2, 2),
+                ),
+                (
+                    "max_unpool",
+                    f"expected input (N, {names}) or ({names}), got (3,)",
+                    lambda f, image: f(V, FIRST, 2),
+                ),
+                (
+                    "max_pool",
+                    "kernel_size expected at least 1 on every axis, got (0",
+                    lambda f, image: f(image, 0),
+                ),
+                (
+                    "avg_pool",
+                    "stride expected at least 1 on every axis, got (-1",
+                    lambda f, image: f(image, 2, -1),
+                ),
+                (
+                    "lp_pool",
+                    "expected a padded input at least as large as the dilated kernel",
+                    lambda f, image: f(image, 2, 5),
+                ),
+                (
+                    "max_pool",
+                    "padding expected at most half the kernel",
+                    lambda f, image: f(image, 2, padding=2),
+                ),
+                (
+                    "adaptive_avg_pool",
+                    "expected output sizes of at least 1, got 0",
+                    lambda f, image: f(image, 0),
+                ),
+                (
+                    "adaptive_max_pool",
+                    "expected output_size an int or",
+                    lambda f, image: f(image, (1, 1, 1, 1)),
+                ),
+                (
+                    "max_unpool",
+                    f"expected indices {image.shape} as the input, got (3,)",
+                    lambda f, image: f(image, FIRST, 2),
+                ),
             )
         ],
-        refused("unfold", ShapeError, "expected input (N, C, H, W) or (C, H, W), got (3, 4)", lambda f: f(X, 2)),
-        refused("unfold", ShapeError, "kernel_size expected an int or 2 of them, got (1, 2, 3)", lambda f: f(PLANE, (1, 2, 3))),
-        # places
-        refused("index_select", IndexError, "expected indices from 0 to 2, got 3 to 3", lambda f: f(X, 0, td.tensor([3]))),
-        refused("gather", IndexError, "expected indices from 0 to 2, got -1 to -1", lambda f: f(V, 0, td.tensor([-1]))),
         refused(
-            "scatter scatter_add", IndexError, "expected indices from 0 to 2, got 3 to 3", lambda f: f(V, 0, td.tensor([3]), V)
+            "unfold", ShapeError, "expected input (N, C, H, W) or (C, H, W), got (3, 4)", lambda f: f(X, 2)
         ),
-        refused("take_along_dim", IndexError, "expected indices from 0 to 2, got 3 to 3", lambda f: f(V, td.tensor([3]), 0)),
-        refused("embedding", IndexError, "expected indices from 0 to 2, got 3 to 3", lambda f: f(td.tensor([3]), X)),
+        refused(
+            "unfold",
+            ShapeError,
+            "kernel_size expected an int or 2 of them, got (1, 2, 3)",
+            lambda f: f(PLANE, (1, 2, 3)),
+        ),
+        # places
+        refused(
+            "index_select",
+            IndexError,
+            "expected indices from 0 to 2, got 3 to 3",
+            lambda f: f(X, 0, td.tensor([3])),
+        ),
+        refused(
+            "gather",
+            IndexError,
+            "expected indices from 0 to 2, got -1 to -1",
+            lambda f: f(V, 0, td.tensor([-1])),
+        ),
+        refused(
+            "scatter scatter_add",
+            IndexError,
+            "expected indices from 0 to 2, got 3 to 3",
+            lambda f: f(V, 0, td.tensor([3]), V),
+        ),
+        refused(
+            "take_along_dim",
+            IndexError,
+            "expected indices from 0 to 2, got 3 to 3",
+            lambda f: f(V, td.tensor([3]), 0),
+        ),
+        refused(
+            "embedding",
+            IndexError,
+            "expected indices from 0 to 2, got 3 to 3",
+            lambda f: f(td.tensor([3]), X),
+        ),
         refused(
             "max_unpool2d",
             IndexError,
@@ -205,14 +354,21 @@ REFUSALS: list[Refusal] = [
             "expected src at least as large as the index (3,), got (2,)",
             lambda f: f(V, 0, FIRST, td.ones(2)),
         ),
-        refused("take_along_dim", ShapeError, "expected indices of 2 dims for (3, 4), got (3,)", lambda f: f(X, FIRST, 0)),
+        refused(
+            "take_along_dim",
+            ShapeError,
+            "expected indices of 2 dims for (3, 4), got (3,)",
+            lambda f: f(X, FIRST, 0),
+        ),
         refused(
             "index_select",
             ShapeError,
             "expected dims and a vector of indices, got (3, 4) and (3, 4)",
             lambda f: f(X, 0, INTEGERS),
         ),
-        refused("topk", ShapeError, "expected k from 0 to 4 for (3, 4) along dim 1, got 5", lambda f: f(X, 5)),
+        refused(
+            "topk", ShapeError, "expected k from 0 to 4 for (3, 4) along dim 1, got 5", lambda f: f(X, 5)
+        ),
         refused(
             "bincount",
             ShapeError,
@@ -220,11 +376,28 @@ REFUSALS: list[Refusal] = [
             lambda f: f(FIRST, X),
         ),
         # dtypes
-        refused("index_select gather", DtypeError, "expected an index of integers, got float32", lambda f: f(V, 0, V)),
-        refused("scatter scatter_add", DtypeError, "expected an index of integers, got bool", lambda f: f(V, 0, V > 0, V)),
+        refused(
+            "index_select gather",
+            DtypeError,
+            "expected an index of integers, got float32",
+            lambda f: f(V, 0, V),
+        ),
+        refused(
+            "scatter scatter_add",
+            DtypeError,
+            "expected an index of integers, got bool",
+            lambda f: f(V, 0, V > 0, V),
+        ),
         refused("embedding", DtypeError, "expected an index of integers, got float32", lambda f: f(V, X)),
-        refused("take_along_dim one_hot bincount", DtypeError, "expected an index of integers, got float32", lambda f: f(V, V)),
-        refused("masked_fill", DtypeError, "expected a mask of booleans, got float32", lambda f: f(X, X, 0.0)),
+        refused(
+            "take_along_dim one_hot bincount",
+            DtypeError,
+            "expected an index of integers, got float32",
+            lambda f: f(V, V),
+        ),
+        refused(
+            "masked_fill", DtypeError, "expected a mask of booleans, got float32", lambda f: f(X, X, 0.0)
+        ),
         refused("masked_select", DtypeError, "expected a mask of booleans, got float32", lambda f: f(X, X)),
         refused("scatter scatter_add", DtypeError, ONE_DTYPE, lambda f: f(V, 0, FIRST, V.double())),
         refused("allclose", DtypeError, ONE_DTYPE, lambda f: f(X, DOUBLE)),
@@ -232,17 +405,40 @@ REFUSALS: list[Refusal] = [
         refused("einsum", DtypeError, ONE_DTYPE, lambda f: f("ij,ij", X, DOUBLE)),
         refused("mm", DtypeError, ONE_DTYPE, lambda f: f(X, DOUBLE.T)),
         refused("linear", DtypeError, ONE_DTYPE, lambda f: f(X, DOUBLE)),
-        refused("conv1d conv_transpose1d", DtypeError, ONE_DTYPE, lambda f: f(LINE, td.ones(2, 2, 1).double())),
-        refused("conv2d conv_transpose2d", DtypeError, ONE_DTYPE, lambda f: f(PLANE, td.ones(2, 2, 1, 1).double())),
-        refused("conv3d conv_transpose3d", DtypeError, ONE_DTYPE, lambda f: f(VOLUME, td.ones(2, 2, 1, 1, 1).double())),
-        refused("conv2d", DtypeError, INTEGER, lambda f: f(PLANE.to("int64"), td.ones(2, 2, 1, 1).to("int64"))),
+        refused(
+            "conv1d conv_transpose1d", DtypeError, ONE_DTYPE, lambda f: f(LINE, td.ones(2, 2, 1).double())
+        ),
+        refused(
+            "conv2d conv_transpose2d", DtypeError, ONE_DTYPE, lambda f: f(PLANE, td.ones(2, 2, 1, 1).double())
+        ),
+        refused(
+            "conv3d conv_transpose3d",
+            DtypeError,
+            ONE_DTYPE,
+            lambda f: f(VOLUME, td.ones(2, 2, 1, 1, 1).double()),
+        ),
+        refused(
+            "conv2d", DtypeError, INTEGER, lambda f: f(PLANE.to("int64"), td.ones(2, 2, 1, 1).to("int64"))
+        ),
         refused("max_pool2d adaptive_max_pool2d", DtypeError, INTEGER, lambda f: f(PLANE.to("int64"), 2)),
         refused("softmax log_softmax softmin logsumexp", DtypeError, INTEGER, lambda f: f(INTEGERS, 0)),
-        refused("norm gaussian_noise dropout rand_like randn_like", DtypeError, INTEGER, lambda f: f(INTEGERS)),
+        refused(
+            "norm gaussian_noise dropout rand_like randn_like", DtypeError, INTEGER, lambda f: f(INTEGERS)
+        ),
         refused("rand randn", DtypeError, INTEGER, lambda f: f(2, dtype="int64")),
         refused("layer_norm rms_norm", DtypeError, INTEGER, lambda f: f(INTEGERS, 4)),
-        refused("neg abs sign relu floor ceil round trunc", DtypeError, "expected numbers, got bool", lambda f: f(YES)),
-        refused("elu selu celu hardtanh relu6 softsign", DtypeError, "expected numbers, got bool", lambda f: f(YES)),
+        refused(
+            "neg abs sign relu floor ceil round trunc",
+            DtypeError,
+            "expected numbers, got bool",
+            lambda f: f(YES),
+        ),
+        refused(
+            "elu selu celu hardtanh relu6 softsign",
+            DtypeError,
+            "expected numbers, got bool",
+            lambda f: f(YES),
+        ),
         refused(
             "sub pow mse_loss l1_loss huber_loss sum_of_squares",
             DtypeError,
@@ -276,7 +472,9 @@ REFUSALS: list[Refusal] = [
             "expected float32, float64, an integer dtype or bool, got complex128",
             lambda f: f(np.ones(2) * 1j),
         ),
-        refused("from_dlpack", DtypeError, "expected an object with __dlpack__, got list", lambda f: f([1.0])),
+        refused(
+            "from_dlpack", DtypeError, "expected an object with __dlpack__, got list", lambda f: f([1.0])
+        ),
         refused(
             "isfinite isinf isnan logical_not nonzero",
             DtypeError,
@@ -284,7 +482,9 @@ REFUSALS: list[Refusal] = [
             lambda f: f("a"),
         ),
         *[
-            refused(name, DtypeError, "expected a tensor for 'input', got str", lambda f, more=more: f("a", *more))
+            refused(
+                name, DtypeError, "expected a tensor for 'input', got str", lambda f, more=more: f("a", *more)
+            )
             for names, more in (
                 ("square clone leaky_relu silu mish softplus hardsigmoid hardswish", ()),
                 ("zeros_like ones_like empty_like rand_like randn_like", ()),
@@ -324,25 +524,57 @@ REFUSALS: list[Refusal] = [
         refused("normalize", ValueError, "expected p other than 0, got 0", lambda f: f(X, 0)),
         refused("triplet_margin_loss", ValueError, "expected p above 0, got 0", lambda f: f(X, X, X, p=0)),
         refused("multi_margin_loss", ValueError, "expected p of 1 or 2, got 3", lambda f: f(X, FIRST, 3)),
-        refused("smooth_l1_loss", ValueError, "expected beta of at least 0, got -1", lambda f: f(X, X, beta=-1)),
-        refused("huber_loss", ValueError, "expected delta above 0, got 0", lambda f: f(X, X, delta=0)),
-        refused("lp_pool2d", ValueError, "expected a finite norm_type other than 0, got 0", lambda f: f(PLANE, 0, 2)),
         refused(
-            "avg_pool2d", ValueError, "expected divisor_override other than 0, got 0", lambda f: f(PLANE, 2, divisor_override=0)
+            "smooth_l1_loss", ValueError, "expected beta of at least 0, got -1", lambda f: f(X, X, beta=-1)
         ),
-        refused("meshgrid", ValueError, "expected indexing 'ij' or 'xy', got 'yx'", lambda f: f(V, V, indexing="yx")),
+        refused("huber_loss", ValueError, "expected delta above 0, got 0", lambda f: f(X, X, delta=0)),
+        refused(
+            "lp_pool2d",
+            ValueError,
+            "expected a finite norm_type other than 0, got 0",
+            lambda f: f(PLANE, 0, 2),
+        ),
+        refused(
+            "avg_pool2d",
+            ValueError,
+            "expected divisor_override other than 0, got 0",
+            lambda f: f(PLANE, 2, divisor_override=0),
+        ),
+        refused(
+            "meshgrid",
+            ValueError,
+            "expected indexing 'ij' or 'xy', got 'yx'",
+            lambda f: f(V, V, indexing="yx"),
+        ),
         refused(
             "pad",
             ValueError,
             "expected mode 'constant', 'reflect', 'replicate' or 'circular', got 'mirror'",
             lambda f: f(X, (1, 1), "mirror"),
         ),
-        refused("interpolate", ValueError, "expected either size or scale_factor, got None and None", lambda f: f(PLANE)),
-        refused("einsum", ValueError, "expected letters, commas, '...' and '->', got 'i1'", lambda f: f("i1", X)),
-        refused("einsum", TypeError, "expected an equation or operands and lists of integers, got int", lambda f: f(3, X)),
+        refused(
+            "interpolate",
+            ValueError,
+            "expected either size or scale_factor, got None and None",
+            lambda f: f(PLANE),
+        ),
+        refused(
+            "einsum", ValueError, "expected letters, commas, '...' and '->', got 'i1'", lambda f: f("i1", X)
+        ),
+        refused(
+            "einsum",
+            TypeError,
+            "expected an equation or operands and lists of integers, got int",
+            lambda f: f(3, X),
+        ),
         refused("tile", ShapeError, "expected counts of at least 0, got (2, -1)", lambda f: f(X, 2, -1)),
         refused("repeat_interleave", ShapeError, "expected counts of at least 0, got -1", lambda f: f(X, -1)),
-        refused("repeat_interleave", ShapeError, "expected 3 counts of at least 0, got (2,)", lambda f: f(X, [1, 2], 0)),
+        refused(
+            "repeat_interleave",
+            ShapeError,
+            "expected 3 counts of at least 0, got (2,)",
+            lambda f: f(X, [1, 2], 0),
+        ),
         refused("chunk", ShapeError, "expected at least one chunk, got 0", lambda f: f(X, 0)),
         *[
             refused(
@@ -352,7 +584,11 @@ REFUSALS: list[Refusal] = [
                 lambda f, inputs=inputs: f(*inputs, reduction="max"),
             )
             for names, inputs in (
-                ("mse_loss l1_loss smooth_l1_loss huber_loss hinge_loss hinge_embedding_loss sum_of_squares", (X, X)),
+                (
+                    "mse_loss l1_loss smooth_l1_loss huber_loss hinge_loss hinge_embedding_loss "
+                    "sum_of_squares",
+                    (X, X),
+                ),
                 ("binary_cross_entropy binary_cross_entropy_with_logits poisson_nll_loss", (X, X)),
                 ("gaussian_nll_loss triplet_margin_loss", (X, X, X)),
                 ("nll_loss multi_margin_loss", (X, FIRST)),
@@ -361,7 +597,10 @@ REFUSALS: list[Refusal] = [
             for name in names.split()
         ],
         refused(
-            "kl_div", ValueError, "expected reduction 'mean', 'sum', 'batchmean' or 'none', got 'max'", lambda f: f(X, X, "max")
+            "kl_div",
+            ValueError,
+            "expected reduction 'mean', 'sum', 'batchmean' or 'none', got 'max'",
+            lambda f: f(X, X, "max"),
         ),
     )
     for case in cases

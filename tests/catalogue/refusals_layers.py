@@ -1,4 +1,6 @@
-"""What layers and utilities of nn refuse: settings in the constructor, inputs by the name of the layer or of its function."""
+"""What layers and utilities of nn refuse: settings in the constructor, inputs by the name of
+the layer or of its function.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,16 @@ from .row import DIM, PLANE, Refusal, V, X
 IMAGES = {"1d": (LINE, "C, W"), "2d": (PLANE, "C, H, W"), "3d": (VOLUME, "C, D, H, W")}
 
 
-def refused(names: str, error: type[Exception], message: str, call: Callable[..., Any], who: str = "") -> list[Refusal]:
+def refused(
+    names: str, error: type[Exception], message: str, call: Callable[..., Any], who: str = ""
+) -> list[Refusal]:
     """`call(layer)` of each name raises `<who>: <message>`, who being the name if nothing else."""
     return [
         Refusal(
-            f"nn.{name}", partial(call, reduce(getattr, name.split("."), nn)), error, f"{who or name.split('.')[-1]}: {message}"
+            f"nn.{name}",
+            partial(call, reduce(getattr, name.split("."), nn)),
+            error,
+            f"{who or name.split('.')[-1]}: {message}",
         )
         for name in names.split()
     ]
@@ -46,7 +53,11 @@ def _spatial(axes: str, image: td.Tensor, names: str) -> list[list[Refusal]]:
             lambda f: f(2, 3, 1, groups=2),
         ),
         refused(
-            f"Conv{axes}", ShapeError, "x has C=2, weight expects C=5 (groups 1)", lambda f: f(5, 3, 1)(image), f"conv{axes}"
+            f"Conv{axes}",
+            ShapeError,
+            "x has C=2, weight expects C=5 (groups 1)",
+            lambda f: f(5, 3, 1)(image),
+            f"conv{axes}",
         ),
         refused(
             f"ConvTranspose{axes}",
@@ -61,20 +72,35 @@ def _spatial(axes: str, image: td.Tensor, names: str) -> list[list[Refusal]]:
             "expected padding sizes, 'same' or 'valid', got 'full'",
             lambda f: f(2, 3, 1, padding="full"),
         ),
-        refused(f"Conv{axes}", ValueError, "expected padding_mode one of", lambda f: f(2, 3, 1, padding_mode="mirror")),
+        refused(
+            f"Conv{axes}",
+            ValueError,
+            "expected padding_mode one of",
+            lambda f: f(2, 3, 1, padding_mode="mirror"),
+        ),
         below(f"ConvTranspose{axes}", 0, -1, lambda f: f(2, 3, 1, output_padding=-1), "output_padding"),
         below(f"MaxPool{axes} AvgPool{axes} MaxUnpool{axes}", 1, 0, lambda f: f(0), "kernel_size"),
         below(f"LPPool{axes}", 1, -1, lambda f: f(2, 2, -1), "stride"),
-        refused(f"LPPool{axes}", ValueError, "expected a finite norm_type other than 0, got 0", lambda f: f(0, 2)),
+        refused(
+            f"LPPool{axes}", ValueError, "expected a finite norm_type other than 0, got 0", lambda f: f(0, 2)
+        ),
         below(f"AdaptiveAvgPool{axes} AdaptiveMaxPool{axes}", 1, 0, lambda f: f(0), "output_size"),
         refused(f"MaxPool{axes}", ShapeError, expected, lambda f: f(2)(V), f"max_pool{axes}"),
         refused(f"AvgPool{axes}", ShapeError, expected, lambda f: f(2)(V), f"avg_pool{axes}"),
         refused(f"LPPool{axes}", ShapeError, expected, lambda f: f(2, 2)(V), f"lp_pool{axes}"),
         refused(f"MaxUnpool{axes}", ShapeError, expected, lambda f: f(2)(V, FIRST), f"max_unpool{axes}"),
-        refused(f"AdaptiveAvgPool{axes}", ShapeError, expected, lambda f: f(1)(V), f"adaptive_avg_pool{axes}"),
-        refused(f"AdaptiveMaxPool{axes}", ShapeError, expected, lambda f: f(1)(V), f"adaptive_max_pool{axes}"),
         refused(
-            f"BatchNorm{axes}", ShapeError, "expected input (N, C, *) and weight (C,), got", lambda f: f(5)(image), "batch_norm"
+            f"AdaptiveAvgPool{axes}", ShapeError, expected, lambda f: f(1)(V), f"adaptive_avg_pool{axes}"
+        ),
+        refused(
+            f"AdaptiveMaxPool{axes}", ShapeError, expected, lambda f: f(1)(V), f"adaptive_max_pool{axes}"
+        ),
+        refused(
+            f"BatchNorm{axes}",
+            ShapeError,
+            "expected input (N, C, *) and weight (C,), got",
+            lambda f: f(5)(image),
+            "batch_norm",
         ),
         refused(
             f"InstanceNorm{axes}",
@@ -95,15 +121,37 @@ REFUSALS: list[Refusal] = [
             "expected settings (), got (inplace=True)",
             lambda f: f(inplace=True),
         ),
-        refused("LeakyReLU", TypeError, "expected settings (negative_slope), got (0.1, True)", lambda f: f(0.1, True)),
+        refused(
+            "LeakyReLU",
+            TypeError,
+            "expected settings (negative_slope), got (0.1, True)",
+            lambda f: f(0.1, True),
+        ),
         refused("ELU CELU", TypeError, "expected settings (alpha), got (beta=1.0)", lambda f: f(beta=1.0)),
         refused("Threshold", TypeError, "expected settings (threshold, value), got ()", lambda f: f()),
-        refused("SiLU Mish Softsign LeakyReLU ELU", DtypeError, "expected a tensor for 'input', got str", lambda f: f()("a")),
+        refused(
+            "SiLU Mish Softsign LeakyReLU ELU",
+            DtypeError,
+            "expected a tensor for 'input', got str",
+            lambda f: f()("a"),
+        ),
         refused("ReLU", DtypeError, "expected numbers, got bool", lambda f: f()(YES), "relu"),
         refused("CELU", ValueError, "expected alpha other than 0, got 0", lambda f: f(0)(X), "celu"),
         refused("Softplus", ValueError, "expected beta other than 0, got 0", lambda f: f(0)(X), "softplus"),
-        refused("Hardtanh", ValueError, "expected min_val <= max_val, got 1 and -1", lambda f: f(1, -1)(X), "hardtanh"),
-        refused("GELU", ValueError, "expected approximate 'none' or 'tanh', got 'sin'", lambda f: f("sin")(X), "gelu"),
+        refused(
+            "Hardtanh",
+            ValueError,
+            "expected min_val <= max_val, got 1 and -1",
+            lambda f: f(1, -1)(X),
+            "hardtanh",
+        ),
+        refused(
+            "GELU",
+            ValueError,
+            "expected approximate 'none' or 'tanh', got 'sin'",
+            lambda f: f("sin")(X),
+            "gelu",
+        ),
         refused("GLU", ShapeError, "expected an even size along dim 0, got (3, 4)", lambda f: f(0)(X), "glu"),
         refused(
             "Maxout",
@@ -127,8 +175,15 @@ REFUSALS: list[Refusal] = [
         refused("Sequential", TypeError, "expected a Module or None for '0', got int", lambda f: f(3)),
         refused("ModuleList", TypeError, "expected a Module or None for '0', got int", lambda f: f([3])),
         refused("ModuleDict", TypeError, "expected a Module or None for 'a', got int", lambda f: f({"a": 3})),
-        refused("ModuleDict", ValueError, "expected a name without dots, got 'a.b'", lambda f: f({"a.b": nn.Identity()})),
-        refused("ParameterList", DtypeError, "expected numbers, got dtype <U1", lambda f: f(["a"]), "Parameter"),
+        refused(
+            "ModuleDict",
+            ValueError,
+            "expected a name without dots, got 'a.b'",
+            lambda f: f({"a.b": nn.Identity()}),
+        ),
+        refused(
+            "ParameterList", DtypeError, "expected numbers, got dtype <U1", lambda f: f(["a"]), "Parameter"
+        ),
         refused("Residual", TypeError, "expected a Module for 'body', got int", lambda f: f(3)),
         refused(
             "Residual",
@@ -165,9 +220,19 @@ REFUSALS: list[Refusal] = [
         below("Embedding", 0, -1, lambda f: f(3, -1), "embedding_dim"),
         refused("Embedding", ShapeError, "expected dim in [-3, 2], got 3", lambda f: f(3, 2, 3)),
         refused(
-            "Embedding", IndexError, "expected indices from 0 to 2, got 3 to 3", lambda f: f(3, 2)(td.tensor([3])), "embedding"
+            "Embedding",
+            IndexError,
+            "expected indices from 0 to 2, got 3 to 3",
+            lambda f: f(3, 2)(td.tensor([3])),
+            "embedding",
         ),
-        refused("Embedding", DtypeError, "expected an index of integers, got float32", lambda f: f(3, 2)(V), "embedding"),
+        refused(
+            "Embedding",
+            DtypeError,
+            "expected an index of integers, got float32",
+            lambda f: f(3, 2)(V),
+            "embedding",
+        ),
         below("LocallyConnected2d", 1, 0, lambda f: f(2, 3, 4, 0), "kernel_size"),
         *[cases for axes, (image, names) in IMAGES.items() for cases in _spatial(axes, image, names)],
         refused(
@@ -176,20 +241,50 @@ REFUSALS: list[Refusal] = [
             "expected input (N, C, H, W) or (C, H, W), got (3, 4)",
             lambda f: f()(X),
         ),
-        refused("Unfold", ShapeError, "expected input (N, C, H, W) or (C, H, W), got (3, 4)", lambda f: f(2)(X), "unfold"),
+        refused(
+            "Unfold",
+            ShapeError,
+            "expected input (N, C, H, W) or (C, H, W), got (3, 4)",
+            lambda f: f(2)(X),
+            "unfold",
+        ),
         below("Unfold", 1, 0, lambda f: f(0), "kernel_size"),
         below("Fold", 1, (4, 0), lambda f: f((4, 0), 2), "output_size"),
         # recurrence and attention
         below("RNNCell LSTMCell GRUCell RNN LSTM GRU", 0, -1, lambda f: f(2, -1), "hidden_size"),
         below("RNN LSTM GRU", 1, 0, lambda f: f(2, 3, 0), "num_layers"),
-        refused("RNN LSTM GRU", ShapeError, "expected input of 2 or 3 dims, the last 2, got (3, 4)", lambda f: f(2, 3)(X)),
-        refused("RNN GRU", ShapeError, "expected 1 state(s) (1, 2, 3), got (3, 4)", lambda f: f(4, 3)(LINE, X)),
+        refused(
+            "RNN LSTM GRU",
+            ShapeError,
+            "expected input of 2 or 3 dims, the last 2, got (3, 4)",
+            lambda f: f(2, 3)(X),
+        ),
+        refused(
+            "RNN GRU", ShapeError, "expected 1 state(s) (1, 2, 3), got (3, 4)", lambda f: f(4, 3)(LINE, X)
+        ),
         refused("LSTM", ShapeError, "expected 2 state(s) (1, 2, 3), got (3, 4)", lambda f: f(4, 3)(LINE, X)),
-        refused("RNNCell GRUCell", ShapeError, "expected 1 state(s) (3, 2), got (3, 4)", lambda f: f(4, 2)(X, X)),
+        refused(
+            "RNNCell GRUCell", ShapeError, "expected 1 state(s) (3, 2), got (3, 4)", lambda f: f(4, 2)(X, X)
+        ),
         refused("LSTMCell", ShapeError, "expected 2 state(s) (3, 2), got (3, 4)", lambda f: f(4, 2)(X, X)),
-        refused("RNN LSTM GRU", ValueError, "expected a probability in [0, 1], got 2", lambda f: f(2, 3, dropout=2)),
-        refused("RNN", ValueError, "expected nonlinearity 'tanh' or 'relu', got 'sin'", lambda f: f(2, 3, nonlinearity="sin")),
-        refused("MultiheadAttention", ValueError, "expected embed_dim divisible by num_heads=3, got 4", lambda f: f(4, 3)),
+        refused(
+            "RNN LSTM GRU",
+            ValueError,
+            "expected a probability in [0, 1], got 2",
+            lambda f: f(2, 3, dropout=2),
+        ),
+        refused(
+            "RNN",
+            ValueError,
+            "expected nonlinearity 'tanh' or 'relu', got 'sin'",
+            lambda f: f(2, 3, nonlinearity="sin"),
+        ),
+        refused(
+            "MultiheadAttention",
+            ValueError,
+            "expected embed_dim divisible by num_heads=3, got 4",
+            lambda f: f(4, 3),
+        ),
         below("MultiheadAttention", 1, 0, lambda f: f(4, 0), "num_heads"),
         refused(
             "MultiheadAttention",
@@ -220,7 +315,12 @@ REFUSALS: list[Refusal] = [
             lambda f: f(5)(X),
             "rms_norm",
         ),
-        refused("GroupNorm", ValueError, "expected num_channels divisible by num_groups=3, got 4", lambda f: f(3, 4)),
+        refused(
+            "GroupNorm",
+            ValueError,
+            "expected num_channels divisible by num_groups=3, got 4",
+            lambda f: f(3, 4),
+        ),
         below("GroupNorm", 1, 0, lambda f: f(0, 4), "num_groups"),
         refused(
             "GroupNorm",
@@ -238,10 +338,19 @@ REFUSALS: list[Refusal] = [
             "local_response_norm",
         ),
         refused(
-            "Dropout Dropout1d Dropout2d AlphaDropout", ValueError, "expected a probability in [0, 1], got -1", lambda f: f(-1)
+            "Dropout Dropout1d Dropout2d AlphaDropout",
+            ValueError,
+            "expected a probability in [0, 1], got -1",
+            lambda f: f(-1),
         ),
         refused("Dropout", ValueError, "expected a probability in [0, 1], got 'high'", lambda f: f("high")),
-        refused("Dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3, 4)", lambda f: f()(X), "dropout1d"),
+        refused(
+            "Dropout1d",
+            ShapeError,
+            "expected input (N, C) and 1 spatial dims, got (3, 4)",
+            lambda f: f()(X),
+            "dropout1d",
+        ),
         refused("GaussianNoise", ValueError, "expected std of at least 0, got -1", lambda f: f(-1)),
         refused("GaussianNoise", DtypeError, INTEGER, lambda f: f()(INTEGERS), "gaussian_noise"),
         # losses
@@ -252,11 +361,19 @@ REFUSALS: list[Refusal] = [
             lambda f: f(reduction="max"),
         ),
         refused(
-            "KLDivLoss", ValueError, "expected reduction 'mean', 'sum', 'batchmean' or 'none', got 'max'", lambda f: f("max")
+            "KLDivLoss",
+            ValueError,
+            "expected reduction 'mean', 'sum', 'batchmean' or 'none', got 'max'",
+            lambda f: f("max"),
         ),
         refused("SmoothL1Loss", ValueError, "expected beta of at least 0, got -1", lambda f: f(beta=-1)),
         refused("HuberLoss", ValueError, "expected delta above 0, got 0", lambda f: f(delta=0)),
-        refused("CrossEntropyLoss", ValueError, "expected label_smoothing in [0, 1], got 2", lambda f: f(label_smoothing=2)),
+        refused(
+            "CrossEntropyLoss",
+            ValueError,
+            "expected label_smoothing in [0, 1], got 2",
+            lambda f: f(label_smoothing=2),
+        ),
         refused("MSELoss", ShapeError, ONE_SHAPE, lambda f: f()(X, V), "mse_loss"),
         refused("BCELoss", ShapeError, ONE_SHAPE, lambda f: f()(X, V), "binary_cross_entropy"),
         refused(
@@ -266,17 +383,36 @@ REFUSALS: list[Refusal] = [
             lambda f: f(V)(X, FIRST),
             "cross_entropy",
         ),
-        refused("NLLLoss", ShapeError, "expected one weight a class (4,), got (3,)", lambda f: f(V)(X, FIRST), "nll_loss"),
+        refused(
+            "NLLLoss",
+            ShapeError,
+            "expected one weight a class (4,), got (3,)",
+            lambda f: f(V)(X, FIRST),
+            "nll_loss",
+        ),
         # utilities
         refused("checkpoint", TypeError, "expected a function or a Module, got int", lambda f: f(3, X)),
-        refused("parameters_to_vector", ShapeError, "expected at least one parameter, got none", lambda f: f([])),
         refused(
-            "parameters_to_vector", DtypeError, "expected one dtype, got float32 and float64", lambda f: f([X, X.double()])
+            "parameters_to_vector", ShapeError, "expected at least one parameter, got none", lambda f: f([])
         ),
         refused(
-            "vector_to_parameters", ShapeError, "expected a vector of 3 elements, got (3, 4)", lambda f: f(X, [nn.Parameter(V)])
+            "parameters_to_vector",
+            DtypeError,
+            "expected one dtype, got float32 and float64",
+            lambda f: f([X, X.double()]),
         ),
-        refused("weight_norm", ValueError, "expected a parameter of Identity (none), got 'weight'", lambda f: f(nn.Identity())),
+        refused(
+            "vector_to_parameters",
+            ShapeError,
+            "expected a vector of 3 elements, got (3, 4)",
+            lambda f: f(X, [nn.Parameter(V)]),
+        ),
+        refused(
+            "weight_norm",
+            ValueError,
+            "expected a parameter of Identity (none), got 'weight'",
+            lambda f: f(nn.Identity()),
+        ),
         refused(
             "weight_norm",
             ShapeError,
@@ -291,15 +427,32 @@ REFUSALS: list[Refusal] = [
             "expected (C, H, W) of 3 elements, got (1, 2, 2)",
             lambda f: f(nn.Linear(3, 2), (1, 2, 2)),
         ),
-        refused("linear_to_conv", TypeError, "expected a Linear, got Identity", lambda f: f(nn.Identity(), (1, 2, 2))),
-        refused("conv_to_linear", ValueError, "expected groups=1, got 2", lambda f: f(nn.Conv2d(2, 2, 1, groups=2))),
+        refused(
+            "linear_to_conv",
+            TypeError,
+            "expected a Linear, got Identity",
+            lambda f: f(nn.Identity(), (1, 2, 2)),
+        ),
+        refused(
+            "conv_to_linear",
+            ValueError,
+            "expected groups=1, got 2",
+            lambda f: f(nn.Conv2d(2, 2, 1, groups=2)),
+        ),
         # initialization
-        refused("init.zeros_ init.ones_", DtypeError, "expected a tensor for 'tensor', got int", lambda f: f(3)),
+        refused(
+            "init.zeros_ init.ones_", DtypeError, "expected a tensor for 'tensor', got int", lambda f: f(3)
+        ),
         refused("init.constant_", TypeError, "expected a number, got str", lambda f: f(X, "a")),
         refused("init.uniform_ init.normal_", DtypeError, INTEGER, lambda f: f(INTEGERS)),
         refused("init.uniform_", ValueError, "expected a <= b, got 1 and 0", lambda f: f(X, 1, 0)),
         refused("init.normal_", ValueError, "expected std of at least 0, got -1", lambda f: f(X, 0, -1)),
-        refused("init.trunc_normal_", ValueError, "expected std > 0 and a < b, got std=0, a=-2.0, b=2.0", lambda f: f(X, 0, 0)),
+        refused(
+            "init.trunc_normal_",
+            ValueError,
+            "expected std > 0 and a < b, got std=0, a=-2.0, b=2.0",
+            lambda f: f(X, 0, 0),
+        ),
         refused(
             "init.xavier_uniform_ init.xavier_normal_ init.kaiming_uniform_ init.kaiming_normal_ "
             "init.lecun_uniform_ init.lecun_normal_",

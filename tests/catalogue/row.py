@@ -19,7 +19,9 @@ Sample = Sequence[Spec]
 
 @dataclass(frozen=True)
 class Row:
-    name: str  # of the public function, primitive ("family.name") or layer ("nn.Layer mode"); then what tells variants apart
+    # of the public function, primitive ("family.name") or layer ("nn.Layer mode");
+    # then what tells variants apart
+    name: str
     call: Callable[..., Any]  # tensors -> a tensor or several
     samples: Sequence[Sample]
     reference: Callable[..., Any]  # the same on NumPy arrays in float64
@@ -34,7 +36,10 @@ class Row:
     def arrays(self, sample: Sample, dtype: Any = np.float64, seed: int = 0) -> list[np.ndarray]:
         """The inputs of a sample; floating ones in `dtype`."""
         generator = np.random.default_rng(seed)
-        drawn = [np.asarray(spec(generator) if callable(spec) else generator.standard_normal(spec)) for spec in sample]
+        drawn = [
+            np.asarray(spec(generator) if callable(spec) else generator.standard_normal(spec))
+            for spec in sample
+        ]
         return [x.astype(dtype) if x.dtype.kind == "f" else x for x in drawn]
 
     def tensors(self, arrays: Sequence[np.ndarray]) -> list[Tensor]:
@@ -90,14 +95,24 @@ def normal(*shape: int) -> Spec:
 X, V, PLANE = td.ones(3, 4), td.ones(3), td.ones(1, 2, 4, 4)
 DIM = "expected dim in [-2, 1], got 2"
 WORD = "expected a tensor, an array or a number, got str"
-PAIRS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((2, 1, 4), (3, 1)), ((3, 4), ()), ((), ()), ((0, 3), (3,)), ((1,), (1,))]
+PAIRS = [
+    ((3, 4), (3, 4)),
+    ((3, 4), (4,)),
+    ((2, 1, 4), (3, 1)),
+    ((3, 4), ()),
+    ((), ()),
+    ((0, 3), (3,)),
+    ((1,), (1,)),
+]
 
 
 def unary(name: str, call: Any, reference: Any, spec: Callable[..., Spec] = normal, **more: Any) -> Row:
     return Row(name, call, samples_of(spec), reference, bad=[(("a",), DtypeError, f"{name}: {WORD}")], **more)
 
 
-def binary(name: str, call: Any, reference: Any, b: Callable[..., Spec] = normal, a: Callable[..., Spec] = normal) -> Row:
+def binary(
+    name: str, call: Any, reference: Any, b: Callable[..., Spec] = normal, a: Callable[..., Spec] = normal
+) -> Row:
     bad = [
         ((X, V), ShapeError, f"{name}: expected shapes that broadcast, got (3, 4), (3,)"),
         ((X, "a"), DtypeError, f"{name}: {WORD}"),

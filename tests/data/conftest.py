@@ -13,7 +13,9 @@ import pytest
 
 @dataclass
 class Mirror:
-    """`files`: path -> (announced length, body). A length beyond the body is a truncated transfer, None announces none."""
+    """`files`: path -> (announced length, body). A length beyond the body is a truncated
+    transfer, None announces none.
+    """
 
     address: str
     files: dict[str, tuple[int | None, bytes]] = field(default_factory=dict)

@@ -17,7 +17,15 @@ from tinydl.data.datasets import cifar
 
 REAL = os.environ.get("TINYDL_DATA")
 RECORDS = 4
-CANONICAL_ORDER = ("data_batch_1", "batches.meta", "data_batch_3", "data_batch_4", "test_batch", "data_batch_5", "data_batch_2")
+CANONICAL_ORDER = (
+    "data_batch_1",
+    "batches.meta",
+    "data_batch_3",
+    "data_batch_4",
+    "test_batch",
+    "data_batch_5",
+    "data_batch_2",
+)
 
 
 def records(member: str) -> np.ndarray:
@@ -74,7 +82,9 @@ def test_every_form(tmp_path: Path, form: str) -> None:
 def test_download(mirror, tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = archive(tmp_path / "packed", "w:gz")
     checksum = f"md5:{hashlib.md5(body).hexdigest()}"
-    monkeypatch.setattr(cifar, "ARCHIVE", replace(cifar.ARCHIVE, checksum=checksum, urls=(mirror.serve("/c.tar.gz", body),)))
+    monkeypatch.setattr(
+        cifar, "ARCHIVE", replace(cifar.ARCHIVE, checksum=checksum, urls=(mirror.serve("/c.tar.gz", body),))
+    )
     assert_equal(cifar10("test"), "test_batch")
     assert cifar10("test").source.endswith(f"the cache {environment / 'data'}")
 
@@ -102,7 +112,9 @@ def test_a_missing_batch(tmp_path: Path) -> None:
 def test_a_short_batch_and_a_bad_label(tmp_path: Path) -> None:
     place = unpacked(tmp_path / "cifar-10-batches-bin")
     (place / "test_batch.bin").write_bytes(records("test_batch").tobytes()[:-1])
-    with pytest.raises(DataError, match=r"test_batch.bin: expected 12292 bytes, 4 records of 3073, got 12291"):
+    with pytest.raises(
+        DataError, match=r"test_batch.bin: expected 12292 bytes, 4 records of 3073, got 12291"
+    ):
         cifar10("test", tmp_path)
     bad = records("test_batch")
     bad[2, 0] = 10

@@ -53,7 +53,9 @@ class TestNormalize:
 
     def test_the_range_cancels(self) -> None:
         train = np.random.default_rng(0).integers(0, 256, (50, 8)).astype(np.uint8)
-        np.testing.assert_allclose(*normalize(train, dtype=np.float64), *normalize(train / 255.0, dtype=np.float64), atol=1e-12)
+        np.testing.assert_allclose(
+            *normalize(train, dtype=np.float64), *normalize(train / 255.0, dtype=np.float64), atol=1e-12
+        )
 
     def test_constant_and_empty(self) -> None:
         np.testing.assert_array_equal(normalize(np.full((2, 3), 7))[0], np.zeros((2, 3)))
@@ -79,12 +81,18 @@ class TestBatches:
         np.testing.assert_array_equal(one_epoch(batches()), one_epoch(batches(drop_last=False))[:9])
 
     def test_epochs_seeds_and_their_orders(self) -> None:
-        orders = [one_epoch(of) for seed in (5, 6) for of in [batches(1000, seed=seed, batch_size=10)] for _ in range(3)]
+        orders = [
+            one_epoch(of)
+            for seed in (5, 6)
+            for of in [batches(1000, seed=seed, batch_size=10)]
+            for _ in range(3)
+        ]
         assert len({tuple(order) for order in orders}) == 6
         np.testing.assert_array_equal(one_epoch(batches(1000, batch_size=10)), orders[0])
 
     def test_the_order_is_the_same_for_ever(self) -> None:
-        # The raw words of Philox are fixed by its definition: these orders hold for every version and machine.
+        # The raw words of Philox are fixed by its definition: these orders hold for
+        # every version and machine.
         order = batches(batch_size=10)
         assert [one_epoch(order).tolist() for _ in range(2)] == ORDERS_OF_SEED_5
 
@@ -138,12 +146,16 @@ class TestBatches:
         assert all(a != b for a, b in pairwise(orders))
 
     def test_errors(self) -> None:
-        with pytest.raises(ShapeError, match=r"expected arrays of one length, got the shapes \[\(3,\), \(4,\)\]"):
+        with pytest.raises(
+            ShapeError, match=r"expected arrays of one length, got the shapes \[\(3,\), \(4,\)\]"
+        ):
             Batches(np.zeros(3), np.zeros(4), batch_size=1)
         with pytest.raises(ShapeError, match=r"expected arrays of one length, got the shapes \[\]"):
             Batches(batch_size=1)
         for size in (0, -1, 11):
-            with pytest.raises(ShapeError, match=rf"batch_size: expected 1 to 10 \(the samples\), got {size}"):
+            with pytest.raises(
+                ShapeError, match=rf"batch_size: expected 1 to 10 \(the samples\), got {size}"
+            ):
                 batches(batch_size=size)
         with pytest.raises(TypeError):
             batches(batch_size=2.5)

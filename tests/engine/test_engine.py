@@ -1,5 +1,6 @@
-"""The engine: tape, versions, hooks, gradients of gradients, memory, scopes. Values and derivatives of operations are the
-catalogue's; here it is what happens between them."""
+"""The engine: tape, versions, hooks, gradients of gradients, memory, scopes. Values and derivatives of
+operations are the catalogue's; here it is what happens between them.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +115,8 @@ def test_a_write_to_a_recorded_array_is_a_version_error() -> None:
             with td.no_grad():
                 write(x)
             with pytest.raises(
-                GraphError, match=r"mul: expected its recorded array \(2,\) float32 at version 0, got version 1"
+                GraphError,
+                match=r"mul: expected its recorded array \(2,\) float32 at version 0, got version 1",
             ):
                 y.backward()
 
@@ -157,7 +159,9 @@ def test_a_graph_is_freed_by_backward() -> None:
 
 def test_an_unused_input() -> None:
     x, unused = leaf(1.0), leaf(1.0, 2.0)
-    with pytest.raises(GraphError, match=r"grad: expected outputs that depend on input 1 \(2,\), .*allow_unused"):
+    with pytest.raises(
+        GraphError, match=r"grad: expected outputs that depend on input 1 \(2,\), .*allow_unused"
+    ):
         td.grad(x * x, [x, unused])
     gx, none = td.grad(x * x, [x, unused], allow_unused=True)
     assert gx.item() == 2.0
@@ -166,7 +170,9 @@ def test_an_unused_input() -> None:
 
 def test_seeds() -> None:
     x = leaf(1.0, 2.0)
-    with pytest.raises(GraphError, match=r"backward: expected a scalar output or a seed gradient, got .*\(2,\) and no seed"):
+    with pytest.raises(
+        GraphError, match=r"backward: expected a scalar output or a seed gradient, got .*\(2,\) and no seed"
+    ):
         (x * x).backward()
     with pytest.raises(GraphError, match=r"backward: expected a seed of \(2,\) float32, got \(3,\) float32"):
         (x * x).backward(td.ones(3))
@@ -194,16 +200,24 @@ def test_devices_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
     class Elsewhere(np.ndarray):
         """Stands in for an array of another device."""
 
-    monkeypatch.setattr(dispatch, "device_of", lambda array: "cuda" if isinstance(array, Elsewhere) else "cpu")
+    monkeypatch.setattr(
+        dispatch, "device_of", lambda array: "cuda" if isinstance(array, Elsewhere) else "cpu"
+    )
     far = Tensor(np.ones(2, np.float32).view(Elsewhere))
     with pytest.raises(DeviceError, match="mul: expected all inputs on one device, got a on cpu, b on cuda"):
         td.ones(2) * far
-    with pytest.raises(DeviceError, match=r"numpy: expected a tensor on cpu, got one on cuda: use \.cpu\(\) first"):
+    with pytest.raises(
+        DeviceError, match=r"numpy: expected a tensor on cpu, got one on cuda: use \.cpu\(\) first"
+    ):
         far.numpy()
 
 
 def test_dtypes_are_refused_by_name() -> None:
-    refused = ((np.ones(2, np.float16), "float16"), (np.ones(2, complex), "complex128"), (np.array(["a"]), "(U1|str32)"))
+    refused = (
+        (np.ones(2, np.float16), "float16"),
+        (np.ones(2, complex), "complex128"),
+        (np.array(["a"]), "(U1|str32)"),
+    )
     for array, name in refused:
         for make in (td.tensor, td.from_numpy):
             with pytest.raises(DtypeError, match=rf"\w+: expected .+, got .*{name}"):
@@ -213,7 +227,9 @@ def test_dtypes_are_refused_by_name() -> None:
             td.zeros(2, dtype=dtype)
         with pytest.raises(DtypeError, match=dtype):
             td.ones(2).to(dtype)
-    with pytest.raises(DtypeError, match="mul: expected float32, float64, an integer dtype or bool, got float16"):
+    with pytest.raises(
+        DtypeError, match="mul: expected float32, float64, an integer dtype or bool, got float16"
+    ):
         td.ones(2) * np.ones(2, np.float16)
     with pytest.raises(DtypeError, match="mul: expected a tensor, an array or a number, got str"):
         td.ones(2) * "two"
@@ -251,12 +267,16 @@ def test_a_rule_must_give_the_shape_and_dtype_of_its_input() -> None:
     wrong = Primitive(lambda x: x.sum(keepdims=True))
     wrong.rule(x=lambda g: g)
     x = leaf(1.0, 2.0)
-    with pytest.raises(GraphError, match=r"expected its rule to give \(2,\) float32 for 'x', got \(1,\) float32"):
+    with pytest.raises(
+        GraphError, match=r"expected its rule to give \(2,\) float32 for 'x', got \(1,\) float32"
+    ):
         wrong(x).backward()
 
 
 def test_a_leaf_that_is_gone_costs_nothing() -> None:
-    """What only it would need is not computed; results on the way to it that are watched get their gradients."""
+    """What only it would need is not computed; results on the way to it that are
+    watched get their gradients.
+    """
     asked = []
     probe = Primitive(lambda a: a * 2.0, elementwise=True)
     probe.rule(a=lambda g: asked.append(1) or g * 2.0)
@@ -357,7 +377,8 @@ def penalty_steps(n: int) -> tuple[int, int]:
     for _ in range(n):
         loss = td.sum(td.tanh(x @ w))
         (g,) = td.grad(loss, x, create_graph=True)
-        (loss + td.sum(g * g)).backward(create_graph=True)  # .grad carries a graph that leads back to its own leaf
+        # .grad carries a graph that leads back to its own leaf
+        (loss + td.sum(g * g)).backward(create_graph=True)
         with td.no_grad():
             assign(w, w - 0.01 * w.grad)
         w.grad = x.grad = None
@@ -395,7 +416,8 @@ def test_a_graph_dies_with_its_last_tensor() -> None:
 def test_the_tape_keeps_what_rules_name_and_nothing_else() -> None:
     x = leaf(1.0, 2.0)
     kept = {
-        name: [e.array is not None for e in y.node.edges] for name, y in {"add": x + x, "mul": x * x, "exp": td.exp(x)}.items()
+        name: [e.array is not None for e in y.node.edges]
+        for name, y in {"add": x + x, "mul": x * x, "exp": td.exp(x)}.items()
     }
     assert kept == {"add": [False, False], "mul": [True, True], "exp": [False]}
     assert (x * 2.0).node.edges[0].array is None  # the gradient of the number is not needed

@@ -1,4 +1,6 @@
-"""On a GPU, `pytest -m gpu`: the catalogue against the CPU, equal random numbers, graphs, no leak, and the sanitizer."""
+"""On a GPU, `pytest -m gpu`: the catalogue against the CPU, equal random numbers,
+graphs, no leak, and the sanitizer.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from tinydl_kernels.machine import device
 import tinydl as td
 from tinydl.regularizers import DataGrad, Objective
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not device.is_available(), reason=str(device.unavailable()))]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not device.is_available(), reason=str(device.unavailable())),
+]
 
 STEPS = 10_000
 NOT_RECORDED = {"masked_select", "bincount", "random.dropout"}
@@ -41,8 +46,13 @@ def test_the_catalogue_to_the_second_order(row: Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
 def test_the_catalogue_as_graphs(row: Row) -> None:
-    """The second derivatives replayed are the eager ones, bit for bit; a random row goes on with its generator."""
-    inputs = [x.cuda().detach().requires_grad_(x.requires_grad) for x in row.tensors(row.arrays(row.samples[0], row.dtypes[0]))]
+    """The second derivatives replayed are the eager ones, bit for bit; a random
+    row goes on with its generator.
+    """
+    inputs = [
+        x.cuda().detach().requires_grad_(x.requires_grad)
+        for x in row.tensors(row.arrays(row.samples[0], row.dtypes[0]))
+    ]
     found = []
     for record in (False, True):
         generator = td.Generator()
@@ -100,7 +110,9 @@ def training(record: bool) -> tuple[td.nn.Module, Callable[..., td.Tensor]]:
 
 
 def minibatch() -> tuple[td.Tensor, td.Tensor]:
-    return td.randn(50, 1, 28, 28, generator=td.Generator(), device="cuda"), td.tensor(np.arange(50) % 10, device="cuda")
+    return td.randn(50, 1, 28, 28, generator=td.Generator(), device="cuda"), td.tensor(
+        np.arange(50) % 10, device="cuda"
+    )
 
 
 def test_a_graph_gives_the_bits_of_the_eager_step() -> None:

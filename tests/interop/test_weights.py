@@ -43,11 +43,18 @@ def test_out_to_torch_and_in(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from safetensors.torch import load_file, save_file
 
-    ours, theirs, x = network(nn), network(torch.nn), np.random.default_rng(0).normal(size=(2, 1, 6, 6)).astype(np.float32)
+    ours, theirs, x = (
+        network(nn),
+        network(torch.nn),
+        np.random.default_rng(0).normal(size=(2, 1, 6, 6)).astype(np.float32),
+    )
     ours(td.randn(4, 1, 6, 6))
     save_weights(tmp_path / "ours.pt", ours)
     save_weights(tmp_path / "ours.safetensors", ours)
-    for state in (torch.load(tmp_path / "ours.pt", weights_only=True), load_file(tmp_path / "ours.safetensors")):
+    for state in (
+        torch.load(tmp_path / "ours.pt", weights_only=True),
+        load_file(tmp_path / "ours.safetensors"),
+    ):
         theirs.load_state_dict(state)
         expected = theirs.eval()(torch.tensor(x)).detach().numpy()
         np.testing.assert_allclose(ours.eval()(td.tensor(x)).detach().numpy(), expected, atol=1e-6)
@@ -57,7 +64,12 @@ def test_out_to_torch_and_in(tmp_path: Path) -> None:
     save_file(other.state_dict(), tmp_path / "theirs.safetensors")
     np.savez(tmp_path / "theirs.npz", **{name: value.numpy() for name, value in other.state_dict().items()})
     expected = other.eval()(torch.tensor(x)).detach().numpy()
-    for name, key in (("theirs.pth", None), ("run.pt", "model"), ("theirs.safetensors", None), ("theirs.npz", None)):
+    for name, key in (
+        ("theirs.pth", None),
+        ("run.pt", "model"),
+        ("theirs.safetensors", None),
+        ("theirs.npz", None),
+    ):
         ours.load_state_dict(load_weights(tmp_path / name, key))
         np.testing.assert_allclose(ours(td.tensor(x)).detach().numpy(), expected, atol=1e-6)
 
@@ -72,7 +84,8 @@ def test_half_precision_is_widened_by_the_model(tmp_path: Path) -> None:
 
 def test_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"save_weights: expected a file named \.safetensors, \.npz, \.pt, \.pth, got 'a\.pkl'"
+        ValueError,
+        match=r"save_weights: expected a file named \.safetensors, \.npz, \.pt, \.pth, got 'a\.pkl'",
     ):
         save_weights("a.pkl", {})
     with pytest.raises(ValueError, match="load_weights: expected a file named"):
@@ -102,7 +115,9 @@ def test_refused_of_torch(tmp_path: Path) -> None:
     torch.save(brain, tmp_path / "brain.pt")
     save_file(brain, tmp_path / "brain.safetensors")
     for name in ("brain.pt", "brain.safetensors"):
-        with pytest.raises(DtypeError, match=rf"load_weights: .*{name}: expected dtypes of NumPy, got bfloat16 for weight"):
+        with pytest.raises(
+            DtypeError, match=rf"load_weights: .*{name}: expected dtypes of NumPy, got bfloat16 for weight"
+        ):
             load_weights(tmp_path / name)
     torch.save({"model": {}, "step": 1}, tmp_path / "run.pt")
     with pytest.raises(ValueError, match=r"load_weights: .*run.pt: expected a state_dict, got model, step"):

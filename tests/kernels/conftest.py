@@ -12,7 +12,9 @@ from tinydl_kernels.machine import precision
 @pytest.fixture
 def cut_into(monkeypatch: pytest.MonkeyPatch) -> Callable[[cuts.Tile, int], None]:
     """Call it with a tile and a number of splits: every product is cut so."""
-    return lambda tile, splits: monkeypatch.setattr(cuts, "cut", lambda *sizes: cuts._cut(tile, splits, *sizes))
+    return lambda tile, splits: monkeypatch.setattr(
+        cuts, "cut", lambda *sizes: cuts._cut(tile, splits, *sizes)
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""What the tests of CUDA kernels share: the emulator's modes, and the agreement of an operation with its reference."""
+"""What the tests of CUDA kernels share: the emulator's modes, and the agreement of an
+operation with its reference.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from tinydl_kernels.machine.dispatch import Operation
 from tinydl_kernels.machine.validate import agree, leaves
 
 needs_compiler = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
-ORDERS = {"forward": emulator.Mode(), "reversed": emulator.Mode("reversed"), "random": emulator.Mode("random", seed=5)}
+ORDERS = {
+    "forward": emulator.Mode(),
+    "reversed": emulator.Mode("reversed"),
+    "random": emulator.Mode("random", seed=5),
+}
 CHECKED = emulator.Mode("random", check=True, seed=6)
 MODES = {**ORDERS, "checked": CHECKED}
 every_tile = pytest.mark.parametrize("tile", cuts.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")

@@ -1,4 +1,6 @@
-"""Launches of kernels, noted while something else runs, to be made again: with the checker, or on a source with a bug."""
+"""Launches of kernels, noted while something else runs, to be made again: with the
+checker, or on a source with a bug.
+"""
 
 from __future__ import annotations
 

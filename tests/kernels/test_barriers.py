@@ -28,7 +28,8 @@ def launches() -> dict[str, list[Launch]]:
     files = [str(file) for pattern in WALKS for file in sorted(here.glob(pattern))]
     one_order = {"forward": emulated.ORDERS["forward"]}  # all orders have the same launches
     with noted() as found, mock.patch.object(emulated, "ORDERS", one_order):
-        pytest.main(["-q", "-p", "no:cacheprovider", "-k", "not checked", *files])  # what fails there fails in its own run
+        # what fails there fails in its own run
+        pytest.main(["-q", "-p", "no:cacheprovider", "-k", "not checked", *files])
     by_module: dict[str, list[Launch]] = {}
     for launch in sorted(found, key=lambda launch: np.prod(launch.grid) * np.prod(launch.block)):
         by_module.setdefault(launch.module.name, []).append(launch)
@@ -46,7 +47,8 @@ def test_every_launch_passes_the_checker(launches: dict[str, list[Launch]], modu
 @pytest.mark.parametrize("barrier", BARRIERS, ids=lambda barrier: f"{barrier.file}:{barrier.line}")
 def test_no_barrier_can_be_left_out(launches: dict[str, list[Launch]], barrier: Barrier) -> None:
     """In one of the modules that have it: a source that several paste in need not matter to each of them."""
-    for module in sorted(launching.modules(), key=lambda module: len(module.source)):  # the short ones build at once
+    # the short ones build at once
+    for module in sorted(launching.modules(), key=lambda module: len(module.source)):
         places = barriers(module)
         if barrier in places and complaint(without(module, places[barrier]), launches.get(module.name, [])):
             return
@@ -63,4 +65,6 @@ def test_the_barrier_of_a_team() -> None:
     team = module.source.index("struct Team")
     at = next(at for barrier, at in barriers(module).items() if barrier.file == "common.cuh" and at > team)
     assert complaint(module, launches) is None
-    assert re.match(r"common.cuh:\d+: (race|\w+ of uninitialized)", complaint(without(module, at), launches) or "")
+    assert re.match(
+        r"common.cuh:\d+: (race|\w+ of uninitialized)", complaint(without(module, at), launches) or ""
+    )

@@ -1,4 +1,6 @@
-"""Convolution: Numba and the reference, the reference and PyTorch, and the trilinear form that the three share."""
+"""Convolution: Numba and the reference, the reference and PyTorch, and the
+trilinear form that the three share.
+"""
 
 import warnings
 
@@ -26,15 +28,20 @@ def cases(draw, pairs=True):
     """(window, batch, C, O): one to three axes, any stride, padding, dilation and groups."""
     axes = draw(st.integers(1, 3))
     sizes, kernel, stride, low, high, dilation = (
-        draw(st.tuples(*[st.integers(least, most)] * axes)) for least, most in ((1, 8), (1, 4), (1, 3), (0, 2), (0, 3), (1, 3))
+        draw(st.tuples(*[st.integers(least, most)] * axes))
+        for least, most in ((1, 8), (1, 4), (1, 3), (0, 2), (0, 3), (1, 3))
     )
     high = high if pairs else low
-    fits = [low + size + high > d * (k - 1) for size, k, low, high, d in zip(sizes, kernel, low, high, dilation)]
+    fits = [
+        low + size + high > d * (k - 1) for size, k, low, high, d in zip(sizes, kernel, low, high, dilation)
+    ]
     sizes = tuple(size if fit else size + 9 for size, fit in zip(sizes, fits))
     groups = draw(st.sampled_from([1, 1, 2, 3]))
     C, O = groups * draw(st.integers(1, 6)), groups * draw(st.integers(1, 9))
     padding = tuple(zip(low, high))
-    window = Window.conv("conv", (1, C, *sizes), (O, C // groups, *kernel), stride, padding, dilation, groups, axes)
+    window = Window.conv(
+        "conv", (1, C, *sizes), (O, C // groups, *kernel), stride, padding, dilation, groups, axes
+    )
     return window, draw(st.sampled_from([0, 1, 2, 3, 35])), C, O
 
 
@@ -113,7 +120,8 @@ def test_columns(case, dtype, width):
         ((1, 16, 19, 18), (96, 16, 1, 1), 1, 0, 1),  # one image, in place
         ((2, 20, 11, 12), (50, 20, 5, 5), 1, 0, 1),  # dx from columns of taps and channels
         ((2, 90, 7, 13), (64, 90, 3, 3), 2, 1, 1),  # in several blocks of channels
-        ((2, 2, 3, 3), (2, 2, 1, 1), 2, ((0, 2), (0, 2)), 1),  # planes as large as the image, yet not the image
+        # planes as large as the image, yet not the image
+        ((2, 2, 3, 3), (2, 2, 1, 1), 2, ((0, 2), (0, 2)), 1),
     ],
 )
 def test_shapes_of_special_paths(x_shape, w_shape, stride, padding, groups):
@@ -140,7 +148,9 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     try:
         for count in (1, 2, 3):
             threads.set_num_threads(count)
-            results.append((conv.forward(x, w, b, window), conv.grad_input(g, w, window), conv.grad_weight(x, g, window)))
+            results.append(
+                (conv.forward(x, w, b, window), conv.grad_input(g, w, window), conv.grad_weight(x, g, window))
+            )
     finally:
         threads.set_num_threads(outer)
     for other in results[1:]:
@@ -165,4 +175,6 @@ def test_the_partial_sums_of_a_large_weight_take_little_room(monkeypatch):
 def test_an_image_is_its_own_plane_where_nothing_is_padded_or_strided():
     plan = packing.plan_of(Window.conv("conv", (1, 2, 7, 6), (3, 2, 3, 2)), 2, 3, True)
     assert not plan.packed
-    np.testing.assert_array_equal(plan.x_terms, [c * 42 + h * 6 + w for c in range(2) for h in range(3) for w in range(2)])
+    np.testing.assert_array_equal(
+        plan.x_terms, [c * 42 + h * 6 + w for c in range(2) for h in range(3) for w in range(2)]
+    )

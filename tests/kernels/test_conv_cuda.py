@@ -1,4 +1,6 @@
-"""Convolution on the GPU, emulated: every tile and split, any window, in any order of threads, and with accesses checked."""
+"""Convolution on the GPU, emulated: every tile and split, any window, in any order of
+threads, and with accesses checked.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ def check(agrees, window, batch, C, O, dtype=np.float32, tolerance=1e-5):
 
 WINDOWS = {
     "padded": (Window.conv("conv", (1, 5, 9, 9), (18, 5, 3, 3), 1, 1), 2, 5, 18),
-    "strided": (Window.conv("conv", (1, 6, 11, 8), (4, 3, 3, 2), (3, 2), ((1, 0), (2, 1)), (2, 1), 2), 3, 6, 4),
+    "strided": (
+        Window.conv("conv", (1, 6, 11, 8), (4, 3, 3, 2), (3, 2), ((1, 0), (2, 1)), (2, 1), 2),
+        3,
+        6,
+        4,
+    ),
 }
 every_window = pytest.mark.parametrize("case", WINDOWS.values(), ids=WINDOWS)
 
@@ -122,7 +129,10 @@ def test_tensor_cores_are_free_of_races(tf32):
 def test_tensor_cores_round_factors_to_ten_bits(tf32):
     """1 + 2^-11 is a tie, and goes up; what is below it goes down."""
     window = Window.conv("conv", (1, 1, 1, 2), (1, 1, 1, 1))
-    x, w = np.array([1 + 2**-11, 1 + 2**-11 - 2**-20], np.float32).reshape(1, 1, 1, 2), np.ones((1, 1, 1, 1), np.float32)
+    x, w = (
+        np.array([1 + 2**-11, 1 + 2**-11 - 2**-20], np.float32).reshape(1, 1, 1, 2),
+        np.ones((1, 1, 1, 1), np.float32),
+    )
     with dispatch.use("cuda-emulated"):
         np.testing.assert_array_equal(conv.forward(x, w, None, window).ravel(), np.float32([1 + 2**-10, 1]))
 
@@ -131,17 +141,29 @@ def test_arrays_beyond_32_bits_are_refused(monkeypatch):
     monkeypatch.setattr(cuts, "LARGEST", 100)
     window = Window.conv("conv", (1, 1, 11, 11), (1, 1, 3, 3))
     x, w, _, _ = arrays(1, 1, 1, window)
-    with dispatch.use("cuda-emulated"), pytest.raises(ShapeError, match=r"conv: expected arrays of less than 2\^30 elements"):
+    with (
+        dispatch.use("cuda-emulated"),
+        pytest.raises(ShapeError, match=r"conv: expected arrays of less than 2\^30 elements"),
+    ):
         conv.forward(x, w, None, window)
 
 
 def test_the_cut_fits_the_product():
-    """Large tiles for large products, broad ones for few channels, splits where there are few tiles; k is covered once."""
+    """Large tiles for large products, broad ones for few channels, splits where there are
+    few tiles; k is covered once.
+    """
     assert cuts.cut(512, 100_000, 4608, 1).kernel == "128x128"
     assert cuts.cut(16, 100_000, 144, 1).kernel == "16x128"
     assert cuts.cut(32, 100_000, 288, 1).kernel == "32x128"
     few = cuts.cut(64, 576, 131_072, 1)
     assert few.blocks >= cuts.MULTIPROCESSORS
-    for sizes in ((20, 28_800, 25, 1), (50, 500, 800, 1), (1, 1, 1, 1), (20, 25, 28_800, 1), (4, 4, 0, 3), (3, 1000, 77, 8)):
+    for sizes in (
+        (20, 28_800, 25, 1),
+        (50, 500, 800, 1),
+        (1, 1, 1, 1),
+        (20, 25, 28_800, 1),
+        (4, 4, 0, 3),
+        (3, 1000, 77, 8),
+    ):
         choice = cuts.cut(*sizes)
         assert (choice.splits - 1) * choice.depth < max(1, sizes[2]) <= max(1, choice.splits * choice.depth)

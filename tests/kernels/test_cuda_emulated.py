@@ -1,4 +1,6 @@
-"""The emulator runs right CUDA kernels in any order of their threads, and its checker names what is wrong with a wrong one."""
+"""The emulator runs right CUDA kernels in any order of their threads, and its checker names
+what is wrong with a wrong one.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,11 @@ def test_reserve(each_mode):
 
 def check_matmul(module: launching.Module) -> None:
     rng = np.random.default_rng(0)
-    A, B, C = rng.standard_normal((11, 19), np.float32), rng.standard_normal((19, 9), np.float32), np.empty((11, 9), np.float32)
+    A, B, C = (
+        rng.standard_normal((11, 19), np.float32),
+        rng.standard_normal((19, 9), np.float32),
+        np.empty((11, 9), np.float32),
+    )
     module.get_function("matmul")((2, 2), (8, 8), (A, B, C, np.int32(11), np.int32(9), np.int32(19)))
     np.testing.assert_allclose(C, A @ B, atol=1e-5)
 
@@ -91,7 +97,9 @@ def check_matmul(module: launching.Module) -> None:
 def check_total(module: launching.Module) -> None:
     x = np.random.default_rng(1).standard_normal(1000, np.float32)
     y = np.zeros(1, np.float32)
-    module.get_function("total")((3,), (64,), (x, np.empty(3, np.float32), np.zeros(1, np.uint32), y, np.int32(x.size)))
+    module.get_function("total")(
+        (3,), (64,), (x, np.empty(3, np.float32), np.zeros(1, np.uint32), y, np.int32(x.size))
+    )
     np.testing.assert_allclose(y[0], x.sum(), atol=1e-4)
 
 
@@ -139,7 +147,9 @@ def test_barriers_return_counts(tmp_path, each_mode):
         y[3 * threadIdx.x + 2] = __syncthreads_and(v >= 0);
     }"""
     y = np.empty((6, 3), np.int32)
-    launching.Module(write(tmp_path, source)).get_function("votes")((1,), (6,), (np.arange(6, dtype=np.int32), y))
+    launching.Module(write(tmp_path, source)).get_function("votes")(
+        (1,), (6,), (np.arange(6, dtype=np.int32), y)
+    )
     np.testing.assert_array_equal(y, np.tile([3, 0, 1], (6, 1)))
 
 
@@ -183,7 +193,10 @@ def test_barriers_are_watched_without_the_checker(each_mode, bugs, kernel):
 
 
 def barriers() -> list[int]:
-    return [match.start() for match in re.finditer(r"__sync(threads|warp)\(\);", (HERE / "correct.cu").read_text())]
+    return [
+        match.start()
+        for match in re.finditer(r"__sync(threads|warp)\(\);", (HERE / "correct.cu").read_text())
+    ]
 
 
 @pytest.mark.parametrize("mutant", range(len(barriers())))
@@ -232,7 +245,10 @@ X = np.ones(4, np.float32)
         ((X, X.copy(), np.int64(4), np.float32(2)), "n: expected a numpy.int32 scalar, got a int64 scalar"),
         ((X, X.copy(), np.int32(4), 2.0), "c: expected a numpy.float32 scalar, got float"),
         ((X, X.copy(), None, np.float32(2)), "n: expected a numpy.int32 scalar, got NoneType"),
-        ((X, X.astype(np.float64), np.int32(4), np.float32(2)), "y: expected a float32 array, got a float64 array"),
+        (
+            (X, X.astype(np.float64), np.int32(4), np.float32(2)),
+            "y: expected a float32 array, got a float64 array",
+        ),
         ((X, [1.0], np.int32(4), np.float32(2)), "y: expected a float32 array, got list"),
         ((X, np.float32(1), np.int32(4), np.float32(2)), "y: expected a float32 array, got a float32 scalar"),
         ((X, X.copy(), X, np.float32(2)), "n: expected a numpy.int32 scalar, got a float32 array"),
@@ -250,7 +266,14 @@ def test_strided_arrays_are_refused(scale):
 
 @pytest.mark.parametrize(
     ("grid", "block", "shared"),
-    [((1,), (1025,), 0), ((1,), (0,), 0), ((1,), (2, 2, 65), 0), ((0,), (1,), 0), ((1, 65536), (1,), 0), ((1,), (1,), 1 << 20)],
+    [
+        ((1,), (1025,), 0),
+        ((1,), (0,), 0),
+        ((1,), (2, 2, 65), 0),
+        ((0,), (1,), 0),
+        ((1, 65536), (1,), 0),
+        ((1,), (1,), 1 << 20),
+    ],
 )
 def test_limits_of_a_launch(scale, grid, block, shared):
     with pytest.raises(ShapeError, match="scale: expected"):
@@ -302,7 +325,8 @@ def test_a_macro_makes_a_kernel_a_line(tmp_path, each_mode):
 
 def test_tables_and_lists_of_arrays(tmp_path, each_mode):
     common = (Path(launching.__file__).parent / "common.cuh").read_text()
-    kernel = """extern "C" __global__ void add_all(Arrays<float> sums, Arrays<const float> x, const Table sizes) {
+    kernel = """extern "C" __global__ void add_all(Arrays<float> sums,
+                                                   Arrays<const float> x, const Table sizes) {
         for (int k = 0; k < sizes.at[blockIdx.x]; ++k) sums.at[blockIdx.x][0] += x.at[blockIdx.x][k];
     }"""
     function = launching.Module(write(tmp_path, common + kernel)).get_function("add_all")
@@ -314,7 +338,10 @@ def test_tables_and_lists_of_arrays(tmp_path, each_mode):
         function((2,), (1,), (sums, [arrays[0]] * 65, launching.table([3, 5])))
     with pytest.raises(DtypeError, match="add_all: x: expected a float32 array, got a int64 array"):
         function((2,), (1,), (sums, [arrays[0], np.arange(5)], launching.table([3, 5])))
-    with emulator.mode(check=True), pytest.raises(emulator.EmulatorError, match="offset 20 of argument x, which has 20 bytes"):
+    with (
+        emulator.mode(check=True),
+        pytest.raises(emulator.EmulatorError, match="offset 20 of argument x, which has 20 bytes"),
+    ):
         function((2,), (1,), (sums, arrays, launching.table([3, 6])))
 
 
@@ -331,7 +358,9 @@ def test_parameter_types_are_a_short_list():
 
 
 def test_an_error_of_the_compiler_is_shown(tmp_path):
-    module = launching.Module(write(tmp_path, 'extern "C" __global__ void f(float* x) { x[0] = undeclared; }'))
+    module = launching.Module(
+        write(tmp_path, 'extern "C" __global__ void f(float* x) { x[0] = undeclared; }')
+    )
     with pytest.raises(BackendError, match=r"kernels.cu:1.*undeclared"):
         module.get_function("f")((1,), (1,), (X.copy(),))
 
@@ -344,7 +373,9 @@ def test_no_compiler_is_said(tmp_path, monkeypatch):
 
 
 def test_device_arrays_go_to_cupy(scale, monkeypatch):
-    """Through a stand-in for CuPy: the source, one module a device, the arguments as they are, shared memory beyond 48 KB."""
+    """Through a stand-in for CuPy: the source, one module a device, the arguments as they
+    are, shared memory beyond 48 KB.
+    """
     calls: list[tuple] = []
 
     class Kernel:
@@ -366,7 +397,9 @@ def test_device_arrays_go_to_cupy(scale, monkeypatch):
         flags = SimpleNamespace(c_contiguous=True)
 
     runtime = SimpleNamespace(getDevice=lambda: 0)
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(RawModule=RawModule, cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.setitem(
+        sys.modules, "cupy", SimpleNamespace(RawModule=RawModule, cuda=SimpleNamespace(runtime=runtime))
+    )
     args = (DeviceArray(), DeviceArray(), np.int32(4), np.float32(2))
     scale((1,), (4,), args)
     scale((2,), (8,), args, shared_mem=50_000)
@@ -403,8 +436,11 @@ def test_fibers_by_ucontext(tmp_path):
         "from tinydl_kernels.cuda import launching; from tinydl_kernels.emulator import build\n"
         "build._RUNTIME_FLAGS += ('-DEMU_UCONTEXT',)\n"
         f"module, x = launching.Module(Path({str(HERE / 'correct.cu')!r})), np.ones((2, 64), np.float32)\n"
-        "module.get_function('scan')((2,), (64,), (x, y := np.empty_like(x)), shared_mem=256); print(int(y.sum()))"
+        "module.get_function('scan')((2,), (64,), (x, y := np.empty_like(x)), shared_mem=256); "
+        "print(int(y.sum()))"
     )
     environment = {**os.environ, "TINYDL_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.stdout.strip() == str(64 * 65), done.stderr

@@ -47,7 +47,9 @@ def test_a_backend_without_an_implementation_is_named(probe):
 
 def test_unknown_backends_are_refused():
     with (
-        pytest.raises(BackendError, match="expected one of 'reference', 'cpu', 'cuda', 'cuda-emulated', got 'tpu'"),
+        pytest.raises(
+            BackendError, match="expected one of 'reference', 'cpu', 'cuda', 'cuda-emulated', got 'tpu'"
+        ),
         dispatch.use("tpu"),
     ):
         pass

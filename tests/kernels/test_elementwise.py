@@ -21,12 +21,33 @@ BINARY = [
     *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate"),
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"),
 ]
-SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.0, 3.0, 1e-30, -1e-30, 80.0, -80.0, 1e4, -1e4]
+SPECIAL = [
+    np.nan,
+    np.inf,
+    -np.inf,
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    0.5,
+    -2.0,
+    3.0,
+    1e-30,
+    -1e-30,
+    80.0,
+    -80.0,
+    1e4,
+    -1e4,
+]
 
 
 def cases(names, each_width):
-    """Every operation in float64, those with code of their own for each width in float32 too; all in the full run."""
-    single = [pytest.param(name, np.float32, marks=[pytest.mark.full] * (name not in each_width)) for name in names]
+    """Every operation in float64, those with code of their own for each width in
+    float32 too; all in the full run.
+    """
+    single = [
+        pytest.param(name, np.float32, marks=[pytest.mark.full] * (name not in each_width)) for name in names
+    ]
     return [(name, np.float64) for name in names] + single
 
 
@@ -52,7 +73,9 @@ KINDS = st.sampled_from(["contiguous", "permuted", "sliced", "flipped", "expande
 
 @st.composite
 def operands(draw, count, dtype=np.float64):
-    shapes = draw(mutually_broadcastable_shapes(num_shapes=count, max_dims=5, max_side=4, min_side=0)).input_shapes
+    shapes = draw(
+        mutually_broadcastable_shapes(num_shapes=count, max_dims=5, max_side=4, min_side=0)
+    ).input_shapes
     random = np.random.default_rng(draw(st.integers(0, 99)))
     return [operand(random, shape, draw(KINDS), dtype) for shape in shapes]
 

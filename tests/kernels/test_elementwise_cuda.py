@@ -21,7 +21,9 @@ pytestmark = needs_compiler
 once = functools.partial(agree, only="cuda-emulated")
 FLOATS = (np.float32, np.float64)
 OPERATIONS = {
-    name.partition(".")[2]: op for name, op in dispatch.operations.items() if name.startswith(("elementwise.", "functions."))
+    name.partition(".")[2]: op
+    for name, op in dispatch.operations.items()
+    if name.startswith(("elementwise.", "functions."))
 }
 BINARY = [
     *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate", "atan2", "hypot"),
@@ -51,7 +53,11 @@ def test_unary_on_masks(name):
 def test_unary(name, dtype):
     x = values(dtype)
     if name in ("erf", "erfc", "lgamma", "digamma"):
-        x = x[np.abs(x) < 1e4].astype(np.result_type(x, np.float32)) if dtype in FLOATS else x.astype(np.float64)
+        x = (
+            x[np.abs(x) < 1e4].astype(np.result_type(x, np.float32))
+            if dtype in FLOATS
+            else x.astype(np.float64)
+        )
     once(OPERATIONS[name], x, tolerance=tolerance(dtype))
 
 

@@ -20,7 +20,9 @@ def test_concatenate(dim):
     np.testing.assert_array_equal(indexing.concatenate(arrays, dim, sizes), np.concatenate(arrays, dim))
     assert not np.shares_memory(indexing.concatenate(arrays[1:2], dim, sizes[1:2]), arrays[1])
     arrays[1][...] = 0
-    np.testing.assert_array_equal(indexing.concatenate([arrays[0], None, arrays[2]], dim, sizes), np.concatenate(arrays, dim))
+    np.testing.assert_array_equal(
+        indexing.concatenate([arrays[0], None, arrays[2]], dim, sizes), np.concatenate(arrays, dim)
+    )
 
 
 @given(st.data())
@@ -38,7 +40,9 @@ def test_place_is_the_transpose_of_indexing(data):
     shape = data.draw(array_shapes(max_dims=4, max_side=5))
     index = data.draw(basic_indices(shape, allow_newaxis=True, allow_ellipsis=True))
     x = np.random.default_rng(0).integers(-9, 9, shape)
-    g = np.ascontiguousarray(np.random.default_rng(1).integers(-9, 9, np.shape(x[index]))).reshape(np.shape(x[index]))
+    g = np.ascontiguousarray(np.random.default_rng(1).integers(-9, 9, np.shape(x[index]))).reshape(
+        np.shape(x[index])
+    )
     placed = agree(indexing.place, g, shape, index)
     assert (placed * x).sum() == (g * x[index]).sum()
 
@@ -70,7 +74,9 @@ def test_gather_and_scatters(shape, dim, m, dtype):
         )
         back = agree(indexing.scatter_add, g, index, shape[dim], dim)
         np.testing.assert_allclose(back.sum(dim), g.sum(dim), atol=1e-5)
-        np.testing.assert_allclose((back * x).sum(), (g * indexing.gather(x, index, dim)).sum(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            (back * x).sum(), (g * indexing.gather(x, index, dim)).sum(), rtol=1e-4, atol=1e-5
+        )
         agree(indexing.scatter, x, g, index, dim)
 
 

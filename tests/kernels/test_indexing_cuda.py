@@ -1,4 +1,6 @@
-"""Gather and the scatters on the emulator: whole indices and lines, vectors and single elements, few and many sources."""
+"""Gather and the scatters on the emulator: whole indices and lines, vectors and single
+elements, few and many sources.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ SHAPES = [
 
 
 def draw(shape, dim, m, dtype):
-    """x, a source, and the kinds of indices: an element each, a line for all, a line for each of the outer."""
+    """x, a source, and the kinds of indices: an element each, a line for all,
+    a line for each of the outer.
+    """
     random = np.random.default_rng(0)
     taken = (*shape[:dim], m, *shape[dim + 1 :])
     x, source = (random.integers(-2, 3, s).astype(dtype) for s in (shape, taken))

@@ -1,4 +1,6 @@
-"""Instances of kernels for other dtypes than their families' tests use: the same source, compiled once more."""
+"""Instances of kernels for other dtypes than their families' tests use: the same
+source, compiled once more.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ pytestmark = needs_compiler
 def test_products(cut_into: Any, tile: Any, dtype: Any) -> None:
     cut_into(tile, 1)
     random = np.random.default_rng(0)
-    agrees(matmul, random.integers(-9, 9, (5, 11)).astype(dtype), random.integers(-9, 9, (11, 7)).astype(dtype), False, False)
+    agrees(
+        matmul,
+        random.integers(-9, 9, (5, 11)).astype(dtype),
+        random.integers(-9, 9, (11, 7)).astype(dtype),
+        False,
+        False,
+    )
 
 
 def test_depthwise_convolution_in_float64() -> None:

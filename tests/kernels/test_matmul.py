@@ -61,7 +61,11 @@ def test_products_cut_into_tasks(transpose_a, transpose_b, dtype, tolerance, bat
 
 def test_bias():
     random = np.random.default_rng(0)
-    a, b, bias = random.standard_normal((70, 30)), random.standard_normal((40, 30)), random.standard_normal(40)
+    a, b, bias = (
+        random.standard_normal((70, 30)),
+        random.standard_normal((40, 30)),
+        random.standard_normal(40),
+    )
     y = np.empty((70, 40))
     product.product(a, b, y, False, True, bias)
     np.testing.assert_allclose(y, a @ b.T + bias, atol=1e-12)
@@ -71,7 +75,11 @@ def test_bias():
 def test_relu_is_that_of_a_call_of_its_own(rows):
     """Bit for bit: a sum that is rounded to -0 becomes 0, NaN stays."""
     a, b = np.full((rows, 1), -1e-30, np.float32), np.array([[1e-30, 1, -1, np.nan, 0, 1e30]], np.float32)
-    bias, y, z = np.full(6, -0.0, np.float32), np.empty((rows, 6), np.float32), np.empty((rows, 6), np.float32)
+    bias, y, z = (
+        np.full(6, -0.0, np.float32),
+        np.empty((rows, 6), np.float32),
+        np.empty((rows, 6), np.float32),
+    )
     product.product(a, b, y, False, False, bias)
     product.product(a, b, z, False, False, bias, True)
     assert z.tobytes() == elementwise.relu(y).tobytes()

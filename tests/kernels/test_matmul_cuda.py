@@ -21,7 +21,10 @@ TRANSPOSED = [(False, False), (False, True), (True, False), (True, True)]
 def operands(I, K, J, transposed, dtype=np.float32, batches=((), ())):
     random = np.random.default_rng(0)
     shapes = (K, I) if transposed[0] else (I, K), (J, K) if transposed[1] else (K, J)
-    return [(3 * random.standard_normal(batch + shape)).astype(dtype) for batch, shape in zip(batches, shapes, strict=True)]
+    return [
+        (3 * random.standard_normal(batch + shape)).astype(dtype)
+        for batch, shape in zip(batches, shapes, strict=True)
+    ]
 
 
 @every_tile
@@ -52,7 +55,9 @@ def test_tensor_cores(tile, transposed, cut_into, tf32):
 @pytest.fixture
 def before_sm_80(monkeypatch):
     """No asynchronous copies, no tensor cores."""
-    module = launching.Module(launching.module("matmul", np.dtype(np.float32)).path, np.dtype(np.float32), True)
+    module = launching.Module(
+        launching.module("matmul", np.dtype(np.float32)).path, np.dtype(np.float32), True
+    )
     module.source = "#undef __CUDA_ARCH__\n#define __CUDA_ARCH__ 750\n" + module.source
     monkeypatch.setattr(cuts, "module", lambda *_: module)
 
@@ -69,7 +74,9 @@ def test_copies_by_way_of_registers(tile, cut_into, before_sm_80):
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_batch_and_transposition(data):
-    batches = data.draw(mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3, min_side=0)).input_shapes
+    batches = data.draw(
+        mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3, min_side=0)
+    ).input_shapes
     sizes = [data.draw(st.integers(0, 5)) for _ in range(3)]
     transposed = data.draw(st.sampled_from(TRANSPOSED))
     dtype = data.draw(st.sampled_from([np.float64, np.int64]))
@@ -85,7 +92,10 @@ def test_long_and_thin(sizes, dtype):
 
 
 def test_operands_off_the_vector_alignment():
-    a, b = np.arange(1, 18, dtype=np.float32)[1:].reshape(4, 4), np.arange(17, dtype=np.float32)[1:].reshape(4, 4)
+    a, b = (
+        np.arange(1, 18, dtype=np.float32)[1:].reshape(4, 4),
+        np.arange(17, dtype=np.float32)[1:].reshape(4, 4),
+    )
     agrees(matmul, a, b, True, False)
 
 
@@ -96,7 +106,10 @@ def test_integers_wrap_around():
 
 def test_dtypes_without_a_kernel_are_refused():
     a = np.ones((2, 2), bool)
-    with dispatch.use("cuda-emulated"), pytest.raises(DtypeError, match="expected two float32, float64 or int64 arrays"):
+    with (
+        dispatch.use("cuda-emulated"),
+        pytest.raises(DtypeError, match="expected two float32, float64 or int64 arrays"),
+    ):
         matmul(a, a)
 
 

@@ -1,4 +1,6 @@
-"""Batch normalization: statistics, and both derivatives against differences and against torch's double backward."""
+"""Batch normalization: statistics, and both derivatives against differences and
+against torch's double backward.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ def test_against_the_reference(shape, affine, dtype):
     tolerance = 2e-4 if dtype == np.float32 else 1e-11
     for cotangents in ((v, v_gamma, v_beta), (v, None, None), (None, v_gamma, None), (None, None, v_beta)):
         arguments = (*cotangents, g, x, gamma, mean, var, EPS)
-        for got, expected in zip(implementations["cpu"](*arguments), implementations["reference"](*arguments), strict=True):
+        for got, expected in zip(
+            implementations["cpu"](*arguments), implementations["reference"](*arguments), strict=True
+        ):
             assert (got is None) == (expected is None)
             if expected is not None:
                 assert got.dtype == expected.dtype == dtype
@@ -40,7 +44,9 @@ def test_against_the_reference(shape, affine, dtype):
 def test_derivatives_against_differences(shape, backend):
     """Each as a directional derivative of the level below, with the statistics recomputed at every point."""
     v, v_gamma, v_beta, g, x, gamma, beta = draw(shape)
-    batch_norm, dx, dx_dx = (op.implementations[backend] for op in (norm.batch_norm, norm.batch_norm_dx, norm.batch_norm_dx_dx))
+    batch_norm, dx, dx_dx = (
+        op.implementations[backend] for op in (norm.batch_norm, norm.batch_norm_dx, norm.batch_norm_dx_dx)
+    )
 
     def inner(*pairs):
         return sum((a * b).sum() for a, b in pairs)
@@ -53,10 +59,14 @@ def test_derivatives_against_differences(shape, backend):
         ahead, behind = (f(*[a + h * s for a, s in zip(at, step, strict=True)]) for h in (1e-5, -1e-5))
         return (ahead - behind) / 2e-5, step
 
-    value, step = difference(lambda x, gamma, beta: inner((g, batch_norm(x, gamma, beta, EPS)[0])), x, gamma, beta)
+    value, step = difference(
+        lambda x, gamma, beta: inner((g, batch_norm(x, gamma, beta, EPS)[0])), x, gamma, beta
+    )
     np.testing.assert_allclose(inner(*zip(first(g, x, gamma), step, strict=True)), value, rtol=1e-7)
 
-    value, step = difference(lambda *at: inner(*zip((v, v_gamma, v_beta), first(*at), strict=True)), g, x, gamma)
+    value, step = difference(
+        lambda *at: inner(*zip((v, v_gamma, v_beta), first(*at), strict=True)), g, x, gamma
+    )
     second = dx_dx(v, v_gamma, v_beta, g, x, gamma, *batch_norm(x, gamma, beta, EPS)[1:], EPS)
     np.testing.assert_allclose(inner(*zip(second, step, strict=True)), value, rtol=1e-7)
 
@@ -70,7 +80,9 @@ def test_double_backward_of_torch():
     dx, dgamma = torch.autograd.grad(y, leaves[1:], leaves[0], create_graph=True)
     expected = torch.autograd.grad((dx, dgamma), leaves, (torch.tensor(v), torch.tensor(v_gamma)))
     _, mean, var = norm.batch_norm(x, gamma, beta, EPS)
-    for a, b in zip(norm.batch_norm_dx_dx(v, v_gamma, None, g, x, gamma, mean, var, EPS), expected, strict=True):
+    for a, b in zip(
+        norm.batch_norm_dx_dx(v, v_gamma, None, g, x, gamma, mean, var, EPS), expected, strict=True
+    ):
         np.testing.assert_allclose(a, b.numpy(), atol=1e-11)
 
 

@@ -1,4 +1,6 @@
-"""Every .cu of the package is CUDA: NVIDIA's compiler makes machine code of it for each generation of GPUs, without a GPU."""
+"""Every .cu of the package is CUDA: NVIDIA's compiler makes machine code of it for each
+generation of GPUs, without a GPU.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,13 @@ pytestmark = pytest.mark.skipif(nvrtc.unavailable() is not None, reason=str(nvrt
 REDUCES_ANGLES = {"map_sin", "map_cos", "map_tan"}
 """CUDA's own functions keep a few words on the stack to divide huge angles by pi."""
 LONG = {"conv", "matmul"}
-"""Sources of many tiles; test_tensor_cores.py has machine code made of one of each, which is enough for the quick run."""
+"""Sources of many tiles; test_tensor_cores.py has machine code made of one of each, which
+is enough for the quick run.
+"""
 EVERY_INSTANCE = {"sm_75", "sm_80", "sm_120"}
-"""The first, the one that most kernels are written for and the last are tried with every instance of a source."""
+"""The first, the one that most kernels are written for and the last are tried
+with every instance of a source.
+"""
 
 
 def builds() -> Iterator[Any]:
@@ -29,7 +35,10 @@ def builds() -> Iterator[Any]:
             quick = architecture == "sm_80" and kind in ("", "float32") and source not in LONG
             if architecture in EVERY_INSTANCE or kind in ("", "float32", "tf32"):
                 yield pytest.param(
-                    module, architecture, id=f"{module.name}-{architecture}", marks=[pytest.mark.full] * (not quick)
+                    module,
+                    architecture,
+                    id=f"{module.name}-{architecture}",
+                    marks=[pytest.mark.full] * (not quick),
                 )
 
 
@@ -55,13 +64,17 @@ def test_normal_numbers_are_rounded_as_on_the_cpu():
 
 
 def test_errors_come_with_the_log():
-    with pytest.raises(BackendError, match=r'(?s)sm_80: NVRTC_ERROR_COMPILATION.*identifier "undeclared" is undefined'):
+    with pytest.raises(
+        BackendError, match=r'(?s)sm_80: NVRTC_ERROR_COMPILATION.*identifier "undeclared" is undefined'
+    ):
         nvrtc.compile('extern "C" __global__ void f(float* x) { x[0] = undeclared; }', "sm_80")
 
 
 def test_a_missing_device_specifier_is_an_error():
     with pytest.raises(BackendError, match="considered a host function"):
-        nvrtc.compile('int one() { return 1; }\nextern "C" __global__ void f(int* x) { x[0] = one(); }', "sm_80")
+        nvrtc.compile(
+            'int one() { return 1; }\nextern "C" __global__ void f(int* x) { x[0] = one(); }', "sm_80"
+        )
 
 
 def test_text_is_no_machine_code():

@@ -76,7 +76,9 @@ def test_max_is_pytorchs(torch, case):
         values, indices = pool.max_forward(x, window)
         np.testing.assert_array_equal(values, y.detach().numpy())
         np.testing.assert_array_equal(indices, i.numpy())
-        np.testing.assert_allclose(pool.scatter(g, indices, window.input, window), dx.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            pool.scatter(g, indices, window.input, window), dx.numpy(), rtol=1e-5, atol=1e-5
+        )
 
 
 @settings(max_examples=100, deadline=None)
@@ -84,7 +86,8 @@ def test_max_is_pytorchs(torch, case):
 def test_avg_is_pytorchs(torch, case, include_pad):
     window, x = case
     assume(len(x))
-    assume(all(size >= k for size, k in zip(window.input, window.kernel)))  # PyTorch's avg_pool3d refuses the rest
+    # PyTorch's avg_pool3d refuses the rest
+    assume(all(size >= k for size, k in zip(window.input, window.kernel)))
     x = np.nan_to_num(x, neginf=-5)
     function = getattr(torch.nn.functional, f"avg_pool{len(window.input)}d")
     t = torch.tensor(x, requires_grad=True)
@@ -92,8 +95,12 @@ def test_avg_is_pytorchs(torch, case, include_pad):
     g = cotangent(window, x)
     (dx,) = torch.autograd.grad(y, t, torch.tensor(g))
     with dispatch.use("reference"):
-        np.testing.assert_allclose(pool.avg_forward(x, window, include_pad), y.detach().numpy(), rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(pool.avg_backward(g, window, include_pad), dx.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            pool.avg_forward(x, window, include_pad), y.detach().numpy(), rtol=1e-5, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            pool.avg_backward(g, window, include_pad), dx.numpy(), rtol=1e-5, atol=1e-5
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -104,7 +111,9 @@ def test_transposed_pairs(case, include_pad):
     _, indices = pool.max_forward(x, window)
     x, g = np.random.default_rng(2).standard_normal(x.shape), cotangent(window, x).astype(np.float64)
     np.testing.assert_allclose(
-        np.vdot(pool.gather(x, indices), g), np.vdot(x, pool.scatter(g, indices, window.input, window)), atol=1e-10
+        np.vdot(pool.gather(x, indices), g),
+        np.vdot(x, pool.scatter(g, indices, window.input, window)),
+        atol=1e-10,
     )
     forward, backward = pool.avg_forward(x, window, include_pad), pool.avg_backward(g, window, include_pad)
     np.testing.assert_allclose(np.vdot(forward, g), np.vdot(x, backward), atol=1e-10)

@@ -1,4 +1,6 @@
-"""Random numbers: known answers of Philox, the same bits on every backend, and distributions that are what they claim to be."""
+"""Random numbers: known answers of Philox, the same bits on every backend, and distributions
+that are what they claim to be.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,12 @@ DRAWS = {
     "normal float32": lambda key, start, shape: kernels.normal(key, start, shape, np.float32),
     "normal float64": lambda key, start, shape: kernels.normal(key, start, shape, np.float64),
     "bernoulli": lambda key, start, shape: kernels.bernoulli(key, start, shape, 0.3),
-    "dropout float32": lambda key, start, shape: kernels.dropout(threes(shape, np.float32, key), key, start, 0.3),
-    "dropout float64": lambda key, start, shape: kernels.dropout(threes(shape, np.float64, key), key, start, 0.3),
+    "dropout float32": lambda key, start, shape: kernels.dropout(
+        threes(shape, np.float32, key), key, start, 0.3
+    ),
+    "dropout float64": lambda key, start, shape: kernels.dropout(
+        threes(shape, np.float64, key), key, start, 0.3
+    ),
 }
 
 
@@ -140,7 +146,14 @@ def test_results_are_the_planned_buffers(each_backend, draw):
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "expected"),
-    [((), np.float32, 1), ((0, 3), "f4", 0), ((4,), np.uint32, 1), ((5,), bool, 2), ((5,), "f8", 3), ((2, 3), np.int64, 3)],
+    [
+        ((), np.float32, 1),
+        ((0, 3), "f4", 0),
+        ((4,), np.uint32, 1),
+        ((5,), bool, 2),
+        ((5,), "f8", 3),
+        ((2, 3), np.int64, 3),
+    ],
 )
 def test_blocks(shape, dtype, expected):
     assert kernels.blocks(shape, dtype) == expected
@@ -259,16 +272,48 @@ def test_dropped_elements_are_zero_whatever_they_were(each_backend):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: kernels.integers(KEY[:1], START, (2,)), ShapeError, r"expected key of shape \(2,\), got \(1,\)"),
+        (
+            lambda: kernels.integers(KEY[:1], START, (2,)),
+            ShapeError,
+            r"expected key of shape \(2,\), got \(1,\)",
+        ),
         (lambda: kernels.integers(KEY, KEY, (2,)), ShapeError, r"expected start of shape \(1,\), got \(2,\)"),
-        (lambda: kernels.integers(KEY.astype(np.int64), START, (2,)), DtypeError, "expected key of dtype uint64, got int64"),
-        (lambda: kernels.uniform(KEY, START, (2,), np.float16), DtypeError, "uniform: expected float32 or float64, got f"),
-        (lambda: kernels.normal(KEY, START, (2,), np.int64), DtypeError, "normal: expected float32 or float64, got int64"),
-        (lambda: kernels.dropout(np.ones(3, np.int64), KEY, START, 0.5), DtypeError, "dropout: expected float32 or float64"),
-        (lambda: kernels.bernoulli(KEY, START, (2,), 1.5), ValueError, "bernoulli: expected a probability, 0 <= p <= 1, got 1"),
+        (
+            lambda: kernels.integers(KEY.astype(np.int64), START, (2,)),
+            DtypeError,
+            "expected key of dtype uint64, got int64",
+        ),
+        (
+            lambda: kernels.uniform(KEY, START, (2,), np.float16),
+            DtypeError,
+            "uniform: expected float32 or float64, got f",
+        ),
+        (
+            lambda: kernels.normal(KEY, START, (2,), np.int64),
+            DtypeError,
+            "normal: expected float32 or float64, got int64",
+        ),
+        (
+            lambda: kernels.dropout(np.ones(3, np.int64), KEY, START, 0.5),
+            DtypeError,
+            "dropout: expected float32 or float64",
+        ),
+        (
+            lambda: kernels.bernoulli(KEY, START, (2,), 1.5),
+            ValueError,
+            "bernoulli: expected a probability, 0 <= p <= 1, got 1",
+        ),
         (lambda: kernels.bernoulli(KEY, START, (2,), float("nan")), ValueError, "got nan"),
-        (lambda: kernels.dropout(np.ones(3), KEY, START, -0.5), ValueError, "dropout: expected a probability, .*got -0.5"),
-        (lambda: kernels.randint(KEY, START, (2,), 3, 3), ValueError, r"expected low < high, both int64, got \[3, 3\)"),
+        (
+            lambda: kernels.dropout(np.ones(3), KEY, START, -0.5),
+            ValueError,
+            "dropout: expected a probability, .*got -0.5",
+        ),
+        (
+            lambda: kernels.randint(KEY, START, (2,), 3, 3),
+            ValueError,
+            r"expected low < high, both int64, got \[3, 3\)",
+        ),
         (lambda: kernels.randint(KEY, START, (2,), 0, 2**63), ValueError, "both int64"),
     ],
 )

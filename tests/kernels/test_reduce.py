@@ -52,7 +52,8 @@ def test_sums_over_drawn_axes(data):
 
 
 @pytest.mark.parametrize(
-    ("shape", "target"), [((2, 3, 4), (3, 1)), ((2, 3), ()), ((2, 3), (2, 3)), ((5, 1, 2), (1, 2)), ((0, 2), (2,))]
+    ("shape", "target"),
+    [((2, 3, 4), (3, 1)), ((2, 3), ()), ((2, 3), (2, 3)), ((5, 1, 2), (1, 2)), ((0, 2), (2,))],
 )
 def test_sum_to(shape, target):
     x = np.random.default_rng(0).standard_normal(shape)
@@ -64,7 +65,10 @@ def test_sum_to(shape, target):
 
 def test_sum_to_a_shape_that_does_not_broadcast():
     for backend in ("reference", "cpu"):
-        with dispatch.use(backend), pytest.raises(ShapeError, match=r"sum_to: expected a shape that broadcasts to \(2, 3\)"):
+        with (
+            dispatch.use(backend),
+            pytest.raises(ShapeError, match=r"sum_to: expected a shape that broadcasts to \(2, 3\)"),
+        ):
             reduce.sum_to(np.ones((2, 3)), (2, 1, 3))
 
 
@@ -99,14 +103,19 @@ def test_winners(name, dtype):
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_the_winner_of_nothing(name):
     for backend in ("reference", "cpu"):
-        with dispatch.use(backend), pytest.raises(ShapeError, match=rf"{name}: expected at least one element along dim 0"):
+        with (
+            dispatch.use(backend),
+            pytest.raises(ShapeError, match=rf"{name}: expected at least one element along dim 0"),
+        ):
             getattr(reduce, name)(np.empty((0, 4)), 0)
 
 
 @pytest.mark.parametrize("dim", [0, 1])
 def test_logsumexp_at_the_edges(dim):
     inf, nan = np.inf, np.nan
-    x = np.array([[-inf, -inf, -inf], [inf, 1, -inf], [nan, 1, inf], [1000, 1000, 1000], [-1000, -1000, -1000]])
+    x = np.array(
+        [[-inf, -inf, -inf], [inf, 1, -inf], [nan, 1, inf], [1000, 1000, 1000], [-1000, -1000, -1000]]
+    )
     expected = np.array([-inf, inf, nan, 1000 + np.log(3), -1000 + np.log(3)])
     x = x if dim == 1 else np.ascontiguousarray(x.T)
     np.testing.assert_allclose(reduce.logsumexp(x, (dim,)), expected, rtol=1e-15)

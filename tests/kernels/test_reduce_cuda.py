@@ -70,12 +70,16 @@ def test_folds(case):
     check_folds(agrees, case, np.float32)
 
 
-@pytest.mark.parametrize(("shape", "dim"), [((4, 6), 1), ((6, 40), 0), ((17000,), 0), ((600, 9), 0), ((1,), 0), ((3, 0), 1)])
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((4, 6), 1), ((6, 40), 0), ((17000,), 0), ((600, 9), 0), ((1,), 0), ((3, 0), 1)]
+)
 def test_products(shape, dim):
     check_products(agrees, shape, dim, np.float32)
 
 
-@pytest.mark.parametrize(("shape", "dim"), [((4, 6), 1), ((6, 40), 0), ((17000,), 0), ((600, 9), 0), ((1,), 0), ((0, 3), 1)])
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((4, 6), 1), ((6, 40), 0), ((17000,), 0), ((600, 9), 0), ((1,), 0), ((0, 3), 1)]
+)
 def test_winners(shape, dim):
     check_winners(agrees, shape, dim, np.float32)
 
@@ -96,7 +100,9 @@ def test_float32_sums_are_as_exact_as_those_in_float64():
 
 def test_infinities_and_nan():
     inf, nan = np.inf, np.nan
-    x = np.array([[1.0, inf, 2], [inf, -inf, 0], [nan, 1, 2], [-inf, -inf, -inf], [1e4, -1e4, 1e4], [inf, inf, 1]])
+    x = np.array(
+        [[1.0, inf, 2], [inf, -inf, 0], [nan, 1, 2], [-inf, -inf, -inf], [1e4, -1e4, 1e4], [inf, inf, 1]]
+    )
     for dtype in (np.float32, np.float64):
         with np.errstate(all="ignore"):
             agrees(reduce.sum, x.astype(dtype), (1,))

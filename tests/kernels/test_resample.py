@@ -1,4 +1,6 @@
-"""Maps along an axis, and windows as columns: Numba and the reference, products with the dense matrix, transposes."""
+"""Maps along an axis, and windows as columns: Numba and the reference, products with
+the dense matrix, transposes.
+"""
 
 import numpy as np
 import pytest
@@ -28,10 +30,18 @@ def dense(rows):
 
 
 @settings(max_examples=100, deadline=None)
-@given(rows, st.sampled_from([((), ()), ((3,), ()), ((), (4,)), ((2, 3), (5,)), ((0,), (2,)), ((2,), (0,))]), st.booleans())
+@given(
+    rows,
+    st.sampled_from([((), ()), ((3,), ()), ((), (4,)), ((2, 3), (5,)), ((0,), (2,)), ((2,), (0,))]),
+    st.booleans(),
+)
 def test_product_with_the_matrix(rows, around, double):
     lead, rest = around
-    x = np.random.default_rng(0).standard_normal((*lead, rows.shape[1], *rest)).astype(np.float64 if double else np.float32)
+    x = (
+        np.random.default_rng(0)
+        .standard_normal((*lead, rows.shape[1], *rest))
+        .astype(np.float64 if double else np.float32)
+    )
     y = agree(resample.resample, x, rows, len(lead))
     expected = np.moveaxis(np.tensordot(dense(rows), x, (1, len(lead))), 0, len(lead))
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
@@ -79,7 +89,9 @@ def test_float32_sums_are_in_float64():
 def unfolding(draw):
     """(window, x) over one to three axes."""
     axes = draw(st.integers(1, 3))
-    sizes, kernel, stride, dilation = (draw(st.tuples(*[st.integers(1, most)] * axes)) for most in (7, 3, 3, 2))
+    sizes, kernel, stride, dilation = (
+        draw(st.tuples(*[st.integers(1, most)] * axes)) for most in (7, 3, 3, 2)
+    )
     pads = draw(st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * axes))
     shape = (draw(st.integers(0, 2)), draw(st.integers(1, 3)), *sizes)
     try:

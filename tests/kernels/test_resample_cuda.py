@@ -18,7 +18,9 @@ MATRICES = [
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("shape", "dim"), [((5,), 0), ((2, 5, 3), 1), ((3, 50, 5), 2), ((0, 5), 1), ((5, 0), 0)])
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((5,), 0), ((2, 5, 3), 1), ((3, 50, 5), 2), ((0, 5), 1), ((5, 0), 0)]
+)
 def test_resample(shape, dim, dtype):
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     for rows in MATRICES:

@@ -1,4 +1,6 @@
-"""Running sums and products and the linear recurrence: every backend against the reference, and against plain loops."""
+"""Running sums and products and the linear recurrence: every backend against the
+reference, and against plain loops.
+"""
 
 import numpy as np
 import pytest

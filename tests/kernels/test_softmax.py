@@ -11,7 +11,9 @@ FLOATS = (np.float32, np.float64)
 
 
 @either_width
-@pytest.mark.parametrize("shape", [(1,), (9,), (3, 1), (1, 4), (2, 3, 4, 5), (40, 30, 20), (3000, 10), (0, 3), (3, 0)])
+@pytest.mark.parametrize(
+    "shape", [(1,), (9,), (3, 1), (1, 4), (2, 3, 4, 5), (40, 30, 20), (3000, 10), (0, 3), (3, 0)]
+)
 def test_along_every_axis(shape, dtype):
     g, x = np.random.default_rng(0).standard_normal((2, *shape)).astype(dtype)
     for dim in range(-1, x.ndim):
@@ -46,14 +48,18 @@ def test_cross_entropy_dx_is_the_derivative(soft):
         return g @ softmax.cross_entropy(x, target, 0.2, 1)
 
     difference = (value(x + 1e-6 * step) - value(x - 1e-6 * step)) / 2e-6
-    np.testing.assert_allclose((softmax.cross_entropy_dx(g, x, target, 0.2, 1) * step).sum(), difference, rtol=1e-8)
+    np.testing.assert_allclose(
+        (softmax.cross_entropy_dx(g, x, target, 0.2, 1) * step).sum(), difference, rtol=1e-8
+    )
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_edges(backend):
     inf = np.inf
     with dispatch.use(backend):
-        np.testing.assert_allclose(softmax.softmax(np.array([[1000.0, -1000, 1000, -inf]]), 1), [[0.5, 0, 0.5, 0]])
+        np.testing.assert_allclose(
+            softmax.softmax(np.array([[1000.0, -1000, 1000, -inf]]), 1), [[0.5, 0, 0.5, 0]]
+        )
         np.testing.assert_allclose(softmax.log_softmax(np.array([[1000.0, 0, -inf]]), 1), [[0, -1000, -inf]])
         # a class with -inf that nobody asks for is no trouble; one that is asked for costs inf
         x = np.array([[0.0, 0, -inf], [0, 0, -inf]])

@@ -71,7 +71,9 @@ def test_checked():
 
 def test_infinities_and_nan():
     inf, nan = np.inf, np.nan
-    x = np.array([[1000, -1000, 1000, -inf], [0, nan, 1, 2], [inf, 0, 1, 2], [-inf, -inf, -inf, -inf], [0, 0, -inf, 0]])
+    x = np.array(
+        [[1000, -1000, 1000, -inf], [0, nan, 1, 2], [inf, 0, 1, 2], [-inf, -inf, -inf, -inf], [0, 0, -inf, 0]]
+    )
     with np.errstate(all="ignore"):
         agrees(softmax.softmax, x, 1)
         agrees(softmax.log_softmax, x, 1)

@@ -29,7 +29,9 @@ def test_dtypes(dtype):
     agrees(sort.argsort, x, 1, True)
 
 
-@pytest.mark.parametrize(("shape", "dim"), [((5,), 0), ((260, 2), 0), ((260, 2), 1), ((1, 1), 1), ((0, 3), 1), ((3, 0), 1)])
+@pytest.mark.parametrize(
+    ("shape", "dim"), [((5,), 0), ((260, 2), 0), ((260, 2), 1), ((1, 1), 1), ((0, 3), 1), ((3, 0), 1)]
+)
 def test_shapes(shape, dim):
     agrees(sort.argsort, draw(shape, np.float32), dim, False)
 
@@ -43,7 +45,9 @@ def test_more_tiles_than_lanes():
     """The loop of `offset`, fed with counts of its own."""
     counts = np.random.default_rng(0).integers(0, 9, (256, 70)).astype(np.uint32)
     before, totals = counts.cumsum(1) - counts, np.empty(256, np.uint32)
-    launching.module("sort").get_function("offset")((32,), (256,), (sums := counts.copy(), totals, np.int32(70)))
+    launching.module("sort").get_function("offset")(
+        (32,), (256,), (sums := counts.copy(), totals, np.int32(70))
+    )
     np.testing.assert_array_equal(sums, before)
     np.testing.assert_array_equal(totals, counts.sum(1))
 

@@ -1,4 +1,6 @@
-"""Asynchronous copies and tensor cores: the emulator's model of them, and the instructions in the machine code."""
+"""Asynchronous copies and tensor cores: the emulator's model of them, and the
+instructions in the machine code.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from tinydl_kernels.emulator import nvrtc
 __all__ = ["each_mode"]  # a fixture, used by its name
 
 KERNELS = """#include "ptx.cuh"
-extern "C" __global__ void round_all(const float* x, float* y) { y[threadIdx.x] = __uint_as_float(to_tf32(x[threadIdx.x])); }
+extern "C" __global__ void round_all(const float* x, float* y) {
+    y[threadIdx.x] = __uint_as_float(to_tf32(x[threadIdx.x]));
+}
 
 extern "C" __global__ void multiply(const float* a, const float* b, float* d) {
     const int g = threadIdx.x / 4, t = threadIdx.x % 4;
@@ -94,7 +98,9 @@ def tf32(x):
     """The nearest number of 10 bits of mantissa, ties away from zero."""
     with np.errstate(invalid="ignore"):
         mantissa, exponent = np.frexp(x.astype(np.float64))
-        return np.where(np.isfinite(x), np.trunc(mantissa * 2048 + np.copysign(0.5, mantissa)) * 2.0 ** (exponent - 11), x)
+        return np.where(
+            np.isfinite(x), np.trunc(mantissa * 2048 + np.copysign(0.5, mantissa)) * 2.0 ** (exponent - 11), x
+        )
 
 
 @needs_compiler
@@ -111,7 +117,9 @@ def test_product(module, each_mode):
     random = np.random.default_rng(1)
     a, b, d = (random.standard_normal(shape).astype(np.float32) for shape in ((16, 8), (8, 8), (16, 8)))
     a[3, 2] = np.inf
-    truncated = [(x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64) for x in (a, b)]
+    truncated = [
+        (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64) for x in (a, b)
+    ]
     expected = d + truncated[0] @ truncated[1]
     run(module, "multiply", a, b, d)
     np.testing.assert_allclose(d, expected, rtol=1e-6)
@@ -120,7 +128,9 @@ def test_product(module, each_mode):
 @needs_compiler
 def test_a_product_needs_all_lanes(module, each_mode):
     a = np.zeros((16, 8), np.float32)
-    with pytest.raises(emulator.EmulatorError, match=r"kernels.cu:11: mma.sync: expected all 32 lanes of the warp"):
+    with pytest.raises(
+        emulator.EmulatorError, match=r"kernels.cu:13: mma.sync: expected all 32 lanes of the warp"
+    ):
         run(module, "multiply", a, a[:8], a.copy(), threads=31)
 
 
@@ -177,7 +187,9 @@ def instructions(family: str, tensor_cores: bool, architecture: str) -> set[str]
 @needs_disassembler
 @pytest.mark.parametrize("family", ["matmul", "conv"])
 def test_the_intended_instructions(family):
-    """Tensor cores on TF32, asynchronous copies, packs of 16 bytes from shared memory; none of the first two before sm_80."""
+    """Tensor cores on TF32, asynchronous copies, packs of 16 bytes from shared memory; none
+    of the first two before sm_80.
+    """
     used = instructions(family, True, "sm_80")
     assert {"HMMA.1688.F32.TF32", "LDGSTS.E"} <= used
     assert "FFMA.FTZ" not in used

@@ -1,4 +1,6 @@
-"""The pool: same bits for any number of threads, several callers, loops in loops, forks, exit, sleep; processors; OpenBLAS."""
+"""The pool: same bits for any number of threads, several callers, loops in loops, forks, exit,
+sleep; processors; OpenBLAS.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ def _run(script: str, *arguments: str, **environment: str) -> str:
     """The output of a Python process that runs `script`; nothing may be said on its error stream."""
     path = os.pathsep.join([str(Path(threads.__file__).parents[2]), str(Path(__file__).parent)])
     env = {**os.environ, "PYTHONPATH": path, **environment}
-    done = subprocess.run([sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -94,7 +98,9 @@ def test_same_bits_for_any_number_of_threads(x):
     np.testing.assert_allclose(results[0][0], np.sin(x) * np.arange(N), rtol=1e-14)
 
 
-@pytest.mark.parametrize(("n", "grain"), [(0, 10), (3, 10), (10, 10), (11, 10), (5, 1), (5, 0), (5, -2), (1000, 1)])
+@pytest.mark.parametrize(
+    ("n", "grain"), [(0, 10), (3, 10), (10, 10), (11, 10), (5, 1), (5, 0), (5, -2), (1000, 1)]
+)
 def test_every_index_once(n, grain):
     x = np.ones(n)
     y = np.full(n + 1, -1.0)
@@ -175,7 +181,10 @@ def test_idle_workers_sleep(x):
     assert time.process_time() - before < 0.05
 
 
-SUM = "import numpy as np, test_threads as t; print(t.threads.get_num_threads(), t._waves(np.ones(5000)).sum().hex())"
+SUM = (
+    "import numpy as np, test_threads as t; print(t.threads.get_num_threads(), "
+    "t._waves(np.ones(5000)).sum().hex())"
+)
 
 
 def test_environment_sets_the_number_and_the_process_ends():
@@ -183,11 +192,17 @@ def test_environment_sets_the_number_and_the_process_ends():
     assert [count for count, _ in outputs] == ["1", "2", "3"]
     assert len({total for _, total in outputs}) == 1
     script = "import test_threads as t\ntry: t.threads.get_num_threads()\nexcept ValueError as e: print(e)"
-    assert _run(script, TINYDL_NUM_THREADS="many") == "TINYDL_NUM_THREADS: expected a whole number from 1 to 256, got 'many'\n"
+    assert (
+        _run(script, TINYDL_NUM_THREADS="many")
+        == "TINYDL_NUM_THREADS: expected a whole number from 1 to 256, got 'many'\n"
+    )
 
 
 def test_a_loop_inside_a_kernel_from_the_disk(tmp_path):
-    script = "import numpy as np, test_threads as t; x, y = np.ones((2, 9000)); t.twice(x, y); print(x.sum().hex())"
+    script = (
+        "import numpy as np, test_threads as t; x, y = np.ones((2, 9000)); t.twice(x, y); "
+        "print(x.sum().hex())"
+    )
     first, second = (_run(script, TINYDL_NUM_THREADS="2", TINYDL_CACHE_DIR=str(tmp_path)) for _ in range(2))
     assert first == second
 
@@ -222,7 +237,8 @@ for _ in range(5):
 stop.set()
 other.join()
 with multiprocessing.get_context("fork").Pool(2) as pool:
-    print(codes, pool.map(right, range(2), chunksize=1), t.threads.get_num_threads(), (t._waves(x) == expected).all())
+    same = (t._waves(x) == expected).all()
+    print(codes, pool.map(right, range(2), chunksize=1), t.threads.get_num_threads(), same)
 """
 
 

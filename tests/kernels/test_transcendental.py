@@ -1,4 +1,6 @@
-"""exp, log and tanh of kernels against NumPy's in extended precision, and at the edges of the number range."""
+"""exp, log and tanh of kernels against NumPy's in extended precision, and at the
+edges of the number range.
+"""
 
 import numpy as np
 import pytest
@@ -49,7 +51,9 @@ def test_units_in_the_last_place(name, dtype):
     low, high = (SINGLE if dtype == np.float32 else DOUBLE)[name]
     random = np.random.default_rng(0)
     near_one = 1 + 0.01 * random.standard_normal(10000)
-    x = np.concatenate([random.uniform(low, high, 100000), random.uniform(max(low, -1), 1, 100000), near_one]).astype(dtype)
+    x = np.concatenate(
+        [random.uniform(low, high, 100000), random.uniform(max(low, -1), 1, 100000), near_one]
+    ).astype(dtype)
     y = np.empty_like(x)
     over(name)(x, y)
     exact = getattr(np, name)(x.astype(np.longdouble))

@@ -45,7 +45,12 @@ def test_steps_are_torch_s(name, settings, dtype, backend):
                 update.increment(*steps)
             else:
                 update.increment(*steps)
-                rest = *settings.get("betas", (0.9, 0.999)), settings.get("eps", 1e-8), weight_decay, name == "AdamW"
+                rest = (
+                    *settings.get("betas", (0.9, 0.999)),
+                    settings.get("eps", 1e-8),
+                    weight_decay,
+                    name == "AdamW",
+                )
                 update.adam(lr, params, grads, m, v, steps, *rest)
         for a, b in zip(params, theirs, strict=True):
             tolerance = 2e-5 if dtype == np.float32 else 1e-12
@@ -74,7 +79,19 @@ def test_moments_of_a_gradient_that_stays_zero_end_at_zero(dtype):
     zeros, steps = np.zeros_like(m), [np.array(5)]
     smoothed, first = m.copy(), m.copy()
     update.sgd(np.array(0.1), [zeros.copy()], [zeros], [smoothed], steps, 0.9, 0.0, False, 0.0)
-    update.adam(np.array(0.1), [zeros.copy()], [zeros], [first], [np.ones_like(m)], steps, 0.9, 0.999, 1e-8, 0.0, False)
+    update.adam(
+        np.array(0.1),
+        [zeros.copy()],
+        [zeros],
+        [first],
+        [np.ones_like(m)],
+        steps,
+        0.9,
+        0.999,
+        1e-8,
+        0.0,
+        False,
+    )
     for moment in (smoothed, first):
         np.testing.assert_array_equal(moment, expected)
 

@@ -12,9 +12,14 @@ LR = np.array(0.1)
 
 
 def group(dtypes, shapes, parts):
-    """`parts` lists of arrays of these shapes and dtypes, and counts of steps; the last part has no negative numbers."""
+    """`parts` lists of arrays of these shapes and dtypes, and counts of steps; the last
+    part has no negative numbers.
+    """
     random = np.random.default_rng(0)
-    drawn = [[np.asarray(random.standard_normal(shape), d) for shape, d in zip(shapes, dtypes)] for _ in range(parts)]
+    drawn = [
+        [np.asarray(random.standard_normal(shape), d) for shape, d in zip(shapes, dtypes)]
+        for _ in range(parts)
+    ]
     drawn[-1] = [np.asarray(np.abs(x)) for x in drawn[-1]]
     return drawn, [np.array(i) for i in range(len(shapes))]
 
@@ -54,5 +59,19 @@ def test_counters():
 
 @pytest.mark.parametrize("step", [0, 1, 2, 4, 5, 9])
 def test_piecewise(step):
-    agrees_checked(update.piecewise, np.zeros(1), np.array(3.0), np.array(step), np.array([2, 5]), np.array([1, 0.5, 0.1]))
-    agrees(update.piecewise, np.zeros(()), np.array(3.0), np.array([step]), np.array([], np.int64), np.array([0.5]))
+    agrees_checked(
+        update.piecewise,
+        np.zeros(1),
+        np.array(3.0),
+        np.array(step),
+        np.array([2, 5]),
+        np.array([1, 0.5, 0.1]),
+    )
+    agrees(
+        update.piecewise,
+        np.zeros(()),
+        np.array(3.0),
+        np.array([step]),
+        np.array([], np.int64),
+        np.array([0.5]),
+    )

@@ -19,14 +19,18 @@ def some_windows(axes=2):
     def of(data):
         size, kernel, stride, low, high, dilation = data
         try:
-            return Window.conv("conv", (1, 1, *size), (1, 1, *kernel), stride, tuple(zip(low, high)), dilation, 1, axes)
+            return Window.conv(
+                "conv", (1, 1, *size), (1, 1, *kernel), stride, tuple(zip(low, high)), dilation, 1, axes
+            )
         except ShapeError:
             return None
 
     def per_axis(least, most):
         return st.tuples(*[st.integers(least, most)] * axes)
 
-    parts = st.tuples(per_axis(1, 8), per_axis(1, 4), per_axis(1, 3), per_axis(0, 2), per_axis(0, 3), per_axis(1, 3))
+    parts = st.tuples(
+        per_axis(1, 8), per_axis(1, 4), per_axis(1, 3), per_axis(0, 2), per_axis(0, 3), per_axis(1, 3)
+    )
     return parts.map(of).filter(lambda window: window is not None)
 
 
@@ -51,7 +55,10 @@ def test_padding_and_its_transpose(window):
         seen = planes[seen_by(tap, window)]
         assert seen.shape == (2, *window.out)
         for out in np.ndindex(window.out):
-            at = [o * s + t * d - low for o, s, t, d, low in zip(out, window.stride, tap, window.dilation, window.low)]
+            at = [
+                o * s + t * d - low
+                for o, s, t, d, low in zip(out, window.stride, tap, window.dilation, window.low)
+            ]
             inside = all(0 <= i < size for i, size in zip(at, window.input))
             np.testing.assert_array_equal(seen[(..., *out)], x[(..., *at)] if inside else 0)
 
@@ -73,14 +80,18 @@ def test_sizes_are_pytorchs(torch, data):
         window = Window.pool("max_pool1d", x.shape, kernel, stride, pad, dilation, ceil_mode, axes=1)
     except ShapeError:
         assume(False)
-    assert window.out == torch.max_pool1d_with_indices(x, kernel, stride, pad, dilation, ceil_mode)[0].shape[2:]
+    assert (
+        window.out == torch.max_pool1d_with_indices(x, kernel, stride, pad, dilation, ceil_mode)[0].shape[2:]
+    )
 
 
 def test_arguments_as_ints_tuples_pairs_and_words():
     x, w = (2, 3, 10, 8), (4, 3, 3, 5)
     assert Window.conv("conv2d", x, w) == Window.conv("conv2d", x, w, (1, 1), ((0, 0), (0, 0)), [1, 1])
     assert Window.conv("conv2d", x, w, padding="valid") == Window.conv("conv2d", x, w)
-    assert Window.conv("conv2d", x, w, padding=(1, 2)) == Window.conv("conv2d", x, w, padding=((1, 1), (2, 2)))
+    assert Window.conv("conv2d", x, w, padding=(1, 2)) == Window.conv(
+        "conv2d", x, w, padding=((1, 1), (2, 2))
+    )
     assert Window.conv("conv2d", x, w, padding=[(0, 1), (2, 3)]).high == (1, 3)
     assert Window.conv("conv2d", x, w, stride=np.int64(2)).stride == (2, 2)
     assert Window.pool("max_pool2d", x, 2).stride == (2, 2)
@@ -115,7 +126,10 @@ CONV_ERRORS = [
         {"x_shape": (8, 3, 32, 32), "w_shape": (16, 4, 3, 3)},
         "conv2d: x has C=3, weight expects C=4 (groups 1): x (8, 3, 32, 32), weight (16, 4, 3, 3)",
     ),
-    ({"x_shape": (3, 32, 32)}, "conv2d: x expected 4 axes (N, C, H, W), got 3: x (3, 32, 32), weight (4, 3, 3, 3)"),
+    (
+        {"x_shape": (3, 32, 32)},
+        "conv2d: x expected 4 axes (N, C, H, W), got 3: x (3, 32, 32), weight (4, 3, 3, 3)",
+    ),
     (
         {"w_shape": (4, 3, 3)},
         "conv2d: weight expected 4 axes (O, C / groups, KH, KW), got 3: x (2, 3, 8, 8), weight (4, 3, 3)",
@@ -150,8 +164,14 @@ POOL_ERRORS = [
     ({"x_shape": (3, 8, 8)}, "max_pool2d: x expected 4 axes (N, C, H, W), got 3: x (3, 8, 8)"),
     ({"kernel_size": 0}, "max_pool2d: kernel_size expected at least 1 on every axis, got (0, 0)"),
     ({"stride": (1, 0)}, "max_pool2d: stride expected at least 1 on every axis, got (1, 0)"),
-    ({"padding": (1, 2)}, "max_pool2d: padding expected at most half the kernel (2, 2), got low (1, 2), high (1, 2)"),
-    ({"padding": ((0, 2), (0, 0))}, "max_pool2d: padding expected at most half the kernel (2, 2), got low (0, 0), high (2, 0)"),
+    (
+        {"padding": (1, 2)},
+        "max_pool2d: padding expected at most half the kernel (2, 2), got low (1, 2), high (1, 2)",
+    ),
+    (
+        {"padding": ((0, 2), (0, 0))},
+        "max_pool2d: padding expected at most half the kernel (2, 2), got low (0, 0), high (2, 0)",
+    ),
     ({"padding": "same"}, 'max_pool2d: padding expected sizes or "valid", got "same"'),
     (
         {"kernel_size": 9},
@@ -159,7 +179,10 @@ POOL_ERRORS = [
         "input (8, 8), low pads (0, 0), high pads (0, 0)",
     ),
     ({"x_shape": (1, 1, 0, 8), "padding": 1}, "max_pool2d: expected a tap in the input for every window"),
-    ({"x_shape": (1, 1, 1, 8), "dilation": 2, "padding": 1}, "max_pool2d: expected a tap in the input for every window"),
+    (
+        {"x_shape": (1, 1, 1, 8), "dilation": 2, "padding": 1},
+        "max_pool2d: expected a tap in the input for every window",
+    ),
 ]
 
 

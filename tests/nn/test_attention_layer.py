@@ -1,4 +1,6 @@
-"""Multi-head attention, embedding and bilinear layers against PyTorch; that attention and group normalization learn."""
+"""Multi-head attention, embedding and bilinear layers against PyTorch; that attention
+and group normalization learn.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def loaded(ours: nn.Module, theirs: Any) -> tuple[list[Any], list[Any]]:
     ids=["none", "padding", "forbidden", "added", "both", "each head"],
 )
 @pytest.mark.parametrize("average", [True, False])
-def test_multihead_attention_against_torch(batch_first: bool, masks: dict[str, np.ndarray], average: bool) -> None:
+def test_multihead_attention_against_torch(
+    batch_first: bool, masks: dict[str, np.ndarray], average: bool
+) -> None:
     torch = pytest.importorskip("torch")
     theirs = torch.nn.MultiheadAttention(6, 2, dtype=torch.float64, batch_first=batch_first)
     ours = nn.MultiheadAttention(6, 2, dtype=np.float64, batch_first=batch_first)
@@ -64,7 +68,9 @@ def test_a_position_sees_no_later_one() -> None:
     layer, x = nn.MultiheadAttention(4, 2), RANDOM.normal(size=(5, 1, 4)).astype(np.float32)
     changed = x.copy()
     changed[3:] += 1
-    first, second = (layer(*[td.tensor(values)] * 3, is_causal=True, need_weights=False) for values in (x, changed))
+    first, second = (
+        layer(*[td.tensor(values)] * 3, is_causal=True, need_weights=False) for values in (x, changed)
+    )
     assert first[1] is None
     np.testing.assert_array_equal(first[0].detach().numpy()[:3], second[0].detach().numpy()[:3])
     assert (first[0].detach().numpy()[3:] != second[0].detach().numpy()[3:]).any()
@@ -99,24 +105,32 @@ def test_group_normalization_learns() -> None:
     x[classes == 0, :, :, 2:4] += 1
 
     def build() -> nn.Module:
-        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2))
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)
+        )
 
     assert_learns(build, lambda model, x, classes: td.cross_entropy(model(x), classes), x, classes, 30, 0.02)
 
 
-# Embedding, bilinear ------------------------------------------------------------------------------------------------------
+# Embedding, bilinear
+# ------------------------------------------------------------------------------------------------------
 
 
 @reference
 @pytest.mark.parametrize("padding_idx", [None, 1, -1])
 def test_embedding_against_torch(padding_idx: int | None) -> None:
     torch = pytest.importorskip("torch")
-    theirs, ours = torch.nn.Embedding(5, 3, padding_idx, dtype=torch.float64), nn.Embedding(5, 3, padding_idx, np.float64)
+    theirs, ours = (
+        torch.nn.Embedding(5, 3, padding_idx, dtype=torch.float64),
+        nn.Embedding(5, 3, padding_idx, np.float64),
+    )
     if padding_idx is not None:
         assert not ours.weight.numpy()[padding_idx].any()
         assert ours.weight.numpy()[2].any()
     parameters = loaded(ours, theirs)
-    assert_agree(lambda i: ours(i) ** 2, lambda i: theirs(i) ** 2, [np.array([[0, 1, 1], [4, 4, 2]])], parameters)
+    assert_agree(
+        lambda i: ours(i) ** 2, lambda i: theirs(i) ** 2, [np.array([[0, 1, 1], [4, 4, 2]])], parameters
+    )
 
 
 @reference
@@ -136,7 +150,9 @@ def test_embeddings_learn() -> None:
     def build() -> nn.Module:
         return nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 2))
 
-    assert_learns(build, lambda model, i, classes: td.cross_entropy(model(i), classes), index, classes, 30, 0.05)
+    assert_learns(
+        build, lambda model, i, classes: td.cross_entropy(model(i), classes), index, classes, 30, 0.05
+    )
 
 
 @reference
@@ -175,7 +191,11 @@ def test_refused() -> None:
             ShapeError,
             r"Embedding.from_pretrained: expected embeddings \(V, D\), got \(3,\)",
         ),
-        (lambda: nn.Embedding(3, 2)(td.tensor([3])), IndexError, "embedding: expected indices from 0 to 2, got 3 to 3"),
+        (
+            lambda: nn.Embedding(3, 2)(td.tensor([3])),
+            IndexError,
+            "embedding: expected indices from 0 to 2, got 3 to 3",
+        ),
         (lambda: nn.Bilinear(3, 2, 4)(x, x), ShapeError, r"bilinear: expected .* got input1 \(3, 2, 6\)"),
     ):
         with pytest.raises(error, match=message):

@@ -55,9 +55,13 @@ LOSSES: list[tuple[str, dict[str, Any], np.ndarray]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "args", "settings"), ACTIVATIONS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "args", "settings"), ACTIVATIONS, ids=lambda value: value if isinstance(value, str) else ""
+)
 @pytest.mark.parametrize("training", [True, False])
-def test_activations_against_torch(name: str, args: tuple[Any, ...], settings: dict[str, Any], training: bool) -> None:
+def test_activations_against_torch(
+    name: str, args: tuple[Any, ...], settings: dict[str, Any], training: bool
+) -> None:
     torch = pytest.importorskip("torch")
     ours, theirs = getattr(nn, name)(*args, **settings), getattr(torch.nn, name)(*args, **settings)
     ours, theirs = ours.double().train(training), theirs.double().train(training)
@@ -76,7 +80,9 @@ def test_activations_have_the_settings_of_their_functions() -> None:
     np.testing.assert_array_equal(nn.Maxout(2)(td.tensor(X)).numpy(), X.reshape(5, 2, 2).max(2))
 
 
-@pytest.mark.parametrize(("name", "settings", "target"), LOSSES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "settings", "target"), LOSSES, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_losses_against_torch(name: str, settings: dict[str, Any], target: np.ndarray) -> None:
     torch = pytest.importorskip("torch")
     x = 0.5 + 0.4 * np.tanh(X) if name == "BCELoss" else X

@@ -1,4 +1,6 @@
-"""Layers over spatial axes: PyTorch's, by state_dict, to second order; padding modes; small nets that train; larger images."""
+"""Layers over spatial axes: PyTorch's, by state_dict, to second order; padding modes; small
+nets that train; larger images.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,16 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("Conv3d without N", lambda nn: nn.Conv3d(4, 2, 2), VOLUME[1:]),
     ("Conv1d circular", lambda nn: nn.Conv1d(4, 3, 3, padding=2, padding_mode="circular"), LINE),
     ("Conv2d reflect", lambda nn: nn.Conv2d(4, 3, 3, 2, (2, 1), padding_mode="reflect"), IMAGE),
-    ("Conv2d reflect, same", lambda nn: nn.Conv2d(4, 3, (3, 2), padding="same", padding_mode="reflect"), IMAGE),
-    ("Conv2d replicate without N", lambda nn: nn.Conv2d(4, 3, 3, 1, (0, 3), padding_mode="replicate"), IMAGE[1:]),
+    (
+        "Conv2d reflect, same",
+        lambda nn: nn.Conv2d(4, 3, (3, 2), padding="same", padding_mode="reflect"),
+        IMAGE,
+    ),
+    (
+        "Conv2d replicate without N",
+        lambda nn: nn.Conv2d(4, 3, 3, 1, (0, 3), padding_mode="replicate"),
+        IMAGE[1:],
+    ),
     ("Conv2d circular", lambda nn: nn.Conv2d(4, 4, 3, 1, (1, 2), (2, 1), 2, padding_mode="circular"), IMAGE),
     ("Conv3d replicate", lambda nn: nn.Conv3d(4, 2, 3, padding=(1, 0, 2), padding_mode="replicate"), VOLUME),
     ("ConvTranspose1d", lambda nn: nn.ConvTranspose1d(4, 6, 3, 3, 1, 2, 2, dilation=2), LINE),
@@ -83,14 +93,18 @@ def test_unpooling_undoes_pooling(axes: int) -> None:
 @pytest.mark.parametrize("size", [(11, 9), (12, 10), (2, 6, 12, 9)])
 def test_output_size_of_transposed_convolutions(size: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
-    ours, theirs = nn.ConvTranspose2d(4, 6, 3, 2, 1).double(), torch.nn.ConvTranspose2d(4, 6, 3, 2, 1).double()
+    ours, theirs = (
+        nn.ConvTranspose2d(4, 6, 3, 2, 1).double(),
+        torch.nn.ConvTranspose2d(4, 6, 3, 2, 1).double(),
+    )
     ours.load_state_dict({name: p.numpy() for name, p in theirs.state_dict().items()})
     x = normal(*IMAGE)
     y = ours(td.tensor(x), output_size=size)
     expected = theirs(torch.tensor(x), output_size=list(size))
     np.testing.assert_allclose(y.detach().numpy(), expected.detach().numpy(), atol=1e-12)
     with pytest.raises(
-        ShapeError, match=r"ConvTranspose2d: expected output_size of \(11, 9\) or up to a stride \(2, 2\) above"
+        ShapeError,
+        match=r"ConvTranspose2d: expected output_size of \(11, 9\) or up to a stride \(2, 2\) above",
     ):
         ours(td.tensor(x), output_size=(13, 9))
 
@@ -116,7 +130,11 @@ def test_locally_connected() -> None:
     assert np.abs(layer.weight.detach().numpy()).max() <= 12**-0.5
     x = normal(2, 2, 5, 4)
     y = layer(td.tensor(x)).detach().numpy()
-    padded, w, b = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    padded, w, b = (
+        np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))),
+        layer.weight.detach().numpy(),
+        layer.bias.detach().numpy(),
+    )
     for i, j in np.ndindex(3, 2):
         window = padded[:, :, 2 * i : 2 * i + 2, 2 * j : 2 * j + 3].reshape(2, 12)
         np.testing.assert_allclose(y[:, :, i, j], window @ w[i, j].T + b[:, i, j])
@@ -127,7 +145,11 @@ def test_locally_connected() -> None:
 def test_initialization_is_pytorchs() -> None:
     """U(±1/√(shape[1] · kernel)), for transposed convolutions too."""
     td.manual_seed(0)
-    for layer in (nn.Conv1d(8, 30, 5), nn.Conv3d(4, 20, 3, groups=2), nn.ConvTranspose2d(20, 16, 3, groups=2)):
+    for layer in (
+        nn.Conv1d(8, 30, 5),
+        nn.Conv3d(4, 20, 3, groups=2),
+        nn.ConvTranspose2d(20, 16, 3, groups=2),
+    ):
         bound = np.prod(layer.weight.shape[1:]) ** -0.5
         for p in layer.parameters():
             assert np.abs(p.detach().numpy()).max() <= bound
@@ -147,18 +169,48 @@ def test_what_layers_say_of_themselves() -> None:
 
 
 ERRORS = [
-    (lambda: nn.Conv1d(3, 4, 3, groups=2), ValueError, "Conv1d: expected channels divisible by groups=2, got 3 and 4"),
-    (lambda: nn.ConvTranspose3d(4, 3, 3, groups=2), ValueError, "ConvTranspose3d: expected channels divisible by groups=2"),
-    (lambda: nn.Conv2d(3, 4, (3, 3, 3)), ShapeError, "Conv2d: kernel_size expected an int or 2 of them, got (3, 3, 3)"),
-    (lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"), ValueError, "Conv2d: expected padding_mode one of ['zeros', 'reflect'"),
-    (lambda: nn.LocallyConnected2d(2, 3, 4, 5), ShapeError, "LocallyConnected2d: expected a padded input at least as large as"),
-    (lambda: nn.Conv3d(2, 3, 3)(td.ones(2, 4, 4)), ShapeError, "conv3d: x expected 5 axes (N, C, D, H, W), got 3"),
-    (lambda: nn.AdaptiveAvgPool3d(2)(td.ones(2, 4, 4)), ShapeError, "adaptive_avg_pool3d: expected input (N, C, D, H, W) or"),
+    (
+        lambda: nn.Conv1d(3, 4, 3, groups=2),
+        ValueError,
+        "Conv1d: expected channels divisible by groups=2, got 3 and 4",
+    ),
+    (
+        lambda: nn.ConvTranspose3d(4, 3, 3, groups=2),
+        ValueError,
+        "ConvTranspose3d: expected channels divisible by groups=2",
+    ),
+    (
+        lambda: nn.Conv2d(3, 4, (3, 3, 3)),
+        ShapeError,
+        "Conv2d: kernel_size expected an int or 2 of them, got (3, 3, 3)",
+    ),
+    (
+        lambda: nn.Conv2d(3, 4, 3, padding_mode="mirror"),
+        ValueError,
+        "Conv2d: expected padding_mode one of ['zeros', 'reflect'",
+    ),
+    (
+        lambda: nn.LocallyConnected2d(2, 3, 4, 5),
+        ShapeError,
+        "LocallyConnected2d: expected a padded input at least as large as",
+    ),
+    (
+        lambda: nn.Conv3d(2, 3, 3)(td.ones(2, 4, 4)),
+        ShapeError,
+        "conv3d: x expected 5 axes (N, C, D, H, W), got 3",
+    ),
+    (
+        lambda: nn.AdaptiveAvgPool3d(2)(td.ones(2, 4, 4)),
+        ShapeError,
+        "adaptive_avg_pool3d: expected input (N, C, D, H, W) or",
+    ),
 ]
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=[message.split(", got")[0] for *_, message in ERRORS])
+@pytest.mark.parametrize(
+    ("call", "error", "message"), ERRORS, ids=[message.split(", got")[0] for *_, message in ERRORS]
+)
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         call()
@@ -180,7 +232,9 @@ def autoencoder() -> nn.Module:
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_a_net_with_a_transposed_convolution_trains(backend: str) -> None:
-    """Eager and recorded give the same bits, with a penalty on the gradient by the data too, and the loss falls."""
+    """Eager and recorded give the same bits, with a penalty on the gradient by the
+    data too, and the loss falls.
+    """
 
     def training(wrap: Callable[..., Any]) -> list[np.ndarray]:
         td.manual_seed(3)

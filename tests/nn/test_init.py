@@ -51,7 +51,14 @@ def test_variances(name: str) -> None:
 
 def test_gains_are_those_of_torch() -> None:
     torch = pytest.importorskip("torch")
-    for name, param in (("linear", None), ("conv2d", None), ("sigmoid", None), ("tanh", None), ("relu", None), ("selu", None)):
+    for name, param in (
+        ("linear", None),
+        ("conv2d", None),
+        ("sigmoid", None),
+        ("tanh", None),
+        ("relu", None),
+        ("selu", None),
+    ):
         assert init.calculate_gain(name, param) == torch.nn.init.calculate_gain(name, param)
     for param in (None, 0.2):
         assert init.calculate_gain("leaky_relu", param) == torch.nn.init.calculate_gain("leaky_relu", param)
@@ -75,7 +82,9 @@ def test_signals_keep_their_size_through_20_layers(activation: Any, nonlinearity
         assert 0.4 < power < 2.5
 
 
-@pytest.mark.parametrize(("mean", "std", "a", "b"), [(0, 1, -2, 2), (0.5, 2.0, -1.0, 1.5), (0, 1, 2.0, 3.0), (1, 0.1, -9, 9)])
+@pytest.mark.parametrize(
+    ("mean", "std", "a", "b"), [(0, 1, -2, 2), (0.5, 2.0, -1.0, 1.5), (0, 1, 2.0, 3.0), (1, 0.1, -9, 9)]
+)
 def test_truncated_normal(mean: float, std: float, a: float, b: float) -> None:
     x = drawn(init.trunc_normal_, 100, 60, mean=mean, std=std, a=a, b=b).ravel()
     assert a <= x.min() <= x.max() <= b
@@ -92,11 +101,16 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
 
 def test_orthogonal_is_uniform() -> None:
     """An entry of a random rotation of the plane is the cosine of a uniform angle."""
-    entries = [init.orthogonal_(td.zeros(2, 2, dtype="float64"), generator=td.Generator(k)).numpy()[0, 0] for k in range(300)]
+    entries = [
+        init.orthogonal_(td.zeros(2, 2, dtype="float64"), generator=td.Generator(k)).numpy()[0, 0]
+        for k in range(300)
+    ]
     assert stats.kstest(entries, stats.arcsine(-1, 2).cdf).pvalue > 0.01
 
 
-@pytest.mark.parametrize(("shape", "groups"), [((4, 4, 3), 1), ((6, 2, 3, 3), 2), ((2, 5, 1, 3, 3), 1), ((6, 2, 3), 3)])
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((4, 4, 3), 1), ((6, 2, 3, 3), 2), ((2, 5, 1, 3, 3), 1), ((6, 2, 3), 3)]
+)
 def test_dirac_passes_channels_on(shape: tuple[int, ...], groups: int) -> None:
     torch = pytest.importorskip("torch")
     expected = torch.nn.init.dirac_(torch.empty(shape), groups)
@@ -132,15 +146,43 @@ def test_refused() -> None:
             ShapeError,
             r"xavier_normal_: expected a weight .*, got \(3,\)",
         ),
-        (lambda: init.calculate_gain("sine"), ValueError, r"calculate_gain: expected one of .*'tanh'.*, got 'sine'"),
-        (lambda: init.kaiming_normal_(td.zeros(3, 3), mode="fan"), ValueError, "kaiming_normal_: expected mode .* got 'fan'"),
-        (lambda: init.trunc_normal_(td.zeros(3), a=2, b=1), ValueError, "trunc_normal_: expected std > 0 and a < b"),
-        (lambda: init.orthogonal_(td.zeros(3)), ShapeError, r"orthogonal_: expected at least 2 dims, got \(3,\)"),
+        (
+            lambda: init.calculate_gain("sine"),
+            ValueError,
+            r"calculate_gain: expected one of .*'tanh'.*, got 'sine'",
+        ),
+        (
+            lambda: init.kaiming_normal_(td.zeros(3, 3), mode="fan"),
+            ValueError,
+            "kaiming_normal_: expected mode .* got 'fan'",
+        ),
+        (
+            lambda: init.trunc_normal_(td.zeros(3), a=2, b=1),
+            ValueError,
+            "trunc_normal_: expected std > 0 and a < b",
+        ),
+        (
+            lambda: init.orthogonal_(td.zeros(3)),
+            ShapeError,
+            r"orthogonal_: expected at least 2 dims, got \(3,\)",
+        ),
         (lambda: init.eye_(td.zeros(3)), ShapeError, r"eye_: expected a matrix, got \(3,\)"),
-        (lambda: init.dirac_(td.zeros(3, 3)), ShapeError, r"dirac_: expected a weight \(out, in, \*kernel\) .* got \(3, 3\)"),
-        (lambda: init.dirac_(td.zeros(3, 3, 3), 2), ShapeError, r"dirac_: expected .* out divisible by 2, got \(3, 3, 3\)"),
+        (
+            lambda: init.dirac_(td.zeros(3, 3)),
+            ShapeError,
+            r"dirac_: expected a weight \(out, in, \*kernel\) .* got \(3, 3\)",
+        ),
+        (
+            lambda: init.dirac_(td.zeros(3, 3, 3), 2),
+            ShapeError,
+            r"dirac_: expected .* out divisible by 2, got \(3, 3, 3\)",
+        ),
         (lambda: init.sparse_(td.zeros(3), 0.1), ShapeError, r"sparse_: expected a matrix, got \(3,\)"),
-        (lambda: init.sparse_(td.zeros(3, 3), 1.1), ValueError, r"sparse_: expected sparsity in \[0, 1\], got 1.1"),
+        (
+            lambda: init.sparse_(td.zeros(3, 3), 1.1),
+            ValueError,
+            r"sparse_: expected sparsity in \[0, 1\], got 1.1",
+        ),
     ):
         with pytest.raises(error, match=message):
             call()

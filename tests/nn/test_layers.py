@@ -1,4 +1,6 @@
-"""Layers by mode against PyTorch in float64: outputs, first and second derivatives, buffers; and what they refuse."""
+"""Layers by mode against PyTorch in float64: outputs, first and second derivatives,
+buffers; and what they refuse.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("Conv2d stride", lambda nn: nn.Conv2d(4, 6, 3, stride=2, padding=1), IMAGE),
     ("Conv2d uneven", lambda nn: nn.Conv2d(4, 5, (2, 3), (3, 2), (0, 2), (1, 2)), IMAGE),
     ("Conv2d same", lambda nn: nn.Conv2d(4, 3, (3, 5), padding="same"), IMAGE),
-    ("Conv2d same, even and dilated", lambda nn: nn.Conv2d(4, 3, (2, 4), padding="same", dilation=(3, 1)), IMAGE),
+    (
+        "Conv2d same, even and dilated",
+        lambda nn: nn.Conv2d(4, 3, (2, 4), padding="same", dilation=(3, 1)),
+        IMAGE,
+    ),
     ("Conv2d valid", lambda nn: nn.Conv2d(4, 3, 3, padding="valid"), IMAGE),
     ("Conv2d groups", lambda nn: nn.Conv2d(4, 6, 3, padding=1, groups=2), IMAGE),
     ("Conv2d depthwise", lambda nn: nn.Conv2d(4, 8, 3, stride=2, groups=4), IMAGE),
@@ -58,7 +64,11 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("LogSoftmax", lambda nn: nn.LogSoftmax(-1), IMAGE),
     ("Dropout of nothing", lambda nn: nn.Dropout(0.0), IMAGE),
     ("Dropout of everything", lambda nn: nn.Dropout(1.0), IMAGE),
-    ("Sequential", lambda nn: nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3), nn.Sigmoid(), nn.MaxPool2d(2)), IMAGE),
+    (
+        "Sequential",
+        lambda nn: nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3), nn.Sigmoid(), nn.MaxPool2d(2)),
+        IMAGE,
+    ),
 ]
 
 
@@ -100,7 +110,9 @@ def test_against_torch(backend: str, build: Callable[[Any], Any], shape: tuple[i
         expected = derivatives(u, t, list(theirs.parameters()), torch.autograd.grad)
         for g, e in zip(found, expected, strict=True):
             assert_close(g, e)
-        for (name, buffer), (other, expected_buffer) in zip(ours.named_buffers(), theirs.named_buffers(), strict=True):
+        for (name, buffer), (other, expected_buffer) in zip(
+            ours.named_buffers(), theirs.named_buffers(), strict=True
+        ):
             assert (name, buffer.dtype) == (other, array(expected_buffer).dtype)
             np.testing.assert_allclose(array(buffer), array(expected_buffer), rtol=1e-12)
 
@@ -118,7 +130,8 @@ def test_padding_by_side(backend: str) -> None:
 @pytest.mark.parametrize("settings", [(2,), (3, 2, 1), (3, 1, 1, 2)])
 def test_indices_of_max_pooling(backend: str, settings: tuple[int, ...]) -> None:
     torch = pytest.importorskip("torch")
-    values = np.random.default_rng(0).integers(-9, 0, IMAGE).astype(np.float64)  # ties, and all below the padding's 0
+    # ties, and all below the padding's 0
+    values = np.random.default_rng(0).integers(-9, 0, IMAGE).astype(np.float64)
     y, indices = nn.MaxPool2d(*settings, return_indices=True)(td.tensor(values))
     expected, where = torch.nn.MaxPool2d(*settings, return_indices=True)(torch.from_numpy(values))
     np.testing.assert_array_equal(y.numpy(), expected.numpy())
@@ -126,10 +139,14 @@ def test_indices_of_max_pooling(backend: str, settings: tuple[int, ...]) -> None
     assert indices.dtype == np.int64
 
 
-@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"reduction": "sum"}, {"reduction": "none"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"label_smoothing": 0.1}, {"reduction": "sum"}, {"reduction": "none"}], ids=str
+)
 @pytest.mark.parametrize("shape", [(5, 4), (3, 4, 2), (2, 4, 3, 2)])
 @pytest.mark.parametrize("soft", [False, True])
-def test_cross_entropy_against_torch(backend: str, settings: dict[str, Any], shape: tuple[int, ...], soft: bool) -> None:
+def test_cross_entropy_against_torch(
+    backend: str, settings: dict[str, Any], shape: tuple[int, ...], soft: bool
+) -> None:
     torch = pytest.importorskip("torch")
     random = np.random.default_rng(0)
     values = 3 * random.standard_normal(shape)
@@ -149,11 +166,14 @@ def test_soft_targets_carry_a_gradient(backend: str) -> None:
     t, soft = (torch.from_numpy(a).requires_grad_() for a in (values, weights))
     y = td.cross_entropy(x, target, label_smoothing=0.2)
     u = torch.nn.functional.cross_entropy(t, soft, label_smoothing=0.2)
-    for g, e in zip(derivatives(y, x, [target], td.grad), derivatives(u, t, [soft], torch.autograd.grad), strict=True):
+    for g, e in zip(
+        derivatives(y, x, [target], td.grad), derivatives(u, t, [soft], torch.autograd.grad), strict=True
+    ):
         assert_close(g, e)
 
 
-# Dropout ------------------------------------------------------------------------------------------------------------------
+# Dropout
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
@@ -164,7 +184,8 @@ def test_dropout_zeroes_a_share_and_scales_the_rest(backend: str, p: float) -> N
     assert set(np.unique(y.detach().numpy())) == {np.float32(0), kept}
     share = float((y.detach().numpy() == 0).mean())
     assert abs(share - p) < 5 * np.sqrt(p * (1 - p) / x.numel())
-    np.testing.assert_array_equal(td.grad(y.sum(), x)[0].numpy(), y.detach().numpy())  # backward has the same mask
+    # backward has the same mask
+    np.testing.assert_array_equal(td.grad(y.sum(), x)[0].numpy(), y.detach().numpy())
     assert (layer(x).detach().numpy() != y.detach().numpy()).any()  # the next pass another
     rows = (y.detach().numpy() == 0).mean(axis=1)  # and neighbours do not follow each other
     assert np.std(rows) < 1.3 * np.sqrt(p * (1 - p) / 500)
@@ -199,7 +220,8 @@ def test_dropout_streams() -> None:
     np.testing.assert_array_equal(default(x).numpy(), a)
 
 
-# Sequential, messages -----------------------------------------------------------------------------------------------------
+# Sequential, messages
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_sequential_is_a_sequence() -> None:
@@ -231,32 +253,71 @@ def test_dtypes_of_layers() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: nn.Linear(3, 2)(x), r"linear: expected input \(\*, in\), .* got input \(2, 4, 5, 5\), weight \(2, 3\)"),
-        (lambda x: nn.Conv2d(3, 2, 3)(x), r"conv2d: x has C=4, weight expects C=3 .*x \(2, 4, 5, 5\), weight \(2, 3, 3, 3\)"),
-        (lambda x: nn.Conv2d(4, 2, 6)(x), r"conv2d: expected a padded input at least as large as .* \(6, 6\), got \(5, 5\)"),
-        (lambda x: nn.Conv2d(4, 2, 3, stride=2, padding="same")(x), r'conv2d: padding "same" expected stride 1, got'),
+        (
+            lambda x: nn.Linear(3, 2)(x),
+            r"linear: expected input \(\*, in\), .* got input \(2, 4, 5, 5\), weight \(2, 3\)",
+        ),
+        (
+            lambda x: nn.Conv2d(3, 2, 3)(x),
+            r"conv2d: x has C=4, weight expects C=3 .*x \(2, 4, 5, 5\), weight \(2, 3, 3, 3\)",
+        ),
+        (
+            lambda x: nn.Conv2d(4, 2, 6)(x),
+            r"conv2d: expected a padded input at least as large as .* \(6, 6\), got \(5, 5\)",
+        ),
+        (
+            lambda x: nn.Conv2d(4, 2, 3, stride=2, padding="same")(x),
+            r'conv2d: padding "same" expected stride 1, got',
+        ),
         (lambda x: nn.Conv2d(4, 2, 3, padding="some")(x), r"Conv2d: expected padding sizes, .* got 'some'"),
         (lambda x: nn.Conv2d(4, 2, 3)(x[0, 0]), r"conv2d: x expected 4 axes \(N, C, H, W\), got 2"),
-        (lambda x: nn.Conv2d(4, 2, 3, groups=3), r"Conv2d: expected channels divisible by groups=3, got 4 and 2"),
-        (lambda x: nn.MaxPool2d(2)(x[0, 0]), r"max_pool2d: expected input \(N, C, H, W\) or \(C, H, W\), got \(5, 5\)"),
+        (
+            lambda x: nn.Conv2d(4, 2, 3, groups=3),
+            r"Conv2d: expected channels divisible by groups=3, got 4 and 2",
+        ),
+        (
+            lambda x: nn.MaxPool2d(2)(x[0, 0]),
+            r"max_pool2d: expected input \(N, C, H, W\) or \(C, H, W\), got \(5, 5\)",
+        ),
         (lambda x: nn.MaxPool2d(2, padding=2)(x), r"max_pool2d: padding expected at most half the kernel"),
         (lambda x: nn.AvgPool2d(7)(x), r"avg_pool2d: expected a padded input at least as large"),
-        (lambda x: nn.AdaptiveAvgPool2d(0)(x), r"AdaptiveAvgPool2d: expected output_size of at least 1, got 0"),
+        (
+            lambda x: nn.AdaptiveAvgPool2d(0)(x),
+            r"AdaptiveAvgPool2d: expected output_size of at least 1, got 0",
+        ),
         (lambda x: nn.BatchNorm1d(4)(x), r"BatchNorm1d: expected 2-d or 3-d input, got \(2, 4, 5, 5\)"),
-        (lambda x: nn.BatchNorm2d(3)(x), r"batch_norm: expected input \(N, C, \*\) and .* \(C,\), got input \(2, 4, 5, 5\), "),
-        (lambda x: nn.BatchNorm1d(4)(td.ones(1, 4)), r"batch_norm: expected more than one value a channel in training"),
+        (
+            lambda x: nn.BatchNorm2d(3)(x),
+            r"batch_norm: expected input \(N, C, \*\) and .* \(C,\), got input \(2, 4, 5, 5\), ",
+        ),
+        (
+            lambda x: nn.BatchNorm1d(4)(td.ones(1, 4)),
+            r"batch_norm: expected more than one value a channel in training",
+        ),
         (lambda x: nn.Dropout(1.5), r"Dropout: expected a probability in \[0, 1\], got 1.5"),
         (lambda x: nn.Flatten(2, 1)(x), r"flatten: "),
         (lambda x: nn.Softmax(4)(x), r"softmax: "),
         (lambda x: nn.Sequential(td.relu), r"Sequential: expected a Module or None for '0', got Primitive"),
-        (lambda x: td.cross_entropy(td.ones(3, 2), td.tensor([0, 1])), r"cross_entropy: expected .* got \(3, 2\) and \(2,\)"),
+        (
+            lambda x: td.cross_entropy(td.ones(3, 2), td.tensor([0, 1])),
+            r"cross_entropy: expected .* got \(3, 2\) and \(2,\)",
+        ),
         (
             lambda x: td.cross_entropy(td.ones(2, 2), td.tensor([0, 2])),
             r"expected classes in \[0, 2\), got 2 .. 2",
         ),
-        (lambda x: td.cross_entropy(td.ones(2, 2), td.tensor([True, False])), r"cross_entropy: expected class indices"),
-        (lambda x: nn.CrossEntropyLoss(reduction="all")(td.ones(1, 2), td.tensor([0])), r"reduction .*got 'all'"),
-        (lambda x: td.cross_entropy(td.ones(1, 2), td.tensor([0]), label_smoothing=2.0), r"label_smoothing in \[0, 1\], got 2"),
+        (
+            lambda x: td.cross_entropy(td.ones(2, 2), td.tensor([True, False])),
+            r"cross_entropy: expected class indices",
+        ),
+        (
+            lambda x: nn.CrossEntropyLoss(reduction="all")(td.ones(1, 2), td.tensor([0])),
+            r"reduction .*got 'all'",
+        ),
+        (
+            lambda x: td.cross_entropy(td.ones(1, 2), td.tensor([0]), label_smoothing=2.0),
+            r"label_smoothing in \[0, 1\], got 2",
+        ),
     ],
 )
 def test_messages(call: Callable[[td.Tensor], Any], message: str) -> None:
@@ -267,12 +328,28 @@ def test_messages(call: Callable[[td.Tensor], Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nn.Linear(2, 3, dtype="int64"), DtypeError, "Linear: expected float32 or float64, got int64"),
-        (lambda: nn.Conv2d(2, 3, 1, dtype="colour"), DtypeError, "Conv2d: expected float32, float64, an integer dtype"),
+        (
+            lambda: nn.Linear(2, 3, dtype="int64"),
+            DtypeError,
+            "Linear: expected float32 or float64, got int64",
+        ),
+        (
+            lambda: nn.Conv2d(2, 3, 1, dtype="colour"),
+            DtypeError,
+            "Conv2d: expected float32, float64, an integer dtype",
+        ),
         (lambda: nn.GRU(2, 3, dtype=bool), DtypeError, "GRU: expected float32 or float64, got bool"),
         (lambda: nn.BatchNorm1d(2, eps="a"), TypeError, "BatchNorm1d: expected eps a number, got 'a'"),
-        (lambda: nn.BatchNorm2d(2, momentum="a"), TypeError, "BatchNorm2d: expected momentum a number, got 'a'"),
-        (lambda: nn.InstanceNorm1d(2, momentum=None), TypeError, "InstanceNorm1d: expected momentum a number, got None"),
+        (
+            lambda: nn.BatchNorm2d(2, momentum="a"),
+            TypeError,
+            "BatchNorm2d: expected momentum a number, got 'a'",
+        ),
+        (
+            lambda: nn.InstanceNorm1d(2, momentum=None),
+            TypeError,
+            "InstanceNorm1d: expected momentum a number, got None",
+        ),
         (lambda: nn.LayerNorm(2, eps="a"), TypeError, "LayerNorm: expected eps a number, got 'a'"),
         (lambda: nn.LeakyReLU("a"), TypeError, "LeakyReLU: expected negative_slope a number, got 'a'"),
         (lambda: nn.GaussianNoise("a"), TypeError, "GaussianNoise: expected std a number, got 'a'"),
@@ -281,20 +358,30 @@ def test_messages(call: Callable[[td.Tensor], Any], message: str) -> None:
         (lambda: nn.ParameterList(3), TypeError, "ParameterList: expected its members in an iterable, got 3"),
     ],
 )
-def test_wrong_settings_are_told_where_they_are_given(make: Any, error: type[Exception], message: str) -> None:
+def test_wrong_settings_are_told_where_they_are_given(
+    make: Any, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error) as caught:
         make()
     assert str(caught.value).startswith(message)
 
 
 def test_layers_are_float32_if_nothing_is_said() -> None:
-    for layer in (nn.Linear(2, 3, dtype=None), nn.BatchNorm1d(2, dtype=None), nn.LSTM(2, 3, dtype=None), nn.PReLU(dtype=None)):
+    for layer in (
+        nn.Linear(2, 3, dtype=None),
+        nn.BatchNorm1d(2, dtype=None),
+        nn.LSTM(2, 3, dtype=None),
+        nn.PReLU(dtype=None),
+    ):
         assert {p.dtype for p in layer.parameters()} == {np.dtype(np.float32)}
 
 
 def test_instance_norm_and_attention_take_one_sample() -> None:
     x = td.randn(3, 4, generator=td.Generator(1), dtype="float64")
-    norm, attention = nn.InstanceNorm1d(3, track_running_stats=True).double(), nn.MultiheadAttention(4, 2).double()
+    norm, attention = (
+        nn.InstanceNorm1d(3, track_running_stats=True).double(),
+        nn.MultiheadAttention(4, 2).double(),
+    )
     np.testing.assert_array_equal(norm(x).numpy(), norm(x.unsqueeze(0)).numpy()[0])
     assert norm.num_batches_tracked.item() == 0
     out, weights = attention(x, x, x, key_padding_mask=td.tensor([False, False, True]))

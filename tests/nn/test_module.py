@@ -1,4 +1,6 @@
-"""Module: the tree and its names, state_dicts and their exchange with PyTorch, hooks, interception, functional calls."""
+"""Module: the tree and its names, state_dicts and their exchange with PyTorch, hooks,
+interception, functional calls.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from tinydl import nn
 
 
 class Block(nn.Module):
-    """A parameter of its own before and a child after another, a buffer, an absent parameter: every case of the order."""
+    """A parameter of its own before and a child after another, a buffer, an absent
+    parameter: every case of the order.
+    """
 
     def __init__(self, nn: Any, parameter: Any, buffer: Any) -> None:
         super().__init__()
@@ -42,7 +46,9 @@ def torch_twin() -> Any:
         self.first = torch.nn.Linear(3, 4)
         self.scale = torch.nn.Parameter(torch.ones(4))
         self.register_buffer("offset", torch.zeros(4))
-        self.body = torch.nn.Sequential(torch.nn.Linear(4, 4, bias=False), torch.nn.BatchNorm1d(4), torch.nn.ReLU())
+        self.body = torch.nn.Sequential(
+            torch.nn.Linear(4, 4, bias=False), torch.nn.BatchNorm1d(4), torch.nn.ReLU()
+        )
         self.register_parameter("absent", None)
         self.last = torch.nn.Linear(4, 2)
 
@@ -53,7 +59,8 @@ def some(*shape: int) -> td.Tensor:
     return td.randn(*shape, generator=td.Generator(1))
 
 
-# The tree -----------------------------------------------------------------------------------------------------------------
+# The tree
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_names_and_their_order_are_those_of_torch() -> None:
@@ -61,15 +68,27 @@ def test_names_and_their_order_are_those_of_torch() -> None:
     for each in ("named_modules", "named_parameters", "named_buffers"):
         assert [name for name, _ in getattr(ours, each)()] == [name for name, _ in getattr(theirs, each)()]
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    assert [name for name, _ in ours.named_modules()] == ["", "first", "body", "body.0", "body.1", "body.2", "last"]
+    assert [name for name, _ in ours.named_modules()] == [
+        "",
+        "first",
+        "body",
+        "body.0",
+        "body.1",
+        "body.2",
+        "last",
+    ]
 
 
 def test_names_of_the_published_networks() -> None:
     assert [name for name, _ in nn.models.LeNet("batchnorm").named_parameters()] == [
-        f"{layer}.{kind}" for layer in ("conv1", "conv2", "conv3", "fc1", "between", "fc2") for kind in ("weight", "bias")
+        f"{layer}.{kind}"
+        for layer in ("conv1", "conv2", "conv3", "fc1", "between", "fc2")
+        for kind in ("weight", "bias")
     ]
     names = list(nn.models.resnet20().state_dict())
-    assert names[1:6] == [f"bn1.{s}" for s in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+    assert names[1:6] == [
+        f"bn1.{s}" for s in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    ]
     assert [names[0], *names[6:8]] == ["conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.weight"]
     assert names[-2:] == ["linear.weight", "linear.bias"]
     assert len(names) == 97 + 19
@@ -110,7 +129,9 @@ def test_messages_of_the_tree() -> None:
         def __init__(self) -> None:
             self.layer = nn.ReLU()
 
-    with pytest.raises(AttributeError, match=r"Early: expected super\(\).__init__\(\) before assigning 'layer'"):
+    with pytest.raises(
+        AttributeError, match=r"Early: expected super\(\).__init__\(\) before assigning 'layer'"
+    ):
         Early()
     with pytest.raises(AttributeError, match="Linear has no attribute 'wieght'"):
         nn.Linear(1, 1).wieght  # noqa: B018
@@ -133,17 +154,24 @@ def test_train_eval_freeze_apply_and_zero_grad() -> None:
     assert not model(some(5, 3)).requires_grad
     model.last.requires_grad_()
     model(some(5, 3)).sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is not None] == ["last.weight", "last.bias"]
+    assert [name for name, p in model.named_parameters() if p.grad is not None] == [
+        "last.weight",
+        "last.bias",
+    ]
     model.zero_grad()
     assert all(p.grad is None for p in model.parameters())
     seen: list[nn.Module] = []
     model.apply(seen.append)
     assert set(seen) == set(model.modules())
-    assert all(seen.index(child) < seen.index(parent) for parent in model.modules() for child in parent.children())
+    assert all(
+        seen.index(child) < seen.index(parent) for parent in model.modules() for child in parent.children()
+    )
 
 
 def test_repr_shows_the_tree() -> None:
-    assert repr(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.Sequential(nn.BatchNorm2d(2), nn.ReLU()))) == (
+    assert repr(
+        nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.Sequential(nn.BatchNorm2d(2), nn.ReLU()))
+    ) == (
         "Sequential(\n"
         "  (0): Conv2d(1, 2, kernel_size=(3, 3), padding=1, bias=False)\n"
         "  (1): Sequential(\n"
@@ -191,7 +219,8 @@ def test_deepcopy_is_independent_down_to_the_random_streams() -> None:
     assert isinstance(twin[1].running_mean, nn.Buffer)
 
 
-# State --------------------------------------------------------------------------------------------------------------------
+# State
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_state_dicts_go_to_torch_and_back() -> None:
@@ -201,14 +230,18 @@ def test_state_dicts_go_to_torch_and_back() -> None:
     theirs(torch.from_numpy(x))  # moves the running statistics
     theirs.scale.data.mul_(3)
     assert ours.load_state_dict(theirs.state_dict()) == ([], [])
-    np.testing.assert_allclose(ours(td.tensor(x)).detach().numpy(), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        ours(td.tensor(x)).detach().numpy(), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-6
+    )
     ours(td.tensor(x))
     back = {name: torch.from_numpy(np.array(value)) for name, value in ours.state_dict().items()}
     assert back["body.1.num_batches_tracked"].shape == ()
     assert not theirs.load_state_dict(back).missing_keys
     assert theirs.body[1].num_batches_tracked.item() == 3
     ours.eval(), theirs.eval()
-    np.testing.assert_allclose(ours(td.tensor(x)).detach().numpy(), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        ours(td.tensor(x)).detach().numpy(), theirs(torch.from_numpy(x)).detach().numpy(), atol=1e-6
+    )
 
 
 def test_every_problem_of_a_state_dict_in_one_message_and_nothing_written() -> None:
@@ -302,7 +335,8 @@ def test_shared_layers_and_parameters() -> None:
     assert nn.summary(model, (1, 3)).parameters == 12
 
 
-# Calls --------------------------------------------------------------------------------------------------------------------
+# Calls
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_hooks_see_replace_and_go() -> None:
@@ -326,7 +360,9 @@ def test_hooks_see_replace_and_go() -> None:
 
 
 def test_intercept_reads_and_replaces_in_a_second_pass_of_the_same_draws() -> None:
-    model = nn.Sequential(nn.Linear(4, 6), nn.Sequential(nn.Dropout(0.5), nn.ReLU()), nn.Linear(6, 3), nn.Dropout(0.2))
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.Sequential(nn.Dropout(0.5), nn.ReLU()), nn.Linear(6, 3), nn.Dropout(0.2)
+    )
     x, seen = some(5, 4), []
     with td.remember() as draws, nn.intercept(model, "1.1", lambda h: seen.append(h)):
         first = model(x)
@@ -363,7 +399,9 @@ def test_functional_call_differentiates_and_restores() -> None:
     for g, e in zip(gradients, expected, strict=True):
         np.testing.assert_array_equal(g.numpy(), e.numpy())
     assert all(a is b for a, b in zip(before, model.parameters(), strict=True))
-    with pytest.raises(KeyError, match=r"functional_call: expected a parameter or buffer of Block, got 'first.wieght'"):
+    with pytest.raises(
+        KeyError, match=r"functional_call: expected a parameter or buffer of Block, got 'first.wieght'"
+    ):
         td.functional_call(model, {"first.wieght": x}, x)
     with pytest.raises(ShapeError):
         td.functional_call(model, {"scale": td.ones(7)}, x)
@@ -373,9 +411,13 @@ def test_functional_call_differentiates_and_restores() -> None:
 def test_functional_call_replaces_a_shared_parameter_wherever_it_stands() -> None:
     model, x = Tied(), some(2, 3)
     for name in ("a.weight", "b.weight", "c.weight"):
-        y = td.functional_call(model, {name: td.tensor(2 * np.eye(3, dtype=np.float32)), "b.bias": td.zeros(3)}, x)
+        y = td.functional_call(
+            model, {name: td.tensor(2 * np.eye(3, dtype=np.float32)), "b.bias": td.zeros(3)}, x
+        )
         np.testing.assert_array_equal(y.numpy(), 8 * x.numpy())
-    with pytest.raises(ValueError, match=r"expected one tensor for what 'c.weight' shares with another name, got two"):
+    with pytest.raises(
+        ValueError, match=r"expected one tensor for what 'c.weight' shares with another name, got two"
+    ):
         td.functional_call(model, {"a.weight": td.zeros(3, 3), "c.weight": td.ones(3, 3)}, x)
     assert model.c.weight is model.a.weight
 
@@ -401,7 +443,8 @@ def test_errors_carry_the_path_of_the_layer() -> None:
     model.layer1[0].conv1 = nn.Conv2d(3, 16, 3)
     with pytest.raises(ShapeError, match=r"^layer1\.0\.conv1: conv2d: x has C=16, weight expects C=3"):
         model(td.zeros(1, 3, 8, 8))
-    with pytest.raises(ShapeError, match=r"^linear: expected input"):  # no layer's name before the layer's own call
+    # no layer's name before the layer's own call
+    with pytest.raises(ShapeError, match=r"^linear: expected input"):
         nn.Linear(2, 2)(td.zeros(1, 3))
 
     class Deep(nn.Module):

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("reference")
 RANDOM = np.random.default_rng(0)
 
 
-# One vector ---------------------------------------------------------------------------------------------------------------
+# One vector
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_parameters_there_and_back() -> None:
@@ -34,7 +35,9 @@ def test_parameters_there_and_back() -> None:
     nn.vector_to_parameters(vector, model.parameters())
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         np.testing.assert_array_equal(p.numpy(), q.numpy())
-    with pytest.raises(ShapeError, match=r"vector_to_parameters: expected a vector of 13 elements, got \(12,\)"):
+    with pytest.raises(
+        ShapeError, match=r"vector_to_parameters: expected a vector of 13 elements, got \(12,\)"
+    ):
         nn.vector_to_parameters(vector[1:], model.parameters())
 
 
@@ -46,7 +49,8 @@ def test_writing_parameters_ends_older_graphs() -> None:
         y.backward()
 
 
-# Weight normalization -----------------------------------------------------------------------------------------------------
+# Weight normalization
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
@@ -65,7 +69,8 @@ def test_weight_norm_against_torch(build: Any, shape: tuple[int, ...], dim: int 
     ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
     parameters = (list(ours.parameters()), list(theirs.parameters()))
     x = RANDOM.normal(size=shape)
-    assert_agree(ours, theirs, [x], parameters, order=1)  # torch's fused kernel takes ‖v‖ for a constant at second order
+    # torch's fused kernel takes ‖v‖ for a constant at second order
+    assert_agree(ours, theirs, [x], parameters, order=1)
     expected = ours(td.tensor(x)).detach().numpy()
     nn.remove_weight_norm(ours)
     torch.nn.utils.remove_weight_norm(theirs)
@@ -82,7 +87,8 @@ def test_weight_norm_changes_nothing_at_first() -> None:
     np.testing.assert_allclose(copy.deepcopy(layer)(x).detach().numpy(), before, rtol=1e-14)
     loss = layer(x).square().sum()
     (g,) = td.grad(loss, layer.weight_v)
-    np.testing.assert_allclose((g.numpy() * layer.weight_v.numpy()).sum(1), 0, atol=1e-12)  # lengths are another's
+    # lengths are another's
+    np.testing.assert_allclose((g.numpy() * layer.weight_v.numpy()).sum(1), 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("dim", [0, 1, None])
@@ -94,7 +100,8 @@ def test_weight_norm_against_differences(dim: int | None) -> None:
         return td.functional_call(layer, dict(zip(names, parameters, strict=True)), x).sin()
 
     inputs = [
-        td.tensor(RANDOM.normal(size=shape), requires_grad=True) for shape in [(2, 4), *(p.shape for p in layer.parameters())]
+        td.tensor(RANDOM.normal(size=shape), requires_grad=True)
+        for shape in [(2, 4), *(p.shape for p in layer.parameters())]
     ]
     assert td.gradcheck(loss, inputs, 3)
 
@@ -110,15 +117,22 @@ def test_weight_norm_of_gates() -> None:
 
 def test_weight_norm_refuses() -> None:
     layer = nn.Linear(2, 2, bias=False)
-    with pytest.raises(ValueError, match=r"weight_norm: expected a parameter of Linear \(weight\), got 'bias'"):
+    with pytest.raises(
+        ValueError, match=r"weight_norm: expected a parameter of Linear \(weight\), got 'bias'"
+    ):
         nn.weight_norm(layer, "bias")
-    with pytest.raises(ShapeError, match=r"weight_norm: expected dim in \[-1, 1\] or None for weight \(2, 2\), got 2"):
+    with pytest.raises(
+        ShapeError, match=r"weight_norm: expected dim in \[-1, 1\] or None for weight \(2, 2\), got 2"
+    ):
         nn.weight_norm(layer, dim=2)
-    with pytest.raises(ValueError, match="remove_weight_norm: expected a parameter under weight_norm, got 'weight'"):
+    with pytest.raises(
+        ValueError, match="remove_weight_norm: expected a parameter under weight_norm, got 'weight'"
+    ):
         nn.remove_weight_norm(layer)
 
 
-# Population statistics ----------------------------------------------------------------------------------------------------
+# Population statistics
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_update_bn_averages_over_batches() -> None:
@@ -142,7 +156,9 @@ def test_update_bn_averages_over_batches() -> None:
 def test_update_bn_is_that_of_torch() -> None:
     torch = pytest.importorskip("torch")
     batches = list(RANDOM.normal(size=(4, 6, 2, 3, 3)))
-    theirs = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2, track_running_stats=False)).double()
+    theirs = torch.nn.Sequential(
+        torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2, track_running_stats=False)
+    ).double()
     ours = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)).double()
     torch.optim.swa_utils.update_bn([torch.tensor(x) for x in batches], theirs)
     nn.update_bn(map(td.tensor, batches), ours)
@@ -159,12 +175,15 @@ def test_update_bn_restores_after_an_error() -> None:
     nn.update_bn([td.ones(3, 5)], nn.Identity())  # nothing to estimate
 
 
-# Linear layers as convolutions --------------------------------------------------------------------------------------------
+# Linear layers as convolutions
+# --------------------------------------------------------------------------------------------
 
 
 def test_a_network_runs_on_larger_images() -> None:
     """Its linear layers made convolutions, it gives at each place what it gave for the patch there."""
-    flat = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 4 * 5, 6), nn.ReLU(), nn.Linear(6, 2))
+    flat = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 4 * 5, 6), nn.ReLU(), nn.Linear(6, 2)
+    )
     maps = [nn.linear_to_conv(flat[3], (3, 4, 5)), nn.linear_to_conv(flat[5], (6, 1, 1))]
     wide = nn.Sequential(flat[0], flat[1], maps[0], nn.ReLU(), maps[1])
     image = td.randn(2, 1, 9, 10)
@@ -176,11 +195,15 @@ def test_a_network_runs_on_larger_images() -> None:
     back = nn.conv_to_linear(maps[0])
     for name, value in flat[3].state_dict().items():
         np.testing.assert_array_equal(back.state_dict()[name].numpy(), value.numpy())
-    assert nn.linear_to_conv(nn.Linear(4, 2, bias=False, dtype=np.float64), (1, 2, 2)).weight.dtype == np.float64
+    assert (
+        nn.linear_to_conv(nn.Linear(4, 2, bias=False, dtype=np.float64), (1, 2, 2)).weight.dtype == np.float64
+    )
 
 
 def test_conversions_refuse() -> None:
-    with pytest.raises(ShapeError, match=r"linear_to_conv: expected \(C, H, W\) of 12 elements, got \(3, 2, 3\)"):
+    with pytest.raises(
+        ShapeError, match=r"linear_to_conv: expected \(C, H, W\) of 12 elements, got \(3, 2, 3\)"
+    ):
         nn.linear_to_conv(nn.Linear(12, 2), (3, 2, 3))
     with pytest.raises(ValueError, match="conv_to_linear: expected groups=1, got 2"):
         nn.conv_to_linear(nn.Conv2d(4, 4, 2, groups=2))

@@ -1,4 +1,6 @@
-"""Activation checkpointing: the values, gradients and gradients of gradients of the plain network, with less kept."""
+"""Activation checkpointing: the values, gradients and gradients of gradients of the
+plain network, with less kept.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ def plain(function: Callable[..., Any], *inputs: Any) -> Any:
 def block(*, dtype: Any = np.float64) -> nn.Module:
     """Everything that a second run could get wrong: batch statistics, random numbers, a layer used twice."""
     return nn.Sequential(
-        nn.Linear(4, 6, dtype=dtype), nn.BatchNorm1d(6, dtype=dtype), nn.Tanh(), nn.Dropout(0.3), nn.Linear(6, 4, dtype=dtype)
+        nn.Linear(4, 6, dtype=dtype),
+        nn.BatchNorm1d(6, dtype=dtype),
+        nn.Tanh(),
+        nn.Dropout(0.3),
+        nn.Linear(6, 4, dtype=dtype),
     )
 
 
@@ -80,7 +86,9 @@ def test_checkpoints_in_checkpoints() -> None:
 
 
 def test_backward_and_what_is_captured() -> None:
-    """Gradients reach leaves and results from outside, once, through their hooks, and not by way of the inputs."""
+    """Gradients reach leaves and results from outside, once, through their hooks,
+    and not by way of the inputs.
+    """
     found = []
     for run in (plain, nn.checkpoint):
         p, x = some(3, seed=1), some(3)
@@ -88,7 +96,9 @@ def test_backward_and_what_is_captured() -> None:
         p.register_hook(lambda g, seen=seen: seen.append(1) or g * 2)
         outside, h = p * p, x * p  # the input depends on p too
 
-        def used(h: td.Tensor, count: int, p: td.Tensor = p, outside: td.Tensor = outside) -> tuple[td.Tensor, ...]:
+        def used(
+            h: td.Tensor, count: int, p: td.Tensor = p, outside: td.Tensor = outside
+        ) -> tuple[td.Tensor, ...]:
             return h * outside * count, p, h, outside.sin() + p
 
         outputs = run(used, h, 3)
@@ -118,7 +128,9 @@ def test_outputs_without_a_gradient() -> None:
 
 def kept(depth: int, run: Any) -> int:
     """How many activations a forward through `depth` blocks of four layers leaves alive."""
-    layers = [nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(4))) for _ in range(depth)]
+    layers = [
+        nn.Sequential(*(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(4))) for _ in range(depth)
+    ]
     x = td.randn(128, 8).requires_grad_()
     gc.collect()
     before = {id(node) for node in gc.get_objects() if type(node) is Node}
@@ -172,7 +184,10 @@ def test_recorded() -> None:
         with td.random_from(generator):
             value = nn.checkpoint(model, x).square().sum()
         (g,) = td.grad(value, x, create_graph=True)
-        return (value.detach(), *(y.detach() for y in td.grad(value + (g * g).sum(), [x, *model.parameters()])))
+        return (
+            value.detach(),
+            *(y.detach() for y in td.grad(value + (g * g).sum(), [x, *model.parameters()])),
+        )
 
     state = {name: np.array(value) for name, value in model.state_dict().items()}
     runs = []
@@ -187,16 +202,22 @@ def test_recorded() -> None:
 
 def test_refused() -> None:
     x, w = some(3), some(3, seed=1)
-    with pytest.raises(TypeError, match="checkpoint: expected a function that gives a tensor or a tuple of them, got int"):
+    with pytest.raises(
+        TypeError, match="checkpoint: expected a function that gives a tensor or a tuple of them, got int"
+    ):
         nn.checkpoint(lambda x: 3, x)
     y = nn.checkpoint(lambda x: x * w, x)
     with td.no_grad():
         w[0] = 5.0
-    with pytest.raises(td.GraphError, match=r"checkpoint: expected its recorded array .* it was written before the backward"):
+    with pytest.raises(
+        td.GraphError, match=r"checkpoint: expected its recorded array .* it was written before the backward"
+    ):
         td.grad(y.sum(), x)
     others = iter([some(3, seed=2), some(3, seed=3)])
     y = nn.checkpoint(lambda x: x * next(others), x)
-    with pytest.raises(td.GraphError, match="checkpoint: expected a function that uses the same tensors again, got 1 others"):
+    with pytest.raises(
+        td.GraphError, match="checkpoint: expected a function that uses the same tensors again, got 1 others"
+    ):
         td.grad(y.sum(), x)
     td.manual_seed(0)
     y = nn.checkpoint(lambda x: td.dropout(x, 0.5), x)

@@ -36,7 +36,9 @@ def flat(outputs: Any) -> list[Any]:
 
 def agree(ours: Any, theirs: Any, arrays: list[np.ndarray], call: Any = lambda layer, *x: layer(*x)) -> None:
     parameters = (list(ours.parameters()), list(theirs.parameters()))
-    assert_agree(lambda *x: flat(call(ours, *x)), lambda *x: flat(call(theirs, *x)), arrays, parameters, tolerance=1e-9)
+    assert_agree(
+        lambda *x: flat(call(ours, *x)), lambda *x: flat(call(theirs, *x)), arrays, parameters, tolerance=1e-9
+    )
 
 
 @reference
@@ -92,7 +94,10 @@ def test_cells_against_torch(name: str, bias: bool) -> None:
 @reference
 def test_dropout_between_layers() -> None:
     """In training only, and not behind the last layer."""
-    layer, x = nn.GRU(INPUTS, HIDDEN, 2, dropout=0.5, generator=td.Generator(1), dtype=np.float64), td.tensor(X)
+    layer, x = (
+        nn.GRU(INPUTS, HIDDEN, 2, dropout=0.5, generator=td.Generator(1), dtype=np.float64),
+        td.tensor(X),
+    )
     first, second = layer(x)[0].detach().numpy(), layer(x)[0].detach().numpy()
     assert (first != second).any()
     assert (first != 0).all()
@@ -153,7 +158,9 @@ def test_one_sample_is_a_batch_of_one_and_double_is_double(name: str, batch_firs
     assert output.dtype == np.float64
     np.testing.assert_array_equal(output.numpy(), many.squeeze(batch).numpy())
     again = layer(x, end)[1]
-    for one, several, next_one in zip(*((e if name == "LSTM" else (e,)) for e in (end, ends, again)), strict=True):
+    for one, several, next_one in zip(
+        *((e if name == "LSTM" else (e,)) for e in (end, ends, again)), strict=True
+    ):
         np.testing.assert_array_equal(one.numpy(), several.squeeze(1).numpy())
         assert next_one.shape == one.shape == (4, HIDDEN)
 
@@ -172,14 +179,34 @@ def test_refused() -> None:
     x = td.tensor(X)
     lstm = nn.LSTM(INPUTS, HIDDEN, dtype=np.float64)
     for call, error, message in (
-        (lambda: nn.GRU(2, HIDDEN)(x), ShapeError, r"GRU: expected input of 2 or 3 dims, the last 2, got \(5, 3, 3\)"),
+        (
+            lambda: nn.GRU(2, HIDDEN)(x),
+            ShapeError,
+            r"GRU: expected input of 2 or 3 dims, the last 2, got \(5, 3, 3\)",
+        ),
         (lambda: lstm(x[0, 0]), ShapeError, r"LSTM: expected input of 2 or 3 dims, the last 3, got \(3,\)"),
-        (lambda: lstm(x, td.zeros(1, 3, 4)), ShapeError, r"LSTM: expected 2 state\(s\) \(1, 3, 4\), got \(1, 3, 4\)"),
-        (lambda: lstm(x, lengths=[5, 5]), ShapeError, r"LSTM: expected integer lengths \(3,\), got \(2,\) int64"),
-        (lambda: lstm(x, lengths=[5.0, 5.0, 1.0]), ShapeError, r"LSTM: expected integer lengths \(3,\), got \(3,\) float64"),
+        (
+            lambda: lstm(x, td.zeros(1, 3, 4)),
+            ShapeError,
+            r"LSTM: expected 2 state\(s\) \(1, 3, 4\), got \(1, 3, 4\)",
+        ),
+        (
+            lambda: lstm(x, lengths=[5, 5]),
+            ShapeError,
+            r"LSTM: expected integer lengths \(3,\), got \(2,\) int64",
+        ),
+        (
+            lambda: lstm(x, lengths=[5.0, 5.0, 1.0]),
+            ShapeError,
+            r"LSTM: expected integer lengths \(3,\), got \(3,\) float64",
+        ),
         (lambda: nn.LSTM(INPUTS, HIDDEN)(x), DtypeError, r"expected one dtype, got float32 and float64"),
         (lambda: nn.GRUCell(2, HIDDEN)(x[0]), ShapeError, r"GRUCell: expected input \(N, 2\), got \(3, 3\)"),
-        (lambda: nn.RNN(2, 3, nonlinearity="sin"), ValueError, "RNN: expected nonlinearity 'tanh' or 'relu', got 'sin'"),
+        (
+            lambda: nn.RNN(2, 3, nonlinearity="sin"),
+            ValueError,
+            "RNN: expected nonlinearity 'tanh' or 'relu', got 'sin'",
+        ),
         (
             lambda: nn.RNNCell(2, 3, nonlinearity="sin"),
             ValueError,

@@ -26,11 +26,15 @@ def test_lenet_counted_by_hand() -> None:
 
 
 def test_groups_sequences_and_dtype() -> None:
-    model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=4, padding=1), nn.MaxPool2d(2, return_indices=True)).double()
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=4, padding=1), nn.MaxPool2d(2, return_indices=True)
+    ).double()
     rows = nn.summary(model, (1, 4, 6, 6)).rows
     assert rows[0].flops == 2 * (8 * 36) * 9
     assert rows[1].output == [(1, 8, 3, 3)] * 2
-    assert nn.summary(nn.Linear(3, 5), (2, 7, 3)).rows == [("(model)", "Linear", (2, 7, 5), 20, 2 * (2 * 7 * 5) * 3)]
+    assert nn.summary(nn.Linear(3, 5), (2, 7, 3)).rows == [
+        ("(model)", "Linear", (2, 7, 5), 20, 2 * (2 * 7 * 5) * 3)
+    ]
 
 
 def test_frozen_and_shared_parameters_count_once() -> None:
@@ -60,7 +64,9 @@ def test_it_leaves_no_trace() -> None:
     model(td.randn(5, 3)).sum().backward()
 
     def everything() -> list[Any]:
-        arrays = [np.array(t) for t in model.state_dict().values()] + [np.array(p.grad) for p in model.parameters()]
+        arrays = [np.array(t) for t in model.state_dict().values()] + [
+            np.array(p.grad) for p in model.parameters()
+        ]
         streams = [g.state_dict() for g in (generator, td.default_generator)]
         hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
         return [[a.tobytes() for a in arrays], streams, [m.training for m in model.modules()], hooks]

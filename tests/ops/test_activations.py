@@ -53,7 +53,13 @@ def test_against_torch(name: str, settings: dict[str, Any]) -> None:
     x = np.random.default_rng(0).normal(scale=3, size=(4, 30))
     ours, theirs = getattr(td, name), getattr(functional, name)
     order = 1 if name == "hardsigmoid" else 2  # which torch cannot differentiate twice
-    assert_agree(lambda x: ours(x, **settings), lambda x: theirs(x, **settings), [x], order=order, tolerance=tolerance(name))
+    assert_agree(
+        lambda x: ours(x, **settings),
+        lambda x: theirs(x, **settings),
+        [x],
+        order=order,
+        tolerance=tolerance(name),
+    )
 
 
 @each
@@ -61,10 +67,18 @@ def test_kinks_and_far_ends(name: str, settings: dict[str, Any]) -> None:
     functional = pytest.importorskip("torch").nn.functional
     x = np.array([-1e4, -800, -3, -1, -0.5, -0.0, 0.0, 0.4, 1, 2, 3, 6, 800, 1e4])
     ours, theirs = getattr(td, name), getattr(functional, name)
-    assert_agree(lambda x: ours(x, **settings), lambda x: theirs(x, **settings), [x], order=1, tolerance=tolerance(name))
+    assert_agree(
+        lambda x: ours(x, **settings),
+        lambda x: theirs(x, **settings),
+        [x],
+        order=1,
+        tolerance=tolerance(name),
+    )
 
 
-@pytest.mark.parametrize(("shape", "weights"), [((3, 4), 1), ((3, 4), 4), ((2, 3, 4, 2), 3), ((5,), 1), ((), 1)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "weights"), [((3, 4), 1), ((3, 4), 4), ((2, 3, 4, 2), 3), ((5,), 1), ((), 1)], ids=str
+)
 def test_prelu(shape: tuple[int, ...], weights: int) -> None:
     functional = pytest.importorskip("torch").nn.functional
     random = np.random.default_rng(0)
@@ -93,11 +107,19 @@ def test_infinite_inputs_have_finite_gradients() -> None:
 def test_refused() -> None:
     x = td.ones(3, 5)
     for call, error, message in (
-        (lambda: td.prelu(x, td.ones(3)), ShapeError, r"prelu: expected weight \(1,\) or \(C,\) .* got \(3,\) for \(3, 5\)"),
+        (
+            lambda: td.prelu(x, td.ones(3)),
+            ShapeError,
+            r"prelu: expected weight \(1,\) or \(C,\) .* got \(3,\) for \(3, 5\)",
+        ),
         (lambda: td.gelu(x, "fast"), ValueError, "gelu: expected approximate 'none' or 'tanh', got 'fast'"),
         (lambda: td.glu(x), ShapeError, r"glu: expected an even size along dim 1, got \(3, 5\)"),
         (lambda: td.glu(x, 2), ShapeError, r"glu: expected dim in \[-2, 1\], got 2"),
-        (lambda: td.maxout(x, 2), ShapeError, r"maxout: expected a size along dim 1 divisible by num_pieces=2, got \(3, 5\)"),
+        (
+            lambda: td.maxout(x, 2),
+            ShapeError,
+            r"maxout: expected a size along dim 1 divisible by num_pieces=2, got \(3, 5\)",
+        ),
         (lambda: td.softmin(x, 2), ShapeError, r"softmin: expected dim in \[-2, 1\], got 2"),
     ):
         with pytest.raises(error, match=message):

@@ -1,4 +1,6 @@
-"""Convolutions over one to three axes, their transposes, windows as columns: against PyTorch to second order, and errors."""
+"""Convolutions over one to three axes, their transposes, windows as columns: against PyTorch
+to second order, and errors.
+"""
 
 from __future__ import annotations
 
@@ -94,14 +96,21 @@ def test_transposed_is_the_transpose(case: Any) -> None:
         window = Window.conv("conv", x.shape, w.shape, **found, axes=axes)
     except ShapeError:
         assume(False)
-    rest = [n + low + high - e for n, low, high, e in zip(window.input, window.low, window.high, window.extent, strict=True)]
+    rest = [
+        n + low + high - e
+        for n, low, high, e in zip(window.input, window.low, window.high, window.extent, strict=True)
+    ]
     y = normal(len(x), len(w), *window.out, seed=1)
     forward = getattr(td, f"conv{axes}d")(td.tensor(x), td.tensor(w), **found).numpy()
-    back = getattr(td, f"conv_transpose{axes}d")(td.tensor(y), td.tensor(w), **found, output_padding=rest).numpy()
+    back = getattr(td, f"conv_transpose{axes}d")(
+        td.tensor(y), td.tensor(w), **found, output_padding=rest
+    ).numpy()
     np.testing.assert_allclose(np.vdot(forward, y), np.vdot(x, back), atol=1e-9)
 
 
-@pytest.mark.parametrize(("axes", "pairs"), [(1, [(2, 0)]), (2, [(1, 0), (0, 2)]), (3, [(1, 0), (0, 1), (2, 2)])])
+@pytest.mark.parametrize(
+    ("axes", "pairs"), [(1, [(2, 0)]), (2, [(1, 0), (0, 2)]), (3, [(1, 0), (0, 1), (2, 2)])]
+)
 def test_pads_by_side(functional: Any, axes: int, pairs: Any) -> None:
     arrays = [normal(2, 2, *(4, 3, 3)[:axes]), normal(3, 2, *(2, 3, 1)[:axes])]
     sides = [side for pair in reversed(pairs) for side in pair]
@@ -110,8 +119,12 @@ def test_pads_by_side(functional: Any, axes: int, pairs: Any) -> None:
         lambda x, w: getattr(functional, f"conv{axes}d")(functional.pad(x, sides), w),
         arrays,
     )
-    y = getattr(td, f"conv_transpose{axes}d")(td.tensor(arrays[0]), td.ones(2, 1, *(3,) * axes).double(), None, 2, pairs)
-    whole = getattr(td, f"conv_transpose{axes}d")(td.tensor(arrays[0]), td.ones(2, 1, *(3,) * axes).double(), None, 2)
+    y = getattr(td, f"conv_transpose{axes}d")(
+        td.tensor(arrays[0]), td.ones(2, 1, *(3,) * axes).double(), None, 2, pairs
+    )
+    whole = getattr(td, f"conv_transpose{axes}d")(
+        td.tensor(arrays[0]), td.ones(2, 1, *(3,) * axes).double(), None, 2
+    )
     inside = tuple(slice(low, n - high) for (low, high), n in zip(pairs, whole.shape[2:], strict=True))
     np.testing.assert_array_equal(y.numpy(), whole.numpy()[(..., *inside)])
 
@@ -146,13 +159,19 @@ def test_unfold_and_fold(functional: Any, case: Any) -> None:
         assume(False)
     assert_agree(lambda t: td.unfold(t, **found), lambda t: functional.unfold(t, **found), [x])
     size = x.shape[-2:]
-    assert_agree(lambda t: td.fold(t, size, **found), lambda t: functional.fold(t, size, **found), [normal(*columns.shape)])
+    assert_agree(
+        lambda t: td.fold(t, size, **found),
+        lambda t: functional.fold(t, size, **found),
+        [normal(*columns.shape)],
+    )
 
 
 def test_a_convolution_is_a_product_with_the_columns() -> None:
     x, w = td.tensor(normal(2, 3, 5, 6)), td.tensor(normal(4, 3, 2, 3))
     product = w.reshape(4, -1) @ td.unfold(x, (2, 3), padding=1, stride=2)
-    np.testing.assert_allclose(product.reshape(2, 4, 3, 3).numpy(), td.conv2d(x, w, None, 2, 1).numpy(), atol=1e-12)
+    np.testing.assert_allclose(
+        product.reshape(2, 4, 3, 3).numpy(), td.conv2d(x, w, None, 2, 1).numpy(), atol=1e-12
+    )
 
 
 def test_equal_weights_everywhere_are_a_convolution() -> None:
@@ -194,28 +213,61 @@ def test_a_replay_is_the_eager_step(backend: str) -> None:
 X, W = td.ones(2, 4, 5), td.ones(4, 3, 3)
 IMAGE = td.ones(1, 2, 4, 4)
 ERRORS = [
-    (lambda: td.conv1d(X, td.ones(2, 3, 3)), "conv1d: x has C=4, weight expects C=3 (groups 1): x (2, 4, 5), weight (2, 3, 3)"),
-    (lambda: td.conv3d(X, W), "conv3d: x expected 5 axes (N, C, D, H, W), got 3: x (2, 4, 5), weight (4, 3, 3)"),
-    (lambda: td.conv1d(X, td.ones(2, 4, 6)), "conv1d: expected a padded input at least as large as the dilated kernel (6,)"),
-    (lambda: td.conv_transpose1d(X, td.ones(3, 3, 3)), "conv_transpose1d: x has C=4, weight expects C=3: x (2, 4, 5)"),
+    (
+        lambda: td.conv1d(X, td.ones(2, 3, 3)),
+        "conv1d: x has C=4, weight expects C=3 (groups 1): x (2, 4, 5), weight (2, 3, 3)",
+    ),
+    (
+        lambda: td.conv3d(X, W),
+        "conv3d: x expected 5 axes (N, C, D, H, W), got 3: x (2, 4, 5), weight (4, 3, 3)",
+    ),
+    (
+        lambda: td.conv1d(X, td.ones(2, 4, 6)),
+        "conv1d: expected a padded input at least as large as the dilated kernel (6,)",
+    ),
+    (
+        lambda: td.conv_transpose1d(X, td.ones(3, 3, 3)),
+        "conv_transpose1d: x has C=4, weight expects C=3: x (2, 4, 5)",
+    ),
     (lambda: td.conv_transpose1d(X, W, td.ones(4)), "conv_transpose1d: expected bias (3,), got (4,)"),
-    (lambda: td.conv_transpose1d(X, W, groups=3), "conv_transpose1d: weight has C=4, expected a multiple of groups 3"),
+    (
+        lambda: td.conv_transpose1d(X, W, groups=3),
+        "conv_transpose1d: weight has C=4, expected a multiple of groups 3",
+    ),
     (lambda: td.conv_transpose1d(X, W, groups=0), "conv_transpose1d: groups expected at least 1, got 0"),
-    (lambda: td.conv_transpose1d(X, td.ones(4, 3)), "conv_transpose1d: weight expected 3 axes (C, O / groups, KW), got 2"),
-    (lambda: td.conv_transpose1d(X, W, padding="same"), "conv_transpose1d: padding expected sizes, got 'same'"),
+    (
+        lambda: td.conv_transpose1d(X, td.ones(4, 3)),
+        "conv_transpose1d: weight expected 3 axes (C, O / groups, KW), got 2",
+    ),
+    (
+        lambda: td.conv_transpose1d(X, W, padding="same"),
+        "conv_transpose1d: padding expected sizes, got 'same'",
+    ),
     (
         lambda: td.conv_transpose1d(X, W, stride=2, output_padding=2),
         "conv_transpose1d: output_padding expected below",
     ),
-    (lambda: td.conv_transpose1d(X, W, output_padding=-1), "conv_transpose1d: output_padding expected at least 0"),
-    (lambda: td.conv_transpose1d(X, W, padding=4), "conv_transpose1d: expected sizes of at least 1, got a result of (-1,)"),
+    (
+        lambda: td.conv_transpose1d(X, W, output_padding=-1),
+        "conv_transpose1d: output_padding expected at least 0",
+    ),
+    (
+        lambda: td.conv_transpose1d(X, W, padding=4),
+        "conv_transpose1d: expected sizes of at least 1, got a result of (-1,)",
+    ),
     (
         lambda: td.conv_transpose2d(IMAGE, td.ones(2, 1, 2, 2), stride=(1, 2, 3)),
         "conv_transpose2d: stride expected an int or 2",
     ),
     (lambda: td.unfold(td.ones(4, 4), 2), "unfold: expected input (N, C, H, W) or (C, H, W), got (4, 4)"),
-    (lambda: td.fold(td.ones(4, 4, 2, 2), 4, 2), "fold: expected input (N, C·4, L) for kernel_size (2, 2), got (4, 4, 2, 2)"),
-    (lambda: td.fold(td.ones(1, 8, 8), 4, 2), "fold: expected 9 columns for output_size (4, 4), got (1, 8, 8)"),
+    (
+        lambda: td.fold(td.ones(4, 4, 2, 2), 4, 2),
+        "fold: expected input (N, C·4, L) for kernel_size (2, 2), got (4, 4, 2, 2)",
+    ),
+    (
+        lambda: td.fold(td.ones(1, 8, 8), 4, 2),
+        "fold: expected 9 columns for output_size (4, 4), got (1, 8, 8)",
+    ),
     (
         lambda: locally_connected2d(IMAGE, td.ones(3, 3, 2, 7), None, 2),
         "locally_connected2d: expected weight (3, 3, 'O', 8), got input (1, 2, 4, 4), weight (3, 3, 2, 7)",
@@ -228,7 +280,9 @@ ERRORS = [
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize(("call", "message"), ERRORS, ids=[message.split(", got")[0] for _, message in ERRORS])
+@pytest.mark.parametrize(
+    ("call", "message"), ERRORS, ids=[message.split(", got")[0] for _, message in ERRORS]
+)
 def test_errors(call: Any, message: str) -> None:
     with pytest.raises(ShapeError) as caught:
         call()

@@ -27,7 +27,9 @@ def test_shapes_and_dtypes() -> None:
 
 def test_linspace_and_eye_are_torchs() -> None:
     torch = pytest.importorskip("torch")
-    np.testing.assert_allclose(td.linspace(-3, 7, 23).numpy(), torch.linspace(-3, 7, 23).numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        td.linspace(-3, 7, 23).numpy(), torch.linspace(-3, 7, 23).numpy(), rtol=1e-6, atol=1e-6
+    )
     np.testing.assert_array_equal(td.eye(3, 5).numpy(), torch.eye(3, 5).numpy())
 
 
@@ -97,7 +99,12 @@ def test_what_the_tape_holds_is_exported_read_only() -> None:
 def test_conversions() -> None:
     x = td.tensor([0.0, 1.7, -2.2])
     assert x.to("float32") is x
-    assert x.to(np.float64).dtype == x.to(td.zeros(1, dtype="float64")).dtype == x.to("cpu", "float64").dtype == np.float64
+    assert (
+        x.to(np.float64).dtype
+        == x.to(td.zeros(1, dtype="float64")).dtype
+        == x.to("cpu", "float64").dtype
+        == np.float64
+    )
     assert x.to(device="cpu", dtype="int64").tolist() == x.long().tolist() == [0, 1, -2]
     assert x.int().dtype == np.int32
     assert x.bool().tolist() == [False, True, True]
@@ -147,7 +154,9 @@ def test_bernoulli_and_randint_take_pytorchs_forms() -> None:
     assert abs(td.bernoulli(p, 0.25, generator=td.Generator(2)).numpy().mean() - 0.25) < 0.05
     with pytest.raises(DtypeError, match="bernoulli: expected float32 or float64, got int64"):
         td.bernoulli(td.zeros(3, dtype="int64"))
-    first, second = (td.randint(*limits, (50,), generator=td.Generator(3)).tolist() for limits in ((0, 7), (7,)))
+    first, second = (
+        td.randint(*limits, (50,), generator=td.Generator(3)).tolist() for limits in ((0, 7), (7,))
+    )
     assert first == second
     assert {*first} <= {*range(7)}
 
@@ -176,9 +185,16 @@ def test_without_a_dtype_it_is_float32() -> None:
         assert make(2, dtype=None).dtype == np.float32
     assert td.linspace(0, 1, 3, dtype=None).dtype == np.float32
     assert td.normal(0.0, 1.0, (2,), dtype=None).dtype == np.float32
-    assert td.arange(0).dtype == td.arange(3, dtype=None).dtype == td.randint(3, (2,), dtype=None).dtype == np.int64
+    assert (
+        td.arange(0).dtype
+        == td.arange(3, dtype=None).dtype
+        == td.randint(3, (2,), dtype=None).dtype
+        == np.int64
+    )
     assert td.arange(0.0).dtype == np.float32
-    with pytest.raises(DtypeError, match="cast: expected float32, float64, an integer dtype or bool, got None"):
+    with pytest.raises(
+        DtypeError, match="cast: expected float32, float64, an integer dtype or bool, got None"
+    ):
         td.cast(td.ones(2), None)
 
 
@@ -193,7 +209,9 @@ def test_randint_in_every_form() -> None:
         assert drawn.dtype == np.int64
         assert set(drawn.tolist()) <= set(range(5))
     assert td.randint(2, 3, (4,), dtype="float64").tolist() == [2.0] * 4
-    with pytest.raises(TypeError, match=r"randint: expected integers low and high and a size, got 0, 2\.5 and "):
+    with pytest.raises(
+        TypeError, match=r"randint: expected integers low and high and a size, got 0, 2\.5 and "
+    ):
         td.randint(2.5, (2,))
 
 

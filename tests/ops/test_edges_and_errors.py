@@ -1,4 +1,6 @@
-"""Zeros among factors, norms at 0, places named twice, sizes of zero and one; and what wrong arguments are told."""
+"""Zeros among factors, norms at 0, places named twice, sizes of zero and one; and
+what wrong arguments are told.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,12 @@ def leaf(values: Any) -> Tensor:
 # ---- Exact where division or roots would not be
 
 
-@pytest.mark.parametrize("values", [[2.0, 3.0, -1.0], [2.0, 0.0, -1.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0], [5.0]])
-@pytest.mark.parametrize("function", [td.prod, lambda x: td.cumprod(x, 0), lambda x: td.prod(x, 0, keepdim=True) * x])
+@pytest.mark.parametrize(
+    "values", [[2.0, 3.0, -1.0], [2.0, 0.0, -1.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0], [5.0]]
+)
+@pytest.mark.parametrize(
+    "function", [td.prod, lambda x: td.cumprod(x, 0), lambda x: td.prod(x, 0, keepdim=True) * x]
+)
 def test_products_with_zeros(function: Callable[..., Any], values: list[float]) -> None:
     assert td.gradcheck(function, leaf(values), 3, full=True)
 
@@ -40,7 +46,8 @@ def test_every_third_derivative_of_a_product_with_zeros() -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [td.norm, lambda x: td.norm(x, 3), lambda x: td.norm(x, 1.5), lambda x: td.std(x, unbiased=False)]
+    "function",
+    [td.norm, lambda x: td.norm(x, 3), lambda x: td.norm(x, 1.5), lambda x: td.std(x, unbiased=False)],
 )
 def test_roots_at_zero_have_derivatives_of_zero(function: Callable[..., Any]) -> None:
     x = leaf([0.0, 0.0, 0.0])
@@ -92,7 +99,11 @@ def test_sizes_of_zero_and_one() -> None:
     assert td.bincount(td.zeros(0, dtype="int64")).shape == (0,)
     scalar = td.tensor(2.0)
     assert (
-        td.cumsum(scalar, 0).shape == td.cumprod(scalar, -1).shape == td.sort(scalar)[0].shape == td.prod(scalar, 0).shape == ()
+        td.cumsum(scalar, 0).shape
+        == td.cumprod(scalar, -1).shape
+        == td.sort(scalar)[0].shape
+        == td.prod(scalar, 0).shape
+        == ()
     )
     assert td.argsort(scalar).item() == td.topk(scalar, 1)[1].item() == 0
     assert td.gradcheck(lambda x: td.cumprod(x, 1) * td.cumsum(x, 1), leaf(np.zeros((2, 0))))
@@ -122,7 +133,9 @@ def test_einsum_with_lists_and_many_operands() -> None:
     np.testing.assert_allclose(td.einsum(td.tensor(a), [..., 0], [0, ...]).numpy(), a.T)
     equation = "ij,jk,kl,l,i->jl"
     tensors = [leaf(x) for x in (a, b, c, d, d)]
-    np.testing.assert_allclose(td.einsum(equation, *tensors).detach().numpy(), np.einsum(equation, a, b, c, d, d))
+    np.testing.assert_allclose(
+        td.einsum(equation, *tensors).detach().numpy(), np.einsum(equation, a, b, c, d, d)
+    )
     assert td.gradcheck(lambda *xs: td.einsum(equation, xs), tensors, 3)
 
 
@@ -141,32 +154,72 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         "movedim: expected as many different sources as destinations, got (0, 0)",
     ),
     (lambda: td.split(X, 0), ShapeError, "split: expected a positive size, got 0"),
-    (lambda: td.split(X, [1, 1]), ShapeError, "split: expected sizes that add up to 3 along dim 0 of (3, 4), got (1, 1)"),
+    (
+        lambda: td.split(X, [1, 1]),
+        ShapeError,
+        "split: expected sizes that add up to 3 along dim 0 of (3, 4), got (1, 1)",
+    ),
     (lambda: td.chunk(X, 0), ShapeError, "chunk: expected at least one chunk, got 0"),
     (lambda: td.unbind(td.tensor(1.0)), ShapeError, "unbind: expected at least one dim, got a 0-d tensor"),
-    (lambda: td.narrow(X, 0, 2, 2), ShapeError, "narrow: expected start and length within 3 along dim 0, got 2 and 2"),
+    (
+        lambda: td.narrow(X, 0, 2, 2),
+        ShapeError,
+        "narrow: expected start and length within 3 along dim 0, got 2 and 2",
+    ),
     (lambda: td.flip(X, 0, -2), ShapeError, "flip: expected each dim once, got (0, -2)"),
     (lambda: td.roll(X, (1, 2), 0), ShapeError, "roll: expected as many shifts as dims, got (1, 2) and 0"),
     (lambda: td.rot90(X, 1, (0, 0)), ShapeError, "rot90: expected two different dims of (3, 4), got (0, 0)"),
     (lambda: td.tile(X, -1), ShapeError, "tile: expected counts of at least 0, got (-1,)"),
     (lambda: X.repeat(2), ShapeError, "repeat: expected at least 2 counts for (3, 4), got (2,)"),
     (lambda: td.meshgrid(X), ShapeError, "meshgrid: expected vectors, got (3, 4)"),
-    (lambda: td.meshgrid(td.ones(2), indexing="ab"), ValueError, "meshgrid: expected indexing 'ij' or 'xy', got 'ab'"),
+    (
+        lambda: td.meshgrid(td.ones(2), indexing="ab"),
+        ValueError,
+        "meshgrid: expected indexing 'ij' or 'xy', got 'ab'",
+    ),
     (lambda: td.diag(CUBE), ShapeError, "diag: expected a vector or a matrix, got (2, 3, 4)"),
-    (lambda: td.diagonal(X, 0, 1, 1), ShapeError, "diagonal: expected two different dims of (3, 4), got 1 and 1"),
+    (
+        lambda: td.diagonal(X, 0, 1, 1),
+        ShapeError,
+        "diagonal: expected two different dims of (3, 4), got 1 and 1",
+    ),
     (
         lambda: td.pad(X, (4, 0), "reflect"),
         ShapeError,
         "pad: expected at most 3 along dim 1 of (3, 4) in mode 'reflect', got (4, 0)",
     ),
-    (lambda: td.pad(X, (5, 0), "circular"), ShapeError, "pad: expected at most 4 along dim 1 of (3, 4) in mode 'circular'"),
-    (lambda: td.pad(X, (1, 1), "mirror"), ValueError, "pad: expected mode 'constant', 'reflect', 'replicate' or 'circular'"),
+    (
+        lambda: td.pad(X, (5, 0), "circular"),
+        ShapeError,
+        "pad: expected at most 4 along dim 1 of (3, 4) in mode 'circular'",
+    ),
+    (
+        lambda: td.pad(X, (1, 1), "mirror"),
+        ValueError,
+        "pad: expected mode 'constant', 'reflect', 'replicate' or 'circular'",
+    ),
     (lambda: td.pixel_shuffle(CUBE, 2), ShapeError, "pixel_shuffle: expected (*, C·2², H, W), got (2, 3, 4)"),
-    (lambda: td.pixel_unshuffle(CUBE, 2), ShapeError, "pixel_unshuffle: expected (*, C, H·2, W·2), got (2, 3, 4)"),
-    (lambda: td.broadcast_tensors(X, CUBE, td.ones(5)), ShapeError, "broadcast_tensors: expected shapes that broadcast"),
+    (
+        lambda: td.pixel_unshuffle(CUBE, 2),
+        ShapeError,
+        "pixel_unshuffle: expected (*, C, H·2, W·2), got (2, 3, 4)",
+    ),
+    (
+        lambda: td.broadcast_tensors(X, CUBE, td.ones(5)),
+        ShapeError,
+        "broadcast_tensors: expected shapes that broadcast",
+    ),
     (lambda: td.tril(td.ones(3)), ShapeError, "tril: expected matrices, got (3,)"),
-    (lambda: td.index_select(X, 0, td.tensor([3])), IndexError, "index_select: expected indices from 0 to 2, got 3 to 3"),
-    (lambda: td.index_select(X, 0, td.tensor([1.0])), DtypeError, "index_select: expected an index of integers, got float32"),
+    (
+        lambda: td.index_select(X, 0, td.tensor([3])),
+        IndexError,
+        "index_select: expected indices from 0 to 2, got 3 to 3",
+    ),
+    (
+        lambda: td.index_select(X, 0, td.tensor([1.0])),
+        DtypeError,
+        "index_select: expected an index of integers, got float32",
+    ),
     (
         lambda: td.gather(X, 0, td.tensor([0])),
         ShapeError,
@@ -188,14 +241,22 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ShapeError,
         "masked_select: expected shapes that broadcast, got (3, 4), (3,)",
     ),
-    (lambda: td.repeat_interleave(X, -1), ShapeError, "repeat_interleave: expected counts of at least 0, got -1"),
+    (
+        lambda: td.repeat_interleave(X, -1),
+        ShapeError,
+        "repeat_interleave: expected counts of at least 0, got -1",
+    ),
     (
         lambda: td.repeat_interleave(X, td.tensor([1, 2]), 0),
         ShapeError,
         "repeat_interleave: expected 3 counts of at least 0, got (2,)",
     ),
     (lambda: td.one_hot(td.tensor([3]), 3), IndexError, "one_hot: expected indices from 0 to 2, got 3 to 3"),
-    (lambda: td.bincount(td.tensor([[1]])), ShapeError, "bincount: expected a vector, and weights of its shape, got (1, 1)"),
+    (
+        lambda: td.bincount(td.tensor([[1]])),
+        ShapeError,
+        "bincount: expected a vector, and weights of its shape, got (1, 1)",
+    ),
     (lambda: td.topk(X, 5), ShapeError, "topk: expected k from 0 to 4 for (3, 4) along dim 1, got 5"),
     (lambda: td.sort(X, 2), ShapeError, "sort: expected dim in [-2, 1], got 2"),
     (lambda: td.cumsum(X, 2), ShapeError, "cumsum: expected dim in [-2, 1], got 2"),
@@ -208,11 +269,27 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: td.dot(X, td.ones(4)), ShapeError, "dot: expected (k,) and (k,), got (3, 4) and (4,)"),
     (lambda: td.outer(X, td.ones(4)), ShapeError, "outer: expected (n,) and (m,), got (3, 4) and (4,)"),
     (lambda: td.cross(td.ones(4), td.ones(4)), ShapeError, "cross: expected a dim of size 3, got (4,)"),
-    (lambda: td.cross(X, X, 1), ShapeError, "cross: expected size 3 along dim 1 and as many dims, got (3, 4) and (3, 4)"),
-    (lambda: td.einsum("ij,jk", X), ShapeError, "einsum: expected an operand for each of 2 terms of 'ij,jk', got 1"),
-    (lambda: td.einsum("ijk", X), ShapeError, "einsum: expected 'ijk' of 'ijk' to label the dims of its operand, got (3, 4)"),
+    (
+        lambda: td.cross(X, X, 1),
+        ShapeError,
+        "cross: expected size 3 along dim 1 and as many dims, got (3, 4) and (3, 4)",
+    ),
+    (
+        lambda: td.einsum("ij,jk", X),
+        ShapeError,
+        "einsum: expected an operand for each of 2 terms of 'ij,jk', got 1",
+    ),
+    (
+        lambda: td.einsum("ijk", X),
+        ShapeError,
+        "einsum: expected 'ijk' of 'ijk' to label the dims of its operand, got (3, 4)",
+    ),
     (lambda: td.einsum("ii", X), ShapeError, "einsum: expected equal sizes under 'i' of 'ii', got (3, 4)"),
-    (lambda: td.einsum("ij,ij", X, td.ones(3, 5)), ShapeError, "einsum: expected one size under 'j' of 'ij,ij', got 4 and 5"),
+    (
+        lambda: td.einsum("ij,ij", X, td.ones(3, 5)),
+        ShapeError,
+        "einsum: expected one size under 'j' of 'ij,ij', got 4 and 5",
+    ),
     (
         lambda: td.einsum("ij->k", X),
         ValueError,
@@ -222,8 +299,12 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "message"), [pytest.param(*bad, id=bad[2].partition(":")[0]) for bad in BAD])
-def test_wrong_arguments_are_refused_by_name(call: Callable[[], Any], error: type[Exception], message: str) -> None:
+@pytest.mark.parametrize(
+    ("call", "error", "message"), [pytest.param(*bad, id=bad[2].partition(":")[0]) for bad in BAD]
+)
+def test_wrong_arguments_are_refused_by_name(
+    call: Callable[[], Any], error: type[Exception], message: str
+) -> None:
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value)
@@ -245,11 +326,15 @@ FUNCTIONS = [line.split()[0] for line in SURFACE if line and not line.startswith
 
 
 def misfed(function: Any) -> dict[str, Any] | None:
-    """Arguments for a function of tensors, the first tensor replaced by a string; None where it takes none."""
+    """Arguments for a function of tensors, the first tensor replaced by a string;
+    None where it takes none.
+    """
     given: dict[str, Any] = {}
     fed = False
     for p in inspect.signature(function).parameters.values():
-        is_tensor = isinstance(function, Primitive) or str(p.annotation).startswith(("Tensor", "Sequence[Tensor"))
+        is_tensor = isinstance(function, Primitive) or str(p.annotation).startswith(
+            ("Tensor", "Sequence[Tensor")
+        )
         if is_tensor and not fed:
             given[p.name], fed = "a", True
         elif p.name in STAND_INS or (p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD):
@@ -273,7 +358,10 @@ NO_TENSOR: list[tuple[Callable[[], Any], str]] = [
     (lambda: 2.0 @ X, "matmul: expected a tensor for 'input', got float"),
     (lambda: X.matmul(2.0), "matmul: expected a tensor for 'other', got float"),
     (lambda: td.conv2d([1.0], td.ones(1, 1, 2, 2)), "conv2d: expected a tensor for 'input', got list"),
-    (lambda: td.conv2d(td.ones(1, 1, 2, 2), td.ones(1, 1, 2, 2), 1.0), "conv2d: expected a tensor for 'bias', got float"),
+    (
+        lambda: td.conv2d(td.ones(1, 1, 2, 2), td.ones(1, 1, 2, 2), 1.0),
+        "conv2d: expected a tensor for 'bias', got float",
+    ),
     (lambda: td.stack([X, None]), "stack: expected tensors for 'tensors', got NoneType"),
     (lambda: td.broadcast_tensors(X, 1.0), "broadcast_tensors: expected tensors for 'tensors', got float"),
     (lambda: td.grad("a", leaf(1.0)), "grad: expected tensors for 'outputs', got str"),
@@ -284,7 +372,9 @@ NO_TENSOR: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "message"), [pytest.param(*bad, id=bad[1].partition(" expected")[0]) for bad in NO_TENSOR])
+@pytest.mark.parametrize(
+    ("call", "message"), [pytest.param(*bad, id=bad[1].partition(" expected")[0]) for bad in NO_TENSOR]
+)
 def test_what_is_no_tensor_is_named(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(DtypeError) as caught:
         call()
@@ -301,7 +391,13 @@ def test_a_fault_of_the_users_own_stays_what_it_is() -> None:
 
 def test_numbers_and_arrays_stay_welcome_where_they_were() -> None:
     ones = np.ones((3, 4), np.float32)
-    for y in (td.add(X, 1.0), X + ones, td.maximum(X, 2.0), td.where(X > 0, 2.0, ones), td.lerp(X, ones * 3, 0.5)):
+    for y in (
+        td.add(X, 1.0),
+        X + ones,
+        td.maximum(X, 2.0),
+        td.where(X > 0, 2.0, ones),
+        td.lerp(X, ones * 3, 0.5),
+    ):
         assert y.tolist() == [[2.0] * 4] * 3
 
 
@@ -317,10 +413,21 @@ def test_integers_to_powers_and_bounds_that_are_not() -> None:
 
 def test_operators_of_masks_refuse_the_bits_of_integers() -> None:
     mask, x = td.tensor([True, False]), td.tensor([1, 2])
-    assert [(mask & True).tolist(), (mask | mask).tolist(), (~mask).tolist()] == [[True, False], [True, False], [False, True]]
+    assert [(mask & True).tolist(), (mask | mask).tolist(), (~mask).tolist()] == [
+        [True, False],
+        [True, False],
+        [False, True],
+    ]
     assert (mask ^ True).tolist() == [False, True]
-    for who, call in (("and", lambda: x & x), ("or", lambda: mask | 1), ("xor", lambda: x ^ mask), ("not", lambda: ~x)):
-        with pytest.raises(DtypeError, match=rf"{who}: expected bool \(logical_{who} takes numbers too\), got int64"):
+    for who, call in (
+        ("and", lambda: x & x),
+        ("or", lambda: mask | 1),
+        ("xor", lambda: x ^ mask),
+        ("not", lambda: ~x),
+    ):
+        with pytest.raises(
+            DtypeError, match=rf"{who}: expected bool \(logical_{who} takes numbers too\), got int64"
+        ):
             call()
 
 
@@ -345,7 +452,10 @@ def test_forms_of_arguments() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: td.split(x, td.tensor([1, 2])), "split: expected an integer or a sequence of them, got tensor"),
+        (
+            lambda x: td.split(x, td.tensor([1, 2])),
+            "split: expected an integer or a sequence of them, got tensor",
+        ),
         (lambda x: td.topk(x, 1.5), "topk: expected an integer for 'k', got 1.5"),
         (lambda x: td.roll(x, 1.5), "roll: expected integers for 'shifts', got 1.5"),
         (lambda x: td.linspace(0, "a", 2), "linspace: expected a number for 'end', got 'a'"),

@@ -20,7 +20,9 @@ DOMAINS = {
     "acosh": ABOVE_ONE,
 }
 ROUNDING = ("floor", "ceil", "round", "trunc")
-EDGES = np.array([0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, 1e-300, 1e300, -1e300, 30.0, -30.0, np.inf, -np.inf, np.nan])
+EDGES = np.array(
+    [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, 1e-300, 1e300, -1e300, 30.0, -30.0, np.inf, -np.inf, np.nan]
+)
 
 
 def some(low: float, high: float, *shape: int) -> np.ndarray:
@@ -37,7 +39,10 @@ def test_unary(name: str) -> None:
 def test_values_at_the_ends(name: str) -> None:
     torch = pytest.importorskip("torch")
     points = EDGES[np.abs(EDGES) < 1e3] if name in ("sin", "cos", "tan", "digamma", "lgamma") else EDGES
-    found, expected = getattr(td, name)(td.tensor(points)).numpy(), getattr(torch, name)(torch.tensor(points)).numpy()
+    found, expected = (
+        getattr(td, name)(td.tensor(points)).numpy(),
+        getattr(torch, name)(torch.tensor(points)).numpy(),
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-300)
 
 
@@ -77,7 +82,9 @@ def test_angles_of_every_quadrant() -> None:
 def test_mixtures() -> None:
     torch = pytest.importorskip("torch")
     a, b, c = (some(0.5, 2.0, *shape) for shape in ((3, 4), (4,), (3, 1)))
-    assert_agree(td.lerp, torch.lerp, [a, np.broadcast_to(b, a.shape).copy(), np.broadcast_to(c, a.shape).copy()])
+    assert_agree(
+        td.lerp, torch.lerp, [a, np.broadcast_to(b, a.shape).copy(), np.broadcast_to(c, a.shape).copy()]
+    )
     assert_agree(lambda x, y: td.lerp(x, y, 0.3), lambda x, y: torch.lerp(x, y, 0.3), [a, a[::-1].copy()])
     for name in ("addcmul", "addcdiv"):
         ours, theirs = getattr(td, name), getattr(torch, name)

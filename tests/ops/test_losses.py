@@ -59,7 +59,9 @@ def agree(name: str, arrays: list[np.ndarray], settings: dict[str, Any], order: 
     torch = pytest.importorskip("torch")
 
     def call(function: Any, tensor: Any) -> Any:
-        given = {key: tensor(value) if isinstance(value, np.ndarray) else value for key, value in settings.items()}
+        given = {
+            key: tensor(value) if isinstance(value, np.ndarray) else value for key, value in settings.items()
+        }
         return lambda *inputs: function(*inputs, **given)
 
     ours, theirs = getattr(td, name), getattr(torch.nn.functional, name)
@@ -69,7 +71,9 @@ def agree(name: str, arrays: list[np.ndarray], settings: dict[str, Any], order: 
 
 @pytest.mark.filterwarnings("ignore:reduction:UserWarning")  # torch's word on kl_div
 @REDUCTIONS
-@pytest.mark.parametrize(("name", "arrays", "settings"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "arrays", "settings"), CASES, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_against_torch(name: str, arrays: list[np.ndarray], settings: dict[str, Any], reduction: str) -> None:
     agree(name, arrays, {**settings, "reduction": reduction})
 
@@ -93,22 +97,33 @@ def test_zeros_in_targets_and_probabilities() -> None:
     agree("kl_div", [X[0], np.array([0.0, 1.0, 0.5, 0.0])], {"reduction": "sum"}, order=0)
     x = td.tensor(X[0], requires_grad=True)
     target = td.tensor(np.array([0.0, 1.0, 0.5, 0.0]))
-    np.testing.assert_array_equal(td.grad(td.kl_div(x, target, reduction="sum"), x)[0].numpy(), -target.numpy())
+    np.testing.assert_array_equal(
+        td.grad(td.kl_div(x, target, reduction="sum"), x)[0].numpy(), -target.numpy()
+    )
     certain, wrong = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0])
     agree("binary_cross_entropy", [certain, wrong], {"reduction": "none"}, order=0)
-    agree("binary_cross_entropy_with_logits", [np.array([-800.0, 800.0, 800.0, -800.0]), wrong], {"reduction": "none"}, order=1)
+    agree(
+        "binary_cross_entropy_with_logits",
+        [np.array([-800.0, 800.0, 800.0, -800.0]), wrong],
+        {"reduction": "none"},
+        order=1,
+    )
 
 
 @pytest.mark.parametrize("dim", [0, 1, -1])
 def test_cosine_similarity(dim: int) -> None:
     functional = pytest.importorskip("torch").nn.functional
-    ours, theirs = (lambda a, b, f=f: f(a, b, dim) for f in (td.cosine_similarity, functional.cosine_similarity))
+    ours, theirs = (
+        lambda a, b, f=f: f(a, b, dim) for f in (td.cosine_similarity, functional.cosine_similarity)
+    )
     assert_agree(ours, theirs, [X, Y])
 
 
 def test_cosine_similarity_of_nothing_has_finite_gradients() -> None:
     x = td.tensor(np.zeros((1, 3)), requires_grad=True)
-    assert np.isfinite(td.grad(td.cosine_similarity(x, td.ones(1, 3, dtype="float64")).sum(), x)[0].numpy()).all()
+    assert np.isfinite(
+        td.grad(td.cosine_similarity(x, td.ones(1, 3, dtype="float64")).sum(), x)[0].numpy()
+    ).all()
 
 
 def test_losses_that_torch_has_not() -> None:
@@ -123,18 +138,24 @@ def test_losses_that_torch_has_not() -> None:
 
 def test_variance_below_eps() -> None:
     """It counts as eps; no gradient flows to it."""
-    x, y, var = td.tensor(X, requires_grad=True), td.tensor(Y), td.tensor(np.full(X.shape, 1e-9), requires_grad=True)
+    x, y, var = (
+        td.tensor(X, requires_grad=True),
+        td.tensor(Y),
+        td.tensor(np.full(X.shape, 1e-9), requires_grad=True),
+    )
     loss = td.gaussian_nll_loss(x, y, var, eps=0.1)
     np.testing.assert_allclose(loss.item(), (0.5 * (np.log(0.1) + (X - Y) ** 2 / 0.1)).mean())
     assert not td.grad(loss, var)[0].numpy().any()
     np.testing.assert_allclose(td.gaussian_nll_loss(x, y, 0.1).item(), loss.item())
 
 
-# CTC ----------------------------------------------------------------------------------------------------------------------
+# CTC
+# ------------------------------------------------------------------------------------------------------------
 
 STEPS, BATCH, SYMBOLS = 9, 4, 5
 LOGITS = RANDOM.normal(size=(STEPS, BATCH, SYMBOLS))
-TEXTS = np.array([[1, 2, 2, 4], [3, 3, 1, 0], [2, 4, 1, 3], [4, 4, 4, 4]])  # the last needs 7 steps, and has 4
+# the last needs 7 steps, and has 4
+TEXTS = np.array([[1, 2, 2, 4], [3, 3, 1, 0], [2, 4, 1, 3], [4, 4, 4, 4]])
 INPUTS, TARGETS = [9, 7, 8, 4], [4, 3, 0, 4]
 
 
@@ -154,12 +175,21 @@ def test_ctc_against_torch(reduction: str, joined: bool) -> None:
     torch = pytest.importorskip("torch")
     settings = {"joined": joined, "reduction": reduction, "zero_infinity": True}
     assert_agree(ctc(td, **settings), ctc(torch, **settings), [LOGITS], order=1)
-    assert_agree(ctc(td, joined=joined, reduction=reduction), ctc(torch, joined=joined, reduction=reduction), [LOGITS], order=0)
-    assert_agree(ctc(td, True, reduction=reduction), ctc(torch, True, reduction=reduction), [LOGITS[:, 0]], order=1)
+    assert_agree(
+        ctc(td, joined=joined, reduction=reduction),
+        ctc(torch, joined=joined, reduction=reduction),
+        [LOGITS],
+        order=0,
+    )
+    assert_agree(
+        ctc(td, True, reduction=reduction), ctc(torch, True, reduction=reduction), [LOGITS[:, 0]], order=1
+    )
 
 
 def test_ctc_is_the_sum_over_all_paths() -> None:
-    """Every path of 4 steps over 3 symbols, merged and stripped of blanks, by brute force; blank is the last symbol."""
+    """Every path of 4 steps over 3 symbols, merged and stripped of blanks, by brute
+    force; blank is the last symbol.
+    """
     import itertools
 
     p = np.exp(LOGITS[:4, 0, :3])
@@ -169,14 +199,18 @@ def test_ctc_is_the_sum_over_all_paths() -> None:
         for path in itertools.product(range(3), repeat=4):
             if [symbol for symbol, _ in itertools.groupby(path) if symbol != 2] == text:
                 total += np.prod(p[np.arange(4), list(path)])
-        loss = td.ctc_loss(td.tensor(np.log(p)), td.tensor(np.array(text, np.int64)), 4, len(text), blank=2, reduction="sum")
+        loss = td.ctc_loss(
+            td.tensor(np.log(p)), td.tensor(np.array(text, np.int64)), 4, len(text), blank=2, reduction="sum"
+        )
         np.testing.assert_allclose(loss.item(), -np.log(total))
 
 
 def test_ctc_has_every_order() -> None:
     x = td.tensor(LOGITS, requires_grad=True)
     assert td.gradcheck(ctc(td, zero_infinity=True, reduction="none"), x, 3)
-    assert td.gradcheck(lambda x: td.ctc_loss(x, td.tensor(TEXTS), INPUTS, [2, 3, 0, 1], reduction="none"), x, 2)
+    assert td.gradcheck(
+        lambda x: td.ctc_loss(x, td.tensor(TEXTS), INPUTS, [2, 3, 0, 1], reduction="none"), x, 2
+    )
 
 
 def test_ctc_of_what_cannot_be() -> None:
@@ -185,7 +219,9 @@ def test_ctc_of_what_cannot_be() -> None:
     losses = ctc(td, reduction="none")(x)
     assert np.isinf(losses.detach().numpy()).tolist() == [False, False, False, True]
     assert np.isfinite(td.grad(losses.sum(), x)[0].numpy()).all()
-    nothing = td.ctc_loss(td.zeros(3, 2, 4), td.tensor(np.zeros((2, 0), np.int64)), [0, 3], [0, 0], reduction="none")
+    nothing = td.ctc_loss(
+        td.zeros(3, 2, 4), td.tensor(np.zeros((2, 0), np.int64)), [0, 3], [0, 0], reduction="none"
+    )
     np.testing.assert_array_equal(nothing.numpy(), [0, 0])
 
 
@@ -199,7 +235,10 @@ def test_ctc_recorded() -> None:
 
     recorded = td.record(step)
     recorded(*arguments)
-    others = [arguments[0] * 2, *(td.tensor(np.array(value)) for value in (TEXTS[::-1], [9, 9, 5, 6], [1, 4, 2, 0]))]
+    others = [
+        arguments[0] * 2,
+        *(td.tensor(np.array(value)) for value in (TEXTS[::-1], [9, 9, 5, 6], [1, 4, 2, 0])),
+    ]
     np.testing.assert_array_equal(recorded(*others).numpy(), step(*others).numpy())
     with pytest.raises(GraphError, match="ctc_loss with targets one after another: expected an eager step"):
         td.record(step)(arguments[0], td.tensor(TEXTS.reshape(-1)[:11]), *arguments[2:])
@@ -208,22 +247,52 @@ def test_ctc_recorded() -> None:
 def test_ctc_refuses() -> None:
     x, t = td.zeros(5, 2, 4), td.tensor(np.ones((2, 3), np.int64))
     for arguments, error, message in (
-        ((x[0, 0], t, [5, 5], [3, 3]), ShapeError, r"ctc_loss: expected log_probs \(T, N, C\) or \(T, C\), got \(4,\)"),
+        (
+            (x[0, 0], t, [5, 5], [3, 3]),
+            ShapeError,
+            r"ctc_loss: expected log_probs \(T, N, C\) or \(T, C\), got \(4,\)",
+        ),
         ((x, t[:1], [5, 5], [3, 3]), ShapeError, r"ctc_loss: expected targets \(2, S\) or .*, got \(1, 3\)"),
         ((x, t, [5], [3, 3]), ShapeError, r"ctc_loss: expected input_lengths \(2,\), got \(1,\)"),
-        ((x, t, [5, 6], [3, 3]), IndexError, r"ctc_loss: input_lengths: expected indices from 0 to 5, got 5 to 6"),
-        ((x, t, [5, 5], [3, 4]), IndexError, r"ctc_loss: target_lengths: expected indices from 0 to 3, got 3 to 4"),
-        ((x, t + 3, [5, 5], [3, 3]), IndexError, r"ctc_loss: targets: expected indices from 0 to 3, got 4 to 4"),
-        ((x, t[0], [5, 5], [3, 3]), ShapeError, r"ctc_loss: expected sum\(target_lengths\)=6 targets, got \(3,\)"),
+        (
+            (x, t, [5, 6], [3, 3]),
+            IndexError,
+            r"ctc_loss: input_lengths: expected indices from 0 to 5, got 5 to 6",
+        ),
+        (
+            (x, t, [5, 5], [3, 4]),
+            IndexError,
+            r"ctc_loss: target_lengths: expected indices from 0 to 3, got 3 to 4",
+        ),
+        (
+            (x, t + 3, [5, 5], [3, 3]),
+            IndexError,
+            r"ctc_loss: targets: expected indices from 0 to 3, got 4 to 4",
+        ),
+        (
+            (x, t[0], [5, 5], [3, 3]),
+            ShapeError,
+            r"ctc_loss: expected sum\(target_lengths\)=6 targets, got \(3,\)",
+        ),
         ((x, t, [5, 5], [3, 3], 4), IndexError, r"ctc_loss: blank: expected indices from 0 to 3, got 4 to 4"),
-        ((x, t, [5.0, 5.0], [3, 3]), DtypeError, r"ctc_loss: input_lengths: expected an index of integers, got float64"),
-        ((x, t, [5, 5], [3, 3], 0, "all"), ValueError, "ctc_loss: expected reduction 'mean', 'sum' or 'none', got 'all'"),
+        (
+            (x, t, [5.0, 5.0], [3, 3]),
+            DtypeError,
+            r"ctc_loss: input_lengths: expected an index of integers, got float64",
+        ),
+        (
+            (x, t, [5, 5], [3, 3], 0, "all"),
+            ValueError,
+            "ctc_loss: expected reduction 'mean', 'sum' or 'none', got 'all'",
+        ),
     ):
         with pytest.raises(error, match=message):
             td.ctc_loss(*arguments)
 
 
-@pytest.mark.parametrize("settings", [{}, {"ignore_index": 1}, {"reduction": "sum", "label_smoothing": 0.1}, {"weight": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"ignore_index": 1}, {"reduction": "sum", "label_smoothing": 0.1}, {"weight": True}]
+)
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_a_replay_may_ignore_other_labels_than_the_recording(backend: str, settings: dict[str, Any]) -> None:
     settings = settings | ({"weight": td.tensor(WEIGHTS)} if "weight" in settings else {})
@@ -264,7 +333,10 @@ def test_a_label_that_is_no_class_shows_in_a_replay(loss: Any) -> None:
         value, g = recorded(td.tensor(labels))
         right = [0 <= label < 4 for label in labels]
         assert np.isfinite(value.item()) == all(right)
-        assert [bool(row.any()) for row in np.isnan(g.numpy())] in ([not known for known in right], [not all(right)] * 5)
+        assert [bool(row.any()) for row in np.isnan(g.numpy())] in (
+            [not known for known in right],
+            [not all(right)] * 5,
+        )
 
 
 def test_a_mean_of_nothing() -> None:

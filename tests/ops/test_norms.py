@@ -65,7 +65,8 @@ def test_a_zero_vector_has_no_direction() -> None:
     assert np.isfinite(td.grad(y.sum(), x)[0].numpy()).all()
 
 
-# Dropout and noise --------------------------------------------------------------------------------------------------------
+# Dropout and noise
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("function", "shape"), [(td.dropout1d, (40, 50, 3)), (td.dropout2d, (40, 50, 2, 3))])
@@ -92,7 +93,10 @@ def test_alpha_dropout_keeps_mean_and_variance() -> None:
     assert td.alpha_dropout(x, training=False) is x
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
-    values = np.round(np.unique(torch.nn.functional.alpha_dropout(torch.ones(50, dtype=torch.float64), 0.3, True).numpy()), 12)
+    values = np.round(
+        np.unique(torch.nn.functional.alpha_dropout(torch.ones(50, dtype=torch.float64), 0.3, True).numpy()),
+        12,
+    )
     np.testing.assert_allclose(
         np.unique(np.round(td.alpha_dropout(td.ones(50, dtype="float64"), 0.3, True).numpy(), 12)), values
     )

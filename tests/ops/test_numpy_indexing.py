@@ -1,4 +1,6 @@
-"""x[index] as NumPy has it, for drawn indices: values, the transpose, assignment; and what a recorded step refuses."""
+"""x[index] as NumPy has it, for drawn indices: values, the transpose, assignment; and
+what a recorded step refuses.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,24 @@ import tinydl as td
 
 @st.composite
 def shapes_and_indices(draw: Any) -> tuple[tuple[int, ...], Any]:
-    """A shape, and an index of every kind: parts are slices, None, Ellipsis, integers, arrays that broadcast, masks."""
+    """A shape, and an index of every kind: parts are slices, None, Ellipsis, integers,
+    arrays that broadcast, masks.
+    """
     shape = draw(array_shapes(max_dims=4, max_side=4))
     if draw(st.booleans()):
         return shape, draw(basic_indices(shape, allow_newaxis=True))
     if draw(st.booleans()):
-        return shape, draw(integer_array_indices(shape, result_shape=array_shapes(min_dims=0, max_dims=2, max_side=3)))
+        return shape, draw(
+            integer_array_indices(shape, result_shape=array_shapes(min_dims=0, max_dims=2, max_side=3))
+        )
     parts: list[Any] = []
     common = draw(array_shapes(min_dims=0, max_dims=2, max_side=3))
     count = draw(st.integers(1, len(shape)))
     dots = draw(st.integers(0, count))  # how many of the parts stand before the Ellipsis, if there is one
     with_dots = draw(st.booleans())
-    for k, n in enumerate((*shape[:dots], *shape[len(shape) - count + dots :]) if with_dots else shape[:count]):
+    for k, n in enumerate(
+        (*shape[:dots], *shape[len(shape) - count + dots :]) if with_dots else shape[:count]
+    ):
         if with_dots and k == dots:
             parts.append(...)
         kind = draw(st.sampled_from(["array", "integer", "slice", "new axis and slice"]))
@@ -37,7 +45,9 @@ def shapes_and_indices(draw: Any) -> tuple[tuple[int, ...], Any]:
             parts.append(draw(st.integers(-n, n - 1)))
         elif kind == "array":
             own = draw(st.sampled_from([common, tuple(1 for _ in common), common[1:]]))
-            values = draw(st.lists(st.integers(-n, n - 1), min_size=int(np.prod(own)), max_size=int(np.prod(own))))
+            values = draw(
+                st.lists(st.integers(-n, n - 1), min_size=int(np.prod(own)), max_size=int(np.prod(own)))
+            )
             parts.append(np.array(values, np.int64).reshape(own))
         else:
             parts.append(draw(st.slices(n)))
@@ -91,7 +101,8 @@ def test_a_mask_beside_arrays() -> None:
     values, mask = np.arange(24.0).reshape(2, 3, 4), np.array([True, False, True])
     np.testing.assert_array_equal(td.tensor(values)[1, mask, [0, 3]].numpy(), values[1, mask, [0, 3]])
     np.testing.assert_array_equal(
-        td.tensor(values)[[0], ..., mask[:, None] & [True] * 4].numpy(), values[[0], ..., mask[:, None] & [True] * 4]
+        td.tensor(values)[[0], ..., mask[:, None] & [True] * 4].numpy(),
+        values[[0], ..., mask[:, None] & [True] * 4],
     )
 
 
@@ -111,8 +122,16 @@ def test_lists_and_arrays_of_any_integers() -> None:
         ((0, 0, [0]), ShapeError, "indexing: expected at most 2 indices for (3, 4), got 3"),
         ((np.ones((3, 3), bool),), ShapeError, "indexing: expected a mask of shape (3, 4), got (3, 3)"),
         ((..., [0], ...), IndexError, "indexing: expected at most one Ellipsis, got 2"),
-        (("a",), TypeError, "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got str"),
-        ((True,), TypeError, "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got bool"),
+        (
+            ("a",),
+            TypeError,
+            "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got str",
+        ),
+        (
+            (True,),
+            TypeError,
+            "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got bool",
+        ),
         (([0, 1], [0, 1, 2]), ShapeError, "indexing: expected indices that broadcast, got (2,), (3,)"),
     ],
 )
@@ -147,7 +166,9 @@ def test_assignment_is_recorded() -> None:
     for seed in (0, 1):
         values = np.random.default_rng(seed).standard_normal((3, 4))
         mask = values > 0
-        np.testing.assert_array_equal(recorded(values, mask).numpy(), step(td.tensor(values), td.tensor(mask)).numpy())
+        np.testing.assert_array_equal(
+            recorded(values, mask).numpy(), step(td.tensor(values), td.tensor(mask)).numpy()
+        )
 
 
 @pytest.mark.parametrize(
@@ -164,6 +185,7 @@ def test_assignment_is_recorded() -> None:
 )
 def test_shapes_that_depend_on_values_are_not_recorded(function: Any) -> None:
     with pytest.raises(
-        GraphError, match=r"expected an eager step, got a recorded one: the shape of the result depends on values"
+        GraphError,
+        match=r"expected an eager step, got a recorded one: the shape of the result depends on values",
     ):
         td.record(function)(td.ones(3))

@@ -1,4 +1,6 @@
-"""Poolings over one to three axes: against PyTorch to second order, kinks and ties, recorded steps, errors."""
+"""Poolings over one to three axes: against PyTorch to second order, kinks and
+ties, recorded steps, errors.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,8 @@ def test_max(functional: Any, case: Any, data: Any) -> None:
 def test_average(functional: Any, case: Any, data: Any) -> None:
     axes, x = case
     kernel = per_axis(data.draw, axes, 1, 3)
-    assume(all(k <= n for k, n in zip(kernel, x.shape[-axes:], strict=True)))  # PyTorch's avg_pool3d refuses the rest
+    # PyTorch's avg_pool3d refuses the rest
+    assume(all(k <= n for k, n in zip(kernel, x.shape[-axes:], strict=True)))
     override = {"divisor_override": data.draw(st.sampled_from([None, 3, -2]))} if axes > 1 else {}
     assert_same(
         *pair("avg_pool", axes, functional),
@@ -111,7 +114,9 @@ def test_lp(functional: Any, case: Any, data: Any) -> None:
 @given(case=images(), data=st.data())
 def test_adaptive(functional: Any, case: Any, data: Any) -> None:
     axes, x = case
-    size = data.draw(st.one_of(st.integers(1, 6), st.tuples(*[st.one_of(st.none(), st.integers(1, 6))] * axes)))
+    size = data.draw(
+        st.one_of(st.integers(1, 6), st.tuples(*[st.one_of(st.none(), st.integers(1, 6))] * axes))
+    )
     size = size[0] or 2 if axes == 1 and isinstance(size, tuple) else size  # PyTorch has no None there
     assert_same(*pair("adaptive_avg_pool", axes, functional), x, output_size=size)
     assert_same(*pair("adaptive_max_pool", axes, functional), x, output_size=size, return_indices=True)
@@ -170,7 +175,9 @@ def test_adaptive_max_of_ties_and_nan(backend: str) -> None:
     np.testing.assert_array_equal(values.numpy(), [[[2, np.nan, np.nan]]])
     np.testing.assert_array_equal(indices.numpy(), [[[0, 5, 5]]])
     torch = pytest.importorskip("torch")
-    np.testing.assert_array_equal(torch.nn.functional.adaptive_max_pool1d(torch.tensor(x), 3, True)[1], indices.numpy())
+    np.testing.assert_array_equal(
+        torch.nn.functional.adaptive_max_pool1d(torch.tensor(x), 3, True)[1], indices.numpy()
+    )
 
 
 @BACKENDS
@@ -208,7 +215,12 @@ def test_third_derivatives(backend: str, axes: int) -> None:
 
 def test_an_empty_batch() -> None:
     x = td.zeros(0, 3, 5, 5, requires_grad=True)
-    for y in (td.adaptive_max_pool2d(x, 2), td.adaptive_avg_pool2d(x, 3), td.lp_pool2d(x, 2, 2), td.max_pool2d(x, 2)):
+    for y in (
+        td.adaptive_max_pool2d(x, 2),
+        td.adaptive_avg_pool2d(x, 3),
+        td.lp_pool2d(x, 2, 2),
+        td.max_pool2d(x, 2),
+    ):
         assert y.shape[:2] == (0, 3)
         assert td.grad(y.sum(), x)[0].shape == x.shape
 
@@ -255,19 +267,51 @@ ERRORS = [
         ShapeError,
         "max_pool3d: expected input (N, C, D, H, W) or (C, D, H, W), got (2",
     ),
-    (lambda: td.max_pool1d(LINE, 2, padding=2), ShapeError, "max_pool1d: padding expected at most half the kernel (2,)"),
-    (lambda: td.avg_pool1d(LINE, (2, 2)), ShapeError, "avg_pool1d: kernel_size expected an int or 1 of them, got (2, 2)"),
-    (lambda: td.avg_pool2d(IMAGE, 2, divisor_override=0), ValueError, "avg_pool2d: expected divisor_override other than 0"),
-    (lambda: td.lp_pool1d(LINE, 0, 2), ValueError, "lp_pool1d: expected a finite norm_type other than 0, got 0"),
-    (lambda: td.lp_pool1d(LINE, np.inf, 2), ValueError, "lp_pool1d: expected a finite norm_type other than 0, got inf"),
-    (lambda: td.adaptive_max_pool2d(IMAGE, (1, 2, 3)), ShapeError, "adaptive_max_pool2d: expected output_size an int or 2 of"),
-    (lambda: td.adaptive_avg_pool1d(LINE, 0), ShapeError, "adaptive_avg_pool1d: expected output sizes of at least 1, got 0"),
+    (
+        lambda: td.max_pool1d(LINE, 2, padding=2),
+        ShapeError,
+        "max_pool1d: padding expected at most half the kernel (2,)",
+    ),
+    (
+        lambda: td.avg_pool1d(LINE, (2, 2)),
+        ShapeError,
+        "avg_pool1d: kernel_size expected an int or 1 of them, got (2, 2)",
+    ),
+    (
+        lambda: td.avg_pool2d(IMAGE, 2, divisor_override=0),
+        ValueError,
+        "avg_pool2d: expected divisor_override other than 0",
+    ),
+    (
+        lambda: td.lp_pool1d(LINE, 0, 2),
+        ValueError,
+        "lp_pool1d: expected a finite norm_type other than 0, got 0",
+    ),
+    (
+        lambda: td.lp_pool1d(LINE, np.inf, 2),
+        ValueError,
+        "lp_pool1d: expected a finite norm_type other than 0, got inf",
+    ),
+    (
+        lambda: td.adaptive_max_pool2d(IMAGE, (1, 2, 3)),
+        ShapeError,
+        "adaptive_max_pool2d: expected output_size an int or 2 of",
+    ),
+    (
+        lambda: td.adaptive_avg_pool1d(LINE, 0),
+        ShapeError,
+        "adaptive_avg_pool1d: expected output sizes of at least 1, got 0",
+    ),
     (
         lambda: td.adaptive_avg_pool1d(td.ones(1, 2, 0), 1),
         ShapeError,
         "adaptive_avg_pool1d: expected input sizes of at least 1",
     ),
-    (lambda: td.max_unpool1d(LINE, td.zeros(1, dtype="int64"), 2), ShapeError, "max_unpool1d: expected indices (1, 2, 6)"),
+    (
+        lambda: td.max_unpool1d(LINE, td.zeros(1, dtype="int64"), 2),
+        ShapeError,
+        "max_unpool1d: expected indices (1, 2, 6)",
+    ),
     (
         lambda: td.max_unpool1d(LINE, LINE, 2, None, 0, (14,)),
         ShapeError,
@@ -278,12 +322,18 @@ ERRORS = [
         ShapeError,
         "max_unpool1d: expected an output of at least 1 along each axis",
     ),
-    (lambda: td.max_unpool1d(LINE, LINE.to("int64") + 11, 2), IndexError, "expected indices from 0 to 11, got 12 to 12"),
+    (
+        lambda: td.max_unpool1d(LINE, LINE.to("int64") + 11, 2),
+        IndexError,
+        "expected indices from 0 to 11, got 12 to 12",
+    ),
 ]
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=[message.split(", got")[0] for *_, message in ERRORS])
+@pytest.mark.parametrize(
+    ("call", "error", "message"), ERRORS, ids=[message.split(", got")[0] for *_, message in ERRORS]
+)
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         call()

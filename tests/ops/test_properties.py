@@ -1,4 +1,5 @@
-"""Reductions, scans, pads, norms and indexing over random shapes and settings, against PyTorch to second order.
+"""Reductions, scans, pads, norms and indexing over random shapes and settings,
+against PyTorch to second order.
 
 Convolutions, pooling, unfolding, resizing and NumPy's indexing have such tests in their own files.
 """
@@ -61,7 +62,11 @@ def test_along_one_dim(backend: str, shape: tuple[int, ...], data: Any) -> None:
         return
     argument = (dim,) if name != "flip" else ((dim,),)
     with td.backend(backend):
-        assert_agree(lambda x: getattr(td, name)(x, *argument), lambda x: getattr(torch, name)(x, *argument), [filled(shape)])
+        assert_agree(
+            lambda x: getattr(td, name)(x, *argument),
+            lambda x: getattr(torch, name)(x, *argument),
+            [filled(shape)],
+        )
 
 
 @settings(max_examples=30, deadline=None)
@@ -75,7 +80,11 @@ def test_pad(backend: str, mode: str, data: Any) -> None:
         pads += [data.draw(st.integers(-1 if n > 2 and mode == "constant" else 0, limit)) for _ in range(2)]
     value = data.draw(st.sampled_from([None, 0.5])) if mode == "constant" else None
     with td.backend(backend):
-        assert_agree(lambda x: td.pad(x, pads, mode, value), lambda x: F.pad(x, pads, mode, value), [filled((2, 1, *spatial))])
+        assert_agree(
+            lambda x: td.pad(x, pads, mode, value),
+            lambda x: F.pad(x, pads, mode, value),
+            [filled((2, 1, *spatial))],
+        )
 
 
 @settings(max_examples=30, deadline=None)
@@ -85,7 +94,9 @@ def test_norms(backend: str, kind: str, affine: bool, data: Any) -> None:
     groups, each, batch = (data.draw(st.integers(1, 3)) for _ in range(3))
     shape = (batch, groups * each, *spatial)
     room = int(np.prod(shape[2:]))
-    if (kind in ("batch", "group") and batch * room < 2) or (kind == "instance" and (not spatial or room < 2)):
+    if (kind in ("batch", "group") and batch * room < 2) or (
+        kind == "instance" and (not spatial or room < 2)
+    ):
         return  # refused
     last = shape[data.draw(st.integers(1, len(shape) - 1)) :]
     size = last if kind in ("layer", "rms") else shape[1:2]
@@ -116,11 +127,15 @@ def test_gather_and_scatter(backend: str, name: str, data: Any) -> None:
     else:
         most = shape[at] if name == "scatter" else 5
         part = tuple(data.draw(st.integers(0, most if d == at else n)) for d, n in enumerate(shape))
-        places = np.broadcast_to(np.expand_dims(np.arange(shape[at]), [d for d in range(len(shape)) if d != at]), shape)
+        places = np.broadcast_to(
+            np.expand_dims(np.arange(shape[at]), [d for d in range(len(shape)) if d != at]), shape
+        )
         chosen = random.permuted(places, axis=at)[tuple(slice(n) for n in part)]  # each place once
         index = chosen.copy() if name == "scatter" else random.integers(0, shape[at], part)
     arrays = [filled(shape), index, *[filled(index.shape)] * name.startswith("scatter")]
     with td.backend(backend):
         assert_agree(
-            lambda x, i, *s: getattr(td, name)(x, dim, i, *s), lambda x, i, *s: getattr(torch, name)(x, dim, i, *s), arrays
+            lambda x, i, *s: getattr(td, name)(x, dim, i, *s),
+            lambda x, i, *s: getattr(torch, name)(x, dim, i, *s),
+            arrays,
         )

@@ -27,7 +27,9 @@ def cases(draw: Any) -> tuple[tuple[int, ...], dict[str, Any]]:
     if draw(st.booleans()):
         found["size"] = tuple(draw(st.integers(1, (15, 9, 5)[axes - 1])) for _ in range(axes))
     else:
-        found["scale_factor"] = tuple(draw(st.sampled_from([0.4, 0.5, 0.75, 1.0, 1.3, 1.7, 2.0, 2.5])) for _ in range(axes))
+        found["scale_factor"] = tuple(
+            draw(st.sampled_from([0.4, 0.5, 0.75, 1.0, 1.3, 1.7, 2.0, 2.5])) for _ in range(axes)
+        )
         found["recompute_scale_factor"] = draw(st.sampled_from([None, True, False]))
     if mode in AXES:
         found["align_corners"] = draw(st.sampled_from([None, True, False]))
@@ -41,7 +43,8 @@ def test_against_torch(case: tuple[tuple[int, ...], dict[str, Any]]) -> None:
     interpolate = pytest.importorskip("torch").nn.functional.interpolate
     for n, s in zip(sizes, found.get("scale_factor", ()), strict=False):
         assume(math.floor(n * s) >= 1)
-        if not found["mode"].endswith("linear"):  # PyTorch's gradients, not its values, take these scales for exact
+        # PyTorch's gradients, not its values, take these scales for exact
+        if not found["mode"].endswith("linear"):
             assume(math.floor(n * s) not in (n, 2 * n) or s in (1, 2))
     x = np.random.default_rng(sizes).standard_normal((2, 2, *sizes))
     assert_agree(lambda t: td.interpolate(t, **found), lambda t: interpolate(t, **found), [x])
@@ -99,22 +102,54 @@ def test_an_empty_batch() -> None:
 
 IMAGE = td.ones(1, 2, 4, 4)
 ERRORS = [
-    ((td.ones(2, 3), 4), {}, ShapeError, "interpolate: expected input of 3 to 5 dims (N, C, *spatial), got (2, 3)"),
-    ((IMAGE, 4), {"mode": "linear"}, ShapeError, "interpolate: expected input of 3 dims in mode 'linear', got (1, 2, 4, 4)"),
-    ((IMAGE, 4), {"mode": "cubic"}, ValueError, "interpolate: expected mode one of ['linear', 'bilinear', 'bicubic',"),
+    (
+        (td.ones(2, 3), 4),
+        {},
+        ShapeError,
+        "interpolate: expected input of 3 to 5 dims (N, C, *spatial), got (2, 3)",
+    ),
+    (
+        (IMAGE, 4),
+        {"mode": "linear"},
+        ShapeError,
+        "interpolate: expected input of 3 dims in mode 'linear', got (1, 2, 4, 4)",
+    ),
+    (
+        (IMAGE, 4),
+        {"mode": "cubic"},
+        ValueError,
+        "interpolate: expected mode one of ['linear', 'bilinear', 'bicubic',",
+    ),
     ((IMAGE,), {}, ValueError, "interpolate: expected either size or scale_factor, got None and None"),
     ((IMAGE, 4, 2.0), {}, ValueError, "interpolate: expected either size or scale_factor, got 4 and 2.0"),
     ((IMAGE, (4, 4, 4)), {}, ShapeError, "interpolate: expected size a number or 2 of them, got (4, 4, 4)"),
-    ((IMAGE, None, (2,)), {}, ShapeError, "interpolate: expected scale_factor a number or 2 of them, got (2,)"),
+    (
+        (IMAGE, None, (2,)),
+        {},
+        ShapeError,
+        "interpolate: expected scale_factor a number or 2 of them, got (2,)",
+    ),
     ((IMAGE, None, -1), {}, ValueError, "interpolate: expected a scale_factor above 0, got -1"),
-    ((IMAGE, None, 0.2), {}, ShapeError, "interpolate: expected sizes of at least 1, got (1, 2, 4, 4) to (0, 0)"),
-    ((IMAGE, 4), {"align_corners": True}, ValueError, "interpolate: expected align_corners in modes ['linear', 'bilinear',"),
+    (
+        (IMAGE, None, 0.2),
+        {},
+        ShapeError,
+        "interpolate: expected sizes of at least 1, got (1, 2, 4, 4) to (0, 0)",
+    ),
+    (
+        (IMAGE, 4),
+        {"align_corners": True},
+        ValueError,
+        "interpolate: expected align_corners in modes ['linear', 'bilinear',",
+    ),
     ((IMAGE.to("int64"), 8), {}, DtypeError, "resample: expected float32 or float64, got int64"),
 ]
 
 
 @pytest.mark.tiny
-@pytest.mark.parametrize(("inputs", "settings", "error", "message"), ERRORS, ids=[row[3].split(", got")[0] for row in ERRORS])
+@pytest.mark.parametrize(
+    ("inputs", "settings", "error", "message"), ERRORS, ids=[row[3].split(", got")[0] for row in ERRORS]
+)
 def test_errors(inputs: Any, settings: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         td.interpolate(*inputs, **settings)

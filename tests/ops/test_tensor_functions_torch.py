@@ -1,4 +1,6 @@
-"""Shapes, indexing, reductions, order and products as PyTorch has them: values and two derivatives, in float64."""
+"""Shapes, indexing, reductions, order and products as PyTorch has them: values and
+two derivatives, in float64.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ import tinydl as td
 
 torch = pytest.importorskip("torch")
 
-Case = tuple[str, Callable[..., Any], list[Any]]  # what it is; function of the library and the inputs; shapes, or arrays
+# what it is; function of the library and the inputs; shapes, or arrays
+Case = tuple[str, Callable[..., Any], list[Any]]
 random = np.random.default_rng(7)
 ZEROS = np.array([[1.5, 0.0, -2.0, 0.5], [0.0, 3.0, 0.0, 1.0], [2.0, -1.0, 0.5, 4.0]])
 TIES = np.array([[1.0, 3.0, 3.0, -1.0], [2.0, 2.0, 2.0, 0.0]])
@@ -98,7 +101,11 @@ REDUCTIONS: list[Case] = [
     ("std all", lambda m, x: m.std(x), [(3, 4)]),
     ("var_mean", lambda m, x: m.var_mean(x, 1), [(3, 4)]),
     *[
-        (f"norm {p}", lambda m, x, p=p: m.norm(x, p, 1), [np.abs(ZEROS) + 0.1 if p in (0.5, 2.5, -1) else ZEROS])
+        (
+            f"norm {p}",
+            lambda m, x, p=p: m.norm(x, p, 1),
+            [np.abs(ZEROS) + 0.1 if p in (0.5, 2.5, -1) else ZEROS],
+        )
         for p in (0, 0.5, 1, 2, 2.5, 3, 4, -1, float("inf"), float("-inf"))
     ],
     ("norm fro", lambda m, x: m.norm(x), [(2, 3, 4)]),
@@ -163,7 +170,9 @@ PRODUCTS: list[Case] = [
 CASES = [*SHAPES, *INDEXING, *REDUCTIONS, *ORDER, *PRODUCTS]
 
 
-@pytest.mark.parametrize(("function", "inputs"), [pytest.param(f, i, id=n.replace(" ", "-")) for n, f, i in CASES])
+@pytest.mark.parametrize(
+    ("function", "inputs"), [pytest.param(f, i, id=n.replace(" ", "-")) for n, f, i in CASES]
+)
 def test_agrees_with_torch(function: Callable[..., Any], inputs: list[Any]) -> None:
     arrays = [random.standard_normal(x) if isinstance(x, tuple) else np.array(x) for x in inputs]
     assert_agree(functools.partial(function, td), functools.partial(function, torch), arrays)

@@ -12,7 +12,11 @@ from tinydl.optim import SGD, MultiStepLR, PiecewiseConstant
 
 
 def optimizer(**options) -> SGD:
-    return SGD([{"params": td.nn.Parameter(np.ones(2))}, {"params": td.nn.Parameter(np.ones(3)), "lr": 3.0}], lr=0.5, **options)
+    return SGD(
+        [{"params": td.nn.Parameter(np.ones(2))}, {"params": td.nn.Parameter(np.ones(3)), "lr": 3.0}],
+        lr=0.5,
+        **options,
+    )
 
 
 def rates(schedule, steps: int) -> list[list[float]]:
@@ -89,7 +93,9 @@ def test_goes_on() -> None:
 def test_errors() -> None:
     opt = optimizer()
     for boundaries in ((4, 2), (2, 2), (-1,)):
-        with pytest.raises(ValueError, match="PiecewiseConstant: boundaries: expected steps in ascending order"):
+        with pytest.raises(
+            ValueError, match="PiecewiseConstant: boundaries: expected steps in ascending order"
+        ):
             PiecewiseConstant(opt, boundaries, (0.1,) * len(boundaries))
     for factors in ((0.1,), (0.1, -0.1)):
         with pytest.raises(ValueError, match="PiecewiseConstant: factors: expected 2 numbers of at least 0"):

@@ -143,7 +143,9 @@ class TestGroups:
         assert [len(group["params"]) for group in optimizer.param_groups] == [2, 1]
 
     def test_decay_only_weights(self) -> None:
-        model = td.nn.Sequential(td.nn.Conv2d(1, 2, 3), td.nn.BatchNorm2d(2), td.nn.Flatten(), td.nn.Linear(8, 3))
+        model = td.nn.Sequential(
+            td.nn.Conv2d(1, 2, 3), td.nn.BatchNorm2d(2), td.nn.Flatten(), td.nn.Linear(8, 3)
+        )
         optimizer = SGD(decay_groups(model, 0.1), lr=1.0)
         names = {group["weight_decay"]: group["param_names"] for group in optimizer.param_groups}
         assert names == {0.1: ["0.weight", "3.weight"], 0.0: ["0.bias", "1.weight", "1.bias", "3.bias"]}
@@ -223,8 +225,16 @@ class TestErrors:
             (SGD, {"lr": float("nan")}, "SGD: lr: expected at least 0, got nan"),
             (SGD, {"momentum": -1}, "SGD: momentum: expected at least 0, got -1"),
             (SGD, {"weight_decay": -1}, "SGD: weight_decay: expected at least 0, got -1"),
-            (SGD, {"nesterov": True}, "SGD: nesterov: expected a momentum and no dampening, got momentum=0.0, dampening=0.0"),
-            (SGD, {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "SGD: nesterov: expected a momentum and no dampening"),
+            (
+                SGD,
+                {"nesterov": True},
+                "SGD: nesterov: expected a momentum and no dampening, got momentum=0.0, dampening=0.0",
+            ),
+            (
+                SGD,
+                {"nesterov": True, "momentum": 0.9, "dampening": 0.1},
+                "SGD: nesterov: expected a momentum and no dampening",
+            ),
             (Adam, {"lr": -1}, "Adam: lr: expected at least 0, got -1"),
             (Adam, {"eps": -1}, "Adam: eps: expected at least 0, got -1"),
             (Adam, {"betas": (1.0, 0.9)}, r"Adam: betas: expected two numbers in \[0, 1\), got \(1.0, 0.9\)"),
@@ -248,9 +258,17 @@ class TestErrors:
             ([td.tensor([1, 2])], DtypeError, "SGD: expected parameter 0 in floating point, got int64"),
             ([td.from_numpy(np.ones((2, 3)).T)], ShapeError, "SGD: expected parameter 0 contiguous"),
             ([p, p], ValueError, r"SGD: expected each parameter once, got 1 \(2, 3\) again"),
-            ([{"params": [("a", p)]}, {"params": [("b", p)]}], ValueError, "SGD: expected each parameter once, got b"),
+            (
+                [{"params": [("a", p)]}, {"params": [("b", p)]}],
+                ValueError,
+                "SGD: expected each parameter once, got b",
+            ),
             ([{"lr": 0.1}], TypeError, "SGD: expected a dict with 'params' for each group, got dict"),
-            ([{"params": [p]}, [p]], TypeError, "SGD: expected a dict with 'params' for each group, got list"),
+            (
+                [{"params": [p]}, [p]],
+                TypeError,
+                "SGD: expected a dict with 'params' for each group, got list",
+            ),
             ([{"params": [p], "rate": 0.1}], ValueError, r"SGD: expected options out of .*, got \['rate'\]"),
         ):
             with pytest.raises(error, match=message):
@@ -261,7 +279,9 @@ class TestErrors:
         optimizer = Adam(model.parameters())
         model.double()
         model(td.ones(1, 2, dtype=td.float64)).sum().backward()
-        with pytest.raises(DtypeError, match="Adam: expected exp_avg in its parameter's float64, got float32"):
+        with pytest.raises(
+            DtypeError, match="Adam: expected exp_avg in its parameter's float64, got float32"
+        ):
             optimizer.step()
 
 
@@ -276,7 +296,10 @@ class TestStateDict:
         first.param_groups[0]["lr"] = 0.07
         saved = first.state_dict()
         saved = {
-            "state": {str(i): {name: t.numpy().copy() for name, t in own.items()} for i, own in saved["state"].items()},
+            "state": {
+                str(i): {name: t.numpy().copy() for name, t in own.items()}
+                for i, own in saved["state"].items()
+            },
             "param_groups": json.loads(json.dumps(saved["param_groups"])),
         }
 
@@ -284,7 +307,10 @@ class TestStateDict:
         second = kind([("w", b[0]), ("b", b[1]), ("s", b[2])], **(options | {"lr": 9.0}))
         kept = [t for own in second.state.values() for t in own.values()]
         second.load_state_dict(saved)
-        assert all(t is s for t, s in zip(kept, (t for own in second.state.values() for t in own.values()), strict=True))
+        assert all(
+            t is s
+            for t, s in zip(kept, (t for own in second.state.values() for t in own.values()), strict=True)
+        )
         for g in gradients[2:]:
             for params, optimizer in ((a, first), (b, second)):
                 give(params, g)
@@ -301,7 +327,9 @@ class TestStateDict:
         theirs.step()
         ours = Adam(params)
         a, b = ours.state_dict(), theirs.state_dict()
-        assert {i: set(own) for i, own in a["state"].items()} == {i: set(own) for i, own in b["state"].items()}
+        assert {i: set(own) for i, own in a["state"].items()} == {
+            i: set(own) for i, own in b["state"].items()
+        }
         assert a["param_groups"][0]["params"] == b["param_groups"][0]["params"]
         ours.load_state_dict({"state": b["state"], "param_groups": a["param_groups"]})
         for own, other in zip(ours.state.values(), b["state"].values(), strict=True):
@@ -321,7 +349,10 @@ class TestStateDict:
         ):
             with pytest.raises(ValueError, match=f"load_state_dict: {what}: expected"):
                 other.load_state_dict(saved)
-        damaged = {**saved, "state": {**saved["state"], 0: {**saved["state"][0], "momentum_buffer": np.ones((4, 3))}}}
+        damaged = {
+            **saved,
+            "state": {**saved["state"], 0: {**saved["state"][0], "momentum_buffer": np.ones((4, 3))}},
+        }
         with pytest.raises(ValueError, match=r"SGD\.load_state_dict: state: expected"):
             optimizer.load_state_dict(damaged)
         with pytest.raises(ValueError, match="SGD: lr: expected at least 0, got -1"):

@@ -1,4 +1,6 @@
-"""What a recording holds and calls: shared buffers, no more than is read, chains of elementwise operations in one loop."""
+"""What a recording holds and calls: shared buffers, no more than is read, chains of
+elementwise operations in one loop.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,13 @@ class TestMemory:
             np.testing.assert_array_equal(results[0].numpy(), [2 * value] * 2)
             np.testing.assert_array_equal(results[1].numpy(), [value] * 2)
 
-    @pytest.mark.parametrize("penalties", [PENALTIES["plain"], PENALTIES["DataGrad"]], ids=["plain", "DataGrad"])
+    @pytest.mark.parametrize(
+        "penalties", [PENALTIES["plain"], PENALTIES["DataGrad"]], ids=["plain", "DataGrad"]
+    )
     def test_buffers_are_shared(self, backend, penalties) -> None:
-        """What a recording holds is well below the sum of what an eager step allocates, and every result lies in it."""
+        """What a recording holds is well below the sum of what an eager step allocates,
+        and every result lies in it.
+        """
         training = Training(td.record, OPTIMIZERS["Adam"], penalties)
         training.bits()
         (recording,) = training.run.recordings.values()
@@ -128,7 +134,12 @@ class TestFusion:
         def step(x):
             y = td.relu(x * w + b)
             kept = y.exp() - x
-            return kept, (kept * kept).sqrt().sum(), (y * y - x + w + b * b).neg().sum((1, 2)), (x[0] - b + 1.0) * (w - x)
+            return (
+                kept,
+                (kept * kept).sqrt().sum(),
+                (y * y - x + w + b * b).neg().sum((1, 2)),
+                (x[0] - b + 1.0) * (w - x),
+            )
 
         recorded = td.record(step)
         for _ in range(2):
@@ -142,7 +153,9 @@ class TestFusion:
     @pytest.mark.parametrize("images", [1, 9])
     @pytest.mark.parametrize("channels", [5, 40])
     def test_relu_joins_what_comes_before(self, images, channels) -> None:
-        """A convolution of either way and a product, small or in tiles; not where what comes before is read by another."""
+        """A convolution of either way and a product, small or in tiles; not where what
+        comes before is read by another.
+        """
         conv, linear = nn.Conv2d(3, channels, 3), nn.Linear(channels * 144, 150)
         for parameter in (*conv.parameters(), *linear.parameters()):
             parameter.array[0] = np.nan
@@ -150,7 +163,9 @@ class TestFusion:
         def step(x):
             h = td.relu(conv(x))
             y = linear(h.flatten(1))
-            return td.relu(y), td.relu(linear(td.relu(y).flatten(1).repeat(1, channels * 144 // 150 + 1)[:, : channels * 144]))
+            return td.relu(y), td.relu(
+                linear(td.relu(y).flatten(1).repeat(1, channels * 144 // 150 + 1)[:, : channels * 144])
+            )
 
         recorded = td.record(step)
         for _ in range(2):

@@ -20,7 +20,9 @@ class TestReplayIsEager:
     @pytest.mark.parametrize("penalties", PENALTIES.values(), ids=PENALTIES)
     @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
     def test_training(self, backend, optimizer, penalties) -> None:
-        assert_same_bits(Training(eager, optimizer, penalties).bits(), Training(td.record, optimizer, penalties).bits())
+        assert_same_bits(
+            Training(eager, optimizer, penalties).bits(), Training(td.record, optimizer, penalties).bits()
+        )
 
     def test_training_in_float64(self, backend) -> None:
         settings = OPTIMIZERS["Adam"], PENALTIES["DataGrad"], np.float64
@@ -48,7 +50,8 @@ class TestReplayIsEager:
             a, b = step(x), recorded(x)
             assert b["list"][1] is None
             assert_same_bits(
-                [a[k].numpy() for k in ("y", "z", "wide", "none")], [b[k].numpy() for k in ("y", "z", "wide", "none")]
+                [a[k].numpy() for k in ("y", "z", "wide", "none")],
+                [b[k].numpy() for k in ("y", "z", "wide", "none")],
             )
             assert_same_bits([a["list"][0].numpy()], [b["list"][0].numpy()])
 
@@ -89,7 +92,9 @@ class TestGradients:
             assert w.grad.is_leaf
 
     def test_gradients_add_up(self, backend) -> None:
-        """A step that adds to what is there, and adds twice, as eager steps do; nobody else's array is written."""
+        """A step that adds to what is there, and adds twice, as eager steps do;
+        nobody else's array is written.
+        """
 
         def run(wrap) -> list:
             w = nn.Parameter(np.array([1.0, 2.0]))
@@ -135,7 +140,9 @@ class TestGradients:
         w = nn.Parameter(np.ones(2))
         step = td.record(lambda: w.sum().backward())
         step()
-        with pytest.raises(GraphError, match=r"record: expected a leaf \(2,\) without .grad .* got it with a .grad"):
+        with pytest.raises(
+            GraphError, match=r"record: expected a leaf \(2,\) without .grad .* got it with a .grad"
+        ):
             step()
         np.testing.assert_array_equal(w.grad.numpy(), [1.0, 1.0])
         w.grad = None
@@ -143,7 +150,9 @@ class TestGradients:
         add = td.record(lambda: w.sum().backward())
         add()
         w.grad = None
-        with pytest.raises(GraphError, match=r"expected a leaf \(2,\) with a .grad .* got it without .grad: call zero_grad"):
+        with pytest.raises(
+            GraphError, match=r"expected a leaf \(2,\) with a .grad .* got it without .grad: call zero_grad"
+        ):
             add()
 
     def test_gradients_of_arguments_stay_outside(self) -> None:
@@ -167,7 +176,8 @@ class TestRefused:
         step(x)
         model.double()
         with pytest.raises(
-            GraphError, match=r"record: expected the tensor \(1, 2\) that was recorded, got it bound to another array"
+            GraphError,
+            match=r"record: expected the tensor \(1, 2\) that was recorded, got it bound to another array",
         ):
             step(x)
 
@@ -179,7 +189,9 @@ class TestRefused:
         with pytest.raises(GraphError, match="got it whose requires_grad was changed since"):
             step(td.ones(1, 2))
 
-    @pytest.mark.parametrize("read", [lambda x: x.item(), float, lambda x: x.numpy(), bool, lambda x: x.tolist(), np.asarray])
+    @pytest.mark.parametrize(
+        "read", [lambda x: x.item(), float, lambda x: x.numpy(), bool, lambda x: x.tolist(), np.asarray]
+    )
     def test_values(self, read) -> None:
         step = td.record(lambda x: x * float(read(x.sum())))
         with pytest.raises(GraphError, match="expected no values to be read inside a recorded step"):
@@ -227,7 +239,9 @@ class TestRefused:
     def test_results_and_arguments(self) -> None:
         with pytest.raises(GraphError, match=r"record: expected the step to return tensors, .* got float"):
             td.record(lambda x: 1.0)(td.ones(2))
-        with pytest.raises(TypeError, match=r"record: expected tensors, arrays and hashable constants, got \(Tensor, list\)"):
+        with pytest.raises(
+            TypeError, match=r"record: expected tensors, arrays and hashable constants, got \(Tensor, list\)"
+        ):
             td.record(lambda x, sizes: x)(td.ones(2), [1])
 
     def nothing_left(self) -> None:
@@ -245,7 +259,14 @@ class TestRecordedAnew:
             return x * factor
 
         x = td.ones(2)
-        for arguments in ((x, 2.0), (x, 3.0), (td.ones(3), 2.0), (td.ones(2, dtype=td.float64), 2.0), (x, 2), (x, True)):
+        for arguments in (
+            (x, 2.0),
+            (x, 3.0),
+            (td.ones(3), 2.0),
+            (td.ones(2, dtype=td.float64), 2.0),
+            (x, 2),
+            (x, True),
+        ):
             for _ in range(2):
                 got = step(*arguments)
                 np.testing.assert_array_equal(got.numpy(), (arguments[0] * arguments[1]).numpy())
@@ -326,7 +347,9 @@ class TestThreads:
 
         @td.record
         def step(x):
-            thread = threading.Thread(target=lambda: results.append((x * 5.0).item() if x.ndim == 0 else (x * 5.0).numpy()))
+            thread = threading.Thread(
+                target=lambda: results.append((x * 5.0).item() if x.ndim == 0 else (x * 5.0).numpy())
+            )
             thread.start()
             thread.join()
             return x + 1.0

@@ -1,4 +1,6 @@
-"""Gradient penalties against their definitions: closed forms, differences, enumerated expectations; and every misuse."""
+"""Gradient penalties against their definitions: closed forms, differences, enumerated
+expectations; and every misuse.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def jacobians(model: nn.Module, x: td.Tensor) -> np.ndarray:
     return np.stack([td.jacobian(model)(x[b : b + 1]).detach().numpy()[0, :, 0] for b in range(B)])
 
 
-# Definitions --------------------------------------------------------------------------------------------------------------
+# Definitions
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_closed_forms_of_a_linear_model(backend: str) -> None:
@@ -52,13 +55,17 @@ def test_closed_forms_of_a_linear_model(backend: str) -> None:
 
 @pytest.mark.parametrize("middle", [(), (nn.BatchNorm1d,)], ids=["plain", "batchnorm"])
 def test_data_grad_is_the_gradient_of_the_summed_losses(backend: str, middle: Any) -> None:
-    """Entry by entry against differences of the sum; under batch statistics that is not each loss by its own sample."""
+    """Entry by entry against differences of the sum; under batch statistics that is not
+    each loss by its own sample.
+    """
     model, (x, target) = network(*[layer(6) for layer in middle]), batch()
     h, summed, own = 1e-5, np.empty((B, D)), np.empty((B, D))
     for b, i in np.ndindex(B, D):
         step = np.zeros((B, D))
         step[b, i] = h
-        ahead, behind = (losses_of(model, td.tensor(x.numpy() + s), target).detach().numpy() for s in (step, -step))
+        ahead, behind = (
+            losses_of(model, td.tensor(x.numpy() + s), target).detach().numpy() for s in (step, -step)
+        )
         summed[b, i], own[b, i] = (ahead - behind).sum() / (2 * h), (ahead - behind)[b] / (2 * h)
     x = x.requires_grad_()
     value = data_grad(losses_of(model, x, target), x).item()
@@ -141,7 +148,8 @@ def test_gradients_of_the_penalized_loss_against_differences(backend: str, penal
         np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-5, rtol=1e-6, atol=1e-8, err_msg=name)
 
 
-# The objective ------------------------------------------------------------------------------------------------------------
+# The objective
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_terms_add_up_and_the_input_stays_as_it_is() -> None:
@@ -149,7 +157,9 @@ def test_terms_add_up_and_the_input_stays_as_it_is() -> None:
     objective = Objective(model, td.cross_entropy, [DataGrad(0.7), SpectReg(0.2), DataGrad(0.0)])
     terms = objective(x, target)
     penalties = [p.item() for p in terms.penalties]
-    np.testing.assert_allclose(terms.total.item(), terms.loss.item() + 0.7 * penalties[0] + 0.2 * penalties[1], rtol=1e-14)
+    np.testing.assert_allclose(
+        terms.total.item(), terms.loss.item() + 0.7 * penalties[0] + 0.2 * penalties[1], rtol=1e-14
+    )
     np.testing.assert_allclose(terms.loss.item(), td.cross_entropy(model(x), target).item(), rtol=1e-14)
     np.testing.assert_array_equal(terms.logits.detach().numpy(), model(x).detach().numpy())
     assert not x.requires_grad
@@ -185,7 +195,10 @@ def test_data_grad_shares_the_dropout_mask_of_the_loss() -> None:
 
 
 def test_second_forward_has_a_dropout_mask_of_its_own() -> None:
-    model, (x, target) = nn.Sequential(nn.Linear(D, 200), nn.Dropout(0.5), nn.Linear(200, M)).double(), batch()
+    model, (x, target) = (
+        nn.Sequential(nn.Linear(D, 200), nn.Dropout(0.5), nn.Linear(200, M)).double(),
+        batch(),
+    )
     seen: list[np.ndarray] = []
     objective = Objective(model, td.cross_entropy, [SpectReg(1.0, forward="second")])
     with nn.intercept(model, "1", lambda h: seen.append(h.detach().numpy() == 0)):
@@ -200,7 +213,9 @@ def test_penalty_at_an_inner_layer() -> None:
     h = first(x)
     inner = data_grad(losses_of(second, h, target), h)
     leaf = td.tensor(h.detach().numpy(), requires_grad=True)
-    np.testing.assert_allclose(inner.item(), data_grad(losses_of(second, leaf, target), leaf).item(), rtol=1e-14)
+    np.testing.assert_allclose(
+        inner.item(), data_grad(losses_of(second, leaf, target), leaf).item(), rtol=1e-14
+    )
     assert td.grad(inner, first.weight)[0].numpy().any()
 
 
@@ -209,14 +224,18 @@ def test_images_and_empty_batches() -> None:
     objective = Objective(model, td.cross_entropy, [DataGrad(1.0), SpectReg(1.0)])
     terms = objective(td.randn(2, 1, 4, 4), td.tensor([0, 1]))
     assert all(p.shape == () for p in terms.penalties)
-    assert [p.item() for p in objective(td.zeros(0, 1, 4, 4), td.tensor(np.zeros(0, np.int64))).penalties] == [0, 0]
+    assert [
+        p.item() for p in objective(td.zeros(0, 1, 4, 4), td.tensor(np.zeros(0, np.int64))).penalties
+    ] == [0, 0]
 
 
 def test_penalties_repeat_with_their_generator() -> None:
     model, (x, target) = network(nn.Dropout(0.5)), batch()
 
     def values(seed: int) -> list[float]:
-        objective = Objective(model, td.cross_entropy, [SpectReg(1.0, forward="second", generator=td.Generator(seed, 4))])
+        objective = Objective(
+            model, td.cross_entropy, [SpectReg(1.0, forward="second", generator=td.Generator(seed, 4))]
+        )
         return [objective(x, target).penalties[0].item() for _ in range(3)]
 
     assert values(1) == values(1)  # although the main stream has moved on
@@ -239,7 +258,8 @@ def test_a_penalty_of_ones_own() -> None:
         Objective(model, td.cross_entropy, [Penalty(1.0)])(x, target)
 
 
-# Misuse -------------------------------------------------------------------------------------------------------------------
+# Misuse
+# ------------------------------------------------------------------------------------------------------------
 
 
 def prepared() -> tuple[nn.Module, td.Tensor, td.Tensor]:
@@ -300,12 +320,16 @@ def mean_loss() -> td.Tensor:
 
 def loss_of_each_pixel() -> Any:
     model = nn.Conv2d(1, M, 1)
-    return Objective(model, td.cross_entropy, [DataGrad(1.0)])(td.ones(2, 1, 3, 3), td.tensor(np.zeros((2, 3, 3), np.int64)))
+    return Objective(model, td.cross_entropy, [DataGrad(1.0)])(
+        td.ones(2, 1, 3, 3), td.tensor(np.zeros((2, 3, 3), np.int64))
+    )
 
 
 def logits_of_an_image() -> Any:
     model = nn.Conv2d(1, M, 1)
-    return Objective(model, td.cross_entropy, [SpectReg(1.0)])(td.ones(2, 1, 3, 3), td.tensor(np.zeros((2, 3, 3), np.int64)))
+    return Objective(model, td.cross_entropy, [SpectReg(1.0)])(
+        td.ones(2, 1, 3, 3), td.tensor(np.zeros((2, 3, 3), np.int64))
+    )
 
 
 def r_of_another_shape() -> td.Tensor:
@@ -338,26 +362,66 @@ def only_parameters_that_do_not_matter() -> td.Tensor:
 @pytest.mark.parametrize(
     ("misuse", "error", "message"),
     [
-        (input_without_grad, GraphError, r"data_grad: expected an input x that requires grad before the forward pass"),
-        (forward_before_requires_grad, GraphError, r"data_grad: expected outputs computed from x on the tape"),
+        (
+            input_without_grad,
+            GraphError,
+            r"data_grad: expected an input x that requires grad before the forward pass",
+        ),
+        (
+            forward_before_requires_grad,
+            GraphError,
+            r"data_grad: expected outputs computed from x on the tape",
+        ),
         (input_detached_on_the_way, GraphError, r"data_grad: expected outputs computed from x on the tape"),
-        (logits_detached, GraphError, r"spect_reg: expected outputs computed from x on the tape, got \(5, 3\)"),
+        (
+            logits_detached,
+            GraphError,
+            r"spect_reg: expected outputs computed from x on the tape, got \(5, 3\)",
+        ),
         (losses_detached, GraphError, r"data_grad: expected outputs computed from x on the tape"),
         (under_no_grad, GraphError, r"data_grad: expected a forward pass on the tape, got no_grad"),
         (forward_under_no_grad, GraphError, r"data_grad: expected outputs computed from x on the tape"),
-        (objective_under_no_grad, GraphError, r"Objective: expected grad mode for DataGrad\(1.0\), got no_grad"),
-        (mean_loss, ShapeError, r"data_grad: expected one loss a sample \(5,\) \(reduction='none'\), got \(\)"),
+        (
+            objective_under_no_grad,
+            GraphError,
+            r"Objective: expected grad mode for DataGrad\(1.0\), got no_grad",
+        ),
+        (
+            mean_loss,
+            ShapeError,
+            r"data_grad: expected one loss a sample \(5,\) \(reduction='none'\), got \(\)",
+        ),
         (loss_of_each_pixel, ShapeError, r"data_grad: expected one loss a sample \(2,\) .*, got \(2, 3, 3\)"),
         (logits_of_an_image, ShapeError, r"SpectReg: expected logits \(B, m\), got \(2, 3, 3, 3\)"),
-        (r_of_another_shape, ShapeError, r"spect_reg: expected r shaped as the logits \(5, 3\), got \(1, 3\)"),
-        (logits_of_other_samples, ShapeError, r"spect_reg: expected logits \(B, m\) of the 5 samples of x, got \(2, 3\)"),
+        (
+            r_of_another_shape,
+            ShapeError,
+            r"spect_reg: expected r shaped as the logits \(5, 3\), got \(1, 3\)",
+        ),
+        (
+            logits_of_other_samples,
+            ShapeError,
+            r"spect_reg: expected logits \(B, m\) of the 5 samples of x, got \(2, 3\)",
+        ),
         (frozen_model, GraphError, r"data_grad: expected a penalty that parameters can change"),
         (without_parameters, GraphError, r"spect_reg: expected a penalty that parameters can change"),
-        (only_parameters_that_do_not_matter, GraphError, r"spect_reg: expected a penalty that parameters can change"),
+        (
+            only_parameters_that_do_not_matter,
+            GraphError,
+            r"spect_reg: expected a penalty that parameters can change",
+        ),
         (lambda: DataGrad(-1.0), ValueError, r"DataGrad: expected a weight of at least 0, got -1.0"),
         (lambda: SpectReg(float("nan")), ValueError, r"SpectReg: expected a weight of at least 0, got nan"),
-        (lambda: SpectReg(1.0, per="pixel"), ValueError, r"SpectReg: expected per in \('sample', 'batch'\), got 'pixel'"),
-        (lambda: SpectReg(1.0, forward="none"), ValueError, r"SpectReg: expected forward in \('shared', 'second'\), got"),
+        (
+            lambda: SpectReg(1.0, per="pixel"),
+            ValueError,
+            r"SpectReg: expected per in \('sample', 'batch'\), got 'pixel'",
+        ),
+        (
+            lambda: SpectReg(1.0, forward="none"),
+            ValueError,
+            r"SpectReg: expected forward in \('shared', 'second'\), got",
+        ),
     ],
 )
 def test_misuse_is_an_error(misuse: Callable[[], Any], error: type[Exception], message: str) -> None:

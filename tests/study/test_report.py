@@ -13,7 +13,8 @@ from tinydl.study import Estimate, environment, write_json
 
 def test_arrays_tuples_and_nan(tmp_path):
     write_json(
-        tmp_path / "r.json", {"a": np.arange(3), "b": (np.float32(0.5), float("nan")), "c": Estimate(1.0, float("inf"), 2)}
+        tmp_path / "r.json",
+        {"a": np.arange(3), "b": (np.float32(0.5), float("nan")), "c": Estimate(1.0, float("inf"), 2)},
     )
     expected = {"a": [0, 1, 2], "b": [0.5, None], "c": {"mean": 1.0, "error": None, "n": 2}}
     assert json.loads((tmp_path / "r.json").read_text()) == expected

@@ -45,7 +45,12 @@ def test_beyond(found, beyond):
 
 
 def test_claims_name_the_better_method():
-    scores = {"a": [96.0, 97.0, 98.0], "b": [96.5, 97.5, 98.6], "c": [95.0, 96.1, 97.0], "d": [97.0, 97.0, 97.0]}
+    scores = {
+        "a": [96.0, 97.0, 98.0],
+        "b": [96.5, 97.5, 98.6],
+        "c": [95.0, 96.1, 97.0],
+        "d": [97.0, 97.0, 97.0],
+    }
     comparison = compare(scores)
     claims = {(row.name, row.other): row.claim for row in comparison.differences}
     assert claims["b", "a"] == "b is better than a"

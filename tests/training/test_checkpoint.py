@@ -1,4 +1,6 @@
-"""Checkpoints: a resumed run gives the bits of one that never stopped; what does not fit is refused and changes nothing."""
+"""Checkpoints: a resumed run gives the bits of one that never stopped; what does not fit is
+refused and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from tinydl.training.checkpoint import CheckpointError
 
 
 class Run:
-    """A recorded training with every kind of state: BatchNorm, dropout, Adam, a schedule, DataGrad, drawn noise, batches."""
+    """A recorded training with every kind of state: BatchNorm, dropout, Adam, a schedule,
+    DataGrad, drawn noise, batches.
+    """
 
     def __init__(self, seed: int, wrap=td.record) -> None:
         td.manual_seed(seed)
@@ -29,7 +33,9 @@ class Run:
         self.noise = td.Generator(seed, stream=7)
         images = random.standard_normal((20, 1, 6, 6)).astype(np.float32)
         self.batches = Batches(images, random.integers(0, 4, 20), batch_size=6, seed=seed)
-        self.objective = td.regularizers.Objective(self.model, td.cross_entropy, [td.regularizers.DataGrad(0.1)])
+        self.objective = td.regularizers.Objective(
+            self.model, td.cross_entropy, [td.regularizers.DataGrad(0.1)]
+        )
         self.step = wrap(self._step)
 
     def _step(self, x, y):
@@ -54,7 +60,10 @@ class Run:
         }
 
     def bits(self) -> list[bytes]:
-        state = [*self.model.state_dict().values(), *(t for own in self.optimizer.state.values() for t in own.values())]
+        state = [
+            *self.model.state_dict().values(),
+            *(t for own in self.optimizer.state.values() for t in own.values()),
+        ]
         return [t.numpy().tobytes() for t in state]
 
 
@@ -88,9 +97,15 @@ def test_an_eager_run_goes_on_recorded(path) -> None:
 
 
 def test_values_and_header(path) -> None:
-    values = {"step": 7, "epoch": 2, "extra": {"best": 0.1 + 0.2, "notes": ["ü", None, True], "curve": np.arange(3.0)}}
+    values = {
+        "step": 7,
+        "epoch": 2,
+        "extra": {"best": 0.1 + 0.2, "notes": ["ü", None, True], "curve": np.arange(3.0)},
+    }
     td.randn(5)
-    checkpoint.save(path, counter=td.nn.Buffer(41), many=[td.tensor([1.0]), {"deep": td.tensor(2.0)}], empty={}, **values)
+    checkpoint.save(
+        path, counter=td.nn.Buffer(41), many=[td.tensor([1.0]), {"deep": td.tensor(2.0)}], empty={}, **values
+    )
     content = checkpoint.read(path)
     assert content.libraries["tinydl"] == td.__version__
     assert content.libraries["numpy"] == np.__version__
@@ -159,7 +174,12 @@ class TestRefused:
     def test_names(self, path, run) -> None:
         self.refused(path, run, "missing more", more=td.Generator())
         self.refused(path, run, "unexpected optimizer", optimizer=None)
-        self.refused(path, run, "missing generators.other; unexpected generators.noise", generators={"other": run.noise})
+        self.refused(
+            path,
+            run,
+            "missing generators.other; unexpected generators.noise",
+            generators={"other": run.noise},
+        )
         self.refused(path, run, "step: expected a tensor or a thing with load_state_dict, got int", step=3)
         nn = td.nn
         self.refused(path, run, "missing model.6.weight", model=nn.Sequential(*run.model, nn.Linear(4, 4)))
@@ -168,9 +188,16 @@ class TestRefused:
     def test_shapes_and_dtypes(self, path, run) -> None:
         nn = td.nn
         other = nn.Sequential(*run.model[:5], nn.Linear(48, 5))
-        self.refused(path, run, r"model.5.weight: expected \(5, 48\) float32, got \(4, 48\) float32", model=other)
+        self.refused(
+            path, run, r"model.5.weight: expected \(5, 48\) float32, got \(4, 48\) float32", model=other
+        )
         double = Run(1).model.double()
-        self.refused(path, run, r"model.0.weight: expected \(3, 1, 3, 3\) float64, got \(3, 1, 3, 3\) float32", model=double)
+        self.refused(
+            path,
+            run,
+            r"model.0.weight: expected \(3, 1, 3, 3\) float64, got \(3, 1, 3, 3\) float32",
+            model=double,
+        )
 
     def test_what_a_thing_refuses_itself(self, path, run) -> None:
         other = Batches(*run.batches.arrays, batch_size=5)
@@ -181,7 +208,10 @@ class TestRefused:
         (size,) = struct.unpack("<Q", content[:8])
         header = json.loads(content[8 : 8 + size])
         for metadata, got in (
-            ({"tinydl": json.dumps({**json.loads(header["__metadata__"]["tinydl"]), "format": 3})}, "got format 3"),
+            (
+                {"tinydl": json.dumps({**json.loads(header["__metadata__"]["tinydl"]), "format": 3})},
+                "got format 3",
+            ),
             ({"tinydl": "[]"}, "got a file without one"),
             ({}, "got a file without one"),
         ):
@@ -204,7 +234,8 @@ class TestRefused:
 def test_what_cannot_be_saved(path) -> None:
     for value, kind in ((lambda: 0, "function"), ({1, 2}, "set"), (np.float32(1), "float32")):
         with pytest.raises(
-            CheckpointError, match=f"extra.x: expected a thing with state, an array or a JSON value, got {kind}"
+            CheckpointError,
+            match=f"extra.x: expected a thing with state, an array or a JSON value, got {kind}",
         ):
             checkpoint.save(path, extra={"x": value})
     with pytest.raises(CheckpointError, match=r"a.b: expected one thing of that name, got two"):

@@ -29,7 +29,8 @@ def test_misclassified_chooses_the_hardest_and_the_dividing_images():
     a[0, :1] = b[0, :1] = 1  # half of each
     figure = viz.misclassified(np.zeros((40, 28, 28), np.uint8), labels, {"a": a, "b": b}, columns=1)
     votes = ["".join(text.get_text() for text in axes.texts) for axes in figure.axes]
-    assert votes == ["a77b77", "a01b01", "a88b00"]  # two that most miss; then one of the others, where the methods differ
+    # two that most miss; then one of the others, where the methods differ
+    assert votes == ["a77b77", "a01b01", "a88b00"]
 
 
 def test_nothing_missed():

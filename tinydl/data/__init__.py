@@ -1,4 +1,6 @@
-"""Data sets as NumPy arrays, minibatches with a position that can be saved, and files that are written whole or not at all."""
+"""Data sets as NumPy arrays, minibatches with a position that can be saved, and files that are
+written whole or not at all.
+"""
 
 from __future__ import annotations
 

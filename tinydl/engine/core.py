@@ -1,8 +1,9 @@
-"""The engine: tensors, primitives, gradients of every order. Read this file first, tensor.py and tape.py beside it.
+"""The engine: tensors, primitives, gradients of every order. Read this file first,
+tensor.py and tape.py beside it.
 
-A *primitive* is a function of arrays with a rule of differentiation beside it. Calling it is the one door to the kernels: it
-unwraps the tensors, runs the function, and leaves a node on the tape. Rules are written with primitives on tensors, so the
-gradient of a gradient is one more walk over the tape that the first walk left.
+A *primitive* is a function of arrays with a rule of differentiation beside it. Calling it is the one door to
+the kernels: it unwraps the tensors, runs the function, and leaves a node on the tape. Rules are written with
+primitives on tensors, so the gradient of a gradient is one more walk over the tape that the first walk left.
 """
 
 from __future__ import annotations
@@ -27,30 +28,44 @@ from .tape import Edge, Key, Node, Slot, ancestors, needed
 from .tensor import Array, Tensor
 
 primitives: dict[str, Primitive] = {}  # by "module.name"
-PUBLIC = {"x": "input", "a": "input", "b": "other"}  # what users, as PyTorch's, call the inputs of a public primitive
+# what users, as PyTorch's, call the inputs of a public primitive
+PUBLIC = {"x": "input", "a": "input", "b": "other"}
 
 
 class Primitive:
     """A function of arrays (positional) and settings (keyword-only), differentiable by the rules beside it.
 
-    elementwise   NumPy broadcasting and dtype promotion; the engine sums a gradient back to the shape of its input
+    elementwise   NumPy broadcasting and dtype promotion; the engine sums a gradient back to the shape of its
+                  input
     floating      in floating point only: integers are promoted to float32 if elementwise, else refused
     numeric       not on booleans alone
     view          the result shares the memory of the first input
     strided       inputs may have any strides; otherwise they arrive C-contiguous
-    constant      names of inputs and outputs that carry no gradient and keep their own dtype (indices, masks, statistics)
-    outputs       names of the results where there are several; ("*parts",) for any number: its rule takes a list of cotangents
+    constant      names of inputs and outputs that carry no gradient and keep their own dtype (indices, masks,
+                  statistics)
+    outputs       names of the results where there are several; ("*parts",) for any number: its rule takes a
+                  list of cotangents
     """
 
     mixed = False  # may inputs have different dtypes?
 
     def __init__(
-        self, function: Callable[..., Any], *, elementwise: bool = False, floating: bool = False, numeric: bool = False,
-        view: bool = False, strided: bool = False, constant: Sequence[str] = (), outputs: Sequence[str] = ("out",)
-    ) -> None:  # fmt: skip
+        self,
+        function: Callable[..., Any],
+        *,
+        elementwise: bool = False,
+        floating: bool = False,
+        numeric: bool = False,
+        view: bool = False,
+        strided: bool = False,
+        constant: Sequence[str] = (),
+        outputs: Sequence[str] = ("out",),
+    ) -> None:
         signature = inspect.signature(function)
         parameters = signature.parameters.values()
-        self.__signature__ = signature.replace(parameters=[p.replace(name=PUBLIC.get(p.name, p.name)) for p in parameters])
+        self.__signature__ = signature.replace(
+            parameters=[p.replace(name=PUBLIC.get(p.name, p.name)) for p in parameters]
+        )
         self.function, self.name, self.__doc__ = function, function.__name__.strip("_"), function.__doc__
         self.elementwise, self.floating, self.view = elementwise, floating, view
         self.refused = "biu" if floating else "b" if numeric else ""  # kinds of dtypes
@@ -69,14 +84,18 @@ class Primitive:
         primitives[f"{function.__module__.rpartition('.')[2]}.{self.name}"] = self
 
     def rule(self, **rules: Callable[..., Tensor]) -> None:
-        """One rule an input: `x=lambda g, w, *, stride: ...` takes the cotangents, then whatever it names (see rule.py)."""
+        """One rule an input: `x=lambda g, w, *, stride: ...` takes the cotangents, then
+        whatever it names (see rule.py).
+        """
         for name, function in rules.items():
             if name not in self.inputs or name in self.constant:
                 raise TypeError(f"{self.name}: expected a differentiable input, got {name!r}")
             self.rules[name] = Rule(self, function)
 
     def joint(self, function: Callable[..., Sequence[Tensor | None]]) -> None:
-        """One rule for all inputs: `function(needs, g, ...)` returns a gradient an input, None where `needs` is False."""
+        """One rule for all inputs: `function(needs, g, ...)` returns a gradient an input,
+        None where `needs` is False.
+        """
         self.joint_rule = Rule(self, function, joint=True)
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
@@ -94,10 +113,20 @@ class Primitive:
                 needs = tuple([need and i not in self.fixed for i, need in enumerate(needs)])
             if True in needs:
                 read, kept = self._keeps(needs)
-                edges = [None if x is None else Edge(x, keep, need) for x, keep, need in zip(tensors, read, needs)]
-                node = Node(self, edges, settings, len(results) if several else 1, state.tracer and state.tracer.site())
+                edges = [
+                    None if x is None else Edge(x, keep, need) for x, keep, need in zip(tensors, read, needs)
+                ]
+                node = Node(
+                    self,
+                    edges,
+                    settings,
+                    len(results) if several else 1,
+                    state.tracer and state.tracer.site(),
+                )
         outputs = [
-            None if array is None else Tensor(array, version, node if self.several or k in self.differentiable else None, k)
+            None
+            if array is None
+            else Tensor(array, version, node if self.several or k in self.differentiable else None, k)
             for k, array in enumerate(results if several else (results,))
         ]
         if kept:
@@ -118,13 +147,17 @@ class Primitive:
         return self.function(*arrays, **settings)
 
     def handle(self, edge: Edge) -> Tensor:
-        """A fresh tensor for what an edge recorded, so that rules extend the tape without touching the user's tensors."""
+        """A fresh tensor for what an edge recorded, so that rules extend the tape without
+        touching the user's tensors.
+        """
         return Tensor(edge.read(self), edge.version, edge.node, edge.index, edge.slot)
 
     def named(self, position: int) -> str:
         return self.inputs[position] if position < len(self.inputs) else str(self.variadic)
 
-    def _bound(self, inputs: tuple[Any, ...], settings: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _bound(
+        self, inputs: tuple[Any, ...], settings: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Inputs that were given by name in their places."""
         try:
             given = self.__signature__.bind(*inputs, **settings)
@@ -136,15 +169,23 @@ class Primitive:
         """(is it read? for each input; the outputs that are read) by the rules of the needed gradients."""
         if needs not in self._kept:
             rules = [self.rules.get(self.named(i)) for i, need in enumerate(needs) if need]
-            kept: set[Any] = set().union(*(rule.keeps(len(needs)) for rule in (*rules, self.joint_rule) if rule))
+            kept: set[Any] = set().union(
+                *(rule.keeps(len(needs)) for rule in (*rules, self.joint_rule) if rule)
+            )
             inputs = [("input", i) in kept for i in range(len(needs))]
             self._kept[needs] = inputs, sorted(key for kind, key in kept if kind == "output")
         return self._kept[needs]
 
-    def gradients(self, node: Node, needs: list[bool], cotangents: list[Tensor | None]) -> list[Tensor | None]:
+    def gradients(
+        self, node: Node, needs: list[bool], cotangents: list[Tensor | None]
+    ) -> list[Tensor | None]:
         """Apply the rules: the gradient of each input that is needed, of its input's shape and dtype."""
         given: list[Any] = [cotangents] if self.several else [cotangents[k] for k in self.differentiable]
-        found: list[Any] = [None] * len(needs) if self.joint_rule is None else list(self.joint_rule(node, given, tuple(needs)))
+        found: list[Any] = (
+            [None] * len(needs)
+            if self.joint_rule is None
+            else list(self.joint_rule(node, given, tuple(needs)))
+        )
         for i, edge in enumerate(node.edges):
             if not needs[i]:
                 found[i] = None
@@ -170,7 +211,9 @@ def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> 
 
 
 def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
-    """What happens to every input at the door: made a tensor, promoted or checked, laid out as the kernels want it."""
+    """What happens to every input at the door: made a tensor, promoted or checked,
+    laid out as the kernels want it.
+    """
     tensors: list[Any] = list(inputs)
     common: Any = None
     agreed, laid_out = True, True
@@ -180,7 +223,8 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
             continue
         array = x.array
         if i not in primitive.fixed:
-            agreed = agreed and (common is None or common == array.dtype)  # a dtype of float64 equals None in NumPy
+            # a dtype of float64 equals None in NumPy
+            agreed = agreed and (common is None or common == array.dtype)
             common = array.dtype
         laid_out = laid_out and type(array) is np.ndarray and (primitive.strided or array.flags.c_contiguous)
     agreed = agreed and not (primitive.refused and common.kind in primitive.refused)
@@ -189,9 +233,14 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
     if not agreed:
         moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.fixed]
         target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
-        like = next((x.array for x in inputs if isinstance(x, Tensor) and type(x.array) is not np.ndarray), None)
+        like = next(
+            (x.array for x in inputs if isinstance(x, Tensor) and type(x.array) is not np.ndarray), None
+        )
         tensors = [
-            x if x is None or isinstance(x, Tensor) else Tensor(promotion.as_array(primitive, x, target, like)) for x in inputs
+            x
+            if x is None or isinstance(x, Tensor)
+            else Tensor(promotion.as_array(primitive, x, target, like))
+            for x in inputs
         ]
         for i in moving if target is not None else ():
             tensors[i] = tensors[i] if tensors[i].dtype == target else cast(tensors[i], dtype=target)
@@ -201,20 +250,28 @@ def settle(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
             continue
         first = x.array if first is None else first
         if type(x.array) is not type(first):
-            places = ", ".join(f"{primitive.named(k)} on {y.device}" for k, y in enumerate(tensors) if y is not None)
+            places = ", ".join(
+                f"{primitive.named(k)} on {y.device}" for k, y in enumerate(tensors) if y is not None
+            )
             raise DeviceError(f"{primitive.name}: expected all inputs on one device, got {places}")
         if not primitive.strided and not x.array.flags.c_contiguous:
             tensors[i] = contiguous(x)
     return tensors
 
 
-# Gradients ----------------------------------------------------------------------------------------------------------------
+# Gradients
+# ------------------------------------------------------------------------------------------------------------
 
 
 def backward(
-    output: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False
+    output: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
 ) -> None:
-    """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every leaf that it was computed from."""
+    """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every
+    leaf that it was computed from.
+    """
     leaves = _sweep([(output, _seed("backward", output, gradient))], None, create_graph, retain_graph)
     taken = {id(gradient.array)} if gradient is not None else set()
     with grad_mode(create_graph):
@@ -230,14 +287,18 @@ Tensor.backward = backward
 
 
 def grad(
-    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Tensor | Sequence[Tensor | None] | None = None, retain_graph: bool | None = None,
-    create_graph: bool = False, allow_unused: bool = False
-) -> tuple[Tensor | None, ...]:  # fmt: skip
-    """The gradients of sum <outputs, grad_outputs> with respect to `inputs`, as a tuple; `.grad` stays untouched.
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of sum <outputs, grad_outputs> with respect to `inputs`, as a
+    tuple; `.grad` stays untouched.
 
-    Like torch.autograd.grad. With `create_graph` the gradients can be differentiated again. An input that the outputs do not
-    depend on is a GraphError, or None with `allow_unused`.
+    Like torch.autograd.grad. With `create_graph` the gradients can be differentiated again. An input that the
+    outputs do not depend on is a GraphError, or None with `allow_unused`.
     """
     outputs, inputs = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
     seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
@@ -246,27 +307,36 @@ def grad(
         raise GraphError(f"grad: expected one of grad_outputs an output ({len(outputs)}), got {len(seeds)}")
     for i, x in enumerate(inputs):
         if not x.requires_grad:
-            raise GraphError(f"grad: expected inputs that require grad, got input {i} of shape {x.shape} that does not")
+            raise GraphError(
+                f"grad: expected inputs that require grad, got input {i} of shape {x.shape} that does not"
+            )
     roots = [(x, _seed("grad", x, seed)) for x, seed in zip(outputs, seeds, strict=True)]
     found = _sweep(roots, {x.key for x in inputs}, create_graph, retain_graph)
     gradients = tuple(found.get(x.key) for x in inputs)
     for i, (x, g) in enumerate(zip(inputs, gradients, strict=True)):
         if g is None and not allow_unused:
             raise GraphError(
-                f"grad: expected outputs that depend on input {i} {x.shape}, got none (allow_unused=True gives None)"
+                f"grad: expected outputs that depend on input {i} {x.shape}, got none (allow_unused=True "
+                "gives None)"
             )
     return gradients
 
 
 def _seed(who: str, output: Tensor, seed: Tensor | None) -> Tensor:
     if not output.requires_grad:
-        raise GraphError(f"{who}: expected an output that requires grad, got {output.shape} {output.dtype} without a graph")
+        raise GraphError(
+            f"{who}: expected an output that requires grad, got {output.shape} {output.dtype} without a graph"
+        )
     if seed is None:
         if output.array.size != 1:
-            raise GraphError(f"{who}: expected a scalar output or a seed gradient, got shape {output.shape} and no seed")
+            raise GraphError(
+                f"{who}: expected a scalar output or a seed gradient, got shape {output.shape} and no seed"
+            )
         return Tensor(memory.array_module(output.array).ones_like(output.array))
     if (seed.shape, seed.dtype) != (output.shape, output.dtype):
-        raise GraphError(f"{who}: expected a seed of {output.shape} {output.dtype}, got {seed.shape} {seed.dtype}")
+        raise GraphError(
+            f"{who}: expected a seed of {output.shape} {output.dtype}, got {seed.shape} {seed.dtype}"
+        )
     return seed
 
 
@@ -276,7 +346,9 @@ _HERE = contextlib.nullcontext()
 def _sweep(
     roots: list[tuple[Tensor, Tensor]], wanted: set[Key] | None, create_graph: bool, retain_graph: bool | None
 ) -> dict[Any, Tensor]:
-    """Walk from the roots with their seeds, newest node first: the gradients of the wanted keys, or (None) of all slots."""
+    """Walk from the roots with their seeds, newest node first: the gradients of the wanted
+    keys, or (None) of all slots.
+    """
     order = ancestors((x.node for x, _ in roots if x.node is not None), wanted)
     needs = needed(order, wanted)
     found: dict[Key, Tensor] = {}
@@ -294,7 +366,9 @@ def _sweep(
                 if (node, k) in found:
                     watched[slot] = found[node, k] = slot.complete(found[node, k])
             keys = [(node, k) for k in range(node.count)]
-            cotangents = [found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys]
+            cotangents = [
+                found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys
+            ]
             if node in needs and any(g is not None for g in cotangents):
                 gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
                 with _HERE if node.backend == here else dispatch.use(node.backend):
@@ -308,7 +382,8 @@ def _sweep(
     return {**leaves, **watched} if wanted is None else {**found, **leaves}
 
 
-# The primitives that the engine itself needs ------------------------------------------------------------------------------
+# The primitives that the engine itself needs
+# ------------------------------------------------------------------------------
 
 
 @primitive(elementwise=True)

@@ -11,15 +11,20 @@ from .core import Primitive, Tensor, settle, state
 
 
 class Effect(Primitive):
-    """A primitive that writes into the inputs it names: optimizer updates, running statistics, counters. Never on the tape.
+    """A primitive that writes into the inputs it names: optimizer updates, running statistics,
+    counters. Never on the tape.
 
-    writes        names of the inputs that are written; for a variadic input a function of their number giving the positions
+    writes        names of the inputs that are written; for a variadic input a function of their number giving
+                  the positions
     """
 
     mixed = True
 
     def __init__(
-        self, function: Callable[..., Any], writes: Sequence[str] | Callable[[int], Sequence[int]], **properties: Any
+        self,
+        function: Callable[..., Any],
+        writes: Sequence[str] | Callable[[int], Sequence[int]],
+        **properties: Any,
     ) -> None:
         super().__init__(function, strided=True, constant=("out",), **properties)
         self.writes = writes if callable(writes) else lambda _: [self.inputs.index(name) for name in writes]
@@ -35,6 +40,8 @@ class Effect(Primitive):
         return None if results is None else Tensor(results)
 
 
-def effect(writes: Sequence[str] | Callable[[int], Sequence[int]], **properties: Any) -> Callable[[Callable[..., Any]], Effect]:
+def effect(
+    writes: Sequence[str] | Callable[[int], Sequence[int]], **properties: Any
+) -> Callable[[Callable[..., Any]], Effect]:
     """Make the decorated function of arrays an `Effect`."""
     return lambda function: Effect(function, writes, **properties)

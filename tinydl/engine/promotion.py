@@ -1,7 +1,7 @@
 """The table of dtypes: which are taken, and which dtype an elementwise operation computes in.
 
-Arrays decide; 0-d tensors, then Python and NumPy scalars, only lift the category (bool < integer < floating): so nothing
-weak turns float32 into float64. An integer array with a Python float gives float32.
+Arrays decide; 0-d tensors, then Python and NumPy scalars, only lift the category (bool < integer < floating):
+so nothing weak turns float32 into float64. An integer array with a Python float gives float32.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ _CATEGORY = {"b": 0, "u": 1, "i": 1, "f": 2}
 
 
 def checked(dtype: Any, who: str = "dtype", default: Any = None) -> np.dtype:
-    """`dtype`, or the default where it is None, as a numpy.dtype; refused by name where there are no kernels for it."""
+    """`dtype`, or the default where it is None, as a numpy.dtype; refused by name where
+    there are no kernels for it.
+    """
     try:
         if dtype is None and default is None:  # which NumPy would take for float64
             raise TypeError
         dtype = np.dtype(default if dtype is None else dtype)
     except TypeError:
-        raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype!r}") from None
+        raise DtypeError(
+            f"{who}: expected float32, float64, an integer dtype or bool, got {dtype!r}"
+        ) from None
     if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
         raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
     return dtype.newbyteorder("=")
@@ -103,7 +107,9 @@ def common_dtype(inputs: Iterable[Any], floating: bool = False) -> np.dtype:
 
 
 def as_array(primitive: Any, value: Any, dtype: np.dtype | None, like: Any) -> Any:
-    """A number as a 0-d array of the dtype in which it is needed, on the device of `like`; an array as it is."""
+    """A number as a 0-d array of the dtype in which it is needed, on the device
+    of `like`; an array as it is.
+    """
     if not is_scalar(value):
         return require_array(primitive, value)
     dtype = dtype or scalar_dtype(value)
@@ -115,6 +121,8 @@ def require_array(primitive: Any, value: Any) -> Any:
     if hasattr(value, "version"):  # a tensor: its dtype was checked when it was made
         return value
     if not hasattr(value, "__array_interface__") and not hasattr(value, "__cuda_array_interface__"):
-        raise DtypeError(f"{primitive.name}: expected a tensor, an array or a number, got {type(value).__name__}")
+        raise DtypeError(
+            f"{primitive.name}: expected a tensor, an array or a number, got {type(value).__name__}"
+        )
     checked(value.dtype, primitive.name)
     return value

@@ -24,7 +24,8 @@ def pullback(
     cotangents: Sequence[Tensor | None],
     needs: Sequence[bool] | None = None,
 ) -> list[Tensor | None]:
-    """The gradient of <function(*inputs), cotangents> for each input that is needed: a rule stated as a composition.
+    """The gradient of <function(*inputs), cotangents> for each input that is needed: a
+    rule stated as a composition.
 
     Differentiable again where the surrounding scope is. A cotangent or an input may be None.
     """
@@ -34,8 +35,18 @@ def pullback(
         fresh = [alias(x) if x is not None and need else x for x, need in zip(inputs, needs, strict=True)]
         outputs = function(*fresh)
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    used = [(y, v) for y, v in zip(outputs, cotangents, strict=True) if y is not None and v is not None and y.requires_grad]
+    used = [
+        (y, v)
+        for y, v in zip(outputs, cotangents, strict=True)
+        if y is not None and v is not None and y.requires_grad
+    ]
     asked = [x for x, need in zip(fresh, needs, strict=True) if x is not None and need]
-    found = grad([y for y, _ in used], asked, [v for _, v in used], create_graph=outer, allow_unused=True) if used else ()
-    gradients = iter(zeros_like(x) if g is None else g for x, g in zip(asked, found or [None] * len(asked), strict=True))
+    found = (
+        grad([y for y, _ in used], asked, [v for _, v in used], create_graph=outer, allow_unused=True)
+        if used
+        else ()
+    )
+    gradients = iter(
+        zeros_like(x) if g is None else g for x, g in zip(asked, found or [None] * len(asked), strict=True)
+    )
     return [next(gradients) if x is not None and need else None for x, need in zip(fresh, needs, strict=True)]

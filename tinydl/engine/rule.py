@@ -2,9 +2,10 @@
 
     _conv2d.rule(x=lambda g, w, *, window: ...)        reads the cotangent, the input w and the setting window
 
-First (`needs`, if the rule is joint, then) one cotangent for each differentiable output, None for an unused one. Then, in any
-order: an input or an output by name, a setting, `<input>_shape`, `<input>_dtype`. A variadic input reads as a tuple.
-The tape keeps the arrays that the needed rules name, and nothing else.
+First (`needs`, if the rule is joint, then) one cotangent for each differentiable output, None
+for an unused one. Then, in any
+order: an input or an output by name, a setting, `<input>_shape`, `<input>_dtype`. A variadic input reads as a
+tuple. The tape keeps the arrays that the needed rules name, and nothing else.
 """
 
 from __future__ import annotations
@@ -46,11 +47,14 @@ class Rule:
         if attribute in ("shape", "dtype") and base in (*primitive.inputs, primitive.variadic):
             return attribute, None if base == primitive.variadic else primitive.inputs.index(base)
         raise TypeError(
-            f"{primitive.name}: expected a rule to name inputs, outputs, settings, <input>_shape or <input>_dtype, got {name!r}"
+            f"{primitive.name}: expected a rule to name inputs, outputs, settings, <input>_shape or "
+            f"<input>_dtype, got {name!r}"
         )
 
     def keeps(self, inputs: int) -> set[Reader]:
-        """The ("input", position) and ("output", position) that must stay on the tape of a call with so many inputs."""
+        """The ("input", position) and ("output", position) that must stay on the tape
+        of a call with so many inputs.
+        """
         kept = {reader for reader in self._readers if reader[0] in ("input", "output")}
         if ("variadic", None) in self._readers:
             kept |= {("input", i) for i in range(len(self.primitive.inputs), inputs)}

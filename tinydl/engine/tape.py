@@ -2,9 +2,9 @@
 
     Node ──► Edge, one an input ──► the Node that made it, or the Slot of a leaf ┄┄► (weakly) the leaf
 
-A node keeps the arrays that the rules of its primitive name and nothing else. An edge holds an array and its version, never the
-user's Tensor, and a slot knows its leaf weakly: so `.grad` under `create_graph` makes no cycle, and graphs die by reference
-counting.
+A node keeps the arrays that the rules of its primitive name and nothing else. An edge holds an array and its
+version, never the user's Tensor, and a slot knows its leaf weakly: so `.grad` under `create_graph` makes no
+cycle, and graphs die by reference counting.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Version:
 
 
 class Slot:
-    """Identity of a leaf, or of a watched intermediate result: its hooks, and weakly the tensor that takes `.grad`."""
+    """Identity of a leaf, or of a watched intermediate result: its hooks, and weakly
+    the tensor that takes `.grad`.
+    """
 
     __slots__ = ("hooks", "owner")
 
@@ -56,12 +58,19 @@ class Slot:
 
 
 class Edge:
-    """What a node knows of one of its arrays: where it came from and, if a rule reads it, the array at its version."""
+    """What a node knows of one of its arrays: where it came from and, if a rule reads
+    it, the array at its version.
+    """
 
     __slots__ = ("array", "count", "dtype", "index", "node", "shape", "slot", "version")
 
     def __init__(self, x: Any, keep: bool, differentiable: bool) -> None:
-        self.shape, self.dtype, self.version, self.count = x.array.shape, x.array.dtype, x.version, x.version.count
+        self.shape, self.dtype, self.version, self.count = (
+            x.array.shape,
+            x.array.dtype,
+            x.version,
+            x.version.count,
+        )
         self.node: Node | None = x.node if differentiable else None
         self.slot: Slot | None = x.slot if differentiable else None
         self.index: int = x.index
@@ -76,7 +85,8 @@ class Edge:
         """The array, if nobody has written it since."""
         if self.version.count != self.count:
             raise GraphError(
-                f"{reader.name}: expected its recorded array {self.shape} {self.dtype} at version {self.count}, "
+                f"{reader.name}: expected its recorded array {self.shape} {self.dtype} at version "
+                f"{self.count}, "
                 f"got version {self.version.count}: it was written before the backward pass"
             )
         return self.array
@@ -85,9 +95,22 @@ class Edge:
 class Node:
     """One call of a primitive. `edges` is None once a backward pass has freed the graph."""
 
-    __slots__ = ("__weakref__", "backend", "count", "edges", "number", "primitive", "results", "settings", "site", "slots")
+    __slots__ = (
+        "__weakref__",
+        "backend",
+        "count",
+        "edges",
+        "number",
+        "primitive",
+        "results",
+        "settings",
+        "site",
+        "slots",
+    )
 
-    def __init__(self, primitive: Primitive, edges: list[Edge | None], settings: dict[str, Any], count: int, site: Any) -> None:
+    def __init__(
+        self, primitive: Primitive, edges: list[Edge | None], settings: dict[str, Any], count: int, site: Any
+    ) -> None:
         self.edges: Any = edges
         self.primitive, self.settings, self.count, self.site = primitive, settings, count, site
         self.results: dict[int, Edge] = {}  # the outputs that rules read
@@ -102,8 +125,8 @@ class Node:
 def ancestors(roots: Iterable[Node], wanted: set[Key] | None = None) -> list[Node]:
     """Every node that the roots were computed from, themselves included, oldest first.
 
-    Where all that is wanted are results of nodes, the walk ends at the oldest of these: what is older, freed or not, does not
-    lead there.
+    Where all that is wanted are results of nodes, the walk ends at the oldest of these: what is older, freed
+    or not, does not lead there.
     """
     oldest = min((key[0].number if isinstance(key, tuple) else -1 for key in wanted or ()), default=-1)
     seen: set[Node] = set()
@@ -116,7 +139,8 @@ def ancestors(roots: Iterable[Node], wanted: set[Key] | None = None) -> list[Nod
                 continue
             if node.edges is None:
                 raise GraphError(
-                    f"{node.primitive.name}: expected a live graph, got one that an earlier backward pass has freed "
+                    f"{node.primitive.name}: expected a live graph, got one that an earlier backward pass "
+                    "has freed "
                     "(retain_graph=True keeps it)"
                 )
             stack.extend(edge.node for edge in node.edges if edge is not None and edge.node is not None)
@@ -126,7 +150,8 @@ def ancestors(roots: Iterable[Node], wanted: set[Key] | None = None) -> list[Nod
 def needed(order: list[Node], wanted: set[Key] | None) -> dict[Node, list[bool]]:
     """For each node which of its inputs lead to a wanted key. Nodes that lead to none are left out.
 
-    None wants every leaf and every watched result that still awaits a gradient: nobody asks for that of a leaf which is gone.
+    None wants every leaf and every watched result that still awaits a gradient: nobody asks for
+    that of a leaf which is gone.
     """
     needs: dict[Node, list[bool]] = {}
 

@@ -21,13 +21,20 @@ T = TypeVar("T", bound="Tensor")
 
 
 class Tensor(Face):
-    """An array and its place on the tape. Make one with `tinydl.tensor` (copies) or `tinydl.from_numpy` (shares)."""
+    """An array and its place on the tape. Make one with `tinydl.tensor` (copies) or
+    `tinydl.from_numpy` (shares).
+    """
 
     __slots__ = ("__weakref__", "_grad", "array", "index", "node", "slot", "version")
     __array_ufunc__ = None  # `ndarray * tensor` is the tensor's to answer
 
     def __init__(
-        self, array: Array, version: Version | None = None, node: Node | None = None, index: int = 0, slot: Slot | None = None
+        self,
+        array: Array,
+        version: Version | None = None,
+        node: Node | None = None,
+        index: int = 0,
+        slot: Slot | None = None,
     ) -> None:
         self.array = array
         self.version = Version() if version is None else version
@@ -48,7 +55,9 @@ class Tensor(Face):
     def requires_grad(self, wanted: bool) -> None:
         if self.node is not None:
             if not wanted:
-                raise GraphError("requires_grad: expected a leaf, got the result of an operation: use detach()")
+                raise GraphError(
+                    "requires_grad: expected a leaf, got the result of an operation: use detach()"
+                )
         elif wanted and self.dtype.kind != "f":
             raise DtypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
         elif wanted is not (self.slot is not None):
@@ -78,7 +87,9 @@ class Tensor(Face):
         return Tensor(self.array, self.version)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook(grad)` once this tensor's gradient is complete; what it returns replaces it. Returns the remover."""
+        """Call `hook(grad)` once this tensor's gradient is complete; what it returns
+        replaces it. Returns the remover.
+        """
         hooks, number = self._watched().hooks, next(numbers)
         hooks[number] = hook
         return lambda: hooks.pop(number, None) and None

@@ -3,8 +3,9 @@
     save_weights("lenet.safetensors", model)
     model.load_state_dict(load_weights("lenet.safetensors"))
 
-The suffix says the format. `.safetensors` and `.npz` hold arrays and nothing else; `.pt` and `.pth` are torch.save's, need
-torch and are read with weights_only=True: no file is ever unpickled into code. A whole training run is `training.checkpoint`'s.
+The suffix says the format. `.safetensors` and `.npz` hold arrays and nothing else; `.pt` and `.pth` are
+torch.save's, need torch and are read with weights_only=True: no file is ever unpickled into code. A whole
+training run is `training.checkpoint`'s.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> dict[s
     key: where in a `.pt` file of several things the state_dict is: "model", "state_dict", ...
 
     Raises:
-        ValueError: another suffix than .safetensors, .npz, .pt, .pth; a `.pt` file without a state_dict at `key`.
+        ValueError: another suffix than .safetensors, .npz, .pt, .pth; a `.pt` file
+        without a state_dict at `key`.
         DtypeError: numbers of a kind that NumPy does not know (bfloat16).
         DataError: no such file, or not a whole one.
     """
@@ -109,7 +111,9 @@ def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.n
     state = content if key is None else content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         entries = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"load_weights: {path}: expected a state_dict{f' at {key!r}' * (key is not None)}, got {entries}")
+        raise ValueError(
+            f"load_weights: {path}: expected a state_dict{f' at {key!r}' * (key is not None)}, got {entries}"
+        )
     for name, value in state.items():
         if value.dtype is torch.bfloat16:
             raise DtypeError(f"load_weights: {path}: expected dtypes of NumPy, got bfloat16 for {name}")

@@ -1,4 +1,6 @@
-"""The LeNet of Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy ..." (arXiv 1712.09936)."""
+"""The LeNet of Varga, Csiszárik and Zombori, "Gradient regularization improves
+accuracy ..." (arXiv 1712.09936).
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,18 @@ from ..ops.shape import flatten
 class LeNet(Module):
     """conv 6@5×5 same, pool 2, conv 16@5×5, pool 2, conv 120@5×5, FC 84, FC `classes`; 61,706 numbers.
 
-    For images (N, 1, 28, 28). `regularizer` stands between the FC layers: "dropout" (p = ½, the only one), "batchnorm" (with
-    the batch's statistics in evaluation too, as the authors had it), or "none". Convolutions start uniform in ±√3 s with
-    s = √(4 / (fan_in + fan_out)), fan = 25 · channels; the FC layers Glorot uniform; biases 0.
+    For images (N, 1, 28, 28). `regularizer` stands between the FC layers: "dropout" (p = ½, the only one),
+    "batchnorm" (with the batch's statistics in evaluation too, as the authors had it), or "none".
+    Convolutions start uniform in ±√3 s with s = √(4 / (fan_in + fan_out)), fan = 25 · channels; the FC
+    layers Glorot uniform; biases 0.
     """
 
     def __init__(
-        self, regularizer: str = "dropout", classes: int = 10, generator: Generator | None = None, dtype: Any = None
+        self,
+        regularizer: str = "dropout",
+        classes: int = 10,
+        generator: Generator | None = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         between = {

@@ -1,6 +1,8 @@
-"""Residual networks for 32 × 32 images: He et al., arXiv 1512.03385, section 4.2, with the parameter-free shortcut (option A).
+"""Residual networks for 32 × 32 images: He et al., arXiv 1512.03385, section 4.2, with the
+parameter-free shortcut (option A).
 
-Parameter names are those of the widely used CIFAR-10 weights (akamaster/pytorch_resnet_cifar10), which load as they are.
+Parameter names are those of the widely used CIFAR-10 weights
+(akamaster/pytorch_resnet_cifar10), which load as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from ..ops.shape import pad
 
 
 class BasicBlock(Module):
-    """relu(bn2(conv2(relu(bn1(conv1 x)))) + shortcut); the shortcut takes every stride-th pixel, zeros for new channels."""
+    """relu(bn2(conv2(relu(bn1(conv1 x)))) + shortcut); the shortcut takes every stride-th
+    pixel, zeros for new channels.
+    """
 
     def __init__(self, in_channels: int, channels: int, stride: int, dtype: Any) -> None:
         super().__init__()
@@ -41,9 +45,13 @@ class BasicBlock(Module):
 
 
 class ResNet(Module):
-    """6 n + 2 layers: a convolution, three groups of n blocks of `widths` channels, the mean over the image, linear."""
+    """6 n + 2 layers: a convolution, three groups of n blocks of `widths` channels, the
+    mean over the image, linear.
+    """
 
-    def __init__(self, n: int, classes: int = 10, widths: tuple[int, int, int] = (16, 32, 64), dtype: Any = None) -> None:
+    def __init__(
+        self, n: int, classes: int = 10, widths: tuple[int, int, int] = (16, 32, 64), dtype: Any = None
+    ) -> None:
         super().__init__()
         self.conv1 = Conv2d(3, widths[0], 3, 1, 1, bias=False, dtype=dtype)
         self.bn1 = BatchNorm2d(widths[0], dtype=dtype)

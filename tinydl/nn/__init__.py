@@ -30,7 +30,17 @@ from .activation import (
     Threshold,
 )
 from .attention import MultiheadAttention
-from .containers import Flatten, Identity, Lambda, ModuleDict, ModuleList, ParameterList, Residual, Sequential, Unflatten
+from .containers import (
+    Flatten,
+    Identity,
+    Lambda,
+    ModuleDict,
+    ModuleList,
+    ParameterList,
+    Residual,
+    Sequential,
+    Unflatten,
+)
 from .convolution import (
     Conv1d,
     Conv2d,

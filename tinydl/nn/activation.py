@@ -26,12 +26,19 @@ class _Activation(Module):
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError:
-            known, given = ", ".join(self.signature.parameters), [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())]
-            raise TypeError(f"{type(self).__name__}: expected settings ({known}), got ({', '.join(given)})") from None
+            known, given = (
+                ", ".join(self.signature.parameters),
+                [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())],
+            )
+            raise TypeError(
+                f"{type(self).__name__}: expected settings ({known}), got ({', '.join(given)})"
+            ) from None
         bound.apply_defaults()
         self.settings = bound.arguments
         annotated = {name: parameter.annotation for name, parameter in self.signature.parameters.items()}
-        require_real(self, **{name: value for name, value in self.settings.items() if annotated[name] == "float"})
+        require_real(
+            self, **{name: value for name, value in self.settings.items() if annotated[name] == "float"}
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return self.function(input, **self.settings)
@@ -42,7 +49,9 @@ class _Activation(Module):
 
 def _layer(name: str, function: Callable[..., Tensor]) -> type[_Activation]:
     """The layer of an activation function."""
-    settings = list(inspect.signature(function).parameters.values())[1:] if inspect.isfunction(function) else []
+    settings = (
+        list(inspect.signature(function).parameters.values())[1:] if inspect.isfunction(function) else []
+    )
     signature = inspect.Signature(settings)
     members = {
         "function": staticmethod(function),
@@ -79,7 +88,9 @@ LogSoftmax = _layer("LogSoftmax", softmax.log_softmax)
 
 
 class PReLU(Module):
-    """x where x > 0, else weight · x, with a trained weight for all or one a channel. He et al., arXiv 1502.01852."""
+    """x where x > 0, else weight · x, with a trained weight for all or one a channel.
+    He et al., arXiv 1502.01852.
+    """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = None) -> None:
         super().__init__()

@@ -26,8 +26,8 @@ from .parameter import Parameter
 class MultiheadAttention(Module):
     """Attention in `num_heads` subspaces. Vaswani et al., arXiv 1706.03762.
 
-    query (L, N, E), key and value (S, N, E), or (N, L, E) and (N, S, E) with `batch_first`. in_proj_weight (3E, E) maps to
-    queries, keys and values. Returns (output shaped as the query, weights (N, L, S) or None).
+    query (L, N, E), key and value (S, N, E), or (N, L, E) and (N, S, E) with `batch_first`. in_proj_weight
+    (3E, E) maps to queries, keys and values. Returns (output shaped as the query, weights (N, L, S) or None).
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class MultiheadAttention(Module):
         require_sizes(self, embed_dim=embed_dim, num_heads=num_heads)
         require_probability("MultiheadAttention", dropout)
         if embed_dim % num_heads:
-            raise ValueError(f"MultiheadAttention: expected embed_dim divisible by num_heads={num_heads}, got {embed_dim}")
+            raise ValueError(
+                f"MultiheadAttention: expected embed_dim divisible by num_heads={num_heads}, got {embed_dim}"
+            )
         self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
         self.batch_first, self.generator = batch_first, generator
         self.in_proj_weight = init.xavier_uniform_(Parameter(np.empty((3 * embed_dim, embed_dim), dtype)))
@@ -66,11 +68,16 @@ class MultiheadAttention(Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Masks are PyTorch's here: True in `key_padding_mask` (N, S) or a boolean `attn_mask` leaves a key *out*.
+        """Masks are PyTorch's here: True in `key_padding_mask` (N, S) or a boolean
+        `attn_mask` leaves a key *out*.
 
-        attn_mask is (L, S), or (N · num_heads, L, S); numbers in it are added to the scores. One sample may come without N.
+        attn_mask is (L, S), or (N · num_heads, L, S); numbers in it are added to the scores.
+        One sample may come without N.
         """
-        if any(x.ndim != query.ndim or x.ndim not in (2, 3) or x.shape[-1] != self.embed_dim for x in (query, key, value)):
+        if any(
+            x.ndim != query.ndim or x.ndim not in (2, 3) or x.shape[-1] != self.embed_dim
+            for x in (query, key, value)
+        ):
             raise ShapeError(
                 f"MultiheadAttention: expected query, key, value of 2 or 3 dims, the last {self.embed_dim}, "
                 f"got {query.shape}, {key.shape}, {value.shape}"
@@ -79,13 +86,19 @@ class MultiheadAttention(Module):
             batch = 0 if self.batch_first else 1
             query, key, value = (unsqueeze(x, batch) for x in (query, key, value))
             padding = None if key_padding_mask is None else unsqueeze(key_padding_mask, 0)
-            out, shown = self.forward(query, key, value, padding, need_weights, attn_mask, average_attn_weights, is_causal)
+            out, shown = self.forward(
+                query, key, value, padding, need_weights, attn_mask, average_attn_weights, is_causal
+            )
             return squeeze(out, batch), None if shown is None else squeeze(shown, 0)
         heads = [self._heads(x, part) for part, x in enumerate((query, key, value))]
         mask = self._mask(heads[0], heads[1], key_padding_mask, attn_mask)
         rate = self.dropout if self.training else 0.0
-        weights = attention_weights(heads[0], heads[1], mask, rate, is_causal and mask is None, None, self.generator)
-        merged = reshape(permute(matmul(weights, heads[2]), 0, 2, 1, 3), (heads[0].shape[0], -1, self.embed_dim))
+        weights = attention_weights(
+            heads[0], heads[1], mask, rate, is_causal and mask is None, None, self.generator
+        )
+        merged = reshape(
+            permute(matmul(weights, heads[2]), 0, 2, 1, 3), (heads[0].shape[0], -1, self.embed_dim)
+        )
         out = self.out_proj(merged)
         shown = None if not need_weights else mean(weights, 1) if average_attn_weights else weights
         return out if self.batch_first else transpose(out, 0, 1), shown
@@ -95,7 +108,9 @@ class MultiheadAttention(Module):
         rows = slice(part * self.embed_dim, (part + 1) * self.embed_dim)
         bias = None if self.in_proj_bias is None else getitem(self.in_proj_bias, rows)
         y = linear(x if self.batch_first else transpose(x, 0, 1), getitem(self.in_proj_weight, rows), bias)
-        return permute(reshape(y, (*y.shape[:2], self.num_heads, self.embed_dim // self.num_heads)), 0, 2, 1, 3)
+        return permute(
+            reshape(y, (*y.shape[:2], self.num_heads, self.embed_dim // self.num_heads)), 0, 2, 1, 3
+        )
 
     @staticmethod
     def _mask(query: Tensor, key: Tensor, padding: Tensor | None, attn_mask: Tensor | None) -> Tensor | None:
@@ -104,7 +119,11 @@ class MultiheadAttention(Module):
         added: Any = None
         for name, mask, shapes in (
             ("key_padding_mask", padding, {(batch, keys): (batch, 1, 1, keys)}),
-            ("attn_mask", attn_mask, {(steps, keys): (steps, keys), (batch * heads, steps, keys): (batch, heads, steps, keys)}),
+            (
+                "attn_mask",
+                attn_mask,
+                {(steps, keys): (steps, keys), (batch * heads, steps, keys): (batch, heads, steps, keys)},
+            ),
         ):
             if mask is not None:
                 if mask.shape not in shapes:

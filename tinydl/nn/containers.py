@@ -20,11 +20,15 @@ def _require_iterable(container: Module, members: Any) -> None:
 
 
 class Sequential(Module):
-    """Modules one after another; indexable, with names "0", "1", ... or those of a dict. A slice keeps the names."""
+    """Modules one after another; indexable, with names "0", "1", ... or those of a
+    dict. A slice keeps the names.
+    """
 
     def __init__(self, *modules: Any) -> None:
         super().__init__()
-        named = modules[0].items() if len(modules) == 1 and isinstance(modules[0], dict) else enumerate(modules)
+        named = (
+            modules[0].items() if len(modules) == 1 and isinstance(modules[0], dict) else enumerate(modules)
+        )
         for name, module in named:
             self.add_module(str(name), module)
 
@@ -120,7 +124,9 @@ class ParameterList(Module):
 
     def append(self, parameter: Any) -> ParameterList:
         """Add a parameter (or what one can be made of) at the end."""
-        self.register_parameter(str(len(self)), parameter if isinstance(parameter, Parameter) else Parameter(parameter))
+        self.register_parameter(
+            str(len(self)), parameter if isinstance(parameter, Parameter) else Parameter(parameter)
+        )
         return self
 
     def __len__(self) -> int:
@@ -146,7 +152,9 @@ class Residual(Module):
     def forward(self, input: Tensor) -> Tensor:
         shortcut, y = self.shortcut(input), self.body(input)
         if shortcut.shape != y.shape:
-            raise ShapeError(f"Residual: expected a body that gives the shortcut's shape {shortcut.shape}, got {y.shape}")
+            raise ShapeError(
+                f"Residual: expected a body that gives the shortcut's shape {shortcut.shape}, got {y.shape}"
+            )
         return add(shortcut, y)
 
 
@@ -198,8 +206,13 @@ class Unflatten(Module):
         dim = normalize_dim("Unflatten", self.dim, input.ndim)
         known = math.prod(n for n in self.unflattened_size if n != -1)
         free = self.unflattened_size.count(-1)
-        if not input.ndim or free > 1 or (input.shape[dim] % max(known, 1) if free else input.shape[dim] != known):
+        if (
+            not input.ndim
+            or free > 1
+            or (input.shape[dim] % max(known, 1) if free else input.shape[dim] != known)
+        ):
             raise ShapeError(
-                f"Unflatten: expected sizes for the elements of dim {dim} of {input.shape}, got {self.unflattened_size}"
+                f"Unflatten: expected sizes for the elements of dim {dim} of {input.shape}, got "
+                f"{self.unflattened_size}"
             )
         return reshape(input, (*input.shape[:dim], *self.unflattened_size, *input.shape[dim + 1 :]))

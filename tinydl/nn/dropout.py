@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.core import Tensor
-from ..ops.random import Generator, alpha_dropout, dropout, dropout1d, dropout2d, gaussian_noise, require_probability
+from ..ops.random import (
+    Generator,
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    gaussian_noise,
+    require_probability,
+)
 from .checks import require_real
 from .module import Module
 
 
 class Dropout(Module):
-    """In training, zero each element with probability p and scale the others by 1/(1 - p). Draws from `generator` if given."""
+    """In training, zero each element with probability p and scale the others by 1/(1 - p).
+    Draws from `generator` if given.
+    """
 
     function: Any = staticmethod(dropout)
 

@@ -17,23 +17,32 @@ from .parameter import Parameter
 
 
 class Embedding(Module):
-    """A table of `num_embeddings` vectors: indices (*) to (*, embedding_dim). weight (num_embeddings, embedding_dim), N(0, 1).
+    """A table of `num_embeddings` vectors: indices (*) to (*, embedding_dim). weight
+    (num_embeddings, embedding_dim), N(0, 1).
 
     The row `padding_idx` starts as zeros and gets no gradient.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None, dtype: Any = None
+    ) -> None:
         super().__init__()
         dtype = layer_dtype(self, dtype)
         require_sizes(self, 0, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.padding_idx = None if padding_idx is None else normalize_dim("Embedding", padding_idx, num_embeddings)
+        self.padding_idx = (
+            None if padding_idx is None else normalize_dim("Embedding", padding_idx, num_embeddings)
+        )
         self.weight = Parameter(np.empty((num_embeddings, embedding_dim), dtype))
         self.reset_parameters()
 
     @classmethod
-    def from_pretrained(cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None) -> Embedding:
-        """An Embedding with the rows of `embeddings` (V, D), which are copied; trained only without `freeze`."""
+    def from_pretrained(
+        cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None
+    ) -> Embedding:
+        """An Embedding with the rows of `embeddings` (V, D), which are copied; trained
+        only without `freeze`.
+        """
         weight = Parameter(embeddings)
         if weight.ndim != 2:
             raise ShapeError(f"Embedding.from_pretrained: expected embeddings (V, D), got {weight.shape}")

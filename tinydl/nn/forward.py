@@ -23,7 +23,8 @@ def buffers_are_frozen() -> bool:
 
 @contextmanager
 def extra_forward(generator: Generator | None = None) -> Iterator[None]:
-    """Within the scope layers keep their running statistics, and every draw comes from `generator` if one is given.
+    """Within the scope layers keep their running statistics, and every draw comes from
+    `generator` if one is given.
 
     Batch statistics are still used in training mode. The main streams of random numbers do not move.
     """

@@ -37,7 +37,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     if nonlinearity == "leaky_relu":
         return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in gains:
-        raise ValueError(f"calculate_gain: expected one of {sorted([*gains, 'leaky_relu'])}, got {nonlinearity!r}")
+        raise ValueError(
+            f"calculate_gain: expected one of {sorted([*gains, 'leaky_relu'])}, got {nonlinearity!r}"
+        )
     return gains[nonlinearity]
 
 
@@ -70,7 +72,9 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     return tensor
 
 
-def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None) -> Tensor:
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
     """N(mean, std²)."""
     require_floating("normal_", tensor)
     if std < 0:
@@ -115,18 +119,26 @@ def _normal_quantile(u: Tensor, low: float, high: float) -> Tensor:
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Uniform with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS 2010. Keras: glorot_uniform."""
+    """Uniform with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS
+    2010. Keras: glorot_uniform.
+    """
     bound = gain * math.sqrt(6 / sum(fans(tensor, "xavier_uniform_")))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """Normal with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS 2010. Keras: glorot_normal."""
+    """Normal with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS
+    2010. Keras: glorot_normal.
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor, "xavier_normal_"))), generator)
 
 
 def kaiming_uniform_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
 ) -> Tensor:
     """Uniform with variance gain² / fan. He et al., arXiv 1502.01852. Keras: he_uniform."""
     bound = math.sqrt(3) * _kaiming_std("kaiming_uniform_", tensor, a, mode, nonlinearity)
@@ -134,7 +146,11 @@ def kaiming_uniform_(
 
 
 def kaiming_normal_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
 ) -> Tensor:
     """Normal with variance gain² / fan. He et al., arXiv 1502.01852. Keras: he_normal."""
     return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity), generator)
@@ -152,14 +168,16 @@ def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
-    """gain · Q for a random Q whose rows (or columns, if those are fewer) are orthonormal; dims after the first are one.
+    """gain · Q for a random Q whose rows (or columns, if those are fewer) are orthonormal;
+    dims after the first are one.
 
     Saxe et al., arXiv 1312.6120; uniform over such Q by the signs of Mezzadri, arXiv math-ph/0609050.
     """
     if tensor.ndim < 2:
         raise ShapeError(f"orthogonal_: expected at least 2 dims, got {tensor.shape}")
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    drawn = randn(max(rows, columns), min(rows, columns), generator=generator, dtype=np.float64).array  # on the CPU
+    # on the CPU
+    drawn = randn(max(rows, columns), min(rows, columns), generator=generator, dtype=np.float64).array
     q, r = np.linalg.qr(drawn)
     q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
     with no_grad():
@@ -179,7 +197,9 @@ def eye_(tensor: Tensor) -> Tensor:
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """A convolution's weight (out, in, *kernel) that passes on as many channels (of each group) as it can."""
     if tensor.ndim not in (3, 4, 5) or groups < 1 or tensor.shape[0] % groups:
-        raise ShapeError(f"dirac_: expected a weight (out, in, *kernel) with out divisible by {groups}, got {tensor.shape}")
+        raise ShapeError(
+            f"dirac_: expected a weight (out, in, *kernel) with out divisible by {groups}, got {tensor.shape}"
+        )
     weight = np.zeros(tensor.shape)
     centre = tuple(k // 2 for k in tensor.shape[2:])
     each = tensor.shape[0] // groups
@@ -205,7 +225,9 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
 
 
 def reset(weight: Tensor, bias: Tensor | None) -> None:
-    """PyTorch's default for a layer: Kaiming uniform with a = √5, which is U(±1/√fan_in), for the weight and the bias."""
+    """PyTorch's default for a layer: Kaiming uniform with a = √5, which is U(±1/√fan_in),
+    for the weight and the bias.
+    """
     bound = 1 / math.sqrt(max(fans(weight)[0], 1))
     uniform_(weight, -bound, bound)
     if bias is not None:

@@ -16,7 +16,9 @@ from .parameter import Parameter
 
 
 class Linear(Module):
-    """x weightᵀ + bias: (*, in_features) to (*, out_features). weight (out, in), bias (out,); both U(±1/√in)."""
+    """x weightᵀ + bias: (*, in_features) to (*, out_features). weight (out, in),
+    bias (out,); both U(±1/√in).
+    """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: Any = None) -> None:
         super().__init__()
@@ -43,12 +45,18 @@ class Linear(Module):
 
 
 class Bilinear(Module):
-    """x1ᵀ weight_o x2 + bias_o: (*, in1) and (*, in2) to (*, out). weight (out, in1, in2), bias (out,); both U(±1/√in1)."""
+    """x1ᵀ weight_o x2 + bias_o: (*, in1) and (*, in2) to (*, out). weight (out, in1, in2),
+    bias (out,); both U(±1/√in1).
+    """
 
-    def __init__(self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = None) -> None:
+    def __init__(
+        self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, dtype: Any = None
+    ) -> None:
         super().__init__()
         dtype = layer_dtype(self, dtype)
-        require_sizes(self, 0, in1_features=in1_features, in2_features=in2_features, out_features=out_features)
+        require_sizes(
+            self, 0, in1_features=in1_features, in2_features=in2_features, out_features=out_features
+        )
         self.in1_features, self.in2_features, self.out_features = in1_features, in2_features, out_features
         self.weight = Parameter(np.empty((out_features, in1_features, in2_features), dtype))
         self.bias = Parameter(np.empty(out_features, dtype)) if bias else None

@@ -17,7 +17,9 @@ WEIGHTS = {"weight", "pos_weight"}  # settings that are tensors: they move and a
 
 
 class _Loss(Module):
-    """A loss function with its settings, which have the names, the order and the defaults that they have there."""
+    """A loss function with its settings, which have the names, the order and the
+    defaults that they have there.
+    """
 
     function: Any
     signature: inspect.Signature
@@ -43,17 +45,25 @@ class _Loss(Module):
             setattr(self, key, Buffer(value) if key in WEIGHTS and value is not None else value)
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        return self.function(*inputs, **named, **{key: getattr(self, key) for key in self.signature.parameters})
+        return self.function(
+            *inputs, **named, **{key: getattr(self, key) for key in self.signature.parameters}
+        )
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{key}={getattr(self, key)!r}" for key in self.signature.parameters if key not in WEIGHTS)
+        return ", ".join(
+            f"{key}={getattr(self, key)!r}" for key in self.signature.parameters if key not in WEIGHTS
+        )
 
 
 def _layer(name: str, function: Callable[..., Tensor], **members: Any) -> type[_Loss]:
     """The layer of a loss function: what has a default there is a setting, what has none an input."""
     parameters = inspect.signature(function).parameters.values()
     signature = inspect.Signature([p for p in parameters if p.default is not p.empty])
-    members |= {"function": staticmethod(public(function)), "signature": signature, "__signature__": signature}
+    members |= {
+        "function": staticmethod(public(function)),
+        "signature": signature,
+        "__signature__": signature,
+    }
     return type(name, (_Loss,), {**members, "__doc__": function.__doc__, "__module__": __name__})
 
 

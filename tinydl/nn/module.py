@@ -21,12 +21,21 @@ Hook = Callable[..., Any]
 
 
 class Module:
-    """Base of all layers and networks: assign Parameters, Buffers and Modules as attributes and write `forward`."""
+    """Base of all layers and networks: assign Parameters, Buffers and Modules as
+    attributes and write `forward`.
+    """
 
     training: bool
 
     def __init__(self) -> None:
-        for name in ("_parameters", "_buffers", "_modules", "_computed", "_forward_hooks", "_forward_pre_hooks"):
+        for name in (
+            "_parameters",
+            "_buffers",
+            "_modules",
+            "_computed",
+            "_forward_hooks",
+            "_forward_pre_hooks",
+        ):
             object.__setattr__(self, name, {})
         object.__setattr__(self, "training", True)
 
@@ -59,13 +68,15 @@ class Module:
     def _told(self, error: Exception, inputs: Any, settings: Any) -> Exception:
         """That an input is no tensor, if so; else the error itself."""
         told = None
-        if isinstance(error, (AttributeError, TypeError)) and not hasattr(error, "module"):  # not from a layer below
+        # not from a layer below
+        if isinstance(error, (AttributeError, TypeError)) and not hasattr(error, "module"):
             told = refusal(type(self).__name__, self.forward, inputs, settings)
         return error if told is None else told
 
     def _locate(self, error: Any) -> None:
-        """Put this module's part before the path to the layer that the error comes from; it stands in the message of an error
-        of ours, and in a note under any other."""
+        """Put this module's part before the path to the layer that the error comes from; it stands in the
+        message of an error of ours, and in a note under any other.
+        """
         inner, layers = getattr(error, "module", None), getattr(error, "layers", ())
         path = next((path for path, module in self.named_modules() if module is inner), "")
         error.layers = (path, *layers) if path else layers
@@ -74,15 +85,20 @@ class Module:
             notes = [note for note in getattr(error, "__notes__", []) if note != _note(layers)]
             error.__notes__ = [*notes, _note(error.layers)]
 
-    # Attributes ---------------------------------------------------------------------------------------------------------
+    # Attributes
+    # --------------------------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         homes = {Parameter: "_parameters", Buffer: "_buffers", Module: "_modules"}
         home = next((homes[kind] for kind in homes if isinstance(value, kind)), None)
         if "_modules" not in self.__dict__:
-            raise AttributeError(f"{type(self).__name__}: expected super().__init__() before assigning {name!r}")
+            raise AttributeError(
+                f"{type(self).__name__}: expected super().__init__() before assigning {name!r}"
+            )
         if home is None:
-            kind, home = next(((kind, h) for kind, h in homes.items() if name in getattr(self, h)), (None, None))
+            kind, home = next(
+                ((kind, h) for kind, h in homes.items() if name in getattr(self, h)), (None, None)
+            )
             if kind is not None:  # set to None it stays registered: bias=None
                 self._require(kind, name, value)
         for other in homes.values():
@@ -112,7 +128,9 @@ class Module:
     def _require(self, kind: type, name: str, value: Any) -> None:
         if value is not None and not isinstance(value, kind):
             got = type(value).__name__
-            raise TypeError(f"{type(self).__name__}: expected a {kind.__name__} or None for {name!r}, got {got}")
+            raise TypeError(
+                f"{type(self).__name__}: expected a {kind.__name__} or None for {name!r}, got {got}"
+            )
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
         """A named parameter, or the name of one that is absent (None)."""
@@ -132,10 +150,13 @@ class Module:
         self._modules[name] = module
 
     def register_computed(self, name: str, function: Callable[[Module], Tensor]) -> None:
-        """An attribute that is `function(self)` whenever it is read, say a weight that is computed from other parameters."""
+        """An attribute that is `function(self)` whenever it is read, say a weight that is
+        computed from other parameters.
+        """
         self._computed[name] = function
 
-    # The tree -----------------------------------------------------------------------------------------------------------
+    # The tree
+    # --------------------------------------------------------------------------------------------------------
 
     def children(self) -> Iterator[Module]:
         yield from (child for child in self._modules.values() if child is not None)
@@ -150,7 +171,10 @@ class Module:
                 if remove_duplicate:
                     seen.add(id(module))
                 yield path, module
-                stack += [(f"{path}.{name}" if path else name, child) for name, child in reversed(module._modules.items())]
+                stack += [
+                    (f"{path}.{name}" if path else name, child)
+                    for name, child in reversed(module._modules.items())
+                ]
 
     def modules(self) -> Iterator[Module]:
         yield from (module for _, module in self.named_modules())
@@ -184,7 +208,8 @@ class Module:
             if name not in module._modules:
                 known = ", ".join(module._modules) or "no children"
                 raise AttributeError(
-                    f"get_submodule: expected one of {known} in {type(module).__name__}, got {name!r} of {path!r}"
+                    f"get_submodule: expected one of {known} in {type(module).__name__}, got {name!r} of "
+                    f"{path!r}"
                 )
             module = module._modules[name]
         return module
@@ -217,9 +242,11 @@ class Module:
             p.grad = None
 
     def to(self: M, *wanted: Any, dtype: Any = None, device: Any = None) -> M:
-        """Parameters and buffers on another device, floating ones in another dtype: to(dtype), to(device), to(device, dtype).
+        """Parameters and buffers on another device, floating ones in another dtype: to(dtype),
+        to(device), to(device, dtype).
 
-        Drops the gradients of what changes; recordings of the module end. Optimizers follow at their next step.
+        Drops the gradients of what changes; recordings of the module end.
+        Optimizers follow at their next step.
         """
         dtype, device = target("to", wanted, dtype, device)
         for tensor in (*self.parameters(), *self.buffers()):
@@ -242,7 +269,8 @@ class Module:
     def float(self: M) -> M:
         return self.to(np.float32)
 
-    # State --------------------------------------------------------------------------------------------------------------
+    # State
+    # --------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and buffers by dotted path, in PyTorch's order; they share memory with the module.
@@ -256,16 +284,21 @@ class Module:
                     found[f"{path}.{name}" if path else name] = value.detach()
         return found
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy arrays or tensors in by name, each cast to its dtype; returns (missing, unexpected), an error if `strict`.
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> tuple[list[str], list[str]]:
+        """Copy arrays or tensors in by name, each cast to its dtype; returns (missing,
+        unexpected), an error if `strict`.
 
-        Nothing is written unless all of it fits. Running statistics without `num_batches_tracked` come with 0, as in PyTorch.
+        Nothing is written unless all of it fits. Running statistics without
+        `num_batches_tracked` come with 0, as in PyTorch.
         """
         own = self.state_dict()
         counters = [
             name
             for name in own.keys() - state_dict.keys()
-            if name.endswith("num_batches_tracked") and f"{name.removesuffix('num_batches_tracked')}running_mean" in state_dict
+            if name.endswith("num_batches_tracked")
+            and f"{name.removesuffix('num_batches_tracked')}running_mean" in state_dict
         ]
         missing = [name for name in own if name not in state_dict and name not in counters]
         unexpected = [name for name in state_dict if name not in own]
@@ -275,10 +308,15 @@ class Module:
             for name, a in arrays.items()
             if np.shape(a) != own[name].shape
         ]
-        wrong += [f"missing {name}" for name in missing if strict] + [f"unexpected {name}" for name in unexpected if strict]
+        wrong += [f"missing {name}" for name in missing if strict] + [
+            f"unexpected {name}" for name in unexpected if strict
+        ]
         if wrong:
             raise ShapeError(f"load_state_dict of {type(self).__name__}: {'; '.join(wrong)}")
-        fitting = {name: constant(own[name], on_host(array).astype(own[name].dtype)) for name, array in arrays.items()}
+        fitting = {
+            name: constant(own[name], on_host(array).astype(own[name].dtype))
+            for name, array in arrays.items()
+        }
         with no_grad():
             for name in counters:
                 assign(own[name], 0)
@@ -286,14 +324,19 @@ class Module:
                 assign(own[name], array)
         return missing, unexpected
 
-    # Hooks --------------------------------------------------------------------------------------------------------------
+    # Hooks
+    # --------------------------------------------------------------------------------------------------------
 
     def register_forward_hook(self, hook: Hook) -> Callable[[], None]:
-        """Call hook(module, inputs, output) after `forward`; what it returns replaces the output. Returns the remover."""
+        """Call hook(module, inputs, output) after `forward`; what it returns replaces the
+        output. Returns the remover.
+        """
         return _register(self._forward_hooks, hook)
 
     def register_forward_pre_hook(self, hook: Hook) -> Callable[[], None]:
-        """Call hook(module, inputs) before `forward`; what it returns replaces the inputs. Returns the remover."""
+        """Call hook(module, inputs) before `forward`; what it returns replaces the
+        inputs. Returns the remover.
+        """
         return _register(self._forward_pre_hooks, hook)
 
     def extra_repr(self) -> str:
@@ -318,7 +361,8 @@ def _register(hooks: dict[object, Hook], hook: Hook) -> Callable[[], None]:
 
 @contextmanager
 def intercept(model: Module, layer: str, function: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """Within the scope, `function` sees the output of the layer at that dotted path, and what it returns replaces it.
+    """Within the scope, `function` sees the output of the layer at that dotted path, and
+    what it returns replaces it.
 
     For a second pass with the same dropout masks run both passes under `random.remember` and `random.repeat`.
     """
@@ -330,9 +374,13 @@ def intercept(model: Module, layer: str, function: Callable[[Tensor], Tensor | N
 
 
 def functional_call(
-    model: Module, parameters_and_buffers: Mapping[str, Tensor], args: Any, kwargs: dict[str, Any] | None = None
+    model: Module,
+    parameters_and_buffers: Mapping[str, Tensor],
+    args: Any,
+    kwargs: dict[str, Any] | None = None,
 ) -> Any:
-    """model(*args) with other tensors in place of the parameters and buffers of those names, as torch.func.functional_call.
+    """model(*args) with other tensors in place of the parameters and buffers of those names,
+    as torch.func.functional_call.
 
     What the model holds in several places is replaced in all of them.
     """
@@ -340,11 +388,17 @@ def functional_call(
     for name, tensor in parameters_and_buffers.items():
         path, _, leaf = name.rpartition(".")
         module = model.get_submodule(path)
-        own = next((home[leaf] for home in (module._parameters, module._buffers) if home.get(leaf) is not None), None)
+        own = next(
+            (home[leaf] for home in (module._parameters, module._buffers) if home.get(leaf) is not None), None
+        )
         if own is None:
-            raise KeyError(f"functional_call: expected a parameter or buffer of {type(model).__name__}, got {name!r}")
+            raise KeyError(
+                f"functional_call: expected a parameter or buffer of {type(model).__name__}, got {name!r}"
+            )
         if given.setdefault(id(own), tensor) is not tensor:
-            raise ValueError(f"functional_call: expected one tensor for what {name!r} shares with another name, got two")
+            raise ValueError(
+                f"functional_call: expected one tensor for what {name!r} shares with another name, got two"
+            )
     places = [
         (home, leaf, own)
         for module in model.modules()

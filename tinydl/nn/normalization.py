@@ -21,8 +21,8 @@ from .parameter import Buffer, Parameter
 class _BatchNorm(Module):
     """Normalizes each channel by the batch's statistics in training, by the running ones in evaluation.
 
-    momentum None keeps the cumulative average of all batches. Without `track_running_stats` the batch's statistics serve in
-    evaluation too. Ioffe & Szegedy, arXiv 1502.03167.
+    momentum None keeps the cumulative average of all batches. Without `track_running_stats` the batch's
+    statistics serve in evaluation too. Ioffe & Szegedy, arXiv 1502.03167.
     """
 
     ndims: tuple[int, ...] = ()
@@ -64,8 +64,18 @@ class _BatchNorm(Module):
         with no_grad():
             increment(self.num_batches_tracked)
         if self.momentum is not None:
-            return batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, True, self.momentum, self.eps)
-        # The cumulative average: the batch's own statistics with momentum 1, then mixed in with weight 1 / batches.
+            return batch_norm(
+                input,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                True,
+                self.momentum,
+                self.eps,
+            )
+        # The cumulative average: the batch's own statistics with momentum 1, then mixed
+        # in with weight 1 / batches.
         new_mean, new_var = clone(self.running_mean), clone(self.running_var)
         y = batch_norm(input, new_mean, new_var, self.weight, self.bias, True, 1.0, self.eps)
         with no_grad():
@@ -96,8 +106,8 @@ class BatchNorm3d(_BatchNorm):
 class _InstanceNorm(Module):
     """Normalizes each channel of each sample by its own statistics. Ulyanov et al., arXiv 1607.08022.
 
-    With `track_running_stats` evaluation uses running statistics instead; the number of batches stays 0, as in PyTorch. One
-    sample may come without N.
+    With `track_running_stats` evaluation uses running statistics instead; the number of batches stays 0, as
+    in PyTorch. One sample may come without N.
     """
 
     ndim = 0
@@ -134,7 +144,8 @@ class _InstanceNorm(Module):
             return squeeze(self.forward(unsqueeze(input, 0)), 0)
         if input.ndim != self.ndim or input.shape[1] != self.num_features:
             raise ShapeError(
-                f"{type(self).__name__}: expected {self.ndim}-d input of {self.num_features} channels, got {input.shape}"
+                f"{type(self).__name__}: expected {self.ndim}-d input of {self.num_features} channels, got "
+                f"{input.shape}"
             )
         own = self.training or not self.track_running_stats
         moves = self.training and self.track_running_stats and not buffers_are_frozen()
@@ -142,7 +153,10 @@ class _InstanceNorm(Module):
         return instance_norm(input, mean, var, self.weight, self.bias, own, self.momentum, self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, affine={self.affine}, track_running_stats={self.track_running_stats}"
+        return (
+            f"{self.num_features}, eps={self.eps}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
 
 
 class InstanceNorm1d(_InstanceNorm):
@@ -175,7 +189,9 @@ class LayerNorm(Module):
         dtype = layer_dtype(self, dtype)
         require_sizes(self, normalized_shape=normalized_shape)
         require_real(self, eps=eps)
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
         self.bias = Parameter(np.zeros(self.normalized_shape, dtype)) if elementwise_affine and bias else None
@@ -191,13 +207,19 @@ class RMSNorm(Module):
     """x / √(mean(x²) + eps) · weight over the last dims. Zhang & Sennrich, arXiv 1910.07467."""
 
     def __init__(
-        self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, dtype: Any = None
+        self,
+        normalized_shape: Any,
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         dtype = layer_dtype(self, dtype)
         require_sizes(self, normalized_shape=normalized_shape)
         require_real(self, eps=eps)
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = (
+            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        )
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype)) if elementwise_affine else None
 
@@ -211,13 +233,17 @@ class RMSNorm(Module):
 class GroupNorm(Module):
     """Normalizes groups of channels of each sample. Wu & He, arXiv 1803.08494."""
 
-    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = None) -> None:
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = None
+    ) -> None:
         super().__init__()
         dtype = layer_dtype(self, dtype)
         require_sizes(self, num_groups=num_groups, num_channels=num_channels)
         require_real(self, eps=eps)
         if num_channels % num_groups:
-            raise ValueError(f"GroupNorm: expected num_channels divisible by num_groups={num_groups}, got {num_channels}")
+            raise ValueError(
+                f"GroupNorm: expected num_channels divisible by num_groups={num_groups}, got {num_channels}"
+            )
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
         self.weight = Parameter(np.ones(num_channels, dtype)) if affine else None
         self.bias = Parameter(np.zeros(num_channels, dtype)) if affine else None

@@ -19,7 +19,9 @@ class Parameter(Tensor):
 
 
 class Buffer(Tensor):
-    """State that belongs to a module and is not trained: running statistics, counters, a learning rate. Copies `data`."""
+    """State that belongs to a module and is not trained: running statistics, counters, a
+    learning rate. Copies `data`.
+    """
 
     __slots__ = ()
 

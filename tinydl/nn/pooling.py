@@ -1,4 +1,6 @@
-"""Pooling layers. Each kind is a class, each number of axes a class of two lines; all take inputs without N too."""
+"""Pooling layers. Each kind is a class, each number of axes a class of two lines;
+all take inputs without N too.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,14 @@ class _MaxPool(_Pool):
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
     def forward(self, input: Tensor) -> Any:
-        settings = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices)
+        settings = (
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            self.return_indices,
+        )
         return type(self).function(input, *settings)
 
 
@@ -61,7 +70,11 @@ class _AvgPool(_Pool):
         super().__init__()
         require_sizes(self, kernel_size=kernel_size, stride=stride)
         self.kernel_size, self.stride, self.padding = kernel_size, stride, padding
-        self.ceil_mode, self.count_include_pad, self.divisor_override = ceil_mode, count_include_pad, divisor_override
+        self.ceil_mode, self.count_include_pad, self.divisor_override = (
+            ceil_mode,
+            count_include_pad,
+            divisor_override,
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         settings = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
@@ -71,11 +84,18 @@ class _AvgPool(_Pool):
 class _LPPool(_Pool):
     names = ("norm_type", "kernel_size", "stride", "ceil_mode")
 
-    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
+    def __init__(
+        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+    ) -> None:
         super().__init__()
         require_sizes(self, kernel_size=kernel_size, stride=stride)
         pool.require_norm_type(type(self).__name__, norm_type)
-        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = norm_type, kernel_size, stride, ceil_mode
+        self.norm_type, self.kernel_size, self.stride, self.ceil_mode = (
+            norm_type,
+            kernel_size,
+            stride,
+            ceil_mode,
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         return type(self).function(input, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)
@@ -137,12 +157,19 @@ class AvgPool1d(_AvgPool):
     """The mean of each window of (N, C, W). Without `divisor_override`, as in PyTorch."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, count_include_pad: bool = True
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode, count_include_pad)
 
     def forward(self, input: Tensor) -> Tensor:
-        return pool.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+        return pool.avg_pool1d(
+            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
+        )
 
 
 class AvgPool2d(_AvgPool):
@@ -230,7 +257,9 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
 
 
 class GlobalAvgPool2d(Module):
-    """The mean of each plane: (N, C, H, W) to (N, C), or with `keepdim` to (N, C, 1, 1). Keras: GlobalAveragePooling2D."""
+    """The mean of each plane: (N, C, H, W) to (N, C), or with `keepdim` to (N, C, 1, 1).
+    Keras: GlobalAveragePooling2D.
+    """
 
     def __init__(self, keepdim: bool = False) -> None:
         super().__init__()
@@ -242,7 +271,9 @@ class GlobalAvgPool2d(Module):
 
 
 class GlobalMaxPool2d(Module):
-    """The largest value of each plane: (N, C, H, W) to (N, C), or with `keepdim` to (N, C, 1, 1). Keras: GlobalMaxPooling2D."""
+    """The largest value of each plane: (N, C, H, W) to (N, C), or with `keepdim` to (N, C, 1,
+    1). Keras: GlobalMaxPooling2D.
+    """
 
     def __init__(self, keepdim: bool = False) -> None:
         super().__init__()
@@ -256,4 +287,6 @@ class GlobalMaxPool2d(Module):
 
 def _require_plane(layer: Module, input: Tensor) -> None:
     if input.ndim not in (3, 4):
-        raise ShapeError(f"{type(layer).__name__}: expected input (N, C, H, W) or (C, H, W), got {input.shape}")
+        raise ShapeError(
+            f"{type(layer).__name__}: expected input (N, C, H, W) or (C, H, W), got {input.shape}"
+        )

@@ -1,10 +1,11 @@
-"""Activation checkpointing: a part of a network whose activations are not kept but computed again in the backward pass.
+"""Activation checkpointing: a part of a network whose activations are not kept but
+computed again in the backward pass.
 
     y = nn.checkpoint(block, x)
 
-The forward runs `block` with the tape on, notes which tensors from outside took part, and drops the tape. The backward runs it
-again and differentiates it there and then. Under `create_graph` that backward is itself such a part, so a penalty on the
-gradient too keeps no activations, and every order of derivative exists.
+The forward runs `block` with the tape on, notes which tensors from outside took part, and drops the tape. The
+backward runs it again and differentiates it there and then. Under `create_graph` that backward is itself such
+a part, so a penalty on the gradient too keeps no activations, and every order of derivative exists.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from .forward import extra_forward
 
 
 def checkpoint(function: Callable[..., Any], *inputs: Any) -> Any:
-    """function(*inputs), whose intermediate results are computed again in the backward pass instead of being kept.
+    """function(*inputs), whose intermediate results are computed again in the
+    backward pass instead of being kept.
 
-    function: a Module, or anything that gives a tensor or a tuple of tensors, the same at each call but for random numbers.
-    Tensors among the inputs, and those from outside that it uses, such as parameters, get their gradients, of every order. The
-    second run draws the random numbers of the first, and running statistics do not move. It does not see a change of the
-    model's mode: `train` and `eval` must not come between. Chen et al., arXiv 1604.06174; torch.utils.checkpoint.
+    function: a Module, or anything that gives a tensor or a tuple of tensors, the same at each call but for
+    random numbers. Tensors among the inputs, and those from outside that it uses, such as parameters, get
+    their gradients, of every order. The second run draws the random numbers of the first, and running
+    statistics do not move. It does not see a change of the model's mode: `train` and `eval` must not come
+    between. Chen et al., arXiv 1604.06174; torch.utils.checkpoint.
     """
     if not callable(function):
         raise TypeError(f"checkpoint: expected a function or a Module, got {type(function).__name__}")
@@ -53,9 +56,13 @@ def _checkpointed(function: Callable[..., Any], tensors: list[Tensor]) -> Any:
     if any(y.requires_grad for y in outputs):
         sources = _sources(outputs, first, {x.key for x in leaves})
         segment = _Segment(function, draws, len(tensors), list(sources))
-        edges = [Edge(x, True, x.requires_grad) for x in tensors] + [Edge(x, False, True) for x in sources.values()]
+        edges = [Edge(x, True, x.requires_grad) for x in tensors] + [
+            Edge(x, False, True) for x in sources.values()
+        ]
         node = Node(segment, edges, {}, len(outputs), state.tracer and state.tracer.site())  # type: ignore[arg-type]
-        outputs = [Tensor(y.array, y.version, node if y.requires_grad else None, k) for k, y in enumerate(outputs)]
+        outputs = [
+            Tensor(y.array, y.version, node if y.requires_grad else None, k) for k, y in enumerate(outputs)
+        ]
     return tuple(outputs) if isinstance(result, tuple) else outputs[0]
 
 
@@ -68,22 +75,36 @@ class _Segment:
 
     name = "checkpoint"
 
-    def __init__(self, function: Callable[..., Any], draws: list[Draw], inputs: int, sources: list[Key]) -> None:
+    def __init__(
+        self, function: Callable[..., Any], draws: list[Draw], inputs: int, sources: list[Key]
+    ) -> None:
         self.function, self.draws, self.inputs, self.sources = function, draws, inputs, sources
         self.keys = [Edge(key, True, False) for key, _ in draws]
 
     def named(self, position: int) -> str:
         return f"input {position}" if position < self.inputs else "a tensor from outside"
 
-    def gradients(self, node: Node, needs: list[bool], cotangents: list[Tensor | None]) -> list[Tensor | None]:
+    def gradients(
+        self, node: Node, needs: list[bool], cotangents: list[Tensor | None]
+    ) -> list[Tensor | None]:
         given = [_of_edge(edge, edge.read(self)) for edge in node.edges]
         seeds = {k: g for k, g in enumerate(cotangents) if g is not None}
 
         def pull(*tensors: Tensor) -> tuple[Tensor, ...]:
             xs, outputs = tensors[: len(given)], self.again(tensors[: len(given)])
-            pairs = [(outputs[k], g) for k, g in zip(seeds, tensors[len(given) :], strict=True) if outputs[k].requires_grad]
+            pairs = [
+                (outputs[k], g)
+                for k, g in zip(seeds, tensors[len(given) :], strict=True)
+                if outputs[k].requires_grad
+            ]
             wanted = [x for x, need in zip(xs, needs, strict=True) if need]
-            found = grad([y for y, _ in pairs], wanted, [g for _, g in pairs], create_graph=state.grad, allow_unused=True)
+            found = grad(
+                [y for y, _ in pairs],
+                wanted,
+                [g for _, g in pairs],
+                create_graph=state.grad,
+                allow_unused=True,
+            )
             return tuple(zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True))
 
         tensors = [*given, *seeds.values()]
@@ -91,7 +112,9 @@ class _Segment:
         return [next(gradients) if need else None for need in needs]
 
     def again(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs once more, of these inputs, and with these tensors in the places of those from outside."""
+        """The outputs once more, of these inputs, and with these tensors in the
+        places of those from outside.
+        """
         for key in self.keys:
             key.read(self)  # type: ignore[arg-type]
         first = next(numbers)
@@ -100,7 +123,9 @@ class _Segment:
         new = dict(zip(self.sources, tensors[self.inputs :], strict=True))
         unknown = _sources(outputs, first, {x.key for x in tensors}).keys() - new.keys()
         if unknown:
-            raise GraphError(f"checkpoint: expected a function that uses the same tensors again, got {len(unknown)} others")
+            raise GraphError(
+                f"checkpoint: expected a function that uses the same tensors again, got {len(unknown)} others"
+            )
         for node in _made(outputs, first):
             for edge in node.edges:
                 if edge is not None and edge.key in new:
@@ -152,5 +177,8 @@ def _several(result: Any) -> list[Tensor]:
     outputs = list(result) if isinstance(result, tuple) else [result]
     for y in outputs:
         if not isinstance(y, Tensor):
-            raise TypeError(f"checkpoint: expected a function that gives a tensor or a tuple of them, got {type(y).__name__}")
+            raise TypeError(
+                "checkpoint: expected a function that gives a tensor or a tuple of them, got "
+                f"{type(y).__name__}"
+            )
     return outputs

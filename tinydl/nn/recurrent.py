@@ -40,7 +40,9 @@ def _lstm(i: Tensor, h: Tensor, state: State) -> State:
 
 
 def _gru(i: Tensor, h: Tensor, state: State) -> State:
-    """r, z = σ(...), n = tanh(n_i + r n_h), h' = (1 - z) n + z h. Cho et al., arXiv 1406.1078, with PyTorch's reset gate."""
+    """r, z = σ(...), n = tanh(n_i + r n_h), h' = (1 - z) n + z h. Cho et al., arXiv
+    1406.1078, with PyTorch's reset gate.
+    """
     (r_i, z_i, n_i), (r_h, z_h, n_h) = chunk(i, 3, -1), chunk(h, 3, -1)
     z = sigmoid(add(z_i, z_h))
     n = tanh(add(n_i, mul(sigmoid(add(r_i, r_h)), n_h)))
@@ -48,7 +50,9 @@ def _gru(i: Tensor, h: Tensor, state: State) -> State:
 
 
 class _Recurrent(Module):
-    """What cells and layers share: `gates` rows of weights a hidden unit, `update` from gate inputs to the next state."""
+    """What cells and layers share: `gates` rows of weights a hidden unit, `update` from
+    gate inputs to the next state.
+    """
 
     gates = 1
     states = 1
@@ -64,7 +68,10 @@ class _Recurrent(Module):
         """weight_ih (gates · H, inputs), weight_hh (gates · H, H) and their biases, U(±1/√H)."""
         bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
         rows = self.gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, inputs), "weight_hh": (rows, self.hidden_size)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, inputs),
+            "weight_hh": (rows, self.hidden_size),
+        }
         shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if self.has_bias else {}
         for name, shape in shapes.items():
             setattr(self, name + suffix, init.uniform_(Parameter(np.empty(shape, self.dtype)), -bound, bound))
@@ -97,10 +104,13 @@ class _Cell(_Recurrent):
         self._draw("", input_size)
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
-        """The next state from input (N, input_size) and state (N, hidden_size), or both without N; zeros are the default
-        state."""
+        """The next state from input (N, input_size) and state (N, hidden_size), or both without N;
+        zeros are the default state.
+        """
         if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ShapeError(f"{type(self).__name__}: expected input (N, {self.input_size}), got {input.shape}")
+            raise ShapeError(
+                f"{type(self).__name__}: expected input (N, {self.input_size}), got {input.shape}"
+            )
         state = self._start(hx, *input.shape[:-1], like=input)
         w_ih, w_hh, b_ih, b_hh = self._weights("")
         new = self.update(linear(input, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
@@ -111,7 +121,12 @@ class RNNCell(_Cell):
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu. Elman, 1990."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", dtype: Any = None
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        dtype: Any = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
         self.update = _rnn(_nonlinearity("RNNCell", nonlinearity))
@@ -146,10 +161,10 @@ def _nonlinearity(who: str, name: str) -> Callable[[Tensor], Tensor]:
 class _Layers(_Recurrent):
     """Cells run over time, in `num_layers` layers and one or two directions, with dropout between layers.
 
-    Input (T, N, input_size), or (N, T, input_size) with `batch_first`. Returns (output (T, N, directions · hidden_size), final
-    state); states are (layers · directions, N, hidden_size). One sample has no N in any of these. With `lengths` (N,) sample n
-    ends after lengths[n] steps: its output is 0 from there on, its final state is the one at its end, and the backward
-    direction starts there.
+    Input (T, N, input_size), or (N, T, input_size) with `batch_first`. Returns (output (T, N, directions ·
+    hidden_size), final state); states are (layers · directions, N, hidden_size). One sample has no N in any
+    of these. With `lengths` (N,) sample n ends after lengths[n] steps: its output is 0 from there on, its
+    final state is the one at its end, and the backward direction starts there.
     """
 
     def __init__(
@@ -169,7 +184,9 @@ class _Layers(_Recurrent):
         require_probability(type(self).__name__, dropout)
         self.num_layers, self.batch_first, self.dropout = num_layers, batch_first, dropout
         self.bidirectional, self.generator = bidirectional, generator
-        self.suffixes = [[f"_l{k}{end}" for end in ("", "_reverse")[: 1 + bidirectional]] for k in range(num_layers)]
+        self.suffixes = [
+            [f"_l{k}{end}" for end in ("", "_reverse")[: 1 + bidirectional]] for k in range(num_layers)
+        ]
         for k, suffixes in enumerate(self.suffixes):
             for suffix in suffixes:
                 self._draw(suffix, input_size if k == 0 else hidden_size * len(suffixes))
@@ -205,7 +222,9 @@ class _Layers(_Recurrent):
         batch = 0 if self.batch_first else 1
         start = None if hx is None else tuple(unsqueeze(s, 1) for s in _states(hx))
         output, end = self.forward(unsqueeze(input, batch), start, lengths)
-        return squeeze(output, batch), squeeze(end, 1) if isinstance(end, Tensor) else tuple(squeeze(s, 1) for s in end)
+        return squeeze(output, batch), squeeze(end, 1) if isinstance(end, Tensor) else tuple(
+            squeeze(s, 1) for s in end
+        )
 
     def _run(self, x: Tensor, state: State, suffix: str, alive: Any, backward: bool) -> tuple[Tensor, State]:
         """One direction of one layer over all steps."""
@@ -226,26 +245,39 @@ class _Layers(_Recurrent):
         """For each step which samples (N, 1) have not ended."""
         lengths = lengths if isinstance(lengths, Tensor) else constant(next(self.parameters()), lengths)
         if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
-            raise ShapeError(f"{type(self).__name__}: expected integer lengths ({batch},), got {lengths.shape} {lengths.dtype}")
+            raise ShapeError(
+                f"{type(self).__name__}: expected integer lengths ({batch},), got {lengths.shape} "
+                f"{lengths.dtype}"
+            )
         ends = unsqueeze(lengths, 1)
         return [lt(t, ends) for t in range(steps)]
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, bidirectional={self.bidirectional}"
+        return (
+            f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}, "
+            f"bidirectional={self.bidirectional}"
+        )
 
 
 class RNN(_Layers):
     __doc__ = f"Elman network: h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu. {_Layers.__doc__}"
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", **settings: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        **settings: Any,
     ) -> None:
         super().__init__(input_size, hidden_size, num_layers, **settings)
         self.update = _rnn(_nonlinearity("RNN", nonlinearity))
 
 
 class LSTM(_Layers):
-    __doc__ = f"Long short-term memory; the state is (h, c). Hochreiter & Schmidhuber, 1997. {_Layers.__doc__}"
+    __doc__ = (
+        f"Long short-term memory; the state is (h, c). Hochreiter & Schmidhuber, 1997. {_Layers.__doc__}"
+    )
     gates, states = 4, 2
 
     def __init__(self, *args: Any, **settings: Any) -> None:

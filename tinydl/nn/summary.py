@@ -37,7 +37,10 @@ class Summary(NamedTuple):
         cells += [("total", "", f"{self.trainable:,} trainable", f"{self.parameters:,}", f"{self.flops:,}")]
         widths = [max(len(row[i]) for row in cells) for i in range(5)]
         lines = [
-            "  ".join(f"{c:<{w}}" if i < 3 else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+            "  ".join(
+                f"{c:<{w}}" if i < 3 else f"{c:>{w}}"
+                for i, (c, w) in enumerate(zip(row, widths, strict=True))
+            )
             for row in cells
         ]
         rule = "-" * len(lines[0])
@@ -45,7 +48,8 @@ class Summary(NamedTuple):
 
 
 def summary(model: Module, input_shape: tuple[int, ...], dtype: Any = None) -> Summary:
-    """Run zeros of `input_shape` (batch included) through the model, leaving no trace, and list what each layer did.
+    """Run zeros of `input_shape` (batch included) through the model, leaving no trace,
+    and list what each layer did.
 
     FLOPs are those of products and convolutions, a multiply and an add counting as two.
     """
@@ -65,7 +69,11 @@ def summary(model: Module, input_shape: tuple[int, ...], dtype: Any = None) -> S
 
         return hook
 
-    removers = [m.register_forward_hook(note(path or "(model)")) for path, m in model.named_modules() if not m._modules]
+    removers = [
+        m.register_forward_hook(note(path or "(model)"))
+        for path, m in model.named_modules()
+        if not m._modules
+    ]
     modes = [(m, m.training) for m in model.modules()]
     try:
         with no_grad(), extra_forward(Generator()):
@@ -76,5 +84,7 @@ def summary(model: Module, input_shape: tuple[int, ...], dtype: Any = None) -> S
         for module, mode in modes:
             object.__setattr__(module, "training", mode)
     parameters = list(model.parameters())
-    total, trainable = (sum(p.array.size for p in parameters if p.requires_grad or every) for every in (True, False))
+    total, trainable = (
+        sum(p.array.size for p in parameters if p.requires_grad or every) for every in (True, False)
+    )
     return Summary(rows, total, trainable, sum(row.flops for row in rows))

@@ -1,4 +1,6 @@
-"""Parameters as one vector, weight normalization, population statistics, linear layers as convolutions and back."""
+"""Parameters as one vector, weight normalization, population statistics, linear
+layers as convolutions and back.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Write the elements of `vec` into the parameters, in their order. Nothing is written unless the counts agree."""
+    """Write the elements of `vec` into the parameters, in their order. Nothing is
+    written unless the counts agree.
+    """
     targets = list(parameters)
     ends = np.cumsum([0, *(p.array.size for p in targets)])
     if vec.shape != (ends[-1],):
@@ -44,7 +48,8 @@ def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
             assign(p, reshape(vec[int(start) : int(end)], p.shape))
 
 
-# Weight normalization -----------------------------------------------------------------------------------------------------
+# Weight normalization
+# -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -65,18 +70,23 @@ class _WeightNorm:
 
 
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
-    """Split a parameter into its length `<name>_g` and its direction `<name>_v`: w = g v / ‖v‖, computed whenever w is read.
+    """Split a parameter into its length `<name>_g` and its direction `<name>_v`: w = g v / ‖v‖,
+    computed whenever w is read.
 
-    `dim` keeps a length for each of its indices; None, and as in PyTorch -1, is one length for all. The names are those of
-    torch.nn.utils.weight_norm. Salimans & Kingma, arXiv 1602.07868. Returns the module.
+    `dim` keeps a length for each of its indices; None, and as in PyTorch -1, is one length for all. The names
+    are those of torch.nn.utils.weight_norm. Salimans & Kingma, arXiv 1602.07868. Returns the module.
     """
     _require("weight_norm", Module, module)
     w = module._parameters.get(name)
     if w is None:
         known = ", ".join(key for key, p in module._parameters.items() if p is not None) or "none"
-        raise ValueError(f"weight_norm: expected a parameter of {type(module).__name__} ({known}), got {name!r}")
+        raise ValueError(
+            f"weight_norm: expected a parameter of {type(module).__name__} ({known}), got {name!r}"
+        )
     if dim is not None and not -1 <= dim < w.ndim:
-        raise ShapeError(f"weight_norm: expected dim in [-1, {w.ndim - 1}] or None for {name} {w.shape}, got {dim}")
+        raise ShapeError(
+            f"weight_norm: expected dim in [-1, {w.ndim - 1}] or None for {name} {w.shape}, got {dim}"
+        )
     norm = _WeightNorm(name, dim)
     with no_grad():
         length = norm.length(w)
@@ -99,15 +109,18 @@ def remove_weight_norm(module: Module, name: str = "weight") -> Module:
     return module
 
 
-# Population statistics ----------------------------------------------------------------------------------------------------
+# Population statistics
+# ----------------------------------------------------------------------------------------------------
 
 
 def update_bn(loader: Iterable[Any], model: Module, generator: Generator | None = None) -> None:
-    """Estimate the running statistics of every BatchNorm anew, from the batches of `loader` with the parameters as they are.
+    """Estimate the running statistics of every BatchNorm anew, from the batches of `loader`
+    with the parameters as they are.
 
-    The mean of the batch means and of the unbiased batch variances, n/(n-1) times the biased ones: the population statistics of
-    Ioffe & Szegedy, arXiv 1502.03167, algorithm 2. A batch is the input of the model, or a tuple or list that begins with it.
-    The model runs in training mode; what dropout draws comes from `generator` if one is given.
+    The mean of the batch means and of the unbiased batch variances, n/(n-1) times the biased ones: the
+    population statistics of Ioffe & Szegedy, arXiv 1502.03167, algorithm 2. A batch is the input of the
+    model, or a tuple or list that begins with it. The model runs in training mode; what dropout draws comes
+    from `generator` if one is given.
     """
     _require("update_bn", Module, model)
     modes = [(module, module.training) for module in model.modules()]
@@ -129,29 +142,40 @@ def update_bn(loader: Iterable[Any], model: Module, generator: Generator | None 
             module.training = training
 
 
-# Linear layers as convolutions --------------------------------------------------------------------------------------------
+# Linear layers as convolutions
+# --------------------------------------------------------------------------------------------
 
 
 def linear_to_conv(linear: Linear, input_shape: tuple[int, int, int]) -> Conv2d:
-    """The convolution that does on (N, C, H, W) what `linear` does on its flattened dims; input_shape is (C, H, W).
+    """The convolution that does on (N, C, H, W) what `linear` does on its flattened
+    dims; input_shape is (C, H, W).
 
-    On a larger image it gives the outputs at every place: a network whose linear layers are all converted (the later ones with
-    (features, 1, 1)) runs on images of any size. The weights are copied. Long et al., arXiv 1411.4038.
+    On a larger image it gives the outputs at every place: a network whose linear layers are all
+    converted (the later ones with (features, 1, 1)) runs on images of any size. The weights are copied.
+    Long et al., arXiv 1411.4038.
     """
     _require("linear_to_conv", Linear, linear)
     channels, *kernel = input_shape
     if math.prod(input_shape) != linear.in_features:
-        raise ShapeError(f"linear_to_conv: expected (C, H, W) of {linear.in_features} elements, got {tuple(input_shape)}")
-    conv = Conv2d(channels, linear.out_features, tuple(kernel), bias=linear.bias is not None, dtype=linear.weight.dtype)
+        raise ShapeError(
+            f"linear_to_conv: expected (C, H, W) of {linear.in_features} elements, got {tuple(input_shape)}"
+        )
+    conv = Conv2d(
+        channels, linear.out_features, tuple(kernel), bias=linear.bias is not None, dtype=linear.weight.dtype
+    )
     return _copied(linear, conv)
 
 
 def conv_to_linear(conv: Conv2d) -> Linear:
-    """The linear layer on (C, H, W), flattened, of a convolution whose kernel is as large as its input. Weights are copied."""
+    """The linear layer on (C, H, W), flattened, of a convolution whose kernel is as large as
+    its input. Weights are copied.
+    """
     _require("conv_to_linear", Conv2d, conv)
     if conv.groups != 1:
         raise ValueError(f"conv_to_linear: expected groups=1, got {conv.groups}")
-    linear = Linear(math.prod(conv.weight.shape[1:]), conv.out_channels, conv.bias is not None, conv.weight.dtype)
+    linear = Linear(
+        math.prod(conv.weight.shape[1:]), conv.out_channels, conv.bias is not None, conv.weight.dtype
+    )
     return _copied(conv, linear)
 
 

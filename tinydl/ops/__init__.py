@@ -1,4 +1,6 @@
-"""The calculus: primitives, their rules, and the public functions over them. The table below is what a Tensor can do."""
+"""The calculus: primitives, their rules, and the public functions over them. The table
+below is what a Tensor can do.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +73,11 @@ METHODS: dict[str, Any] = {
     name: getattr(family, name)
     for family, names in {
         creation: "numpy item tolist to cuda cpu equal allclose",
-        shape: "reshape view flatten permute transpose movedim squeeze unsqueeze flip roll rot90 repeat tile split chunk "
+        shape: "reshape view flatten permute transpose movedim squeeze unsqueeze flip roll rot90 repeat "
+        "tile split chunk "
         "unbind narrow diag diagonal",
-        indexing: "index_select gather scatter scatter_add take_along_dim masked_fill masked_select repeat_interleave tril "
+        indexing: "index_select gather scatter scatter_add take_along_dim masked_fill masked_select "
+        "repeat_interleave tril "
         "triu nonzero bincount",
         sort: "sort argsort topk unique",
         reduce: "sum mean max min amax amin argmax argmin any all logsumexp",
@@ -82,9 +86,11 @@ METHODS: dict[str, Any] = {
         matmul: "matmul",
         softmax: "softmax log_softmax",
         products: "mm bmm mv dot outer cross kron",
-        elementwise: "exp log sqrt tanh sigmoid relu abs sign neg add sub mul div pow square maximum minimum clip clone "
+        elementwise: "exp log sqrt tanh sigmoid relu abs sign neg add sub mul div pow square maximum "
+        "minimum clip clone "
         "isfinite eq ne lt le gt ge logical_and logical_or logical_not",
-        functions: "exp2 expm1 log1p log2 log10 sin cos tan asin acos atan sinh cosh asinh acosh atanh erf erfc lgamma digamma "
+        functions: "exp2 expm1 log1p log2 log10 sin cos tan asin acos atan sinh cosh asinh acosh atanh "
+        "erf erfc lgamma digamma "
         "rsqrt reciprocal floor ceil round trunc isnan isinf logical_xor lerp addcmul addcdiv",
     }.items()
     for name in names.split()

@@ -23,7 +23,9 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
     """x where x > 0, else weight · x; weight (1,) or one a channel (axis 1)."""
     if weight.ndim != 1 or (weight.shape[0] != 1 and (input.ndim < 2 or weight.shape[0] != input.shape[1])):
-        raise ShapeError(f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}")
+        raise ShapeError(
+            f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}"
+        )
     slope = reshape(weight, () if weight.shape[0] == 1 else (-1, *(1,) * (input.ndim - 2)))
     return where(gt(input, 0.0), input, mul(input, slope))
 
@@ -35,7 +37,9 @@ def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
 
 
 def selu(input: Tensor) -> Tensor:
-    """λ x where x > 0, else λ α (exp x - 1) with the fixed point's constants. Klambauer et al., arXiv 1706.02515."""
+    """λ x where x > 0, else λ α (exp x - 1) with the fixed point's constants.
+    Klambauer et al., arXiv 1706.02515.
+    """
     require_numbers("selu", input)
     return mul(elu(input, SELU_ALPHA), SELU_SCALE)
 
@@ -49,7 +53,9 @@ def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """x Φ(x), exactly or ("tanh") by x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))). Hendrycks & Gimpel, arXiv 1606.08415."""
+    """x Φ(x), exactly or ("tanh") by x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
+    Hendrycks & Gimpel, arXiv 1606.08415.
+    """
     if approximate == "none":
         return mul(mul(input, 0.5), add(erf(mul(input, 1 / math.sqrt(2))), 1.0))
     if approximate != "tanh":
@@ -123,9 +129,15 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
 
 
 def maxout(input: Tensor, num_pieces: int, dim: int = 1) -> Tensor:
-    """The largest of every `num_pieces` neighbours along `dim`, the first of equals. Goodfellow et al., arXiv 1302.4389."""
+    """The largest of every `num_pieces` neighbours along `dim`, the first of equals.
+    Goodfellow et al., arXiv 1302.4389.
+    """
     dim = normalize_dim("maxout", dim, input.ndim)
     if not input.ndim or num_pieces < 1 or input.shape[dim] % num_pieces:
-        raise ShapeError(f"maxout: expected a size along dim {dim} divisible by num_pieces={num_pieces}, got {input.shape}")
-    pieces = reshape(input, (*input.shape[:dim], input.shape[dim] // num_pieces, num_pieces, *input.shape[dim + 1 :]))
+        raise ShapeError(
+            f"maxout: expected a size along dim {dim} divisible by num_pieces={num_pieces}, got {input.shape}"
+        )
+    pieces = reshape(
+        input, (*input.shape[:dim], input.shape[dim] // num_pieces, num_pieces, *input.shape[dim + 1 :])
+    )
     return max(pieces, dim + 1)[0]

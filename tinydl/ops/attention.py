@@ -26,14 +26,17 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     generator: Generator | None = None,
 ) -> Tensor:
-    """softmax(query keyᵀ · scale + mask) value: query (*, L, E), key (*, S, E), value (*, S, V) give (*, L, V).
+    """softmax(query keyᵀ · scale + mask) value: query (*, L, E), key (*, S, E),
+    value (*, S, V) give (*, L, V).
 
-    attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets position i see
-    keys up to i. scale is by default 1/√E. Vaswani et al., arXiv 1706.03762.
+    attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets
+    position i see keys up to i. scale is by default 1/√E. Vaswani et al., arXiv 1706.03762.
     """
     if key.ndim > 1 and (value.ndim < 2 or value.shape[-2] != key.shape[-2]):
         got = f"{value.shape} and {key.shape}"
-        raise ShapeError(f"scaled_dot_product_attention: expected value (*, S, V) for key (*, S, E), got {got}")
+        raise ShapeError(
+            f"scaled_dot_product_attention: expected value (*, S, V) for key (*, S, E), got {got}"
+        )
     return matmul(attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator), value)
 
 
@@ -49,14 +52,20 @@ def attention_weights(
     """The (*, L, S) weights of `scaled_dot_product_attention`."""
     if query.ndim < 2 or key.ndim < 2 or query.shape[-1] != key.shape[-1]:
         got = f"{query.shape} and {key.shape}"
-        raise ShapeError(f"scaled_dot_product_attention: expected query (*, L, E) and key (*, S, E), got {got}")
+        raise ShapeError(
+            f"scaled_dot_product_attention: expected query (*, L, E) and key (*, S, E), got {got}"
+        )
     require_probability("scaled_dot_product_attention", dropout_p)
     if is_causal and attn_mask is not None:
         raise ValueError("scaled_dot_product_attention: expected attn_mask or is_causal, got both")
-    scores = mul(matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    scores = mul(
+        matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    )
     if is_causal:
         attn_mask = constant(query, np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
     if attn_mask is not None:
         common_shape("scaled_dot_product_attention", scores, attn_mask)
-        scores = where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else add(scores, attn_mask)
+        scores = (
+            where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else add(scores, attn_mask)
+        )
     return dropout(softmax(scores, -1), dropout_p, dropout_p > 0, generator)

@@ -1,6 +1,8 @@
-"""Convolution: one trilinear form T(x, w, g) = Σ g · x · w. Its three partial gradients are three primitives, and each is
-differentiated by the other two, so every order of derivative costs a convolution again. The transposed convolution is one of
-them. Sizes of each axis are `Window.out`; Dumoulin & Visin, arXiv 1603.07285, draw them."""
+"""Convolution: one trilinear form T(x, w, g) = Σ g · x · w. Its three partial gradients are three
+primitives, and each is differentiated by the other two, so every order of derivative costs a convolution
+again. The transposed convolution is one of them. Sizes of each axis are `Window.out`; Dumoulin & Visin,
+arXiv 1603.07285, draw them.
+"""
 
 from __future__ import annotations
 
@@ -75,11 +77,21 @@ def _plain(
 
 
 def _transposed(
-    who: str, axes: int, input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any,
-    groups: int, dilation: Any
-) -> Tensor:  # fmt: skip
+    who: str,
+    axes: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+) -> Tensor:
     def run(x: Tensor) -> Tensor:
-        window = Window.transposed(who, x.shape, weight.shape, stride, padding, output_padding, dilation, groups, axes)
+        window = Window.transposed(
+            who, x.shape, weight.shape, stride, padding, output_padding, dilation, groups, axes
+        )
         _require_bias(who, bias, weight.shape[1] * groups)
         require_floating(who, x, weight, bias)
         y = _conv_dx(x, weight, window=window)
@@ -120,8 +132,9 @@ def conv2d(
 ) -> Tensor:
     """Cross-correlation: input (N, C, H, W), weight (O, C/groups, KH, KW), bias (O,) give (N, O, OH, OW).
 
-    stride, dilation: an int or one an axis; padding: an int, one an axis, ((top, bottom), (left, right)), "same" or "valid".
-    N may be missing. Raises ShapeError where the shapes do not fit. As torch.nn.functional.conv2d.
+    stride, dilation: an int or one an axis; padding: an int, one an axis, ((top, bottom), (left,
+    right)), "same" or "valid". N may be missing. Raises ShapeError where the shapes do not fit.
+    As torch.nn.functional.conv2d.
     """
     return _plain("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
@@ -135,7 +148,8 @@ def conv3d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:
-    """Cross-correlation: input (N, C, D, H, W), weight (O, C/groups, KD, KH, KW), bias (O,) give (N, O, OD, OH, OW).
+    """Cross-correlation: input (N, C, D, H, W), weight (O, C/groups, KD, KH, KW), bias
+    (O,) give (N, O, OD, OH, OW).
 
     Settings as in `conv2d`, N may be missing. As torch.nn.functional.conv3d.
     """
@@ -156,7 +170,9 @@ def conv_transpose1d(
 
     Settings as in `conv_transpose2d`, N may be missing. As torch.nn.functional.conv_transpose1d.
     """
-    return _transposed("conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _transposed(
+        "conv_transpose1d", 1, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def conv_transpose2d(
@@ -169,14 +185,18 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Tensor:
-    """The transpose of `conv2d`: input (N, C, H, W), weight (C, O/groups, KH, KW), bias (O,) give (N, O, OH, OW).
+    """The transpose of `conv2d`: input (N, C, H, W), weight (C, O/groups, KH, KW),
+    bias (O,) give (N, O, OH, OW).
 
-    OH = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding, and OW likewise. stride, padding, output_padding,
-    dilation: an int or one an axis; padding crops, and may also be ((top, bottom), (left, right)); output_padding adds to the
-    lower and right end, by less than the stride or the dilation. N may be missing. Raises ShapeError where the shapes do not
-    fit. As torch.nn.functional.conv_transpose2d.
+    OH = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding, and OW likewise.
+    stride, padding, output_padding,
+    dilation: an int or one an axis; padding crops, and may also be ((top, bottom), (left, right));
+    output_padding adds to the lower and right end, by less than the stride or the dilation. N may be missing.
+    Raises ShapeError where the shapes do not fit. As torch.nn.functional.conv_transpose2d.
     """
-    return _transposed("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _transposed(
+        "conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def conv_transpose3d(
@@ -189,8 +209,11 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Tensor:
-    """The transpose of `conv3d`: input (N, C, D, H, W), weight (C, O/groups, KD, KH, KW), bias (O,) give (N, O, OD, OH, OW).
+    """The transpose of `conv3d`: input (N, C, D, H, W), weight (C, O/groups, KD, KH, KW), bias
+    (O,) give (N, O, OD, OH, OW).
 
     Settings as in `conv_transpose2d`, N may be missing. As torch.nn.functional.conv_transpose3d.
     """
-    return _transposed("conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _transposed(
+        "conv_transpose3d", 3, input, weight, bias, stride, padding, output_padding, groups, dilation
+    )

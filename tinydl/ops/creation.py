@@ -34,7 +34,9 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     try:
         array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
     except ValueError:
-        raise ShapeError(f"{who}: expected numbers, or lists of them of equal lengths, got {data!r}") from None
+        raise ShapeError(
+            f"{who}: expected numbers, or lists of them of equal lengths, got {data!r}"
+        ) from None
     if dtype is None and array.dtype == np.float64 and not _typed(data):
         array = array.astype(FLOAT32)
     if array.dtype.kind not in "biuf":
@@ -66,7 +68,9 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor that shares the memory of an array of any library with DLPack (a PyTorch tensor, say), on the CPU or the GPU."""
+    """A tensor that shares the memory of an array of any library with DLPack (a PyTorch tensor,
+    say), on the CPU or the GPU.
+    """
     if not hasattr(ext_tensor, "__dlpack__"):
         raise DtypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
     if ext_tensor.__dlpack_device__()[0] == DLPACK_CUDA:
@@ -98,7 +102,9 @@ def ones(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool
     return _made("ones", device, dtype, new_size("ones", size)).requires_grad_(requires_grad)
 
 
-def full(size: Any, fill_value: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any, fill_value: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """`fill_value` everywhere."""
     return _filled("full", new_size("full", size), fill_value, dtype, device).requires_grad_(requires_grad)
 
@@ -115,9 +121,13 @@ def empty(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: boo
     return _made("empty", device, dtype, new_size("empty", size)).requires_grad_(requires_grad)
 
 
-def eye(n: int, m: int | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int, m: int | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+) -> Tensor:
     """The (n, m) matrix with ones on its diagonal, (n, n) without m."""
-    return _made("eye", device, dtype, *new_size("eye", (n, n if m is None else m))).requires_grad_(requires_grad)
+    return _made("eye", device, dtype, *new_size("eye", (n, n if m is None else m))).requires_grad_(
+        requires_grad
+    )
 
 
 def zeros_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
@@ -132,7 +142,9 @@ def ones_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
 
 def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`fill_value` everywhere, shaped as `input`."""
-    return _filled("full_like", input.shape, fill_value, checked(dtype, "full_like", input.dtype), device or input.device)
+    return _filled(
+        "full_like", input.shape, fill_value, checked(dtype, "full_like", input.dtype), device or input.device
+    )
 
 
 def empty_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
@@ -161,18 +173,23 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device
     return copied("arange", steps, dtype, device)
 
 
-# What a tensor shows of itself --------------------------------------------------------------------------------------------
+# What a tensor shows of itself
+# --------------------------------------------------------------------------------------------
 
 
 def _read(x: Tensor, what: str) -> np.ndarray:
     """The values on the CPU; from a GPU a copy, which waits for it."""
     if state.recorder is not None:
-        raise GraphError(f"{what}: expected no values to be read inside a recorded step, where they would freeze")
+        raise GraphError(
+            f"{what}: expected no values to be read inside a recorded step, where they would freeze"
+        )
     return move(x.array, "cpu")
 
 
 def numpy(input: Tensor) -> np.ndarray:
-    """The array itself, without a copy; read-only where the tape or an optimizer relies on it. DeviceError for a GPU's."""
+    """The array itself, without a copy; read-only where the tape or an optimizer relies on
+    it. DeviceError for a GPU's.
+    """
     if input.device != "cpu":
         raise DeviceError(f"numpy: expected a tensor on cpu, got one on {input.device}: use .cpu() first")
     view = _read(input, "numpy").view()
@@ -197,7 +214,9 @@ def to_array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarr
 
 
 def to_dlpack(x: Tensor, **settings: Any) -> Any:
-    """A DLPack capsule of the same memory; read-only where `numpy` is (consumers that do not know read-only are refused)."""
+    """A DLPack capsule of the same memory; read-only where `numpy` is (consumers that do not
+    know read-only are refused).
+    """
     return (numpy(x) if x.device == "cpu" else x.array).__dlpack__(**settings)
 
 
@@ -211,7 +230,9 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return bool(np.array_equal(_read(input, "equal"), _read(other, "equal")))
 
 
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
+) -> bool:
     """Is |input - other| <= atol + rtol |other| everywhere?"""
     if input.dtype != other.dtype:
         raise DtypeError(f"allclose: expected one dtype, got {input.dtype} and {other.dtype}")
@@ -220,7 +241,9 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e
 
 
 def target(who: str, given: tuple[Any, ...], dtype: Any, device: Any) -> tuple[np.dtype | None, str | None]:
-    """(dtype, device) as `to` was asked for them: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like)."""
+    """(dtype, device) as `to` was asked for them: x.to(dtype), x.to(device), x.to(device,
+    dtype), x.to(like).
+    """
     for wanted in given:
         if isinstance(wanted, Tensor):
             dtype, device = wanted.dtype, wanted.device
@@ -232,9 +255,11 @@ def target(who: str, given: tuple[Any, ...], dtype: Any, device: Any) -> tuple[n
 
 
 def to(input: Tensor, *wanted: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """The input as another dtype or on another device: x.to(dtype), x.to(device), x.to(device, dtype), x.to(like).
+    """The input as another dtype or on another device: x.to(dtype), x.to(device),
+    x.to(device, dtype), x.to(like).
 
-    Itself if there is nothing to do. Gradients travel back, in every order. DeviceError if there is no such device.
+    Itself if there is nothing to do. Gradients travel back, in every order.
+    DeviceError if there is no such device.
     """
     return _brought(input, *target("to", wanted, dtype, device))
 
@@ -288,7 +313,13 @@ def describe(x: Tensor) -> str:
     """The values as NumPy prints them, the dtype where it is not float32, and whether it requires grad."""
     notes = [] if x.dtype == FLOAT32 or x.dtype.kind in "b" else [f"dtype={x.dtype}"]
     notes += [] if x.device == "cpu" else [f"device={x.device!r}"]
-    notes += [f"grad_fn={x.node.primitive.name}"] if x.node is not None else ["requires_grad=True"] if x.requires_grad else []
+    notes += (
+        [f"grad_fn={x.node.primitive.name}"]
+        if x.node is not None
+        else ["requires_grad=True"]
+        if x.requires_grad
+        else []
+    )
     name = "tensor" if type(x) is Tensor else type(x).__name__
     body = np.array2string(move(x.array, "cpu"), separator=", ", prefix=f"{name}(", threshold=64)
     return f"{name}({', '.join([body, *notes])})"

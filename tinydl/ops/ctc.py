@@ -11,7 +11,21 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant, on_host
 from ..engine.core import Tensor, add
-from .elementwise import clip, div, eq, isfinite, logical_and, logical_or, lt, mul, ne, neg, sub, to_dtype, where
+from .elementwise import (
+    clip,
+    div,
+    eq,
+    isfinite,
+    logical_and,
+    logical_or,
+    lt,
+    mul,
+    ne,
+    neg,
+    sub,
+    to_dtype,
+    where,
+)
 from .indexing import _gather, getitem, places, refuse_recording
 from .reduce import logsumexp
 from .shape import cat, pad, permute, reshape, stack, unsqueeze
@@ -29,21 +43,27 @@ def ctc_loss(
     reduction: str = "mean",
     zero_infinity: bool = False,
 ) -> Tensor:
-    """-log of the probability that the classes drawn at each step, repeats merged and blanks removed, spell the target.
+    """-log of the probability that the classes drawn at each step, repeats merged and
+    blanks removed, spell the target.
 
     log_probs         (T, N, C), or (T, C) for one sample: logarithms of probabilities
     targets           (N, S), or (sum(target_lengths),) one after another: classes other than `blank`
     input_lengths     (N,) integers: steps of log_probs that count, at most T
     target_lengths    (N,) integers: classes of each target, at most S
-    reduction         "mean" divides each loss by its target's length, then averages over the batch; "sum"; "none" for (N,)
-    zero_infinity     losses of targets too long for their input, which are infinite, count 0 and have no gradient
+    reduction         "mean" divides each loss by its target's length, then averages over the batch; "sum";
+                      "none" for (N,)
+    zero_infinity     losses of targets too long for their input, which are infinite, count 0 and have no
+                      gradient
 
-    Graves et al., ICML 2006, in the log domain: with the target extended by blanks to l' = (blank, l_1, blank, ..., blank),
+    Graves et al., ICML 2006, in the log domain: with the target extended by blanks to l' =
+    (blank, l_1, blank, ..., blank),
 
-        alpha_t[s] = log_probs_t[l'_s] + logsumexp(alpha_{t-1}[s], alpha_{t-1}[s-1], alpha_{t-1}[s-2] if l'_s ≠ l'_{s-2})
+        alpha_t[s] = log_probs_t[l'_s] + logsumexp(alpha_{t-1}[s], alpha_{t-1}[s-1],
+        alpha_{t-1}[s-2] if l'_s ≠ l'_{s-2})
 
-    and the loss is -logsumexp of the last two elements at the last step. Differentiable in every order. The gradient is that
-    for log_probs as they are; torch.nn.functional.ctc_loss gives the one for the logits behind them.
+    and the loss is -logsumexp of the last two elements at the last step. Differentiable in every
+    order. The gradient is that for log_probs as they are; torch.nn.functional.ctc_loss gives the
+    one for the logits behind them.
     """
     if log_probs.ndim not in (2, 3):
         raise ShapeError(f"ctc_loss: expected log_probs (T, N, C) or (T, C), got {log_probs.shape}")
@@ -57,7 +77,8 @@ def ctc_loss(
 
     extended = _extended(labels, blank)  # (N, L), L = 2 S + 1
     positions = constant(x, np.arange(extended.shape[1]))
-    emitted = permute(_gather(permute(x, 1, 2, 0), unsqueeze(extended, 2), dim=1), 2, 0, 1)  # (N, C, T) -> (T, N, L)
+    # (N, C, T) -> (T, N, L)
+    emitted = permute(_gather(permute(x, 1, 2, 0), unsqueeze(extended, 2), dim=1), 2, 0, 1)
     before = getitem(pad(extended, (2, 0), value=blank), (slice(None), slice(0, extended.shape[1])))
     may_skip = logical_and(ne(extended, blank), ne(extended, before))
 
@@ -70,7 +91,9 @@ def ctc_loss(
         moved = logsumexp(stack([stay, step, where(may_skip, skip, NEVER)]), 0)
         alpha = where(lt(t, input_ends), add(moved, getitem(emitted, t)), alpha)
     last = mul(target_ends, 2)
-    losses = neg(logsumexp(where(logical_or(eq(positions, last), eq(positions, sub(last, 1))), alpha, NEVER), 1))
+    losses = neg(
+        logsumexp(where(logical_or(eq(positions, last), eq(positions, sub(last, 1))), alpha, NEVER), 1)
+    )
     if zero_infinity:
         losses = where(isfinite(losses), losses, 0.0)
     if reduction == "mean":
@@ -95,7 +118,9 @@ def _labels(targets: Any, target_lengths: Any, batch: int, blank: int, like: Ten
         labels = _padded(labels, target_lengths)
     labels = reshape(labels, (1, -1)) if labels.ndim == 1 else labels
     if labels.ndim != 2 or labels.shape[0] != batch:
-        raise ShapeError(f"ctc_loss: expected targets ({batch}, S) or (sum(target_lengths),), got {labels.shape}")
+        raise ShapeError(
+            f"ctc_loss: expected targets ({batch}, S) or (sum(target_lengths),), got {labels.shape}"
+        )
     ends = _lengths("target_lengths", target_lengths, batch, labels.shape[1], like)
     return where(lt(constant(like, np.arange(labels.shape[1])), ends), labels, blank), ends
 

@@ -1,6 +1,7 @@
 """Elementwise arithmetic, functions and comparisons, with NumPy broadcasting.
 
-Dtypes follow promotion.py. At a kink: relu and abs have derivative 0, clip 1 at its bounds, maximum and minimum share it.
+Dtypes follow promotion.py. At a kink: relu and abs have derivative 0, clip 1 at its bounds,
+maximum and minimum share it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def comparison(kernel: Operation) -> Primitive:
 
 
 def on_masks(who: str, logical: Primitive) -> Callable[..., Tensor]:
-    """The operator of a logical function: of booleans alone, since NumPy's and PyTorch's works on the bits of integers."""
+    """The operator of a logical function: of booleans alone, since NumPy's and PyTorch's
+    works on the bits of integers.
+    """
 
     def operator(*inputs: Any) -> Tensor:
         for x in inputs:
@@ -63,7 +66,12 @@ def on_masks(who: str, logical: Primitive) -> Callable[..., Tensor]:
 
 def _named(function: Callable[..., Array], kernel: Operation) -> Callable[..., Array]:
     name, doc = kernel.name.rpartition(".")[2], kernel.__doc__
-    function.__name__, function.__qualname__, function.__module__, function.__doc__ = name, name, kernel.__module__, doc
+    function.__name__, function.__qualname__, function.__module__, function.__doc__ = (
+        name,
+        name,
+        kernel.__module__,
+        doc,
+    )
     return function
 
 
@@ -97,7 +105,9 @@ def _power(x: Array, *, exponent: float) -> Array:
 
 @primitive(elementwise=True, constant=("condition",))
 def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where the condition holds, else b. A NaN on the side that is not taken stays out of the gradient too."""
+    """a where the condition holds, else b. A NaN on the side that is not taken stays
+    out of the gradient too.
+    """
     return kernels.where(condition, a, b)
 
 
@@ -134,7 +144,11 @@ eq, ne, lt = comparison(kernels.eq), comparison(kernels.ne), comparison(kernels.
 le, gt, ge = comparison(kernels.le), comparison(kernels.gt), comparison(kernels.ge)
 logical_and, logical_or = comparison(kernels.logical_and), comparison(kernels.logical_or)
 logical_not, isfinite = query(kernels.logical_not), query(kernels.isfinite)
-and_masks, or_masks, not_mask = on_masks("and", logical_and), on_masks("or", logical_or), on_masks("not", logical_not)
+and_masks, or_masks, not_mask = (
+    on_masks("and", logical_and),
+    on_masks("or", logical_or),
+    on_masks("not", logical_not),
+)
 
 neg: Primitive = unary(kernels.neg, lambda g: neg(g), floating=False)
 exp = unary(kernels.exp, lambda g, out: mul(g, out))
@@ -153,10 +167,18 @@ _pow.rule(
     a=lambda g, a, b: mul(g, where(eq(b, 0.0), 0.0, mul(b, _pow(a, sub(b, 1.0))))),
     b=lambda g, a, b, out: mul(g, where(logical_and(eq(a, 0.0), ge(b, 0.0)), 0.0, mul(out, log(a)))),
 )
-_power.rule(x=lambda g, x, *, exponent: mul(g, mul(_power(x, exponent=exponent - 1), exponent) if exponent else mul(x, 0.0)))
+_power.rule(
+    x=lambda g, x, *, exponent: mul(
+        g, mul(_power(x, exponent=exponent - 1), exponent) if exponent else mul(x, 0.0)
+    )
+)
 where.rule(a=lambda g, condition: where(condition, g, 0.0), b=lambda g, condition: where(condition, 0.0, g))
-maximum.rule(a=lambda g, a, b: mul(g, _share(gt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(gt(b, a), a, b)))
-minimum.rule(a=lambda g, a, b: mul(g, _share(lt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(lt(b, a), a, b)))
+maximum.rule(
+    a=lambda g, a, b: mul(g, _share(gt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(gt(b, a), a, b))
+)
+minimum.rule(
+    a=lambda g, a, b: mul(g, _share(lt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(lt(b, a), a, b))
+)
 _gate.rule(g=lambda h, y: _gate(h, y))
 _clip.rule(x=lambda g, x, low, high: _between(g, x, low, high))
 _between.rule(g=lambda h, x, low, high: _between(h, x, low, high))
@@ -164,11 +186,14 @@ _between.rule(g=lambda h, x, low, high: _between(h, x, low, high))
 
 def _share(wins: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """1 where this side wins, ½ where both are equal, else 0."""
-    return mul(add(cast(wins, dtype=a.dtype), cast(logical_and(eq(a, b), eq(a, a)), dtype=a.dtype) * 0.5), 1.0)
+    return mul(
+        add(cast(wins, dtype=a.dtype), cast(logical_and(eq(a, b), eq(a, a)), dtype=a.dtype) * 0.5), 1.0
+    )
 
 
 def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
-    """input to the power of a number or a tensor. At exponent 0 its derivative is 0, also where the input is 0.
+    """input to the power of a number or a tensor. At exponent 0 its derivative is
+    0, also where the input is 0.
 
     Integers to a floating power give float32.
     """
@@ -182,7 +207,9 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
 
 
 def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may be a number, a tensor or None."""
+    """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may
+    be a number, a tensor or None.
+    """
     if min is None and max is None:
         raise ValueError("clip: expected min, max or both, got neither")
     require_numbers("clip", input)
@@ -190,7 +217,9 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         input = to_dtype(input, common_dtype(x for x in (input, min, max) if x is not None))
         limits = np.finfo(input.dtype) if input.dtype.kind == "f" else np.iinfo(input.dtype)
         low, high = (-np.inf, np.inf) if input.dtype.kind == "f" else (limits.min, limits.max)
-        return _clip(input, _bound(input, low if min is None else min), _bound(input, high if max is None else max))
+        return _clip(
+            input, _bound(input, low if min is None else min), _bound(input, high if max is None else max)
+        )
     common_shape("clip", input, min, max)
     input = input if min is None else maximum(input, min)
     return input if max is None else minimum(input, max)
@@ -201,7 +230,9 @@ def _bound(x: Tensor, value: Any) -> Tensor:
 
 
 def to_dtype(input: Tensor, dtype: Any) -> Tensor:
-    """The input in another dtype, or itself where it has that dtype already. Only a floating result carries a gradient."""
+    """The input in another dtype, or itself where it has that dtype already. Only a
+    floating result carries a gradient.
+    """
     dtype = checked(dtype, "cast")
     if input.dtype == dtype:
         return input

@@ -14,7 +14,8 @@ from .shape import normalize_dim, reshape, unsqueeze
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """The rows weight[input]: indices (*) and a table (V, D) give (*, D).
 
-    No gradient flows into the row `padding_idx`, which may count from the end. As torch.nn.functional.embedding.
+    No gradient flows into the row `padding_idx`, which may count from the end. As
+    torch.nn.functional.embedding.
     """
     if weight.ndim != 2:
         raise ShapeError(f"embedding: expected weight (V, D), got {weight.shape}")

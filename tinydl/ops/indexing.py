@@ -1,8 +1,8 @@
 """Elements taken from and put to places that an array of indices names, and what follows from that.
 
-Two primitives carry the calculus, each the transpose of the other: `_gather` takes along a dim, `_scatter_add` adds up along it
-in a fixed order. Indices are int64 and carry no gradient. Where the shape of a result depends on values (masks, nonzero), a
-recorded step refuses.
+Two primitives carry the calculus, each the transpose of the other: `_gather` takes along a dim,
+`_scatter_add` adds up along it in a fixed order. Indices are int64 and carry no gradient. Where the shape of
+a result depends on values (masks, nonzero), a recorded step refuses.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def _filled(like: Tensor, shape: tuple[int, ...], value: Any) -> Tensor:
 
 
 def _wins(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
-    """Which elements of a scattered source are still there when others have been put to the same places behind them."""
+    """Which elements of a scattered source are still there when others have been put to
+    the same places behind them.
+    """
     line = (1,) * dim + (-1,) + (1,) * (index.ndim - dim - 1)
     order = broadcast_to(constant(index, np.arange(index.shape[dim]).reshape(line)), index.shape)
     last = _scatter(_filled(index, shape, 0), order, index, dim=dim)
@@ -90,7 +92,9 @@ def _wins(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
 def refuse_recording(who: str) -> None:
     """A GraphError inside a recorded step, for what gives a shape that depends on values."""
     if state.recorder is not None:
-        raise GraphError(f"{who}: expected an eager step, got a recorded one: the shape of the result depends on values")
+        raise GraphError(
+            f"{who}: expected an eager step, got a recorded one: the shape of the result depends on values"
+        )
 
 
 def places(who: str, index: Any, like: Tensor) -> Tensor:
@@ -102,7 +106,9 @@ def places(who: str, index: Any, like: Tensor) -> Tensor:
 
 
 def _taken(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tensor:
-    """What is no tensor: numbers and lists go to the device of `like`, a NumPy or CuPy array is there or is refused."""
+    """What is no tensor: numbers and lists go to the device of `like`, a NumPy or CuPy
+    array is there or is refused.
+    """
     cupys = hasattr(given, "__cuda_array_interface__")
     if (cupys or isinstance(given, np.ndarray)) and device_of(given) != like.device:
         kind = "a CuPy array, which is on cuda" if cupys else "a NumPy array, which is on cpu"
@@ -117,20 +123,24 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at the places `index` (m,) along `dim`."""
     dim, index = normalize_dim("index_select", dim, input.ndim), places("index_select", index, input)
     if index.ndim > 1 or not input.ndim:
-        raise ShapeError(f"index_select: expected dims and a vector of indices, got {input.shape} and {index.shape}")
+        raise ShapeError(
+            f"index_select: expected dims and a vector of indices, got {input.shape} and {index.shape}"
+        )
     kernels.check_index("index_select", index.array, 0, input.shape[dim])
     return _gather(input, reshape(index, (1,) * dim + (-1,) + (1,) * (input.ndim - dim - 1)), dim=dim)
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
-    """out[i][j][k] = input[i][index[i][j][k]][k] for dim = 1: `index` has as many dims, elsewhere no larger than the input."""
+    """out[i][j][k] = input[i][index[i][j][k]][k] for dim = 1: `index` has as many dims,
+    elsewhere no larger than the input.
+    """
     dim, index = _checked("gather", input, dim, index)
     return _gather(_box(input, index, dim), index, dim=dim)
 
 
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any = None) -> Tensor:
-    """A copy of `input` with out[i][index[i][j][k]][k] = src[i][j][k] for dim = 1, in the order of j; src may be a number,
-    which may be given as `value`.
+    """A copy of `input` with out[i][index[i][j][k]][k] = src[i][j][k] for dim = 1, in the order of j; src may
+    be a number, which may be given as `value`.
 
     Where several come to one place the last one wins, and it alone has a gradient.
     """
@@ -149,20 +159,26 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
-    """A copy of `input` with src[i][j][k] added to out[i][index[i][j][k]][k] for dim = 1, in the order of j."""
+    """A copy of `input` with src[i][j][k] added to out[i][index[i][j][k]][k] for
+    dim = 1, in the order of j.
+    """
     dim, index = _checked("scatter_add", input, dim, index)
     source = _source("scatter_add", src, index, input)
     return add(input, _grown(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.shape))
 
 
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
-    """`gather` whose operands broadcast off `dim`; without `dim` in the flattened input (numpy.take_along_axis)."""
+    """`gather` whose operands broadcast off `dim`; without `dim` in the flattened
+    input (numpy.take_along_axis).
+    """
     indices = places("take_along_dim", indices, input)
     if dim is None:
         input, indices, dim = reshape(input, -1), reshape(indices, -1), 0
     dim = normalize_dim("take_along_dim", dim, input.ndim)
     if indices.ndim != input.ndim:
-        raise ShapeError(f"take_along_dim: expected indices of {input.ndim} dims for {input.shape}, got {indices.shape}")
+        raise ShapeError(
+            f"take_along_dim: expected indices of {input.ndim} dims for {input.shape}, got {indices.shape}"
+        )
     shape = common_shape("take_along_dim", narrow(input, dim, 0, 0), narrow(indices, dim, 0, 0))
     kernels.check_index("take_along_dim", indices.array, 0, input.shape[dim])
     x, index = (broadcast_to(y, (*shape[:dim], y.shape[dim], *shape[dim + 1 :])) for y in (input, indices))
@@ -172,8 +188,13 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
 def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
     """The dim from the front and the index as int64, of a shape and with values that go with x."""
     index, dim = places(who, index, x), normalize_dim(who, dim, x.ndim)
-    if index.ndim != x.ndim or any(i > n for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim):
-        raise ShapeError(f"{who}: expected an index no larger than the input {x.shape} but for dim {dim}, got {index.shape}")
+    if index.ndim != x.ndim or any(
+        i > n for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim
+    ):
+        raise ShapeError(
+            f"{who}: expected an index no larger than the input {x.shape} but for dim {dim}, got "
+            f"{index.shape}"
+        )
     if not x.ndim:
         raise ShapeError(f"{who}: expected at least one dim, got a 0-d tensor")
     kernels.check_index(who, index.array, 0, x.shape[dim])
@@ -195,13 +216,21 @@ def _box(x: Tensor, index: Tensor, dim: int) -> Tensor:
 
 def _grown(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x in the first corner of zeros of `shape`."""
-    sides = [side for have, wanted in zip(x.shape[::-1], shape[::-1], strict=True) for side in (0, wanted - have)]
+    sides = [
+        side for have, wanted in zip(x.shape[::-1], shape[::-1], strict=True) for side in (0, wanted - have)
+    ]
     return pad(x, sides) if any(sides) else x
 
 
 def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
-    """Each slice along `dim`, without `dim` each element, `repeats` times in a row. A tensor gives a count for each of them."""
-    x, d = (reshape(input, -1), 0) if dim is None else (input, normalize_dim("repeat_interleave", dim, input.ndim))
+    """Each slice along `dim`, without `dim` each element, `repeats` times in a row. A tensor
+    gives a count for each of them.
+    """
+    x, d = (
+        (reshape(input, -1), 0)
+        if dim is None
+        else (input, normalize_dim("repeat_interleave", dim, input.ndim))
+    )
     if is_scalar(repeats):
         if not isinstance(repeats, (int, np.integer)) or repeats < 0:
             raise ShapeError(f"repeat_interleave: expected counts of at least 0, got {repeats}")
@@ -258,14 +287,18 @@ def _triangle(who: str, x: Tensor, diagonal: int) -> Tensor:
 
 
 def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
-    """The indices (count, dims) of the elements that are not zero; as_tuple: one vector a dim. Not in a recorded step."""
+    """The indices (count, dims) of the elements that are not zero; as_tuple: one vector a
+    dim. Not in a recorded step.
+    """
     refuse_recording("nonzero")
     found = _nonzero(input)
     return tuple(_index(found, index=(slice(None), d)) for d in range(input.ndim)) if as_tuple else found
 
 
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """Classes (*) to int64 (*, num_classes): 1 at the class, else 0. -1 counts the classes, which a recorded step refuses."""
+    """Classes (*) to int64 (*, num_classes): 1 at the class, else 0. -1 counts the classes,
+    which a recorded step refuses.
+    """
     index = places("one_hot", tensor, tensor)
     if num_classes == -1:
         refuse_recording("one_hot")
@@ -281,7 +314,9 @@ def _largest(index: Tensor) -> int:
 
 
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
-    """How often each of 0, 1, ... is among the integers (n,), or the sums of their weights. Not in a recorded step."""
+    """How often each of 0, 1, ... is among the integers (n,), or the sums of their
+    weights. Not in a recorded step.
+    """
     refuse_recording("bincount")
     index = places("bincount", input, input)
     if index.ndim != 1 or (weights is not None and weights.shape != index.shape):
@@ -289,7 +324,9 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise ShapeError(f"bincount: expected a vector, and weights of its shape, got {index.shape}{got}")
     kernels.check_index("bincount", index.array, 0, np.iinfo(np.int64).max)
     size = max(_largest(index) + 1, minlength)
-    return _scatter_add(_filled(index, index.shape, 1) if weights is None else weights, index, size=size, dim=0)
+    return _scatter_add(
+        _filled(index, index.shape, 1) if weights is None else weights, index, size=size, dim=0
+    )
 
 
 # ---- NumPy's indexing
@@ -306,17 +343,24 @@ def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
         basic = part is None or part is Ellipsis or isinstance(part, slice) or hasattr(part, "__index__")
         if (not basic and not _is_array(part)) or isinstance(part, (bool, np.bool_)):
             raise TypeError(
-                f"indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got {type(part).__name__}"
+                "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got "
+                f"{type(part).__name__}"
             )
     parts = tuple(
-        _indices(x, p) if _is_array(p) else p if p is None or p is Ellipsis or isinstance(p, slice) else p.__index__()
+        _indices(x, p)
+        if _is_array(p)
+        else p
+        if p is None or p is Ellipsis or isinstance(p, slice)
+        else p.__index__()
         for p in parts
     )
     taken = sum(_consumed(part) for part in parts)
     if taken > x.ndim:
         raise ShapeError(f"indexing: expected at most {x.ndim} indices for {x.shape}, got {taken}")
     if sum(part is Ellipsis for part in parts) > 1:
-        raise IndexError(f"indexing: expected at most one Ellipsis, got {sum(part is Ellipsis for part in parts)}")
+        raise IndexError(
+            f"indexing: expected at most one Ellipsis, got {sum(part is Ellipsis for part in parts)}"
+        )
     return parts
 
 
@@ -336,9 +380,11 @@ def _consumed(part: Any) -> int:
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] as in NumPy: a view for integers, slices, None and Ellipsis, a copy with arrays of integers or masks among them.
+    """x[index] as in NumPy: a view for integers, slices, None and Ellipsis, a copy with arrays of
+    integers or masks among them.
 
-    A mask stands for the indices where it holds; how many there are depends on its values, so a recorded step refuses it.
+    A mask stands for the indices where it holds; how many there are depends on its values,
+    so a recorded step refuses it.
     """
     parts = _normalized(x, index)
     if any(isinstance(part, Tensor) for part in parts):
@@ -350,7 +396,9 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 
 def _take(x: Tensor, parts: tuple[Any, ...]) -> Tensor:
-    """Advanced indexing: the dims with arrays are brought together and merged, and one index runs over them."""
+    """Advanced indexing: the dims with arrays are brought together and merged,
+    and one index runs over them.
+    """
     basic: list[Any] = []
     arrays: list[Tensor] = []
     dims: list[int] = []
@@ -387,15 +435,21 @@ def _columns(x: Tensor, part: Any, dim: int) -> list[Tensor]:
     if part.dtype.kind != "b":
         return [part]
     if part.shape != x.shape[dim : dim + part.ndim]:
-        raise ShapeError(f"indexing: expected a mask of shape {x.shape[dim : dim + part.ndim]}, got {part.shape}")
+        raise ShapeError(
+            f"indexing: expected a mask of shape {x.shape[dim : dim + part.ndim]}, got {part.shape}"
+        )
     refuse_recording("indexing by a mask")
     return list(nonzero(part, as_tuple=True))
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """x[index] = value, in place, for a tensor that no gradient flows through. The last of several values for a place wins."""
+    """x[index] = value, in place, for a tensor that no gradient flows through. The last of
+    several values for a place wins.
+    """
     if x.requires_grad and state.grad:
-        raise GraphError("indexing assignment: expected no_grad around a write to a tensor that requires grad")
+        raise GraphError(
+            "indexing assignment: expected no_grad around a write to a tensor that requires grad"
+        )
     parts = _normalized(x, index)
     at = tuple(i for i, part in enumerate(parts) if isinstance(part, Tensor))
     if not at:
@@ -407,6 +461,12 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         refuse_recording("indexing assignment by a mask")
     arrays = [parts[i] for i in at]
     try:
-        _put(x, value.detach(), *arrays, index=tuple(None if i in at else part for i, part in enumerate(parts)), at=at)
+        _put(
+            x,
+            value.detach(),
+            *arrays,
+            index=tuple(None if i in at else part for i, part in enumerate(parts)),
+            at=at,
+        )
     except ValueError as error:
         raise ShapeError(f"indexing assignment: {error}") from None

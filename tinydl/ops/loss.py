@@ -1,5 +1,6 @@
-"""Losses beyond cross-entropy. `reduction` is "mean", "sum" or "none", as in PyTorch; shapes of input and target broadcast
-only where that is said."""
+"""Losses beyond cross-entropy. `reduction` is "mean", "sum" or "none", as in PyTorch; shapes of input and
+target broadcast only where that is said.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def _require(who: str, input: Tensor, target: Tensor, reduction: str, *more: str
     require_reduction(who, reduction, *more)
     require_numbers(who, input)
     if input.shape != target.shape:
-        raise ShapeError(f"{who}: expected input and target of one shape, got {input.shape} and {target.shape}")
+        raise ShapeError(
+            f"{who}: expected input and target of one shape, got {input.shape} and {target.shape}"
+        )
 
 
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
@@ -36,7 +39,9 @@ def sum_of_squares(input: Tensor, target: Tensor, reduction: str = "mean") -> Te
     _require("sum_of_squares", input, target, reduction)
     squares = square(sub(input, target))
     return reduced(
-        "sum_of_squares", mul(sum(squares, tuple(range(1, input.ndim))) if input.ndim > 1 else squares, 0.5), reduction
+        "sum_of_squares",
+        mul(sum(squares, tuple(range(1, input.ndim))) if input.ndim > 1 else squares, 0.5),
+        reduction,
     )
 
 
@@ -47,7 +52,9 @@ def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
 
 
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
-    """½ d² / beta where |d| < beta, else |d| - ½ beta, with d = input - target. Girshick, arXiv 1504.08083."""
+    """½ d² / beta where |d| < beta, else |d| - ½ beta, with d = input - target.
+    Girshick, arXiv 1504.08083.
+    """
     _require("smooth_l1_loss", input, target, reduction)
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: expected beta of at least 0, got {beta}")
@@ -64,10 +71,16 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
         raise ValueError(f"huber_loss: expected delta above 0, got {delta}")
     d = sub(input, target)
     size = abs(d)
-    return reduced("huber_loss", where(lt(size, delta), mul(square(d), 0.5), mul(sub(size, 0.5 * delta), delta)), reduction)
+    return reduced(
+        "huber_loss",
+        where(lt(size, delta), mul(square(d), 0.5), mul(sub(size, 0.5 * delta), delta)),
+        reduction,
+    )
 
 
-def binary_cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
+) -> Tensor:
     """-(t log p + (1 - t) log(1 - p)) for probabilities p = input; the logarithms are at least -100.
 
     At p = 0 and p = 1 the logarithm that is cut off has derivative 0.
@@ -85,29 +98,44 @@ def _bounded_log(x: Tensor) -> Tensor:
 
 
 def binary_cross_entropy_with_logits(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean", pos_weight: Tensor | None = None
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of p = sigmoid(input), without overflow; `pos_weight` (broadcast) multiplies the positive term."""
+    """Binary cross-entropy of p = sigmoid(input), without overflow; `pos_weight` (broadcast)
+    multiplies the positive term.
+    """
     _require("binary_cross_entropy_with_logits", input, target, reduction)
     common_shape("binary_cross_entropy_with_logits", input, weight, pos_weight)
     positive = mul(target, logsigmoid(input))
     if pos_weight is not None:
         positive = mul(positive, pos_weight)
     loss = neg(add(positive, mul(sub(1.0, target), logsigmoid(neg(input)))))
-    return reduced("binary_cross_entropy_with_logits", loss if weight is None else mul(loss, weight), reduction)
+    return reduced(
+        "binary_cross_entropy_with_logits", loss if weight is None else mul(loss, weight), reduction
+    )
 
 
 def nll_loss(
-    input: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
 ) -> Tensor:
-    """-input[n, target_n] for log-probabilities (N, K, *) or (K,) and classes (N, *); the mean is weighted by `weight` (K,).
+    """-input[n, target_n] for log-probabilities (N, K, *) or (K,) and classes (N, *); the mean
+    is weighted by `weight` (K,).
 
-    Positions of `ignore_index` count for nothing. Another index that is no class is an error; where it goes unseen (on the GPU,
-    in the replay of a recorded step) the loss is NaN.
+    Positions of `ignore_index` count for nothing. Another index that is no class is an error; where it goes
+    unseen (on the GPU, in the replay of a recorded step) the loss is NaN.
     """
     require_reduction("nll_loss", reduction)
     if input.ndim == 1:
-        return reshape(nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction), ())
+        return reshape(
+            nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction), ()
+        )
     coefficients, total = class_weights("nll_loss", input, target, weight, ignore_index)
     return picked("nll_loss", neg(mul(coefficients, input)), total, reduction)
 
@@ -115,7 +143,8 @@ def nll_loss(
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """KL(target ‖ exp(input)) pointwise: t (log t - input), for log-probabilities `input`.
 
-    "mean" divides by the number of elements, "batchmean" by the batch, which is the divergence of the definition.
+    "mean" divides by the number of elements, "batchmean" by the batch, which is the
+    divergence of the definition.
     """
     _require("kl_div", input, target, reduction, "batchmean")
     if log_target:
@@ -134,16 +163,25 @@ def hinge_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: st
     return reduced("hinge_loss", relu(sub(margin, mul(target, input))), reduction)
 
 
-def hinge_embedding_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
+def hinge_embedding_loss(
+    input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean"
+) -> Tensor:
     """input where target = 1, max(0, margin - input) where target = -1."""
     _require("hinge_embedding_loss", input, target, reduction)
     return reduced("hinge_embedding_loss", where(gt(target, 0.0), input, relu(sub(margin, input))), reduction)
 
 
 def multi_margin_loss(
-    input: Tensor, target: Tensor, p: int = 1, margin: float = 1.0, weight: Tensor | None = None, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    reduction: str = "mean",
 ) -> Tensor:
-    """Σ_{k ≠ y} max(0, margin - x_y + x_k)ᵖ / K for scores (N, K) and classes (N,), times weight_y. p is 1 or 2."""
+    """Σ_{k ≠ y} max(0, margin - x_y + x_k)ᵖ / K for scores (N, K) and classes (N,),
+    times weight_y. p is 1 or 2.
+    """
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: expected p of 1 or 2, got {p}")
     if input.ndim != 2 or (weight is not None and weight.shape != input.shape[1:]):
@@ -177,13 +215,19 @@ def _length(x: Tensor, dim: int, eps: float) -> Tensor:
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
-    """1 - cos(input1, input2) where target = 1, max(0, cos - margin) where target = -1; inputs (N, D), target (N,)."""
+    """1 - cos(input1, input2) where target = 1, max(0, cos - margin) where target =
+    -1; inputs (N, D), target (N,).
+    """
     if input1.shape != input2.shape or target.shape != input1.shape[:-1]:
         got = f"{input1.shape}, {input2.shape}, {target.shape}"
         raise ShapeError(f"cosine_embedding_loss: expected inputs (N, D), target (N,), got {got}")
     require_reduction("cosine_embedding_loss", reduction)
     cosine = cosine_similarity(input1, input2, dim=-1)
-    return reduced("cosine_embedding_loss", where(gt(target, 0.0), sub(1.0, cosine), relu(sub(cosine, margin))), reduction)
+    return reduced(
+        "cosine_embedding_loss",
+        where(gt(target, 0.0), sub(1.0, cosine), relu(sub(cosine, margin))),
+        reduction,
+    )
 
 
 def triplet_margin_loss(
@@ -196,7 +240,9 @@ def triplet_margin_loss(
     swap: bool = False,
     reduction: str = "mean",
 ) -> Tensor:
-    """max(0, d(a, p) - d(a, n) + margin) with d(x, y) = ‖x - y + eps‖_p over the last dim; Balntas et al., BMVC 2016."""
+    """max(0, d(a, p) - d(a, n) + margin) with d(x, y) = ‖x - y + eps‖_p over the last
+    dim; Balntas et al., BMVC 2016.
+    """
 
     if p <= 0:
         raise ValueError(f"triplet_margin_loss: expected p above 0, got {p}")
@@ -217,23 +263,35 @@ def triplet_margin_loss(
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
-    """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which no gradient flows below eps."""
+    """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which
+    no gradient flows below eps.
+    """
     _require("gaussian_nll_loss", input, target, reduction)
     if not isinstance(var, Tensor):
         var = add(mul(input.detach(), 0.0), float(var))
     elif var.shape == input.shape[:-1]:
         var = unsqueeze(var, -1)
     elif var.shape not in (input.shape, (*input.shape[:-1], 1)):
-        raise ShapeError(f"gaussian_nll_loss: expected var of the input's shape or one a row {input.shape}, got {var.shape}")
+        raise ShapeError(
+            f"gaussian_nll_loss: expected var of the input's shape or one a row {input.shape}, got "
+            f"{var.shape}"
+        )
     v = where(lt(var, eps), eps, var)
     loss = mul(add(log(v), div(square(sub(input, target)), v)), 0.5)
     return reduced("gaussian_nll_loss", add(loss, 0.5 * math.log(2 * math.pi)) if full else loss, reduction)
 
 
 def poisson_nll_loss(
-    input: Tensor, target: Tensor, log_input: bool = True, full: bool = False, eps: float = 1e-8, reduction: str = "mean"
+    input: Tensor,
+    target: Tensor,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
 ) -> Tensor:
-    """exp(input) - target · input, or input - target log(input + eps) without `log_input`; `full` adds Stirling's term."""
+    """exp(input) - target · input, or input - target log(input + eps) without `log_input`;
+    `full` adds Stirling's term.
+    """
     _require("poisson_nll_loss", input, target, reduction)
     loss = sub(exp(input), mul(target, input)) if log_input else sub(input, mul(target, log(add(input, eps))))
     if full:

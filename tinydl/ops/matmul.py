@@ -29,8 +29,12 @@ def _like(g: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 # For Y = A B: dA = G Bᵀ and dB = Aᵀ G, or their transposes where the operand came transposed.
 _matmul.rule(
-    a=lambda g, b, a_shape, *, ta, tb: _like(_matmul(b, g, ta=tb, tb=True) if ta else _matmul(g, b, tb=not tb), a_shape),
-    b=lambda g, a, b_shape, *, ta, tb: _like(_matmul(g, a, ta=True, tb=ta) if tb else _matmul(a, g, ta=not ta), b_shape),
+    a=lambda g, b, a_shape, *, ta, tb: _like(
+        _matmul(b, g, ta=tb, tb=True) if ta else _matmul(g, b, tb=not tb), a_shape
+    ),
+    b=lambda g, a, b_shape, *, ta, tb: _like(
+        _matmul(g, a, ta=True, tb=ta) if tb else _matmul(a, g, ta=not ta), b_shape
+    ),
 )
 
 
@@ -49,7 +53,9 @@ _linear.relu = _linear_relu
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The matrix product a @ b, as numpy.matmul and torch.matmul: vectors are rows on the left and columns on the right."""
+    """The matrix product a @ b, as numpy.matmul and torch.matmul: vectors are rows on the
+    left and columns on the right.
+    """
     if not (input.ndim and other.ndim) or input.shape[-1] != other.shape[-2 if other.ndim > 1 else 0]:
         raise ShapeError(f"matmul: expected inner sizes that agree, got {input.shape} @ {other.shape}")
     left = unsqueeze(input, 0) if input.ndim == 1 else input
@@ -82,11 +88,19 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """out_o = input1ᵀ weight_o input2 + bias_o: (*, in1), (*, in2) and (out, in1, in2), (out,) give (*, out)."""
+    """out_o = input1ᵀ weight_o input2 + bias_o: (*, in1), (*, in2) and (out, in1,
+    in2), (out,) give (*, out).
+    """
     sizes = (input1.shape[-1:], input2.shape[-1:])
-    if weight.ndim != 3 or sizes != (weight.shape[1:2], weight.shape[2:]) or input1.shape[:-1] != input2.shape[:-1]:
+    if (
+        weight.ndim != 3
+        or sizes != (weight.shape[1:2], weight.shape[2:])
+        or input1.shape[:-1] != input2.shape[:-1]
+    ):
         got = f"input1 {input1.shape}, input2 {input2.shape}, weight {weight.shape}"
-        raise ShapeError(f"bilinear: expected input1 (*, in1), input2 (*, in2), weight (out, in1, in2), got {got}")
+        raise ShapeError(
+            f"bilinear: expected input1 (*, in1), input2 (*, in2), weight (out, in1, in2), got {got}"
+        )
     require_floating("bilinear", input1, input2, weight, bias)
     pairs = mul(unsqueeze(input1, -1), unsqueeze(input2, -2))
     return linear(reshape(pairs, (*input1.shape[:-1], -1)), reshape(weight, (weight.shape[0], -1)), bias)

@@ -1,5 +1,7 @@
-"""Batch normalization. Forward and backward are one primitive each, with the *total* derivative in closed form (the kernels'
-docstring has the formulas); the derivative of the backward is a third; what comes after that is composed of elementary ones."""
+"""Batch normalization. Forward and backward are one primitive each, with the *total* derivative in closed
+form (the kernels' docstring has the formulas); the derivative of the backward is a third; what comes after
+that is composed of elementary ones.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,32 @@ def _batch_norm(x: Array, gamma: Array, beta: Array, *, eps: float) -> tuple[Arr
 
 
 @primitive(floating=True, outputs=("dx", "dgamma", "dbeta"), constant=("mean", "var"))
-def _batch_norm_dx(g: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float) -> tuple[Array, ...]:
+def _batch_norm_dx(
+    g: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
+) -> tuple[Array, ...]:
     return kernels.batch_norm_dx(g, x, gamma, mean, var, eps)
 
 
 @primitive(floating=True, outputs=("dg", "dx", "dgamma"), constant=("mean", "var"))
 def _batch_norm_dx_dx(
-    v: Array, v_gamma: Array, v_beta: Array, g: Array, x: Array, gamma: Array, mean: Array, var: Array, *, eps: float
+    v: Array,
+    v_gamma: Array,
+    v_beta: Array,
+    g: Array,
+    x: Array,
+    gamma: Array,
+    mean: Array,
+    var: Array,
+    *,
+    eps: float,
 ) -> tuple[Array, ...]:
     return kernels.batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps)
 
 
 @effect(writes=("running_mean", "running_var"))
-def _running_update(running_mean: Array, running_var: Array, mean: Array, var: Array, *, momentum: float, n: int) -> None:
+def _running_update(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, *, momentum: float, n: int
+) -> None:
     kernels.running_update(running_mean, running_var, mean, var, momentum, n)
 
 
@@ -84,10 +99,16 @@ def _(
     def composed(v: Any, v_gamma: Any, v_beta: Any, g: Tensor, x: Tensor, gamma: Any) -> list[Any]:
         return _second_order(v, v_gamma, v_beta, g, x, gamma, eps)
 
-    return [*pullback(composed, [v, v_gamma, v_beta, g, x, gamma], [u_g, u_x, u_gamma], needs[:6]), None, None]
+    return [
+        *pullback(composed, [v, v_gamma, v_beta, g, x, gamma], [u_g, u_x, u_gamma], needs[:6]),
+        None,
+        None,
+    ]
 
 
-def _second_order(v: Any, v_gamma: Any, v_beta: Any, g: Tensor, x: Tensor, gamma: Any, eps: float) -> list[Any]:
+def _second_order(
+    v: Any, v_gamma: Any, v_beta: Any, g: Tensor, x: Tensor, gamma: Any, eps: float
+) -> list[Any]:
     """`batch_norm_dx_dx` in elementary primitives, with the statistics recomputed from x."""
     dims = (0, *range(2, x.ndim))
     n = x.array.size // max(x.shape[1], 1)
@@ -109,7 +130,10 @@ def _second_order(v: Any, v_gamma: Any, v_beta: Any, g: Tensor, x: Tensor, gamma
     scale = s if gamma is None else mul(spread(gamma), s)
     p_g = project(g)
     q = sum(mul(v, p_g), dims, keepdim=True)
-    bent = add(mul(normal, div(q, float(n))), project(add(mul(average(mul(g, normal)), v), mul(average(mul(v, normal)), g))))
+    bent = add(
+        mul(normal, div(q, float(n))),
+        project(add(mul(average(mul(g, normal)), v), mul(average(mul(v, normal)), g))),
+    )
     ddg, ddx = mul(scale, project(v)), neg(mul(mul(scale, s), bent))
     if v_gamma is not None:
         ddg, ddx = add(ddg, mul(spread(v_gamma), normal)), add(ddx, mul(mul(spread(v_gamma), s), p_g))
@@ -128,20 +152,29 @@ def batch_norm(
     momentum: float | None = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalize each channel (axis 1) of input (N, C, *); weight, bias, running_mean, running_var are (C,) or None.
+    """Normalize each channel (axis 1) of input (N, C, *); weight, bias, running_mean,
+    running_var are (C,) or None.
 
-    In training by the batch's mean and biased variance, and the running statistics move by `momentum` (the variance unbiased);
-    else by the running statistics. Ioffe & Szegedy, arXiv 1502.03167; as torch.nn.functional.batch_norm.
+    In training by the batch's mean and biased variance, and the running statistics move by `momentum` (the
+    variance unbiased); else by the running statistics. Ioffe & Szegedy, arXiv 1502.03167; as
+    torch.nn.functional.batch_norm.
     """
     channels = input.shape[1] if input.ndim > 1 else None
-    for name, c in (("weight", weight), ("bias", bias), ("running_mean", running_mean), ("running_var", running_var)):
+    for name, c in (
+        ("weight", weight),
+        ("bias", bias),
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+    ):
         if channels is None or (c is not None and c.shape != (channels,)):
             got = f"input {input.shape}" + (f", {name} {c.shape}" if c is not None else "")
             raise ShapeError(f"batch_norm: expected input (N, C, *) and {name} (C,), got {got}")
     if training:
         n = input.array.size // max(channels or 1, 1)
         if n <= 1:
-            raise ShapeError(f"batch_norm: expected more than one value a channel in training, got input {input.shape}")
+            raise ShapeError(
+                f"batch_norm: expected more than one value a channel in training, got input {input.shape}"
+            )
         y, batch_mean, batch_var = _batch_norm(input, weight, bias, eps=eps)
         if running_mean is not None and momentum is not None:
             with no_grad():
@@ -156,7 +189,9 @@ def batch_norm(
 
 
 def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
-    """x seen as `rows` rows, each brought to mean 0 and variance 1: batch normalization whose channels are the rows."""
+    """x seen as `rows` rows, each brought to mean 0 and variance 1: batch normalization
+    whose channels are the rows.
+    """
     return reshape(_batch_norm(reshape(x, (1, rows, -1)), None, None, eps=eps)[0], x.shape)
 
 
@@ -166,15 +201,27 @@ def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[
 
 
 def layer_norm(
-    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
-    """Normalize over the last dims, which have the shape `normalized_shape`, as have weight and bias. Ba et al., 1607.06450."""
+    """Normalize over the last dims, which have the shape `normalized_shape`, as have weight and
+    bias. Ba et al., 1607.06450.
+    """
     shape = _last_dims("layer_norm", input, normalized_shape, weight, bias)
-    return _affine(_normalized_rows(input, input.array.size // max(math.prod(shape), 1), eps), weight, bias, shape)
+    return _affine(
+        _normalized_rows(input, input.array.size // max(math.prod(shape), 1), eps), weight, bias, shape
+    )
 
 
-def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    """x / √(mean(x²) + eps) · weight over the last dims; eps is by default the dtype's. Zhang & Sennrich, arXiv 1910.07467."""
+def rms_norm(
+    input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """x / √(mean(x²) + eps) · weight over the last dims; eps is by default the dtype's. Zhang
+    & Sennrich, arXiv 1910.07467.
+    """
     shape = _last_dims("rms_norm", input, normalized_shape, weight, None)
     dims = tuple(range(input.ndim - len(shape), input.ndim))
     power = mean(square(input), dims, keepdim=True)
@@ -183,11 +230,20 @@ def rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None,
 
 
 def group_norm(
-    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
 ) -> Tensor:
-    """Normalize each sample's groups of channels of (N, C, *); weight and bias (C,). Wu & He, arXiv 1803.08494."""
+    """Normalize each sample's groups of channels of (N, C, *); weight and bias
+    (C,). Wu & He, arXiv 1803.08494.
+    """
     if input.ndim < 2 or num_groups < 1 or input.shape[1] % num_groups:
-        raise ShapeError(f"group_norm: expected input (N, C, *) with C divisible by num_groups={num_groups}, got {input.shape}")
+        raise ShapeError(
+            f"group_norm: expected input (N, C, *) with C divisible by num_groups={num_groups}, got "
+            f"{input.shape}"
+        )
     _require_channels("group_norm", input, weight, bias)
     y = _normalized_rows(input, input.shape[0] * num_groups, eps)
     return _affine(y, weight, bias, (1, -1, *(1,) * (input.ndim - 2)))
@@ -203,9 +259,13 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalize each channel of each sample of (N, C, *), or by running statistics (C,). Ulyanov et al., arXiv 1607.08022."""
+    """Normalize each channel of each sample of (N, C, *), or by running statistics (C,).
+    Ulyanov et al., arXiv 1607.08022.
+    """
     if input.ndim < 3:
-        raise ShapeError(f"instance_norm: expected input (N, C, *) with at least one spatial dim, got {input.shape}")
+        raise ShapeError(
+            f"instance_norm: expected input (N, C, *) with at least one spatial dim, got {input.shape}"
+        )
     _require_channels("instance_norm", input, weight, bias)
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
@@ -217,15 +277,22 @@ def instance_norm(
             over = tuple(range(2, input.ndim))
             each = mean(input, over, keepdim=True)
             variance = mean(square(sub(input, each)), over)
-            _running_update(running_mean, running_var, mean(each, (0, *over)), mean(variance, 0), momentum=momentum, n=n)
+            _running_update(
+                running_mean, running_var, mean(each, (0, *over)), mean(variance, 0), momentum=momentum, n=n
+            )
     return group_norm(input, input.shape[1], weight, bias, eps)
 
 
-def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """x / (k + alpha · mean of x² over `size` neighbouring channels)^beta, zeros beyond the ends. Krizhevsky et al., 2012."""
+def local_response_norm(
+    input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Tensor:
+    """x / (k + alpha · mean of x² over `size` neighbouring channels)^beta, zeros beyond the
+    ends. Krizhevsky et al., 2012.
+    """
     if input.ndim < 3 or size < 1:
         raise ShapeError(
-            f"local_response_norm: expected input (N, C, *) and a size of at least 1, got {input.shape} and {size}"
+            f"local_response_norm: expected input (N, C, *) and a size of at least 1, got {input.shape} and "
+            f"{size}"
         )
     channels = input.shape[1]
     squares = pad(square(input), (*(0, 0) * (input.ndim - 2), size // 2, (size - 1) // 2))
@@ -250,9 +317,15 @@ def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -
 
 def _last_dims(who: str, input: Tensor, normalized_shape: Any, *affine: Tensor | None) -> tuple[int, ...]:
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    if not shape or input.shape[-len(shape) :] != shape or any(c is not None and c.shape != shape for c in affine):
+    if (
+        not shape
+        or input.shape[-len(shape) :] != shape
+        or any(c is not None and c.shape != shape for c in affine)
+    ):
         got = ", ".join(str(c.shape) for c in (input, *affine) if c is not None)
-        raise ShapeError(f"{who}: expected an input (*, {', '.join(map(str, shape))}) and weight, bias {shape}, got {got}")
+        raise ShapeError(
+            f"{who}: expected an input (*, {', '.join(map(str, shape))}) and weight, bias {shape}, got {got}"
+        )
     require_floating(who, input, *affine)
     return shape
 
@@ -261,4 +334,6 @@ def _require_channels(who: str, input: Tensor, *affine: Tensor | None) -> None:
     require_floating(who, input, *affine)
     for c in affine:
         if c is not None and c.shape != input.shape[1:2]:
-            raise ShapeError(f"{who}: expected weight and bias ({input.shape[1]},), got {c.shape} for input {input.shape}")
+            raise ShapeError(
+                f"{who}: expected weight and bias ({input.shape[1]},), got {c.shape} for input {input.shape}"
+            )

@@ -1,4 +1,6 @@
-"""Pooling. With its indices fixed, max pooling is a linear pair: gather takes, scatter puts back. So is average pooling."""
+"""Pooling. With its indices fixed, max pooling is a linear pair: gather takes, scatter puts
+back. So is average pooling.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def _adaptive_max_pool(x: Array, *, out: tuple[int, ...]) -> tuple[Array, Array]
 
 @primitive(constant=("indices",))
 def _gather(x: Array, indices: Array, *, window: Window | None) -> Array:
-    """x at `indices` of its flattened planes, each of which lies in its window, or for None in its adaptive span."""
+    """x at `indices` of its flattened planes, each of which lies in its window, or
+    for None in its adaptive span.
+    """
     return kernels.gather(x, indices)
 
 
@@ -52,7 +56,9 @@ def _avg_pool_dx(g: Array, *, window: Window, count_include_pad: bool, divisor: 
     return kernels.avg_backward(g, window, count_include_pad, divisor)
 
 
-_max_pool.rule(x=lambda g, indices, x_shape, *, window: _scatter(g, indices, plane=x_shape[2:], window=window))
+_max_pool.rule(
+    x=lambda g, indices, x_shape, *, window: _scatter(g, indices, plane=x_shape[2:], window=window)
+)
 _adaptive_max_pool.rule(x=lambda g, indices, x_shape: _scatter(g, indices, plane=x_shape[2:], window=None))
 _scatter.rule(g=lambda h, indices, *, window: _gather(h, indices, window=window))
 _gather.rule(x=lambda g, indices, x_shape, *, window: _scatter(g, indices, plane=x_shape[2:], window=window))
@@ -72,21 +78,37 @@ _avg_pool_dx.rule(
 
 
 def _max(
-    who: str, axes: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
-    return_indices: bool
-) -> Any:  # fmt: skip
+    who: str,
+    axes: int,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Any:
     def run(x: Tensor) -> Any:
         require_planes(who, x, axes)
-        return _max_pool(x, window=Window.pool(who, x.shape, kernel_size, stride, padding, dilation, ceil_mode, axes))
+        return _max_pool(
+            x, window=Window.pool(who, x.shape, kernel_size, stride, padding, dilation, ceil_mode, axes)
+        )
 
     values, indices = batched(axes, run, input)
     return (values, indices) if return_indices else values
 
 
 def _avg(
-    who: str, axes: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool,
-    count_include_pad: bool, divisor: int | None
-) -> Tensor:  # fmt: skip
+    who: str,
+    axes: int,
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Tensor:
     if divisor == 0:
         raise ValueError(f"{who}: expected divisor_override other than 0, got 0")
 
@@ -98,7 +120,9 @@ def _avg(
     return batched(axes, run, input)
 
 
-def _lp(who: str, axes: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Tensor:
+def _lp(
+    who: str, axes: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool
+) -> Tensor:
     require_norm_type(who, norm_type)
     kernel = per_axis(who, "kernel_size", kernel_size, axes)
     means = _avg(who, axes, pow(input, norm_type), kernel, stride, 0, ceil_mode, True, None)
@@ -114,7 +138,14 @@ def require_norm_type(who: str, norm_type: float) -> None:
 
 
 def _unpool(
-    who: str, axes: int, input: Tensor, indices: Tensor, kernel_size: Any, stride: Any, padding: Any, output_size: Any
+    who: str,
+    axes: int,
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    output_size: Any,
 ) -> Tensor:
     kernel = per_axis(who, "kernel_size", kernel_size, axes)
     strides = kernel if stride is None else per_axis(who, "stride", stride, axes)
@@ -124,10 +155,14 @@ def _unpool(
 
     def run(x: Tensor, where_to: Tensor) -> Tensor:
         require_planes(who, x, axes)
-        usual = tuple((n - 1) * s + k - 2 * pad for n, k, s, pad in zip(x.shape[2:], kernel, strides, pads, strict=True))
+        usual = tuple(
+            (n - 1) * s + k - 2 * pad for n, k, s, pad in zip(x.shape[2:], kernel, strides, pads, strict=True)
+        )
         plane = usual if output_size is None else tuple(output_size)[-axes:]
         if len(plane) != axes or any(abs(m - n) >= s for m, n, s in zip(plane, usual, strides, strict=True)):
-            raise ShapeError(f"{who}: expected output_size less than a stride {strides} from {usual}, got {output_size}")
+            raise ShapeError(
+                f"{who}: expected output_size less than a stride {strides} from {usual}, got {output_size}"
+            )
         if min(plane) < 1:
             raise ShapeError(f"{who}: expected an output of at least 1 along each axis, got {plane}")
         where_to = places(who, where_to, x)
@@ -204,8 +239,9 @@ def max_pool2d(
 ) -> Any:
     """The largest value of each window of (N, C, H, W); of equal ones the first wins. Padding never wins.
 
-    kernel_size, stride (default: the kernel), padding, dilation: an int or one an axis. With `return_indices` also where the
-    winners stand (int64) in the flattened H·W plane. N may be missing. As torch.nn.functional.max_pool2d.
+    kernel_size, stride (default: the kernel), padding, dilation: an int or one an axis. With `return_indices`
+    also where the winners stand (int64) in the flattened H·W plane. N may be missing. As
+    torch.nn.functional.max_pool2d.
     """
     return _max("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
@@ -252,10 +288,13 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window of (N, C, H, W).
 
-    kernel_size, stride (default: the kernel), padding: an int or one an axis. The pads are counted with `count_include_pad`;
-    `divisor_override` replaces the count. N may be missing. As torch.nn.functional.avg_pool2d.
+    kernel_size, stride (default: the kernel), padding: an int or one an axis. The pads are counted with
+    `count_include_pad`; `divisor_override` replaces the count. N may be missing. As
+    torch.nn.functional.avg_pool2d.
     """
-    return _avg("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _avg(
+        "avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def avg_pool3d(
@@ -271,10 +310,14 @@ def avg_pool3d(
 
     Settings as in `avg_pool2d`. As torch.nn.functional.avg_pool3d.
     """
-    return _avg("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _avg(
+        "avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
+    )
 
 
-def lp_pool1d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool1d(
+    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Tensor:
     """(Σ x^p)^(1/p) over each window of (N, C, W), p = norm_type.
 
     As `lp_pool2d` and torch.nn.functional.lp_pool1d.
@@ -282,16 +325,20 @@ def lp_pool1d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
     return _lp("lp_pool1d", 1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool2d(
+    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Tensor:
     """(Σ x^p)^(1/p) over each window of (N, C, H, W), p = norm_type.
 
-    A sum of 0 gives 0, with derivative 0. In `ceil_mode` a partial window counts as its mean times the whole kernel, as in
-    PyTorch. N may be missing. As torch.nn.functional.lp_pool2d.
+    A sum of 0 gives 0, with derivative 0. In `ceil_mode` a partial window counts as its mean times the whole
+    kernel, as in PyTorch. N may be missing. As torch.nn.functional.lp_pool2d.
     """
     return _lp("lp_pool2d", 2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
+def lp_pool3d(
+    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Tensor:
     """(Σ x^p)^(1/p) over each window of (N, C, D, H, W), p = norm_type.
 
     As `lp_pool2d` and torch.nn.functional.lp_pool3d.
@@ -300,7 +347,12 @@ def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
 
 
 def max_unpool1d(
-    input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
 ) -> Tensor:
     """Zeros with the values of (N, C, W) at `indices` of each flattened line of W, which `max_pool1d` gave.
 
@@ -310,20 +362,33 @@ def max_unpool1d(
 
 
 def max_unpool2d(
-    input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
 ) -> Tensor:
-    """Zeros with the values of (N, C, H, W) at `indices` of each flattened H·W plane, which `max_pool2d` gave.
+    """Zeros with the values of (N, C, H, W) at `indices` of each flattened H·W
+    plane, which `max_pool2d` gave.
 
-    Its size is `output_size` (all of its axes, or the last two), or what max_pool2d with these settings needs at least. Where
-    several come to one place the last one wins, and it alone has a gradient. As torch.nn.functional.max_unpool2d.
+    Its size is `output_size` (all of its axes, or the last two), or what max_pool2d with these settings needs
+    at least. Where several come to one place the last one wins, and it alone has a gradient. As
+    torch.nn.functional.max_unpool2d.
     """
     return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
 def max_unpool3d(
-    input: Tensor, indices: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
 ) -> Tensor:
-    """Zeros with the values of (N, C, D, H, W) at `indices` of each flattened D·H·W volume, which `max_pool3d` gave.
+    """Zeros with the values of (N, C, D, H, W) at `indices` of each flattened D·H·W
+    volume, which `max_pool3d` gave.
 
     As `max_unpool2d` and torch.nn.functional.max_unpool3d.
     """
@@ -341,8 +406,8 @@ def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Mean pooling of (N, C, H, W) to `output_size`.
 
-    output_size: an int or one an axis; None keeps a size. Output i is the mean of floor(i n / m) ... ceil((i + 1) n / m).
-    N may be missing. As torch.nn.functional.adaptive_avg_pool2d.
+    output_size: an int or one an axis; None keeps a size. Output i is the mean of floor(i n / m) ... ceil((i
+    + 1) n / m). N may be missing. As torch.nn.functional.adaptive_avg_pool2d.
     """
     return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)
 
@@ -366,8 +431,8 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = 
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Max pooling of (N, C, H, W) to `output_size`; with `return_indices` (values, indices).
 
-    The spans are those of `adaptive_avg_pool2d`, winners and indices those of `max_pool2d`. N may be missing. As
-    torch.nn.functional.adaptive_max_pool2d.
+    The spans are those of `adaptive_avg_pool2d`, winners and indices those of `max_pool2d`. N may be missing.
+    As torch.nn.functional.adaptive_max_pool2d.
     """
     return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
 

@@ -23,7 +23,11 @@ from .shape import common_shape, diagonal, normalize_dim, permute, reshape, roll
 def _product(who: str, kinds: str, a: Tensor, b: Tensor) -> Tensor:
     """matmul of operands with exactly the dims that `kinds` names, say "(n, k) and (k, m)"."""
     dims = tuple(kind.count(",") + (not kind.endswith(",)")) for kind in kinds.split(" and "))
-    if (a.ndim, b.ndim) != dims or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0] or (b.ndim > 2 and a.shape[0] != b.shape[0]):
+    if (
+        (a.ndim, b.ndim) != dims
+        or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]
+        or (b.ndim > 2 and a.shape[0] != b.shape[0])
+    ):
         raise ShapeError(f"{who}: expected {kinds}, got {a.shape} and {b.shape}")
     require_one_dtype(who, a.dtype, b.dtype)
     return matmul(a, b)
@@ -57,7 +61,9 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
-    """The vector product along `dim`, which has size 3 (the first such dim if it is not given); the others broadcast."""
+    """The vector product along `dim`, which has size 3 (the first such dim if it is not
+    given); the others broadcast.
+    """
     if dim is None:
         if 3 not in input.shape:
             raise ShapeError(f"cross: expected a dim of size 3, got {input.shape}")
@@ -65,13 +71,17 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     else:
         d = normalize_dim("cross", dim, input.ndim)
     if input.ndim != other.ndim or not input.ndim or (input.shape[d], other.shape[d]) != (3, 3):
-        raise ShapeError(f"cross: expected size 3 along dim {d} and as many dims, got {input.shape} and {other.shape}")
+        raise ShapeError(
+            f"cross: expected size 3 along dim {d} and as many dims, got {input.shape} and {other.shape}"
+        )
     common_shape("cross", input, other)
     return sub(mul(roll(input, -1, d), roll(other, -2, d)), mul(roll(input, -2, d), roll(other, -1, d)))
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:
-    """Kronecker's product: blocks input[i] · other along every dim; the one with fewer dims gets ones in front."""
+    """Kronecker's product: blocks input[i] · other along every dim; the one with
+    fewer dims gets ones in front.
+    """
     ndim = max(input.ndim, other.ndim)
     a, b = ((1,) * (ndim - x.ndim) + x.shape for x in (input, other))
     left = reshape(input, tuple(n for size in a for n in (size, 1)))
@@ -85,17 +95,23 @@ Labels = list[str]
 
 
 def einsum(equation: Any, *operands: Any) -> Tensor:
-    """Sums of products in Einstein's notation, as numpy.einsum and torch.einsum: einsum("bij,bjk->bik", x, y).
+    """Sums of products in Einstein's notation, as numpy.einsum and torch.einsum:
+    einsum("bij,bjk->bik", x, y).
 
-    A label that is repeated within an operand takes its diagonal, one that the output lacks is summed; "..." stands for dims
-    that broadcast. Without "->" the output has the labels that appear once, in alphabetical order. Operands and lists of
-    integers may take turns instead of the equation. Pairs are contracted by `matmul`, the smallest result first.
+    A label that is repeated within an operand takes its diagonal, one that the output lacks is summed; "..."
+    stands for dims that broadcast. Without "->" the output has the labels that appear once, in alphabetical
+    order. Operands and lists of integers may take turns instead of the equation. Pairs are contracted by
+    `matmul`, the smallest result first.
     """
-    tensors = list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
+    tensors = (
+        list(operands[0]) if len(operands) == 1 and not isinstance(operands[0], Tensor) else list(operands)
+    )
     if isinstance(equation, Tensor):
         equation, tensors = _spelled((equation, *operands))
     if not isinstance(equation, str):
-        raise TypeError(f"einsum: expected an equation or operands and lists of integers, got {type(equation).__name__}")
+        raise TypeError(
+            f"einsum: expected an equation or operands and lists of integers, got {type(equation).__name__}"
+        )
     require_one_dtype("einsum", *(x.dtype for x in tensors))
     inputs, output = _parsed(equation, tuple(x.shape for x in tensors))
     terms = [_diagonals(equation, x, labels) for x, labels in zip(tensors, inputs, strict=True)]
@@ -116,24 +132,36 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
 def _spelled(arguments: Sequence[Any]) -> tuple[str, list[Tensor]]:
     """The equation of operands that take turns with lists of integers."""
     pairs = list(zip(arguments[::2], arguments[1::2], strict=False))
-    words = ["".join("..." if k is Ellipsis else string.ascii_letters[k] for k in labels) for _, labels in pairs]
+    words = [
+        "".join("..." if k is Ellipsis else string.ascii_letters[k] for k in labels) for _, labels in pairs
+    ]
     output = arguments[-1] if len(arguments) % 2 else None
-    tail = "" if output is None else "->" + "".join("..." if k is Ellipsis else string.ascii_letters[k] for k in output)
+    tail = (
+        ""
+        if output is None
+        else "->" + "".join("..." if k is Ellipsis else string.ascii_letters[k] for k in output)
+    )
     return ",".join(words) + tail, [x for x, _ in pairs]
 
 
 @functools.lru_cache(maxsize=256)
 def _parsed(equation: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[Labels], Labels]:
-    """The labels of the operands and of the output; dims under "..." are labelled "0", "1", ... from the last."""
+    """The labels of the operands and of the output; dims under "..." are labelled
+    "0", "1", ... from the last.
+    """
     left, arrow, right = equation.replace(" ", "").partition("->")
     words = left.split(",")
     if len(words) != len(shapes):
-        raise ShapeError(f"einsum: expected an operand for each of {len(words)} terms of {equation!r}, got {len(shapes)}")
+        raise ShapeError(
+            f"einsum: expected an operand for each of {len(words)} terms of {equation!r}, got {len(shapes)}"
+        )
     widest, inputs = 0, []
     for word, shape in zip(words, shapes, strict=True):
         extra = len(shape) - len(word.replace("...", "", 1))
         if extra < 0 or (extra and "..." not in word):
-            raise ShapeError(f"einsum: expected {word!r} of {equation!r} to label the dims of its operand, got {shape}")
+            raise ShapeError(
+                f"einsum: expected {word!r} of {equation!r} to label the dims of its operand, got {shape}"
+            )
         widest = max(widest, extra) if "..." in word else widest
         inputs.append(_labels(equation, word, extra))
     counts = Counter(label for labels in inputs for label in labels)
@@ -143,7 +171,9 @@ def _parsed(equation: str, shapes: tuple[tuple[int, ...], ...]) -> tuple[list[La
         output = [str(k) for k in reversed(range(widest))]
         output += sorted(label for label in counts if counts[label] == 1 and label in string.ascii_letters)
     if any(output.count(label) > 1 or label not in counts for label in output):
-        raise ValueError(f"einsum: expected an output with labels of the operands, each once, got {equation!r}")
+        raise ValueError(
+            f"einsum: expected an output with labels of the operands, each once, got {equation!r}"
+        )
     return inputs, output
 
 
@@ -170,14 +200,18 @@ def _diagonals(equation: str, x: Tensor, labels: Labels) -> Term:
 
 
 def _without_broadcast(equation: str, terms: list[Term]) -> list[Term]:
-    """Dims of size one dropped where another operand has the label with a larger size: there they are constant."""
+    """Dims of size one dropped where another operand has the label with a larger
+    size: there they are constant.
+    """
     largest: dict[str, int] = {}
     for x, labels in terms:
         for label, n in zip(labels, x.shape, strict=True):
             if largest.setdefault(label, n) == 1:
                 largest[label] = n
             if n not in (1, largest[label]):
-                raise ShapeError(f"einsum: expected one size under {label!r} of {equation!r}, got {largest[label]} and {n}")
+                raise ShapeError(
+                    f"einsum: expected one size under {label!r} of {equation!r}, got {largest[label]} and {n}"
+                )
     kept = []
     for x, labels in terms:
         for label in list(labels):
@@ -202,7 +236,9 @@ def _summed(x: Tensor, labels: Labels, kept: set[str]) -> Term:
 
 
 def _contracted(a: Term, b: Term, kept: set[str]) -> Term:
-    """Σ a · b over the labels that are not kept: as matrices (shared, rows, inner) times (shared, inner, columns)."""
+    """Σ a · b over the labels that are not kept: as matrices (shared, rows, inner)
+    times (shared, inner, columns).
+    """
     x, in_a = _summed(*a, kept | {*b[1]})
     y, in_b = _summed(*b, kept | {*a[1]})
     shared = [label for label in in_a if label in in_b and label in kept]
@@ -214,7 +250,10 @@ def _contracted(a: Term, b: Term, kept: set[str]) -> Term:
     if not inner:
         left, right = _ordered(x, in_a, [*shared, *rows]), _ordered(y, in_b, [*shared, *columns])
         left = reshape(left, (*left.shape, *(1 for _ in columns)))
-        return mul(left, reshape(right, (*right.shape[: len(shared)], *(1 for _ in rows), *right.shape[len(shared) :]))), labels
+        return mul(
+            left,
+            reshape(right, (*right.shape[: len(shared)], *(1 for _ in rows), *right.shape[len(shared) :])),
+        ), labels
     left, ta = _matrices(x, in_a, shared, rows, inner)
     right, tb = _matrices(y, in_b, shared, inner, columns)
     return reshape(_matmul(left, right, ta=ta, tb=tb), shape), labels
@@ -224,7 +263,9 @@ def _ordered(x: Tensor, labels: Labels, wanted: Labels) -> Tensor:
     return x if labels == wanted else permute(x, *(labels.index(label) for label in wanted))
 
 
-def _matrices(x: Tensor, labels: Labels, shared: Labels, rows: Labels, columns: Labels) -> tuple[Tensor, bool]:
+def _matrices(
+    x: Tensor, labels: Labels, shared: Labels, rows: Labels, columns: Labels
+) -> tuple[Tensor, bool]:
     """x as a batch of matrices (shared, rows, columns), or transposed, and True, where it lies so already."""
     turned = bool(rows and columns) and labels == [*shared, *columns, *rows]
     sizes = dict(zip(labels, x.shape, strict=True))

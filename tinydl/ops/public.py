@@ -1,4 +1,5 @@
-"""What every public function is wrapped in: NumPy's `axis` for PyTorch's `dim`, and its own name on a wrong argument.
+"""What every public function is wrapped in: NumPy's `axis` for PyTorch's `dim`, and its
+own name on a wrong argument.
 
 Arguments are looked at after something went wrong, so a call that goes well pays nothing for it.
 """
@@ -28,7 +29,8 @@ TAKEN: dict[str, tuple[Any, ...]] = {
 
 @functools.cache
 def public(function: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:
-    """The same function, for users: it names itself where it is given what is no tensor, and takes `axis` for `dim`.
+    """The same function, for users: it names itself where it is given what is no
+    tensor, and takes `axis` for `dim`.
 
     What it takes as f(*dims) it also takes as f(dims=(0, 1)).
     """
@@ -62,8 +64,12 @@ def public(function: Callable[..., Any], name: str | None = None) -> Callable[..
     return called
 
 
-def refusal(who: str, function: Callable[..., Any], args: Sequence[Any], settings: Mapping[str, Any]) -> DtypeError | None:
-    """What to say of the first argument that is annotated as a tensor, a number or a sequence of them, and is none."""
+def refusal(
+    who: str, function: Callable[..., Any], args: Sequence[Any], settings: Mapping[str, Any]
+) -> DtypeError | None:
+    """What to say of the first argument that is annotated as a tensor, a number or a
+    sequence of them, and is none.
+    """
     signature = inspect.signature(function)
     try:
         given = signature.bind_partial(*args, **settings).arguments

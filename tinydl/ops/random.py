@@ -1,8 +1,10 @@
-"""Random numbers, counter-based (Philox): a draw reserves a range of its generator's counter, and is a function of that range.
+"""Random numbers, counter-based (Philox): a draw reserves a range of its generator's counter, and
+is a function of that range.
 
-So a draw can be made again from what it returned (dropout's backward), a recorded step draws anew at each replay, and the state
-of a generator is two small arrays. Everything random takes `generator=`; without it a default one serves. That of dropout and
-noise is a stream of its own: networks that draw differently when they are made see the same masks, and the other way round.
+So a draw can be made again from what it returned (dropout's backward), a recorded step draws anew at each
+replay, and the state of a generator is two small arrays. Everything random takes `generator=`; without it a
+default one serves. That of dropout and noise is a stream of its own: networks that draw differently when they
+are made see the same masks, and the other way round.
 """
 
 from __future__ import annotations
@@ -75,10 +77,12 @@ _dropout.rule(x=lambda g, key, start, *, p: _dropout(g, key, start, p=p))
 
 
 class Generator:
-    """A stream of random numbers: a key (seed, stream) and a counter of 128-bit blocks, both arrays that `record` can replay.
+    """A stream of random numbers: a key (seed, stream) and a counter of 128-bit blocks, both
+    arrays that `record` can replay.
 
-    Generators of one seed and different streams are independent. The counter follows the draws from device to device, so that
-    the same draws give the same numbers on all of them; a change of device is a wait for the GPU.
+    Generators of one seed and different streams are independent. The counter follows the draws from
+    device to device, so that the same draws give the same numbers on all of them; a change of
+    device is a wait for the GPU.
     """
 
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
@@ -151,7 +155,8 @@ def _drawing(source: Source) -> Iterator[None]:
 
 @contextmanager
 def random_from(generator: Generator | None) -> Iterator[None]:
-    """Within the scope every draw is made from `generator`, whichever one it names; the streams outside do not move.
+    """Within the scope every draw is made from `generator`, whichever one it names; the
+    streams outside do not move.
 
     None leaves things as they are. `remember` and `repeat` around it see its draws as any others.
     """
@@ -177,13 +182,18 @@ def remember() -> Iterator[list[Draw]]:
 
 @contextmanager
 def repeat(draws: list[Draw]) -> Iterator[None]:
-    """Make the noted draws again, in their order: a second pass with the same random numbers. No stream moves."""
+    """Make the noted draws again, in their order: a second pass with the same
+    random numbers. No stream moves.
+    """
     remaining = iter(draws)
 
     def again(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
         draw = next(remaining, None)
         if draw is None:
-            raise GraphError(f"repeat: expected at most the {len(draws)} draws that were noted, got another of shape {shape}")
+            raise GraphError(
+                f"repeat: expected at most the {len(draws)} draws that were noted, got another of shape "
+                f"{shape}"
+            )
         return draw
 
     with _drawing(again):
@@ -191,13 +201,19 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
     """Uniform in [0, 1)."""
     return _filled(_uniform, "rand", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
-def _filled(fill: Primitive, who: str, size: Any, generator: Generator | None, dtype: Any, device: Any) -> Tensor:
+def _filled(
+    fill: Primitive, who: str, size: Any, generator: Generator | None, dtype: Any, device: Any
+) -> Tensor:
     """A draw of `fill`, which is `_uniform` or `_normal`."""
     shape, dtype = new_size(who, size), floating(dtype, who)
     key, start = _draw(generator, shape, dtype, device)
@@ -205,7 +221,11 @@ def _filled(fill: Primitive, who: str, size: Any, generator: Generator | None, d
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
     """Standard normal."""
     return _filled(_normal, "randn", size, generator, dtype, device).requires_grad_(requires_grad)
@@ -213,16 +233,24 @@ def randn(
 
 def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), shaped as `input`."""
-    return _filled(_uniform, "rand_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
+    return _filled(
+        _uniform, "rand_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device
+    )
 
 
 def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, shaped as `input`."""
-    return _filled(_normal, "randn_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device)
+    return _filled(
+        _normal, "randn_like", input.shape, generator, input.dtype if dtype is None else dtype, input.device
+    )
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None) -> Tensor:
-    """Normal numbers, mean + std · z: numbers and a size, or tensors that broadcast. Differentiable in mean and std."""
+def normal(
+    mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None
+) -> Tensor:
+    """Normal numbers, mean + std · z: numbers and a size, or tensors that broadcast.
+    Differentiable in mean and std.
+    """
     tensors = [x for x in (mean, std) if isinstance(x, Tensor)]
     if size is None and not tensors:
         raise ShapeError("normal: expected a size where mean and std are numbers, got none")
@@ -251,10 +279,14 @@ def randint(
     dtype: Any = None,
     device: Any = "cpu",
 ) -> Tensor:
-    """Integers (int64 if nothing else) in [low, high): randint(low, high, size), or randint(high, size) from 0."""
+    """Integers (int64 if nothing else) in [low, high): randint(low, high, size),
+    or randint(high, size) from 0.
+    """
     low, high, size = (0, low, high) if size is None else (low, high, size)
     if not all(isinstance(bound, (int, np.integer)) for bound in (low, high)):
-        raise TypeError(f"randint: expected integers low and high and a size, got {low!r}, {high!r} and {size!r}")
+        raise TypeError(
+            f"randint: expected integers low and high and a size, got {low!r}, {high!r} and {size!r}"
+        )
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     shape = new_size("randint", size)
@@ -264,7 +296,9 @@ def randint(
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
-    """0 and 1 in the dtype and shape of `input`: 1 with the probabilities that are its elements, or with probability p."""
+    """0 and 1 in the dtype and shape of `input`: 1 with the probabilities that are its
+    elements, or with probability p.
+    """
     if p is not None:
         require_probability("bernoulli", p)
         return to_dtype(_kept(p, input, generator), input.dtype)
@@ -278,10 +312,13 @@ def _kept(p: float, like: Tensor, generator: Generator | None) -> Tensor:
     return _bernoulli(key, start, shape=like.shape, p=p)
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+def dropout(
+    input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
+) -> Tensor:
     """Zero each element with probability p and scale the others by 1/(1 - p). Outside training the identity.
 
-    Srivastava et al., JMLR 2014. The mask is not stored: the backward draws it again from the same counter range.
+    Srivastava et al., JMLR 2014. The mask is not stored: the backward draws it again
+    from the same counter range.
     """
     require_probability("dropout", p)
     if not training or p == 0:
@@ -290,7 +327,9 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, generator: Gen
     return _dropout(input, key, start, p=p)
 
 
-def feature_dropout(who: str, input: Tensor, p: float, training: bool, spatial: int, generator: Generator | None) -> Tensor:
+def feature_dropout(
+    who: str, input: Tensor, p: float, training: bool, spatial: int, generator: Generator | None
+) -> Tensor:
     """Zero whole channels of (N, C, *spatial) with probability p and scale the others by 1/(1 - p)."""
     require_probability(who, p)
     if input.ndim != spatial + 2:
@@ -301,17 +340,23 @@ def feature_dropout(who: str, input: Tensor, p: float, training: bool, spatial: 
     return mul(input, dropout(ones, p, True, generator))
 
 
-def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+def dropout1d(
+    input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
+) -> Tensor:
     """Dropout of whole channels of (N, C, L). Tompson et al., arXiv 1411.4280."""
     return feature_dropout("dropout1d", input, p, training, 1, generator)
 
 
-def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None) -> Tensor:
+def dropout2d(
+    input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
+) -> Tensor:
     """Dropout of whole channels of (N, C, H, W). Tompson et al., arXiv 1411.4280."""
     return feature_dropout("dropout2d", input, p, training, 2, generator)
 
 
-def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, generator: Generator | None = None) -> Tensor:
+def alpha_dropout(
+    input: Tensor, p: float = 0.5, training: bool = False, generator: Generator | None = None
+) -> Tensor:
     """Dropout for SELU nets: dropped elements become -λα, and an affine map restores mean 0 and variance 1.
 
     Klambauer et al., arXiv 1706.02515, section "New Dropout Technique".
@@ -327,7 +372,9 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, generat
     return add(mul(where(kept, input, low), scale), -scale * low * p)
 
 
-def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, generator: Generator | None = None) -> Tensor:
+def gaussian_noise(
+    input: Tensor, std: float = 0.1, training: bool = True, generator: Generator | None = None
+) -> Tensor:
     """In training input + N(0, std²), elementwise; else the input. Keras: GaussianNoise."""
     if std < 0:
         raise ValueError(f"gaussian_noise: expected std of at least 0, got {std}")
@@ -336,7 +383,17 @@ def gaussian_noise(input: Tensor, std: float = 0.1, training: bool = True, gener
         return input
     return add(
         input,
-        mul(_filled(_normal, "gaussian_noise", input.shape, generator or noise_generator, input.dtype, input.device), std),
+        mul(
+            _filled(
+                _normal,
+                "gaussian_noise",
+                input.shape,
+                generator or noise_generator,
+                input.dtype,
+                input.device,
+            ),
+            std,
+        ),
     )
 
 

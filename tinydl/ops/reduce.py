@@ -1,4 +1,6 @@
-"""Sums and extremes over dims. `dim` is None (all), an int or a sequence of ints; `keepdim` keeps them at size one."""
+"""Sums and extremes over dims. `dim` is None (all), an int or a sequence of ints;
+`keepdim` keeps them at size one.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,11 @@ def _kept(shape: tuple[int, ...], dims: tuple[int, ...]) -> tuple[int, ...]:
 def _at(g: Tensor, indices: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     """g at `indices` along `dim`, zeros elsewhere."""
     places = constant(g, np.arange(shape[dim]).reshape((1,) * dim + (-1,) + (1,) * (len(shape) - dim - 1)))
-    return where(eq(_spread(indices, (*shape[:dim], 1, *shape[dim + 1 :]), (dim,)), places), _spread(g, shape, (dim,)), 0.0)
+    return where(
+        eq(_spread(indices, (*shape[:dim], 1, *shape[dim + 1 :]), (dim,)), places),
+        _spread(g, shape, (dim,)),
+        0.0,
+    )
 
 
 def _softmax_again(x: Tensor, out: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -97,7 +103,9 @@ def _finish(x: Tensor, reduced: Tensor, dims: tuple[int, ...], keepdim: bool) ->
 
 
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
-    """The sum over `dim`, in a fixed order; float32 is accumulated in float64. Booleans and integers give int64."""
+    """The sum over `dim`, in a fixed order; float32 is accumulated in float64.
+    Booleans and integers give int64.
+    """
     input = input if dtype is None else to_dtype(input, dtype)
     dims = reduced_dims("sum", input, dim)
     return _finish(input, _sum(input, dims=dims), dims, keepdim)
@@ -132,7 +140,8 @@ def _extreme(who: str, x: Tensor, dim: Dim, keepdim: bool, pick: Any) -> Tensor:
         _require_elements(who, value, d)
         value = pick(value, dim=d)[0]
     winners = cast(eq(x.detach(), _spread(value, x.shape, dims)), dtype=x.dtype)
-    # Where it is the maximum, x counts with its share of the winners: the value, and a gradient that is spread over ties.
+    # Where it is the maximum, x counts with its share of the winners: the value, and a
+    # gradient that is spread over ties.
     shares = div(winners, sum(winners, dims, keepdim=True)) if x.dtype.kind == "f" else winners
     return _finish(x, _pick_shared(x, shares, value, dims=dims), dims, keepdim)
 
@@ -152,12 +161,16 @@ def _require_elements(who: str, x: Tensor, dim: int) -> None:
 
 
 def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Without `dim` the largest value of all (as `amax`); with it (values, indices), where the first of equals wins."""
+    """Without `dim` the largest value of all (as `amax`); with it (values, indices),
+    where the first of equals wins.
+    """
     return amax(input) if dim is None else _extreme_along("max", input, dim, keepdim, _max)
 
 
 def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """Without `dim` the smallest value of all (as `amin`); with it (values, indices), where the first of equals wins."""
+    """Without `dim` the smallest value of all (as `amin`); with it (values, indices),
+    where the first of equals wins.
+    """
     return amin(input) if dim is None else _extreme_along("min", input, dim, keepdim, _min)
 
 

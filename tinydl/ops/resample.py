@@ -31,21 +31,27 @@ def interpolate(
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
 ) -> Tensor:
-    """(N, C, *spatial) of one to three spatial axes in another size: `size`, or `scale_factor` times as large, rounded down.
+    """(N, C, *spatial) of one to three spatial axes in another size: `size`, or `scale_factor`
+    times as large, rounded down.
 
-    size, scale_factor: a number or one an axis. mode: "nearest", "nearest-exact", "area" (means, as adaptive_avg_pool2d), or
-    "linear" (N, C, W), "bilinear" and "bicubic" (N, C, H, W), "trilinear" (N, C, D, H, W). Places are reckoned by the
-    scale_factor, or by the ratio of the sizes where it is not given or `recompute_scale_factor`; with `align_corners` the
-    corners' centres stay where they are, else the edges. Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
+    size, scale_factor: a number or one an axis. mode: "nearest", "nearest-exact", "area" (means, as
+    adaptive_avg_pool2d), or "linear" (N, C, W), "bilinear" and "bicubic" (N, C, H, W), "trilinear" (N, C, D,
+    H, W). Places are reckoned by the scale_factor, or by the ratio of the sizes where it is not given or
+    `recompute_scale_factor`; with `align_corners` the corners' centres stay where they are, else the edges.
+    Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
     """
     axes = input.ndim - 2
     if not 1 <= axes <= 3 or _NDIM.get(mode, input.ndim) != input.ndim:
         dims = f"{_NDIM[mode]} dims in mode {mode!r}" if mode in _NDIM else "3 to 5 dims (N, C, *spatial)"
         raise ShapeError(f"interpolate: expected input of {dims}, got {input.shape}")
     if mode not in _NDIM and mode not in ("nearest", "nearest-exact", "area"):
-        raise ValueError(f"interpolate: expected mode one of {[*_NDIM, 'nearest', 'nearest-exact', 'area']}, got {mode!r}")
+        raise ValueError(
+            f"interpolate: expected mode one of {[*_NDIM, 'nearest', 'nearest-exact', 'area']}, got {mode!r}"
+        )
     if align_corners is not None and mode not in _NDIM:
-        raise ValueError(f"interpolate: expected align_corners in modes {list(_NDIM)} only, got it in mode {mode!r}")
+        raise ValueError(
+            f"interpolate: expected align_corners in modes {list(_NDIM)} only, got it in mode {mode!r}"
+        )
     if (size is None) is (scale_factor is None):
         raise ValueError(f"interpolate: expected either size or scale_factor, got {size} and {scale_factor}")
     sizes = input.shape[2:]
@@ -53,15 +59,20 @@ def interpolate(
     if scales is not None and min(scales) <= 0:
         raise ValueError(f"interpolate: expected a scale_factor above 0, got {scale_factor}")
     wanted = (
-        _each("size", size, axes) if scales is None else tuple(math.floor(n * s) for n, s in zip(sizes, scales, strict=True))
+        _each("size", size, axes)
+        if scales is None
+        else tuple(math.floor(n * s) for n, s in zip(sizes, scales, strict=True))
     )
     if min(*sizes, *wanted) < 1:
         raise ShapeError(f"interpolate: expected sizes of at least 1, got {input.shape} to {wanted}")
     own = scales is None or bool(recompute_scale_factor) or mode == "area"
     ratios = [n / m if own else 1 / s for n, m, s in zip(sizes, wanted, scales or wanted, strict=True)]
-    still = [n == m and (ratio == 1 or "linear" in mode) for n, m, ratio in zip(sizes, wanted, ratios, strict=True)]
+    still = [
+        n == m and (ratio == 1 or "linear" in mode) for n, m, ratio in zip(sizes, wanted, ratios, strict=True)
+    ]
     moving = [axis for axis in range(axes) if not still[axis]]
-    for axis in sorted(moving, key=lambda axis: wanted[axis] / sizes[axis]):  # first those that shrink the most
+    # first those that shrink the most
+    for axis in sorted(moving, key=lambda axis: wanted[axis] / sizes[axis]):
         rows = _rows(mode, sizes[axis], wanted[axis], ratios[axis], bool(align_corners), input.dtype)
         input = _resample(input, rows=rows, dim=axis + 2)
     return input

@@ -1,4 +1,6 @@
-"""Running sums and products, and the product over a dim. Zeros among the factors are exact at every order of derivative."""
+"""Running sums and products, and the product over a dim. Zeros among the factors are exact
+at every order of derivative.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def _cumprod(x: Array, *, dim: int) -> Array:
 
 @primitive
 def _recurrence(a: Array, b: Array, *, dim: int, reverse: bool) -> Array:
-    """y[k] = a[k] y[k - 1] + b[k] along `dim`; with k + 1 for k - 1 if reverse. a at the first place is not used."""
+    """y[k] = a[k] y[k - 1] + b[k] along `dim`; with k + 1 for k - 1 if reverse. a at
+    the first place is not used.
+    """
     return scan.recurrence(a, b, dim, reverse)
 
 
@@ -41,15 +45,18 @@ _cumsum.rule(x=lambda g, *, dim, reverse: _cumsum(g, dim=dim, reverse=not revers
 
 
 @_recurrence.joint
-def _(needs: tuple[bool, ...], g: Tensor, a: Tensor, out: Tensor, *, dim: int, reverse: bool) -> tuple[Tensor, Tensor]:
-    # What reaches y[k] comes from k itself and, times a[k + 1], from y[k + 1]: the recurrence the other way round.
+def _(
+    needs: tuple[bool, ...], g: Tensor, a: Tensor, out: Tensor, *, dim: int, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    # What reaches y[k] comes from k itself and, times a[k + 1], from y[k + 1]: the
+    # recurrence the other way round.
     ahead = 1 if reverse else -1
     db = _recurrence(_shifted(a, dim, ahead, 0.0), g, dim=dim, reverse=not reverse)
     return mul(db, _shifted(out, dim, -ahead, 0.0)), db
 
 
-# d(x[0] ... x[i]) / dx[k] = (x[0] ... x[k - 1]) (x[k + 1] ... x[i]): the sum over i >= k of the second factor times g[i] is a
-# recurrence. No division, so zeros do no harm.
+# d(x[0] ... x[i]) / dx[k] = (x[0] ... x[k - 1]) (x[k + 1] ... x[i]): the sum over i >= k of the second factor
+# times g[i] is a recurrence. No division, so zeros do no harm.
 _cumprod.rule(
     x=lambda g, x, out, *, dim: mul(
         _shifted(out, dim, 1, 1.0), _recurrence(_shifted(x, dim, -1, 0.0), g, dim=dim, reverse=True)
@@ -71,7 +78,9 @@ def cumsum(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     input = input if dtype is None else to_dtype(input, dtype)
     dim = normalize_dim("cumsum", dim, input.ndim)
     return (
-        _cumsum(input, dim=dim, reverse=False) if input.ndim else reshape(_cumsum(reshape(input, 1), dim=0, reverse=False), ())
+        _cumsum(input, dim=dim, reverse=False)
+        if input.ndim
+        else reshape(_cumsum(reshape(input, 1), dim=0, reverse=False), ())
     )
 
 

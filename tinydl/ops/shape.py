@@ -84,7 +84,9 @@ def _(needs: tuple[bool, ...], g: Tensor, *, sizes: tuple[int, ...], dim: int) -
 
 _split.rule(x=lambda g, *, sizes, dim: _cat(*g, sizes=sizes, dim=dim))
 _diagonal.rule(
-    x=lambda g, x_shape, *, offset, dim1, dim2: _place_diagonal(g, shape=x_shape, offset=offset, dim1=dim1, dim2=dim2)
+    x=lambda g, x_shape, *, offset, dim1, dim2: _place_diagonal(
+        g, shape=x_shape, offset=offset, dim1=dim1, dim2=dim2
+    )
 )
 _place_diagonal.rule(g=lambda h, *, offset, dim1, dim2: _diagonal(h, offset=offset, dim1=dim1, dim2=dim2))
 
@@ -98,7 +100,11 @@ def normalize_dim(who: str, dim: int, ndim: int) -> int:
 
 def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     """f(2, 3) and f((2, 3)) alike."""
-    return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], Sequence) else tuple(arguments)
+    return (
+        tuple(arguments[0])
+        if len(arguments) == 1 and isinstance(arguments[0], Sequence)
+        else tuple(arguments)
+    )
 
 
 def new_size(who: str, size: Any) -> tuple[int, ...]:
@@ -118,39 +124,57 @@ def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
     if wanted.count(-1) == 1 and known:
         wanted = tuple(x.array.size // known if n == -1 else n for n in wanted)
     if math.prod(wanted) != x.array.size or any(n < 0 for n in wanted):
-        raise ShapeError(f"{who}: expected a shape of {x.array.size} elements for {x.shape}, got {sizes(shape)}")
+        raise ShapeError(
+            f"{who}: expected a shape of {x.array.size} elements for {x.shape}, got {sizes(shape)}"
+        )
     return wanted
 
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
-    """The same values in another shape; one size may be -1. A view where the input is contiguous, else a copy."""
+    """The same values in another shape; one size may be -1. A view where the
+    input is contiguous, else a copy.
+    """
     wanted = _resolved("reshape", input, shape)
     return _reshape(input if input.array.flags.c_contiguous else contiguous(input), shape=wanted)
 
 
 def view(input: Tensor, *shape: Any) -> Tensor:
-    """The same memory in another shape; one size may be -1. A ShapeError where the strides do not allow it."""
+    """The same memory in another shape; one size may be -1. A ShapeError where
+    the strides do not allow it.
+    """
     wanted = _resolved("view", input, shape)
-    if input.array.size and not memory.array_module(input.array).may_share_memory(input.array, input.array.reshape(wanted)):
+    if input.array.size and not memory.array_module(input.array).may_share_memory(
+        input.array, input.array.reshape(wanted)
+    ):
         raise ShapeError(
-            f"view: expected strides that allow a view, got {input.shape} with strides {input.array.strides}: use reshape"
+            f"view: expected strides that allow a view, got {input.shape} with strides "
+            f"{input.array.strides}: use reshape"
         )
     return _reshape(input, shape=wanted)
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the dims from start_dim to end_dim into one."""
-    first, last = normalize_dim("flatten", start_dim, input.ndim), normalize_dim("flatten", end_dim, input.ndim)
+    first, last = (
+        normalize_dim("flatten", start_dim, input.ndim),
+        normalize_dim("flatten", end_dim, input.ndim),
+    )
     if first > last:
-        raise ShapeError(f"flatten: expected start_dim <= end_dim, got {start_dim} and {end_dim} for {input.shape}")
-    return reshape(input, (*input.shape[:first], math.prod(input.shape[first : last + 1]), *input.shape[last + 1 :]))
+        raise ShapeError(
+            f"flatten: expected start_dim <= end_dim, got {start_dim} and {end_dim} for {input.shape}"
+        )
+    return reshape(
+        input, (*input.shape[:first], math.prod(input.shape[first : last + 1]), *input.shape[last + 1 :])
+    )
 
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dims in another order (a view)."""
     order = tuple(normalize_dim("permute", d, input.ndim) for d in sizes(dims))
     if sorted(order) != list(range(input.ndim)):
-        raise ShapeError(f"permute: expected an order of the {input.ndim} dims of {input.shape}, got {sizes(dims)}")
+        raise ShapeError(
+            f"permute: expected an order of the {input.ndim} dims of {input.shape}, got {sizes(dims)}"
+        )
     return _permute(input, dims=order)
 
 
@@ -169,7 +193,9 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
         for dims in (source, destination)
     )
     if len(taken) != len(places) or len({*taken}) < len(taken) or len({*places}) < len(places):
-        raise ShapeError(f"movedim: expected as many different sources as destinations, got {source} and {destination}")
+        raise ShapeError(
+            f"movedim: expected as many different sources as destinations, got {source} and {destination}"
+        )
     order = [d for d in range(input.ndim) if d not in taken]
     for place, dim in sorted(zip(places, taken, strict=True)):
         order.insert(place, dim)
@@ -195,7 +221,9 @@ def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
     have = (1,) * (len(wanted) - input.ndim) + input.shape
     wanted = tuple(n if m == -1 else m for n, m in zip(have[-len(wanted) or None :], wanted, strict=False))
     if len(wanted) < input.ndim or any(n not in (1, m) for n, m in zip(have, wanted, strict=True)):
-        raise ShapeError(f"broadcast_to: expected a shape that {input.shape} broadcasts to, got {sizes(shape)}")
+        raise ShapeError(
+            f"broadcast_to: expected a shape that {input.shape} broadcasts to, got {sizes(shape)}"
+        )
     return expand(input, shape=wanted)
 
 
@@ -207,7 +235,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     dim = normalize_dim("cat", dim, tensors[0].ndim)
     rest = {x.shape[:dim] + x.shape[dim + 1 :] for x in tensors}
     if len(rest) > 1 or len({x.ndim for x in tensors}) > 1 or not tensors[0].ndim:
-        raise ShapeError(f"cat: expected shapes equal but for dim {dim}, got {', '.join(str(x.shape) for x in tensors)}")
+        raise ShapeError(
+            f"cat: expected shapes equal but for dim {dim}, got {', '.join(str(x.shape) for x in tensors)}"
+        )
     return _cat(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
 
 
@@ -217,7 +247,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if not tensors:
         raise ShapeError("stack: expected at least one tensor, got none")
     if len({x.shape for x in tensors}) > 1:
-        raise ShapeError(f"stack: expected tensors of one shape, got {', '.join(str(x.shape) for x in tensors)}")
+        raise ShapeError(
+            f"stack: expected tensors of one shape, got {', '.join(str(x.shape) for x in tensors)}"
+        )
     require_one_dtype("stack", *(x.dtype for x in tensors))
     dim = normalize_dim("stack", dim, tensors[0].ndim + 1)
     return cat([unsqueeze(x, dim) for x in tensors], dim)
@@ -235,9 +267,13 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     else:
         parts = tuple(split_size_or_sections) if isinstance(split_size_or_sections, Sequence) else (None,)
         if any(not isinstance(size, (int, np.integer)) for size in parts):
-            raise TypeError(f"split: expected an integer or a sequence of them, got {split_size_or_sections!r}")
+            raise TypeError(
+                f"split: expected an integer or a sequence of them, got {split_size_or_sections!r}"
+            )
         if sum(parts) != n or any(size < 0 for size in parts):
-            raise ShapeError(f"split: expected sizes that add up to {n} along dim {dim} of {tensor.shape}, got {parts}")
+            raise ShapeError(
+                f"split: expected sizes that add up to {n} along dim {dim} of {tensor.shape}, got {parts}"
+            )
     return _split(tensor, sizes=parts, dim=dim)
 
 
@@ -262,7 +298,9 @@ def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     n = input.shape[dim]
     first = start + n if start < 0 else start
     if not 0 <= first <= first + length <= n:
-        raise ShapeError(f"narrow: expected start and length within {n} along dim {dim}, got {start} and {length}")
+        raise ShapeError(
+            f"narrow: expected start and length within {n} along dim {dim}, got {start} and {length}"
+        )
     return _slice(input, dim, first, first + length)
 
 
@@ -281,7 +319,9 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     turned = [normalize_dim("flip", d, input.ndim) for d in sizes(dims)]
     if len({*turned}) < len(turned):
         raise ShapeError(f"flip: expected each dim once, got {sizes(dims)}")
-    return _index(input, index=tuple(slice(None, None, -1 if d in turned else None) for d in range(input.ndim)))
+    return _index(
+        input, index=tuple(slice(None, None, -1 if d in turned else None) for d in range(input.ndim))
+    )
 
 
 def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
@@ -299,7 +339,9 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
 
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
-    """Turned k times by a right angle in the plane of two dims, from the first towards the second (a view)."""
+    """Turned k times by a right angle in the plane of two dims, from the first
+    towards the second (a view).
+    """
     a, b = (normalize_dim("rot90", d, input.ndim) for d in dims) if len(dims) == 2 else (0, 0)
     if a == b or input.ndim < 2:
         raise ShapeError(f"rot90: expected two different dims of {input.shape}, got {tuple(dims)}")
@@ -309,7 +351,9 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
 
 
 def tile(input: Tensor, *dims: Any) -> Tensor:
-    """The input repeated dims[i] times along dim i; the shorter of its shape and dims counts from the last dim."""
+    """The input repeated dims[i] times along dim i; the shorter of its shape and
+    dims counts from the last dim.
+    """
     times = sizes(dims)
     times = (1,) * (input.ndim - len(times)) + times
     if any(n < 0 for n in times):
@@ -323,7 +367,9 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
 def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """`tile` with a count for every dim at least: Tensor.repeat."""
     if len(sizes(repeats)) < input.ndim:
-        raise ShapeError(f"repeat: expected at least {input.ndim} counts for {input.shape}, got {sizes(repeats)}")
+        raise ShapeError(
+            f"repeat: expected at least {input.ndim} counts for {input.shape}, got {sizes(repeats)}"
+        )
     return tile(input, *repeats)
 
 
@@ -339,11 +385,15 @@ def common_shape(who: str, *values: Any) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:
-        raise ShapeError(f"{who}: expected shapes that broadcast, got {', '.join(map(str, shapes))}") from None
+        raise ShapeError(
+            f"{who}: expected shapes that broadcast, got {', '.join(map(str, shapes))}"
+        ) from None
 
 
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges the first two dims of the grid."""
+    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges
+    the first two dims of the grid.
+    """
     axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
     if indexing not in ("ij", "xy"):
         raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
@@ -352,7 +402,10 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     place = list(range(len(axes)))
     if indexing == "xy":
         place[:2] = place[1::-1]
-    lines = [reshape(x, tuple(-1 if d == own else 1 for d in range(len(axes)))) for x, own in zip(axes, place, strict=True)]
+    lines = [
+        reshape(x, tuple(-1 if d == own else 1 for d in range(len(axes))))
+        for x, own in zip(axes, place, strict=True)
+    ]
     return broadcast_tensors(*lines) if lines else ()
 
 
@@ -375,17 +428,20 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Pad by `value` (None: 0), by the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
+    """Pad by `value` (None: 0), by the mirror image ("reflect"), the edge ("replicate")
+    or the other end ("circular").
 
-    `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror image leaves the
-    edge out and needs pads below the size; "circular" needs pads up to the size.
+    `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror
+    image leaves the edge out and needs pads below the size; "circular" needs pads up to the size.
     """
     if not isinstance(pad, Sequence) or len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ShapeError(f"pad: expected pairs for at most {input.ndim} dims, got {pad}")
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
     low, high = ([0] * (input.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
-    if any(max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, input.shape, strict=True)):
+    if any(
+        max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, input.shape, strict=True)
+    ):
         raise ShapeError(f"pad: expected sizes that stay positive for {input.shape}, got {tuple(pad)}")
     crop = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(low, high, input.shape, strict=True))
     input = _index(input, index=crop) if min(*low, *high, 0) < 0 else input
@@ -401,9 +457,12 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
             }[mode]
             if max(before, after) > limit:
                 raise ShapeError(
-                    f"pad: expected at most {limit} along dim {dim} of {input.shape} in mode {mode!r}, got {tuple(pad)}"
+                    f"pad: expected at most {limit} along dim {dim} of {input.shape} in mode {mode!r}, got "
+                    f"{tuple(pad)}"
                 )
-            input = cat([_margin(input, dim, before, mode, True), input, _margin(input, dim, after, mode, False)], dim)
+            input = cat(
+                [_margin(input, dim, before, mode, True), input, _margin(input, dim, after, mode, False)], dim
+            )
     return input
 
 
@@ -419,7 +478,9 @@ def _margin(x: Tensor, dim: int, count: int, mode: str, front: bool) -> Tensor:
 
 
 def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """(*, C r², H, W) to (*, C, H r, W r): channels become the pixels of r by r blocks. Shi et al., arXiv 1609.05158."""
+    """(*, C r², H, W) to (*, C, H r, W r): channels become the pixels of r by r blocks.
+    Shi et al., arXiv 1609.05158.
+    """
     r = upscale_factor
     if input.ndim < 3 or r < 1 or input.shape[-3] % (r * r):
         raise ShapeError(f"pixel_shuffle: expected (*, C·{r}², H, W), got {input.shape}")

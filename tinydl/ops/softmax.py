@@ -10,7 +10,22 @@ from tinydl_kernels.machine.errors import DtypeError, ShapeError
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
 from ..engine.promotion import require_floating
-from .elementwise import div, eq, exp, ge, logical_and, logical_not, logical_or, lt, mul, ne, neg, sub, to_dtype, where
+from .elementwise import (
+    div,
+    eq,
+    exp,
+    ge,
+    logical_and,
+    logical_not,
+    logical_or,
+    lt,
+    mul,
+    ne,
+    neg,
+    sub,
+    to_dtype,
+    where,
+)
 from .reduce import mean, sum
 from .shape import normalize_dim, permute, reshape, unsqueeze
 
@@ -57,7 +72,9 @@ def _counted(target: Array, *, ignored: int, dtype: np.dtype) -> Array:
 _softmax.rule(x=lambda g, out, *, dim: _softmax_dx(g, out, dim=dim))
 _softmax_dx.rule(
     g=lambda h, y, *, dim: _softmax_dx(h, y, dim=dim),
-    y=lambda h, g, y, *, dim: sub(mul(h, sub(g, sum(mul(g, y), dim, True))), mul(g, sum(mul(h, y), dim, True))),
+    y=lambda h, g, y, *, dim: sub(
+        mul(h, sub(g, sum(mul(g, y), dim, True))), mul(g, sum(mul(h, y), dim, True))
+    ),
 )
 _log_softmax.rule(x=lambda g, out, *, dim: _log_softmax_dx(g, out, dim=dim))
 _log_softmax_dx.rule(
@@ -70,10 +87,13 @@ _cross_entropy.rule(
     )
 )
 _cross_entropy_dx.rule(
-    g=lambda h, x, target, *, label_smoothing, ignored: sum(mul(h, _unit_gradient(x, target, label_smoothing, ignored)), 1),
+    g=lambda h, x, target, *, label_smoothing, ignored: sum(
+        mul(h, _unit_gradient(x, target, label_smoothing, ignored)), 1
+    ),
     # the target's part is constant; Σ t' scales the softmax where soft targets do not sum to 1
     x=lambda h, g, x, target, *, label_smoothing, ignored: mul(
-        unsqueeze(mul(g, _mass(x, target, label_smoothing, ignored)), 1), _softmax_dx(h, _softmax(x, dim=1), dim=1)
+        unsqueeze(mul(g, _mass(x, target, label_smoothing, ignored)), 1),
+        _softmax_dx(h, _softmax(x, dim=1), dim=1),
     ),
 )
 
@@ -114,13 +134,17 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε / K with ε the label smoothing.
+    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε /
+    K with ε the label smoothing.
 
-    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which carry a gradient.
-    weight: one a class (K,). ignore_index: an index whose positions count for nothing, in the mean either. Another index that
-    is no class is an error; where it goes unseen (on the GPU, in the replay of a recorded step) the loss is NaN.
-    reduction: "mean" over all positions (for class indices weighted by w_target), "sum", or "none" for (N, *).
-    As torch.nn.functional.cross_entropy; label smoothing is the form that sums to 1 (Szegedy et al., arXiv 1512.00567).
+    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating
+    dtype, which carry a gradient.
+    weight: one a class (K,). ignore_index: an index whose positions count for nothing, in the mean either.
+    Another index that is no class is an error; where it goes unseen (on the GPU, in the replay of a
+    recorded step) the loss is NaN.
+    reduction: "mean" over all positions (for class indices weighted by w_target), "sum", or "none"
+    for (N, *). As torch.nn.functional.cross_entropy; label smoothing is the form that sums to 1
+    (Szegedy et al., arXiv 1512.00567).
     """
     require_smoothing("cross_entropy", label_smoothing)
     require_reduction("cross_entropy", reduction)
@@ -134,7 +158,9 @@ def cross_entropy(
         target = to_dtype(target, input.dtype)
         if target.requires_grad or weight is not None:
             smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
-            smoothed = smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
+            smoothed = (
+                smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
+            )
             losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
             return reduced("cross_entropy", losses, reduction)
     elif weight is not None:
@@ -144,7 +170,9 @@ def cross_entropy(
         if label_smoothing:
             counted = cast(ne(target, ignore_index), dtype=input.dtype)
             every = mul(log_p, _per_class("cross_entropy", weight, input))
-            terms = terms * (1 - label_smoothing) - mul(every, unsqueeze(counted, 1)) * (label_smoothing / input.shape[1])
+            terms = terms * (1 - label_smoothing) - mul(every, unsqueeze(counted, 1)) * (
+                label_smoothing / input.shape[1]
+            )
         return picked("cross_entropy", terms, total, reduction)
     flat = _rows(target) if soft else reshape(to_dtype(target, np.int64), (-1,))
     if not soft:
@@ -215,14 +243,17 @@ def _require_target(who: str, input: Tensor, target: Tensor, soft: bool) -> None
     wanted = input.shape if soft else (*input.shape[:1], *input.shape[2:])
     if input.ndim < 2 or target.shape != wanted:
         raise ShapeError(
-            f"{who}: expected input (N, K, *) and target (N, *) or (N, K, *), got {input.shape} and {target.shape}"
+            f"{who}: expected input (N, K, *) and target (N, *) or (N, K, *), got {input.shape} and "
+            f"{target.shape}"
         )
     if target.dtype.kind not in ("f" if soft else "iu"):
         raise DtypeError(f"{who}: expected class indices of an integer dtype, got {target.dtype}")
 
 
 def _require_classes(who: str, target: Tensor, classes: int, ignored: int | None) -> None:
-    """Classes in range. They are looked at on the CPU only, where it costs no synchronization, and not in a replay."""
+    """Classes in range. They are looked at on the CPU only, where it costs no
+    synchronization, and not in a replay.
+    """
     if target.device == "cpu":
         wrong = target.array[(target.array < 0) | (target.array >= classes)]
         wrong = wrong if ignored is None else wrong[wrong != ignored]

@@ -26,7 +26,11 @@ def _unique(x: Array, *, dim: int | None) -> tuple[Array, Array, Array]:
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The indices (int64) that sort along `dim`. The order of equals is kept whether `stable` or not."""
     dim = normalize_dim("argsort", dim, input.ndim)
-    return _argsort(input, dim=dim, descending=descending) if input.ndim else reshape(argsort(reshape(input, 1)), ())
+    return (
+        _argsort(input, dim=dim, descending=descending)
+        if input.ndim
+        else reshape(argsort(reshape(input, 1)), ())
+    )
 
 
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Picked:
@@ -39,25 +43,36 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Picked:
-    """(values, indices) of the k largest (or smallest) elements along `dim`, in order whether `sorted` or not.
+    """(values, indices) of the k largest (or smallest) elements along `dim`, in
+    order whether `sorted` or not.
 
     Of equal ones the first are taken.
     """
     dim = normalize_dim("topk", dim, input.ndim)
     line = input if input.ndim else reshape(input, 1)
     if not 0 <= k <= line.shape[dim]:
-        raise ShapeError(f"topk: expected k from 0 to {line.shape[dim]} for {input.shape} along dim {dim}, got {k}")
+        raise ShapeError(
+            f"topk: expected k from 0 to {line.shape[dim]} for {input.shape} along dim {dim}, got {k}"
+        )
     indices = narrow(_argsort(line, dim=dim, descending=largest), dim, 0, k)
     values = gather(line, dim, indices)
-    return Picked(values, indices) if input.ndim or k != 1 else Picked(reshape(values, ()), reshape(indices, ()))
+    return (
+        Picked(values, indices) if input.ndim or k != 1 else Picked(reshape(values, ()), reshape(indices, ()))
+    )
 
 
 def unique(
-    input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+    input: Tensor,
+    sorted: bool = True,
+    return_inverse: bool = False,
+    return_counts: bool = False,
+    dim: int | None = None,
 ) -> Any:
-    """The different elements in ascending order (`sorted` or not), or the different slices along `dim`. No gradient.
+    """The different elements in ascending order (`sorted` or not), or the different
+    slices along `dim`. No gradient.
 
-    return_inverse adds where each element is among them, return_counts how often each is there. Not in a recorded step.
+    return_inverse adds where each element is among them, return_counts how often each is
+    there. Not in a recorded step.
     """
     refuse_recording("unique")
     dim = dim if dim is None else normalize_dim("unique", dim, input.ndim)

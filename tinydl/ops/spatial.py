@@ -1,4 +1,6 @@
-"""What functions over D, H and W have in common: images without a batch axis, and how their axes are named."""
+"""What functions over D, H and W have in common: images without a batch axis,
+and how their axes are named.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from .shape import squeeze, unsqueeze
 
 
 def batched(axes: int, function: Callable[..., Any], *inputs: Tensor) -> Any:
-    """function(*inputs), each (N, C, *spatial); where the first one has no N, neither have the others and the results."""
+    """function(*inputs), each (N, C, *spatial); where the first one has no N, neither
+    have the others and the results.
+    """
     if inputs[0].ndim != axes + 1:
         return function(*inputs)
     results = function(*(unsqueeze(x, 0) for x in inputs))

@@ -24,27 +24,46 @@ _root.rule(x=lambda g, x, out, *, degree: mul(g, div(out, mul(where(eq(x, 0.0), 
 
 
 def var(
-    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Tensor:
-    """The variance over `dim`: Σ (input - mean)² / (n - correction), where correction is 1, or 0 if not unbiased."""
+    """The variance over `dim`: Σ (input - mean)² / (n - correction), where
+    correction is 1, or 0 if not unbiased.
+    """
     return _var_mean("var", input, dim, unbiased, keepdim, correction)[0]
 
 
 def std(
-    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> Tensor:
     """The square root of `var`; its derivatives are 0 where it is 0."""
     return _root(_var_mean("std", input, dim, unbiased, keepdim, correction)[0], degree=2)
 
 
 def var_mean(
-    input: Tensor, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(`var`, `mean`) over `dim`."""
     return _var_mean("var_mean", input, dim, unbiased, keepdim, correction)
 
 
-def _var_mean(who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None) -> tuple[Tensor, Tensor]:
+def _var_mean(
+    who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None
+) -> tuple[Tensor, Tensor]:
     if isinstance(dim, bool):  # var(x, unbiased)
         dim, unbiased = None, dim
     count = math.prod(x.shape[d] for d in reduced_dims(who, x, dim))

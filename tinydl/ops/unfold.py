@@ -29,7 +29,9 @@ _unfold.rule(x=lambda g, *, window: _fold(g, window=window))
 _fold.rule(y=lambda h, *, window: _unfold(h, window=window))
 
 
-def _window(who: str, shape: tuple[int, ...], kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Window:
+def _window(
+    who: str, shape: tuple[int, ...], kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> Window:
     kernel = per_axis(who, "kernel_size", kernel_size, 2)
     return Window.conv(who, shape, (1, shape[1], *kernel), stride, padding, dilation)
 
@@ -37,7 +39,8 @@ def _window(who: str, shape: tuple[int, ...], kernel_size: Any, dilation: Any, p
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """The windows of (N, C, H, W) as columns (N, C·KH·KW, L), L = OH·OW of them; N may be missing.
 
-    Settings as in `conv2d`: conv2d(x, w) is w.reshape(O, -1) @ unfold(x, ...). As torch.nn.functional.unfold (im2col).
+    Settings as in `conv2d`: conv2d(x, w) is w.reshape(O, -1) @ unfold(x, ...). As
+    torch.nn.functional.unfold (im2col).
     """
 
     def run(x: Tensor) -> Tensor:
@@ -47,12 +50,18 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     return batched(2, run, input)
 
 
-def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
-    """The transpose of `unfold`: columns (N, C·KH·KW, L) are added up where they stand in (N, C, *output_size).
+def fold(
+    input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Tensor:
+    """The transpose of `unfold`: columns (N, C·KH·KW, L) are added up where they
+    stand in (N, C, *output_size).
 
     N may be missing. As torch.nn.functional.fold (col2im).
     """
-    size, kernel = per_axis("fold", "output_size", output_size, 2), per_axis("fold", "kernel_size", kernel_size, 2)
+    size, kernel = (
+        per_axis("fold", "output_size", output_size, 2),
+        per_axis("fold", "kernel_size", kernel_size, 2),
+    )
     K = max(prod(kernel), 1)
 
     def run(y: Tensor) -> Tensor:
@@ -61,7 +70,9 @@ def fold(input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, p
         shape = (y.shape[0], y.shape[1] // K, *size)
         window = _window("fold", shape, kernel, dilation, padding, stride)
         if y.shape[2] != prod(window.out):
-            raise ShapeError(f"fold: expected {prod(window.out)} columns for output_size {size}, got {y.shape}")
+            raise ShapeError(
+                f"fold: expected {prod(window.out)} columns for output_size {size}, got {y.shape}"
+            )
         return _fold(y, window=window)
 
     return batched(1, run, input)
@@ -76,7 +87,8 @@ def locally_connected2d(
     padding: Any = 0,
     dilation: Any = 1,
 ) -> Tensor:
-    """A convolution with weights of its own at each position: (N, C, H, W) to (N, O, OH, OW); N may be missing.
+    """A convolution with weights of its own at each position: (N, C, H, W) to (N,
+    O, OH, OW); N may be missing.
 
     weight (OH, OW, O, C·KH·KW), bias (O, OH, OW). LeCun 1989; Keras: LocallyConnected2D.
     """

@@ -18,7 +18,9 @@ from ..engine.promotion import is_scalar
 
 def _written(*lists: int, of: int) -> Callable[[int], list[int]]:
     """Positions of some of the `of` equally long lists that follow the learning rate."""
-    return lambda inputs: [1 + which * ((inputs - 1) // of) + i for which in lists for i in range((inputs - 1) // of)]
+    return lambda inputs: [
+        1 + which * ((inputs - 1) // of) + i for which in lists for i in range((inputs - 1) // of)
+    ]
 
 
 def _split(arrays: Sequence[Array], parts: int) -> list[list[Array]]:
@@ -33,14 +35,18 @@ def _sgd(lr: Array, *arrays: Array, weight_decay: float) -> None:
 
 
 @effect(writes=_written(0, 2, 3, of=4))
-def _momentum(lr: Array, *arrays: Array, momentum: float, dampening: float, nesterov: bool, weight_decay: float) -> None:
+def _momentum(
+    lr: Array, *arrays: Array, momentum: float, dampening: float, nesterov: bool, weight_decay: float
+) -> None:
     params, grads, buffers, steps = _split(arrays, 4)
     kernels.sgd(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay)
     kernels.increment(*steps)
 
 
 @effect(writes=_written(0, 2, 3, 4, of=5))
-def _adam(lr: Array, *arrays: Array, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool) -> None:
+def _adam(
+    lr: Array, *arrays: Array, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool
+) -> None:
     params, grads, first, second, steps = _split(arrays, 5)
     kernels.increment(*steps)
     kernels.adam(lr, params, grads, first, second, steps, beta1, beta2, eps, weight_decay, decoupled)
@@ -73,7 +79,9 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    """One step of stochastic gradient descent on a group. Momentum needs the buffers and `steps`, which count the steps."""
+    """One step of stochastic gradient descent on a group. Momentum needs the buffers and
+    `steps`, which count the steps.
+    """
     if momentum:
         smoothing = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov}
         _momentum(lr, *params, *grads, *buffers, *steps, **smoothing, weight_decay=weight_decay)
@@ -95,8 +103,16 @@ def adam(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """One step of Adam (AdamW if `decoupled`) on a group, with the moments `first` and `second`; `steps` count the steps."""
-    settings = {"beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": weight_decay, "decoupled": decoupled}
+    """One step of Adam (AdamW if `decoupled`) on a group, with the moments `first` and
+    `second`; `steps` count the steps.
+    """
+    settings = {
+        "beta1": beta1,
+        "beta2": beta2,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "decoupled": decoupled,
+    }
     _adam(lr, *params, *grads, *first, *second, *steps, **settings)
 
 
@@ -106,12 +122,16 @@ def increment(counter: Tensor) -> None:
 
 
 def piecewise(rate: Tensor, base: Tensor, step: Tensor, boundaries: Tensor, factors: Tensor) -> None:
-    """rate = base factors[k], where k of the ascending int64 boundaries (K,) are <= step; factors (K + 1,)."""
+    """rate = base factors[k], where k of the ascending int64 boundaries (K,) are
+    <= step; factors (K + 1,).
+    """
     _piecewise(rate, base, step, boundaries, factors)
 
 
 def assign(target: Tensor, value: Any) -> None:
-    """target = value, which broadcasts to it and is cast to its dtype: a tensor, an array, a number or lists of them."""
+    """target = value, which broadcasts to it and is cast to its dtype: a tensor, an
+    array, a number or lists of them.
+    """
     if is_scalar(value):
         value = Tensor(memory.array_module(target.array).full((), value, target.dtype))
     elif isinstance(value, (list, tuple)):

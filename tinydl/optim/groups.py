@@ -8,11 +8,13 @@ from ..nn.module import Module
 
 
 def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for an optimizer: weights of more than one dim decay, biases and the scales of normalizations do not.
+    """Parameter groups for an optimizer: weights of more than one dim decay, biases and the
+    scales of normalizations do not.
 
         optimizer = SGD(decay_groups(model, 5e-4), lr=0.1, momentum=0.9)
 
-    These are the convolution filters and the matrices of fully connected layers, what Varga et al. (arXiv 1712.09936) decay.
+    These are the convolution filters and the matrices of fully connected layers, what Varga et
+    al. (arXiv 1712.09936) decay.
     """
     named = list(model.named_parameters())
     groups = [

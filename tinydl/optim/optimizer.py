@@ -1,8 +1,9 @@
-"""What all optimizers share: groups of parameters with options of their own, the state of each parameter, saving and loading.
+"""What all optimizers share: groups of parameters with options of their own, the state of each
+parameter, saving and loading.
 
-What varies between steps is a Buffer and changes through effects alone: each group's `lr`, each parameter's moments and step
-counter. So a recorded step sees a new rate, and a checkpoint is a list of arrays. Every other option is a Python number, a
-constant of a recording.
+What varies between steps is a Buffer and changes through effects alone: each group's `lr`, each parameter's
+moments and step counter. So a recorded step sees a new rate, and a checkpoint is a list of arrays. Every
+other option is a Python number, a constant of a recording.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from ..ops.update import assign
 
 
 class Group(UserDict):
-    """Options of one group of parameters, `params` among them. `group["lr"] = 0.01` writes into the Buffer that is there."""
+    """Options of one group of parameters, `params` among them. `group["lr"] = 0.01` writes
+    into the Buffer that is there.
+    """
 
     def __init__(self, optimizer: type[Optimizer], options: Mapping[str, Any]) -> None:
         super().__init__()
@@ -49,11 +52,12 @@ class Group(UserDict):
 
 
 class Optimizer:
-    """Base of all optimizers. A subclass gives `check`, `moments` and `update`, each for the options of one group.
+    """Base of all optimizers. A subclass gives `check`, `moments` and `update`, each
+    for the options of one group.
 
     Args:
-        params: what to optimize: leaf tensors, (name, tensor) pairs as from `model.named_parameters()`, or dicts with such a
-            list under "params" and options that differ from the defaults.
+        params: what to optimize: leaf tensors, (name, tensor) pairs as from `model.named_parameters()`, or
+            dicts with such a list under "params" and options that differ from the defaults.
         defaults: the options, "lr" among them.
 
     Attributes:
@@ -62,7 +66,8 @@ class Optimizer:
 
     Raises:
         ValueError: nothing to optimize, a parameter twice, an option out of range.
-        TypeError, GraphError, DtypeError, ShapeError: a parameter that is no tensor, no leaf, not floating, not contiguous.
+        TypeError, GraphError, DtypeError, ShapeError: a parameter that is no tensor, no leaf,
+        not floating, not contiguous.
     """
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
@@ -88,26 +93,35 @@ class Optimizer:
         raise NotImplementedError
 
     def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *state: list[Buffer]) -> None:
-        """Update `params` by one effect. `state`: a list for each of the moments, and where there are any one of the steps,
-        which the effect advances."""
+        """Update `params` by one effect. `state`: a list for each of the moments, and where there are any one
+        of the steps, which the effect advances.
+        """
         raise NotImplementedError
 
     def add_param_group(self, options: Mapping[str, Any]) -> None:
-        """One more group: {"params": [...], "weight_decay": 0.1, ...}; what it does not say is as in `defaults`."""
+        """One more group: {"params": [...], "weight_decay": 0.1, ...}; what it does
+        not say is as in `defaults`.
+        """
         if not isinstance(options, Mapping) or "params" not in options:
-            raise TypeError(f"{self}: expected a dict with 'params' for each group, got {type(options).__name__}")
+            raise TypeError(
+                f"{self}: expected a dict with 'params' for each group, got {type(options).__name__}"
+            )
         unknown = sorted(options.keys() - {"params", *self.defaults})
         if unknown:
             raise ValueError(f"{self}: expected options out of {sorted(self.defaults)}, got {unknown}")
         settings = {**self.defaults, **options}
         self.check(settings)
         given = [options["params"]] if isinstance(options["params"], Tensor) else list(options["params"])
-        pairs: list[tuple[Any, Any]] = [p if isinstance(p, tuple) and len(p) == 2 else (None, p) for p in given]
+        pairs: list[tuple[Any, Any]] = [
+            p if isinstance(p, tuple) and len(p) == 2 else (None, p) for p in given
+        ]
         seen = set(self.state)
         for number, (name, p) in enumerate(pairs, start=len(seen)):
             self._check_parameter(p, name or number)
             if p in seen:
-                raise ValueError(f"{self}: expected each parameter once, got {name or number} {p.shape} again")
+                raise ValueError(
+                    f"{self}: expected each parameter once, got {name or number} {p.shape} again"
+                )
             seen.add(p)
         settings |= {"lr": Buffer(float(settings["lr"]), np.float64), "params": [p for _, p in pairs]}
         if all(name is not None for name, _ in pairs):
@@ -123,7 +137,9 @@ class Optimizer:
                 p.grad = None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a `.grad`. A `closure` that computes them is called first; returns its result."""
+        """Update every parameter that has a `.grad`. A `closure` that computes them is
+        called first; returns its result.
+        """
         result = None
         if closure is not None:
             with enable_grad():
@@ -135,17 +151,24 @@ class Optimizer:
                 if params:
                     follow([group["lr"]], params[0].device)
                     kept = [self._kept(p, self.moments(group)) for p in params]
-                    self.update(group, params, [grads[p] for p in params], *map(list, zip(*kept, strict=True)))
+                    self.update(
+                        group, params, [grads[p] for p in params], *map(list, zip(*kept, strict=True))
+                    )
         return result
 
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout: {"state": {number of the parameter: {name: tensor}}, "param_groups": [options]}.
 
-        Parameters are numbered through the groups. The tensors share memory with the optimizer; the rest is ready for JSON.
+        Parameters are numbered through the groups. The tensors share memory with the
+        optimizer; the rest is ready for JSON.
         """
         numbers = {p: i for i, p in enumerate(self.state)}
         return {
-            "state": {numbers[p]: {name: t.detach() for name, t in own.items()} for p, own in self.state.items() if own},
+            "state": {
+                numbers[p]: {name: t.detach() for name, t in own.items()}
+                for p, own in self.state.items()
+                if own
+            },
             "param_groups": [
                 {**group.data, "lr": group["lr"].item(), "params": [numbers[p] for p in group["params"]]}
                 for group in self.param_groups
@@ -153,16 +176,28 @@ class Optimizer:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from the `state_dict` of an optimizer of the same groups, in place. Nothing is written unless all of it fits.
+        """Go on from the `state_dict` of an optimizer of the same groups, in place. Nothing is
+        written unless all of it fits.
 
         Raises:
             ValueError: groups, names, options or state other than this optimizer's.
         """
         own, groups = self.state_dict(), state_dict["param_groups"]
-        state = {int(number): arrays for number, arrays in state_dict["state"].items()}  # JSON makes strings of numbers
+        # JSON makes strings of numbers
+        state = {int(number): arrays for number, arrays in state_dict["state"].items()}
         for what, describe in (
-            ("groups", lambda groups, _: [(sorted(group), group["params"], group.get("param_names")) for group in groups]),
-            ("state", lambda _, state: {f"{i}.{name}": np.shape(a) for i, kept in state.items() for name, a in kept.items()}),
+            (
+                "groups",
+                lambda groups, _: [
+                    (sorted(group), group["params"], group.get("param_names")) for group in groups
+                ],
+            ),
+            (
+                "state",
+                lambda _, state: {
+                    f"{i}.{name}": np.shape(a) for i, kept in state.items() for name, a in kept.items()
+                },
+            ),
         ):
             expected, got = describe(own["param_groups"], own["state"]), describe(groups, state)
             if expected != got:
@@ -173,7 +208,9 @@ class Optimizer:
             for name in self.defaults:
                 group[name] = theirs[name]
         with no_grad():
-            for kept, theirs in zip(self.state.values(), (state.get(i, {}) for i in range(len(self.state))), strict=True):
+            for kept, theirs in zip(
+                self.state.values(), (state.get(i, {}) for i in range(len(self.state))), strict=True
+            ):
                 for name, value in theirs.items():
                     assign(kept[name], constant(kept[name], on_host(value)))
 
@@ -197,11 +234,15 @@ class Optimizer:
         if not isinstance(p, Tensor):
             raise TypeError(f"{self}: expected parameter {name} to be a tensor, got {type(p).__name__}")
         if p.node is not None:
-            raise GraphError(f"{self}: expected parameter {name} to be a leaf, got the result of {p.node.primitive.name}")
+            raise GraphError(
+                f"{self}: expected parameter {name} to be a leaf, got the result of {p.node.primitive.name}"
+            )
         if p.dtype.kind != "f":
             raise DtypeError(f"{self}: expected parameter {name} in floating point, got {p.dtype}")
         if not p.array.flags.c_contiguous:
-            raise ShapeError(f"{self}: expected parameter {name} contiguous, got {p.shape} with strides {p.array.strides}")
+            raise ShapeError(
+                f"{self}: expected parameter {name} contiguous, got {p.shape} with strides {p.array.strides}"
+            )
 
     def __repr__(self) -> str:
         return type(self).__name__

@@ -15,7 +15,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent, as torch.optim.SGD.
 
         d = grad + weight_decay param
-        buffer = d at the first step of a parameter, then momentum buffer + (1 - dampening) d       if momentum
+        buffer = d at the first step of a parameter, then momentum buffer + (1 - dampening) d      if momentum
         param -= lr (d + momentum buffer if nesterov, else buffer)
 
     Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013.
@@ -37,7 +37,13 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov}
+        options = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
         super().__init__(params, options)
 
     @classmethod

@@ -1,9 +1,11 @@
-"""A recorded step before it is bound to memory: its calls, which of them are needed, and where their buffers lie.
+"""A recorded step before it is bound to memory: its calls, which of them are needed,
+and where their buffers lie.
 
-While a step is recorded its buffers come and go as in any eager step. What stays is a description: a `Buffer` for each array
-that the allocator gave, and a `Place` for each argument that lies in one. When the step is over, calls whose results nobody
-reads are dropped, relu joins the call before it, chains of elementwise calls become one loop each, and the buffers are laid out
-in one block of memory, where two share bytes if their lives do not overlap.
+While a step is recorded its buffers come and go as in any eager step. What stays is a description: a
+`Buffer` for each array that the allocator gave, and a `Place` for each argument that lies in one. When the
+step is over, calls whose results nobody reads are dropped, relu joins the call before it, chains of
+elementwise calls become one loop each, and the buffers are laid out in one block of memory, where two share
+bytes if their lives do not overlap.
 """
 
 from __future__ import annotations
@@ -108,7 +110,9 @@ class _Chain:
 
 
 class _End(NamedTuple):
-    """The last call of a chain so far: its number, and the tree of operations on operands that its result is."""
+    """The last call of a chain so far: its number, and the tree of operations on
+    operands that its result is.
+    """
 
     number: int
     tree: Any
@@ -116,9 +120,11 @@ class _End(NamedTuple):
 
 
 def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]) -> list[Call]:
-    """Elementwise calls that alone read the result of another become one with it: what stands between is never stored.
+    """Elementwise calls that alone read the result of another become one with it: what
+    stands between is never stored.
 
-    Only where both work on whole arrays of one shape and floating dtype, large enough to be worth a loop of their own.
+    Only where both work on whole arrays of one shape and floating dtype, large enough to
+    be worth a loop of their own.
     """
     readers = collections.Counter(buffer for call in calls for buffer in call.reads())
     ends: dict[int, _End] = {}  # by the buffer of the result
@@ -132,7 +138,11 @@ def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]
         joined = {
             x.buffer
             for x in call.arguments
-            if isinstance(x, Place) and x.whole and x.buffer in ends and readers[x.buffer] == 1 and x.buffer not in kept
+            if isinstance(x, Place)
+            and x.whole
+            and x.buffer in ends
+            and readers[x.buffer] == 1
+            and x.buffer not in kept
             if buffers[x.buffer].shape == buffers[result].shape
         }
         tree, operands = _tree(call, ends, joined)
@@ -148,7 +158,9 @@ def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]
 
 
 def _tree(call: Call, ends: dict[int, _End], joined: Collection[int]) -> tuple[Any, list[Any]]:
-    """A call as a tree of operations (see `elementwise.chained`), going on from the chains in `joined`; its operands."""
+    """A call as a tree of operations (see `elementwise.chained`), going on from the
+    chains in `joined`; its operands.
+    """
     operands: dict[Any, tuple[int, Any]] = {}
 
     def numbered(x: Any) -> int:
@@ -161,7 +173,11 @@ def _tree(call: Call, ends: dict[int, _End], joined: Collection[int]) -> tuple[A
         return moved(end.tree, [numbered(y) for y in end.operands])
 
     def moved(tree: Any, numbers: list[int]) -> Any:
-        return numbers[tree] if isinstance(tree, int) else (tree[0], *(moved(branch, numbers) for branch in tree[1:]))
+        return (
+            numbers[tree]
+            if isinstance(tree, int)
+            else (tree[0], *(moved(branch, numbers) for branch in tree[1:]))
+        )
 
     tree = (call.primitive.name, *map(part, call.arguments))
     return tree, [x for _, x in operands.values()]
@@ -170,7 +186,12 @@ def _tree(call: Call, ends: dict[int, _End], joined: Collection[int]) -> tuple[A
 def _fusable(call: Call, buffers: Sequence[Buffer]) -> bool:
     """Is it an operation of one element at a time on enough numbers of one floating dtype, in Numba?"""
     primitive = call.primitive
-    if not primitive.elementwise or call.settings or not _on_processor(call, buffers) or len(call.buffers) != 1:
+    if (
+        not primitive.elementwise
+        or call.settings
+        or not _on_processor(call, buffers)
+        or len(call.buffers) != 1
+    ):
         return False
     out = buffers[call.buffers[0]]
     same = all(x is not None and x.dtype == out.dtype for x in call.arguments)
@@ -186,8 +207,9 @@ def _on_processor(call: Call, buffers: Sequence[Buffer]) -> bool:
 def lay_out(buffers: Sequence[Buffer], calls: Sequence[Call], kept: Collection[int]) -> dict[int, Array]:
     """Memory for the buffers of the calls, by number: one block a device.
 
-    The largest come first, each at the lowest address that is free while it lives (greedy by size; Pisarchyk & Lee,
-    arXiv 2001.03288, section 4.2). It lives from the call that takes it to the last that reads it; to the end if it is kept.
+    The largest come first, each at the lowest address that is free while it lives (greedy by size;
+    Pisarchyk & Lee, arXiv 2001.03288, section 4.2). It lives from the call that takes it to the last that
+    reads it; to the end if it is kept.
     """
     lives: dict[int, list[int]] = {}
     for number, call in enumerate(calls):
@@ -214,7 +236,8 @@ def _addresses(sizes: np.ndarray, lives: np.ndarray) -> np.ndarray:
     for i, size in enumerate(sizes):
         meets = np.flatnonzero((lives[:i, 0] <= lives[i, 1]) & (lives[:i, 1] >= lives[i, 0]))
         meets = meets[starts[meets].argsort(kind="stable")]
-        ends = np.maximum.accumulate(np.concatenate(([0], (starts + sizes)[meets])))  # of all that begin before
+        # of all that begin before
+        ends = np.maximum.accumulate(np.concatenate(([0], (starts + sizes)[meets])))
         gaps = starts[meets] - ends[:-1] >= size
         starts[i] = ends[gaps.argmax() if gaps.any() else -1]
     return starts
@@ -231,7 +254,9 @@ def owner(array: Array) -> Array:
     return array
 
 
-def view(base: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> Array:
+def view(
+    base: Array, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype
+) -> Array:
     """The array that lies `offset` bytes into the memory of `base`."""
     if isinstance(base, np.ndarray):
         return np.ndarray(shape, dtype, base, offset, strides)

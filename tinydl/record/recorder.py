@@ -1,13 +1,15 @@
 """Recording: run a step once, keep its kernel calls with their arrays, then replay them without a tape.
 
-The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer that it takes from
-the allocator, but holds none of them: recording takes no more memory than an eager step. When the step is over, the calls that
-matter are bound to memory of their own (plan.py), and from then on a replay is a list of kernel calls: no tape, no wrapping, no
-rules, no allocation; and the same bits as an eager step. The first replay makes less of that list: on a GPU one CUDA graph, on
-the processor one compiled call for all kernels in a row that are nothing but loops (jobs.py).
+The recorder stands at the door of the primitives. It notes each call, where its arrays lie, and every buffer
+that it takes from the allocator, but holds none of them: recording takes no more memory than an eager step.
+When the step is over, the calls that matter are bound to memory of their own (plan.py), and from then on a
+replay is a list of kernel calls: no tape, no wrapping, no rules, no allocation; and the same bits as an eager
+step. The first replay makes less of that list: on a GPU one CUDA graph, on the processor one compiled call
+for all kernels in a row that are nothing but loops (jobs.py).
 
-What varies between steps must be an array that goes through the door: the arguments, parameters, buffers, the counters of the
-random generators. A Python number or a branch inside the step is a constant of the recording, and so is `model.training`.
+What varies between steps must be an array that goes through the door: the arguments, parameters, buffers,
+the counters of the random generators. A Python number or a branch inside the step is a constant of the
+recording, and so is `model.training`.
 """
 
 from __future__ import annotations
@@ -37,10 +39,13 @@ class _Recorder:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.buffers: list[Buffer] = []  # in the order in which the allocator gave them
-        self.number_of: dict[int, tuple[weakref.ref[Array], int]] = {}  # id -> a buffer and its place in that order
-        self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}  # id -> a tensor from outside and its array
+        # id -> a buffer and its place in that order
+        self.number_of: dict[int, tuple[weakref.ref[Array], int]] = {}
+        # id -> a tensor from outside and its array
+        self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}
         self.written: list[Version] = []
-        self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}  # id -> a leaf, its .grad at the first look or _UNSEEN
+        # id -> a leaf, its .grad at the first look or _UNSEEN
+        self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
 
     def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         """A buffer for a kernel's output or scratch."""
@@ -49,7 +54,9 @@ class _Recorder:
         self.buffers.append(Buffer(buffer.shape, buffer.dtype, buffer.nbytes, memory.array_module(buffer)))
         return buffer
 
-    def run(self, primitive: Primitive, tensors: Sequence[Any], arrays: list[Any], settings: dict[str, Any]) -> Any:
+    def run(
+        self, primitive: Primitive, tensors: Sequence[Any], arrays: list[Any], settings: dict[str, Any]
+    ) -> Any:
         """Run a primitive and note it."""
         before = len(self.buffers)
         if state.tracer is None:
@@ -64,10 +71,16 @@ class _Recorder:
             return results
         for out in results if isinstance(results, tuple) else (results,):
             if out is not None and not isinstance(self.place(out), Place):
-                raise GraphError(f"{primitive.name}: expected outputs in the allocator's buffers, got an array of its own")
+                raise GraphError(
+                    f"{primitive.name}: expected outputs in the allocator's buffers, got an array of its own"
+                )
         if hasattr(primitive, "writes"):
-            self.written += [tensors[i].version for i in primitive.writes(len(tensors)) if tensors[i] is not None]
-        self.calls.append(Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers))))
+            self.written += [
+                tensors[i].version for i in primitive.writes(len(tensors)) if tensors[i] is not None
+            ]
+        self.calls.append(
+            Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers)))
+        )
         return results
 
     def grad_read(self, leaf: Tensor) -> None:
@@ -79,7 +92,8 @@ class _Recorder:
         self._note(leaf, _UNSEEN)
 
     def _note(self, leaf: Tensor, before: Any) -> None:
-        if id(leaf) not in self.grads or self.grads[id(leaf)][0]() is not leaf:  # a dead leaf's id may have come again
+        # a dead leaf's id may have come again
+        if id(leaf) not in self.grads or self.grads[id(leaf)][0]() is not leaf:
             self.grads[id(leaf)] = (weakref.ref(leaf), before)
 
     def place(self, array: Array | None) -> Any:
@@ -112,14 +126,21 @@ class _Recording:
         self.inputs = inputs
         self.written = recorder.written
         leaves: list[Any] = [(ref(), before) for ref, before in recorder.grads.values()]
-        leaves = [(leaf, before) for leaf, before in leaves if leaf is not None and all(leaf is not x for x in inputs)]
+        leaves = [
+            (leaf, before)
+            for leaf, before in leaves
+            if leaf is not None and all(leaf is not x for x in inputs)
+        ]
         changed = [leaf for leaf, before in leaves if leaf._grad is not before]
-        results = [x.array for x in _tensors(outputs)] + [leaf._grad.array for leaf in changed if leaf._grad is not None]
+        results = [x.array for x in _tensors(outputs)] + [
+            leaf._grad.array for leaf in changed if leaf._grad is not None
+        ]
         kept = {place.buffer for array in results if isinstance(place := recorder.place(array), Place)}
         calls = fuse(rectify(live(recorder.calls, kept), recorder.buffers, kept), recorder.buffers, kept)
         memory.release()
         planned = lay_out(recorder.buffers, calls, kept)
-        # Gradients that were there at the start: a copy of the recording's own, which replays bring up to date.
+        # Gradients that were there at the start: a copy of the recording's own,
+        # which replays bring up to date.
         seen = [(leaf, before) for leaf, before in leaves if before is not _UNSEEN]
         bases = [owner(before.array) for _, before in seen if before is not None]
         copies = {id(base): (base, base.copy(order="K")) for base in bases}
@@ -129,19 +150,33 @@ class _Recording:
             place = array if isinstance(array, Place) else recorder.place(array)
             if isinstance(place, Place):
                 base = planned[place.buffer]
-                return base if place.whole else view(base, place.offset, place.shape, place.strides, place.dtype)
+                return (
+                    base if place.whole else view(base, place.offset, place.shape, place.strides, place.dtype)
+                )
             base, copy = (None, None) if array is None else copies.get(id(owner(array)), (None, None))
             if base is None:
                 return array
             return (
-                copy if array is base else view(copy, address(array) - address(base), array.shape, array.strides, array.dtype)
+                copy
+                if array is base
+                else view(copy, address(array) - address(base), array.shape, array.strides, array.dtype)
             )
 
-        self.before = [(weakref.ref(leaf), None if before is None else bind(before.array)) for leaf, before in seen]
-        self.after = [(weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed]
+        self.before = [
+            (weakref.ref(leaf), None if before is None else bind(before.array)) for leaf, before in seen
+        ]
+        self.after = [
+            (weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed
+        ]
         self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
-        self.outside = [(ref, array, x.requires_grad) for ref, array in recorder.tensors.values() if (x := ref()) is not None]
-        self.calls = [_Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls]
+        self.outside = [
+            (ref, array, x.requires_grad)
+            for ref, array in recorder.tensors.values()
+            if (x := ref()) is not None
+        ]
+        self.calls = [
+            _Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls
+        ]
         self.parts: list[Callable[[], Any]] = []  # the same for replays on the processor
         for leaf in changed:
             leaf._grad = None if leaf._grad is None else leaf._grad.detach()
@@ -185,14 +220,17 @@ class _Recording:
                 x.on(dispatch.device_of(array))
             if x is not None and (x.array is not array or x.requires_grad is not required):
                 change = "whose requires_grad was changed" if x.array is array else "bound to another array"
-                raise GraphError(f"record: expected the tensor {x.shape} that was recorded, got it {change} since")
+                raise GraphError(
+                    f"record: expected the tensor {x.shape} that was recorded, got it {change} since"
+                )
         leaves: list[Any] = [(ref(), static) for ref, static in self.before]
         leaves = [(leaf, static) for leaf, static in leaves if leaf is not None]
         for leaf, static in leaves:
             if (leaf._grad is None) is not (static is None):
                 pattern = ("without .grad", "with a .grad")
                 raise GraphError(
-                    f"record: expected a leaf {leaf.shape} {pattern[static is not None]} as in the recorded step, "
+                    f"record: expected a leaf {leaf.shape} {pattern[static is not None]} as in the recorded "
+                    "step, "
                     f"got it {pattern[static is None]}: call zero_grad() at the same place each time"
                 )
         for leaf, static in leaves:
@@ -206,7 +244,11 @@ def _device(buffers: Sequence[Buffer], calls: Sequence[Call]) -> str:
     for call in calls:
         for x in call.arguments:
             if x is not None:
-                device = dispatch.device_of(x) if not isinstance(x, Place) else NAMES[buffers[x.buffer].module is not np]
+                device = (
+                    dispatch.device_of(x)
+                    if not isinstance(x, Place)
+                    else NAMES[buffers[x.buffer].module is not np]
+                )
                 seen[device] = call.primitive.name
     if len(seen) > 1:
         places = ", ".join(f"{name} on {device}" for device, name in seen.items())
@@ -229,7 +271,11 @@ class Recorded:
         given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         tensors = [x for x in given if isinstance(x, Tensor)]
         with self._lock:
-            recording = None if state.tracer is not None and state.tracer.eager else self.recordings.get(_signature(given))
+            recording = (
+                None
+                if state.tracer is not None and state.tracer.eager
+                else self.recordings.get(_signature(given))
+            )
             return self._run(given, tensors) if recording is None else recording.replay(tensors)
 
     def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
@@ -248,7 +294,8 @@ class Recorded:
         for x in _tensors(outputs):
             if not isinstance(x, Tensor):
                 raise GraphError(
-                    f"record: expected the step to return tensors, tuples, lists or dicts of them, got {type(x).__name__}"
+                    "record: expected the step to return tensors, tuples, lists or dicts of them, got "
+                    f"{type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
         self.recordings[_signature(given)] = _Recording(recorder, static, outputs)
@@ -258,7 +305,8 @@ class Recorded:
 def _signature(arguments: list[Any]) -> Any:
     """What a recording depends on: the scope, tensors but for their values, and everything else."""
     signature = tuple(
-        (x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else (type(x), x) for x in arguments
+        (x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else (type(x), x)
+        for x in arguments
     )
     try:
         hash(signature)
@@ -269,14 +317,17 @@ def _signature(arguments: list[Any]) -> Any:
 
 
 def record(step: Callable[..., Any]) -> Recorded:
-    """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less time.
+    """Record `step(*arguments)` at its first call and replay it later: the same
+    results, bit for bit, in less time.
 
-    Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant, and a new value, a
-    new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The step works on copies of the tensors:
-    their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None); a replay returns copies.
+    Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant,
+    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The
+    step works on copies of the tensors: their own `.grad` stays as it is. It returns tensors (or tuples,
+    lists, dicts of them, or None); a replay returns copies.
 
-    A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and a tensor that was
-    bound to another array or frozen since. It leaves `.grad` in an array of the recording, which the next replay writes again.
+    A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and
+    a tensor that was bound to another array or frozen since. It leaves `.grad` in an array of the recording,
+    which the next replay writes again.
     """
     return Recorded(step)
 

@@ -1,10 +1,11 @@
 """Gradient regularization by double backpropagation: penalties on the derivative with respect to the input.
 
-Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy of discriminative models", arXiv 1712.09936. The
-functions take a forward pass that is there already; the classes are what an `Objective` adds to its loss.
+Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy of discriminative models",
+arXiv 1712.09936. The functions take a forward pass that is there already; the classes are what an
+`Objective` adds to its loss.
 
-A penalty is a tensor on the tape, and trains nothing if its graph is cut. So each function refuses an input that the forward
-pass did not follow, a pass made under no_grad, and a penalty that no parameter can change.
+A penalty is a tensor on the tape, and trains nothing if its graph is cut. So each function refuses an input
+that the forward pass did not follow, a pass made under no_grad, and a penalty that no parameter can change.
 """
 
 from __future__ import annotations
@@ -28,45 +29,63 @@ PENALTY_STREAM = 4
 def squared_gradient(who: str, outputs: Tensor, seed: Tensor | None, x: Tensor) -> Tensor:
     """mean_b ‖row b of ∂<outputs, seed>/∂x‖₂², on the tape. x is (B, *)."""
     if not state.grad:
-        raise GraphError(f"{who}: expected a forward pass on the tape, got no_grad: the penalty would train nothing")
+        raise GraphError(
+            f"{who}: expected a forward pass on the tape, got no_grad: the penalty would train nothing"
+        )
     if not x.requires_grad:
-        raise GraphError(f"{who}: expected an input x that requires grad before the forward pass, got one that does not")
+        raise GraphError(
+            f"{who}: expected an input x that requires grad before the forward pass, got one that does not"
+        )
     if not outputs.requires_grad:
-        raise GraphError(f"{who}: expected outputs computed from x on the tape, got {outputs.shape} without a graph")
+        raise GraphError(
+            f"{who}: expected outputs computed from x on the tape, got {outputs.shape} without a graph"
+        )
     (g,) = grad(outputs, x, seed, create_graph=True, allow_unused=True)
     if g is None:
-        raise GraphError(f"{who}: expected outputs computed from x on the tape, got {outputs.shape} that do not depend on it")
+        raise GraphError(
+            f"{who}: expected outputs computed from x on the tape, got {outputs.shape} that do not depend "
+            "on it"
+        )
     penalty = div(sum(square(g)), float(max(x.shape[0], 1)))
     if not _leaves(penalty) - {x.slot}:
-        raise GraphError(f"{who}: expected a penalty that parameters can change, got one in which every parameter is constant")
+        raise GraphError(
+            f"{who}: expected a penalty that parameters can change, got one in which every parameter is "
+            "constant"
+        )
     return penalty
 
 
 def _leaves(x: Tensor) -> set[Slot | None]:
     """The leaves that require grad and that x was computed from."""
     nodes = ancestors([x.node] if x.node is not None else [])
-    return {edge.slot for node in nodes for edge in node.edges or () if edge is not None and edge.slot is not None}
+    return {
+        edge.slot for node in nodes for edge in node.edges or () if edge is not None and edge.slot is not None
+    }
 
 
 def data_grad(losses: Tensor, x: Tensor) -> Tensor:
     """DataGrad: mean_b ‖row b of ∂(Σ losses)/∂x‖₂², x (B, *), losses (B,).
 
-    Double backpropagation, Drucker & LeCun, IJCNN 1991. The gradient is that of the *sum* of the losses: under batch statistics
-    row b holds the other samples' losses too, and that is the definition.
+    Double backpropagation, Drucker & LeCun, IJCNN 1991. The gradient is that of the *sum* of the losses:
+    under batch statistics row b holds the other samples' losses too, and that is the definition.
     """
     if losses.shape != x.shape[:1]:
-        raise ShapeError(f"data_grad: expected one loss a sample {x.shape[:1]} (reduction='none'), got {losses.shape}")
+        raise ShapeError(
+            f"data_grad: expected one loss a sample {x.shape[:1]} (reduction='none'), got {losses.shape}"
+        )
     return squared_gradient("data_grad", sum(losses), None, x)
 
 
 def spect_reg(logits: Tensor, x: Tensor, r: Tensor) -> Tensor:
     """SpectReg: mean_b ‖r_bᵀ J_b‖₂² with J_b = ∂logits_b/∂x_b, x (B, *), logits and r (B, m).
 
-    For r ~ N(0, I) its expectation is mean_b ‖J_b‖_F². The authors' slides print a factor 1/√m in r, which makes that equality
-    off by m; their published λ belong to the form without it, which this is.
+    For r ~ N(0, I) its expectation is mean_b ‖J_b‖_F². The authors' slides print a factor 1/√m in r, which
+    makes that equality off by m; their published λ belong to the form without it, which this is.
     """
     if logits.ndim != 2 or logits.shape[0] != x.shape[0]:
-        raise ShapeError(f"spect_reg: expected logits (B, m) of the {x.shape[0]} samples of x, got {logits.shape}")
+        raise ShapeError(
+            f"spect_reg: expected logits (B, m) of the {x.shape[0]} samples of x, got {logits.shape}"
+        )
     if r.shape != logits.shape:
         raise ShapeError(f"spect_reg: expected r shaped as the logits {logits.shape}, got {r.shape}")
     return squared_gradient("spect_reg", logits, r, x)
@@ -100,7 +119,9 @@ class Penalty:
 
 
 class DataGrad(Penalty):
-    """λ · mean_b ‖row b of ∂(Σ losses)/∂x‖₂² on the same forward pass, dropout mask included. See `data_grad`."""
+    """λ · mean_b ‖row b of ∂(Σ losses)/∂x‖₂² on the same forward pass, dropout
+    mask included. See `data_grad`.
+    """
 
     def __call__(self, seen: Pass) -> Tensor:
         return data_grad(seen.losses, seen.x)
@@ -110,13 +131,19 @@ class SpectReg(Penalty):
     """λ · mean_b ‖rᵀJ_b‖₂², r ~ N(0, I). See `spect_reg`.
 
     per      "sample": one r a sample, which has less variance; "batch": one r for all, as the authors had it
-    forward  "shared": the pass of the loss; "second": a pass of its own with its own dropout mask, as the authors had it,
+    forward  "shared": the pass of the loss; "second": a pass of its own with its own dropout mask, as the
+             authors had it,
              which moves neither running statistics nor any stream of random numbers but the penalty's
     """
 
-    def __init__(self, weight: float, per: str = "sample", forward: str = "shared", generator: Generator | None = None) -> None:
+    def __init__(
+        self, weight: float, per: str = "sample", forward: str = "shared", generator: Generator | None = None
+    ) -> None:
         super().__init__(weight, generator)
-        for name, value, choices in (("per", per, ("sample", "batch")), ("forward", forward, ("shared", "second"))):
+        for name, value, choices in (
+            ("per", per, ("sample", "batch")),
+            ("forward", forward, ("shared", "second")),
+        ):
             if value not in choices:
                 raise ValueError(f"SpectReg: expected {name} in {choices}, got {value!r}")
         self.per, self.forward = per, forward
@@ -143,9 +170,11 @@ class Terms(NamedTuple):
 
 
 class Objective:
-    """The mean loss plus weighted penalties of one forward pass: total, loss, penalties, logits = objective(x, target).
+    """The mean loss plus weighted penalties of one forward pass: total, loss, penalties,
+    logits = objective(x, target).
 
-    The pass runs on a copy of x's handle that requires grad, so that no penalty can miss its input; x itself stays as it is.
+    The pass runs on a copy of x's handle that requires grad, so that no penalty can miss its
+    input; x itself stays as it is.
     """
 
     def __init__(self, model: Module, loss: Any, penalties: tuple[Penalty, ...] | list[Penalty] = ()) -> None:
@@ -153,7 +182,9 @@ class Objective:
 
     def __call__(self, x: Tensor, target: Tensor) -> Terms:
         if self.penalties and not state.grad:
-            raise GraphError(f"Objective: expected grad mode for {', '.join(map(repr, self.penalties))}, got no_grad")
+            raise GraphError(
+                f"Objective: expected grad mode for {', '.join(map(repr, self.penalties))}, got no_grad"
+            )
         followed = Tensor(x.array, x.version)
         followed.requires_grad = bool(self.penalties)
         logits = self.model(followed)

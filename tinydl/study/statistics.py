@@ -40,7 +40,8 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
 def paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> Estimate:
     """The mean of a - b, where a[i] and b[i] are of one seed; mean / error is the t of the paired test.
 
-    What the seed decides for both (initialization, data, masks) cancels, so the error is smaller than that of two means.
+    What the seed decides for both (initialization, data, masks) cancels, so the error is
+    smaller than that of two means.
 
     Raises:
         ShapeError: values that are not pairs.
@@ -51,7 +52,9 @@ def paired_difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.n
 
 
 class Difference(NamedTuple):
-    """By how much scores of `name` are above those of `other`, in pairs, and the claim that this allows, if any."""
+    """By how much scores of `name` are above those of `other`, in pairs, and the
+    claim that this allows, if any.
+    """
 
     name: str
     other: str
@@ -69,7 +72,9 @@ class Comparison(NamedTuple):
         """A table of two parts."""
         lines = ["mean ± standard error"]
         for name, (mean, error, n) in self.means.items():
-            lines.append(f"  {name:24} {mean:7.2f}" + (f" ± {error:.2f}  ({n} seeds)" if n > 1 else "  (1 seed)"))
+            lines.append(
+                f"  {name:24} {mean:7.2f}" + (f" ± {error:.2f}  ({n} seeds)" if n > 1 else "  (1 seed)")
+            )
         if self.differences:
             lines.append("paired differences; a claim takes three pairs and two standard errors")
         for name, other, (mean, error, _), claim in self.differences:
@@ -79,10 +84,11 @@ class Comparison(NamedTuple):
 
 
 def compare(scores: Mapping[str, Sequence[float]]) -> Comparison:
-    """Compare methods by scores of which more is better: method -> (seeds,), the same seeds in the same order for all.
+    """Compare methods by scores of which more is better: method -> (seeds,), the same
+    seeds in the same order for all.
 
-    That one method is better than another is claimed only where their mean paired difference is further from 0 than two
-    standard errors, over at least three seeds.
+    That one method is better than another is claimed only where their mean paired difference is further from
+    0 than two standard errors, over at least three seeds.
 
     Raises:
         ShapeError: no scores, or scores that are not pairs.

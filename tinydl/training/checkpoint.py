@@ -1,17 +1,20 @@
-"""Checkpoints: everything that a resumed run needs to give the same bits as one that never stopped, in one file.
+"""Checkpoints: everything that a resumed run needs to give the same bits as one
+that never stopped, in one file.
 
-A safetensors file with the arrays under dotted names ("model.conv1.weight", "optimizer.state.0.exp_avg"), and under the key
-"tinydl" of its metadata a JSON header:
+A safetensors file with the arrays under dotted names ("model.conv1.weight", "optimizer.state.0.exp_avg"), and
+under the key "tinydl" of its metadata a JSON header:
 
     format      FORMAT, an integer: a file of another format is refused
     libraries   versions of tinydl, numpy, numba and python that wrote it
-    state       the state of each thing by name: a tree of JSON values, with {"$array": name} where an array belongs
+    state       the state of each thing by name: a tree of JSON values, with {"$array": name} where an array
+                belongs
     values      what else was saved: step, epoch, ...
 
 Nothing in it is code, so a checkpoint from a stranger can be read.
 
-    checkpoint.save(path, model=model, optimizer=optimizer, batches=batches, generators={"noise": g}, step=100)
-    step = checkpoint.load(path, model=model, optimizer=optimizer, batches=batches, generators={"noise": g})["step"]
+    checkpoint.save(path, model=model, optimizer=optimizer, batches=batches, generators={"noise": g},
+    step=100) step = checkpoint.load(path, model=model, optimizer=optimizer, batches=batches,
+    generators={"noise": g})["step"]
 """
 
 from __future__ import annotations
@@ -59,10 +62,9 @@ def save(path: str | os.PathLike[str], **things: Any) -> None:
     Args:
         path: the file; its folder must exist.
         things: by name, in any number
-            * what has `state_dict()` and `load_state_dict()`: a Module, an Optimizer, a schedule, Batches, a Generator;
-            * a tensor (a Buffer of your own);
-            * a dict or list of such;
-            * anything that JSON can say: step=100, epoch=3, extra={"best": 0.93}. Tuples come back as lists.
+            * what has `state_dict()` and `load_state_dict()`: a Module, an Optimizer, a schedule, Batches, a
+            Generator; * a tensor (a Buffer of your own); * a dict or list of such; * anything that JSON can
+            say: step=100, epoch=3, extra={"best": 0.93}. Tuples come back as lists.
 
     Raises:
         CheckpointError: something that is none of these.
@@ -94,8 +96,8 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
         The values that were saved beside them: {"step": 100, ...}.
 
     Raises:
-        CheckpointError: another format; names, shapes or dtypes that are missing, unexpected or different; a state that a thing
-            refuses.
+        CheckpointError: another format; names, shapes or dtypes that are missing, unexpected or different;
+            a state that a thing refuses.
         DataError: no such file, or not a whole one.
     """
     saved = read(path)
@@ -103,7 +105,8 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
     for name, thing in rest.items():
         if thing != {} and thing != []:
             raise CheckpointError(
-                f"{path}: {name}: expected a tensor or a thing with load_state_dict, got {type(thing).__name__}"
+                f"{path}: {name}: expected a tensor or a thing with load_state_dict, got "
+                f"{type(thing).__name__}"
             )
     present = {name: _state(thing) for name, thing in stateful.items()}
     wrong = list(_differences("", present, saved.state))
@@ -121,7 +124,8 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
 
 
 def read(path: str | os.PathLike[str]) -> Checkpoint:
-    """What is in a file, loaded into nothing: `model.load_state_dict(read(path).state["model"])` takes one thing out of many.
+    """What is in a file, loaded into nothing: `model.load_state_dict(read(path).state["model"])`
+    takes one thing out of many.
 
     Raises:
         CheckpointError: a file of another format.
@@ -136,19 +140,29 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     except (safetensors.SafetensorError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a whole checkpoint: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        got = f"format {header['format']!r}" if isinstance(header, dict) and "format" in header else "a file without one"
+        got = (
+            f"format {header['format']!r}"
+            if isinstance(header, dict) and "format" in header
+            else "a file without one"
+        )
         raise CheckpointError(f"{path}: expected a checkpoint of format {FORMAT}, got {got}")
-    return Checkpoint(_unpacked(header["state"], arrays), _unpacked(header["values"], arrays), header["libraries"])
+    return Checkpoint(
+        _unpacked(header["state"], arrays), _unpacked(header["values"], arrays), header["libraries"]
+    )
 
 
 def _sorted(things: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Things with state, by dotted name where they stood in a dict or list, and the values beside them."""
     stateful: dict[str, Any] = {}
     values: dict[str, Any] = {}
-    stack = [*things.items(), ("default_generator", default_generator), ("noise_generator", noise_generator)][::-1]
+    stack = [*things.items(), ("default_generator", default_generator), ("noise_generator", noise_generator)][
+        ::-1
+    ]
     while stack:
         name, thing = stack.pop()
-        inside = thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, list) else ()
+        inside = (
+            thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, list) else ()
+        )
         if name in stateful:
             raise CheckpointError(f"{name}: expected one thing of that name, got two")
         if _has_state(thing):
@@ -175,7 +189,8 @@ def _leaves(x: Any) -> Iterator[Any]:
 def _state(thing: Any) -> Any:
     """The state of a thing as a tree of dicts, lists, arrays (views) and JSON values."""
     return _map_tree(
-        thing if isinstance(thing, Tensor) else thing.state_dict(), lambda x: on_host(x) if isinstance(x, Tensor) else x
+        thing if isinstance(thing, Tensor) else thing.state_dict(),
+        lambda x: on_host(x) if isinstance(x, Tensor) else x,
     )
 
 
@@ -208,7 +223,9 @@ def _packed(x: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         arrays[name] = np.asarray(x, order="C")
         return {ARRAY: name}
     if x is not None and type(x) not in (bool, int, float, str):
-        raise CheckpointError(f"{name}: expected a thing with state, an array or a JSON value, got {type(x).__name__}")
+        raise CheckpointError(
+            f"{name}: expected a thing with state, an array or a JSON value, got {type(x).__name__}"
+        )
     return x
 
 
@@ -219,9 +236,14 @@ def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _differences(path: str, ours: Any, saved: Any) -> Iterator[str]:
-    """What of the saved tree does not fit: keys, shapes, dtypes. JSON values are for the thing itself to judge."""
+    """What of the saved tree does not fit: keys, shapes, dtypes. JSON values are
+    for the thing itself to judge.
+    """
     if isinstance(ours, dict) and isinstance(saved, dict):
-        for what, names in (("missing", ours.keys() - saved.keys()), ("unexpected", saved.keys() - ours.keys())):
+        for what, names in (
+            ("missing", ours.keys() - saved.keys()),
+            ("unexpected", saved.keys() - ours.keys()),
+        ):
             yield from (f"{what} {_joined(path, name)}" for name in sorted(names))
         for name in ours.keys() & saved.keys():
             yield from _differences(_joined(path, name), ours[name], saved[name])

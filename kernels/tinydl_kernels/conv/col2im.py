@@ -1,10 +1,12 @@
-"""The input gradient of a convolution as a product of matrices whose results are added up where windows overlap (col2im).
+"""The input gradient of a convolution as a product of matrices whose results are added up
+where windows overlap (col2im).
 
     columns[p, (t, c)] = Σ_o g[o, p] · w[o, c, t]             p a window, t a tap, c a channel
     dx[position[p] + tap[t], c] += columns[p, (t, c)]
 
-No multiplication is in vain, whatever the stride, and lanes are full where a kernel has many weights an output channel. The
-channels of dx are innermost meanwhile, so that taps side by side are one stretch of dx as they are one of columns:
+No multiplication is in vain, whatever the stride, and lanes are full where a kernel has many weights an
+output channel. The channels of dx are innermost meanwhile, so that taps side by side are one stretch of
+dx as they are one of columns:
 
     columns[p]   | t0 c0 c1 c2 | t1 c0 c1 c2 | t2 c0 c1 c2 |
                  v             v             v             v
@@ -50,22 +52,37 @@ def blocks_of(window: Window, C: int) -> Blocks:
     of_group = C // window.groups
     channels = -(-of_group // max(1, -(-of_group * prod(window.kernel) // WIDTH)))
     blocks = -(-of_group // max(1, channels))
-    return Blocks(window.groups * blocks, blocks, channels, window.kernel[-1] if window.dilation[-1] == 1 else 1)
+    return Blocks(
+        window.groups * blocks, blocks, channels, window.kernel[-1] if window.dilation[-1] == 1 else 1
+    )
 
 
 def grad_input(g: Array, w: Array, dx: Array, window: Window, cuts: tuple[int, int, int]) -> None:
-    """dx (N, C, *input) of g (N, O, *out) and w (O, C / G, *kernel); `cuts`: parts of the batch, parts of the blocks, grain."""
+    """dx (N, C, *input) of g (N, O, *out) and w (O, C / G, *kernel); `cuts`: parts of the
+    batch, parts of the blocks, grain.
+    """
     (N, C), O = dx.shape[:2], g.shape[1]
     plan, blocks = plan_of(window, C, O, False), blocks_of(window, C)
     panels = panels_of(blocks.channels * plan.T, g.itemsize)
     parts, splits, grain = cuts
     tasks, height = parts * splits, min(HEIGHT, -(-prod(plan.out) // ROWS) * ROWS)
-    packed = memory.scratch((blocks.blocks, panels.panels * (plan.group_outputs + 1) * panels.width), w.dtype, w)
+    packed = memory.scratch(
+        (blocks.blocks, panels.panels * (plan.group_outputs + 1) * panels.width), w.dtype, w
+    )
     row = memory.scratch((blocks.blocks, panels.panels * panels.width), w.dtype, w)
     columns = memory.scratch((tasks, height * panels.panels * panels.width), g.dtype, g)
     planes = memory.scratch((tasks, plan.plane * blocks.channels), g.dtype, g)
     places = memory.scratch((tasks, plan.group_outputs + HEIGHT + ROWS), np.int64, g)
-    _pack(blocks.blocks, 1 + (1 << 16) * blocks.blocks // max(1, w.size), line(w), packed, row, plan, blocks, panels)
+    _pack(
+        blocks.blocks,
+        1 + (1 << 16) * blocks.blocks // max(1, w.size),
+        line(w),
+        packed,
+        row,
+        plan,
+        blocks,
+        panels,
+    )
     lines = line(g), line(packed), line(dx)
     _columns(tasks, grain, *lines, columns, planes, places, N, parts, splits, plan, blocks, panels)
 
@@ -88,12 +105,26 @@ def _pack(start, stop, w, packed, row, plan, blocks, panels):
             transpose(row[block], 0, count, w, ((group * O + o) * plan.group_inputs + c) * T, T, count, T)
             for number in range(panels.panels):
                 some = min(width, count * T - number * width)
-                copy(packed[block], (number * (O + 1) + o) * width, 1, row[block], number * width, 1, max(0, some))
+                copy(
+                    packed[block],
+                    (number * (O + 1) + o) * width,
+                    1,
+                    row[block],
+                    number * width,
+                    1,
+                    max(0, some),
+                )
 
 
 @parallel
 def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, splits, plan, blocks, panels):
-    C, O, T, P, width = plan.C, plan.group_outputs, plan.T, plan.out[0] * plan.out[1] * plan.out[2], panels.width
+    C, O, T, P, width = (
+        plan.C,
+        plan.group_outputs,
+        plan.T,
+        plan.out[0] * plan.out[1] * plan.out[2],
+        panels.width,
+    )
     step, weights = panels.panels * width, panels.panels * (O + 1) * width
     for task in range(start, stop):
         sums, plane, terms, rows_of_g = columns[task], planes[task], places[task, :O], places[task, O:]
@@ -108,7 +139,8 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
                 for p in range(0, P, HEIGHT):
                     rows = min(HEIGHT, P - p)
                     for i in range(rows + ROWS):
-                        rows_of_g[i] = min(i, rows - 1)  # tiles read a row too many, but none that is not there
+                        # tiles read a row too many, but none that is not there
+                        rows_of_g[i] = min(i, rows - 1)
                     for number in range(-(-count * T // width)):
                         at = block * weights + number * (O + 1) * width
                         panel(
@@ -126,7 +158,9 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
 
 @kernel
 def _turn(dx, channel, plane, count, plan):
-    """A plane with `count` channels innermost to that many planes of dx, without the pads; zeros where no window reaches."""
+    """A plane with `count` channels innermost to that many planes of dx, without the pads;
+    zeros where no window reaches.
+    """
     (D, H, W), (QD, QH, QW), low = plan.sizes, plan.grid, plan.low
     at, size = channel * D * H * W, D * H * W
     if not plan.packed:
@@ -136,4 +170,6 @@ def _turn(dx, channel, plane, count, plan):
     for d in range(min(D, QD - low[0])):
         for h in range(min(H, QH - low[1])):
             source = ((d + low[0]) * QH + h + low[1]) * QW + low[2]
-            transpose(dx, at + (d * H + h) * W, size, plane, source * count, count, min(W, QW - low[2]), count)
+            transpose(
+                dx, at + (d * H + h) * W, size, plane, source * count, count, min(W, QW - low[2]), count
+            )

@@ -88,7 +88,14 @@ def _is_depthwise(window: Window, inputs: int, outputs: int) -> bool:
 
 
 def _depthwise(
-    source: Array, w: Array, b: Array | None, target: Array, window: Window, outputs: int, positions: int, transposed: bool
+    source: Array,
+    w: Array,
+    b: Array | None,
+    target: Array,
+    window: Window,
+    outputs: int,
+    positions: int,
+    transposed: bool,
 ) -> Array:
     """`positions`: those of a plane of the target, or of its largest phase."""
     cuts.require_offsets("conv", source, target)

@@ -1,12 +1,14 @@
 """Machine code kept on disk between processes, and never stale.
 
-One file per kernel and argument types, in one directory per *build*: `<cache>/numba-<key>/<kernel>-<digest>.nbc`.
-The key hashes the sources of this package, the versions of Python, NumPy, Numba and llvmlite, Numba's settings and the CPU's
-features. The digest hashes the kernel's bytecode and all that it refers to (constants, closures, other kernels), so that
-a kernel from outside this package is safe as well; one that refers to something that cannot be described is not kept.
+One file per kernel and argument types, in one directory per *build*:
+`<cache>/numba-<key>/<kernel>-<digest>.nbc`. The key hashes the sources of this package, the versions of
+Python, NumPy, Numba and llvmlite, Numba's settings and the CPU's features. The digest hashes the kernel's
+bytecode and all that it refers to (constants, closures, other kernels), so that a kernel from outside this
+package is safe as well; one that refers to something that cannot be described is not kept.
 
-`<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary files: the first that
-can be written, or that holds this build already. Nothing that goes wrong here keeps a kernel from running.
+`<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary
+files: the first that can be written, or that holds this build already. Nothing that goes wrong here
+keeps a kernel from running.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ import numpy as np
 
 PACKAGE = __name__.partition(".")[0]
 DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
-"""Packages whose functions, types and modules are known by name alone, because the key covers their contents."""
+"""Packages whose functions, types and modules are known by name alone, because the key covers their contents.
+"""
 KEEP_DAYS = 30
 """The directory of another build is removed when no process has started with it for so long."""
 
@@ -78,7 +81,9 @@ class Store:
 
 
 class Cacheable:
-    """Looks like a Python function and stands for its compiled form; `options` are those of the compilation."""
+    """Looks like a Python function and stands for its compiled form; `options`
+    are those of the compilation.
+    """
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         functools.update_wrapper(cast(Any, self), function)
@@ -94,7 +99,9 @@ class Cacheable:
             lines = "\n".join(_describe(self, set()))
         except _IndescribableError:
             return None
-        return Store(directory, self.function.__name__.strip("<>"), hashlib.sha256(lines.encode()).hexdigest())
+        return Store(
+            directory, self.function.__name__.strip("<>"), hashlib.sha256(lines.encode()).hexdigest()
+        )
 
 
 class _IndescribableError(Exception):
@@ -113,7 +120,8 @@ def _describe(value: Any, seen: set[int]) -> Iterator[str]:
         seen.add(id(value))
         yield from _describe_function(value, seen)
     elif isinstance(value, types.CodeType):
-        yield f"{value.co_name} {value.co_argcount} {value.co_names} {value.co_code.hex()} {value.co_exceptiontable.hex()}"
+        code, handlers = value.co_code.hex(), value.co_exceptiontable.hex()
+        yield f"{value.co_name} {value.co_argcount} {value.co_names} {code} {handlers}"
         for constant in value.co_consts:
             yield from _describe(constant, seen)
     elif value is None or value is Ellipsis or isinstance(value, (bool, int, float, complex, str, bytes)):
@@ -144,7 +152,12 @@ def _describe_function(function: Any, seen: set[int]) -> Iterator[str]:
 
 def _names(code: types.CodeType) -> list[str]:
     """The names that `code` and the code nested in it look up, as globals or as attributes."""
-    nested = (name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant))
+    nested = (
+        name
+        for constant in code.co_consts
+        if isinstance(constant, types.CodeType)
+        for name in _names(constant)
+    )
     return sorted({*code.co_names, *nested})
 
 
@@ -158,7 +171,11 @@ def _home(value: Any) -> str:
 def _known_by_name(value: Any) -> bool:
     """Does `value` stand under a name of its own in a package that the key covers?"""
     name = getattr(value, "__qualname__", None) or repr(value)
-    return _home(value).partition(".")[0] in DESCRIBED_BY_NAME and "<locals>" not in name and " at 0x" not in name
+    return (
+        _home(value).partition(".")[0] in DESCRIBED_BY_NAME
+        and "<locals>" not in name
+        and " at 0x" not in name
+    )
 
 
 @functools.cache
@@ -181,15 +198,19 @@ def build_directory() -> Path | None:
             continue
         _prune(candidate)
         return directory
-    warnings.warn("tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR to a writable one", stacklevel=2)
+    warnings.warn(
+        "tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR to a writable one",
+        stacklevel=2,
+    )
     return None
 
 
 def _distinguish_names() -> None:
     """Let Numba number the functions that it compiles from a random start.
 
-    The number is part of a function's name in machine code. Counted from 1 in each process, namesakes (closures, say) in files
-    that two processes have left would meet in a third, and there one would silently run in the place of the other.
+    The number is part of a function's name in machine code. Counted from 1 in each process, namesakes
+    (closures, say) in files that two processes have left would meet in a third, and there one would silently
+    run in the place of the other.
     """
     from numba.core.bytecode import FunctionIdentity
 
@@ -198,7 +219,9 @@ def _distinguish_names() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _distinguish_names() if build_directory.cache_info().currsize else None)
+    os.register_at_fork(
+        after_in_child=lambda: _distinguish_names() if build_directory.cache_info().currsize else None
+    )
 
 
 def _build_key() -> str:
@@ -208,7 +231,9 @@ def _build_key() -> str:
 
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__)
-    key = hashlib.sha256(repr((versions, settings, cpu_target.target_context.codegen().magic_tuple())).encode())
+    key = hashlib.sha256(
+        repr((versions, settings, cpu_target.target_context.codegen().magic_tuple())).encode()
+    )
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):
         key.update(source.name.encode() + source.read_bytes())
     return key.hexdigest()[:20]

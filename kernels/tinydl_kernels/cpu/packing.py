@@ -1,6 +1,8 @@
-"""How a convolution packs its images. Every window becomes one of stride 1 without padding, in which a tap is an offset:
+"""How a convolution packs its images. Every window becomes one of stride 1 without padding,
+in which a tap is an offset:
 
-    planes    a channel of x is dealt out, pads included, to a plane per phase (position modulo stride). Along W, stride 2:
+    planes    a channel of x is dealt out, pads included, to a plane per phase (position modulo stride). Along
+              W, stride 2:
 
                   . x0 x1 x2 x3 x4 x5 .    ->    . x1 x3 x5 | x0 x2 x4 .
                                                   phase 0       phase 1
@@ -10,12 +12,14 @@
                   y y y y *                      what tap t reads for output p, it finds at offset[t] + p
                   y y y y *
 
-    T(x, w, g) = Σ  g[o, p] · w[o, k] · planes[offset[k] + p],  k = (c, t):     products of matrices, lanes along p
+    T(x, w, g) = Σ  g[o, p] · w[o, k] · planes[offset[k] + p],  k = (c, t):
+            products of matrices, lanes along p
 
-With lanes along o instead, nothing asks for p in a row: a plane is the image with its pads, and window p begins at position[p].
+With lanes along o instead, nothing asks for p in a row: a plane is the image with its pads, and
+window p begins at position[p].
 
-In y and in sums over g a garbage column is dropped. In g, where dx is made of it, it is zero, as pads are in x and in g: so an
-infinite w may make NaN of entries of dx that do not depend on it, as 0 · inf is NaN.
+In y and in sums over g a garbage column is dropped. In g, where dx is made of it, it is zero, as pads are in
+x and in g: so an infinite w may make NaN of entries of dx that do not depend on it, as 0 · inf is NaN.
 """
 
 from __future__ import annotations
@@ -70,7 +74,8 @@ class Plan(NamedTuple):
 def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
     """How images of C channels are packed for a convolution to O channels.
 
-    Not phased, the stride is one of the windows: a plane is an image with its pads, and several may lie together.
+    Not phased, the stride is one of the windows: a plane is an image with its pads,
+    and several may lie together.
     """
     sizes, kernel, stride, low, dilation, out = window.geometry
     hop, stride = ((1, 1, 1), stride) if phased else (stride, (1, 1, 1))  # from window to window in a plane
@@ -113,7 +118,9 @@ def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
         g_terms=np.arange(group_outputs) * row,
         turned_w_terms=np.arange(group_outputs) * group_inputs,
         x_rows=np.append(x_terms, np.zeros(ROWS, np.int64)),
-        positions=np.pad(np.add.outer(np.arange(images) * (C * plane), positions).reshape(-1), (0, ROWS), "edge"),
+        positions=np.pad(
+            np.add.outer(np.arange(images) * (C * plane), positions).reshape(-1), (0, ROWS), "edge"
+        ),
     )
 
 
@@ -129,18 +136,25 @@ class Panels(NamedTuple):
 
 @lru_cache(maxsize=256)
 def panels_of(channels: int, itemsize: int) -> Panels:
-    """The fewest panels, as narrow as can be; a register less wide if few lanes more are empty then: that tile is faster."""
+    """The fewest panels, as narrow as can be; a register less wide if few lanes more are
+    empty then: that tile is faster.
+    """
     width = lanes(itemsize)
     needed = max(1, -(-channels // width))
     wide, narrow = (-(-needed // -(-needed // most)) for most in (most_vectors(), most_vectors() - 1))
-    vectors = narrow if many_registers() and 27 * narrow * -(-needed // narrow) < 29 * wide * -(-needed // wide) else wide
+    vectors = (
+        narrow
+        if many_registers() and 27 * narrow * -(-needed // narrow) < 29 * wide * -(-needed // wide)
+        else wide
+    )
     count = -(-needed // vectors)
     return Panels(channels, width, count, vectors * width, -(-BLOCK // vectors // ROWS) * ROWS)
 
 
 @kernel
 def deal(images, at_channel, planes, first, last, back, plan):
-    """Channels of images (channel · D · H · W) to planes (channel · phases · grid), pads as zeros; `back`: the reverse.
+    """Channels of images (channel · D · H · W) to planes (channel · phases · grid), pads
+    as zeros; `back`: the reverse.
 
     Plane c, for first <= c < last, is that of channel at_channel + c.
     """
@@ -148,12 +162,20 @@ def deal(images, at_channel, planes, first, last, back, plan):
     QD, QH, QW = plan.grid
     if plan.phases == (1, 1, 1) and plan.stride == (1, 1, 1) and not back:
         frame(
-            planes, first * plan.plane, images, (at_channel + first) * D * H * W, last - first, plan.sizes, plan.low, plan.grid
+            planes,
+            first * plan.plane,
+            images,
+            (at_channel + first) * D * H * W,
+            last - first,
+            plan.sizes,
+            plan.low,
+            plan.grid,
         )
         return
     stride, zero = plan.stride[2], images.dtype.type(0)
     if back:
-        fill(images, (at_channel + first) * D * H * W, zero, (last - first) * D * H * W)  # what no window reaches stays so
+        # what no window reaches stays so
+        fill(images, (at_channel + first) * D * H * W, zero, (last - first) * D * H * W)
     at = first * plan.plane
     for c in range(first, last):
         for fd in range(plan.phases[0]):
@@ -167,7 +189,11 @@ def deal(images, at_channel, planes, first, last, back, plan):
                         for qh in range(QH):
                             h = qh * plan.stride[1] + fh - plan.low[1]
                             count = end - begin if 0 <= d < D and 0 <= h < H else 0
-                            row = (((at_channel + c) * D + d) * H + h) * W + begin * stride - shift if count else 0
+                            row = (
+                                (((at_channel + c) * D + d) * H + h) * W + begin * stride - shift
+                                if count
+                                else 0
+                            )
                             if back:
                                 copy(images, row, stride, planes, at + begin, 1, count)
                             else:

@@ -1,20 +1,21 @@
 """Products of matrices on the processor, batched.
 
-    y[..., i, j] = Σ_k A[..., i, k] B[..., k, j] + bias[j]        A = aᵀ if transpose_a else a (last two axes), B likewise
+    y[..., i, j] = Σ_k A[..., i, k] B[..., k, j] + bias[j]
+            A = aᵀ if transpose_a else a (last two axes), B too
 
 A product is cut by its shape alone, along i and along j, into tasks. A task takes its columns panel by panel:
 
-               panel of B: K x width, packed                 lanes run along j; `strip` (tiles.py) multiplies tiles of rows
-                 +------+                                    of A, which lie as they are, with a panel that stays in the
+               panel of B: K x width, packed    lanes run along j; `strip` (tiles.py) multiplies tiles of rows
+                 +------+                          of A, which lie as they are, with a panel that stays in the
                  |//////|                                    caches while the rows go by
           K      +------+
         +-----+  +------+
         | A   |  |  y   |
         +-----+  +------+
 
-A panel is as deep as B if there are many rows: to cut K as well costs more than it saves, as y is read and written once for
-each cut. If there are few, y stays in the first-level cache, and so does what of a panel is made of DEPTH rows of B. What has
-hardly any rows or columns is more reading than multiplying: it is NumPy's.
+A panel is as deep as B if there are many rows: to cut K as well costs more than it saves, as y is read and
+written once for each cut. If there are few, y stays in the first-level cache, and so does what of a panel is
+made of DEPTH rows of B. What has hardly any rows or columns is more reading than multiplying: it is NumPy's.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ TASKS = 16
 FEW, DEPTH = 128, 160
 """Rows of A up to which panels are so many rows of B deep."""
 DEEP, WIDE, BLOCK = 256, 192, 64
-"""A is turned first if it is transposed and so deep that the lines of its tiles fill the first-level cache, and B is as wide as
-makes up for it; in blocks of so many rows."""
+"""A is turned first if it is transposed and so deep that the lines of its tiles fill the first-level cache,
+and B is as wide as makes up for it; in blocks of so many rows.
+"""
 LEAST = 64
 """Rows that a task has at least: to pack a panel takes as long as to multiply it with ten or twenty."""
 GRAIN = 1 << 17
@@ -63,8 +65,8 @@ def product(
 ) -> None:
     """y (..., I, J) = A (..., I, K) times B (..., K, J), plus bias (J,), then relu if asked for.
 
-    y is C-contiguous and has the batch axes to which those of a and b broadcast. Tiles take C-contiguous arrays of one dtype,
-    float32 or float64; others are NumPy's.
+    y is C-contiguous and has the batch axes to which those of a and b broadcast. Tiles take C-contiguous
+    arrays of one dtype, float32 or float64; others are NumPy's.
     """
     tiled = a.dtype == b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous
     plan = _plan(a.shape, b.shape, y.shape, transpose_a, simd.lanes(a.itemsize)) if tiled else None
@@ -80,10 +82,14 @@ def product(
         _turn(a.size // (I * K) * blocks, 1 + (1 << 14) // (BLOCK * K), line(a), line(turned), I, K, blocks)
         a, transpose_a = turned, False
     lines = line(a), line(b), to, bias
-    _tiles(panel[0], grain, *lines, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu)
+    _tiles(
+        panel[0], grain, *lines, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu
+    )
 
 
-def _by_numpy(a: Array, b: Array, y: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, relu: bool) -> None:
+def _by_numpy(
+    a: Array, b: Array, y: Array, transpose_a: bool, transpose_b: bool, bias: Array | None, relu: bool
+) -> None:
     jobs.spoil()
     with single_threaded_blas():
         np.matmul(oriented(a, transpose_a), oriented(b, transpose_b), out=y)
@@ -105,10 +111,12 @@ def _rectify(start, stop, y):
 
 @lru_cache(maxsize=1024)
 def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
-    """How a product of arrays of these shapes is cut, for panels of registers of so many lanes; None if it is NumPy's.
+    """How a product of arrays of these shapes is cut, for panels of registers of so many
+    lanes; None if it is NumPy's.
 
-    ((runs of tasks with scratch of their own, numbers in that), grain of the loop, where the matrices of a and of b begin that
-    the products of the batch take, (I, J, K), (cuts along i, cuts along j, panels, depth of a panel, lanes))
+    ((runs of tasks with scratch of their own, numbers in that), grain of the loop, where the matrices
+    of a and of b begin that the products of the batch take, (I, J, K), (cuts along i, cuts along j,
+    panels, depth of a panel, lanes))
     """
     *batch, I, J = y
     K = a[-2 if transpose_a else -1]
@@ -126,7 +134,14 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
         for axes, size in ((a[:-2], I * K), (b[:-2], K * J))
     )
     panel = parts, (depth + 1) * -(-vectors // panels) * lanes
-    return panel, 1 + parts * GRAIN // work, a_starts, b_starts, (I, J, K), (i, j, panels, max(1, depth), lanes)
+    return (
+        panel,
+        1 + parts * GRAIN // work,
+        a_starts,
+        b_starts,
+        (I, J, K),
+        (i, j, panels, max(1, depth), lanes),
+    )
 
 
 @parallel
@@ -138,7 +153,9 @@ def _turn(start, stop, a, to, I, K, blocks):
 
 
 @parallel
-def _tiles(start, stop, a, b, y, bias, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu):
+def _tiles(
+    start, stop, a, b, y, bias, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu
+):
     (I, J, K), (i_cuts, j_cuts, panels, depth, lanes) = sizes, cuts
     i_step, k_step = (1, I) if transpose_a else (K, 1)
     for part in range(start, stop):
@@ -151,7 +168,12 @@ def _tiles(start, stop, a, b, y, bias, packed, a_starts, b_starts, sizes, cuts, 
             for number in range(left, right):
                 j, end_j = share(number, panels, -(-J // lanes))
                 j, width = j * lanes, (end_j - j) * lanes
-                count, a0, b0, y0 = min(width, J - j), a_starts[item] + i * i_step, b_starts[item], (item * I + i) * J + j
+                count, a0, b0, y0 = (
+                    min(width, J - j),
+                    a_starts[item] + i * i_step,
+                    b_starts[item],
+                    (item * I + i) * J + j,
+                )
                 pack_rows(panel, min(K, depth) * width, bias, j, 0, 1, count if bias.size else 0, width)
                 first, first0, first_step = panel, min(K, depth) * width, 0
                 for k in range(0, max(1, K), depth):

@@ -1,15 +1,18 @@
-"""One pool of threads for all kernels: how many, how they share a loop, how they sleep, what they do at a fork and at exit.
+"""One pool of threads for all kernels: how many, how they share a loop, how they sleep, what
+they do at a fork and at exit.
 
-A loop over range(n) in pieces of `grain` is shared like this (`drive`, `work`). The caller claims the pool, writes the job
-down, opens it, wakes who sleeps and takes pieces. Workers that see a new epoch enter and take pieces too: each first those of
-a share of its own, the same part of every loop, which its core's caches may still hold from the loop before, then what others
-have left of theirs. When no piece is left the caller closes the job and waits for those who are inside, and for nobody else: a
-short loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python
-thread, a loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
+A loop over range(n) in pieces of `grain` is shared like this (`drive`, `work`). The caller claims the pool,
+writes the job down, opens it, wakes who sleeps and takes pieces. Workers that see a new epoch enter and take
+pieces too: each first those of a share of its own, the same part of every loop, which its core's caches may
+still hold from the loop before, then what others have left of theirs. When no piece is left the caller closes
+the job and waits for those who are inside, and for nobody else: a short loop is over before a sleeper has
+woken, who then finds the door closed. Who finds the pool claimed (another Python thread, a loop inside a
+loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
 
-Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a few
-milliseconds, as long as an eager step may go without a loop that is worth sharing (to wake one takes its caller longer than a
-small loop does), then sleep on one of Python's own low-level locks, which exist on every platform.
+Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look
+for work for a few milliseconds, as long as an eager step may go without a loop that is worth sharing (to
+wake one takes its caller longer than a small loop does), then sleep on one of Python's own low-level locks,
+which exist on every platform.
 """
 
 from __future__ import annotations
@@ -36,10 +39,12 @@ ir = Module("llvmlite.ir")
 
 MAX_THREADS = 256
 
-# ---- the memory that the threads share: words of 64 bits, one cache line for those that different threads write
+# ---- the memory that the threads share: words of 64 bits, one cache line for those
+# that different threads write
 
 LINE = 16
-PIECE, FRAME, N, GRAIN = 0, 1, 2, 3  # the job: piece(frame, start, stop) is to be called for all pieces of range(n)
+# the job: piece(frame, start, stop) is to be called for all pieces of range(n)
+PIECE, FRAME, N, GRAIN = 0, 1, 2, 3
 INSIDE = 1 * LINE  # workers inside the job, plus CLOSED while there is none
 EPOCH = 2 * LINE  # counts the jobs
 CLAIMED = 3 * LINE  # 1 while a caller uses the pool
@@ -57,7 +62,9 @@ SYMBOL = "tinydl_threads"
 symbols[SYMBOL] = words.ctypes.data
 
 ROUNDS, LOOKS = 2000, 32
-"""A worker looks for work ROUNDS * LOOKS times, giving way to other processes after each round, before it sleeps."""
+"""A worker looks for work ROUNDS * LOOKS times, giving way to other processes after
+each round, before it sleeps.
+"""
 
 
 def _word(context: Any, builder: Any, index: Any) -> Any:
@@ -182,7 +189,9 @@ def share(pieces, thread):
 
 @kernel
 def take_pieces(thread):
-    """Run pieces of the job that is open until none is left: those of the thread's own share, then those of the others."""
+    """Run pieces of the job that is open until none is left: those of the thread's own
+    share, then those of the others.
+    """
     piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(WORKERS) + 1
     pieces = -(-n // grain)
     for i in range(threads):
@@ -196,7 +205,9 @@ def take_pieces(thread):
 
 @kernel(no_cpython_wrapper=True)
 def drive(piece, frame, n, grain):
-    """Run piece(frame, start, stop) for all pieces of range(n), with the pool's help where it is to be had."""
+    """Run piece(frame, start, stop) for all pieces of range(n), with the pool's
+    help where it is to be had.
+    """
     grain = max(grain, 1)
     if n > grain and load(WORKERS) > 0 and swap(CLAIMED, 0, 1):
         store(PIECE, piece)
@@ -242,7 +253,8 @@ def next_epoch(worker, seen):
         give_way()
     asleep = ASLEEP + LINE * worker
     store(asleep, 1)
-    # Either this sees the new epoch or `wake` sees the flag; if both did, `wake` has released the lock and it must be taken.
+    # Either this sees the new epoch or `wake` sees the flag; if both did, `wake` has released the
+    # lock and it must be taken.
     if load(EPOCH) == seen or not swap(asleep, 1, 0):
         acquire(load(LOCK + LINE * worker))
     return load(EPOCH)
@@ -270,7 +282,9 @@ _workers: list[threading.Thread] = []
 
 
 def get_num_threads() -> int:
-    """How many threads run a loop: set_num_threads, else TINYDL_NUM_THREADS, else the processors this process may use."""
+    """How many threads run a loop: set_num_threads, else TINYDL_NUM_THREADS, else the
+    processors this process may use.
+    """
     global _count
     if _count is None:
         text = os.environ.get("TINYDL_NUM_THREADS")
@@ -282,7 +296,9 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Run loops on `count` threads, the calling one included, 1 <= count <= 256. Results do not depend on it."""
+    """Run loops on `count` threads, the calling one included, 1 <= count <= 256.
+    Results do not depend on it.
+    """
     global _count
     count = _checked("set_num_threads", count)
     with _lock:
@@ -312,7 +328,9 @@ def start() -> None:
             try:
                 thread.start()
             except RuntimeError as error:
-                warnings.warn(f"tinydl: kernels run on {worker + 1} of {wanted + 1} threads: {error}", stacklevel=2)
+                warnings.warn(
+                    f"tinydl: kernels run on {worker + 1} of {wanted + 1} threads: {error}", stacklevel=2
+                )
                 break
             _workers.append(thread)
         words[WORKERS] = len(_workers)
@@ -320,7 +338,9 @@ def start() -> None:
 
 
 def stop() -> None:
-    """End the workers when they have finished what they are at. The next loop that is worth it starts them again."""
+    """End the workers when they have finished what they are at. The next loop that
+    is worth it starts them again.
+    """
     global running
     with _lock:
         words[WORKERS] = 0
@@ -354,8 +374,8 @@ def _at_exit() -> None:
 atexit.register(_at_exit)
 
 
-# A fork copies only the thread that calls it: the workers end before it. The parent's start again when they are needed. The
-# child has one thread, as it is most often one worker of many; it may ask for more.
+# A fork copies only the thread that calls it: the workers end before it. The parent's start again when they
+# are needed. The child has one thread, as it is most often one worker of many; it may ask for more.
 
 
 def _before_fork() -> None:
@@ -373,20 +393,26 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child
+    )
 
 
 # ---- processors
 
 
 def available_cpus() -> int:
-    """The processors that the scheduler and the control groups (containers) leave to this process, at least 1."""
+    """The processors that the scheduler and the control groups (containers) leave
+    to this process, at least 1.
+    """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cpus, *map(math.ceil, _quotas())]))
 
 
 def _quotas(root: Path = Path("/")) -> Iterator[float]:
-    """Processors allowed by each control group (v1 or v2) that this process is in; `root` is that of the file system."""
+    """Processors allowed by each control group (v1 or v2) that this process is in;
+    `root` is that of the file system.
+    """
     with contextlib.suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
@@ -402,7 +428,8 @@ def _quotas(root: Path = Path("/")) -> Iterator[float]:
 def _quota(folder: Path) -> Iterator[float]:
     with contextlib.suppress(OSError, ValueError):
         if (folder / "cpu.max").exists():
-            limit, period = (folder / "cpu.max").read_text().split()  # "max 100000": float("max") is a ValueError
+            # "max 100000": float("max") is a ValueError
+            limit, period = (folder / "cpu.max").read_text().split()
         else:
             limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         if float(limit) > 0:
@@ -422,7 +449,9 @@ class _Blas:
 
     @functools.cached_property
     def _functions(self) -> tuple[Any, Any]:
-        """get_num_threads and set_num_threads of the library that NumPy has loaded; without OpenBLAS, one thread for ever."""
+        """get_num_threads and set_num_threads of the library that NumPy has loaded; without
+        OpenBLAS, one thread for ever.
+        """
         for path in _openblas_files():
             with contextlib.suppress(OSError):
                 library = ctypes.CDLL(path)
@@ -459,12 +488,16 @@ _blas = _Blas()
 
 
 def single_threaded_blas() -> contextlib.AbstractContextManager[None]:
-    """A scope in which NumPy's OpenBLAS runs on one thread; scopes nest, and may overlap in several Python threads."""
+    """A scope in which NumPy's OpenBLAS runs on one thread; scopes nest, and may
+    overlap in several Python threads.
+    """
     return _blas
 
 
 def _openblas_files() -> list[str]:
-    """Where NumPy's OpenBLAS may be: bundled with NumPy, else among the files that this process has mapped."""
+    """Where NumPy's OpenBLAS may be: bundled with NumPy, else among the files
+    that this process has mapped.
+    """
     home = Path(np.__file__).parent
     bundled = [*home.parent.glob("numpy.libs/*openblas*"), *home.glob(".dylibs/*openblas*")]
     maps = Path("/proc/self/maps")

@@ -1,14 +1,14 @@
-"""exp, log and tanh of one number, for use inside kernels: without branches or calls, so that loops over them become vector
-code, which with libm's they do not.
+"""exp, log and tanh of one number, for use inside kernels: without branches or calls, so that loops over them
+become vector code, which with libm's they do not.
 
     exp      x = k ln 2 + r, |r| <= ln 2 / 2:    exp(x) = 2^k (1 + q),  q = exp(r) - 1 = r + r² Q(r)
     tanh     sign(x) u / (u + 2),  u = exp(2 |x|) - 1 = 2^k q + (2^k - 1): nothing cancels, for k = 0 it is q
     log      x = 2^k m, √½ <= m < √2, f = m - 1, s = f / (2 + f):
              log(x) = k ln 2 + 2 atanh(s),  2 atanh(s) = f - (f²/2 - s (f²/2 + R)),  R = s² L(s²)
 
-(Tang, ACM TOMS 15(2), 1989, and 16(4), 1990.) Q and L interpolate at Chebyshev's nodes. float32 and float64 have code of their
-own; integers are taken as float64. Errors are below 2 units in the last place, 3 for tanh. NaN, infinities, zeros and subnormal
-numbers come out as from libm.
+(Tang, ACM TOMS 15(2), 1989, and 16(4), 1990.) Q and L interpolate at Chebyshev's nodes. float32 and float64
+have code of their own; integers are taken as float64. Errors are below 2 units in the last place, 3 for tanh.
+NaN, infinities, zeros and subnormal numbers come out as from libm.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def _reduced_double(x):
     r = (x - k * 0.69314718036912381649) - k * 1.9082149292705878161e-10
     Q = (2.51004241570050668e-8 * r + 2.76201387197339956e-7) * r + 2.75572683786841929e-6
     Q = ((Q * r + 0.0000248015211902177277) * r + 0.000198412698631059687) * r + 0.00138888889172817933
-    Q = (((Q * r + 0.00833333333333005135) * r + 0.0416666666666239915) * r + 0.166666666666666675) * r + 0.500000000000000103
+    Q = (
+        ((Q * r + 0.00833333333333005135) * r + 0.0416666666666239915) * r + 0.166666666666666675
+    ) * r + 0.500000000000000103
     return r * r * Q + r, shifted.view(np.int64) - 0x4338000000000000
 
 
@@ -157,7 +159,9 @@ def _log_double(x):
     k = np.float64(exponent - 54 if lift else exponent)
     s = f / (2 + f)
     z, half = s * s, 0.5 * f * f
-    L = ((0.146171283998072998 * z + 0.153316666765971743) * z + 0.181828907780261303) * z + 0.222222111121049474
+    L = (
+        (0.146171283998072998 * z + 0.153316666765971743) * z + 0.181828907780261303
+    ) * z + 0.222222111121049474
     L = ((L * z + 0.285714286261145183) * z + 0.399999999998991979) * z + 0.66666666666666697
     y = k * 0.69314718036912381649 - ((half - (s * (half + L * z) + k * 1.9082149292705878161e-10)) - f)
     return _log_at_the_edges(x, y, np.inf, np.nan)

@@ -76,7 +76,9 @@ def _cut(tile: Tile, splits: int, I: int, J: int, K: int, batch: int) -> Cut:
 
 
 def _time(choice: Cut, I: int, J: int, batch: int) -> float:
-    """In multiply-adds of one multiprocessor: the work of the busiest one, the first step and the last sum."""
+    """In multiply-adds of one multiprocessor: the work of the busiest one, the
+    first step and the last sum.
+    """
     tile, blocks, splits, depth = choice
     share = max(1, -(-blocks // MULTIPROCESSORS))
     work = share * tile.rows * tile.columns * (depth + STEP) / min(share * tile.alone, tile.full)
@@ -84,8 +86,12 @@ def _time(choice: Cut, I: int, J: int, batch: int) -> float:
 
 
 def module(family: str, dtype: np.dtype) -> launching.Module:
-    """The kernels for arrays of that dtype: with tensor cores where the precision that the user asks for allows it."""
-    return launching.module(family, dtype, dtype == np.float32 and precision.get_float32_matmul_precision() == "high")
+    """The kernels for arrays of that dtype: with tensor cores where the precision that
+    the user asks for allows it.
+    """
+    return launching.module(
+        family, dtype, dtype == np.float32 and precision.get_float32_matmul_precision() == "high"
+    )
 
 
 def require_offsets(who: str, *arrays: Array) -> None:
@@ -105,5 +111,10 @@ def add_splits(module: launching.Module, partial: Array, bias: Array | None, out
     if partial is out:
         return
     blocks = min(-(-out.size // launching.THREADS), launching.MAX_BLOCKS)
-    sizes = np.int64(out.size), np.int32(partial.shape[0]), np.int32(prod(out.shape[2:])), np.int32(out.shape[1])
+    sizes = (
+        np.int64(out.size),
+        np.int32(partial.shape[0]),
+        np.int32(prod(out.shape[2:])),
+        np.int32(out.shape[1]),
+    )
     module.get_function("add_splits")((blocks,), (launching.THREADS,), (partial, bias, out, *sizes))

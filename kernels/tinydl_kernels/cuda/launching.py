@@ -1,16 +1,18 @@
 """Launches of the .cu files: one call for CuPy arrays (on the GPU) and for NumPy arrays (on the emulator).
 
-    cuda.launch("random", "uniform_float32", items, key, start, out, np.int64(out.size))     # a grid of one axis
-    cuda.launch("softmax", "log_softmax", items, x, out, np.int64(C), real=x.dtype)          # the kernel for that dtype
-    cuda.module("softmax", x.dtype).get_function("log_softmax")(grid, block, args, shared_mem=0)   # as cupy.RawKernel
+    cuda.launch("random", "uniform_float32", items, key, start, out, np.int64(out.size))  # a grid of one axis
+    cuda.launch("softmax", "log_softmax", items, x, out, np.int64(C), real=x.dtype)
+            # the kernel for that dtype
+    cuda.module("softmax", x.dtype).get_function("log_softmax")(grid, block, args)  # as cupy.RawKernel
 
-A .cu file includes nothing but .cuh files of the package, which are pasted in: NVRTC has no headers, and CuPy's cache does
-not see what a source includes. Its kernels are `extern "C" __global__`, written out or by a macro that makes one a line. A file that
-says `real` is compiled once per floating dtype, with `real` as its name; one that says `number` for int64 too; one that asks
-whether TENSOR_CORES is defined once more, for float32 and with that name. Arguments are arrays, None for a null pointer, a
-list of up to 64 arrays for `Arrays<type>`, and NumPy scalars of the parameter's own type (`real` and structs included); all
-are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are not passed: arrays are
-C-contiguous.
+A .cu file includes nothing but .cuh files of the package, which are pasted in: NVRTC has no headers, and
+CuPy's cache does not see what a source includes. Its kernels are `extern "C" __global__`, written out or
+by a macro that makes one a line. A file that says `real` is compiled once per floating dtype, with `real`
+as its name; one that says `number` for int64 too; one that asks whether TENSOR_CORES is defined once
+more, for float32 and with that name. Arguments are arrays, None for a null pointer, a list of up to 64
+arrays for `Arrays<type>`, and NumPy scalars of the parameter's own type (`real` and structs included);
+all are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are
+not passed: arrays are C-contiguous.
 """
 
 from __future__ import annotations
@@ -64,7 +66,9 @@ DTYPES: dict[str, Any] = {
     "Window": window.STRUCT,
     "Table": TABLE,
 }
-"""The types that a kernel's parameters may have, or point to; and `real` or `number`, where the module has one."""
+"""The types that a kernel's parameters may have, or point to; and `real` or
+`number`, where the module has one.
+"""
 REAL: dict[np.dtype, str] = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 """What `real` can be."""
 NUMBER: dict[np.dtype, str] = {**REAL, np.dtype(np.int64): "long long"}
@@ -72,7 +76,9 @@ NUMBER: dict[np.dtype, str] = {**REAL, np.dtype(np.int64): "long long"}
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _BOUNDS = r"__launch_bounds__\s*\([^()]*\)"
-_KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS}\s*)?void\s+(?:{_BOUNDS}\s*)?(\w+)\s*\(([^()]*)\)')
+_KERNEL = re.compile(
+    rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS}\s*)?void\s+(?:{_BOUNDS}\s*)?(\w+)\s*\(([^()]*)\)'
+)
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$')
 _MACRO = re.compile(r"^#define (\w+)\(([^()]*)\)((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 _PARAMETER = re.compile(r"(const )?([A-Za-z ]*?[A-Za-z]) ?(\* ?(?:__restrict__)?)? ?(\w+)")
@@ -114,7 +120,9 @@ class Parameter:
 
 
 def signatures(source: str, real: np.dtype | None = None) -> dict[str, tuple[Parameter, ...]]:
-    """The kernels of a .cu source and their parameters. BackendError for a parameter type outside `DTYPES`."""
+    """The kernels of a .cu source and their parameters. BackendError for a parameter
+    type outside `DTYPES`.
+    """
     return {
         name: tuple(_parameter(name, text, real) for text in parameters.split(",") if text.strip())
         for name, parameters in _KERNEL.findall(_written_out(_COMMENT.sub(" ", source)))
@@ -132,7 +140,9 @@ def _written_out(source: str) -> str:
 
 
 def _filled_in(names: list[str], body: str, use: re.Match[str]) -> str:
-    """The body with the arguments of a use. The last one may have commas; a kernel's signature has no use for it."""
+    """The body with the arguments of a use. The last one may have commas; a kernel's
+    signature has no use for it.
+    """
     given = dict(zip(names, map(str.strip, use[1].split(",", len(names) - 1)), strict=True))
     words = re.sub(r"\w+", lambda word: given.get(word[0], word[0]), body)
     return words.replace("##", "").replace("\\\n", "\n")
@@ -146,7 +156,9 @@ def _parameter(kernel: str, text: str, real: np.dtype | None) -> Parameter:
         return Parameter(match[3], match[2], np.dtype(known[match[2]]), True, bool(match[1]), many=True)
     match = _PARAMETER.fullmatch(text)
     if match is None or match[2] not in known:
-        raise BackendError(f"{kernel}: expected a parameter of type {', '.join(known)} or a pointer to it, got {text!r}")
+        raise BackendError(
+            f"{kernel}: expected a parameter of type {', '.join(known)} or a pointer to it, got {text!r}"
+        )
     const, type_, star, name = match.groups()
     return Parameter(name, type_, np.dtype(known[type_]), bool(star), bool(const))
 
@@ -158,7 +170,9 @@ def _sources() -> dict[str, Path]:
 
 
 def _expand(path: Path, pasted: set[str]) -> list[str]:
-    """The lines of a source, those of a .cuh file (beside it, or of the package) in the place of the first #include of each."""
+    """The lines of a source, those of a .cuh file (beside it, or of the package) in the place
+    of the first #include of each.
+    """
     lines = [f'#line 1 "{path.name}"']
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         include = _INCLUDE.match(line)
@@ -175,7 +189,9 @@ def _expand(path: Path, pasted: set[str]) -> list[str]:
 
 
 def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
-    """`real` or `number`, whichever a source is written with, and what it can be: nothing for a source without either."""
+    """`real` or `number`, whichever a source is written with, and what it can be: nothing
+    for a source without either.
+    """
     words = set(re.findall(r"\breal\b|\bnumber\b", _COMMENT.sub(" ", source)))
     if "number" in words:
         return "number", NUMBER
@@ -183,7 +199,9 @@ def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
 
 
 class Module:
-    """A .cu file for one `real`. Compiled at the first launch, for the GPU or for the emulator as the arrays want it."""
+    """A .cu file for one `real`. Compiled at the first launch, for the GPU or for the
+    emulator as the arrays want it.
+    """
 
     def __init__(self, path: Path, real: np.dtype | None = None, tensor_cores: bool = False) -> None:
         text = "\n".join([*_expand(path, set()), ""])
@@ -193,14 +211,18 @@ class Module:
         self.path = path
         self.name = path.stem if real is None else f"{path.stem}-{'tf32' if tensor_cores else real}"
         self.source = (
-            "#define TENSOR_CORES\n" * tensor_cores + ("" if real is None else f"using {word} = {types[real]};\n") + text
+            "#define TENSOR_CORES\n" * tensor_cores
+            + ("" if real is None else f"using {word} = {types[real]};\n")
+            + text
         )
         self.signatures = signatures(self.source, real)
 
     def get_function(self, name: str) -> Function:
         """The kernel of that name. BackendError if there is none."""
         if name not in self.signatures:
-            raise BackendError(f"{self.path.name}: expected one of the kernels {', '.join(self.signatures)}, got {name!r}")
+            raise BackendError(
+                f"{self.path.name}: expected one of the kernels {', '.join(self.signatures)}, got {name!r}"
+            )
         return Function(self, name)
 
 
@@ -211,8 +233,12 @@ class Function:
     module: Module
     name: str
 
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0) -> None:
-        """Launch on the device of the arrays. DtypeError, ShapeError for arguments that the signature does not take."""
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0
+    ) -> None:
+        """Launch on the device of the arrays. DtypeError, ShapeError for arguments that
+        the signature does not take.
+        """
         parameters = self.module.signatures[self.name]
         who = f"{self.module.path.name}: {self.name}"
         if len(args) != len(parameters):
@@ -280,19 +306,25 @@ def modules() -> list[Module]:
 
 
 def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | None = None) -> None:
-    """Launch a kernel whose threads share `items` independent items by a grid-stride loop; nothing for no items."""
+    """Launch a kernel whose threads share `items` independent items by a
+    grid-stride loop; nothing for no items.
+    """
     if items:
         blocks = min(-(-items // THREADS), MAX_BLOCKS)
         module(family, real).get_function(kernel)((blocks,), (min(items, THREADS),), args)
 
 
 def whole_warps(items: int, lanes: int) -> int:
-    """The threads for `items` items that `lanes` neighbours each share and exchange values about: a multiple of `WARP`."""
+    """The threads for `items` items that `lanes` neighbours each share and exchange values
+    about: a multiple of `WARP`.
+    """
     return -(-items * lanes // WARP) * WARP
 
 
 def widened(x: Any, kinds: str = "fb") -> Any:
-    """x as kernels can take it: itself if its dtype is int64 or of one of these kinds, else a copy as int64."""
+    """x as kernels can take it: itself if its dtype is int64 or of one of these
+    kinds, else a copy as int64.
+    """
     if x.dtype.kind in kinds or x.dtype == np.int64:
         return x
     wide = memory.empty(x.shape, np.int64, x)
@@ -301,7 +333,8 @@ def widened(x: Any, kinds: str = "fb") -> Any:
 
 
 def team_part(outer: int, size: int, inner: int) -> int:
-    """How much of a line of (outer, size, inner) a team should have: less than all if there are too few lines for a GPU.
+    """How much of a line of (outer, size, inner) a team should have: less than all if there
+    are too few lines for a GPU.
 
     There are never so many parts that their results would be cut again.
     """
@@ -310,11 +343,15 @@ def team_part(outer: int, size: int, inner: int) -> int:
     return -(-size // max(1, min(_BUSY // (outer * inner * members), size // least, least - 1)))
 
 
-def launch_teams(family: str, kernel: str, items: int, size: int, inner: int, *args: Any, real: np.dtype | None = None) -> None:
-    """Launch a kernel whose teams of threads (`Team` of common.cuh) have a line of `size` elements each, `inner` apart.
+def launch_teams(
+    family: str, kernel: str, items: int, size: int, inner: int, *args: Any, real: np.dtype | None = None
+) -> None:
+    """Launch a kernel whose teams of threads (`Team` of common.cuh) have a line of `size`
+    elements each, `inner` apart.
 
-    The kernel's last two parameters, `int lanes, bool one_warp`, say what the teams are. Short lines get a few threads, long
-    ones a block. Lines that lie side by side get neighbouring threads. Nothing for no items.
+    The kernel's last two parameters, `int lanes, bool one_warp`, say what the teams are. Short
+    lines get a few threads, long ones a block. Lines that lie side by side get neighbouring
+    threads. Nothing for no items.
     """
     if not items:
         return
@@ -347,7 +384,9 @@ def _device_function(module: Module, name: str, number: int) -> Any:
         return _device_module(module, number).get_function(name)
     except Exception as error:
         gpu = device.described(cupy)
-        raise DeviceError(f"{module.path.name}: expected to compile for the GPU, got for {gpu}: {error}") from error
+        raise DeviceError(
+            f"{module.path.name}: expected to compile for the GPU, got for {gpu}: {error}"
+        ) from error
 
 
 @functools.cache

@@ -1,16 +1,17 @@
 """Functions of one element at a time, with NumPy broadcasting.
 
-    y[i] = f(a[i], b[i], ...)          any shapes that broadcast, any strides (views, expanded, permuted), 0-d and empty
+    y[i] = f(a[i], b[i], ...)          any shapes that broadcast, any strides (views, expanded, permuted), 0-d
+                                       and empty
 
-An operation is one row of the table at the end: its name, its expression on whole arrays (NumPy runs it as the reference), and
-the scalar function for Numba where the expression cannot serve as one.
-Floating operands of one call have one dtype. NaN propagates, and what is undefined gives NaN or inf without a warning.
+An operation is one row of the table at the end: its name, its expression on whole arrays (NumPy runs it as
+the reference), and the scalar function for Numba where the expression cannot serve as one. Floating operands
+of one call have one dtype. NaN propagates, and what is undefined gives NaN or inf without a warning.
 
-The Numba loop of an operation is compiled once per dtype and serves every broadcast: the *layout* (layout.py) tells it the
-shape, its axes merged as far as all strides allow, and the strides of each operand. It walks over rows of the last merged axis,
-whose common cases (all operands contiguous, or some constant along the row) LLVM turns into vector code. The result is
-C-contiguous.
-On a GPU it is the same (launches.py), with a line in a .cu file for each operation.
+The Numba loop of an operation is compiled once per dtype and serves every broadcast: the *layout* (layout.py)
+tells it the shape, its axes merged as far as all strides allow, and the strides of each operand. It walks
+over rows of the last merged axis, whose common cases (all operands contiguous, or some constant along the
+row) LLVM turns into vector code. The result is C-contiguous. On a GPU it is the same (launches.py), with a
+line in a .cu file for each operation.
 Cost: bytes of the operands and of the result, once each.
 """
 
@@ -128,7 +129,13 @@ def _ternary(f):
 def _quaternary(f):
     def loop(start, stop, layout, out, a, b, c, d):
         last = layout.shape[1] - 2
-        width, sa, sb, sc, sd = layout[0, last], layout[1, last], layout[2, last], layout[3, last], layout[4, last]
+        width, sa, sb, sc, sd = (
+            layout[0, last],
+            layout[1, last],
+            layout[2, last],
+            layout[3, last],
+            layout[4, last],
+        )
         row, column = start // width, start % width
         while start < stop:
             count = min(stop - start, width - column)
@@ -183,7 +190,9 @@ def _compiled(name: str, scalar: Kernel) -> Callable[..., Array]:
         arrays = [x if x.flags.carray else regular(x) for x in operands]
         shapes = tuple([x.shape for x in arrays])
         try:
-            shape, table = layout(shapes, tuple([x.strides for x in arrays]), tuple([x.itemsize for x in arrays]))
+            shape, table = layout(
+                shapes, tuple([x.strides for x in arrays]), tuple([x.itemsize for x in arrays])
+            )
         except ValueError:
             raise _mismatch(name, arrays) from None
         out = memory.empty(shape, dtype, first)
@@ -195,11 +204,17 @@ def _compiled(name: str, scalar: Kernel) -> Callable[..., Array]:
 
 
 def _mismatch(name: str, operands: Sequence[Array]) -> ShapeError:
-    return ShapeError(f"{name}: expected shapes that broadcast, got {', '.join(str(x.shape) for x in operands)}")
+    return ShapeError(
+        f"{name}: expected shapes that broadcast, got {', '.join(str(x.shape) for x in operands)}"
+    )
 
 
-def elementwise_operation(name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None) -> Operation:
-    """The operation of an expression on arrays, which is right for one element too unless `scalar` is given."""
+def elementwise_operation(
+    name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None
+) -> Operation:
+    """The operation of an expression on arrays, which is right for one element
+    too unless `scalar` is given.
+    """
 
     def reference(*operands: Array) -> Array:
         with np.errstate(all="ignore"):
@@ -245,10 +260,11 @@ OPERANDS = max(_LOOPS)
 
 @functools.cache
 def chained(tree: Any) -> Callable[..., Array]:
-    """run(*operands): a tree of operations in one loop, ("relu", ("add", 0, 1)) for relu(a + b), which walks over memory once.
+    """run(*operands): a tree of operations in one loop, ("relu", ("add", 0, 1)) for relu(a + b),
+    which walks over memory once.
 
-    The operands, at most OPERANDS, and all that stands between have one floating dtype: the bits are those of single calls.
-    For NumPy arrays and the backend "cpu".
+    The operands, at most OPERANDS, and all that stands between have one floating dtype: the bits are those of
+    single calls. For NumPy arrays and the backend "cpu".
     """
     names: list[str] = []
 
@@ -293,7 +309,9 @@ sqrt = elementwise_operation("sqrt", lambda x: np.sqrt(x))
 exp = elementwise_operation("exp", lambda x: np.exp(x), lambda x: transcendental.exp(x))
 log = elementwise_operation("log", lambda x: np.log(x), lambda x: transcendental.log(x))
 tanh = elementwise_operation("tanh", lambda x: np.tanh(x), lambda x: transcendental.tanh(x))
-sigmoid = elementwise_operation("sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), _sigmoid)
+sigmoid = elementwise_operation(
+    "sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), _sigmoid
+)
 relu = elementwise_operation("relu", lambda x: np.maximum(x, 0), lambda x: type(x)(0) if x <= 0 else x)
 isfinite = elementwise_operation("isfinite", lambda x: np.isfinite(x))
 logical_not = elementwise_operation("logical_not", lambda x: np.logical_not(x))
@@ -320,7 +338,9 @@ where = elementwise_operation(
 clip = elementwise_operation("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high))
 
 # The derivatives of relu and of clip: g where y > 0, and where low <= x <= high; 0 elsewhere.
-gate = elementwise_operation("gate", lambda g, y: np.where(y > 0, g, 0), lambda g, y: g if y > 0 else type(g)(0))
+gate = elementwise_operation(
+    "gate", lambda g, y: np.where(y > 0, g, 0), lambda g, y: g if y > 0 else type(g)(0)
+)
 between = elementwise_operation(
     "between",
     lambda g, x, low, high: np.where((low <= x) & (x <= high), g, 0),

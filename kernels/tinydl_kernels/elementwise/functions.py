@@ -1,10 +1,13 @@
-"""Functions of one element beyond arithmetic: exponential, trigonometric, hyperbolic, error and gamma functions, rounding.
+"""Functions of one element beyond arithmetic: exponential, trigonometric, hyperbolic, error
+and gamma functions, rounding.
 
-Rows of the same kind as those of elementwise.py, with its broadcasting, strides and cost. digamma and polygamma are
+Rows of the same kind as those of elementwise.py, with its broadcasting, strides and
+cost. digamma and polygamma are
 
     ψ⁽ⁿ⁾(x) = (-1)ⁿ⁺¹ n! Σ_k (x + k)⁻ⁿ⁻¹      (n ≥ 1; digamma is n = 0)
 
-by the recurrence up to x ≥ 10 and from there by the asymptotic series (Abramowitz & Stegun 6.3.18, 6.4.11), to 1e-12 relative.
+by the recurrence up to x ≥ 10 and from there by the asymptotic series (Abramowitz & Stegun
+6.3.18, 6.4.11), to 1e-12 relative.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Launches of the elementwise kernels: elementwise.cu (numbers), functions.cu (floating numbers), masks.cu (truth values).
+"""Launches of the elementwise kernels: elementwise.cu (numbers), functions.cu (floating
+numbers), masks.cu (truth values).
 
-A kernel's operands have one dtype, but for the condition of `where`. Others are cast first, by NumPy's rule, and results after:
-what is not float32, float64, int64 or bool is computed in int64.
+A kernel's operands have one dtype, but for the condition of `where`. Others are cast first, by NumPy's rule,
+and results after: what is not float32, float64, int64 or bool is computed in int64.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from ..machine.layout import packed, storage
 
 Array = Any
 
-MASKS = {"ne": "logical_xor", "add": "logical_or", "maximum": "logical_or", "mul": "logical_and", "minimum": "logical_and"}
+MASKS = {
+    "ne": "logical_xor",
+    "add": "logical_or",
+    "maximum": "logical_or",
+    "mul": "logical_and",
+    "minimum": "logical_and",
+}
 """What arithmetic on truth values is."""
 BOOL, INT64, FLOAT64 = map(np.dtype, (np.bool_, np.int64, np.float64))
 
@@ -37,7 +44,11 @@ class _Plan:
     @functools.cached_property
     def made(self) -> np.dtype:
         """The dtype that the kernel gives."""
-        return next(p.dtype for p in launching.module(self.family, self.real).signatures[f"map_{self.kernel}"] if p.name == "y")
+        return next(
+            p.dtype
+            for p in launching.module(self.family, self.real).signatures[f"map_{self.kernel}"]
+            if p.name == "y"
+        )
 
     @property
     def pack(self) -> int:
@@ -64,7 +75,9 @@ def launcher(name: str, dtype_of: Callable[..., np.dtype]) -> Callable[..., Arra
 
     def run(*operands: Array) -> Array:
         wanted = plan(*[x.dtype for x in operands])
-        operands = tuple([x if x.dtype == d else cast(x, d) for x, d in zip(operands, wanted.operands, strict=True)])
+        operands = tuple(
+            [x if x.dtype == d else cast(x, d) for x, d in zip(operands, wanted.operands, strict=True)]
+        )
         y = _launch(wanted, operands)
         return y if wanted.made == wanted.result else cast(y, wanted.result)
 
@@ -75,7 +88,10 @@ def _launch(plan: _Plan, operands: Sequence[Array]) -> Array:
     first = operands[0]
     if all(x.flags.c_contiguous and x.shape == first.shape for x in operands):
         flat = ((first.size,),) * len(operands), tuple([(x.itemsize,) for x in operands])
-        shape, (_, items, layout) = first.shape, packed(*flat, tuple([x.itemsize for x in operands]), plan.pack)
+        shape, (_, items, layout) = (
+            first.shape,
+            packed(*flat, tuple([x.itemsize for x in operands]), plan.pack),
+        )
     else:
         shapes, strides = tuple([x.shape for x in operands]), tuple([x.strides for x in operands])
         shape, items, layout = packed(shapes, strides, tuple([x.itemsize for x in operands]), plan.pack)
@@ -92,7 +108,9 @@ def copy(x: Array) -> Array:
 
 
 def cast(x: Array, dtype: Any) -> Array:
-    """A contiguous copy of x as `dtype`. What is neither float32, float64, int64 nor bool is assigned by CuPy."""
+    """A contiguous copy of x as `dtype`. What is neither float32, float64, int64
+    nor bool is assigned by CuPy.
+    """
     dtype = np.dtype(dtype)
     if {x.dtype, dtype} <= {*launching.NUMBER, BOOL}:
         family, real = ("masks", None) if x.dtype == BOOL else ("elementwise", x.dtype)

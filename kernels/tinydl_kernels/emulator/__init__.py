@@ -1,15 +1,17 @@
 """Runs .cu files on the CPU: the "cuda-emulated" backend. Needs Linux and g++.
 
-    with emulator.mode(order="reversed"): ...    # or "random" with a seed: a right kernel does not depend on the order
-    with emulator.mode(check=True): ...          # EmulatorError for races, bounds, uninitialized shared memory
+    with emulator.mode(order="reversed"): ...    # or "random" with a seed: right kernels do not mind
+    with emulator.mode(check=True): ...         # EmulatorError for races, bounds, uninitialized shared memory
 
-g++ compiles an unchanged .cu into a shared library (build.py), for which cuda_emu.h is CUDA; another library is the runtime:
-fibers and scheduler (fiber.h, runtime.cpp) and the checker (checker.cpp). An error names file and line, block and thread.
+g++ compiles an unchanged .cu into a shared library (build.py), for which cuda_emu.h is CUDA; another
+library is the runtime: fibers and scheduler (fiber.h, runtime.cpp) and the checker (checker.cpp). An error
+names file and line, block and thread.
 
-Caught in every mode: divergent barriers, deadlocks, lanes missing from a warp operation. In check mode also races within a
-warp, within a block and between blocks, accesses outside the argument arrays, writes through pointers to const, and what
-g++'s sanitizers find of array bounds, alignment, shifts and signed overflow. Not modelled: a loop that waits for another
-thread, weak memory order, flush to zero, the last bits of CUDA's math functions, time.
+Caught in every mode: divergent barriers, deadlocks, lanes missing from a warp operation. In check mode also
+races within a warp, within a block and between blocks, accesses outside the argument arrays, writes through
+pointers to const, and what g++'s sanitizers find of array bounds, alignment, shifts and signed overflow.
+Not modelled: a loop that waits for another thread, weak memory order, flush to zero, the last bits of
+CUDA's math functions, time.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class EmulatorError(BackendError):
 
 @dataclass(frozen=True)
 class Mode:
-    """The order of threads and blocks, and whether each memory access is checked, which takes about ten times as long."""
+    """The order of threads and blocks, and whether each memory access is checked, which
+    takes about ten times as long.
+    """
 
     order: str = "forward"
     check: bool = False
@@ -65,7 +69,9 @@ _lock = threading.Lock()  # the runtime has one launch at a time
 
 @contextmanager
 def mode(order: str = "forward", check: bool = False, seed: int = 0) -> Iterator[None]:
-    """Within the scope, launches of this thread run in that mode. BackendError for an order outside `ORDERS`."""
+    """Within the scope, launches of this thread run in that mode. BackendError for
+    an order outside `ORDERS`.
+    """
     if order not in ORDERS:
         raise BackendError(f"emulator.mode: expected order {', '.join(map(repr, ORDERS))}, got {order!r}")
     outer, _local.mode = _local.mode, Mode(order, check, seed)
@@ -100,19 +106,30 @@ class _Launch(ctypes.Structure):  # runtime.h
 
 
 def launch(
-    module: Module, kernel: str, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], shared_mem: int
+    module: Module,
+    kernel: str,
+    grid: Sequence[int],
+    block: Sequence[int],
+    args: Sequence[Any],
+    shared_mem: int,
 ) -> None:
     """Run a kernel on NumPy arrays that fit its signature (cuda.Function checks that).
 
-    ShapeError for a grid, block or shared memory beyond CUDA's limits, EmulatorError for what the kernel does wrong.
+    ShapeError for a grid, block or shared memory beyond CUDA's limits, EmulatorError
+    for what the kernel does wrong.
     """
     grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
     if not 1 <= block[0] * block[1] * block[2] <= 1024 or block[2] > 64:
-        raise ShapeError(f"{kernel}: expected a block of 1 to 1024 threads, at most 64 of them deep, got {block}")
+        raise ShapeError(
+            f"{kernel}: expected a block of 1 to 1024 threads, at most 64 of them deep, got {block}"
+        )
     if min(grid) < 1 or grid[0] >= 2**31 or max(grid[1:]) > 65535:
         raise ShapeError(f"{kernel}: expected a grid of 1 to (2^31 - 1, 65535, 65535) blocks, got {grid}")
     if not 0 <= shared_mem <= MAX_DYNAMIC_SHARED:
-        raise ShapeError(f"{kernel}: expected at most {MAX_DYNAMIC_SHARED} bytes of dynamic shared memory, got {shared_mem}")
+        raise ShapeError(
+            f"{kernel}: expected at most {MAX_DYNAMIC_SHARED} bytes of dynamic shared memory, got "
+            f"{shared_mem}"
+        )
     mode = _local.mode
     library, runtime = build.library(module, mode.check), build.runtime()
     arguments, _alive = _describe(module.signatures[kernel], args)
@@ -156,7 +173,12 @@ def _describe(parameters: Sequence[Parameter], args: Sequence[Any]) -> tuple[Any
     described = (_Argument * max(len(slots), 1))()
     values = [np.array(value) for _, value, _ in slots]
     for slot, value, (parameter, _, size) in zip(described, values, slots):
-        slot.value, slot.bytes, slot.name, slot.read_only = value.ctypes.data, size, parameter.name.encode(), parameter.const
+        slot.value, slot.bytes, slot.name, slot.read_only = (
+            value.ctypes.data,
+            size,
+            parameter.name.encode(),
+            parameter.const,
+        )
     return described, values
 
 
@@ -171,6 +193,9 @@ def _complaint(runtime: ctypes.CDLL, library: ctypes.CDLL, kernel: str) -> str:
     message = runtime.emu_error(ctypes.byref(file), ctypes.byref(line), ctypes.byref(offset)).decode()
     place = f"{(file.value or b'?').decode()}:{line.value}"
     if offset.value:
-        command = ["addr2line", "-e", library._name, hex(offset.value - 1)]  # the call before the address it returns to
-        place = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split(" (")[0].strip()
+        # the call before the address it returns to
+        command = ["addr2line", "-e", library._name, hex(offset.value - 1)]
+        place = (
+            subprocess.run(command, capture_output=True, text=True, check=False).stdout.split(" (")[0].strip()
+        )
     return f"{Path(place).name}: {message.replace('[', f'[kernel {kernel} ')}"

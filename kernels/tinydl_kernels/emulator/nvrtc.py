@@ -1,11 +1,12 @@
-"""NVIDIA's run-time compiler without a driver or a GPU: proves that a .cu is CUDA, and shows what ptxas made of it.
+"""NVIDIA's run-time compiler without a driver or a GPU: proves that a .cu is CUDA, and
+shows what ptxas made of it.
 
-    usage = resources(compile(source, "sm_80").log)["uniform_float32"]      # registers, spilled bytes, static shared memory
+    usage = resources(compile(source, "sm_80").log)["uniform_float32"]  # registers, spills, shared memory
 
-    used = instructions(compile(source, "sm_80"))["uniform_float32"]                 # names of machine instructions
+    used = instructions(compile(source, "sm_80"))["uniform_float32"]     # names of machine instructions
 
-The library comes from the wheel nvidia-cuda-nvrtc (the `test` extra), the disassembler from nvidia-cuda-nvdisasm. It has no
-headers at all, which suits kernels that include nothing.
+The library comes from the wheel nvidia-cuda-nvrtc (the `test` extra), the disassembler from
+nvidia-cuda-nvdisasm. It has no headers at all, which suits kernels that include nothing.
 """
 
 from __future__ import annotations
@@ -36,14 +37,18 @@ _SASS = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", r
 
 @dataclass(frozen=True)
 class Binary:
-    """A compiled program: machine code (ELF) for `sm_..`, text for `compute_..`, and what the compiler said."""
+    """A compiled program: machine code (ELF) for `sm_..`, text for `compute_..`,
+    and what the compiler said.
+    """
 
     code: bytes
     log: str
 
     @property
     def architecture(self) -> int:
-        """The compute capability times ten that the machine code is for. BackendError if it is no machine code."""
+        """The compute capability times ten that the machine code is for.
+        BackendError if it is no machine code.
+        """
         if self.code[:4] != b"\x7fELF":
             raise BackendError(f"NVRTC: expected an ELF image, got {len(self.code)} bytes {self.code[:8]!r}")
         return self.code[49]  # the second byte of e_flags
@@ -88,19 +93,26 @@ def unavailable() -> str | None:
 
 
 def compile(source: str, architecture: str, options: Sequence[str] = ()) -> Binary:
-    """Compile with CuPy's options to machine code (`sm_80`) or PTX (`compute_80`). BackendError with the log if it fails.
+    """Compile with CuPy's options to machine code (`sm_80`) or PTX (`compute_80`).
+    BackendError with the log if it fails.
 
     A missing `__device__` is an error here, whereas CuPy's --device-as-default-execution-space would hide it.
     """
     nvrtc = _load()
     program = ctypes.c_void_p()
-    _check(nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None))
+    _check(
+        nvrtc, nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
+    )
     try:
         flags = [f"--gpu-architecture={architecture}", *OPTIONS, "-ftz=true", "--ptxas-options=-v", *options]
-        failed = nvrtc.nvrtcCompileProgram(program, len(flags), (ctypes.c_char_p * len(flags))(*map(str.encode, flags)))
+        failed = nvrtc.nvrtcCompileProgram(
+            program, len(flags), (ctypes.c_char_p * len(flags))(*map(str.encode, flags))
+        )
         log = _get(nvrtc, program, "ProgramLog").rstrip(b"\0").decode()
         if failed:
-            raise BackendError(f"NVRTC for {architecture}: {nvrtc.nvrtcGetErrorString(failed).decode()}\n{log}")
+            raise BackendError(
+                f"NVRTC for {architecture}: {nvrtc.nvrtcGetErrorString(failed).decode()}\n{log}"
+            )
         return Binary(_get(nvrtc, program, "CUBIN" if architecture.startswith("sm_") else "PTX"), log)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
@@ -128,7 +140,10 @@ def _of_wheels(pattern: str) -> Path | None:
     """The newest file that NVIDIA's wheels have by that pattern."""
     spec = importlib.util.find_spec("nvidia")
     roots = spec.submodule_search_locations if spec else None
-    return max((path for root in roots or () for path in Path(root).glob(pattern) if ".alt" not in path.name), default=None)
+    return max(
+        (path for root in roots or () for path in Path(root).glob(pattern) if ".alt" not in path.name),
+        default=None,
+    )
 
 
 @functools.cache
@@ -148,7 +163,8 @@ def _load() -> ctypes.CDLL:
         raise BackendError(str(unavailable()))
     for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
         if ".alt" not in builtins.name:
-            ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)  # NVRTC looks for it by name, and not beside itself
+            # NVRTC looks for it by name, and not beside itself
+            ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(path))
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
     return library

@@ -11,11 +11,15 @@ OLDEST = (7, 5)
 
 
 def cupy() -> Any:
-    """CuPy, where there is a GPU for it. DeviceError: no CuPy, no driver or an old one, no GPU, a GPU before `OLDEST`."""
+    """CuPy, where there is a GPU for it. DeviceError: no CuPy, no driver or an old one,
+    no GPU, a GPU before `OLDEST`.
+    """
     try:
         import cupy  # optional package
     except ModuleNotFoundError as error:
-        raise DeviceError("cuda: expected CuPy, got none: pip install tinydl[gpu], or tinydl[gpu12] for CUDA 12") from error
+        raise DeviceError(
+            "cuda: expected CuPy, got none: pip install tinydl[gpu], or tinydl[gpu12] for CUDA 12"
+        ) from error
     except Exception as error:  # whatever the libraries under it say
         raise DeviceError(f"cuda: expected CuPy, got one that cannot be imported: {error}") from error
     runtime = cupy.cuda.runtime
@@ -34,7 +38,9 @@ def cupy() -> Any:
     if not count:
         raise DeviceError("cuda: expected a GPU, got none")
     if capability(cupy) < OLDEST:
-        raise DeviceError(f"cuda: expected a GPU of compute capability {_dotted(OLDEST)} or newer, got {described(cupy)}")
+        raise DeviceError(
+            f"cuda: expected a GPU of compute capability {_dotted(OLDEST)} or newer, got {described(cupy)}"
+        )
     return cupy
 
 
@@ -69,7 +75,9 @@ def described(cupy: Any) -> str:
 
 
 def exhausted(error: MemoryError, requested: int | None = None) -> DeviceError:
-    """What to raise for CuPy's MemoryError: how many bytes were asked for, how many the GPU has free and in all."""
+    """What to raise for CuPy's MemoryError: how many bytes were asked for, how many
+    the GPU has free and in all.
+    """
     import cupy  # optional package
 
     free, total = cupy.cuda.runtime.memGetInfo()

@@ -9,11 +9,13 @@
     @forward.cuda                   # launches of the .cu file beside it
     def _(x, w, b, window): ...
 
-The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")` overrides it for a scope.
-"cuda-emulated" runs the CUDA implementation on NumPy arrays: its launches go to the emulator (cuda.py).
+The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")`
+overrides it for a scope. "cuda-emulated" runs the CUDA implementation on NumPy arrays: its
+launches go to the emulator (cuda.py).
 
-An operation marked `portable` has a body that is right for NumPy and CuPy alike (methods, slicing, `array_module(x).f`):
-there CuPy does the work itself, and under "cuda-emulated" NumPy stands in for it (`numpy_stand_ins` lists those).
+An operation marked `portable` has a body that is right for NumPy and CuPy alike (methods, slicing,
+`array_module(x).f`): there CuPy does the work itself, and under "cuda-emulated" NumPy stands in for it
+(`numpy_stand_ins` lists those).
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def override() -> str | None:
 
 @contextmanager
 def use(backend: str | None) -> Iterator[None]:
-    """Run operations of this thread on `backend` (arrays of another device keep their own); None lifts an outer one."""
+    """Run operations of this thread on `backend` (arrays of another device keep their
+    own); None lifts an outer one.
+    """
     if backend is not None and backend not in DEVICE:
         raise BackendError(f"backend: expected one of {', '.join(map(repr, DEVICE))}, got {backend!r}")
     outer, _local.override = _local.override, backend
@@ -98,7 +102,8 @@ class Operation:
     def loops(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Register the Numba implementation, which does nothing to arrays but run loops (`@parallel`).
 
-        What it hands to them depends on shapes, dtypes and settings alone: a recorded step may keep the loops (jobs.py).
+        What it hands to them depends on shapes, dtypes and settings alone: a recorded step
+        may keep the loops (jobs.py).
         """
         self.looping = True
         return self.cpu(function)
@@ -112,7 +117,10 @@ class Operation:
         backend = backend_for(_first_array(args))
         implementation = self.implementations.get(backend)
         if implementation is None:
-            raise BackendError(f"{self.name}: no implementation on backend {backend!r}, only on {sorted(self.implementations)}")
+            raise BackendError(
+                f"{self.name}: no implementation on backend {backend!r}, only on "
+                f"{sorted(self.implementations)}"
+            )
         if backend != "cuda":
             if jobs.capturing:
                 if self.looping and backend == "cpu":
@@ -133,7 +141,9 @@ def _first_array(args: tuple[Any, ...]) -> Any:
     first = args[0]
     if type(first) is np.ndarray:
         return first
-    return next(a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,)) if hasattr(a, "dtype"))
+    return next(
+        a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,)) if hasattr(a, "dtype")
+    )
 
 
 def operation(reference: Callable[..., Any] | None = None, *, portable: bool = False) -> Any:
@@ -149,11 +159,15 @@ def numpy_stand_ins() -> list[str]:
     Their body is the reference, or what the CPU runs: copies into an array of the allocator.
     """
     bodies = {name: op.implementations for name, op in operations.items()}
-    return sorted(name for name, body in bodies.items() if body.get("cuda") in (body["reference"], body["cpu"]))
+    return sorted(
+        name for name, body in bodies.items() if body.get("cuda") in (body["reference"], body["cpu"])
+    )
 
 
 def _settled(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """A reference returns whatever NumPy gives; this lays its results out as kernels do: in the allocator's arrays."""
+    """A reference returns whatever NumPy gives; this lays its results out as kernels
+    do: in the allocator's arrays.
+    """
 
     @functools.wraps(reference)
     def run(*args: Any) -> Any:
@@ -168,7 +182,12 @@ def _settle(result: Any) -> Any:
         return None
     if isinstance(result, np.generic) or not hasattr(result, "flags"):
         result = np.asarray(result)
-    if not memory.planned() and getattr(result, "base", None) is None and result.flags.c_contiguous and result.flags.owndata:
+    if (
+        not memory.planned()
+        and getattr(result, "base", None) is None
+        and result.flags.c_contiguous
+        and result.flags.owndata
+    ):
         return result
     out = memory.empty(result.shape, result.dtype, result)
     out[...] = result

@@ -2,12 +2,13 @@
 
     shape, table = layout(shapes, strides, itemsizes)
     table[0]          sizes of the axes, merged as far as the strides of all operands allow, and 0
-    table[i]          strides of operand i along them in elements, and the place of its first element in its `storage`
+    table[i]          strides of operand i along them in elements, and the place of its first element in its
+                      `storage`
 
-The place is not 0 where a stride is negative. `packed` is the same as a struct for elementwise.cuh, whose threads take N
-neighbours of a row. A thread finds its row by divisions, which are multiplications by numbers made here (Granlund & Montgomery,
-"Division by invariant integers using multiplication", PLDI 1994). For 0 <= n < 2^63, 2^s >= d > 2^(s - 1) and
-m = floor(2^64 (2^s - d) / d) + 1
+The place is not 0 where a stride is negative. `packed` is the same as a struct for elementwise.cuh, whose
+threads take N neighbours of a row. A thread finds its row by divisions, which are multiplications by numbers
+made here (Granlund & Montgomery, "Division by invariant integers using multiplication", PLDI 1994). For 0 <=
+n < 2^63, 2^s >= d > 2^(s - 1) and m = floor(2^64 (2^s - d) / d) + 1
 
     floor(n / d) = (high word of m n + n) / 2^s
 """
@@ -28,12 +29,17 @@ Shape = tuple[int, ...]
 
 
 @functools.lru_cache(maxsize=4096)
-def layout(shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tuple[int, ...]) -> tuple[Shape, Array]:
-    """(shape, table): the broadcast shape and int64 (1 + operands, axes + 1). ValueError for shapes that do not broadcast."""
+def layout(
+    shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tuple[int, ...]
+) -> tuple[Shape, Array]:
+    """(shape, table): the broadcast shape and int64 (1 + operands, axes + 1). ValueError for
+    shapes that do not broadcast.
+    """
     shape = np.broadcast_shapes(*shapes)
     columns: list[list[int]] = []  # per merged axis: size, stride of each operand
     table = [
-        [0] * (len(shape) - len(own)) + [0 if size == 1 else stride // itemsize for size, stride in zip(own, steps)]
+        [0] * (len(shape) - len(own))
+        + [0 if size == 1 else stride // itemsize for size, stride in zip(own, steps)]
         for itemsize, own, steps in zip(itemsizes, shapes, strides, strict=True)
     ]
     for size, *steps in zip(shape, *table, strict=True):
@@ -44,7 +50,13 @@ def layout(shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tup
         else:
             columns.append([size, *steps])
     columns = columns or [[1] * (1 + len(shapes))]
-    first = [0, *(sum((size - 1) * max(-step, 0) for size, step in zip(shape, steps, strict=True)) for steps in table)]
+    first = [
+        0,
+        *(
+            sum((size - 1) * max(-step, 0) for size, step in zip(shape, steps, strict=True))
+            for steps in table
+        ),
+    ]
     return shape, np.array([*columns, first], np.int64).T.copy()
 
 
@@ -68,21 +80,28 @@ STRUCT = np.dtype(
 
 
 @functools.lru_cache(maxsize=4096)
-def packed(shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tuple[int, ...], n: int) -> tuple[Shape, int, Any]:
-    """(shape, items, struct): the broadcast shape, how many packs of n elements it has, and the layout of `STRUCT`.
+def packed(
+    shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tuple[int, ...], n: int
+) -> tuple[Shape, int, Any]:
+    """(shape, items, struct): the broadcast shape, how many packs of n elements it
+    has, and the layout of `STRUCT`.
 
     ValueError for shapes that do not broadcast; ShapeError if more than `AXES` axes are left.
     """
     shape, table = layout(shapes, strides, itemsizes)
     sizes, steps, first = np.maximum(table[0, -2::-1], 1).tolist(), table[1:, -2::-1], table[1:, -1]
     if len(sizes) > AXES:
-        raise ShapeError(f"elementwise: expected operands whose strides leave at most {AXES} axes on a GPU, got {shapes}")
+        raise ShapeError(
+            f"elementwise: expected operands whose strides leave at most {AXES} axes on a GPU, got {shapes}"
+        )
     width, sizes[0] = sizes[0], -(-sizes[0] // n)
     shifts = [(d - 1).bit_length() for d in sizes]
     made = np.zeros(1, STRUCT)
     made["axes"], made["width"], made["first"][0, : len(first)] = len(sizes), width, first
     made["size"][0, : len(sizes)], made["shift"][0, : len(sizes)] = sizes, shifts
-    made["magic"][0, : len(sizes)] = [(2**64 * (2**s - d)) // d + 1 for d, s in zip(sizes, shifts, strict=True)]
+    made["magic"][0, : len(sizes)] = [
+        (2**64 * (2**s - d)) // d + 1 for d, s in zip(sizes, shifts, strict=True)
+    ]
     made["step"][0, : len(first), : len(sizes)] = steps
     return shape, math.prod(sizes), made[0]
 
@@ -108,7 +127,11 @@ def storage(x: Array) -> Array:
     reach = [(size - 1) * stride for size, stride in zip(x.shape, x.strides, strict=True)]
     low = sum(r for r in reach if r < 0)
     count = (sum(r for r in reach if r > 0) - low) // x.itemsize + 1
-    return np.asarray(_Memory(x, low, count)) if isinstance(x, np.ndarray) else type(x)((count,), x.dtype, x.data + low)
+    return (
+        np.asarray(_Memory(x, low, count))
+        if isinstance(x, np.ndarray)
+        else type(x)((count,), x.dtype, x.data + low)
+    )
 
 
 def regular(x: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so that a recorder can plan them.
+"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so
+that a recorder can plan them.
 
-Eager calls get fresh arrays. While a step is recorded or replayed, a *source* stands in: it notes what is asked for,
-or hands the planned buffers out again in the same order.
+Eager calls get fresh arrays. While a step is recorded or replayed, a *source* stands in: it notes what is
+asked for, or hands the planned buffers out again in the same order.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-    """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else fresh."""
+    """An uninitialized C-contiguous array on the device of `like`: planned while a
+    step is recorded, else fresh.
+    """
     source = _local.source
     if source is None:
         return fresh(shape, dtype, like)
@@ -72,8 +75,8 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """`empty` for what no other kernel sees: on the processor it begins with a line of the cache.
 
-    A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be told from a view: no
-    result is.)
+    A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be
+    told from a view: no result is.)
     """
     if _local.source is not None or not isinstance(like, (np.ndarray, np.generic)):
         return empty(shape, dtype, like)
@@ -135,10 +138,15 @@ def supplied_by(source: Source) -> Iterator[None]:
 def _keep() -> None:
     """Let glibc reuse the memory of dead arrays for new ones.
 
-    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends a fifth of its time there.
-    The environment variables that glibc reads for this come first; on other systems nothing happens.
+    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends
+    a fifth of its time there. The environment variables that glibc reads for this come first; on
+    other systems nothing happens.
     """
-    if "MALLOC_TRIM_THRESHOLD_" in os.environ or "MALLOC_MMAP_THRESHOLD_" in os.environ or "GLIBC_TUNABLES" in os.environ:
+    if (
+        "MALLOC_TRIM_THRESHOLD_" in os.environ
+        or "MALLOC_MMAP_THRESHOLD_" in os.environ
+        or "GLIBC_TUNABLES" in os.environ
+    ):
         return
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

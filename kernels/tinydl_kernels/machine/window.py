@@ -4,11 +4,11 @@ Per axis, with k taps d apart, s positions from window to window, and `low` and 
 
             low        input          high
           . . . | x x x x x x x x x | . .          out = 1 + (low + input + high - (d (k - 1) + 1)) // s
-          ^   ^   ^                                window i reads the padded positions  i s + t d,  t = 0 ... k - 1
+          ^   ^   ^                           window i reads the padded positions  i s + t d,  t = 0 ... k - 1
           taps of window 0 (k = 3, d = 2)
 
-`Window.out` is the only size formula of the project, but for the spans of adaptive pooling, which are as even as can be. A
-window is immutable and hashable, so that plans can be cached by it.
+`Window.out` is the only size formula of the project, but for the spans of adaptive pooling, which are as even
+as can be. A window is immutable and hashable, so that plans can be cached by it.
 """
 
 from __future__ import annotations
@@ -44,13 +44,17 @@ class Geometry(NamedTuple):
     out: Sizes
 
 
-STRUCT = np.dtype([(name, np.int32, 3) for name in ("input", "kernel", "stride", "low", "high", "dilation", "out")])
+STRUCT = np.dtype(
+    [(name, np.int32, 3) for name in ("input", "kernel", "stride", "low", "high", "dilation", "out")]
+)
 """A window's sizes on three axes (D, H, W), as CUDA kernels take them: `Window` of window.cuh."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """Sizes per spatial axis; build it with `Window.conv`, `transposed` or `pool`, which check what a user passes."""
+    """Sizes per spatial axis; build it with `Window.conv`, `transposed` or `pool`,
+    which check what a user passes.
+    """
 
     input: Sizes
     kernel: Sizes
@@ -68,9 +72,13 @@ class Window:
 
     @cached_property
     def out(self) -> Sizes:
-        """Number of windows per axis. In `ceil_mode` a partial last one counts if it starts inside the input or its low pad."""
+        """Number of windows per axis. In `ceil_mode` a partial last one counts if it starts
+        inside the input or its low pad.
+        """
         sizes = []
-        for size, span, stride, low, high in zip(self.input, self.span, self.stride, self.low, self.high, strict=True):
+        for size, span, stride, low, high in zip(
+            self.input, self.span, self.stride, self.low, self.high, strict=True
+        ):
             room = low + size + high - span
             out = 1 + (-(-room // stride) if self.ceil_mode else room // stride)
             if self.ceil_mode and (out - 1) * stride >= size + low:
@@ -80,12 +88,16 @@ class Window:
 
     @cached_property
     def extent(self) -> Sizes:
-        """Positions that windows reach: fewer than low + input + high where the stride leaves a rest, or more (`ceil_mode`)."""
+        """Positions that windows reach: fewer than low + input + high where the stride leaves a
+        rest, or more (`ceil_mode`).
+        """
         return tuple((o - 1) * s + span for o, s, span in zip(self.out, self.stride, self.span, strict=True))
 
     @cached_property
     def geometry(self) -> Geometry:
-        """The window on three axes: leading ones of size one are added, so that one kernel serves one to three."""
+        """The window on three axes: leading ones of size one are added, so that
+        one kernel serves one to three.
+        """
         ones, zeros = (1,) * (3 - len(self.input)), (0,) * (3 - len(self.input))
         return Geometry(
             ones + self.input,
@@ -102,14 +114,20 @@ class Window:
         return _struct(self.input, self.kernel, self.stride, self.low, self.high, self.dilation, self.out)
 
     def turned(self) -> Window | None:
-        """The window of the transposed convolution, which takes the output to the input; None if it is not one of stride 1."""
-        low, high = (tuple(s - 1 - p for s, p in zip(self.span, pads, strict=True)) for pads in (self.low, self.high))
+        """The window of the transposed convolution, which takes the output to the input; None
+        if it is not one of stride 1.
+        """
+        low, high = (
+            tuple(s - 1 - p for s, p in zip(self.span, pads, strict=True)) for pads in (self.low, self.high)
+        )
         if max(self.stride) > 1 or min(low + high) < 0:
             return None
         return Window(self.out, self.kernel, self.stride, low, high, self.dilation, self.groups)
 
     def counts(self, include_pad: bool) -> tuple[np.ndarray, ...]:
-        """Per axis, how many taps of each window lie in the input (or in the input and its pads, but never beyond them)."""
+        """Per axis, how many taps of each window lie in the input (or in the input and its
+        pads, but never beyond them).
+        """
         result = []
         for axis, size in enumerate(self.input):
             starts = np.arange(self.out[axis])[:, None] * self.stride[axis] - self.low[axis]
@@ -119,7 +137,9 @@ class Window:
         return tuple(result)
 
     def flops(self, batch: int, in_channels: int, out_channels: int) -> int:
-        """Floating-point operations of a convolution, forward or either gradient; a multiply and an add count as two."""
+        """Floating-point operations of a convolution, forward or either gradient; a
+        multiply and an add count as two.
+        """
         taps = math.prod(self.kernel) * in_channels // self.groups
         return 2 * batch * out_channels * taps * math.prod(self.out)
 
@@ -134,10 +154,12 @@ class Window:
         groups: int = 1,
         axes: int = 2,
     ) -> Window:
-        """The window of a convolution of x (N, C, *input) with w (O, C / groups, *kernel) over `axes` spatial axes.
+        """The window of a convolution of x (N, C, *input) with w (O, C / groups,
+        *kernel) over `axes` spatial axes.
 
-        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per axis; "same" keeps the size at
-        stride 1 and puts the odd one on the high side. `op` is the name that errors speak under.
+        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per
+        axis; "same" keeps the size at stride 1 and puts the odd one on the high side. `op` is the
+        name that errors speak under.
 
         Raises ShapeError.
         """
@@ -158,10 +180,12 @@ class Window:
         groups: int = 1,
         axes: int = 2,
     ) -> Window:
-        """The window whose `grad_input` is the transposed convolution of x (N, C, *out) with w (C, O / groups, *kernel).
+        """The window whose `grad_input` is the transposed convolution of x (N, C, *out)
+        with w (C, O / groups, *kernel).
 
-        It lies in the result (N, O, *input), with input = (out - 1) stride + span - pads + output_padding. Arguments mean what
-        they mean in PyTorch; what output_padding adds is taken off the high pad, which may so become negative.
+        It lies in the result (N, O, *input), with input = (out - 1) stride + span - pads +
+        output_padding. Arguments mean what they mean in PyTorch; what output_padding adds is taken off
+        the high pad, which may so become negative.
 
         Raises ShapeError.
         """
@@ -170,7 +194,17 @@ class Window:
         dilations = per_axis(op, "dilation", dilation, axes)
         if isinstance(padding, str):
             raise ShapeError(f"{op}: padding expected sizes, got {padding!r}")
-        return _transposed(op, tuple(x_shape), tuple(w_shape), strides, _pads(op, padding, axes), more, dilations, groups, axes)
+        return _transposed(
+            op,
+            tuple(x_shape),
+            tuple(w_shape),
+            strides,
+            _pads(op, padding, axes),
+            more,
+            dilations,
+            groups,
+            axes,
+        )
 
     @staticmethod
     def pool(
@@ -183,10 +217,12 @@ class Window:
         ceil_mode: bool = False,
         axes: int = 2,
     ) -> Window:
-        """The window of a pooling of x (N, C, *input) over `axes` spatial axes; the stride defaults to the kernel.
+        """The window of a pooling of x (N, C, *input) over `axes` spatial axes; the
+        stride defaults to the kernel.
 
-        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per axis; each side is at most half
-        the kernel. Every window must have a tap inside the input. `op` is the name that errors speak under.
+        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per axis;
+        each side is at most half the kernel. Every window must have a tap inside the input. `op` is
+        the name that errors speak under.
 
         Raises ShapeError.
         """
@@ -198,7 +234,9 @@ class Window:
 
 
 def adaptive_spans(size: int, out: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the past-last position of each of `out` spans that cover `size` positions, overlapping by one at most."""
+    """The first and the past-last position of each of `out` spans that cover `size`
+    positions, overlapping by one at most.
+    """
     steps = np.arange(out)
     return steps * size // out, -(-(steps + 1) * size // out)
 
@@ -211,7 +249,10 @@ def adaptive_struct(input: Sizes, out: Sizes) -> np.void:
 
 
 def _struct(*fields: Sizes) -> np.void:
-    rows = [(int(name not in ("low", "high")),) * (3 - len(sizes)) + sizes for name, sizes in zip(STRUCT.fields or (), fields)]
+    rows = [
+        (int(name not in ("low", "high")),) * (3 - len(sizes)) + sizes
+        for name, sizes in zip(STRUCT.fields or (), fields)
+    ]
     return np.array(rows, np.int32).reshape(-1).view(STRUCT)[0]
 
 
@@ -221,7 +262,9 @@ def taps(kernel: Sizes) -> Iterator[Sizes]:
 
 
 def padded(x: Any, window: Window, fill: float) -> Any:
-    """x (..., *input) with pads of `fill`, as (..., *extent): a copy in which every tap of every window exists."""
+    """x (..., *input) with pads of `fill`, as (..., *extent): a copy in which
+    every tap of every window exists.
+    """
     lead = x.shape[: x.ndim - len(window.input)]
     result: Any = np.full(lead + window.extent, fill, x.dtype)
     inner, outer = _overlap(window)
@@ -270,7 +313,9 @@ def _conv(
     if O % groups:
         raise ShapeError(f"{op}: weight has O={O}, expected a multiple of groups {groups}: {shapes}")
     if w_shape[1] * groups != C:
-        raise ShapeError(f"{op}: x has C={C}, weight expects C={w_shape[1] * groups} (groups {groups}): {shapes}")
+        raise ShapeError(
+            f"{op}: x has C={C}, weight expects C={w_shape[1] * groups} (groups {groups}): {shapes}"
+        )
     if pads == "same" and any(s != 1 for s in stride):
         raise ShapeError(f'{op}: padding "same" expected stride 1, got stride {stride}')
     window = Window(x_shape[2:], kernel, stride, *_sides(op, pads, kernel, dilation), dilation, groups)
@@ -299,7 +344,8 @@ def _transposed(
     _at_least(op, "output_padding", output_padding, 0)
     if any(more >= max(s, d) for more, s, d in zip(output_padding, stride, dilation, strict=True)):
         raise ShapeError(
-            f"{op}: output_padding expected below the stride {stride} or the dilation {dilation}, got {output_padding}"
+            f"{op}: output_padding expected below the stride {stride} or the dilation {dilation}, got "
+            f"{output_padding}"
         )
     high = tuple(pad - more for pad, more in zip(high, output_padding, strict=True))
     settings = zip(x_shape[2:], kernel, stride, dilation, low, high, strict=True)
@@ -310,7 +356,14 @@ def _transposed(
 
 
 def _checked(
-    op: str, x_shape: Sizes, w_shape: Sizes, weight: str, stride: Sizes, dilation: Sizes, groups: int, axes: int
+    op: str,
+    x_shape: Sizes,
+    w_shape: Sizes,
+    weight: str,
+    stride: Sizes,
+    dilation: Sizes,
+    groups: int,
+    axes: int,
 ) -> str:
     """Both shapes in words, after what conv and transposed ask for alike."""
     shapes = f"x {x_shape}, weight {w_shape}"
@@ -349,12 +402,16 @@ def _pool(
         raise ShapeError(f'{op}: padding expected sizes or "valid", got "same"')
     window = Window(x_shape[2:], kernel, stride, *_sides(op, pads, kernel, dilation), dilation, 1, ceil_mode)
     if any(2 * pad > k for pads in (window.low, window.high) for pad, k in zip(pads, kernel, strict=True)):
-        raise ShapeError(f"{op}: padding expected at most half the kernel {kernel}, got low {window.low}, high {window.high}")
+        raise ShapeError(
+            f"{op}: padding expected at most half the kernel {kernel}, got low {window.low}, high "
+            f"{window.high}"
+        )
     _fits(op, window)
     gaps = max(dilation) > 1 or min(window.input) == 0  # otherwise the limit on the padding is enough
     if gaps and any((count == 0).any() for count in window.counts(include_pad=False)):
         raise ShapeError(
-            f"{op}: expected a tap in the input for every window, got one that lies wholly in the padding: {window}"
+            f"{op}: expected a tap in the input for every window, got one that lies wholly in the padding: "
+            f"{window}"
         )
     return window
 
@@ -400,7 +457,9 @@ def _at_least(op: str, name: str, sizes: Sizes, least: int) -> None:
 
 def _fits(op: str, window: Window) -> None:
     if min(window.out) < 1:
-        available = tuple(low + size + high for size, low, high in zip(window.input, window.low, window.high, strict=True))
+        available = tuple(
+            low + size + high for size, low, high in zip(window.input, window.low, window.high, strict=True)
+        )
         raise ShapeError(
             f"{op}: expected a padded input at least as large as the dilated kernel {window.span}, "
             f"got {available}: input {window.input}, low pads {window.low}, high pads {window.high}"

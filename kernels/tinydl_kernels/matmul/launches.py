@@ -18,7 +18,9 @@ def matmul(a: Array, b: Array, transpose_a: bool, transpose_b: bool, shape: tupl
     """`matmul.matmul`, of the given shape."""
     cuts.require_offsets("matmul", a, b)
     if a.dtype != b.dtype or a.dtype not in launching.NUMBER:
-        raise DtypeError(f"matmul: expected two float32, float64 or int64 arrays on a GPU, got {a.dtype} and {b.dtype}")
+        raise DtypeError(
+            f"matmul: expected two float32, float64 or int64 arrays on a GPU, got {a.dtype} and {b.dtype}"
+        )
     y = memory.empty(shape, a.dtype, a)
     cuts.require_offsets("matmul", y)
     if not y.size:
@@ -28,11 +30,18 @@ def matmul(a: Array, b: Array, transpose_a: bool, transpose_b: bool, shape: tupl
     b_j, b_k = (K, 1) if transpose_b else (1, J)
     axes = _axes(tuple(batch), a.shape[:-2], b.shape[:-2], I * K, K * J)
     matrices = prod(batch)
-    table = np.int32(matrices), np.int32(len(axes)), launching.table([number for axis in axes for number in axis])
+    table = (
+        np.int32(matrices),
+        np.int32(len(axes)),
+        launching.table([number for axis in axes for number in axis]),
+    )
     y_i, y_j = J, 1
     if J < I:  # tiles are broad
         a, b, I, J, a_i, a_k, b_j, b_k, y_i, y_j = b, a, J, I, b_j, b_k, a_i, a_k, 1, J
-        table = *table[:2], launching.table([number for size, a_step, b_step in axes for number in (size, b_step, a_step)])
+        table = (
+            *table[:2],
+            launching.table([number for size, a_step, b_step in axes for number in (size, b_step, a_step)]),
+        )
     cut = cuts.cut(I, J, K, matrices)
     module = cuts.module("matmul", y.dtype)
     to = cuts.room(y, cut)
@@ -46,7 +55,8 @@ def matmul(a: Array, b: Array, transpose_a: bool, transpose_b: bool, shape: tupl
 def _axes(
     batch: tuple[int, ...], a_shape: tuple[int, ...], b_shape: tuple[int, ...], a_size: int, b_size: int
 ) -> list[tuple[int, int, int]]:
-    """Per axis of the batch its size and how far apart its matrices lie in a and in b: 0 along an axis that is broadcast.
+    """Per axis of the batch its size and how far apart its matrices lie in a and in b: 0
+    along an axis that is broadcast.
 
     Axes that can be walked as one are one.
     """

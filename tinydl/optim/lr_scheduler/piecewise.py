@@ -1,7 +1,7 @@
 """Schedules: a learning rate that depends on the step.
 
-A schedule counts its steps in a Buffer and writes the rates by an effect, so `schedule.step()` may stand inside a recorded
-step or outside of it.
+A schedule counts its steps in a Buffer and writes the rates by an effect, so `schedule.step()` may stand
+inside a recorded step or outside of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from ..optimizer import Optimizer
 
 
 class PiecewiseConstant:
-    """The rate of each group times factors[i] from step boundaries[i] on, and as it was before the first of them.
+    """The rate of each group times factors[i] from step boundaries[i] on, and as it
+    was before the first of them.
 
         schedule = PiecewiseConstant(optimizer, boundaries=(n // 2, 3 * n // 4), factors=(0.1, 0.01))
         for _ in range(n):
@@ -42,7 +43,9 @@ class PiecewiseConstant:
         if any(a >= b for a, b in pairwise((-1, *boundaries))):
             raise ValueError(f"{who}: boundaries: expected steps in ascending order, got {list(boundaries)}")
         if len(factors) != len(boundaries) or not all(factor >= 0 for factor in factors):
-            raise ValueError(f"{who}: factors: expected {len(boundaries)} numbers of at least 0, got {list(factors)}")
+            raise ValueError(
+                f"{who}: factors: expected {len(boundaries)} numbers of at least 0, got {list(factors)}"
+            )
         self.optimizer = optimizer
         self.count = Buffer(0)
         self.base_lrs = [Buffer(group["lr"]) for group in optimizer.param_groups]
@@ -61,8 +64,14 @@ class PiecewiseConstant:
         return [group["lr"].item() for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps counted, the base rates, and the settings they go with; the arrays share memory with the schedule."""
-        return {"count": self.count.item(), "base_lrs": [lr.item() for lr in self.base_lrs], **self._settings()}
+        """The steps counted, the base rates, and the settings they go with; the arrays
+        share memory with the schedule.
+        """
+        return {
+            "count": self.count.item(),
+            "base_lrs": [lr.item() for lr in self.base_lrs],
+            **self._settings(),
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from the `state_dict` of a schedule of the same settings, in place.
@@ -78,7 +87,9 @@ class PiecewiseConstant:
             if state_dict[name] != ours:
                 raise ValueError(f"{who}: {name}: expected {ours}, got {state_dict[name]}")
         if len(state_dict["base_lrs"]) != len(self.base_lrs):
-            raise ValueError(f"{who}: expected {len(self.base_lrs)} groups, got {len(state_dict['base_lrs'])}")
+            raise ValueError(
+                f"{who}: expected {len(self.base_lrs)} groups, got {len(state_dict['base_lrs'])}"
+            )
         with no_grad():
             assign(self.count, state_dict["count"])
             for mine, theirs in zip(self.base_lrs, state_dict["base_lrs"], strict=True):
@@ -95,7 +106,9 @@ class PiecewiseConstant:
 
 
 class MultiStepLR(PiecewiseConstant):
-    """The rate of each group times `gamma` once more at each of the milestones; as torch.optim.lr_scheduler.MultiStepLR."""
+    """The rate of each group times `gamma` once more at each of the milestones; as
+    torch.optim.lr_scheduler.MultiStepLR.
+    """
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         super().__init__(optimizer, milestones, [gamma ** (i + 1) for i in range(len(milestones))])
