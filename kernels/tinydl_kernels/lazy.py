@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .cache import Cacheable
+from .cache import Cacheable, importing
 
 
 class Module:
@@ -31,11 +31,15 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # asked by introspection, which should not import anything
             raise AttributeError(name)
-        return getattr(importlib.import_module(self.__name__), name)
+        return getattr(self._module(), name)
+
+    def _module(self) -> Any:
+        with importing:
+            return importlib.import_module(self.__name__)
 
     @property
     def _numba_type_(self) -> Any:
-        return nb.types.Module(importlib.import_module(self.__name__))
+        return nb.types.Module(self._module())
 
 
 nb = Module("numba")
@@ -196,9 +200,16 @@ _over_fork = contextlib.ExitStack()
 
 
 def _before_fork() -> None:
-    """A lock that another thread holds would stay locked in the child for ever."""
+    """A lock that another thread holds would stay locked in the child for ever, and so would a module that it imports.
+
+    Numba that is not there yet cannot come, nor compile, while `importing` is held. If it is there, its lock must be taken
+    first, for modules are imported while it compiles.
+    """
+    _over_fork.enter_context(importing)
     if "numba.core.compiler_lock" in sys.modules:
+        _over_fork.close()
         _over_fork.enter_context(compiler_lock())
+        _over_fork.enter_context(importing)
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,6 +7,9 @@ have left of theirs. When no piece is left the caller closes the job and waits f
 short loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python
 thread, a loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
 
+The number of threads is part of the job: workers may start and end under it, and nobody sees other shares for that. To end
+them, `stop` claims the pool as a loop does, so that the job that is open is done first.
+
 Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a few
 milliseconds, as long as an eager step may go without a loop that is worth sharing (to wake one takes its caller longer than a
 small loop does), then sleep on one of Python's own low-level locks, which exist on every platform.
@@ -40,16 +43,18 @@ MAX_THREADS = 256
 
 LINE = 16
 PIECE, FRAME, N, GRAIN = 0, 1, 2, 3  # the job: piece(frame, start, stop) is to be called for all pieces of range(n)
+THREADS = 4  # into how many shares the pieces of the job fall
 INSIDE = 1 * LINE  # workers inside the job, plus CLOSED while there is none
 EPOCH = 2 * LINE  # counts the jobs
-CLAIMED = 3 * LINE  # 1 while a caller uses the pool
+CLAIMED = 3 * LINE  # 1 while a caller uses the pool, STOPPED while its workers end
 WORKERS = 4 * LINE  # how many there are
-LEAVE = WORKERS + 1  # 1 when they are to end
+TERM = WORKERS + 1  # counts the ends of the pool: workers of an earlier term leave
 LOG = WORKERS + 2  # the address of the log of loops (jobs.py)
 NEXT = 5 * LINE  # + LINE * thread: the piece of this thread's share to be taken next; the caller is thread 0
 ASLEEP = (5 + MAX_THREADS) * LINE  # + LINE * worker: 1 while this worker sleeps or is about to
 LOCK = ASLEEP + 1  # + LINE * worker: the lock it sleeps on
 CLOSED = -(1 << 32)
+STOPPED = 2
 
 words = np.zeros((5 + 2 * MAX_THREADS) * LINE, np.int64)
 words[INSIDE] = CLOSED
@@ -175,19 +180,19 @@ def _call(builder: Any, name: str, result: Any, *args: Any) -> None:
 
 
 @kernel
-def share(pieces, thread):
+def share(pieces, thread, threads):
     """The first piece of a thread's share of so many."""
-    return pieces * thread // (load(WORKERS) + 1)
+    return pieces * thread // threads
 
 
 @kernel
 def take_pieces(thread):
     """Run pieces of the job that is open until none is left: those of the thread's own share, then those of the others."""
-    piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(WORKERS) + 1
+    piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(THREADS)
     pieces = -(-n // grain)
     for i in range(threads):
         owner = (thread + i) % threads
-        counter, end = NEXT + LINE * owner, share(pieces, owner + 1)
+        counter, end = NEXT + LINE * owner, share(pieces, owner + 1, threads)
         number = add(counter, 1)
         while number < end:
             run(piece, frame, number * grain, min(number * grain + grain, n))
@@ -197,30 +202,39 @@ def take_pieces(thread):
 @kernel(no_cpython_wrapper=True)
 def drive(piece, frame, n, grain):
     """Run piece(frame, start, stop) for all pieces of range(n), with the pool's help where it is to be had."""
-    grain = max(grain, 1)
+    n, grain = max(n, 0), max(grain, 1)
     if n > grain and load(WORKERS) > 0 and swap(CLAIMED, 0, 1):
+        threads = load(WORKERS) + 1
         store(PIECE, piece)
         store(FRAME, frame)
         store(N, n)
         store(GRAIN, grain)
-        for thread in range(load(WORKERS) + 1):
-            store(NEXT + LINE * thread, share(-(-n // grain), thread))
+        store(THREADS, threads)
+        for thread in range(threads):
+            store(NEXT + LINE * thread, share(-(-n // grain), thread, threads))
         add(INSIDE, -CLOSED)
         add(EPOCH, 1)
-        wake(min(load(WORKERS), (n - 1) // grain))
+        wake(min(threads - 1, (n - 1) // grain))
         take_pieces(0)
         add(INSIDE, CLOSED)
         looks = 0
         while load(INSIDE) != CLOSED:
-            looks += 1
-            if looks % LOOKS:
-                pause()
-            else:
-                give_way()
+            looks = wait(looks)
         store(CLAIMED, 0)
     else:
         for start in range(0, n, grain):
             run(piece, frame, start, min(start + grain, n))
+
+
+@kernel
+def wait(looks):
+    """Wait a moment after so many looks for something; return one more."""
+    looks += 1
+    if looks % LOOKS:
+        pause()
+    else:
+        give_way()
+    return looks
 
 
 @kernel
@@ -249,14 +263,26 @@ def next_epoch(worker, seen):
 
 
 @kernel
-def work(worker):
+def work(worker, term):
     """The life of a worker."""
     seen = 0
-    while not load(LEAVE):
+    while load(TERM) == term:
         seen = next_epoch(worker, seen)
         if add(INSIDE, 1) >= 0:
             take_pieces(worker + 1)
         add(INSIDE, -1)
+
+
+@kernel
+def dismiss(workers):
+    """Tell so many workers to leave, when the job that is open is done. The pool is claimed after; to call it again is safe."""
+    store(WORKERS, 0)  # the loops that follow do not compete for the pool
+    looks = 0
+    while not swap(CLAIMED, 0, STOPPED) and load(CLAIMED) != STOPPED:
+        looks = wait(looks)
+    add(TERM, 1)
+    add(EPOCH, 1)
+    wake(workers)
 
 
 # ---- the pool
@@ -297,45 +323,63 @@ def _checked(who: str, count: Any) -> int:
 
 
 def start() -> None:
-    """Start the workers, unless they run. With too few of them loops take longer; a warning says so."""
+    """Start the workers, unless they run. With too few of them loops take longer; a warning says so.
+
+    While another thread starts or ends them this does nothing: who waited for that thread with a lock in hand that a fork
+    takes could wait for ever, and a loop can do without them.
+    """
     global running
-    with _lock:
+    if not _lock.acquire(blocking=False):
+        return
+    try:
         if running:
             return
+        _end()  # what an interrupted start or stop has left
         wanted = 0 if jit_disabled() else get_num_threads() - 1
         if wanted:
-            work.dispatcher.compile((nb.int64,))
+            work.dispatcher.compile((nb.int64, nb.int64))
+            dismiss.dispatcher.compile((nb.int64,))
         for worker in range(wanted):
             words[ASLEEP + LINE * worker] = 0
-            words[LOCK + LINE * worker] = _new_lock()
-            thread = threading.Thread(target=work, args=(worker,), name=f"tinydl-{worker + 1}", daemon=True)
+            if not words[LOCK + LINE * worker]:
+                words[LOCK + LINE * worker] = _new_lock()
+            arguments = worker, int(words[TERM])
+            thread = threading.Thread(target=work, args=arguments, name=f"tinydl-{worker + 1}", daemon=True)
+            _workers.append(thread)  # before it starts: whatever interrupts this, `_end` finds it
             try:
                 thread.start()
             except RuntimeError as error:
+                _workers.pop()
                 warnings.warn(f"tinydl: kernels run on {worker + 1} of {wanted + 1} threads: {error}", stacklevel=2)
                 break
-            _workers.append(thread)
         words[WORKERS] = len(_workers)
         running = True
+    finally:
+        _lock.release()
 
 
 def stop() -> None:
     """End the workers when they have finished what they are at. The next loop that is worth it starts them again."""
     global running
     with _lock:
-        words[WORKERS] = 0
-        words[LEAVE] = 1
-        for worker in range(len(_workers)):
-            ctypes.pythonapi.PyThread_release_lock(ctypes.c_void_p(int(words[LOCK + LINE * worker])))
-        for thread in _workers:
-            thread.join()
-        _workers.clear()
-        words[LEAVE] = 0
-        running = False
+        running = False  # first: if this is interrupted, the next loop brings it to its end
+        _end()
+
+
+def _end() -> None:
+    """End the workers. It may be interrupted anywhere and called again."""
+    if _workers:
+        dismiss(len(_workers))
+    while _workers:
+        if _workers[-1].is_alive():
+            _workers[-1].join()
+        _workers.pop()
+    if words[CLAIMED] == STOPPED:
+        words[CLAIMED] = 0
 
 
 def _new_lock() -> int:
-    """A lock of Python's C interface, taken. It is never freed: a late `wake` may still release it."""
+    """A lock of Python's C interface, taken, as it is whenever its worker is awake. It is kept for the next worker."""
     allocate = ctypes.pythonapi.PyThread_allocate_lock
     allocate.restype = ctypes.c_void_p
     lock = allocate()
@@ -360,20 +404,28 @@ atexit.register(_at_exit)
 
 def _before_fork() -> None:
     _lock.acquire()
-    if _workers:
-        stop()
+    stop()
+
+
+def _after_fork_in_parent() -> None:
+    with contextlib.suppress(RuntimeError):  # not acquired: Ctrl-C, which does not keep Python from the fork
+        _lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _count
-    _count = 1
-    words[CLAIMED], words[INSIDE] = 0, CLOSED  # another thread of the parent may have been in a loop
+    """Nothing of the parent's pool is here, even if another thread was in a loop and `_before_fork` was interrupted."""
+    global _count, _lock, running
+    _count, _lock, running = 1, threading.RLock(), False
+    _workers.clear()
+    words[WORKERS], words[CLAIMED], words[INSIDE] = 0, 0, CLOSED
+    words[LOCK::LINE] = 0
     _blas.after_fork()
-    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
 
 
 # ---- processors
