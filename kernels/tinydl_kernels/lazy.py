@@ -81,7 +81,13 @@ class Kernel(Cacheable):
         return self._run(*args)
 
     def _first_run(self, *args: Any) -> Any:
-        self._run = self.interpreted if jit_disabled() else self.dispatcher
+        if jit_disabled():
+            self._run = self.interpreted
+        else:
+            with compiler_lock():  # Numba imports modules for the types of arguments, too: no fork meanwhile
+                for arg in args:
+                    self.dispatcher.typeof_pyval(arg)
+            self._run = self.dispatcher
         return self._run(*args)
 
     def interpreted(self, *args: Any) -> Any:
@@ -128,13 +134,14 @@ class Kernel(Cacheable):
         compile_for = dispatcher._compile_for_args
 
         def compile_for_writable(*args: Any, **keywords: Any) -> Any:
-            given = [dispatcher.typeof_pyval(arg) for arg in args]
-            wanted = [t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t for t in given]
-            if wanted == given:
-                return compile_for(*args, **keywords)
-            entry = dispatcher.compile(tuple(wanted))
-            dispatcher._insert([t._code for t in given], entry, objectmode=False)
-            return entry
+            with compiler_lock():
+                given = [dispatcher.typeof_pyval(arg) for arg in args]
+                wanted = [t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t for t in given]
+                if wanted == given:
+                    return compile_for(*args, **keywords)
+                entry = dispatcher.compile(tuple(wanted))
+                dispatcher._insert([t._code for t in given], entry, objectmode=False)
+                return entry
 
         dispatcher._compile_for_args = compile_for_writable
         template_for = dispatcher.get_call_template
