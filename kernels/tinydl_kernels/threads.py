@@ -21,12 +21,10 @@ import atexit
 import contextlib
 import ctypes
 import functools
-import math
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ import numpy as np
 
 from .errors import ShapeError
 from .lazy import Module, intrinsic, jit_disabled, kernel, nb, symbols
+from .processors import available_cpus
 
 ir = Module("llvmlite.ir")
 
@@ -423,42 +422,7 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
-
-
-# ---- processors
-
-
-def available_cpus() -> int:
-    """The processors that the scheduler and the control groups (containers) leave to this process, at least 1."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cpus, *map(math.ceil, _quotas())]))
-
-
-def _quotas(root: Path = Path("/")) -> Iterator[float]:
-    """Processors allowed by each control group (v1 or v2) that this process is in; `root` is that of the file system."""
-    with contextlib.suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            mount = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
-            group = mount / path.lstrip("/")
-            for folder in (group, *group.parents):
-                if folder.is_relative_to(mount):
-                    yield from _quota(folder)
-
-
-def _quota(folder: Path) -> Iterator[float]:
-    with contextlib.suppress(OSError, ValueError):
-        if (folder / "cpu.max").exists():
-            limit, period = (folder / "cpu.max").read_text().split()  # "max 100000": float("max") is a ValueError
-        else:
-            limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        if float(limit) > 0:
-            yield float(limit) / float(period)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 # ---- OpenBLAS: its own pool would spin against this one, and its bits depend on the number of its threads

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import os
 import platform
 import re
 import shutil
