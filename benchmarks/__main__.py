@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from tinydl_kernels import threads
+from tinydl_kernels import processors
 from tinydl_kernels.errors import TinydlError
 
 import benchmarks
@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS, metavar="NAME", help="out of %(choices)s")
     add("--rounds", type=int, metavar="N", help=f"turns of each contender (default {ROUNDS})")
     add("--seconds", type=float, metavar="S", help=f"that a turn takes, about (default {SECONDS})")
-    add("--threads", type=int, default=threads.available_cpus(), metavar="N", help="of each framework (default: processors)")
+    add("--threads", type=int, default=processors.available_cpus(), metavar="N", help="of each framework (default: processors)")
     add("--quick", action="store_true", help="one short round of a small case a family")
     add(
         "--out",
