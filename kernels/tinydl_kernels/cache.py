@@ -6,9 +6,9 @@ features. The digest hashes the kernel's bytecode and all that it refers to (con
 a kernel from outside this package is safe as well; one that refers to something that cannot be described is not kept.
 
 `<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary files: the first that
-can be written, or that holds this build already. What lies there is executed, so a folder that belongs to another user, or
-that others may write to, is refused with a warning. Each file ends with a checksum; a damaged one counts as none. Nothing
-that goes wrong here keeps a kernel from running.
+can be written, or that holds this build already. What lies there is executed, so a folder that belongs to another
+user, or that others may write to, is refused with a warning. Each file ends with a checksum; a damaged one counts as
+none. Nothing that goes wrong here keeps a kernel from running.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PACKAGE = __name__.partition(".")[0]
 DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
 """Packages whose functions, types and modules are known by name alone, because the key covers their contents."""
 importing = threading.RLock()
-"""Held by the thread that imports Numba, so that no other thread forks meanwhile: the child could not import it ever."""
+"""Held by the thread that imports Numba, so that no other thread forks meanwhile: the child could never import it."""
 KEEP_DAYS = 30
 """The directory of another build is removed when no process has started with it for so long."""
 
@@ -228,7 +228,7 @@ def _build_key() -> str:
 
 
 def folders(name: str) -> Iterator[Path]:
-    """The folders of this name, made where there are none, in the caches that nobody else can have written to; best first."""
+    """The folders of this name in the caches that nobody else can have written to, best first; made where there are none."""
     for candidate in _candidates():
         try:
             root = candidate.absolute()
@@ -246,7 +246,7 @@ def folders(name: str) -> Iterator[Path]:
 
 
 def _distrust(folder: Path) -> str | None:
-    """Why somebody else may have written code into a folder, or None. Windows gives no simple answer: the folder is trusted."""
+    """Why somebody else may have written code into a folder, or None. Windows has no simple answer: it is trusted there."""
     if hasattr(os, "getuid"):
         for status in (folder.lstat(), folder.stat()):  # of a link, and of what it points to
             if status.st_uid != os.getuid():
@@ -259,7 +259,8 @@ def _distrust(folder: Path) -> str | None:
 @functools.cache
 def _refuse(reason: str) -> None:
     """Warn, once."""
-    warnings.warn(f"tinydl: no compiled kernels are kept in, nor taken from, a folder that is not safe: {reason}", stacklevel=2)
+    message = f"tinydl: no compiled kernels are kept in, nor taken from, a folder that is not safe: {reason}"
+    warnings.warn(message, stacklevel=2)
 
 
 def _candidates() -> Iterator[Path]:

@@ -209,8 +209,8 @@ _over_fork = contextlib.ExitStack()
 def _before_fork() -> None:
     """A lock that another thread holds would stay locked in the child for ever, and so would a module that it imports.
 
-    Numba that is not there yet cannot come, nor compile, while `importing` is held. If it is there, its lock must be taken
-    first, for modules are imported while it compiles.
+    Numba that is not there yet cannot come, nor compile, while `importing` is held. If it is there, its lock must be
+    taken first, for modules are imported while it compiles.
     """
     _over_fork.enter_context(importing)
     if "numba.core.compiler_lock" in sys.modules:

@@ -7,8 +7,8 @@ have left of theirs. When no piece is left the caller closes the job and waits f
 short loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python
 thread, a loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
 
-The number of threads is part of the job: workers may start and end under it, and nobody sees other shares for that. To end
-them, `stop` claims the pool as a loop does, so that the job that is open is done first.
+The number of threads is part of the job: workers may start and end under it, and nobody sees other shares for that.
+To end them, `stop` claims the pool as a loop does, so that the job that is open is done first.
 
 Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a few
 milliseconds, as long as an eager step may go without a loop that is worth sharing (to wake one takes its caller longer than a
@@ -274,7 +274,7 @@ def work(worker, term):
 
 @kernel
 def dismiss(workers):
-    """Tell so many workers to leave, when the job that is open is done. The pool is claimed after; to call it again is safe."""
+    """Tell so many workers to leave, once the job that is open is done. The pool stays claimed; another call is safe."""
     store(WORKERS, 0)  # the loops that follow do not compete for the pool
     looks = 0
     while not swap(CLAIMED, 0, STOPPED) and load(CLAIMED) != STOPPED:
@@ -324,8 +324,8 @@ def _checked(who: str, count: Any) -> int:
 def start() -> None:
     """Start the workers, unless they run. With too few of them loops take longer; a warning says so.
 
-    While another thread starts or ends them this does nothing: who waited for that thread with a lock in hand that a fork
-    takes could wait for ever, and a loop can do without them.
+    While another thread starts or ends them this does nothing: who waited for that thread with a lock in hand that a
+    fork takes could wait for ever, and a loop can do without them.
     """
     global running
     if not _lock.acquire(blocking=False):
@@ -378,7 +378,7 @@ def _end() -> None:
 
 
 def _new_lock() -> int:
-    """A lock of Python's C interface, taken, as it is whenever its worker is awake. It is kept for the next worker."""
+    """A lock of Python's C interface, taken, as it is while its worker is awake. It is kept for the next worker."""
     allocate = ctypes.pythonapi.PyThread_allocate_lock
     allocate.restype = ctypes.c_void_p
     lock = allocate()
@@ -412,7 +412,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Nothing of the parent's pool is here, even if another thread was in a loop and `_before_fork` was interrupted."""
+    """Nothing of the parent's pool is here, whatever other threads were at and even if Ctrl-C came before the fork."""
     global _count, _lock, running
     _count, _lock, running = 1, threading.RLock(), False
     _workers.clear()

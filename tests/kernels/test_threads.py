@@ -382,6 +382,39 @@ def test_fork_while_another_thread_imports_numba(module):
     assert _run(FIRST_KERNEL, module) == "0\n"
 
 
+INTERRUPTED_FORK = """
+import os, sys, warnings
+import numpy as np
+import test_threads as t
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks while threads run, which Python >= 3.12 gives
+x = np.arange(5000.0)
+expected = t._waves(x)
+dismiss, said = t.threads.dismiss, []
+
+def interrupted(workers):
+    raise KeyboardInterrupt
+
+t.threads.dismiss = interrupted
+sys.unraisablehook = said.append
+child = os.fork()
+sys.unraisablehook = sys.__unraisablehook__
+t.threads.dismiss = dismiss
+alone = child or (t.threads.words[t.threads.WORKERS] == 0 and not t.threads._workers)
+t.threads.set_num_threads(2)
+good = alone and (t._waves(x) == expected).all() and len(t.threads._workers) == 1
+if child == 0:
+    os._exit(0 if good else 1)
+print(len(said), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), good)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_ctrl_c_before_a_fork():
+    """Python says so and forks all the same: the workers that the child remembers are not there."""
+    assert _run(INTERRUPTED_FORK, TINYDL_NUM_THREADS="3") == "1 0 True\n"
+
+
 def test_available_cpus_heed_the_control_groups(tmp_path, monkeypatch):
     def write(path, text):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
