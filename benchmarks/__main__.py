@@ -22,15 +22,30 @@ QUICK_ROUNDS, QUICK_SECONDS = 1, 0.02
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=benchmarks.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks",
+        description=benchmarks.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("families", nargs="*", metavar="FAMILY", help=f"out of {', '.join(FAMILIES)} (default: all)")
     add("--match", default="", metavar="REGEX", help="cases in whose names it is found, in capitals or not")
-    add("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS, metavar="NAME", help="out of %(choices)s")
+    add(
+        "--frameworks",
+        nargs="+",
+        choices=FRAMEWORKS,
+        default=FRAMEWORKS,
+        metavar="NAME",
+        help="out of %(choices)s",
+    )
     add("--rounds", type=int, metavar="N", help=f"turns of each contender (default {ROUNDS})")
     add("--seconds", type=float, metavar="S", help=f"that a turn takes, about (default {SECONDS})")
-    add("--threads", type=int, default=processors.available_cpus(), metavar="N", help="of each framework (default: processors)")
+    add(
+        "--threads",
+        type=int,
+        default=processors.available_cpus(),
+        metavar="N",
+        help="of each framework (default: processors)",
+    )
     add("--quick", action="store_true", help="one short round of a small case a family")
     add(
         "--out",
@@ -66,9 +81,14 @@ def benchmark(options: argparse.Namespace) -> None:
 
     busy = report.load()
     if busy > 0.3:
-        print(f"This machine is busy (load {busy:.1f}): threads that spin for each other suffer most. Trust no ratio.")
+        print(
+            f"This machine is busy (load {busy:.1f}): threads that spin for each other suffer most. Trust "
+            "no ratio."
+        )
     options.out.mkdir(parents=True, exist_ok=True)
-    measured, rates, versions = run(options.cases, found, options.threads, options.rounds, options.seconds, say)
+    measured, rates, versions = run(
+        options.cases, found, options.threads, options.rounds, options.seconds, say
+    )
     about = report.stamp(versions, options.threads, load=busy, rounds=options.rounds, seconds=options.seconds)
     report.write(options.out, measured, rates, about)
     print("\n" + report.summary(measured, rates))

@@ -1,14 +1,15 @@
 """Machine code kept on disk between processes, and never stale.
 
-One file per kernel and argument types, in one directory per *build*: `<cache>/numba-<key>/<kernel>-<digest>.nbc`.
-The key hashes the sources of this package, the versions of Python, NumPy, Numba and llvmlite, Numba's settings and the CPU's
-features. The digest hashes the kernel's bytecode and all that it refers to (constants, closures, other kernels), so that
-a kernel from outside this package is safe as well; one that refers to something that cannot be described is not kept.
+One file per kernel and argument types, in one directory per *build*:
+`<cache>/numba-<key>/<kernel>-<digest>.nbc`. The key hashes the sources of this package, the versions of
+Python, NumPy, Numba and llvmlite, Numba's settings and the CPU's features. The digest hashes the kernel's
+bytecode and all that it refers to (constants, closures, other kernels), so that a kernel from outside this
+package is safe as well; one that refers to something that cannot be described is not kept.
 
-`<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary files: the first that
-can be written, or that holds this build already. What lies there is executed, so a folder that belongs to another
-user, or that others may write to, is refused with a warning. Each file ends with a checksum; a damaged one counts as
-none. Nothing that goes wrong here keeps a kernel from running.
+`<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary files:
+the first that can be written, or that holds this build already. What lies there is executed, so a folder that
+belongs to another user, or that others may write to, is refused with a warning. Each file ends with a
+checksum; a damaged one counts as none. Nothing that goes wrong here keeps a kernel from running.
 """
 
 from __future__ import annotations
@@ -37,9 +38,12 @@ import numpy as np
 
 PACKAGE = __name__.partition(".")[0]
 DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
-"""Packages whose functions, types and modules are known by name alone, because the key covers their contents."""
+"""Packages whose functions, types and modules are known by name alone, because the key covers their contents.
+"""
 importing = threading.RLock()
-"""Held by the thread that imports Numba, so that no other thread forks meanwhile: the child could never import it."""
+"""Held by the thread that imports Numba, so that no other thread forks meanwhile: the
+child could never import it.
+"""
 KEEP_DAYS = 30
 """The directory of another build is removed when no process has started with it for so long."""
 
@@ -97,7 +101,9 @@ def checked(entry: bytes) -> memoryview:
 
 
 class Cacheable:
-    """Looks like a Python function and stands for its compiled form; `options` are those of the compilation."""
+    """Looks like a Python function and stands for its compiled form; `options`
+    are those of the compilation.
+    """
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         functools.update_wrapper(cast(Any, self), function)
@@ -113,7 +119,9 @@ class Cacheable:
             lines = "\n".join(_describe(self, set()))
         except _IndescribableError:
             return None
-        return Store(directory, self.function.__name__.strip("<>"), hashlib.sha256(lines.encode()).hexdigest())
+        return Store(
+            directory, self.function.__name__.strip("<>"), hashlib.sha256(lines.encode()).hexdigest()
+        )
 
 
 class _IndescribableError(Exception):
@@ -163,7 +171,12 @@ def _describe_function(function: Any, seen: set[int]) -> Iterator[str]:
 
 def _names(code: types.CodeType) -> list[str]:
     """The names that `code` and the code nested in it look up, as globals or as attributes."""
-    nested = (name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant))
+    nested = (
+        name
+        for constant in code.co_consts
+        if isinstance(constant, types.CodeType)
+        for name in _names(constant)
+    )
     return sorted({*code.co_names, *nested})
 
 
@@ -177,7 +190,11 @@ def _home(value: Any) -> str:
 def _known_by_name(value: Any) -> bool:
     """Does `value` stand under a name of its own in a package that the key covers?"""
     name = getattr(value, "__qualname__", None) or repr(value)
-    return _home(value).partition(".")[0] in DESCRIBED_BY_NAME and "<locals>" not in name and " at 0x" not in name
+    return (
+        _home(value).partition(".")[0] in DESCRIBED_BY_NAME
+        and "<locals>" not in name
+        and " at 0x" not in name
+    )
 
 
 @functools.cache
@@ -194,15 +211,19 @@ def build_directory() -> Path | None:
             os.utime(directory)  # in use: not to be pruned
         _prune(directory.parent)
         return directory
-    warnings.warn("tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR to a writable one", stacklevel=2)
+    warnings.warn(
+        "tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR to a writable one",
+        stacklevel=2,
+    )
     return None
 
 
 def _distinguish_names() -> None:
     """Let Numba number the functions that it compiles from a random start.
 
-    The number is part of a function's name in machine code. Counted from 1 in each process, namesakes (closures, say) in files
-    that two processes have left would meet in a third, and there one would silently run in the place of the other.
+    The number is part of a function's name in machine code. Counted from 1 in each process, namesakes
+    (closures, say) in files that two processes have left would meet in a third, and there one would silently
+    run in the place of the other.
     """
     from numba.core.bytecode import FunctionIdentity
 
@@ -211,7 +232,9 @@ def _distinguish_names() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _distinguish_names() if build_directory.cache_info().currsize else None)
+    os.register_at_fork(
+        after_in_child=lambda: _distinguish_names() if build_directory.cache_info().currsize else None
+    )
 
 
 def _build_key() -> str:
@@ -221,14 +244,18 @@ def _build_key() -> str:
 
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
     versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__)
-    key = hashlib.sha256(repr((versions, settings, cpu_target.target_context.codegen().magic_tuple())).encode())
+    key = hashlib.sha256(
+        repr((versions, settings, cpu_target.target_context.codegen().magic_tuple())).encode()
+    )
     for source in sorted(Path(__file__).parent.rglob("*.py")):
         key.update(source.name.encode() + source.read_bytes())
     return key.hexdigest()[:20]
 
 
 def folders(name: str) -> Iterator[Path]:
-    """The folders of this name in the caches that nobody else can have written to, best first; made where there are none."""
+    """The folders of this name in the caches that nobody else can have written to, best
+    first; made where there are none.
+    """
     for candidate in _candidates():
         try:
             root = candidate.absolute()
@@ -246,7 +273,9 @@ def folders(name: str) -> Iterator[Path]:
 
 
 def _distrust(folder: Path) -> str | None:
-    """Why somebody else may have written code into a folder, or None. Windows has no simple answer: it is trusted there."""
+    """Why somebody else may have written code into a folder, or None. Windows has no simple
+    answer: it is trusted there.
+    """
     if hasattr(os, "getuid"):
         for status in (folder.lstat(), folder.stat()):  # of a link, and of what it points to
             if status.st_uid != os.getuid():

@@ -7,13 +7,15 @@
     def scale(start, stop, x, y):
         for i in range(start, stop): ...
 
-`scale(n, grain, *args)` runs the body on [0, grain), [grain, 2 grain), ...; a grain below 1 counts as 1. The cuts depend on
-`n` and `grain` alone, never on the number of threads, so results have the same bits on any machine load. With n <= grain it is
-one serial call. An exception in the body reaches the caller when all pieces have been tried; of several, one. Called from
-another kernel it means the same, but does not start the pool.
+`scale(n, grain, *args)` runs the body on [0, grain), [grain, 2 grain), ...; a grain below 1 counts as
+1. The cuts depend on `n` and `grain` alone, never on the number of threads, so results have the same
+bits on any machine load. With n <= grain it is one serial call. An exception in the body reaches the
+caller when all pieces have been tried; of several, one. Called from another kernel it means the same,
+but does not start the pool.
 
-A loop is compiled as any serial function is, with no `prange`: an entry takes the arguments from Python, packs them into a
-frame on its stack, and hands the frame and the address of a C function that runs one piece to the pool (threads.py).
+A loop is compiled as any serial function is, with no `prange`: an entry takes the arguments from Python,
+packs them into a frame on its stack, and hands the frame and the address of a C function that runs one
+piece to the pool (threads.py).
 """
 
 from __future__ import annotations
@@ -82,8 +84,8 @@ def parallel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 @intrinsic
 def pack(typing, body, args):
-    """(piece, frame, size): addresses of a C function piece(frame, start, stop) that calls `body`, and of its frame on the
-    stack, and how many words of 64 bits that has.
+    """(piece, frame, size): addresses of a C function piece(frame, start, stop) that calls `body`, and of its
+    frame on the stack, and how many words of 64 bits that has.
 
     The frame is {error, args}; error is the address of Numba's description of an exception, or 0.
     """

@@ -6,13 +6,16 @@
     grad_input(g, w, window)       ∂T/∂x: the transposed convolution
     grad_weight(x, g, window)      ∂T/∂w
 
-so each is differentiated by the other two. Shapes, for any number of spatial axes: x (N, C, *input), w (O, C / G, *kernel),
-b (O,), g and y (N, O, *out), all of one dtype, float32 or float64. Each costs `window.flops(N, C, O)`.
+so each is differentiated by the other two. Shapes, for any number of spatial axes: x (N, C,
+*input), w (O, C / G, *kernel), b (O,), g and y (N, O, *out), all of one dtype, float32 or float64.
+Each costs `window.flops(N, C, O)`.
 
-The compiled kernels pack images so that a tap is nothing but an offset (packing.py), and then multiply matrices (tiles.py). A
-task is a part of the batch times a part of the channels, and packs its images into scratch of its own. Lanes run along
+The compiled kernels pack images so that a tap is nothing but an offset (packing.py), and then multiply
+matrices (tiles.py). A task is a part of the batch times a part of the channels, and packs its images into
+scratch of its own. Lanes run along
 
-    the output channels        forward, and grad_input where it is a forward convolution of g with no more work; grad_weight
+    the output channels        forward, and grad_input where it is a forward convolution of g with no more
+                               work; grad_weight
     the pixels of y            the first two, where few channels would leave lanes empty (`_cost`)
     the taps and channels      grad_input otherwise (columns.py), or where that is little work a window
     the pixels of g            one tap after the other adding to dx
@@ -48,7 +51,8 @@ PARTIALS = 3 << 19
 """Elements that the partial sums of grad_weight may take."""
 
 
-# ---- NumPy reference: for each tap of the kernel, a product of matrices over a strided slice of the padded input
+# ---- NumPy reference: for each tap of the kernel, a product of matrices over a
+# strided slice of the padded input
 
 
 @operation
@@ -119,14 +123,16 @@ def _(g: Array, w: Array, window: Window) -> Array:
         return dx
     flops = window.flops(N, C, O)
     blocks = columns.blocks_of(window, C)
-    if 32 * window.groups <= O and blocks.run * blocks.channels >= 24:  # much to multiply for each sum that is added up
+    # much to multiply for each sum that is added up
+    if 32 * window.groups <= O and blocks.run * blocks.channels >= 24:
         columns.grad_input(g, w, dx, window, _cuts(N, blocks.blocks, flops))
         return dx
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, C // 8, flops)
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
     rows = memory.scratch((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
-    turned = elementwise.cast(w.reshape(*w.shape[:2], prod(window.kernel)).transpose(2, 0, 1), w.dtype)  # (T, O, C / G)
+    # (T, O, C / G)
+    turned = elementwise.cast(w.reshape(*w.shape[:2], prod(window.kernel)).transpose(2, 0, 1), w.dtype)
     _grad_input(parts * splits, grain, line(g), line(turned), line(dx), planes, rows, N, parts, splits, plan)
     return dx
 
@@ -144,21 +150,47 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
     bias = memory.constant((O,), x.dtype, 0.0) if b is None else b
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
     flops = window.flops(N, C, O)
-    if _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:  # along pixels, tiles are cut by the ends of rows
+    # along pixels, tiles are cut by the ends of rows
+    if _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:
         parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
-        planes = memory.scratch((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
+        planes = memory.scratch(
+            (parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
+        )
         packed = memory.scratch((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
         products = memory.scratch((parts * splits, panels.windows * panels.width), x.dtype, x)
-        _pack(packed.shape[0], 1 + (1 << 14) // packed.shape[1], line(w), bias, line(packed), turned, plan, panels)
+        _pack(
+            packed.shape[0],
+            1 + (1 << 14) // packed.shape[1],
+            line(w),
+            bias,
+            line(packed),
+            turned,
+            plan,
+            panels,
+        )
         _forward_outputs(
-            parts * splits, grain, line(x), line(packed), line(y), planes, products, N, parts, splits, plan, panels, relu
+            parts * splits,
+            grain,
+            line(x),
+            line(packed),
+            line(y),
+            planes,
+            products,
+            N,
+            parts,
+            splits,
+            plan,
+            panels,
+            relu,
         )
         return y
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, O // 8, flops)
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
     w = _turned(w, window) if turned else w
-    _forward_pixels(parts * splits, grain, line(x), line(w), bias, line(y), planes, N, parts, splits, plan, relu)
+    _forward_pixels(
+        parts * splits, grain, line(x), line(w), bias, line(y), planes, N, parts, splits, plan, relu
+    )
     return y
 
 
@@ -172,21 +204,39 @@ def _(x: Array, g: Array, window: Window) -> Array:
     plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
     flops = window.flops(N, C, O)
     width = simd.lanes(x.itemsize)
-    if _cost(panels, plan.K) > 2.4 * width * -(-plan.out[2] // width) / plan.out[2]:  # along pixels, rows are filled up
+    # along pixels, rows are filled up
+    if _cost(panels, plan.K) > 2.4 * width * -(-plan.out[2] // width) / plan.out[2]:
         plan = plan_of(window, C, O, True)
         parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
         planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
         partial = memory.scratch((parts, dw.size * width), x.dtype, x)
-        _grad_weight_pixels(parts * splits, grain, line(x), line(g), line(partial), planes, N, parts, splits, plan)
+        _grad_weight_pixels(
+            parts * splits, grain, line(x), line(g), line(partial), planes, N, parts, splits, plan
+        )
         _sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), line(dw))
     else:
         blocks, block = plan.groups * panels.panels, (plan.K + ROWS) * panels.width
-        parts, splits, grain = _cuts(-(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block)))
-        planes = memory.scratch((parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x)
+        parts, splits, grain = _cuts(
+            -(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block))
+        )
+        planes = memory.scratch(
+            (parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
+        )
         turned = memory.scratch((parts * splits, plan.images * prod(plan.out) * panels.width), x.dtype, x)
         partial = memory.scratch((parts, blocks * block), x.dtype, x)
         _grad_weight_outputs(
-            parts * splits, grain, line(x), line(g), line(partial), planes, turned, N, parts, splits, plan, panels
+            parts * splits,
+            grain,
+            line(x),
+            line(g),
+            line(partial),
+            planes,
+            turned,
+            N,
+            parts,
+            splits,
+            plan,
+            panels,
         )
         _sum_and_turn(plan.K, 64, line(partial), line(dw), parts, plan, panels)
     return dw
@@ -198,10 +248,11 @@ grad_weight.cuda(conv_cuda.grad_weight)
 
 
 def _cost(panels: Panels, K: int) -> float:
-    """The time of a product with lanes along the output channels, that of one with full panels and many terms being 1.
+    """The time of a product with lanes along the output channels, that of one with full
+    panels and many terms being 1.
 
-    Empty lanes are in vain. A tile one register wide loads more than it multiplies. A panel is transposed for as much as 20
-    terms cost.
+    Empty lanes are in vain. A tile one register wide loads more than it multiplies. A panel is transposed
+    for as much as 20 terms cost.
     """
     filled = panels.channels / (panels.panels * panels.width)
     return (1.25 if panels.width == panels.lanes else 1.0) / max(filled, 1e-9) * (1 + 20 / max(K, 1))
@@ -213,15 +264,21 @@ def _matrix(array: Array) -> Array:
 
 
 def _is_product(window: Window) -> bool:
-    """Does the kernel cover the whole input, once? Then x (N, C · input) and w (O, C · input) meet in a product of matrices."""
+    """Does the kernel cover the whole input, once? Then x (N, C · input) and w (O, C · input)
+    meet in a product of matrices.
+    """
     return window.kernel == window.input and window.groups == 1 and not any(window.low + window.high)
 
 
 def _turned(w: Array, window: Window) -> Array:
-    """(O, C / G, *kernel) -> (C, O / G, *kernel), taps in reverse: the weights of the transposed convolution of stride 1."""
+    """(O, C / G, *kernel) -> (C, O / G, *kernel), taps in reverse: the weights of the
+    transposed convolution of stride 1.
+    """
     G, axes = window.groups, len(window.kernel)
     grouped = w.reshape(G, w.shape[0] // G, *w.shape[1:])[(..., *(slice(None, None, -1),) * axes)]
-    return elementwise.cast(grouped.swapaxes(1, 2), w.dtype).reshape(w.shape[1] * G, w.shape[0] // G, *window.kernel)
+    return elementwise.cast(grouped.swapaxes(1, 2), w.dtype).reshape(
+        w.shape[1] * G, w.shape[0] // G, *window.kernel
+    )
 
 
 def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
@@ -231,7 +288,8 @@ def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, 
     return parts, splits, 1 + parts * splits * GRAIN // max(flops, 1)
 
 
-# ---- Outer loops: per task, its part of the batch and of the channels; per image, the groups that have some of these
+# ---- Outer loops: per task, its part of the batch and of the channels; per image, the
+# groups that have some of these
 
 
 @parallel
@@ -281,7 +339,11 @@ def _grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, p
                     g0 = g_base + group * plan.group_outputs * plan.row + od * OH * QW
                     for t in range(T):
                         y0 = base + c * plan.plane + od * QH * QW + plan.x_terms[t]
-                        w0 = (t * O + group * plan.group_outputs) * plan.group_inputs + c - group * plan.group_inputs
+                        w0 = (
+                            (t * O + group * plan.group_outputs) * plan.group_inputs
+                            + c
+                            - group * plan.group_inputs
+                        )
                         multiply_add(
                             image, y0, plan.plane, count, 0, plan.length, w, w0, 1, plan.turned_w_terms,
                             grid, g0, plan.g_terms, none, 0, plan.length,
@@ -310,7 +372,22 @@ def _grad_weight_pixels(start, stop, x, g, partial, scratch, N, parts, splits, p
                 for od in range(OD):
                     g0 = ((n * O + o) * OD + od) * OH * OW
                     x0 = base + group * plan.group_inputs * plan.plane + od * QH * QW
-                    dots(sums, o * K * width, K * width, count, g, g0, OD * OH * OW, image, x0, QW, plan.x_taps, K, OH, OW)
+                    dots(
+                        sums,
+                        o * K * width,
+                        K * width,
+                        count,
+                        g,
+                        g0,
+                        OD * OH * OW,
+                        image,
+                        x0,
+                        QW,
+                        plan.x_taps,
+                        K,
+                        OH,
+                        OW,
+                    )
 
 
 @kernel
@@ -357,7 +434,8 @@ def _pack(start, stop, w, bias, packed, turned, plan, panels):
 
 @kernel
 def _framed(scratch, x, n, N, plan):
-    """(many, lead, image, base): images n ... of x begin at `base` of `image`, framed in scratch, or in x where none is needed.
+    """(many, lead, image, base): images n ... of x begin at `base` of `image`, framed in scratch,
+    or in x where none is needed.
 
     There are `many` of them, after `lead` places that stay empty.
     """
@@ -435,7 +513,9 @@ def _sum_and_turn(start, stop, partial, dw, parts, plan, panels):
 
 
 def main() -> None:
-    """Validate against the reference, then time layers of LeNet and of a residual network, and the odd ones."""
+    """Validate against the reference, then time layers of LeNet and of a residual
+    network, and the odd ones.
+    """
     random = np.random.default_rng(0)
     for N, C, O, size, k, stride, pad, dilation, G in (
         (50, 1, 20, 28, 5, 1, 0, 1, 1),

@@ -3,10 +3,11 @@
     parts = compiled(calls)             # calls each
     for part in parts: part()           # does the same again, with one compiled call for all loops in a row
 
-A loop (compiler.py) comes down to a C function, a frame with its arguments, n and grain. While a call is looked at, each loop
-of its thread writes these down in a log before it runs. The frame holds addresses, so a job keeps the arrays alive. Which calls
-do nothing else is known of the implementations that are registered as `loops` (dispatch.py); the others, what takes memory
-outside of them, and what NumPy writes to arrays within them `spoil` a call: it stays a call.
+A loop (compiler.py) comes down to a C function, a frame with its arguments, n and grain. While a call is
+looked at, each loop of its thread writes these down in a log before it runs. The frame holds addresses, so a
+job keeps the arrays alive. Which calls do nothing else is known of the implementations that are registered as
+`loops` (dispatch.py); the others, what takes memory outside of them, and what NumPy writes to arrays within
+them `spoil` a call: it stays a call.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ class Jobs:
         self._arguments: list[Any] = []  # what the frames hold the addresses of
 
     def add(self, call: Callable[[], Any]) -> bool:
-        """Call `call` and keep its loops; keep nothing and return False if it has done something else as well."""
+        """Call `call` and keep its loops; keep nothing and return False if it has
+        done something else as well.
+        """
         global _log
         if jit_disabled():
             call()
@@ -124,7 +127,9 @@ class Jobs:
 
 
 def compiled(calls: Iterable[Any]) -> list[Callable[[], Any]]:
-    """Call each, and return what does the same again: jobs for calls in a row that are nothing but loops, else the calls."""
+    """Call each, and return what does the same again: jobs for calls in a row that are
+    nothing but loops, else the calls.
+    """
     parts: list[Any] = []
     for call in calls:
         jobs = parts[-1] if parts and isinstance(parts[-1], Jobs) else Jobs()
@@ -158,7 +163,8 @@ def set_word(typing, address, value):
 
 @intrinsic
 def note(typing, piece, frame, size, n, grain):
-    """Write a job down in the log, whose frame has so many words; one that does not fit leaves the log too long.
+    """Write a job down in the log, whose frame has so many words; one that does not
+    fit leaves the log too long.
 
     LLVM code, as each loop has it: what Numba makes of a function takes longer to compile.
     """

@@ -1,11 +1,12 @@
 """Numba without its import: modules, intrinsics and functions that cost nothing until they are first used.
 
-`import numba` takes a quarter of a second and each kernel a tenth, so nothing is imported or compiled when it is defined.
-Numba asks each object that a compiled function names for its `_numba_type_`; the objects below come to life when they are
-asked. So kernels find each other through globals, closures and module attributes, and only what runs is compiled.
+`import numba` takes a quarter of a second and each kernel a tenth, so nothing is imported or compiled when it
+is defined. Numba asks each object that a compiled function names for its `_numba_type_`; the objects below
+come to life when they are asked. So kernels find each other through globals, closures and module attributes,
+and only what runs is compiled.
 
-A kernel that another kernel calls is linked into it and optimized there. It exists twice then: as a *draft*, LLVM code that is
-never made machine code, and, if Python calls it too, by itself.
+A kernel that another kernel calls is linked into it and optimized there. It exists twice then: as a *draft*,
+LLVM code that is never made machine code, and, if Python calls it too, by itself.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Intrinsic(Cacheable):
 
 
 def intrinsic(define: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """`numba.extending.intrinsic`: define(typing_context, *types) returns a signature and a function that emits the code."""
+    """`numba.extending.intrinsic`: define(typing_context, *types) returns a signature and a
+    function that emits the code.
+    """
     return functools.partial(intrinsic, **options) if define is None else Intrinsic(define, **options)
 
 
@@ -122,10 +125,12 @@ class Kernel(Cacheable):
         return nb.njit(**settings | self.options | options)(function)
 
     def _finish(self, dispatcher: Any, options: dict[str, Any]) -> Any:
-        """Give a dispatcher its disk cache, if it makes no drafts; let it compile only once for values and arrays of one kind.
+        """Give a dispatcher its disk cache, if it makes no drafts; let it compile only once for
+        values and arrays of one kind.
 
-        A constant that another kernel passes is taken for any number, and a read-only array for a writable one. What a caller
-        holds read-only must be an input: the compiled code would not refuse to write to it.
+        A constant that another kernel passes is taken for any number, and a read-only array
+        for a writable one. What a caller holds read-only must be an input: the compiled code
+        would not refuse to write to it.
         """
         for name, address in symbols.items():
             Module("llvmlite.binding").add_symbol(name, address)
@@ -136,7 +141,10 @@ class Kernel(Cacheable):
         def compile_for_writable(*args: Any, **keywords: Any) -> Any:
             with compiler_lock():
                 given = [dispatcher.typeof_pyval(arg) for arg in args]
-                wanted = [t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t for t in given]
+                wanted = [
+                    t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t
+                    for t in given
+                ]
                 if wanted == given:
                     return compile_for(*args, **keywords)
                 entry = dispatcher.compile(tuple(wanted))
@@ -158,7 +166,9 @@ class Kernel(Cacheable):
 
 @functools.cache
 def drafting() -> dict[str, Any]:
-    """The option that makes a Numba dispatcher compile drafts; none with a Numba that is made differently inside."""
+    """The option that makes a Numba dispatcher compile drafts; none with a Numba
+    that is made differently inside.
+    """
     compiler, codegen = Module("numba.core.compiler"), Module("numba.core.codegen")
     try:
 
@@ -199,7 +209,9 @@ def jit_disabled() -> bool:
 
 
 def compiler_lock() -> Any:
-    """Numba's own, reentrant. Dispatchers are made while it compiles, so with a second lock two threads could deadlock."""
+    """Numba's own, reentrant. Dispatchers are made while it compiles, so with a second
+    lock two threads could deadlock.
+    """
     return Module("numba.core.compiler_lock").global_compiler_lock
 
 
@@ -207,10 +219,11 @@ _over_fork = contextlib.ExitStack()
 
 
 def _before_fork() -> None:
-    """A lock that another thread holds would stay locked in the child for ever, and so would a module that it imports.
+    """A lock that another thread holds would stay locked in the child for ever, and so
+    would a module that it imports.
 
-    Numba that is not there yet cannot come, nor compile, while `importing` is held. If it is there, its lock must be
-    taken first, for modules are imported while it compiles.
+    Numba that is not there yet cannot come, nor compile, while `importing` is held. If it is there, its lock
+    must be taken first, for modules are imported while it compiles.
     """
     _over_fork.enter_context(importing)
     if "numba.core.compiler_lock" in sys.modules:
@@ -220,4 +233,6 @@ def _before_fork() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_over_fork.close, after_in_child=_over_fork.close)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_over_fork.close, after_in_child=_over_fork.close
+    )

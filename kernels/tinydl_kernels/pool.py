@@ -1,14 +1,14 @@
 """Max and average pooling over windows of the spatial axes.
 
-    max_forward(x, window)                          y[p] = max over the window's taps, and where: i[p], flat in x's plane
-    adaptive_max_forward(x, out)                    the same over `out` spans an axis, which may differ in length by one
+    max_forward(x, window)               y[p] = max over the window's taps, and where: i[p], flat in x's plane
+    adaptive_max_forward(x, out)          the same over `out` spans an axis, which may differ in length by one
     gather(x, i), scatter(g, i, plane, window)      y[p] = x[i[p]]  and its transpose  dx[j] = Σ g[p] over p with i[p] = j
     avg_forward(x, window, include_pad, divisor)    y[p] = (1 / d[p]) Σ x over the window's taps
     avg_backward(g, window, include_pad, divisor)   its transpose;  d[p] = divisor, or if None the number of taps counted
 
 With the indices fixed, max pooling is the linear map `gather`; so each pair is differentiated by its partner.
-Shapes, for any number of spatial axes: x (N, C, *input), y and g (N, C, *out) in float32 or float64, i int64, plane = the input
-sizes. Each is bound by memory: it moves its inputs and outputs once.
+Shapes, for any number of spatial axes: x (N, C, *input), y and g (N, C, *out) in float32 or float64, i int64,
+plane = the input sizes. Each is bound by memory: it moves its inputs and outputs once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ GRAIN = 1 << 15
 
 @operation
 def max_forward(x: Array, window: Window) -> tuple[Array, Array]:
-    """(values, indices): the first largest tap in row-major order; a NaN wins (the last, if several), as in PyTorch."""
+    """(values, indices): the first largest tap in row-major order; a NaN wins (the
+    last, if several), as in PyTorch.
+    """
     planes = padded(x, window, 0)
     positions = padded(np.arange(prod(window.input)).reshape(window.input), window, -1)
     values = np.full(x.shape[:2] + window.out, -np.inf, x.dtype)
@@ -52,7 +54,9 @@ def max_forward(x: Array, window: Window) -> tuple[Array, Array]:
 
 @operation
 def adaptive_max_forward(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
-    """(values, indices) of the spans floor(i n / m) ... ceil((i + 1) n / m) of each axis; winners as in `max_forward`."""
+    """(values, indices) of the spans floor(i n / m) ... ceil((i + 1) n / m) of each axis;
+    winners as in `max_forward`.
+    """
     (N, C), plane = x.shape[:2], x.shape[2:]
     positions = np.arange(prod(plane)).reshape(plane)
     values, indices = np.empty((N, C, *out), x.dtype), np.empty((N, C, *out), np.int64)
@@ -74,24 +78,33 @@ def gather(x: Array, indices: Array) -> Array:
     """y (N, C, *out): the values of x (N, C, *plane) at `indices` of each plane."""
     N, C = indices.shape[:2]
     rows = x.reshape(N, C, prod(x.shape[2:]))
-    return np.take_along_axis(rows, indices.reshape(N, C, prod(indices.shape[2:])), axis=2).reshape(indices.shape)
+    return np.take_along_axis(rows, indices.reshape(N, C, prod(indices.shape[2:])), axis=2).reshape(
+        indices.shape
+    )
 
 
 @operation
 def scatter(g: Array, indices: Array, plane: tuple[int, ...], window: Window | None) -> Array:
     """dx (N, C, *plane): each g (N, C, *out) is added where its index points, in row-major order of g.
 
-    Each index lies in its window, or for None in its span of the plane: it came from `max_forward` or `adaptive_max_forward`.
+    Each index lies in its window, or for None in its span of the plane: it came from
+    `max_forward` or `adaptive_max_forward`.
     """
     N, C = indices.shape[:2]
     dx = np.zeros((N * C, prod(plane)), g.dtype)
-    np.add.at(dx, (np.arange(N * C)[:, None], indices.reshape(N * C, prod(g.shape[2:]))), g.reshape(N * C, prod(g.shape[2:])))
+    np.add.at(
+        dx,
+        (np.arange(N * C)[:, None], indices.reshape(N * C, prod(g.shape[2:]))),
+        g.reshape(N * C, prod(g.shape[2:])),
+    )
     return dx.reshape(N, C, *plane)
 
 
 @operation
 def avg_forward(x: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
-    """The mean over each window (N, C, *out): of its taps in the input, or with `include_pad` in the input and its pads."""
+    """The mean over each window (N, C, *out): of its taps in the input, or with
+    `include_pad` in the input and its pads.
+    """
     planes = padded(x, window, 0)
     total = np.zeros(x.shape[:2] + window.out)
     for tap in taps(window.kernel):
@@ -135,7 +148,9 @@ def _(x: Array, window: Window) -> tuple[Array, Array]:
     values = memory.empty(x.shape[:2] + window.out, x.dtype, x)
     indices = memory.empty(values.shape, np.int64, x)
     grain = _grain(prod(window.out + window.kernel))
-    _max_forward(x.shape[0] * x.shape[1], grain, _planes(x), _planes(values), _planes(indices), window.geometry)
+    _max_forward(
+        x.shape[0] * x.shape[1], grain, _planes(x), _planes(values), _planes(indices), window.geometry
+    )
     return values, indices
 
 
@@ -153,7 +168,9 @@ def _(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
 def _spans(plane: tuple[int, ...], out: tuple[int, ...]) -> Any:
     """A plane's sizes on three axes, and for each the starts and the stops of its spans."""
     ones = (1,) * (3 - len(plane))
-    return ones + plane, tuple(adaptive_spans(size, count) for size, count in zip(ones + plane, ones + out, strict=True))
+    return ones + plane, tuple(
+        adaptive_spans(size, count) for size, count in zip(ones + plane, ones + out, strict=True)
+    )
 
 
 @gather.loops
@@ -197,7 +214,9 @@ def _(g: Array, window: Window, include_pad: bool, divisor: float | None = None)
 
 @kernel
 def span(t, axis, geometry):
-    """The windows [first, last) whose tap t lies in the input along an axis, and the input position of window `first`'s."""
+    """The windows [first, last) whose tap t lies in the input along an axis, and the input
+    position of window `first`'s.
+    """
     size, stride = geometry.input[axis], geometry.stride[axis]
     position = t * geometry.dilation[axis] - geometry.low[axis]
     first = max(0, -(position // stride))
@@ -206,7 +225,11 @@ def span(t, axis, geometry):
 
 def _max_plane_plainly(x, values, indices, geometry):
     (D, H, W), (KD, KH, KW), (OD, OH, OW) = geometry.input, geometry.kernel, geometry.out
-    (d_step, h_step, w_step), (d_low, h_low, w_low), (d_gap, h_gap, w_gap) = geometry.stride, geometry.low, geometry.dilation
+    (d_step, h_step, w_step), (d_low, h_low, w_low), (d_gap, h_gap, w_gap) = (
+        geometry.stride,
+        geometry.low,
+        geometry.dilation,
+    )
     for p in range(OD * OH * OW):
         d0, h0, w0 = p // (OH * OW) * d_step - d_low, p // OW % OH * h_step - h_low, p % OW * w_step - w_low
         largest, index = x.dtype.type(-np.inf), -1
@@ -228,7 +251,11 @@ def _max_plane_of_step(step):
     @kernel(no_cpython_wrapper=True)
     def plane(x, values, indices, geometry, offsets, taps):
         (D, H, W), (KD, KH, KW), (OD, OH, OW) = geometry.input, geometry.kernel, geometry.out
-        (d_step, h_step, _), (d_low, h_low, w_low), (d_gap, h_gap, w_gap) = geometry.stride, geometry.low, geometry.dilation
+        (d_step, h_step, _), (d_low, h_low, w_low), (d_gap, h_gap, w_gap) = (
+            geometry.stride,
+            geometry.low,
+            geometry.dilation,
+        )
         for p in range(0, OW, simd.width(x)):
             to, count = p, min(OW - p, simd.width(x))
             for d0 in range(-d_low, OD * d_step - d_low, d_step):
@@ -275,7 +302,9 @@ def _taps(geometry):
     (_, H, W), (KD, KH, KW), (d_gap, h_gap, w_gap) = geometry.input, geometry.kernel, geometry.dilation
     taps = np.empty(KD * KH * KW, np.int64)
     for axis in range(3):
-        last = (geometry.out[axis] - 1) * geometry.stride[axis] + (geometry.kernel[axis] - 1) * geometry.dilation[axis]
+        last = (geometry.out[axis] - 1) * geometry.stride[axis] + (
+            geometry.kernel[axis] - 1
+        ) * geometry.dilation[axis]
         if geometry.low[axis] > 0 or last >= geometry.input[axis]:
             return taps[:0]
     for t in range(taps.size):
@@ -416,7 +445,16 @@ def _(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
 @gather.cuda
 def _(x: Array, indices: Array) -> Array:
     y = memory.empty(indices.shape, x.dtype, x)
-    _launch("gather", y.size, x, indices, y, _count(x), np.int32(prod(x.shape[2:])), np.int32(prod(indices.shape[2:])))
+    _launch(
+        "gather",
+        y.size,
+        x,
+        indices,
+        y,
+        _count(x),
+        np.int32(prod(x.shape[2:])),
+        np.int32(prod(indices.shape[2:])),
+    )
     return y
 
 
@@ -433,7 +471,9 @@ def _(x: Array, window: Window, include_pad: bool, divisor: float | None = None)
     y = memory.empty(x.shape[:2] + window.out, x.dtype, x)
     lanes, share = _lanes(prod(window.kernel)), x.dtype.type(divisor or 0)
     threads = cuda.whole_warps(y.size, lanes)
-    _launch("avg_forward", threads, x, y, _count(x), np.bool_(include_pad), share, np.int32(lanes), window.struct)
+    _launch(
+        "avg_forward", threads, x, y, _count(x), np.bool_(include_pad), share, np.int32(lanes), window.struct
+    )
     return y
 
 

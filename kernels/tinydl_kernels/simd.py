@@ -1,30 +1,33 @@
 """Register tiles inside kernels: small matrices of numbers that stay in the processor's vector registers.
 
-Numba has no type for a vector register. One is given to it here: a *tile* is rows x vectors registers of `lanes` numbers each.
-With 2 rows of 3 vectors, `multiply_add` is the outer product of 2 numbers of w and 3 vectors of x, added to the tile:
+Numba has no type for a vector register. One is given to it here: a *tile* is rows x vectors registers of
+`lanes` numbers each. With 2 rows of 3 vectors, `multiply_add` is the outer product of 2 numbers of w and 3
+vectors of x, added to the tile:
 
                              x[x0 ...]
                    [ 0 .. 15 ][ 16 .. 31 ][ 32 .. 47 ]           3 loads
                   +-----------------------------------+
-        w[row 0]  | tile 0,0  |  tile 0,1 |  tile 0,2 |          2 numbers, each spread over the lanes of a register,
+        w[row 0]  | tile 0,0  |  tile 0,1 |  tile 0,2 |   2 numbers, each spread over the lanes of a register,
         w[row 1]  | tile 1,0  |  tile 1,1 |  tile 1,2 |          6 fused multiply-adds of 16 lanes
                   +-----------------------------------+
 
-A processor starts two multiply-adds and two loads at once, and a sum is ready four steps later. So a tile should use each
-loaded number several times and have eight sums or more in flight: 8 x 3 takes 11 loads for 24 multiply-adds, in 28 of 32
-registers. A larger one spills to memory and falls to a third. Over a loop of terms nothing is stored:
+A processor starts two multiply-adds and two loads at once, and a sum is ready four steps later. So a tile
+should use each loaded number several times and have eight sums or more in flight: 8 x 3 takes 11 loads
+for 24 multiply-adds, in 28 of 32 registers. A larger one spills to memory and falls to a third. Over a
+loop of terms nothing is stored:
 
     tile = simd.load(8, 3, y, 0, y_step, None, None)
     for j in range(terms):
         tile = simd.multiply_add(tile, w, w_terms[j], w_step, x, x_terms[j], None)
     simd.store(tile, y, 0, y_step, 0, columns)
 
-Numbers are float32 or float64, places are pointers (`pointer`, `shifted`), and nothing is checked. `begin` and `end` bound the
-columns that exist: what lies before or from there on is neither read, it counts as zero, nor written; None is no bound. A
-register is that of the processor which Numba compiles for: 16 float32 with AVX-512, 8 with AVX2, 4 with NEON or SSE.
+Numbers are float32 or float64, places are pointers (`pointer`, `shifted`), and nothing is checked. `begin`
+and `end` bound the columns that exist: what lies before or from there on is neither read, it counts as zero,
+nor written; None is no bound. A register is that of the processor which Numba compiles for: 16 float32 with
+AVX-512, 8 with AVX2, 4 with NEON or SSE.
 
-A kernel on tiles is declared with `vectorized(plain)`; `plain` does the same in loops: for runs without a compiler, and for a
-Numba that has changed too much inside to take a new type.
+A kernel on tiles is declared with `vectorized(plain)`; `plain` does the same in loops: for runs without a
+compiler, and for a Numba that has changed too much inside to take a new type.
 """
 
 from __future__ import annotations
@@ -155,7 +158,9 @@ class _Emitter:
         return [self.builder.gep(first, [self.builder.mul(step, i)]) for i in numbers]
 
     def masks(self, begin: Any, end: Any) -> list[Any]:
-        """For each vector of a row, which lanes stand for columns from `begin` on and before `end`? None: for all, unasked."""
+        """For each vector of a row, which lanes stand for columns from `begin` on and before
+        `end`? None: for all, unasked.
+        """
         if end is None:
             return [None] * self.tile.vectors
         numbers = ir.VectorType(ir.IntType(32), self.tile.lanes)
@@ -194,7 +199,9 @@ class _Emitter:
         return self.builder.shuffle_vector(first, undefined, self.lane_numbers([0] * register.count))
 
     def load(self, row: Any, j: int, mask: Any) -> Any:
-        """Vector j of the row at address `row`; zeros in the lanes that are masked out, which are not read."""
+        """Vector j of the row at address `row`; zeros in the lanes that are masked
+        out, which are not read.
+        """
         at, size = self.place(row, j)
         if mask is None:
             return self.builder.load(at, align=size)
@@ -222,7 +229,8 @@ class _Emitter:
         """The registers of a tile, row by row."""
         registers = iter(range(len(self.tile)))
         return [
-            [self.builder.extract_value(tile, next(registers)) for _ in range(self.tile.vectors)] for _ in range(self.tile.rows)
+            [self.builder.extract_value(tile, next(registers)) for _ in range(self.tile.vectors)]
+            for _ in range(self.tile.rows)
         ]
 
     def tiled(self, vectors: list[list[Any]]) -> Any:
@@ -254,7 +262,9 @@ def _integers(number: int) -> list[Any]:
 
 @intrinsic
 def pointer(typing, array, start):
-    """The address of array[start] in a flat array. It costs nothing to pass on, unlike an array, and keeps nothing alive."""
+    """The address of array[start] in a flat array. It costs nothing to pass on, unlike an
+    array, and keeps nothing alive.
+    """
 
     def code(context, builder, signature, args):
         return builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]])
@@ -265,7 +275,9 @@ def pointer(typing, array, start):
 @intrinsic
 def shifted(typing, pointer, offset):
     """The address `offset` numbers further on."""
-    return pointer(pointer, nb.intp), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+    return pointer(pointer, nb.intp), lambda context, builder, signature, args: builder.gep(
+        args[0], [args[1]]
+    )
 
 
 @intrinsic
@@ -277,13 +289,17 @@ def width(typing, array):
 
 @intrinsic(prefer_literal=True)
 def vectors_beside(typing, rows):
-    """The vectors of a tile of so many rows that keep the multipliers busy and leave registers for the operands: a constant."""
+    """The vectors of a tile of so many rows that keep the multipliers busy and leave registers
+    for the operands: a constant.
+    """
     if not _literal(rows):
         return None
     few = {8: 1, 6: 2, 4: 3, 2: 4, 1: 8}
     many = {8: 3, 6: 4, 4: 6, 2: 8, 1: 8}
     number = (many if many_registers() else few)[rows.literal_value]
-    return nb.types.literal(number)(rows), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), number)
+    return nb.types.literal(number)(rows), lambda context, builder, signature, args: ir.Constant(
+        ir.IntType(64), number
+    )
 
 
 @intrinsic(prefer_literal=True)
@@ -311,7 +327,9 @@ def load(typing, rows, vectors, y, start, step, begin, end):
     def code(context, builder, signature, args):
         emit = _Emitter(context, builder, tile)
         masks = emit.masks(_bound(begin, args[5]), _bound(end, args[6]))
-        return emit.tiled([[emit.load(row, j, mask) for j, mask in enumerate(masks)] for row in emit.rows(*args[2:5])])
+        return emit.tiled(
+            [[emit.load(row, j, mask) for j, mask in enumerate(masks)] for row in emit.rows(*args[2:5])]
+        )
 
     return tile(rows, vectors, y, *_integers(2), _bound_type(begin), _bound_type(end)), code
 
@@ -370,7 +388,8 @@ def multiply_add_at(typing, tile, w, w_rows, w_term, x, x0):
         at = builder.gep(x_pointer, [x_start])
         row = [emit.load(at, j, None) for j in range(tile.vectors)]
         for i, sums in enumerate(emit.vectors(total)):
-            start = builder.gep(w_pointer, [builder.load(emit.shift(offsets, i))])  # the same for all terms: in a register
+            # the same for all terms: in a register
+            start = builder.gep(w_pointer, [builder.load(emit.shift(offsets, i))])
             number = emit.spread(builder.load(builder.gep(start, [term])))
             result.append([emit.multiply_add(number, x, total) for x, total in zip(row, sums)])
         return emit.tiled(result)
@@ -380,7 +399,9 @@ def multiply_add_at(typing, tile, w, w_rows, w_term, x, x0):
 
 @intrinsic
 def multiply_add_lanes(typing, tile, g, g_step, x, offsets, end):
-    """tile[i, k, lane] += g[i g_step + lane] · x[offsets[k] + lane]     for lane < end; its lanes are summed in the end."""
+    """tile[i, k, lane] += g[i g_step + lane] · x[offsets[k] + lane]     for lane < end; its
+    lanes are summed in the end.
+    """
 
     def code(context, builder, signature, args):
         total, g_pointer, step, x_pointer, offset, lanes = args
@@ -398,7 +419,9 @@ def multiply_add_lanes(typing, tile, g, g_step, x, offsets, end):
 
 @intrinsic
 def transposed(typing, y, step, rows, columns):
-    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step + i] for p < rows, i < columns."""
+    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step +
+    i] for p < rows, i < columns.
+    """
     side = lanes(y.dtype.bitwidth // 8)
     tile = _tile_type()(y.dtype, side, 1)
 
@@ -428,7 +451,8 @@ def store_part(typing, tile, y, step, rows, columns):
         emit, zero = _Emitter(context, builder, tile), ir.Constant(ir.IntType(64), 0)
         masks = emit.masks(None, args[4])
         addresses = emit.rows(args[1], zero, *args[2:4])
-        for row, vectors in reversed(list(zip(addresses, emit.vectors(args[0])))):  # rows too many are overwritten by the last
+        # rows too many are overwritten by the last
+        for row, vectors in reversed(list(zip(addresses, emit.vectors(args[0])))):
             for j, vector in enumerate(vectors):
                 emit.store(vector, row, j, masks[j])
         return context.get_dummy_value()
@@ -443,11 +467,15 @@ def rows_beside(typing, vectors):
         return None
     few, many = {1: 8, 2: 6, 3: 4, 4: 2}, {1: 8, 2: 8, 3: 8, 4: 6}
     number = (many if many_registers() else few)[vectors.literal_value]
-    return nb.types.literal(number)(vectors), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), number)
+    return nb.types.literal(number)(vectors), lambda context, builder, signature, args: ir.Constant(
+        ir.IntType(64), number
+    )
 
 
 @intrinsic(prefer_literal=True)
 def columns_beside(typing, rows):
     """The columns of a tile of whole-vector sums (`multiply_add_lanes`) of so many rows: a constant."""
     number = 5 if many_registers() else 3
-    return nb.types.literal(number)(rows), lambda context, builder, signature, args: ir.Constant(ir.IntType(64), number)
+    return nb.types.literal(number)(rows), lambda context, builder, signature, args: ir.Constant(
+        ir.IntType(64), number
+    )

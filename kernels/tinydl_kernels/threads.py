@@ -1,18 +1,21 @@
-"""One pool of threads for all kernels: how many, how they share a loop, how they sleep, what they do at a fork and at exit.
+"""One pool of threads for all kernels: how many, how they share a loop, how they sleep, what
+they do at a fork and at exit.
 
-A loop over range(n) in pieces of `grain` is shared like this (`drive`, `work`). The caller claims the pool, writes the job
-down, opens it, wakes who sleeps and takes pieces. Workers that see a new epoch enter and take pieces too: each first those of
-a share of its own, the same part of every loop, which its core's caches may still hold from the loop before, then what others
-have left of theirs. When no piece is left the caller closes the job and waits for those who are inside, and for nobody else: a
-short loop is over before a sleeper has woken, who then finds the door closed. Who finds the pool claimed (another Python
-thread, a loop inside a loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
+A loop over range(n) in pieces of `grain` is shared like this (`drive`, `work`). The caller claims the pool,
+writes the job down, opens it, wakes who sleeps and takes pieces. Workers that see a new epoch enter and take
+pieces too: each first those of a share of its own, the same part of every loop, which its core's caches may
+still hold from the loop before, then what others have left of theirs. When no piece is left the caller closes
+the job and waits for those who are inside, and for nobody else: a short loop is over before a sleeper has
+woken, who then finds the door closed. Who finds the pool claimed (another Python thread, a loop inside a
+loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
 
-The number of threads is part of the job: workers may start and end under it, and nobody sees other shares for that.
-To end them, `stop` claims the pool as a loop does, so that the job that is open is done first.
+The number of threads is part of the job: workers may start and end under it, and nobody sees other shares for
+that. To end them, `stop` claims the pool as a loop does, so that the job that is open is done first.
 
-Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look for work for a few
-milliseconds, as long as an eager step may go without a loop that is worth sharing (to wake one takes its caller longer than a
-small loop does), then sleep on one of Python's own low-level locks, which exist on every platform.
+Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look
+for work for a few milliseconds, as long as an eager step may go without a loop that is worth sharing (to
+wake one takes its caller longer than a small loop does), then sleep on one of Python's own low-level locks,
+which exist on every platform.
 """
 
 from __future__ import annotations
@@ -38,10 +41,12 @@ ir = Module("llvmlite.ir")
 
 MAX_THREADS = 256
 
-# ---- the memory that the threads share: words of 64 bits, one cache line for those that different threads write
+# ---- the memory that the threads share: words of 64 bits, one cache line for those
+# that different threads write
 
 LINE = 16
-PIECE, FRAME, N, GRAIN = 0, 1, 2, 3  # the job: piece(frame, start, stop) is to be called for all pieces of range(n)
+# the job: piece(frame, start, stop) is to be called for all pieces of range(n)
+PIECE, FRAME, N, GRAIN = 0, 1, 2, 3
 THREADS = 4  # into how many shares the pieces of the job fall
 INSIDE = 1 * LINE  # workers inside the job, plus CLOSED while there is none
 EPOCH = 2 * LINE  # counts the jobs
@@ -61,7 +66,9 @@ SYMBOL = "tinydl_threads"
 symbols[SYMBOL] = words.ctypes.data
 
 ROUNDS, LOOKS = 2000, 32
-"""A worker looks for work ROUNDS * LOOKS times, giving way to other processes after each round, before it sleeps."""
+"""A worker looks for work ROUNDS * LOOKS times, giving way to other processes after
+each round, before it sleeps.
+"""
 
 
 def _word(context: Any, builder: Any, index: Any) -> Any:
@@ -186,7 +193,9 @@ def share(pieces, thread, threads):
 
 @kernel
 def take_pieces(thread):
-    """Run pieces of the job that is open until none is left: those of the thread's own share, then those of the others."""
+    """Run pieces of the job that is open until none is left: those of the thread's own
+    share, then those of the others.
+    """
     piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(THREADS)
     pieces = -(-n // grain)
     for i in range(threads):
@@ -200,7 +209,9 @@ def take_pieces(thread):
 
 @kernel(no_cpython_wrapper=True)
 def drive(piece, frame, n, grain):
-    """Run piece(frame, start, stop) for all pieces of range(n), with the pool's help where it is to be had."""
+    """Run piece(frame, start, stop) for all pieces of range(n), with the pool's
+    help where it is to be had.
+    """
     n, grain = max(n, 0), max(grain, 1)
     if n > grain and load(WORKERS) > 0 and swap(CLAIMED, 0, 1):
         threads = load(WORKERS) + 1
@@ -255,7 +266,8 @@ def next_epoch(worker, seen):
         give_way()
     asleep = ASLEEP + LINE * worker
     store(asleep, 1)
-    # Either this sees the new epoch or `wake` sees the flag; if both did, `wake` has released the lock and it must be taken.
+    # Either this sees the new epoch or `wake` sees the flag; if both did, `wake` has released the
+    # lock and it must be taken.
     if load(EPOCH) == seen or not swap(asleep, 1, 0):
         acquire(load(LOCK + LINE * worker))
     return load(EPOCH)
@@ -274,7 +286,9 @@ def work(worker, term):
 
 @kernel
 def dismiss(workers):
-    """Tell so many workers to leave, once the job that is open is done. The pool stays claimed; another call is safe."""
+    """Tell so many workers to leave, once the job that is open is done. The pool stays
+    claimed; another call is safe.
+    """
     store(WORKERS, 0)  # the loops that follow do not compete for the pool
     looks = 0
     while not swap(CLAIMED, 0, STOPPED) and load(CLAIMED) != STOPPED:
@@ -295,7 +309,9 @@ _workers: list[threading.Thread] = []
 
 
 def get_num_threads() -> int:
-    """How many threads run a loop: set_num_threads, else TINYDL_NUM_THREADS, else the processors this process may use."""
+    """How many threads run a loop: set_num_threads, else TINYDL_NUM_THREADS, else the
+    processors this process may use.
+    """
     global _count
     if _count is None:
         text = os.environ.get("TINYDL_NUM_THREADS")
@@ -307,7 +323,9 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(count: int) -> None:
-    """Run loops on `count` threads, the calling one included, 1 <= count <= 256. Results do not depend on it."""
+    """Run loops on `count` threads, the calling one included, 1 <= count <= 256.
+    Results do not depend on it.
+    """
     global _count
     count = _checked("set_num_threads", count)
     with _lock:
@@ -324,8 +342,8 @@ def _checked(who: str, count: Any) -> int:
 def start() -> None:
     """Start the workers, unless they run. With too few of them loops take longer; a warning says so.
 
-    While another thread starts or ends them this does nothing: who waited for that thread with a lock in hand that a
-    fork takes could wait for ever, and a loop can do without them.
+    While another thread starts or ends them this does nothing: who waited for that thread with a lock in hand
+    that a fork takes could wait for ever, and a loop can do without them.
     """
     global running
     if not _lock.acquire(blocking=False):
@@ -349,7 +367,9 @@ def start() -> None:
                 thread.start()
             except RuntimeError as error:
                 _workers.pop()
-                warnings.warn(f"tinydl: kernels run on {worker + 1} of {wanted + 1} threads: {error}", stacklevel=2)
+                warnings.warn(
+                    f"tinydl: kernels run on {worker + 1} of {wanted + 1} threads: {error}", stacklevel=2
+                )
                 break
         words[WORKERS] = len(_workers)
         running = True
@@ -358,7 +378,9 @@ def start() -> None:
 
 
 def stop() -> None:
-    """End the workers when they have finished what they are at. The next loop that is worth it starts them again."""
+    """End the workers when they have finished what they are at. The next loop that
+    is worth it starts them again.
+    """
     global running
     with _lock:
         running = False  # first: if this is interrupted, the next loop brings it to its end
@@ -378,7 +400,9 @@ def _end() -> None:
 
 
 def _new_lock() -> int:
-    """A lock of Python's C interface, taken, as it is while its worker is awake. It is kept for the next worker."""
+    """A lock of Python's C interface, taken, as it is while its worker is awake. It
+    is kept for the next worker.
+    """
     allocate = ctypes.pythonapi.PyThread_allocate_lock
     allocate.restype = ctypes.c_void_p
     lock = allocate()
@@ -397,8 +421,8 @@ def _at_exit() -> None:
 atexit.register(_at_exit)
 
 
-# A fork copies only the thread that calls it: the workers end before it. The parent's start again when they are needed. The
-# child has one thread, as it is most often one worker of many; it may ask for more.
+# A fork copies only the thread that calls it: the workers end before it. The parent's start again when they
+# are needed. The child has one thread, as it is most often one worker of many; it may ask for more.
 
 
 def _before_fork() -> None:
@@ -412,7 +436,9 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Nothing of the parent's pool is here, whatever other threads were at and even if Ctrl-C came before the fork."""
+    """Nothing of the parent's pool is here, whatever other threads were at and even if
+    Ctrl-C came before the fork.
+    """
     global _count, _lock, running
     _count, _lock, running = 1, threading.RLock(), False
     _workers.clear()
@@ -422,7 +448,9 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
 
 
 # ---- OpenBLAS: its own pool would spin against this one, and its bits depend on the number of its threads
@@ -438,7 +466,9 @@ class _Blas:
 
     @functools.cached_property
     def _functions(self) -> tuple[Any, Any]:
-        """get_num_threads and set_num_threads of the library that NumPy has loaded; without OpenBLAS, one thread for ever."""
+        """get_num_threads and set_num_threads of the library that NumPy has loaded; without
+        OpenBLAS, one thread for ever.
+        """
         for path in _openblas_files():
             with contextlib.suppress(OSError):
                 library = ctypes.CDLL(path)
@@ -475,12 +505,16 @@ _blas = _Blas()
 
 
 def single_threaded_blas() -> contextlib.AbstractContextManager[None]:
-    """A scope in which NumPy's OpenBLAS runs on one thread; scopes nest, and may overlap in several Python threads."""
+    """A scope in which NumPy's OpenBLAS runs on one thread; scopes nest, and may
+    overlap in several Python threads.
+    """
     return _blas
 
 
 def _openblas_files() -> list[str]:
-    """Where NumPy's OpenBLAS may be: bundled with NumPy, else among the files that this process has mapped."""
+    """Where NumPy's OpenBLAS may be: bundled with NumPy, else among the files
+    that this process has mapped.
+    """
     home = Path(np.__file__).parent
     bundled = [*home.parent.glob("numpy.libs/*openblas*"), *home.glob(".dylibs/*openblas*")]
     maps = Path("/proc/self/maps")

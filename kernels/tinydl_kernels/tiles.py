@@ -58,7 +58,9 @@ def pad(to, start, n, source, source_start, low, count):
 def _pack_rows_plainly(to, to0, source, source0, source_step, rows, columns, width):
     for i in range(rows):
         for p in range(width):
-            to[to0 + i * width + p] = source[source0 + i * source_step + p] if p < columns else to.dtype.type(0)
+            to[to0 + i * width + p] = (
+                source[source0 + i * source_step + p] if p < columns else to.dtype.type(0)
+            )
 
 
 @simd.vectorized(_pack_rows_plainly)
@@ -82,7 +84,9 @@ def _totals_plainly(to, to0, source, source0, rows, columns):
 
 @simd.vectorized(_totals_plainly)
 def totals(to, to0, source, source0, rows, columns):
-    """to[to0 + i] = Σ_p source[source0 + i columns + p]     for i < rows, p < columns, which are the lanes of a register"""
+    """to[to0 + i] = Σ_p source[source0 + i columns + p]     for i < rows, p < columns, which
+    are the lanes of a register
+    """
     x = simd.pointer(source, source0)
     for i in range(rows):
         to[to0 + i] = across.total(simd.load(1, 1, x, i * columns, 0, None, None))
@@ -98,8 +102,8 @@ def _add_plainly(to, to0, places, place0, scale, source, source0, source_step, r
 def add(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
     """to[to0 + places[place0 + i] scale + p] += source[source0 + i source_step + p]     for i < rows, p < n
 
-    Rows that are `apart` from each other come one after the other: a row that overlaps with the last one waits until that has
-    been stored.
+    Rows that are `apart` from each other come one after the other: a row that overlaps with the last one
+    waits until that has been stored.
     """
     to, places, source, lanes = (
         simd.pointer(to, to0),
@@ -112,7 +116,10 @@ def add(to, to0, places, place0, scale, source, source0, source_step, rows, n, a
         for i in range(first, rows, apart):
             row, at = i * source_step, places[i] * scale
             for p in range(0, whole, lanes):
-                total = simd.add(simd.load(1, 1, to, at + p, 0, None, None), simd.load(1, 1, source, row + p, 0, None, None))
+                total = simd.add(
+                    simd.load(1, 1, to, at + p, 0, None, None),
+                    simd.load(1, 1, source, row + p, 0, None, None),
+                )
                 simd.store(total, to, at + p, 0, None, None)
             if whole < n:
                 rest = simd.load(1, 1, source, row + whole, 0, None, n - whole)
@@ -124,7 +131,8 @@ def add(to, to0, places, place0, scale, source, source0, source_step, rows, n, a
 
 
 def _block(rows, wide):
-    """multiply_add for so many rows, from `y` and `w` on, and for as many positions from p on as fill tiles; the next p.
+    """multiply_add for so many rows, from `y` and `w` on, and for as many positions from p
+    on as fill tiles; the next p.
 
     Narrow tiles have one vector for what is left, of which the last may be filled in part.
     """
@@ -135,7 +143,11 @@ def _block(rows, wide):
         columns = vectors * simd.width(y)
         while p < (n - columns + 1 if wide else n):
             end = None if wide else n - p
-            sums = simd.column(rows, vectors, bias) if biased else simd.load(rows, vectors, y, p, y_step, None, end)
+            sums = (
+                simd.column(rows, vectors, bias)
+                if biased
+                else simd.load(rows, vectors, y, p, y_step, None, end)
+            )
             for j in range(terms):
                 sums = simd.multiply_add(sums, w, w_terms[j], w_step, x, x_terms[j] + p, end)
             for line in range(p // period, (min(p + columns, n) - 1) // period + 1):
@@ -151,7 +163,9 @@ _wide1, _wide4, _wide6, _wide8 = (_block(rows, True) for rows in (1, 4, 6, 8))
 _narrow1, _narrow4, _narrow6, _narrow8 = (_block(rows, False) for rows in (1, 4, 6, 8))
 
 
-def _multiply_add_plainly(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n):
+def _multiply_add_plainly(
+    y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n
+):
     for i in range(count):
         for p in range(n):
             if p % period < period - gap:
@@ -166,13 +180,17 @@ def _multiply_add_plainly(y, y0, y_step, count, gap, period, w, w0, w_step, w_te
 def multiply_add(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n):
     """y[y0 + i y_step + p] = Σ_j w[w0 + i w_step + w_terms[j]] · x[x0 + x_terms[j] + p]     for i < count, all j, p < n
 
-    plus bias[bias0 + i], if there is one, else plus what is there. Of every `period` positions the last `gap` are left
-    out; this goes with a bias only.
+    plus bias[bias0 + i], if there is one, else plus what is there. Of every `period` positions the last `gap`
+    are left out; this goes with a bias only.
     """
     terms, biased, i = x_terms.size, bias.size > 0, 0
     x, x_terms, w_terms = simd.pointer(x, x0), simd.pointer(x_terms, 0), simd.pointer(w_terms, 0)
     while i < count:
-        to, row, start = simd.pointer(y, y0 + i * y_step), simd.pointer(w, w0 + i * w_step), simd.pointer(bias, bias0 + i)
+        to, row, start = (
+            simd.pointer(y, y0 + i * y_step),
+            simd.pointer(w, w0 + i * w_step),
+            simd.pointer(bias, bias0 + i),
+        )
         if count - i >= 8:
             p = _wide8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
             _narrow8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
@@ -208,7 +226,9 @@ def _dots(rows):
             for r in range(lines):
                 a, b = simd.shifted(g, r * line), simd.shifted(x, r * x_step)
                 for p in range(0, whole, width):
-                    tile = simd.multiply_add_lanes(tile, simd.shifted(a, p), g_step, simd.shifted(b, p), offsets, None)
+                    tile = simd.multiply_add_lanes(
+                        tile, simd.shifted(a, p), g_step, simd.shifted(b, p), offsets, None
+                    )
                 if whole < line:
                     a_end, b_end = simd.shifted(a, whole), simd.shifted(b, whole)
                     tile = simd.multiply_add_lanes(tile, a_end, g_step, b_end, offsets, line - whole)
@@ -234,8 +254,8 @@ def _dots_plainly(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, ta
 def dots(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count, lines, line):
     """sums[i, k, :] += Σ g[g0 + i g_step + r line + p] · x[x0 + taps[k] + r x_step + p]     over p < line and r < lines
 
-    for i < rows, k < count. Each sum is a vector, whose lanes are to be added in the end; row i of the vectors begins at
-    sums[sums0 + i sums_step]. `taps` has a few more entries than `count`.
+    for i < rows, k < count. Each sum is a vector, whose lanes are to be added in the end; row i of the
+    vectors begins at sums[sums0 + i sums_step]. `taps` has a few more entries than `count`.
     """
     taps, x, i = simd.pointer(taps, 0), simd.pointer(x, x0), 0
     while i < rows:
@@ -276,7 +296,9 @@ def _panel(vectors):
 _panel1, _panel2, _panel3, _panel4 = map(_panel, (1, 2, 3, 4))
 
 
-def _panel_plainly(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms, x, x0, x_step, vectors):
+def _panel_plainly(
+    y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms, x, x0, x_step, vectors
+):
     for i in range(rows):
         for p in range(vectors):
             total = first[first0 + i * first_step + p]
@@ -287,12 +309,18 @@ def _panel_plainly(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows
 
 @simd.vectorized(_panel_plainly)
 def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms, x, x0, x_step, vectors):
-    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + w_rows[i] + w_terms[j]] · x[x0 + j x_step + p]
+    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + w_rows[i] +
+    w_terms[j]] · x[x0 + j x_step + p]
 
-    for i < rows, all j, p < vectors · lanes; first_step may be 0. Up to the next multiple of simd.ROWS, `y`, `first` and
-    `w_rows` have more rows, which are spoilt.
+    for i < rows, all j, p < vectors · lanes; first_step may be 0. Up to the next multiple of simd.ROWS, `y`,
+    `first` and `w_rows` have more rows, which are spoilt.
     """
-    y, first, w, x = simd.pointer(y, y0), simd.pointer(first, first0), simd.pointer(w, w0), simd.pointer(x, x0)
+    y, first, w, x = (
+        simd.pointer(y, y0),
+        simd.pointer(first, first0),
+        simd.pointer(w, w0),
+        simd.pointer(x, x0),
+    )
     w_rows, w_terms, terms = simd.pointer(w_rows, 0), simd.pointer(w_terms, 0), w_terms.size
     most = BLOCK // max(1, vectors)
     for j in range(0, max(1, terms), most):
@@ -336,7 +364,9 @@ _tall1, _tall2, _tall3 = (_strip(vectors, True) for vectors in (1, 2, 3))
 _single1, _single2, _single3 = (_strip(vectors, False) for vectors in (1, 2, 3))
 
 
-def _strip_plainly(y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns):
+def _strip_plainly(
+    y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns
+):
     for i in range(rows):
         for p in range(columns):
             total = first[first0 + i * first_step + p]
@@ -346,13 +376,21 @@ def _strip_plainly(y, y0, y_step, first, first0, first_step, rows, w, w0, w_step
 
 
 @simd.vectorized(_strip_plainly)
-def strip(y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns):
-    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + i w_step + j w_term] · x[x0 + j x_step + p]
+def strip(
+    y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns
+):
+    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + i w_step + j
+    w_term] · x[x0 + j x_step + p]
 
-    for i < rows, j < terms, p < columns, of which there are as many as three registers hold, at most; first_step may be 0. Rows
-    of x are read up to the next multiple of a register's lanes.
+    for i < rows, j < terms, p < columns, of which there are as many as three registers hold, at most;
+    first_step may be 0. Rows of x are read up to the next multiple of a register's lanes.
     """
-    y, first, w, x = simd.pointer(y, y0), simd.pointer(first, first0), simd.pointer(w, w0), simd.pointer(x, x0)
+    y, first, w, x = (
+        simd.pointer(y, y0),
+        simd.pointer(first, first0),
+        simd.pointer(w, w0),
+        simd.pointer(x, x0),
+    )
     vectors = -(-columns // simd.width(y))
     if vectors == 1:
         i = _tall1(0, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
@@ -380,7 +418,9 @@ def transpose(to, to0, to_step, source, source0, source_step, rows, columns):
     to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
     for i in range(0, rows, lanes):
         for j in range(0, columns, lanes):
-            tile = simd.transposed(simd.shifted(source, i * source_step + j), source_step, rows - i, columns - j)
+            tile = simd.transposed(
+                simd.shifted(source, i * source_step + j), source_step, rows - i, columns - j
+            )
             simd.store_part(tile, simd.shifted(to, j * to_step + i), to_step, columns - j, rows - i)
 
 
@@ -401,7 +441,9 @@ def _frame_plainly(to, to0, source, source0, planes, sizes, low, grid):
 
 @simd.vectorized(_frame_plainly)
 def frame(to, to0, source, source0, planes, sizes, low, grid):
-    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is beyond is cut."""
+    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros
+    around; what is beyond is cut.
+    """
     to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
     (D, H, W), (QD, QH, QW) = sizes, grid
     for c in range(planes):

@@ -44,7 +44,9 @@ class TestAtomicWrite:
         assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ValueError, DataError])
-    def test_an_exception_leaves_the_old_file_and_nothing_else(self, tmp_path: Path, error: type[BaseException]) -> None:
+    def test_an_exception_leaves_the_old_file_and_nothing_else(
+        self, tmp_path: Path, error: type[BaseException]
+    ) -> None:
         path = tmp_path / "result.json"
         path.write_bytes(b"old")
 
@@ -59,7 +61,9 @@ class TestAtomicWrite:
         assert os.listdir(tmp_path) == ["result.json"]
 
     @pytest.mark.parametrize("step", ["fsync", "replace"])
-    def test_a_full_disk_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def test_a_full_disk_is_one_line(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
         def full(*args: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -73,7 +77,10 @@ class TestAtomicWrite:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         try:
-            with pytest.raises(DataError, match="not written: File too large") as info, atomic_write(tmp_path / "a") as file:
+            with (
+                pytest.raises(DataError, match="not written: File too large") as info,
+                atomic_write(tmp_path / "a") as file,
+            ):
                 file.writelines([BODY] * 10)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -158,17 +165,27 @@ class TestFetch:
                 fetch(DataFile("set/a", SHA256, urls), tmp_path)
         message = one_line(info)
         assert message.startswith("set/a: could not be downloaded")
-        reasons = ["HTTP 404", "truncated: expected 256000 bytes, got 1000", "wrong checksum: expected sha256", "refused"]
+        reasons = [
+            "HTTP 404",
+            "truncated: expected 256000 bytes, got 1000",
+            "wrong checksum: expected sha256",
+            "refused",
+        ]
         for url, reason in zip(urls, reasons, strict=True):
             assert reason in message.split(url)[1].split(";")[0]
         assert os.listdir(tmp_path / "set") == []
 
     def test_a_mirror_that_hangs(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(files, "TIMEOUT", 0.05)
-        with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DownloadError, match="timed out"):
+        with (
+            socket.create_server(("127.0.0.1", 0)) as silent,
+            pytest.raises(DownloadError, match="timed out"),
+        ):
             fetch(DataFile("a", SHA256, (f"http://127.0.0.1:{silent.getsockname()[1]}/a",)), tmp_path)
 
-    def test_a_full_disk_is_not_the_mirrors_fault(self, mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_is_not_the_mirrors_fault(
+        self, mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def full(*args: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -195,7 +212,8 @@ class TestFetch:
         with pytest.warns(UserWarning, match="no writable cache"):
             path, _ = fetch(file, tmp_path / "taken")
         assert path.read_bytes() == BODY
-        assert fetch(file, tmp_path / "taken") == (path, "the cache")  # kept for the process, and no second warning
+        # kept for the process, and no second warning
+        assert fetch(file, tmp_path / "taken") == (path, "the cache")
 
 
 class TestFind:
@@ -240,7 +258,9 @@ class TestFind:
         with pytest.raises(DataError, match=r"expected the folder above set/.*not there: set/a.gz, set/b.gz"):
             find(self.FILES, tmp_path)
 
-    def test_half_of_a_set_is_an_error_not_a_mixture(self, tmp_path: Path, environment: Path, monkeypatch) -> None:
+    def test_half_of_a_set_is_an_error_not_a_mixture(
+        self, tmp_path: Path, environment: Path, monkeypatch
+    ) -> None:
         self.fill(environment / "data", "set/a.gz", "set/b.gz")
         monkeypatch.setenv("TINYDL_DATA", str(self.fill(tmp_path / "named", "set/a.gz")))
         with pytest.raises(DataError, match=r"not there: set/b.gz"):

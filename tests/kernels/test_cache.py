@@ -44,7 +44,10 @@ def chosen():
 def test_new_folders_are_private(caches):
     assert chosen() == caches[0] / "build"
     if hasattr(os, "getuid"):
-        assert [folder.stat().st_mode & 0o777 for folder in (caches[0], caches[0] / "build")] == [0o700, 0o700]
+        assert [folder.stat().st_mode & 0o777 for folder in (caches[0], caches[0] / "build")] == [
+            0o700,
+            0o700,
+        ]
 
 
 @owned
@@ -53,7 +56,9 @@ def test_new_folders_are_private(caches):
 def test_a_folder_that_others_may_write_to_is_refused(caches, name, mode):
     chosen()
     (caches[0] / name).chmod(mode)
-    with pytest.warns(UserWarning, match=f"not safe: others may write to .*first.* \\(mode {mode:o}\\)") as heard:
+    with pytest.warns(
+        UserWarning, match=f"not safe: others may write to .*first.* \\(mode {mode:o}\\)"
+    ) as heard:
         assert chosen() == caches[1] / "build"
     assert chosen() == caches[1] / "build"  # without another warning
     assert len(heard) == 1
@@ -68,10 +73,15 @@ def test_a_folder_of_another_user_is_refused(caches, monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: user + 1)
     with pytest.warns(UserWarning, match="belongs to another user") as heard:
         assert chosen() is None
-    assert [f"{folder} belongs to another user ({user})" in str(w.message) for folder, w in zip(caches, heard, strict=True)]
+    assert [
+        f"{folder} belongs to another user ({user})" in str(w.message)
+        for folder, w in zip(caches, heard, strict=True)
+    ]
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root, who may give files away")
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root, who may give files away"
+)
 @pytest.mark.parametrize("name", [".", "build"])
 def test_what_was_given_to_another_user_is_refused(caches, name):
     chosen()
@@ -80,7 +90,9 @@ def test_what_was_given_to_another_user_is_refused(caches, name):
         assert chosen() == caches[1] / "build"
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root, who may give files away")
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root, who may give files away"
+)
 def test_a_link_that_another_user_made_is_refused(caches, tmp_path):
     (tmp_path / "mine").mkdir()
     caches[0].symlink_to(tmp_path / "mine")
@@ -97,7 +109,9 @@ def test_code_in_a_folder_that_is_not_safe_does_not_run(tmp_path):
     environment = {**os.environ, **places, "PYTHONPATH": str(Path(cache.__file__).parents[1])}
 
     def run():
-        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120
+        )
         assert done.stdout == "5\n", done.stderr
         return done.stderr
 
@@ -105,7 +119,12 @@ def test_code_in_a_folder_that_is_not_safe_does_not_run(tmp_path):
     [file] = (tmp_path / "open").rglob("*.nbc")
     file.write_bytes(cache.with_checksum(pickle.dumps(Evil(str(tmp_path / "ran")))))
     file.parent.chmod(0o777)
-    assert run().count("UserWarning: tinydl: no compiled kernels are kept in, nor taken from, a folder that is not safe") == 1
+    assert (
+        run().count(
+            "UserWarning: tinydl: no compiled kernels are kept in, nor taken from, a folder that is not safe"
+        )
+        == 1
+    )
     assert not (tmp_path / "ran").exists()
     assert list((tmp_path / "tinydl").rglob("*.nbc"))
     file.parent.chmod(0o700)
@@ -153,7 +172,11 @@ def test_a_folder_that_is_there_need_not_be_writable(caches, monkeypatch):
     chosen()
 
     def fail(path, *_, **__):
-        raise FileExistsError(17, "File exists", str(path)) if Path(path).exists() else PermissionError(13, "no", str(path))
+        raise (
+            FileExistsError(17, "File exists", str(path))
+            if Path(path).exists()
+            else PermissionError(13, "no", str(path))
+        )
 
     monkeypatch.setattr(os, "mkdir", fail)
     assert chosen() == caches[0] / "build"

@@ -1,4 +1,6 @@
-"""Kernels come to life at their first call, find each other, keep code on disk that is never stale, run as plain Python too."""
+"""Kernels come to life at their first call, find each other, keep code on disk that is never
+stale, run as plain Python too.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +138,8 @@ def test_options_reach_numba():
     assert kernel(lambda a, b: a / b)(1.0, 0.0) == np.inf
 
 
-# --- In other processes -------------------------------------------------------------------------------------------------------
+# --- In other processes
+# -------------------------------------------------------------------------------------------------------
 
 
 def _python(*arguments: str, path: Path | None = None, **environment: str) -> str:
@@ -169,7 +172,10 @@ def test_disable_jit_runs_plain_python():
         loop(5, 2, x)
         print(x.sum(), seen, "numba" in sys.modules)
     """
-    assert _python("-c", textwrap.dedent(script), TINYDL_DISABLE_JIT="1") == "2.5 [(0, 2), (2, 4), (4, 5)] False\n"
+    assert (
+        _python("-c", textwrap.dedent(script), TINYDL_DISABLE_JIT="1")
+        == "2.5 [(0, 2), (2, 4), (4, 5)] False\n"
+    )
 
 
 LIBRARY = """
@@ -220,7 +226,9 @@ def test_compiled_code_is_kept_for_the_next_process(library, tmp_path):
     assert b[:3] == ["b", "65.0", "miss"]
     assert (
         a[3] != b[3]
-    )  # LLVM knows functions by their symbols: were these two the same, a third process could run the wrong one
+        # LLVM knows functions by their symbols: were these two the same, a third
+        # process could run the wrong one
+    )
     files = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").rglob("*.nbc")}
     a[2] = b[2] = "hit"
     assert library("ab") == [a, b]
@@ -260,13 +268,22 @@ def test_code_for_another_type_of_the_same_name_is_not_taken(tmp_path, monkeypat
 def test_no_directory_that_can_be_written(library, tmp_path):
     nowhere = str(tmp_path / "library.py" / "below a file")
     output = _python(
-        "-c", CALL, "a", path=tmp_path, TINYDL_CACHE_DIR=nowhere, XDG_CACHE_HOME=nowhere, TMPDIR=str(tmp_path / "t")
+        "-c",
+        CALL,
+        "a",
+        path=tmp_path,
+        TINYDL_CACHE_DIR=nowhere,
+        XDG_CACHE_HOME=nowhere,
+        TMPDIR=str(tmp_path / "t"),
     )
     assert "a " in output  # TMPDIR does not exist: another temporary directory serves
 
     script = "from tinydl_kernels import cache; cache._candidates = lambda: []\n" + CALL
     output = _python("-W", "always", "-c", script, "ab", path=tmp_path)
-    assert output.count("UserWarning: tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR") == 1
+    assert (
+        output.count("UserWarning: tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR")
+        == 1
+    )
 
 
 def test_a_changed_source_is_another_build(monkeypatch, tmp_path):
@@ -335,5 +352,8 @@ def test_what_cannot_be_described_is_not_kept(tmp_path, monkeypatch):
 def test_descriptions_do_not_depend_on_the_process(tmp_path):
     (tmp_path / "library.py").write_text(LIBRARY)
     script = "import library\nprint(library.loops['a'].store()._file('types').name)"
-    names = {_python("-c", script, path=tmp_path, PYTHONHASHSEED=seed, TINYDL_CACHE_DIR=str(tmp_path)) for seed in "123"}
+    names = {
+        _python("-c", script, path=tmp_path, PYTHONHASHSEED=seed, TINYDL_CACHE_DIR=str(tmp_path))
+        for seed in "123"
+    }
     assert len(names) == 1

@@ -1,4 +1,6 @@
-"""Register tiles: each inner loop and its plain twin, at this processor's width and at narrower ones, and what lies around."""
+"""Register tiles: each inner loop and its plain twin, at this processor's width and at
+narrower ones, and what lies around.
+"""
 
 import os
 import platform
@@ -88,7 +90,24 @@ def test_strip(rows, columns, terms, repeated, transposed, dtype):
     x, w = guarded(terms * width, dtype, 1), guarded(rows * terms, dtype, 2)
     first = guarded(columns if repeated else rows * columns, dtype, 3)
     y = guarded(rows * 50, dtype)
-    agree(tiles.strip, y, 50, first, 200, first_step, rows, w, 200, w_step, w_term, x, 200, width, terms, columns)
+    agree(
+        tiles.strip,
+        y,
+        50,
+        first,
+        200,
+        first_step,
+        rows,
+        w,
+        200,
+        w_step,
+        w_term,
+        x,
+        200,
+        width,
+        terms,
+        columns,
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -96,7 +115,16 @@ def test_strip(rows, columns, terms, repeated, transposed, dtype):
 def test_pack_rows(rows, columns, width, dtype):
     width = min(width, 3 * simd.lanes(np.dtype(dtype).itemsize))
     columns = min(columns, width)
-    agree(tiles.pack_rows, guarded(rows * width, dtype), guarded(rows * 60, dtype, 1), 200, 60, rows, columns, width)
+    agree(
+        tiles.pack_rows,
+        guarded(rows * width, dtype),
+        guarded(rows * 60, dtype, 1),
+        200,
+        60,
+        rows,
+        columns,
+        width,
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -104,7 +132,10 @@ def test_pack_rows(rows, columns, width, dtype):
 def test_frame(data, dtype):
     triple = st.tuples(*[st.integers(1, 40)] * 3)
     sizes, grid, low = (data.draw(t) for t in (triple, triple, st.tuples(*[st.integers(0, 5)] * 3)))
-    to, source = guarded(3 * grid[0] * grid[1] * grid[2], dtype), guarded(3 * sizes[0] * sizes[1] * sizes[2], dtype, 1)
+    to, source = (
+        guarded(3 * grid[0] * grid[1] * grid[2], dtype),
+        guarded(3 * sizes[0] * sizes[1] * sizes[2], dtype, 1),
+    )
     agree(tiles.frame, to, source, 200, 3, sizes, low, grid)
 
 
@@ -121,7 +152,9 @@ def test_largest(count, place, odd, dtype):
     row = guarded(count, dtype)[200 : 200 + count]
     if place < count:
         row[place] = odd
-    assert reduce.largest(row) == reduce.largest.plain(row) == max((x for x in row if x == x), default=-np.inf)
+    assert (
+        reduce.largest(row) == reduce.largest.plain(row) == max((x for x in row if x == x), default=-np.inf)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -146,7 +179,9 @@ def test_pad(n, low, count, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("low", "count"), [(0, 2**32), (-(2**32), 2**33), (2**32, 5), (-(2**33), 2**32), (5, -(2**32))])
+@pytest.mark.parametrize(
+    ("low", "count"), [(0, 2**32), (-(2**32), 2**33), (2**32, 5), (-(2**33), 2**32), (5, -(2**32))]
+)
 def test_bounds_far_outside_of_a_register(low, count, dtype):
     """They do not wrap around: all lanes are inside of them, or none."""
     y, source = guarded(16, dtype), guarded(16, dtype, 1)
@@ -170,7 +205,9 @@ def test_a_negative_number_of_values_is_none(dtype):
 def test_nan_and_infinity_stay_in_their_columns():
     x, w, y = numbers(100, np.float32), numbers(8, np.float32), np.zeros(800, np.float32)
     x[3], x[99] = np.inf, np.nan
-    tiles.multiply_add(y, 0, 100, 8, 0, 100, w, 0, 1, np.zeros(1, np.int64), x, 0, np.zeros(1, np.int64), y[:0], 0, 100)
+    tiles.multiply_add(
+        y, 0, 100, 8, 0, 100, w, 0, 1, np.zeros(1, np.int64), x, 0, np.zeros(1, np.int64), y[:0], 0, 100
+    )
     assert (np.isfinite(y.reshape(8, 100)) == np.isfinite(x)).all()
 
 

@@ -1,4 +1,6 @@
-"""The pool: same bits for any number of threads, several callers, loops in loops, forks, exit, sleep, Ctrl-C; OpenBLAS."""
+"""The pool: same bits for any number of threads, several callers, loops in loops, forks,
+exit, sleep, Ctrl-C; OpenBLAS.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def _run(script: str, *arguments: str, **environment: str) -> str:
     """The output of a Python process that runs `script`; nothing may be said on its error stream."""
     path = os.pathsep.join([str(Path(threads.__file__).parents[1]), str(Path(__file__).parent)])
     env = {**os.environ, "PYTHONPATH": path, **environment}
-    done = subprocess.run([sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], env=env, capture_output=True, text=True, timeout=120
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -95,7 +99,9 @@ def test_same_bits_for_any_number_of_threads(x):
     np.testing.assert_allclose(results[0][0], np.sin(x) * np.arange(N), rtol=1e-14)
 
 
-@pytest.mark.parametrize(("n", "grain"), [(0, 10), (3, 10), (10, 10), (11, 10), (5, 1), (5, 0), (5, -2), (1000, 1)])
+@pytest.mark.parametrize(
+    ("n", "grain"), [(0, 10), (3, 10), (10, 10), (11, 10), (5, 1), (5, 0), (5, -2), (1000, 1)]
+)
 def test_every_index_once(n, grain):
     x = np.ones(n)
     for run in (wave, lambda *args: wave.interpreted(*args, 0)):
@@ -229,7 +235,9 @@ def _interrupted(call):
     return interrupted
 
 
-@pytest.mark.parametrize("where", [(threads, "dismiss"), (threading.Thread, "join"), (threading.Thread, "start")])
+@pytest.mark.parametrize(
+    "where", [(threads, "dismiss"), (threading.Thread, "join"), (threading.Thread, "start")]
+)
 def test_the_pool_comes_back_after_ctrl_c(where, x, monkeypatch):
     def end_and_begin():
         threads.stop()
@@ -242,7 +250,11 @@ def test_the_pool_comes_back_after_ctrl_c(where, x, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             end_and_begin()
     np.testing.assert_array_equal(_waves(x), expected)
-    assert (len(threads._workers), threads.words[threads.WORKERS], threads.words[threads.CLAIMED]) == (2, 2, 0)
+    assert (len(threads._workers), threads.words[threads.WORKERS], threads.words[threads.CLAIMED]) == (
+        2,
+        2,
+        0,
+    )
     assert all(worker.is_alive() for worker in threads._workers)
     assert sum(thread.name.startswith("tinydl-") for thread in threading.enumerate()) == 2
 
@@ -297,7 +309,10 @@ def test_environment_sets_the_number_and_the_process_ends():
     assert [count for count, _ in outputs] == ["1", "2", "3"]
     assert len({total for _, total in outputs}) == 1
     script = "import test_threads as t\ntry: t.threads.get_num_threads()\nexcept ValueError as e: print(e)"
-    assert _run(script, TINYDL_NUM_THREADS="many") == "TINYDL_NUM_THREADS: expected a whole number from 1 to 256, got 'many'\n"
+    assert (
+        _run(script, TINYDL_NUM_THREADS="many")
+        == "TINYDL_NUM_THREADS: expected a whole number from 1 to 256, got 'many'\n"
+    )
 
 
 def test_a_loop_inside_a_kernel_from_the_disk(tmp_path):

@@ -1,11 +1,12 @@
-"""Files: written whole or not at all, and data sets found in a folder, in the cache or on their canonical mirrors.
+"""Files: written whole or not at all, and data sets found in a folder, in the cache
+or on their canonical mirrors.
 
     atomic_write   temporary name in the same folder, fsync, rename: a reader sees the old file or the new one, never a half
     fetch          one file from the first mirror that gives it, held against its published checksum
     find           the files of one data set, all from one place: a given folder, TINYDL_DATA, the cache, the mirrors, in turn
 
-Every failure is a `DataError` of one line. `DownloadError` is the kind that a missing network causes: a caller may then have
-something else to offer.
+Every failure is a `DataError` of one line. `DownloadError` is the kind that a missing network causes: a
+caller may then have something else to offer.
 """
 
 from __future__ import annotations
@@ -46,10 +47,12 @@ class DataFile:
     """One file of a data set.
 
     Args:
-        name: where it lies under a data folder and under the cache, with forward slashes: ``mnist/train-images-idx3-ubyte.gz``.
+        name: where it lies under a data folder and under the cache, with forward slashes:
+        ``mnist/train-images-idx3-ubyte.gz``.
         checksum: ``algorithm:hexdigest`` as published; the algorithm is a name that hashlib knows.
         urls: its mirrors, tried in turn.
-        also: other names under which a data folder may hold the same content, preferred to `name` where both are there.
+        also: other names under which a data folder may hold the same content, preferred to
+        `name` where both are there.
     """
 
     name: str
@@ -62,19 +65,22 @@ class DataFile:
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
     """Open a file that appears under `path` only once the block has ended well and its bytes are on the disk.
 
-    On any exception, Ctrl-C included, what was under `path` before is untouched and nothing else is left in the folder.
+    On any exception, Ctrl-C included, what was under `path` before is untouched and
+    nothing else is left in the folder.
 
     Args:
         path: a file that may or may not exist; its folder must exist.
         mode: ``"wb"`` for bytes, ``"w"`` for text in UTF-8.
 
     Raises:
-        DataError: the file cannot be written (no such folder, no permission, full disk), or `path` is no regular file.
+        DataError: the file cannot be written (no such folder, no permission, full disk),
+        or `path` is no regular file.
     """
     path = Path(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(f"{path}: not written: it exists and is not a regular file")
-    # Same folder, because a rename is atomic within one file system only; "x" so that the umask decides the permissions.
+    # Same folder, because a rename is atomic within one file system only; "x" so that the
+    # umask decides the permissions.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
@@ -86,7 +92,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, TinydlError):
-            ours = error.strerror and error.filename in (None, str(temporary))  # not of some other file the block was reading
+            # not of some other file the block was reading
+            ours = error.strerror and error.filename in (None, str(temporary))
             raise DataError(f"{path}: not written: {error.strerror if ours else error}") from error
         raise
 
@@ -94,7 +101,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]
 def fetch(file: DataFile, cache: Path) -> tuple[Path, str]:
     """The verified copy of `file` in the folder `cache`, downloaded if it is not there or damaged.
 
-    A read-only cache serves what it holds; downloads then go to a folder that lasts as long as the process, with a warning.
+    A read-only cache serves what it holds; downloads then go to a folder that lasts as long as
+    the process, with a warning.
 
     Returns:
         Its path, and where it came from: ``"the cache"`` or the address of the mirror.
@@ -129,20 +137,23 @@ def find(files: Sequence[DataFile], data: str | os.PathLike[str] | None = None) 
     """The files of one data set, all from one place: images and labels of different origins must never meet.
 
     1. The folder `data` if it is given: then the files are there, or it is an error.
-    2. The folder named by the environment variable TINYDL_DATA. It must exist; if it has none of the files, the search goes on.
-    3. The cache (see `cache_folder`), every file held against its checksum.
-    4. The mirrors of each file, into the cache.
+    2. The folder named by the environment variable TINYDL_DATA. It must exist; if it has none of the files,
+    the search goes on. 3. The cache (see `cache_folder`), every file held against its checksum. 4. The
+    mirrors of each file, into the cache.
 
     Files in a data folder are the user's own and are taken as they are.
 
     Returns:
-        The paths in the order of `files`, and the place in words: "the folder /data", "the cache …", "a download from https:…".
+        The paths in the order of `files`, and the place in words: "the folder /data", "the cache
+        …", "a download from https:…".
 
     Raises:
         DataError: a folder that is not there or lacks files.
         DownloadError: step 4 was reached and no mirror gave a file.
     """
-    name, folder = ("data", data) if data is not None else ("TINYDL_DATA", os.environ.get("TINYDL_DATA") or None)
+    name, folder = (
+        ("data", data) if data is not None else ("TINYDL_DATA", os.environ.get("TINYDL_DATA") or None)
+    )
     if folder is not None:
         folder = _user_folder(name, folder)
         paths = [_in_folder(folder, file) for file in files]
@@ -170,7 +181,8 @@ def cache_folder() -> Path:
 
 def _writable(folder: Path) -> Path:
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # kernels are kept there too, in no folder open to a group
+        # kernels are kept there too, in no folder open to a group
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
@@ -184,7 +196,9 @@ def _writable(folder: Path) -> Path:
 def _process_folder(reason: str) -> Path:
     folder = tempfile.mkdtemp(prefix="tinydl-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    warnings.warn(f"no writable cache for data ({reason}): downloads are not kept; set TINYDL_CACHE_DIR", stacklevel=4)
+    warnings.warn(
+        f"no writable cache for data ({reason}): downloads are not kept; set TINYDL_CACHE_DIR", stacklevel=4
+    )
     return Path(folder)
 
 
@@ -217,7 +231,9 @@ def _new_digest(checksum: str) -> hashlib._Hash:
 def _compare(digest: hashlib._Hash, checksum: str) -> None:
     algorithm, _, expected = checksum.partition(":")
     if digest.hexdigest() != expected:
-        raise DownloadError(f"wrong checksum: expected {algorithm} {expected[:12]}…, got {digest.hexdigest()[:12]}…")
+        raise DownloadError(
+            f"wrong checksum: expected {algorithm} {expected[:12]}…, got {digest.hexdigest()[:12]}…"
+        )
 
 
 def _verify(path: Path, checksum: str) -> None:
@@ -241,7 +257,9 @@ def _download(url: str, file: DataFile, out: IO[bytes]) -> None:
 
 
 def _body(url: str, name: str) -> Generator[bytes]:
-    """The bytes behind `url` in pieces. Failures of the network become DownloadError here, apart from those of the disk."""
+    """The bytes behind `url` in pieces. Failures of the network become DownloadError here,
+    apart from those of the disk.
+    """
     got = 0
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
@@ -264,7 +282,9 @@ def _body(url: str, name: str) -> Generator[bytes]:
 
 @contextlib.contextmanager
 def progress(name: str, total: int | None, **settings: Any) -> Iterator[Callable[[int], object]]:
-    """A function to be told how much more is done; it moves a bar (tqdm's settings) where tqdm is installed and watched."""
+    """A function to be told how much more is done; it moves a bar (tqdm's settings) where
+    tqdm is installed and watched.
+    """
     try:
         from tqdm import tqdm
     except ImportError:

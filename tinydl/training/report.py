@@ -34,7 +34,8 @@ def environment() -> dict[str, Any]:
 
 
 def write_json(path: str | os.PathLike[str], results: Any) -> None:
-    """Write dicts, lists, numbers, strings and NumPy arrays as JSON, whole or not at all. NaN and infinities become null.
+    """Write dicts, lists, numbers, strings and NumPy arrays as JSON, whole or not at all.
+    NaN and infinities become null.
 
     Raises:
         DataError: the file cannot be written; what was there before is untouched.

@@ -26,13 +26,21 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")
 _RUNTIME_FLAGS = (*_FLAGS, "-O2", "-Wall")
-_KERNEL_FLAGS = (*_FLAGS, "-fno-strict-aliasing", "-ffp-contract=off", "-Wno-unknown-pragmas", "-Wno-attributes")
+_KERNEL_FLAGS = (
+    *_FLAGS,
+    "-fno-strict-aliasing",
+    "-ffp-contract=off",
+    "-Wno-unknown-pragmas",
+    "-Wno-attributes",
+)
 _FAST_FLAGS = (*_KERNEL_FLAGS, "-O2")
-# -fsanitize while compiling, not linking: the call-outs are answered by the runtime. -Og, since -O1 drops loads that race.
-# DWARF 4, since g++ 12 mislabels the files of `#line` in DWARF 5.
+# -fsanitize while compiling, not linking: the call-outs are answered by the runtime. -Og, since -O1 drops
+# loads that race. DWARF 4, since g++ 12 mislabels the files of `#line` in DWARF 5.
 _UNDEFINED = "-fsanitize=bounds,alignment,shift,signed-integer-overflow,integer-divide-by-zero"
 _CHECKED_FLAGS = (*_KERNEL_FLAGS, "-Og", "-g1", "-gdwarf-4", "-fsanitize=thread", _UNDEFINED)
-_DYNAMIC_SHARED = re.compile(r"extern\s+__shared__\s+(?:__align__\s*\(\s*\d+\s*\)\s+)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
+_DYNAMIC_SHARED = re.compile(
+    r"extern\s+__shared__\s+(?:__align__\s*\(\s*\d+\s*\)\s+)?([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;"
+)
 
 
 def unavailable() -> str | None:
@@ -46,7 +54,9 @@ def unavailable() -> str | None:
 def runtime() -> ctypes.CDLL:
     """The scheduler and the checker. BackendError if they cannot be built."""
     sources = [_HERE / "runtime.cpp", _HERE / "checker.cpp"]
-    contents = [file.read_text(encoding="utf-8") for file in (*sources, _HERE / "runtime.h", _HERE / "fiber.h")]
+    contents = [
+        file.read_text(encoding="utf-8") for file in (*sources, _HERE / "runtime.h", _HERE / "fiber.h")
+    ]
     library = ctypes.CDLL(str(_build("emulator", _RUNTIME_FLAGS, sources, [], contents)))
     library.emu_error.restype = ctypes.c_char_p
     return library
@@ -60,7 +70,9 @@ def library(module: Module, checked: bool) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, f"{module.name}.cpp")
         file.write_text(source, encoding="utf-8")
-        name, flags = (f"{module.name}-checked", _CHECKED_FLAGS) if checked else (f"{module.name}-fast", _FAST_FLAGS)
+        name, flags = (
+            (f"{module.name}-checked", _CHECKED_FLAGS) if checked else (f"{module.name}-fast", _FAST_FLAGS)
+        )
         return ctypes.CDLL(str(_build(name, flags, [file], [below], [source, below.name])))
 
 
@@ -71,7 +83,10 @@ def _translate(module: Module) -> str:
     """
     header = (_HERE / "cuda_emu.h").read_text(encoding="utf-8")
     body = _DYNAMIC_SHARED.sub(r"\1* \2 = static_cast<\1*>(emu_dynamic_shared());", module.source)
-    exports = (f"EMU_KERNEL({', '.join([name, *map(_c_type, signature)])})" for name, signature in module.signatures.items())
+    exports = (
+        f"EMU_KERNEL({', '.join([name, *map(_c_type, signature)])})"
+        for name, signature in module.signatures.items()
+    )
     return "\n".join(['#line 1 "cuda_emu.h"', header, body, *exports, ""])
 
 
@@ -83,12 +98,17 @@ def _c_type(parameter: Parameter) -> str:
 
 
 def _build(
-    name: str, flags: Sequence[str], sources: Sequence[Path], libraries: Sequence[Path], contents: Sequence[str]
+    name: str,
+    flags: Sequence[str],
+    sources: Sequence[Path],
+    libraries: Sequence[Path],
+    contents: Sequence[str],
 ) -> Path:
-    """Compile and link into the cache, unless it is there: `contents` is all that the result depends on besides the flags.
+    """Compile and link into the cache, unless it is there: `contents` is all that the result
+    depends on besides the flags.
 
-    Several processes may do so at once: the file appears whole, by a rename. It ends with a checksum, which loaders and
-    linkers do not see; a damaged one is built anew.
+    Several processes may do so at once: the file appears whole, by a rename. It ends with a checksum, which
+    loaders and linkers do not see; a damaged one is built anew.
     """
     if reason := unavailable():
         raise BackendError(reason)
@@ -100,7 +120,8 @@ def _build(
         objects = [f"{scratch}/{source.stem}.o" for source in sources]
         for source, compiled in zip(sources, objects, strict=True):
             _gxx(name, *flags, "-c", str(source), "-o", compiled)
-        # A module of kernels has in its .bss nothing but shared memory: no variables of the compiler's start files
+        # A module of kernels has in its .bss nothing but shared memory: no variables of
+        # the compiler's start files
         plain = ("-nostartfiles",) if libraries else ()
         linking = ("-shared", *plain, f"-Wl,-soname,{path.name}", "-Wl,-rpath,$ORIGIN")
         _gxx(name, *linking, *objects, *map(str, libraries), "-o", f"{scratch}/{path.name}")
@@ -127,7 +148,9 @@ def _gxx(name: str, *arguments: str) -> None:
 
 @functools.cache
 def _compiler() -> str:
-    version = subprocess.run(["g++", "--version"], capture_output=True, text=True, check=False).stdout.splitlines()[:1]
+    version = subprocess.run(
+        ["g++", "--version"], capture_output=True, text=True, check=False
+    ).stdout.splitlines()[:1]
     return f"{platform.machine()} {version}"
 
 
@@ -146,4 +169,6 @@ def _directory() -> Path:
                 if build.stat().st_mtime < oldest:
                     build.unlink()
         return directory
-    raise BackendError("the CUDA emulator found no directory for its builds; set TINYDL_CACHE_DIR to one that can be written")
+    raise BackendError(
+        "the CUDA emulator found no directory for its builds; set TINYDL_CACHE_DIR to one that can be written"
+    )
