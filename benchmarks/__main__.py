@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from tinydl_kernels.cpu import threads
+from tinydl_kernels.cpu import processors
 from tinydl_kernels.machine.errors import TinydlError
 
 import benchmarks
@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--threads",
         type=int,
-        default=threads.available_cpus(),
+        default=processors.available_cpus(),
         metavar="N",
         help="of each framework (default: processors)",
     )

@@ -186,7 +186,9 @@ def cache_folder() -> Path:
 
 def _writable(folder: Path) -> Path:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # kernels are kept there too, in no folder open to a group
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
         reason = "not writable"

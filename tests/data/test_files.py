@@ -196,6 +196,16 @@ class TestFetch:
         assert mirror.requests == ["/a"]
         assert os.listdir(tmp_path) == []
 
+    @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs the modes of POSIX")
+    def test_a_new_cache_is_closed_to_groups(self, mirror, tmp_path: Path) -> None:
+        """Compiled kernels are kept in the same root, which must not be open to others."""
+        mask = os.umask(0o002)
+        try:
+            fetch(DataFile("a", SHA256, (mirror.serve("/a", BODY),)), tmp_path / "root" / "data")
+        finally:
+            os.umask(mask)
+        assert (tmp_path / "root").stat().st_mode & 0o777 == 0o700
+
     def test_no_writable_cache(self, mirror, tmp_path: Path) -> None:
         (tmp_path / "taken").touch()  # a file where the folder should be: not even root can write there
         file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))

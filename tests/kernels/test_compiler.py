@@ -248,6 +248,13 @@ def test_compiled_code_is_kept_for_the_next_process(library, tmp_path):
     assert library("a")[0][:3] == ["a", "35.0", "miss"]
     assert library("a")[0][:3] == ["a", "35.0", "hit"]
 
+    for file in files:  # one bit is another
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    assert library("a")[0][:3] == ["a", "35.0", "miss"]
+    assert library("a")[0][:3] == ["a", "35.0", "hit"]
+
 
 def test_a_changed_global_of_a_called_kernel_is_seen(library, tmp_path):
     assert library("a")[0][:3] == ["a", "35.0", "miss"]

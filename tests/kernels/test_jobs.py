@@ -104,6 +104,16 @@ def test_what_is_more_than_loops_stays_a_call(function):
     np.testing.assert_array_equal(z, 4 * x)
 
 
+@pytest.mark.parametrize("grain", [0, -1, -3, -(2**63)])
+def test_a_grain_below_one_counts_as_one(grain):
+    x, y = np.arange(5.0), np.zeros(5)
+    [part] = jobs.compiled([lambda: double(5, grain, x, y), lambda: double(-5, grain, x, y)])
+    np.testing.assert_array_equal(y, 2 * x)
+    x += 1
+    part()
+    np.testing.assert_array_equal(y, 2 * x)
+
+
 def test_an_error_ends_the_run_and_the_next_begins_anew():
     x, y = np.zeros(3), np.zeros(3)
     parts = jobs.compiled([lambda: refuse(3, 1, x), lambda: double(3, 1, x, y)])

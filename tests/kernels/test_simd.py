@@ -179,6 +179,30 @@ def test_pad(n, low, count, dtype):
     agree(tiles.pad, guarded(n, dtype), n, guarded(count, dtype, 1), 200, low, count)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("low", "count"), [(0, 2**32), (-(2**32), 2**33), (2**32, 5), (-(2**33), 2**32), (5, -(2**32))]
+)
+def test_bounds_far_outside_of_a_register(low, count, dtype):
+    """They do not wrap around: all lanes are inside of them, or none."""
+    y, source = guarded(16, dtype), guarded(16, dtype, 1)
+    tiles.pad(y, 200, 16, source, 200 + low, low, count)
+    np.testing.assert_array_equal(y[200:216], source[200:216] if low <= 0 and low + count >= 16 else 0)
+    assert np.isnan(np.delete(y, np.s_[200:216])).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_negative_number_of_values_is_none(dtype):
+    y = guarded(16, dtype)
+    before = y.copy()
+    for n in (-1, -(2**63)):
+        tiles.copy(y, 200, 1, y, 0, 1, n)
+        tiles.fill(y, 200, dtype(3), n)
+        tiles.rectify(y, 200, n)
+        pool.add(y, 200, 1, y, 201, 1, n)
+    np.testing.assert_array_equal(y, before)
+
+
 def test_nan_and_infinity_stay_in_their_columns():
     x, w, y = numbers(100, np.float32), numbers(8, np.float32), np.zeros(800, np.float32)
     x[3], x[99] = np.inf, np.nan

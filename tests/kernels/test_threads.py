@@ -1,10 +1,11 @@
-"""The pool: same bits for any number of threads, several callers, loops in loops, forks, exit,
-sleep; processors; OpenBLAS.
+"""The pool: same bits for any number of threads, several callers, loops in loops, forks,
+exit, sleep, Ctrl-C; OpenBLAS.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinydl_kernels.cpu import threads
+from tinydl_kernels.cpu import blas, processors, threads
 from tinydl_kernels.cpu.compiler import kernel, parallel
 from tinydl_kernels.machine.errors import ShapeError
 
@@ -103,9 +104,19 @@ def test_same_bits_for_any_number_of_threads(x):
 )
 def test_every_index_once(n, grain):
     x = np.ones(n)
-    y = np.full(n + 1, -1.0)
-    wave(n, grain, x, y)
-    np.testing.assert_array_equal(y, [*(np.sin(1) * np.arange(n)), -1.0])
+    for run in (wave, lambda *args: wave.interpreted(*args, 0)):
+        y = np.full(n + 1, -1.0)
+        run(n, grain, x, y)
+        np.testing.assert_array_equal(y, [*(np.sin(1) * np.arange(n)), -1.0])
+
+
+@pytest.mark.parametrize("grain", [10, 1, 0, -1, -10, -(2**63)])
+def test_a_negative_number_of_indices_is_none(grain):
+    y = np.zeros(5)
+    for n in (-1, -5, -(2**63)):
+        wave(n, grain, y, y)
+        wave.interpreted(n, grain, y, y, 0)
+    np.testing.assert_array_equal(y, 0)
 
 
 def test_many_short_loops():
@@ -122,6 +133,47 @@ def test_many_short_loops():
 def increment(start, stop, counts):
     for i in range(start, stop):
         counts[i] += 1
+
+
+CHANGING = """
+import os, threading, warnings
+import numpy as np
+import test_threads as t
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks while threads run, which Python >= 3.12 gives
+counts, loops, over = np.zeros(4096), 0, threading.Event()
+t.increment(4096, 16, counts)
+
+def loop():
+    global loops
+    while not over.is_set():
+        t.increment(4096, 16, counts)
+        loops += 1
+
+def change():
+    for i in range(200):
+        t.threads.set_num_threads(1 + i % 4)
+
+def fork():
+    for _ in range(50 if hasattr(os, "fork") else 0):
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+looping, *others = [threading.Thread(target=target) for target in (loop, change, fork)]
+for thread in (looping, *others):
+    thread.start()
+for thread in others:
+    thread.join()
+over.set()
+looping.join()
+print((counts != 1 + loops).sum(), loops > 0)
+"""
+
+
+def test_the_number_of_threads_changes_under_a_loop():
+    """An increment shows a piece that was run twice, and one that was not run."""
+    assert _run(CHANGING, TINYDL_NUM_THREADS="3") == "0 True\n"
 
 
 def test_python_threads_call_at_once(x):
@@ -171,6 +223,74 @@ def test_threads_that_cannot_be_started(x, monkeypatch):
         y = _waves(x)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(_waves(x), expected)  # without another warning
+
+
+def _interrupted(call):
+    """Does what `call` does, and then hears of Ctrl-C."""
+
+    def interrupted(*args, **keywords):
+        call(*args, **keywords)
+        raise KeyboardInterrupt
+
+    return interrupted
+
+
+@pytest.mark.parametrize(
+    "where", [(threads, "dismiss"), (threading.Thread, "join"), (threading.Thread, "start")]
+)
+def test_the_pool_comes_back_after_ctrl_c(where, x, monkeypatch):
+    def end_and_begin():
+        threads.stop()
+        _waves(x)
+
+    expected = _waves(x)
+    assert len(threads._workers) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, _interrupted(getattr(*where)))
+        with pytest.raises(KeyboardInterrupt):
+            end_and_begin()
+    np.testing.assert_array_equal(_waves(x), expected)
+    assert (len(threads._workers), threads.words[threads.WORKERS], threads.words[threads.CLAIMED]) == (
+        2,
+        2,
+        0,
+    )
+    assert all(worker.is_alive() for worker in threads._workers)
+    assert sum(thread.name.startswith("tinydl-") for thread in threading.enumerate()) == 2
+
+
+CTRL_C = """
+import random, signal, threading, time
+import numpy as np
+import test_threads as t
+
+counts, serial, over = np.zeros(64), 0, threading.Event()
+t.increment(64, 1, counts)
+
+def disturb():
+    for _ in range(100):
+        time.sleep(random.uniform(0, 0.003))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    over.set()
+
+other = threading.Thread(target=disturb)
+other.start()
+i = 0
+while not over.is_set() or other.is_alive():
+    try:
+        i += 1
+        t.increment(64, 1, counts)
+        serial += t.threads.words[t.threads.WORKERS] != t.threads.get_num_threads() - 1
+        t.threads.set_num_threads(2 + i % 3)
+    except KeyboardInterrupt:
+        pass
+print(np.ptp(counts), counts[0] > 1, serial)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals to threads")
+def test_ctrl_c_at_any_time():
+    assert _run(CTRL_C) == "0.0 True 0\n"
 
 
 def test_idle_workers_sleep(x):
@@ -250,12 +370,79 @@ def test_fork():
     assert output.endswith("3 True\n")
 
 
+FIRST_KERNEL = """
+import os, signal, sys, threading, time, warnings
+import numpy as np
+import test_threads as t
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks while threads run, which Python >= 3.12 gives
+entered, y = threading.Event(), np.zeros(4)
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            entered.set()
+            time.sleep(0.2)
+
+sys.meta_path.insert(0, Slow())
+other = threading.Thread(target=lambda: t.increment(4, 10, y))
+other.start()
+entered.wait()
+if (child := os.fork()) == 0:
+    t.increment(4, 10, y)
+    os._exit(0)
+signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+signal.alarm(60)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+other.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("module", ["numba", "numba.np", "numba.core.compiler_lock"])
+def test_fork_while_another_thread_imports_numba(module):
+    assert _run(FIRST_KERNEL, module) == "0\n"
+
+
+INTERRUPTED_FORK = """
+import os, sys, warnings
+import numpy as np
+import test_threads as t
+
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks while threads run, which Python >= 3.12 gives
+x = np.arange(5000.0)
+expected = t._waves(x)
+dismiss, said = t.threads.dismiss, []
+
+def interrupted(workers):
+    raise KeyboardInterrupt
+
+t.threads.dismiss = interrupted
+sys.unraisablehook = said.append
+child = os.fork()
+sys.unraisablehook = sys.__unraisablehook__
+t.threads.dismiss = dismiss
+alone = child or (t.threads.words[t.threads.WORKERS] == 0 and not t.threads._workers)
+t.threads.set_num_threads(2)
+good = alone and (t._waves(x) == expected).all() and len(t.threads._workers) == 1
+if child == 0:
+    os._exit(0 if good else 1)
+print(len(said), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), good)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_ctrl_c_before_a_fork():
+    """Python says so and forks all the same: the workers that the child remembers are not there."""
+    assert _run(INTERRUPTED_FORK, TINYDL_NUM_THREADS="3") == "1 0 True\n"
+
+
 def test_available_cpus_heed_the_control_groups(tmp_path, monkeypatch):
     def write(path, text):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
 
-    assert list(threads._quotas(tmp_path)) == []
+    assert list(processors._quotas(tmp_path)) == []
     write("proc/self/cgroup", "4:memory:/\n3:cpu,cpuacct:/box\n0::/a/b\n")
     write("sys/fs/cgroup/a/b/cpu.max", "max 100000\n")
     write("sys/fs/cgroup/a/cpu.max", "250000 100000\n")
@@ -263,24 +450,24 @@ def test_available_cpus_heed_the_control_groups(tmp_path, monkeypatch):
     write("sys/fs/cgroup/cpu/box/cpu.cfs_period_us", "100000\n")
     write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n")
     write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n")
-    assert sorted(threads._quotas(tmp_path)) == [1.5, 2.5]
+    assert sorted(processors._quotas(tmp_path)) == [1.5, 2.5]
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
-    monkeypatch.setattr(threads, "_quotas", lambda: [1.5, 2.5])
-    assert threads.available_cpus() == 2
-    monkeypatch.setattr(threads, "_quotas", lambda: [0.1])
-    assert threads.available_cpus() == 1
+    monkeypatch.setattr(processors, "_quotas", lambda: [1.5, 2.5])
+    assert processors.available_cpus() == 2
+    monkeypatch.setattr(processors, "_quotas", lambda: [0.1])
+    assert processors.available_cpus() == 1
 
 
 def test_single_threaded_blas():
-    get, put = threads._blas._functions
+    get, put = blas._blas._functions
     outer = get()
     put(2)
     try:
         several = get()  # 1 where NumPy runs without OpenBLAS
-        with threads.single_threaded_blas():
+        with blas.single_threaded_blas():
             assert get() == 1
-            with threads.single_threaded_blas():
+            with blas.single_threaded_blas():
                 assert get() == 1
             assert get() == 1
         assert get() == several
@@ -288,14 +475,14 @@ def test_single_threaded_blas():
         inside, leave = threading.Event(), threading.Event()
 
         def hold():
-            with threads.single_threaded_blas():
+            with blas.single_threaded_blas():
                 inside.set()
                 leave.wait()
 
         other = threading.Thread(target=hold)
         other.start()
         inside.wait()
-        with threads.single_threaded_blas():
+        with blas.single_threaded_blas():
             pass
         assert get() == 1
         leave.set()

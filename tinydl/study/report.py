@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.cpu import threads
+from tinydl_kernels.cpu import processors, threads
 from tinydl_kernels.machine import dispatch
 
 from ..files import atomic_write
@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "cpu": _cpu(),
-        "cpus": threads.available_cpus(),
+        "cpus": processors.available_cpus(),
         "threads": threads.get_num_threads(),
         "backend": dispatch.override() or "cpu",
     }

@@ -32,11 +32,11 @@ import numpy as np
 
 from .. import elementwise
 from ..cpu import simd
+from ..cpu.blas import single_threaded_blas
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import Panels, deal, lengthen, panels_of, plan_of
 from ..cpu.product import product
 from ..cpu.simd import ROWS
-from ..cpu.threads import single_threaded_blas
 from ..cpu.tiles import copy, dots, fill, frame, multiply_add, panel, rectify, totals, transpose
 from ..machine import memory
 from ..machine.dispatch import operation
@@ -399,7 +399,7 @@ def _add_parts(sums, start, count, parts, step):
     """sums[start + i] = Σ_part sums[start + part step + i]     for i < count"""
     for part in range(1, parts):
         at, other = np.uint64(start), np.uint64(start + part * step)
-        for i in range(np.uint64(count)):
+        for i in range(np.uint64(max(count, 0))):
             sums[at + i] += sums[other + i]
 
 

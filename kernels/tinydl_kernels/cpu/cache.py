@@ -6,9 +6,10 @@ Python, NumPy, Numba and llvmlite, Numba's settings and the CPU's features. The 
 bytecode and all that it refers to (constants, closures, other kernels), so that a kernel from outside this
 package is safe as well; one that refers to something that cannot be described is not kept.
 
-`<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary
-files: the first that can be written, or that holds this build already. Nothing that goes wrong here
-keeps a kernel from running.
+`<cache>` is TINYDL_CACHE_DIR, else the user's cache directory, else a private one among the temporary files:
+the first that can be written, or that holds this build already. What lies there is executed, so a folder that
+belongs to another user, or that others may write to, is refused with a warning. Each file ends with a
+checksum; a damaged one counts as none. Nothing that goes wrong here keeps a kernel from running.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import os
 import pickle
 import platform
 import shutil
+import stat
 import sys
 import tempfile
+import threading
 import time
 import types
 import uuid
@@ -36,6 +39,10 @@ import numpy as np
 PACKAGE = __name__.partition(".")[0]
 DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
 """Packages whose functions, types and modules are known by name alone, because the key covers their contents.
+"""
+importing = threading.RLock()
+"""Held by the thread that imports Numba, so that no other thread forks meanwhile: the
+child could never import it.
 """
 KEEP_DAYS = 30
 """The directory of another build is removed when no process has started with it for so long."""
@@ -58,7 +65,8 @@ class Store:
 
         context.refresh()
         try:
-            result = CompileResult._rebuild(context, *pickle.loads(self._file(signature).read_bytes()))
+            content = checked(self._file(signature).read_bytes())
+            result = CompileResult._rebuild(context, *pickle.loads(content))
         except Exception:
             return None
         # Named tuples have types of one name for classes of the same name.
@@ -73,11 +81,23 @@ class Store:
         file = self._file(signature)
         part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
         try:
-            part.write_bytes(dumps(result._reduce()))
+            part.write_bytes(with_checksum(dumps(result._reduce())))
             part.replace(file)  # atomic: another process sees all of it or nothing
         except Exception:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
+
+
+def with_checksum(content: bytes) -> bytes:
+    return content + hashlib.sha256(content).digest()
+
+
+def checked(entry: bytes) -> memoryview:
+    """What `with_checksum` was given. ValueError if a bit of it has changed since."""
+    content, checksum = memoryview(entry)[:-32], entry[-32:]
+    if hashlib.sha256(content).digest() != checksum:
+        raise ValueError("a damaged file in the cache")
+    return content
 
 
 class Cacheable:
@@ -182,21 +202,15 @@ def _known_by_name(value: Any) -> bool:
 def build_directory() -> Path | None:
     """The directory of this build's code, or None where no cache can be had."""
     try:
-        _distinguish_names()
-        build = f"numba-{_build_key()}"
+        with importing:
+            _distinguish_names()
+            build = f"numba-{_build_key()}"
     except (AttributeError, ImportError):  # a Numba that is made differently inside
         return None
-    for candidate in _candidates():
-        directory = candidate / build
-        if directory.is_dir():
-            with contextlib.suppress(OSError):
-                os.utime(directory)  # in use: not to be pruned
-            return directory
-        try:
-            directory.mkdir(mode=0o700, parents=True)
-        except OSError:
-            continue
-        _prune(candidate)
+    for directory in folders(build):
+        with contextlib.suppress(OSError):
+            os.utime(directory)  # in use: not to be pruned
+        _prune(directory.parent)
         return directory
     warnings.warn(
         "tinydl: no directory to keep compiled kernels in; set TINYDL_CACHE_DIR to a writable one",
@@ -239,17 +253,53 @@ def _build_key() -> str:
     return key.hexdigest()[:20]
 
 
+def folders(name: str) -> Iterator[Path]:
+    """The folders of this name in the caches that nobody else can have written to, best
+    first; made where there are none.
+    """
+    for candidate in _candidates():
+        try:
+            root = candidate.absolute()
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (reason := _distrust(root)):
+                folder = root / name
+                folder.mkdir(mode=0o700, exist_ok=True)
+                reason = _distrust(folder)
+        except OSError:  # of others, full, read-only, below a file, a name too long
+            continue
+        if reason:
+            _refuse(reason)
+        else:
+            yield folder
+
+
+def _distrust(folder: Path) -> str | None:
+    """Why somebody else may have written code into a folder, or None. Windows has no simple
+    answer: it is trusted there.
+    """
+    if hasattr(os, "getuid"):
+        for status in (folder.lstat(), folder.stat()):  # of a link, and of what it points to
+            if status.st_uid != os.getuid():
+                return f"{folder} belongs to another user ({status.st_uid})"
+            if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode):
+                return f"others may write to {folder} (mode {stat.S_IMODE(status.st_mode):o})"
+    return None
+
+
+@functools.cache
+def _refuse(reason: str) -> None:
+    """Warn, once."""
+    message = f"tinydl: no compiled kernels are kept in, nor taken from, a folder that is not safe: {reason}"
+    warnings.warn(message, stacklevel=2)
+
+
 def _candidates() -> Iterator[Path]:
     if chosen := os.environ.get("TINYDL_CACHE_DIR"):
         yield Path(chosen)
     with contextlib.suppress(RuntimeError):  # no home directory
         yield _user_cache() / "tinydl"
-    private = Path(tempfile.gettempdir()) / f"tinydl-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
-    with contextlib.suppress(OSError):
-        private.mkdir(mode=0o700, exist_ok=True)
-        owner = private.lstat()
-        if not hasattr(os, "getuid") or (owner.st_uid == os.getuid() and not owner.st_mode & 0o022):
-            yield private  # cached code is executed: nobody else may have written it
+    with contextlib.suppress(OSError):  # no directory of temporary files
+        yield Path(tempfile.gettempdir()) / f"tinydl-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
 
 def _user_cache() -> Path:

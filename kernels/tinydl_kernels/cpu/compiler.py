@@ -7,10 +7,11 @@
     def scale(start, stop, x, y):
         for i in range(start, stop): ...
 
-`scale(n, grain, *args)` runs the body on [0, grain), [grain, 2 grain), ... The cuts depend on `n` and `grain`
-alone, never on the number of threads, so results have the same bits on any machine load. With n <= grain it
-is one serial call. An exception in the body reaches the caller when all pieces have been tried; of several,
-one. Called from another kernel it means the same, but does not start the pool.
+`scale(n, grain, *args)` runs the body on [0, grain), [grain, 2 grain), ...; a grain below 1 counts as
+1. The cuts depend on `n` and `grain` alone, never on the number of threads, so results have the same
+bits on any machine load. With n <= grain it is one serial call. An exception in the body reaches the
+caller when all pieces have been tried; of several, one. Called from another kernel it means the same,
+but does not start the pool.
 
 A loop is compiled as any serial function is, with no `prange`: an entry takes the arguments from Python,
 packs them into a frame on its stack, and hands the frame and the address of a C function that runs one
@@ -40,22 +41,24 @@ class Parallel(Kernel):
             threads.start()
         if jobs.capturing and (capture := jobs.captured()):
             capture.arguments.append((self, args))
-            grain = ~grain
-        self._run(n, grain, *args)
+            self._run(n, grain, *args, 1)
+        else:
+            self._run(n, grain, *args, 0)
 
     def interpreted(self, n: int, grain: int, *args: Any) -> None:
-        """The same in plain Python, serially."""
-        for start in range(0, n, max(grain, 1)):
-            self.function(start, min(n, start + grain), *args)
+        """The same in plain Python, serially; nothing is written down."""
+        grain = max(grain, 1)
+        for start in range(0, n, grain):
+            self.function(start, min(n, start + grain), *args[:-1])
 
     def _make_dispatcher(self, options: dict[str, Any]) -> Any:
         # Numba's call is much faster with named arguments than with *args.
         names = "".join(f"a{i}, " for i in range(self.function.__code__.co_argcount - 2))
         source = (
-            f"def loop(n, grain, {names}):\n"
+            f"def loop(n, grain, {names}noted=0):\n"  # kernels leave `noted` out
             f"    piece, frame, size = pack(body, ({names}))\n"
-            f"    if grain < 0:\n"  # says Python to write the job down
-            f"        grain = note(piece, frame, size, n, ~grain)\n"
+            f"    if noted:\n"
+            f"        note(piece, frame, size, n, grain)\n"
             f"    drive(piece, frame, n, grain)\n"
             f"    reraise(frame)\n"
         )

@@ -166,7 +166,7 @@ def note(typing, piece, frame, size, n, grain):
     """Write a job down in the log, whose frame has so many words; one that does not
     fit leaves the log too long.
 
-    Returns `grain`. LLVM code, as each loop has it: what Numba makes of a function takes longer to compile.
+    LLVM code, as each loop has it: what Numba makes of a function takes longer to compile.
     """
 
     def code(context, builder, signature, args):
@@ -188,9 +188,9 @@ def note(typing, piece, frame, size, n, grain):
             to, source = builder.gep(job, [number(HEAD)]), builder.inttoptr(frame, words)
             cgutils.raw_memcpy(builder, to, source, size, 8, align=8)
         builder.store(builder.select(fits, after, number(LOG + 1)), log)
-        return grain
+        return context.get_dummy_value()
 
-    return nb.int64(*[nb.int64] * 5), code
+    return nb.void(*[nb.int64] * 5), code
 
 
 @kernel

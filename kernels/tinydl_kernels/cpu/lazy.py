@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .cache import Cacheable
+from .cache import Cacheable, importing
 
 
 class Module:
@@ -32,11 +32,15 @@ class Module:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # asked by introspection, which should not import anything
             raise AttributeError(name)
-        return getattr(importlib.import_module(self.__name__), name)
+        return getattr(self._module(), name)
+
+    def _module(self) -> Any:
+        with importing:
+            return importlib.import_module(self.__name__)
 
     @property
     def _numba_type_(self) -> Any:
-        return nb.types.Module(importlib.import_module(self.__name__))
+        return nb.types.Module(self._module())
 
 
 nb = Module("numba")
@@ -80,7 +84,13 @@ class Kernel(Cacheable):
         return self._run(*args)
 
     def _first_run(self, *args: Any) -> Any:
-        self._run = self.interpreted if jit_disabled() else self.dispatcher
+        if jit_disabled():
+            self._run = self.interpreted
+        else:
+            with compiler_lock():  # Numba imports modules for the types of arguments, too: no fork meanwhile
+                for arg in args:
+                    self.dispatcher.typeof_pyval(arg)
+            self._run = self.dispatcher
         return self._run(*args)
 
     def interpreted(self, *args: Any) -> Any:
@@ -129,16 +139,17 @@ class Kernel(Cacheable):
         compile_for = dispatcher._compile_for_args
 
         def compile_for_writable(*args: Any, **keywords: Any) -> Any:
-            given = [dispatcher.typeof_pyval(arg) for arg in args]
-            wanted = [
-                t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t
-                for t in given
-            ]
-            if wanted == given:
-                return compile_for(*args, **keywords)
-            entry = dispatcher.compile(tuple(wanted))
-            dispatcher._insert([t._code for t in given], entry, objectmode=False)
-            return entry
+            with compiler_lock():
+                given = [dispatcher.typeof_pyval(arg) for arg in args]
+                wanted = [
+                    t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t
+                    for t in given
+                ]
+                if wanted == given:
+                    return compile_for(*args, **keywords)
+                entry = dispatcher.compile(tuple(wanted))
+                dispatcher._insert([t._code for t in given], entry, objectmode=False)
+                return entry
 
         dispatcher._compile_for_args = compile_for_writable
         template_for = dispatcher.get_call_template
@@ -208,9 +219,17 @@ _over_fork = contextlib.ExitStack()
 
 
 def _before_fork() -> None:
-    """A lock that another thread holds would stay locked in the child for ever."""
+    """A lock that another thread holds would stay locked in the child for ever, and so
+    would a module that it imports.
+
+    Numba that is not there yet cannot come, nor compile, while `importing` is held. If it is there, its lock
+    must be taken first, for modules are imported while it compiles.
+    """
+    _over_fork.enter_context(importing)
     if "numba.core.compiler_lock" in sys.modules:
+        _over_fork.close()
         _over_fork.enter_context(compiler_lock())
+        _over_fork.enter_context(importing)
 
 
 if hasattr(os, "register_at_fork"):

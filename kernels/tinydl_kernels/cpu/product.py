@@ -29,8 +29,8 @@ import numpy as np
 from ..machine import memory
 from ..machine.memory import line
 from . import jobs, simd
+from .blas import single_threaded_blas
 from .compiler import parallel, share
-from .threads import single_threaded_blas
 from .tiles import fill, pack_rows, rectify, strip, transpose
 
 Array = Any

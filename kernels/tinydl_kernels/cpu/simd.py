@@ -164,11 +164,7 @@ class _Emitter:
         if end is None:
             return [None] * self.tile.vectors
         numbers = ir.VectorType(ir.IntType(32), self.tile.lanes)
-        bounds = [
-            self.spread(self.builder.trunc(bound, ir.IntType(32)), numbers)
-            for bound in (begin, end)
-            if bound is not None
-        ]
+        bounds = [self.spread(self.column(bound), numbers) for bound in (begin, end) if bound is not None]
         result = []
         for j in range(self.tile.vectors):
             columns = self.lane_numbers(list(range(self.tile.lanes * j, self.tile.lanes * (j + 1))))
@@ -177,6 +173,13 @@ class _Emitter:
                 mask = self.builder.and_(mask, self.builder.icmp_signed(">=", columns, bounds[0]))
             result.append(mask)
         return result
+
+    def column(self, bound: Any) -> Any:
+        """A bound as 32 bits: the nearest column of the tile, or the one after its last."""
+        for sign, limit in (("<", 0), (">", self.tile.lanes * self.tile.vectors)):
+            number = ir.Constant(ir.IntType(64), limit)
+            bound = self.builder.select(self.builder.icmp_signed(sign, bound, number), number, bound)
+        return self.builder.trunc(bound, ir.IntType(32))
 
     def lane_numbers(self, numbers: list[int]) -> Any:
         return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)

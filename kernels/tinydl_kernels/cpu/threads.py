@@ -9,6 +9,9 @@ the job and waits for those who are inside, and for nobody else: a short loop is
 woken, who then finds the door closed. Who finds the pool claimed (another Python thread, a loop inside a
 loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
 
+The number of threads is part of the job: workers may start and end under it, and nobody sees other shares for
+that. To end them, `stop` claims the pool as a loop does, so that the job that is open is done first.
+
 Workers are Python threads that stay inside one compiled function without the interpreter's lock. They look
 for work for a few milliseconds, as long as an eager step may go without a loop that is worth sharing (to
 wake one takes its caller longer than a small loop does), then sleep on one of Python's own low-level locks,
@@ -20,20 +23,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import functools
-import math
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..machine.errors import ShapeError
+from . import blas
 from .lazy import Module, intrinsic, jit_disabled, kernel, nb, symbols
+from .processors import available_cpus
 
 ir = Module("llvmlite.ir")
 
@@ -45,16 +46,18 @@ MAX_THREADS = 256
 LINE = 16
 # the job: piece(frame, start, stop) is to be called for all pieces of range(n)
 PIECE, FRAME, N, GRAIN = 0, 1, 2, 3
+THREADS = 4  # into how many shares the pieces of the job fall
 INSIDE = 1 * LINE  # workers inside the job, plus CLOSED while there is none
 EPOCH = 2 * LINE  # counts the jobs
-CLAIMED = 3 * LINE  # 1 while a caller uses the pool
+CLAIMED = 3 * LINE  # 1 while a caller uses the pool, STOPPED while its workers end
 WORKERS = 4 * LINE  # how many there are
-LEAVE = WORKERS + 1  # 1 when they are to end
+TERM = WORKERS + 1  # counts the ends of the pool: workers of an earlier term leave
 LOG = WORKERS + 2  # the address of the log of loops (jobs.py)
 NEXT = 5 * LINE  # + LINE * thread: the piece of this thread's share to be taken next; the caller is thread 0
 ASLEEP = (5 + MAX_THREADS) * LINE  # + LINE * worker: 1 while this worker sleeps or is about to
 LOCK = ASLEEP + 1  # + LINE * worker: the lock it sleeps on
 CLOSED = -(1 << 32)
+STOPPED = 2
 
 words = np.zeros((5 + 2 * MAX_THREADS) * LINE, np.int64)
 words[INSIDE] = CLOSED
@@ -182,9 +185,9 @@ def _call(builder: Any, name: str, result: Any, *args: Any) -> None:
 
 
 @kernel
-def share(pieces, thread):
+def share(pieces, thread, threads):
     """The first piece of a thread's share of so many."""
-    return pieces * thread // (load(WORKERS) + 1)
+    return pieces * thread // threads
 
 
 @kernel
@@ -192,11 +195,11 @@ def take_pieces(thread):
     """Run pieces of the job that is open until none is left: those of the thread's own
     share, then those of the others.
     """
-    piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(WORKERS) + 1
+    piece, frame, n, grain, threads = load(PIECE), load(FRAME), load(N), load(GRAIN), load(THREADS)
     pieces = -(-n // grain)
     for i in range(threads):
         owner = (thread + i) % threads
-        counter, end = NEXT + LINE * owner, share(pieces, owner + 1)
+        counter, end = NEXT + LINE * owner, share(pieces, owner + 1, threads)
         number = add(counter, 1)
         while number < end:
             run(piece, frame, number * grain, min(number * grain + grain, n))
@@ -208,30 +211,39 @@ def drive(piece, frame, n, grain):
     """Run piece(frame, start, stop) for all pieces of range(n), with the pool's
     help where it is to be had.
     """
-    grain = max(grain, 1)
+    n, grain = max(n, 0), max(grain, 1)
     if n > grain and load(WORKERS) > 0 and swap(CLAIMED, 0, 1):
+        threads = load(WORKERS) + 1
         store(PIECE, piece)
         store(FRAME, frame)
         store(N, n)
         store(GRAIN, grain)
-        for thread in range(load(WORKERS) + 1):
-            store(NEXT + LINE * thread, share(-(-n // grain), thread))
+        store(THREADS, threads)
+        for thread in range(threads):
+            store(NEXT + LINE * thread, share(-(-n // grain), thread, threads))
         add(INSIDE, -CLOSED)
         add(EPOCH, 1)
-        wake(min(load(WORKERS), (n - 1) // grain))
+        wake(min(threads - 1, (n - 1) // grain))
         take_pieces(0)
         add(INSIDE, CLOSED)
         looks = 0
         while load(INSIDE) != CLOSED:
-            looks += 1
-            if looks % LOOKS:
-                pause()
-            else:
-                give_way()
+            looks = wait(looks)
         store(CLAIMED, 0)
     else:
         for start in range(0, n, grain):
             run(piece, frame, start, min(start + grain, n))
+
+
+@kernel
+def wait(looks):
+    """Wait a moment after so many looks for something; return one more."""
+    looks += 1
+    if looks % LOOKS:
+        pause()
+    else:
+        give_way()
+    return looks
 
 
 @kernel
@@ -261,14 +273,28 @@ def next_epoch(worker, seen):
 
 
 @kernel
-def work(worker):
+def work(worker, term):
     """The life of a worker."""
     seen = 0
-    while not load(LEAVE):
+    while load(TERM) == term:
         seen = next_epoch(worker, seen)
         if add(INSIDE, 1) >= 0:
             take_pieces(worker + 1)
         add(INSIDE, -1)
+
+
+@kernel
+def dismiss(workers):
+    """Tell so many workers to leave, once the job that is open is done. The pool stays
+    claimed; another call is safe.
+    """
+    store(WORKERS, 0)  # the loops that follow do not compete for the pool
+    looks = 0
+    while not swap(CLAIMED, 0, STOPPED) and load(CLAIMED) != STOPPED:
+        looks = wait(looks)
+    add(TERM, 1)
+    add(EPOCH, 1)
+    wake(workers)
 
 
 # ---- the pool
@@ -313,28 +339,41 @@ def _checked(who: str, count: Any) -> int:
 
 
 def start() -> None:
-    """Start the workers, unless they run. With too few of them loops take longer; a warning says so."""
+    """Start the workers, unless they run. With too few of them loops take longer; a warning says so.
+
+    While another thread starts or ends them this does nothing: who waited for that thread with a lock in hand
+    that a fork takes could wait for ever, and a loop can do without them.
+    """
     global running
-    with _lock:
+    if not _lock.acquire(blocking=False):
+        return
+    try:
         if running:
             return
+        _end()  # what an interrupted start or stop has left
         wanted = 0 if jit_disabled() else get_num_threads() - 1
         if wanted:
-            work.dispatcher.compile((nb.int64,))
+            work.dispatcher.compile((nb.int64, nb.int64))
+            dismiss.dispatcher.compile((nb.int64,))
         for worker in range(wanted):
             words[ASLEEP + LINE * worker] = 0
-            words[LOCK + LINE * worker] = _new_lock()
-            thread = threading.Thread(target=work, args=(worker,), name=f"tinydl-{worker + 1}", daemon=True)
+            if not words[LOCK + LINE * worker]:
+                words[LOCK + LINE * worker] = _new_lock()
+            arguments = worker, int(words[TERM])
+            thread = threading.Thread(target=work, args=arguments, name=f"tinydl-{worker + 1}", daemon=True)
+            _workers.append(thread)  # before it starts: whatever interrupts this, `_end` finds it
             try:
                 thread.start()
             except RuntimeError as error:
+                _workers.pop()
                 warnings.warn(
                     f"tinydl: kernels run on {worker + 1} of {wanted + 1} threads: {error}", stacklevel=2
                 )
                 break
-            _workers.append(thread)
         words[WORKERS] = len(_workers)
         running = True
+    finally:
+        _lock.release()
 
 
 def stop() -> None:
@@ -343,19 +382,26 @@ def stop() -> None:
     """
     global running
     with _lock:
-        words[WORKERS] = 0
-        words[LEAVE] = 1
-        for worker in range(len(_workers)):
-            ctypes.pythonapi.PyThread_release_lock(ctypes.c_void_p(int(words[LOCK + LINE * worker])))
-        for thread in _workers:
-            thread.join()
-        _workers.clear()
-        words[LEAVE] = 0
-        running = False
+        running = False  # first: if this is interrupted, the next loop brings it to its end
+        _end()
+
+
+def _end() -> None:
+    """End the workers. It may be interrupted anywhere and called again."""
+    if _workers:
+        dismiss(len(_workers))
+    while _workers:
+        if _workers[-1].is_alive():
+            _workers[-1].join()
+        _workers.pop()
+    if words[CLAIMED] == STOPPED:
+        words[CLAIMED] = 0
 
 
 def _new_lock() -> int:
-    """A lock of Python's C interface, taken. It is never freed: a late `wake` may still release it."""
+    """A lock of Python's C interface, taken, as it is while its worker is awake. It
+    is kept for the next worker.
+    """
     allocate = ctypes.pythonapi.PyThread_allocate_lock
     allocate.restype = ctypes.c_void_p
     lock = allocate()
@@ -380,127 +426,27 @@ atexit.register(_at_exit)
 
 def _before_fork() -> None:
     _lock.acquire()
-    if _workers:
-        stop()
+    stop()
+
+
+def _after_fork_in_parent() -> None:
+    with contextlib.suppress(RuntimeError):  # not acquired: Ctrl-C, which does not keep Python from the fork
+        _lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _count
-    _count = 1
-    words[CLAIMED], words[INSIDE] = 0, CLOSED  # another thread of the parent may have been in a loop
-    _blas.after_fork()
-    _lock.release()
+    """Nothing of the parent's pool is here, whatever other threads were at and even if
+    Ctrl-C came before the fork.
+    """
+    global _count, _lock, running
+    _count, _lock, running = 1, threading.RLock(), False
+    _workers.clear()
+    words[WORKERS], words[CLAIMED], words[INSIDE] = 0, 0, CLOSED
+    words[LOCK::LINE] = 0
+    blas.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork_in_child
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
     )
-
-
-# ---- processors
-
-
-def available_cpus() -> int:
-    """The processors that the scheduler and the control groups (containers) leave
-    to this process, at least 1.
-    """
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cpus, *map(math.ceil, _quotas())]))
-
-
-def _quotas(root: Path = Path("/")) -> Iterator[float]:
-    """Processors allowed by each control group (v1 or v2) that this process is in;
-    `root` is that of the file system.
-    """
-    with contextlib.suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            mount = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
-            group = mount / path.lstrip("/")
-            for folder in (group, *group.parents):
-                if folder.is_relative_to(mount):
-                    yield from _quota(folder)
-
-
-def _quota(folder: Path) -> Iterator[float]:
-    with contextlib.suppress(OSError, ValueError):
-        if (folder / "cpu.max").exists():
-            # "max 100000": float("max") is a ValueError
-            limit, period = (folder / "cpu.max").read_text().split()
-        else:
-            limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        if float(limit) > 0:
-            yield float(limit) / float(period)
-
-
-# ---- OpenBLAS: its own pool would spin against this one, and its bits depend on the number of its threads
-
-
-class _Blas:
-    """Sets OpenBLAS to one thread while at least one scope is open, and back to the user's number after."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._scopes = 0
-        self._outer = 1
-
-    @functools.cached_property
-    def _functions(self) -> tuple[Any, Any]:
-        """get_num_threads and set_num_threads of the library that NumPy has loaded; without
-        OpenBLAS, one thread for ever.
-        """
-        for path in _openblas_files():
-            with contextlib.suppress(OSError):
-                library = ctypes.CDLL(path)
-                for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads",
-                             "openblas_{}_num_threads64_", "openblas_{}_num_threads"):  # fmt: skip
-                    if hasattr(library, name.format("set")):
-                        return library[name.format("get")], library[name.format("set")]
-        return (lambda: 1), (lambda count: None)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._scopes == 0:
-                get, put = self._functions
-                self._outer = get()
-                if self._outer != 1:
-                    put(1)
-            self._scopes += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._scopes -= 1
-            if self._scopes == 0 and self._outer != 1:
-                self._functions[1](self._outer)
-
-    def after_fork(self) -> None:
-        """Scopes of other threads do not exist in the child."""
-        self._lock = threading.Lock()
-        if self._scopes and self._outer != 1:
-            self._functions[1](self._outer)
-        self._scopes = 0
-
-
-_blas = _Blas()
-
-
-def single_threaded_blas() -> contextlib.AbstractContextManager[None]:
-    """A scope in which NumPy's OpenBLAS runs on one thread; scopes nest, and may
-    overlap in several Python threads.
-    """
-    return _blas
-
-
-def _openblas_files() -> list[str]:
-    """Where NumPy's OpenBLAS may be: bundled with NumPy, else among the files
-    that this process has mapped.
-    """
-    home = Path(np.__file__).parent
-    bundled = [*home.parent.glob("numpy.libs/*openblas*"), *home.glob(".dylibs/*openblas*")]
-    maps = Path("/proc/self/maps")
-    if bundled or not maps.exists():
-        return [str(path) for path in bundled]
-    return sorted({line.split(maxsplit=5)[5] for line in maps.read_text().splitlines() if "openblas" in line})

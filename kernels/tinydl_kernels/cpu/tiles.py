@@ -20,7 +20,7 @@ from .compiler import kernel
 def copy(to, start, step, source, source_start, source_step, n):
     """to[start + i step] = source[source_start + i source_step]     for i < n"""
     t, s, t_step, s_step = np.uint64(start), np.uint64(source_start), np.uint64(step), np.uint64(source_step)
-    for i in range(np.uint64(n)):
+    for i in range(np.uint64(max(n, 0))):
         to[t + i * t_step] = source[s + i * s_step]
 
 
@@ -28,7 +28,7 @@ def copy(to, start, step, source, source_start, source_step, n):
 def fill(to, start, value, n):
     """to[start + i] = value     for i < n"""
     t = np.uint64(start)
-    for i in range(np.uint64(n)):
+    for i in range(np.uint64(max(n, 0))):
         to[t + i] = value
 
 
@@ -36,7 +36,7 @@ def fill(to, start, value, n):
 def rectify(y, start, n):
     """y[start + i] = relu(y[start + i])     for i < n"""
     first, zero = np.uint64(start), y.dtype.type(0)
-    for i in range(np.uint64(n)):
+    for i in range(np.uint64(max(n, 0))):
         value = y[first + i]
         y[first + i] = zero if value <= zero else value
 

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import os
 import platform
 import re
 import shutil
@@ -108,13 +107,14 @@ def _build(
     """Compile and link into the cache, unless it is there: `contents` is all that the result
     depends on besides the flags.
 
-    Several processes may do so at once: the file appears whole, by a rename.
+    Several processes may do so at once: the file appears whole, by a rename. It ends with a checksum, which
+    loaders and linkers do not see; a damaged one is built anew.
     """
     if reason := unavailable():
         raise BackendError(reason)
     digest = hashlib.sha256(repr((_compiler(), flags, contents)).encode()).hexdigest()[:16]
     path = _directory() / f"{name}-{digest}.so"
-    if path.exists():
+    if _whole(path):
         return path
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         objects = [f"{scratch}/{source.stem}.o" for source in sources]
@@ -125,8 +125,19 @@ def _build(
         plain = ("-nostartfiles",) if libraries else ()
         linking = ("-shared", *plain, f"-Wl,-soname,{path.name}", "-Wl,-rpath,$ORIGIN")
         _gxx(name, *linking, *objects, *map(str, libraries), "-o", f"{scratch}/{path.name}")
-        os.replace(f"{scratch}/{path.name}", path)
+        built = Path(scratch, path.name)
+        built.write_bytes(cache.with_checksum(built.read_bytes()))
+        built.replace(path)
     return path
+
+
+def _whole(path: Path) -> bool:
+    """Is the file there, as it was built?"""
+    try:
+        cache.checked(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _gxx(name: str, *arguments: str) -> None:
@@ -146,10 +157,8 @@ def _compiler() -> str:
 @functools.cache
 def _directory() -> Path:
     """The first cache directory that can be written. Builds older than a month are removed from it."""
-    for candidate in cache._candidates():
-        directory = candidate / "emulator"
+    for directory in cache.folders("emulator"):
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):
                 pass
         except OSError:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .. import elementwise
+from ..cpu.blas import single_threaded_blas
 from ..cpu.product import oriented, product
-from ..cpu.threads import single_threaded_blas
 from ..machine import memory
 from ..machine.dispatch import operation
 from ..machine.errors import ShapeError

@@ -366,7 +366,7 @@ def _scatter(start, stop, g, indices, dx):
 def add(y, to, to_step, x, at, step, n):
     """y[to + i to_step] += x[at + i step]     for i < n"""
     to, at, to_step, step = np.uint64(to), np.uint64(at), np.uint64(to_step), np.uint64(step)
-    for i in range(np.uint64(n)):
+    for i in range(np.uint64(max(n, 0))):
         y[to + i * to_step] += x[at + i * step]
 
 
