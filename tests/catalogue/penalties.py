@@ -15,7 +15,15 @@ import numpy as np
 
 import tinydl as td
 from tinydl import nn
-from tinydl.regularizers import L2, DataGrad, FrobeniusJacobian, Objective, Penalty, SpectReg
+from tinydl.regularizers import (
+    L2,
+    ConfidencePenalty,
+    DataGrad,
+    FrobeniusJacobian,
+    Objective,
+    Penalty,
+    SpectReg,
+)
 
 Form = tuple[float, np.ndarray, np.ndarray]  # the value and its gradients by W and c
 DRAWS = (7, 11)  # seed and stream
@@ -106,6 +114,12 @@ def of_spect_reg(per: str) -> Callable[[Linear], Form]:
         return (g**2).sum(1).mean(), 2 / B * r.T @ g, np.zeros(m)
 
     return form
+
+
+def of_confidence(at: Linear) -> Form:
+    log_p = np.log(at.p)
+    entropy = -(at.p * log_p).sum(1, keepdims=True)
+    return at.by_logits(-entropy.mean(), at.p * (log_p + entropy) / len(at.x))
 
 
 # In PyTorch
@@ -229,6 +243,24 @@ ROWS = [
             (on_tokens(FrobeniusJacobian(1.0)), td.GraphError, f"frobenius_jacobian: {INTEGERS}"),
             (frozen(FrobeniusJacobian(1.0)), td.GraphError, f"frobenius_jacobian: {CONSTANT}"),
         ],
+    ),
+    PenaltyRow(
+        "ConfidencePenalty",
+        ConfidencePenalty,
+        of_confidence,
+        lambda seen: -seen.torch.distributions.Categorical(logits=seen.logits).entropy().mean(),
+        [
+            negative(ConfidencePenalty, "ConfidencePenalty"),
+            (frozen(ConfidencePenalty(1.0)), td.GraphError, f"confidence_penalty: {CONSTANT}"),
+            (
+                lambda: Objective(nn.Flatten(0), td.mse_loss, [ConfidencePenalty(1.0)])(
+                    td.ones(2, 4), td.ones(8)
+                ),
+                td.ShapeError,
+                r"ConfidencePenalty: expected logits \(B, m, \*\), got \(8,\)",
+            ),
+        ],
+        at_zero=-np.log(3),
     ),
     PenaltyRow(
         "L2",
