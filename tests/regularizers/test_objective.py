@@ -134,7 +134,7 @@ def test_a_schedule_inside_one_recorded_step() -> None:
         terms = play(*batch(i))
         assert_close([terms.total.item()], [terms.loss.item() + np.exp(-i) * terms.penalties.l2.item()])
     assert asked == [np.float64]  # at the recording
-    assert objective.step.item() == 4
+    assert objective.step.item() == optimizer.steps_taken.count == 4
     with pytest.raises(ValueError, match="L2: expected its schedule to give the weight, got 1"):
         objective.penalties[0].weight = 1
 
@@ -218,6 +218,28 @@ def test_a_forgotten_after_is_told(wrap: Callable[[Any], Any], terms: Callable[[
         GraphError, match=r"expected objective\.after\(\) after each step of the optimizer, for "
     ):
         steps_without_after(wrap, terms(), False, False)
+
+
+def test_an_after_that_is_forgotten_later_on_is_told() -> None:
+    """Steps of replays are counted."""
+    model = network()
+    objective = Objective(model, td.cross_entropy, [L2(lambda step: step)])
+    optimizer = td.optim.SGD(model.parameters(), lr=0.1)
+
+    @td.record
+    def play(x: td.Tensor, y: td.Tensor) -> None:
+        optimizer.zero_grad()
+        objective(x, y).total.backward()
+        optimizer.step()
+
+    for _ in range(3):
+        play(*batch())
+        objective.after()
+    play(*batch())
+    with pytest.raises(
+        GraphError, match=r"objective\.after\(\) after each step of the optimizer, for L2\(<lambda>\)"
+    ):
+        play(*batch())
 
 
 @pytest.mark.parametrize("wrap", [lambda step: step, td.record], ids=["eager", "recorded"])

@@ -19,10 +19,8 @@ import warnings
 from collections.abc import Sequence
 from functools import reduce
 
-import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..devices import constant
 from ..engine.core import Tensor, add
 from ..ops.elementwise import div, square
 from ..ops.random import Generator, randn
@@ -172,7 +170,5 @@ class FrobeniusJacobian(GradientPenalty):
 
     def __call__(self, seen: Pass) -> Tensor:
         self.require_logits(seen, sums_over_samples=True)
-        logits = seen.logits
-        classes = np.eye(logits.shape[1], dtype=logits.dtype)
-        seeds = [constant(logits, np.repeat(row[None], logits.shape[0], axis=0)) for row in classes]
-        return reduce(add, [self.squared(seen, logits, seed) for seed in seeds])
+        columns = [seen.logits[:, k] for k in range(seen.logits.shape[1])]
+        return reduce(add, [self.squared(seen, column) for column in columns])
