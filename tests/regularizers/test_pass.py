@@ -92,6 +92,16 @@ def test_integer_inputs_are_penalized_at_a_layer(frozen: bool) -> None:
         mixed((tokens, numbers), y)  # the derivative by the numbers alone: the identity
 
 
+@pytest.mark.parametrize("forward", ["shared", "second"])
+def test_spect_reg_at_a_layer(forward: str) -> None:
+    """Of a linear head behind it: ‖Wᵀr‖²."""
+    model, drawing = network(), {"per": "batch", "forward": forward, "generator": td.Generator(3)}
+    objective = Objective(model, td.cross_entropy, [SpectReg(1.0, wrt="1", **drawing)])
+    value = objective(*batch()).penalties[0].item()
+    r = td.randn(1, M, generator=td.Generator(3), dtype="float64").numpy()
+    assert_close([value], [((r @ np.array(model[2].weight)) ** 2).sum()])
+
+
 def test_the_input_is_followed_only_where_a_term_asks() -> None:
     seen = []
 
@@ -201,6 +211,10 @@ def test_a_penalty_as_the_loss() -> None:
     assert_close([terms.loss.item()], [expected])
     assert_close([terms.total.item()], [2 * expected + 0.1 * terms.penalties.l2.item()])
     assert list(objective.state_dict()["terms"]) == ["loss", "l2"]
+    with pytest.raises(
+        ValueError, match=r"expected a loss on every step, got Wasserstein\(1.0\) with every=2"
+    ):
+        Objective(critic, Wasserstein(1.0, every=2))
     with pytest.raises(GraphError, match="Pass: expected a loss that gives one value per sample, got none"):
         Objective(critic, Wasserstein(1.0), [DataGrad(0.1)])(x, fake=fake)
 

@@ -77,9 +77,9 @@ class Objective:
     Args:
         model: called as model(x), with a tuple of inputs as model(*x).
         loss: a function of (output, target, reduction="none"); or a Penalty, where a loss needs more than
-            that. The loss of a batch is the mean of all that it gives. Of samples with weights, `objective(x,
-            y, weights=w)` with w (B,), it is Σ w_b loss_b / Σ w_b, as PyTorch's losses weight their classes;
-            the weights are the loss's alone, penalties stay means over the samples.
+            that, counted by its weight. The loss of a batch is the mean of all that it gives. Of samples with
+            weights, `objective(x, y, weights=w)` with w (B,), it is Σ w_b loss_b / Σ w_b, as PyTorch's losses
+            weight their classes; the weights are the loss's alone, penalties stay means over the samples.
         terms: what is added to the loss or done beside it. A name that is there already gets its position.
         combine: in place of total.backward() in `terms.backward()`: a function of the weighted parts (whose
             sum is the total) and of all parameters, which leaves gradients in `.grad`.
@@ -99,6 +99,10 @@ class Objective:
         self.model, self.loss, self.combine = model, loss, combine
         self.terms = _by_name([*terms])
         self._of_loss = {"loss": loss} if isinstance(loss, Penalty) else {}
+        if self._of_loss and loss.every > 1:
+            raise ValueError(
+                f"Objective: expected a loss on every step, got {loss!r} with every={loss.every}"
+            )
         self._penalties = {name: term for name, term in self.terms.items() if isinstance(term, Penalty)}
         self._values: Any = namedtuple("Penalties", self._penalties)  # type: ignore[misc]
         self.step = Buffer(0)
@@ -146,7 +150,7 @@ class Objective:
             self._require_after()
             if state.recorder is not None:
                 state.recorder.guards.append(self._require_after)
-        for name, term in self.terms.items():
+        for name, term in self._all().items():
             if name in active or name not in self._penalties:
                 x, target = term.before(self.model, x, target)
         seeing = [*self._of_loss.values(), *active.values()]
