@@ -81,7 +81,7 @@ class PenaltyRow:
     bad: Sequence[tuple[Callable[[], Any], type[Exception], str]]
     coupled: bool = False  # is the value of a batch no mean over its parts?
     at_zero: float = 0.0  # its value where every parameter of the linear model is zero
-    records: bool = True
+    records: bool = True  # False where a recorded step refuses it
 
 
 def drawn(*shape: int) -> np.ndarray:
