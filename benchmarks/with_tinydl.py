@@ -13,8 +13,7 @@ from tinydl_kernels.matmul import matmul as product
 import tinydl as td
 from tinydl import nn
 from tinydl.models import LeNet, resnet20
-from tinydl.regularizers import DataGrad, Objective, Penalty, spect_reg
-from tinydl.regularizers.gradients import Pass
+from tinydl.regularizers import DataGrad, Objective, Pass, Penalty, spect_reg
 
 from . import machine
 from .cases import EPS, LEARNING_RATE, PENALTIES, Arrays, Case
@@ -166,6 +165,8 @@ def model(name: str) -> nn.Module:
 
 class GivenSpectReg(Penalty):
     """SpectReg with an r that is given and stays."""
+
+    follows = True
 
     def __init__(self, weight: float, r: td.Tensor) -> None:
         super().__init__(weight)

@@ -15,7 +15,7 @@ from tinydl_kernels import emulator, resample
 from tinydl_kernels.machine import dispatch
 
 import tinydl as td
-from tinydl.regularizers import DataGrad, Objective, SpectReg
+from tinydl.regularizers import L2, ConfidencePenalty, DataGrad, FrobeniusJacobian, Objective, SpectReg
 
 pytestmark = [
     pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable())),
@@ -67,6 +67,19 @@ def squares(model: td.nn.Module) -> Callable[..., td.Tensor]:
 def penalized(model: td.nn.Module) -> Callable[..., td.Tensor]:
     objective = Objective(model, td.cross_entropy, [DataGrad(0.5), SpectReg(0.1)])
     return lambda x, y: objective(x, y).total
+
+
+def scheduled(model: td.nn.Module) -> Callable[..., td.Tensor]:
+    """The count of steps and the weights that follow from it live on the device, too."""
+    terms = [L2(lambda step: 0.1 * td.exp(-step)), FrobeniusJacobian(lambda step: 0.1 * step)]
+    objective = Objective(model, td.cross_entropy, [*terms, ConfidencePenalty(0.5)])
+
+    def loss(x: td.Tensor, y: td.Tensor) -> td.Tensor:
+        total = objective(x, y).total
+        objective.after()
+        return total
+
+    return loss
 
 
 class Training:
@@ -151,6 +164,10 @@ def test_a_step_of_lenet_with_double_backpropagation(gpu: Any, order: str) -> No
     """The penalties' second backward pass and the update included, in each order of threads."""
     with emulator.mode(order, seed=1):
         check(gpu, lenet, penalized, batches(4, 1, 8, 8, classes=3, count=3))
+
+
+def test_a_step_with_scheduled_weights(gpu: Any) -> None:
+    check(gpu, lenet, scheduled, batches(4, 1, 8, 8, classes=3, count=3))
 
 
 def test_lenet_on_cuda_trains_as_on_the_cpu() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from tinydl_kernels.machine.errors import GraphError
 
 from .core import Primitive, Tensor, settle, state
+from .tape import Version
 
 
 class Effect(Primitive):
@@ -45,3 +46,10 @@ def effect(
 ) -> Callable[[Callable[..., Any]], Effect]:
     """Make the decorated function of arrays an `Effect`."""
     return lambda function: Effect(function, writes, **properties)
+
+
+def happened(event: Version) -> None:
+    """Count something that a step does; replays of a recorded step count it too."""
+    event.count += 1
+    if state.recorder is not None:
+        state.recorder.written.append(event)

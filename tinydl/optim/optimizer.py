@@ -8,6 +8,7 @@ other option is a Python number, a constant of a recording.
 
 from __future__ import annotations
 
+import weakref
 from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,9 +18,14 @@ from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 from ..devices import constant, follow, on_host
 from ..engine.core import Tensor, enable_grad, no_grad
+from ..engine.effect import happened
+from ..engine.tape import Version
 from ..nn.parameter import Buffer
 from ..ops.creation import zeros_like
 from ..ops.update import assign
+
+optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+"""Those that are alive: an objective asks how many steps its model's has taken."""
 
 
 class Group(UserDict):
@@ -74,6 +80,8 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: list[Group] = []
         self.state: dict[Tensor, dict[str, Buffer]] = {}
+        self.steps_taken = Version()  # its count: of step(), replays included
+        optimizers.add(self)
         if isinstance(params, (Tensor, set, frozenset, Mapping)):
             raise TypeError(f"{self}: expected a list of parameters, got {type(params).__name__}")
         given = list(params)
@@ -154,6 +162,7 @@ class Optimizer:
                     self.update(
                         group, params, [grads[p] for p in params], *map(list, zip(*kept, strict=True))
                     )
+        happened(self.steps_taken)
         return result
 
     def state_dict(self) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class _Recorder:
         # id -> a tensor from outside and its array
         self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}
         self.written: list[Version] = []
+        self.guards: list[Callable[[], None]] = []  # what a replay asks before it begins
         # id -> a leaf, its .grad at the first look or _UNSEEN
         self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
 
@@ -124,7 +125,7 @@ class _Recording:
 
     def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
         self.inputs = inputs
-        self.written = recorder.written
+        self.written, self.guards = recorder.written, recorder.guards
         leaves: list[Any] = [(ref(), before) for ref, before in recorder.grads.values()]
         leaves = [
             (leaf, before)
@@ -214,6 +215,8 @@ class _Recording:
 
     def _check(self) -> None:
         """Refuse what the recording would not see; bring gradients that the step adds to into place."""
+        for guard in self.guards:
+            guard()
         for ref, array, required in self.outside:
             x = ref()
             if isinstance(x, Resident):

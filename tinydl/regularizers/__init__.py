@@ -1,3 +1,18 @@
-"""Regularizers: gradient penalties, and the objective that adds them to a loss."""
+"""Regularizers: the objective, its contract, and a family of penalties in each other file.
 
-from .gradients import DataGrad, Objective, Pass, Penalty, SpectReg, Terms, data_grad, spect_reg
+The public names are those of the files' `__all__`.
+"""
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+__all__: list[str] = []
+for _found in pkgutil.iter_modules(__path__):
+    _module = importlib.import_module(f".{_found.name}", __name__)
+    globals().update({name: getattr(_module, name) for name in _module.__all__})
+    __all__ += _module.__all__
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
