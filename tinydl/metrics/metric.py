@@ -151,13 +151,10 @@ class Kept(Metric):
             raise ShapeError(
                 f"{self.name}: expected predictions and targets of one length, got {p.shape} and {t.shape}"
             )
-        for what, new, old in zip(
-            ("predictions", "targets"), (p, t), self._pieces[0] if self._pieces else ()
-        ):
+        for new, old in zip((p, t), self._pieces[0] if self._pieces else ()):
             if new.shape[1:] != old.shape[1:]:
-                raise ShapeError(
-                    f"{self.name}: {what}: expected (n, *{old.shape[1:]}) as before, got {new.shape}"
-                )
+                before = "".join(f", {length}" for length in old.shape[1:])
+                raise ShapeError(f"{self.name}: expected (n{before}) as before, got {new.shape}")
         w = weights(self.name, sample_weight, p.shape[:1])
         if len(p):
             self._pieces.append((p, t, np.ones(len(p)) if w is None else w.copy()))
