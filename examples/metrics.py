@@ -2,10 +2,11 @@
 
     python examples/metrics.py
 
-Twelve people, five of them ill, and a model's probability that each is. First the threshold .5 makes a confusion
-matrix of them, and each ratio is written out: in letters, in numbers, as a value. Then the threshold falls from
-above the largest score to the smallest, which gives the ROC curve, its area and what is read from it. Every value
-computed here by hand is compared with that of `tinydl.metrics`; the last part says how sure any of it is.
+Twelve people, five of them ill, and a model's probability that each is. First the threshold .5 makes a
+confusion matrix of them, and each ratio is written out: in letters, in numbers, as a value. Then the threshold
+falls from above the largest score to the smallest, which gives the ROC curve, its area and what is read from
+it. Every value computed here by hand is compared with that of `tinydl.metrics`; the last part says how sure
+any of it is.
 """
 
 from __future__ import annotations
@@ -137,9 +138,7 @@ def probabilities() -> None:
     agree("ECE", by_hand, value)
     print(f"  {'ECE of P(ill)':18} mean over people of |probability - part| = {value:.4f}")
     value = metrics.calibration_error(MODEL, ILL, of="confidence", bins=4)
-    print(
-        f"  {'ECE of confidence':18} the same of max(p, 1 - p) against right or wrong: {value:.4f}, another number"
-    )
+    print(f"  {'ECE of confidence':18} of max(p, 1 - p) against right or wrong: {value:.4f}, another number")
     temperature = metrics.fit_temperature(np.log(MODEL / (1 - MODEL)), ILL)
     print(f"  {'temperature':18} T = {temperature:.4f}: dividing the logits by it gives the least log loss")
 
