@@ -3,10 +3,10 @@
     python examples/metrics.py
 
 Twelve people, five of them ill, and a model's probability that each is. First the threshold .5 makes a
-confusion matrix of them, and each ratio is written out: in letters, in numbers, as a value. Then the threshold
-falls from above the largest score to the smallest, which gives the ROC curve, its area and what is read from
-it. Every value computed here by hand is compared with that of `tinydl.metrics`; the last part says how sure
-any of it is.
+confusion matrix of them, and each ratio is written out: in letters, in numbers, as a value. Then the
+threshold falls from above the largest score to the smallest, which gives the ROC curve, its area and what is
+read from it. Every value computed here by hand is compared with that of `tinydl.metrics`; the last part says
+how sure any of it is.
 """
 
 from __future__ import annotations
