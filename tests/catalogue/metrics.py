@@ -52,6 +52,7 @@ BAD_CLASSES: list[Any] = [
 BAD_MATRIX: list[Any] = [
     *BAD_CLASSES,
     (([0, 1], [0, 3]), {"num_classes": 3}, ShapeError, "target: expected classes 0 to 2, got 3"),
+    (([0, 1], [0, 2**30]), {}, ShapeError, "expected classes below 16384, or num_classes, got 1073741824"),
     (([0, 1], [0, 1]), {"num_classes": 0}, ShapeError, "num_classes: expected 1 or more, got 0"),
     (([[1, 2]], [0]), {"num_classes": 3}, ShapeError, "expected scores of num_classes=3 classes, got (1, 2)"),
 ]

@@ -247,8 +247,14 @@ def test_a_checkpoint_holds_metrics(tmp_path: Path) -> None:
 def test_pieces_of_different_tasks_do_not_mix() -> None:
     metric = metrics.F1(average="macro")
     metric.update([0, 1], [0, 1])
-    with pytest.raises(td.ShapeError, match=r"expected one task, got counts \(2, 2\) and \(3, 2, 2\)"):
+    with pytest.raises(td.ShapeError, match=r"expected one task, got counts \(2, 2\) and labels \(3, 3\)"):
         metric.update(np.eye(3, dtype=int), np.eye(3, dtype=int))
+    metric.reset()
+    metric.update(np.eye(3, dtype=int), np.eye(3, dtype=int))
+    with pytest.raises(
+        td.ShapeError, match=r"expected one task, got counts \(3, 2, 2\) of labels, then classes"
+    ):
+        metric.update([0, 1], [0, 1])
     scores = metrics.AUC(multi_class="ovr")
     scores.update(np.eye(3), [0, 1, 2])
     with pytest.raises(td.ShapeError, match=r"expected \(n, 3\) as before, got \(2, 4\)"):

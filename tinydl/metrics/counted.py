@@ -14,6 +14,9 @@ from tinydl_kernels.machine.errors import ShapeError
 from .checks import host, indicators, predicted, weights
 from .metric import Metric
 
+MOST = 1 << 14
+"""So many classes are believed without `num_classes`: the square of a stray label would fill the memory."""
+
 
 class Counts(NamedTuple):
     """Of each class (or each label of a multi-label task) against the rest."""
@@ -64,11 +67,14 @@ class Counted(Metric):
         w = weights(self.name, sample_weight, t.shape)
         kept = self._kept(t) if w is None else self._kept(t) & (w > 0)
         pk, tk, wk = p[kept], t[kept], None if w is None else w[kept]
-        size = known or 1 + max(pk.max(initial=0), tk.max(initial=0))
-        self._meet(int(size))
-        piece = np.zeros((size, size), np.int64 if wk is None else np.float64)
-        np.add.at(piece, (tk, pk), 1 if wk is None else wk)
-        self._grow(len(t), piece)
+        size = known or 1 + int(max(pk.max(initial=0), tk.max(initial=0)))
+        if known is None and size > MOST:
+            raise ShapeError(f"{self.name}: expected classes below {MOST}, or num_classes, got {size - 1}")
+        self._meet(size)
+        if len(t):
+            matrix = self._room(size, np.dtype(np.int64 if wk is None else np.float64))
+            np.add.at(matrix, (tk, pk), 1 if wk is None else wk)
+            self._samples += len(t)
 
     def _meet(self, size: int) -> None:
         """So many classes were met: are they too many?"""
@@ -89,20 +95,22 @@ class Counted(Metric):
         w = weights(self.name, sample_weight, t.shape[:1])
         cells = (~t & ~p, ~t & p, t & ~p, t & p)
         columns = [cell.sum(0) if w is None else w @ cell for cell in cells]
-        self._grow(len(t), np.stack(columns, 1).reshape(-1, 2, 2))
+        old = self._state.get("matrix")
+        if old is not None and old.shape != (t.shape[1], 2, 2):
+            raise ShapeError(f"{self.name}: expected one task, got counts {old.shape} and labels {t.shape}")
+        if len(t):
+            self._add(len(t), matrix=np.stack(columns, 1).reshape(-1, 2, 2))
 
-    def _grow(self, samples: int, piece: np.ndarray) -> None:
-        old = self._state.get("matrix", piece[:0] if piece.ndim == 3 else np.zeros((0, 0), piece.dtype))
-        if old.ndim != piece.ndim or (piece.ndim == 3 and len(old) not in (0, len(piece))):
-            raise ShapeError(f"{self.name}: expected one task, got counts {old.shape} and {piece.shape}")
-        if not samples:
-            return
-        if piece.ndim == 3:
-            self._add(samples, matrix=piece)
-            return
-        size = max(len(old), len(piece))
-        grown = np.zeros((size, size), np.result_type(old, piece))
-        for part in (old, piece):
-            grown[: len(part), : len(part)] += part
-        self._state["matrix"] = grown
-        self._samples += samples
+    def _room(self, size: int, dtype: np.dtype) -> np.ndarray:
+        """The matrix, made large enough for so many classes."""
+        old = self._state.get("matrix", np.zeros((0, 0), dtype))
+        if old.ndim != 2:
+            raise ShapeError(
+                f"{self.name}: expected one task, got counts {old.shape} of labels, then classes"
+            )
+        size, dtype = max(size, len(old)), np.result_type(old, dtype)
+        if old.shape != (size, size) or old.dtype != dtype:
+            grown = np.zeros((size, size), dtype)
+            grown[: len(old), : len(old)] = old
+            self._state["matrix"] = grown
+        return self._state["matrix"]
