@@ -149,7 +149,11 @@ MATRICES = [
     Row(
         "balanced_accuracy",
         "BalancedAccuracy",
-        [*MATRIX_CASES, *((draw, options | {"adjusted": True}) for draw, options in MATRIX_CASES)],
+        [
+            *MATRIX_CASES,
+            *((draw, options | {"adjusted": True}) for draw, options in MATRIX_CASES),
+            (exactly([0, 3, 3, 0, 3], [0, 3, 0, 3, 3]), {"adjusted": True}),  # there is no class 1 or 2
+        ],
         flipped(sk.balanced_accuracy_score),
         [*BAD_MATRIX, *ONE_LABEL],
         [(([0, 0], [0, 0]), {"adjusted": True})],

@@ -127,6 +127,9 @@ def test_groups_meet_sizes_and_classes_as_nearly_as_they_can() -> None:
         sizes = np.array([len(part) for part in parts]) / len(ill)
         np.testing.assert_allclose(sizes, (0.6, 0.2, 0.2), atol=0.03)
         np.testing.assert_allclose([ill[part].mean() for part in parts], ill.mean(), atol=0.06)
+        # Both groups fit the large part better than the small one, which needs one of them
+        halves = split(np.zeros(100, int), (0.8, 0.2), groups=np.arange(100) % 2, seed=seed)
+        assert [len(part) for part in halves] == [50, 50]
         (some,) = split(ill, (0.5,), groups=patients, seed=seed)
         assert abs(len(some) / len(ill) - 0.5) < 0.03
 
@@ -225,6 +228,8 @@ def test_subsets_are_nested_and_in_proportion() -> None:
         [60, 30, 10],
     ]
     whole([subsets[-1]], 100)
+    rare = np.repeat([0, 1], [95, 5])  # is not put first: one of four would be a quarter
+    assert np.bincount(rare[nested_subsets(rare, (4,))[0]]).tolist() == [4]
 
 
 # ---- Errors

@@ -288,11 +288,10 @@ def test_the_operating_point_is_for_other_data() -> None:
     assert metrics.sensitivity(test >= point.threshold, [0, 1, 1, 1]) == pytest.approx(2 / 3)
     nothing = metrics.operating_point([0.9, 0.1], [0, 1], specificity=1.0)
     assert nothing == (np.inf, 0.0, 1.0)
-    tenths = np.full(10, 0.1)  # 9 tenths add up to 0.9 - 1e-16
-    scores, t = np.arange(10)[::-1] / 10, np.ones(10, int)
-    weights, labels = np.append(tenths, 1.0), np.append(t, 0)
-    found = metrics.operating_point(np.append(scores, -1), labels, sensitivity=0.9, sample_weight=weights)
-    assert found.threshold == 0.1
+    # 4 · 0.3 of 5 · 0.3 are 0.8 less one bit
+    scores, labels = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.1]), [1, 1, 1, 1, 1, 0]
+    found = metrics.operating_point(scores, labels, sensitivity=0.8, sample_weight=np.full(6, 0.3))
+    assert found.threshold == 0.6
 
 
 def test_temperature_undoes_a_temperature() -> None:

@@ -30,15 +30,17 @@ class Counts(NamedTuple):
 def counts(matrix: np.ndarray) -> Counts:
     """From a confusion matrix (C, C), or one per label (L, 2, 2).
 
-    Nothing is subtracted: with weights a difference of sums would leave 1e-17 where 0 / 0 has to be seen.
+    With weights all - tp - fp - fn would leave 1e-17 where 0 / 0 has to be seen; a row minus the only entry
+    that it has is exactly 0.
     """
     if matrix.ndim == 3:
         tn, fp, fn, tp = matrix.reshape(-1, 4).T
         return Counts(tp, fp, fn, tn)
-    wrong = np.where(np.eye(len(matrix), dtype=bool), 0, matrix)
-    before = np.pad(matrix, ((0, 0), (1, 0))).cumsum(1)[:, :-1]
-    after = np.pad(matrix, ((0, 0), (0, 1)))[:, ::-1].cumsum(1)[:, -2::-1]
-    rest = np.where(np.eye(len(matrix), dtype=bool), 0, before + after)  # of each row, without column k
+    other = ~np.eye(len(matrix), dtype=bool)
+    wrong, rest = (
+        matrix * other,
+        (matrix.sum(1, keepdims=True) - matrix) * other,
+    )  # of row i, without column k
     return Counts(np.diag(matrix), wrong.sum(0), wrong.sum(1), rest.sum(0))
 
 
