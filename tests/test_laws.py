@@ -24,7 +24,7 @@ LAYERS = [
     {"engine", "record", "version", "debug", "devices", "cuda", "files"},
     {"ops"},
     {"functional", "gradcheck", "nn"},
-    {"models", "optim", "regularizers", "data"},
+    {"models", "optim", "regularizers", "data", "metrics"},
     {"training", "interop", "viz", "warmup"},
     {"study"},
     {"__main__"},

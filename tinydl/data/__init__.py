@@ -1,5 +1,5 @@
-"""Data sets as NumPy arrays, minibatches with a position that can be saved, and files that are
-written whole or not at all.
+"""Data sets as NumPy arrays, splits, minibatches with a position that can be saved, and files that
+are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from ..files import DataError, DownloadError, atomic_write
 from .datasets.cifar import cifar10
 from .datasets.mnist import ImageSet, mnist, read_idx
 from .loader import Batches, normalize, subset
+from .splits import kfold, leave_one_group_out, n_per_class, nested_subsets, split
 
 __all__ = [
     "Batches",
@@ -16,8 +17,13 @@ __all__ = [
     "ImageSet",
     "atomic_write",
     "cifar10",
+    "kfold",
+    "leave_one_group_out",
     "mnist",
+    "n_per_class",
+    "nested_subsets",
     "normalize",
     "read_idx",
+    "split",
     "subset",
 ]
