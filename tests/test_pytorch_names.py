@@ -1,20 +1,18 @@
 """Names that no test of their own family holds against PyTorch's: values, first and
 second derivatives, in float64.
 
-With them every counterpart that tests/surface.txt lists is in a test that compares with PyTorch.
+With them every counterpart that tests/surface.txt lists is called in a comparison; comparisons.py counts.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from agreement import assert_agree
-from test_surface import PAIRS
+from comparisons import comparison
 
 import tinydl as td
 
@@ -28,6 +26,23 @@ MAPS, ONES = rng.standard_normal((2, 3, 8)), np.sign(rng.standard_normal(3))
 # The same expression of `t`, tinydl or torch, with its `nn` and its `F`, of the arrays.
 Expression = Callable[..., Any]
 EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
+    **{
+        name: (lambda t, nn, F, x, name=name: getattr(t, name)(x), (X,))
+        for name in ("abs", "clone", "exp", "flatten", "mean", "neg", "sigmoid", "sign", "square", "tanh")
+    },
+    **{name: (lambda t, nn, F, x, name=name: getattr(t, name)(x), (P,)) for name in ("log", "sqrt")},
+    **{
+        name: (lambda t, nn, F, x, y, name=name: getattr(t, name)(x, y), (X, Y))
+        for name in ("add", "mul", "maximum", "minimum")
+    },
+    "softmax": (lambda t, nn, F, x: F.softmax(x, 1), (X,)),
+    "linear": (lambda t, nn, F, x, w, b: F.linear(x, w, b), (X, Y[:2], P[0, :2])),
+    "broadcast_to": (lambda t, nn, F, x: t.broadcast_to(x, (2, 3, 4)), (X,)),
+    "permute": (lambda t, nn, F, x: t.permute(x, (2, 0, 1)), (MAPS,)),
+    "squeeze": (lambda t, nn, F, x: t.squeeze(x, 1), (X[:, :1],)),
+    "unsqueeze": (lambda t, nn, F, x: t.unsqueeze(x, -1), (X,)),
+    "stack": (lambda t, nn, F, x, y: t.stack([x, y], 1), (X, Y)),
+    "where": (lambda t, nn, F, x, y: t.where(x > 0, x * y, y), (X, Y)),
     "matmul": (lambda t, nn, F, x, y: t.matmul(x, y), (X, rng.standard_normal((2, 4, 5)))),
     "sub": (lambda t, nn, F, x, y: t.sub(x, y) * x, (X, Y[0])),
     "div": (lambda t, nn, F, x, y: t.div(x, y), (X, P[0])),
@@ -64,6 +79,28 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
     "InstanceNorm3d": (lambda t, nn, F, x: nn.InstanceNorm3d(3)(x), (VOLUMES,)),
     "RMSNorm": (lambda t, nn, F, x: nn.RMSNorm(4, eps=1e-5, elementwise_affine=False)(x), (X,)),
     "LocalResponseNorm": (lambda t, nn, F, x: nn.LocalResponseNorm(2, alpha=0.1)(x), (IMAGES,)),
+    "InstanceNorm1d": (lambda t, nn, F, x: nn.InstanceNorm1d(3)(x), (MAPS,)),
+    "GroupNorm": (lambda t, nn, F, x: nn.GroupNorm(3, 6, affine=False)(x), (IMAGES.reshape(2, 6, 15),)),
+    "LayerNorm": (lambda t, nn, F, x: nn.LayerNorm(4, elementwise_affine=False)(x), (X,)),
+    # what is random between these leaves no choice at the ends
+    **{
+        f"{name} of {what}": (lambda t, nn, F, x, name=name, p=p: getattr(F, name)(x, p, True), (MAPS,))
+        for name in ("dropout", "dropout1d", "alpha_dropout")
+        for what, p in (("nothing", 0.0), ("everything", 1.0))
+    },
+    "dropout2d": (lambda t, nn, F, x: F.dropout2d(x, 1.0), (IMAGES,)),
+    "Dropout1d": (lambda t, nn, F, x: nn.Dropout1d(1.0)(x), (MAPS,)),
+    "Dropout2d": (lambda t, nn, F, x: nn.Dropout2d(1.0)(x), (IMAGES,)),
+    "AlphaDropout": (lambda t, nn, F, x: nn.AlphaDropout(1.0)(x), (X,)),
+    "ModuleList": (lambda t, nn, F, x: [f(x) for f in nn.ModuleList([nn.Tanh(), nn.Sigmoid()])], (X,)),
+    "ModuleDict": (
+        lambda t, nn, F, x: [f(x) for f in nn.ModuleDict({"b": nn.Tanh(), "a": nn.Sigmoid()}).values()],
+        (X,),
+    ),
+    "ParameterList": (
+        lambda t, nn, F, x: [p.detach() * x for p in nn.ParameterList([nn.Parameter(t.ones(4)), x[0]])],
+        (X,),
+    ),
     "HingeEmbeddingLoss": (lambda t, nn, F, x, y: nn.HingeEmbeddingLoss(0.7)(x, y.detach()), (P, SIGN)),
     "MultiMarginLoss": (lambda t, nn, F, x, y: nn.MultiMarginLoss(p=2)(x, y), (X, CLASS)),
     "CosineSimilarity": (lambda t, nn, F, x, y: nn.CosineSimilarity(1)(x, y), (X, Y)),
@@ -95,34 +132,49 @@ def test_derivatives(name: str) -> None:
     )
 
 
-QUERIES = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")
+# Queries of two tensors and of one, which have no gradient.
+PAIRED = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "equal", "allclose")
+SINGLE = ("logical_not", "argmax", "isfinite", "isinf", "isnan")
 
 
-@pytest.mark.parametrize("name", [*QUERIES, "logical_not", "argmax"])
+@pytest.mark.parametrize("name", [*PAIRED, *SINGLE])
 def test_queries(name: str) -> None:
     torch = pytest.importorskip("torch")
     x, y = (np.array(rows, float) for rows in ([[0, 1, 2], [3, 0, 1]], [[0, 2, 1], [3, 1, 0]]))
-    given = (x, y) if name in QUERIES else (x,)
-    ours = getattr(td, name)(*map(td.tensor, given)).numpy()
-    theirs = getattr(torch, name)(*map(torch.tensor, given)).numpy()
-    assert ours.dtype == theirs.dtype
-    np.testing.assert_array_equal(ours, theirs)
+    x[0, 2] = np.inf if name in SINGLE else 2.0
+    x[1, 1] = np.nan if name.startswith("is") else 0.0
+    given = (x, y) if name in PAIRED else (x,)
+    with comparison():
+        ours = getattr(td, name)(*map(td.tensor, given))
+        theirs = getattr(torch, name)(*map(torch.tensor, given))
+    if isinstance(theirs, bool):
+        assert ours is theirs
+    else:
+        assert ours.numpy().dtype == theirs.numpy().dtype
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
-DRAWN = {"uniform_", "xavier_uniform_", "kaiming_uniform_"}
-"""Random: their distributions are tested."""
-SAVING = {"checkpoint"}
-"""Changes no value."""
+def test_checkpoint() -> None:
+    torch = pytest.importorskip("torch")
+    assert_agree(
+        lambda x: td.nn.checkpoint(lambda z: td.sin(z) * z, x),
+        lambda x: torch.utils.checkpoint.checkpoint(lambda z: torch.sin(z) * z, x, use_reentrant=False),
+        [X],
+    )
 
 
-def test_every_counterpart_is_compared() -> None:
-    paths = [path for path in Path(__file__).parent.rglob("test_*.py") if path.name != "test_signatures.py"]
-    texts = [path.read_text(encoding="utf-8") for path in paths]
-    words = {
-        word
-        for text in texts
-        if "assert_agree" in text or "(torch" in text
-        for word in re.findall(r"\w+", text)
-    }
-    counterparts = {other.rpartition(".")[2] for _, other in PAIRS if other != "-"}
-    assert sorted(counterparts - words - DRAWN - SAVING) == []
+def test_parameters_as_a_vector() -> None:
+    torch = pytest.importorskip("torch")
+    assert_agree(
+        lambda *x: td.nn.parameters_to_vector(x),
+        lambda *x: torch.nn.utils.parameters_to_vector(x),
+        [X, MAPS],
+    )
+    vector = np.arange(20.0)
+    ours = [td.nn.Parameter(np.zeros(shape)) for shape in ((3, 4), (2, 4))]
+    theirs = [torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in ((3, 4), (2, 4))]
+    with comparison():
+        td.nn.vector_to_parameters(td.tensor(vector), ours)
+        torch.nn.utils.vector_to_parameters(torch.tensor(vector), theirs)
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), q.detach().numpy())
