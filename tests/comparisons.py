@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 UNCOMPARED: dict[str, str] = {}
@@ -34,8 +35,10 @@ recording = False  # only with --torch: a profile function makes compilers slow
 
 @contextmanager
 def watched(calls: set[Any]) -> Iterator[None]:
-    """Add to `calls` what is called in this scope of tinydl and of PyTorch."""
-    if not recording:
+    """Add to `calls` what is called in this scope of tinydl and of PyTorch. What hypothesis draws is left to
+    chance, so it counts for nothing.
+    """
+    if not recording or hypothesis.currently_in_test_context():
         yield
         return
     outer = sys.getprofile()
@@ -84,10 +87,14 @@ def _watcher(calls: set[Any]) -> Callable[..., None]:
 
 
 def _outside(frame: types.FrameType | None, wrappers: set[Any]) -> bool:
-    """Is this, past wrappers of public functions, a frame of neither library?"""
-    while frame is not None and frame.f_code in wrappers:
+    """Is this, past wrappers of public functions and PyTorch's compiler, a frame of neither library?"""
+    while frame is not None and (frame.f_code in wrappers or _module(frame).startswith("torch._dynamo")):
         frame = frame.f_back
-    return frame is None or frame.f_globals.get("__name__", "").split(".")[0] not in ("tinydl", "torch")
+    return frame is None or _module(frame).split(".")[0] not in ("tinydl", "torch")
+
+
+def _module(frame: types.FrameType) -> str:
+    return frame.f_globals.get("__name__", "")
 
 
 @cache
@@ -159,7 +166,7 @@ def imports_torch(function: Any) -> bool:
 
 
 def needs_torch(item: pytest.Item) -> bool:
-    """A test of a module that imports torch for all of its tests, or one that imports it itself or by a fixture."""
+    """Does its module import torch for all of its tests, or does it itself, by a helper or by a fixture?"""
     if inspect.ismodule(getattr(item.module, "torch", None)):  # type: ignore[attr-defined]
         return True
     fixtures = [d.func for ds in item._fixtureinfo.name2fixturedefs.values() for d in ds]  # type: ignore[attr-defined]

@@ -135,7 +135,7 @@ def test_initial_values(torch: Any, name: str, settings: dict[str, Any]) -> None
     ],
 )
 def test_spread_of_initial_values(torch: Any, name: str, settings: dict[str, Any]) -> None:
-    """Standard deviations, means and quantiles of 24,000 numbers, of which the statistical error is a percent."""
+    """Standard deviations, means and quantiles of 24,000 numbers; the statistical error is a percent."""
     ours, theirs = initialized(name, settings, torch)
     scale = theirs.std()
     assert abs(ours.std() / scale - 1) < 0.03
