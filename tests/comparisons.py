@@ -143,26 +143,35 @@ def _branches(function: Any) -> list[Any]:
 
 # ---- Which tests need PyTorch
 
+TESTS = Path(__file__).parent
+
 
 @cache
 def imports_torch(function: Any) -> bool:
     """Does a test or a fixture import torch, or call a function of the tests that does?"""
     todo, seen = [function], set()
     for value in todo:
-        value = inspect.unwrap(value)
-        value = value.hypothesis.inner_test if hasattr(value, "hypothesis") else value
+        value = inspect.unwrap(value) if callable(value) else value
         if not inspect.isfunction(value) or value in seen:
             continue
+        value = value.hypothesis.inner_test if hasattr(value, "hypothesis") else value
         seen.add(value)
-        if Path(__file__).parent not in Path(value.__code__.co_filename).parents:
+        if not _of_tests(value.__code__.co_filename):
             continue
         codes = [value.__code__]
         for code in codes:
             codes += [c for c in code.co_consts if inspect.iscode(c)]
             if "importorskip" in code.co_names and "torch" in code.co_consts:
                 return True
-        todo += [value.__globals__.get(name) for code in codes for name in code.co_names]
+        names = [name for code in codes for name in code.co_names]
+        known = [value.__globals__.get(name) for name in names]
+        helpers = [m for m in known if inspect.ismodule(m) and _of_tests(getattr(m, "__file__", None))]
+        todo += known + [getattr(module, name, None) for module in helpers for name in names]
     return False
+
+
+def _of_tests(file: str | None) -> bool:
+    return file is not None and TESTS in Path(file).parents
 
 
 def needs_torch(item: pytest.Item) -> bool:
