@@ -270,6 +270,6 @@ float32, float64, int64, bool = "float32", "float64", "int64", "bool"
 
 def __getattr__(name: str) -> types.ModuleType:
     """Rooms above the engine are imported when they are first named."""
-    if name in ("data", "interop", "models", "study", "training", "viz"):
+    if name in ("data", "interop", "metrics", "models", "study", "training", "viz"):
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

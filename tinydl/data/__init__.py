@@ -5,6 +5,7 @@ written whole or not at all.
 from __future__ import annotations
 
 from ..files import DataError, DownloadError, atomic_write
+from . import transforms
 from .datasets.cifar import cifar10
 from .datasets.mnist import ImageSet, mnist, read_idx
 from .loader import Batches, normalize, subset
@@ -20,4 +21,5 @@ __all__ = [
     "normalize",
     "read_idx",
     "subset",
+    "transforms",
 ]
