@@ -1,8 +1,9 @@
 """The run that compares with PyTorch: `pytest --torch`, and what it has compared.
 
-A public name counts as compared if a comparison called it and its counterpart in PyTorch (tests/surface.txt).
-Both are seen at work by a profile function, not by the text of the tests; what one side's library calls on
-its own account does not count. After a whole run each name was compared or stands in `UNCOMPARED`.
+A public name counts as compared if a comparison called it and its counterpart in PyTorch: that of
+tests/surface.txt or, for optimizers and schedules, the one of the same name. Both are seen at work by a
+profile function, not by the text of the tests; what one side's library calls on its own account does not
+count. After a whole run each name was compared or stands in `UNCOMPARED`.
 
 Tests that import torch, themselves or through a helper or a fixture, carry the marker `torch`. Without
 PyTorch they are skipped; with `--torch` they are all that runs, and a skipped one is a failure.
@@ -24,6 +25,9 @@ import pytest
 
 UNCOMPARED: dict[str, str] = {}
 """Names whose values need not be PyTorch's, and why."""
+
+BASES = {"Optimizer", "LRScheduler"}
+"""Of optimizers and schedules; they do not step themselves."""
 
 compared: set[str] = set()
 """What comparisons of this process, and of the workers that have ended, called on both sides."""
@@ -65,7 +69,7 @@ def comparison() -> Iterator[None]:
 
 
 def _watcher(calls: set[Any]) -> Callable[..., None]:
-    """A call is known by its code, the class of its module, its primitive or, built in, its name."""
+    """A call is known by its code, the class of its object, its primitive or, built in, its name."""
     from tinydl.engine.core import Primitive
 
     primitive, wrappers = Primitive.__call__.__code__, _wrappers()
@@ -76,9 +80,9 @@ def _watcher(calls: set[Any]) -> Callable[..., None]:
                 calls.add(argument.__name__)
         elif event == "call":
             code = frame.f_code
-            if code.co_name in ("forward", "__init__"):
+            if code.co_name in ("forward", "step", "__init__"):
                 owner = type(frame.f_locals.get("self"))
-                if code.co_name == "forward" or _holds_only(owner):
+                if code.co_name != "__init__" or _holds_only(owner):
                     calls.add(owner)
             elif _outside(frame.f_back, wrappers):
                 calls.add(frame.f_locals["self"] if code is primitive else code)
@@ -125,7 +129,14 @@ def _pairs() -> list[tuple[str, Any, Any]]:
     def counterpart(name: str) -> Any:
         return found(torch.nn.functional if name.startswith("F.") else torch, name.removeprefix("F."))
 
-    return [(name, found(td, name), counterpart(theirs)) for name, theirs in PAIRS if theirs != "-"]
+    listed = [(name, found(td, name), counterpart(theirs)) for name, theirs in PAIRS if theirs != "-"]
+    theirs = vars(torch.optim) | vars(torch.optim.lr_scheduler)
+    stepping = [
+        (f"optim.{name}", ours, theirs[name])
+        for name, ours in (vars(td.optim) | vars(td.optim.lr_scheduler)).items()
+        if inspect.isclass(ours) and inspect.isclass(theirs.get(name)) and name not in BASES
+    ]
+    return listed + stepping
 
 
 def _known_by(value: Any) -> set[Any]:
