@@ -21,6 +21,8 @@ from tinydl_kernels.machine import dispatch
 import tinydl as td
 from tinydl.engine.core import state
 
+pytest_plugins = ["comparisons"]
+
 # ---- Costs
 
 
@@ -40,7 +42,7 @@ def pytest_collection_finish() -> None:
 
 # ---- The kernels of the .cu files: which of them ran in a test that passed
 
-QUICK = "not full and not gpu"  # pyproject.toml
+QUICK = "not full and not nightly and not gpu"  # pyproject.toml
 
 compared: Counter[tuple[str, str]] = Counter()
 """In how many tests that passed a kernel ran, by module and name. A test that launches
@@ -107,6 +109,7 @@ def unproven(config: pytest.Config) -> list[tuple[str, str]]:
     """The same after a run of all quick tests; nothing after a run of some, or without an emulator."""
     every = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("-k")
     quick = config.getoption("-m") == QUICK
+    quick = quick and not config.getoption("--torch")
     return never_compared() if every and quick and emulator.unavailable() is None else []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
+from pytorch_differences import limit
 
 import tinydl as td
 from tinydl import nn
@@ -65,9 +66,8 @@ def test_activations_against_torch(
     torch = pytest.importorskip("torch")
     ours, theirs = getattr(nn, name)(*args, **settings), getattr(torch.nn, name)(*args, **settings)
     ours, theirs = ours.double().train(training), theirs.double().train(training)
-    coarse = name in ("CELU", "Hardsigmoid")  # torch has float32 constants in these
     parameters = (list(ours.parameters()), list(theirs.parameters()))
-    assert_agree(ours, theirs, [X], parameters, 1 if name == "Hardsigmoid" else 2, 1e-7 if coarse else 1e-10)
+    assert_agree(ours, theirs, [X], parameters, *limit(name))
     assert list(ours.state_dict()) == list(theirs.state_dict())
 
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from comparisons import comparison
 
 import tinydl as td
 from tinydl.optim import SGD, MultiStepLR, PiecewiseConstant
@@ -43,11 +44,12 @@ def test_milestones_as_torch() -> None:
     torch = pytest.importorskip("torch")
     theirs = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.5)
     reference, expected = torch.optim.lr_scheduler.MultiStepLR(theirs, [2, 5, 6], gamma=0.3), [0.5]
-    for _ in range(8):
-        theirs.step()
-        reference.step()
-        expected.append(reference.get_last_lr()[0])
-    got = [rate for rate, _ in rates(MultiStepLR(optimizer(), [2, 5, 6], gamma=0.3), 8)]
+    with comparison():
+        for _ in range(8):
+            theirs.step()
+            reference.step()
+            expected.append(reference.get_last_lr()[0])
+        got = [rate for rate, _ in rates(MultiStepLR(optimizer(), [2, 5, 6], gamma=0.3), 8)]
     np.testing.assert_allclose(got, expected, rtol=1e-14)
 
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from comparisons import comparison
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 import tinydl as td
@@ -62,8 +63,9 @@ class TestTrajectories:
                 p.grad = None if g is None else torch.tensor(g)
             if i == 6:
                 a.param_groups[0]["lr"] = b.param_groups[0]["lr"] = 0.03
-            a.step()
-            b.step()
+            with comparison():
+                a.step()
+                b.step()
             for p, q in zip(ours, theirs, strict=True):
                 np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-12, atol=1e-13)
 

@@ -5,6 +5,7 @@ are written whole or not at all.
 from __future__ import annotations
 
 from ..files import DataError, DownloadError, atomic_write
+from . import transforms
 from .datasets.cifar import cifar10
 from .datasets.mnist import ImageSet, mnist, read_idx
 from .loader import Batches, normalize, subset
@@ -26,4 +27,5 @@ __all__ = [
     "read_idx",
     "split",
     "subset",
+    "transforms",
 ]

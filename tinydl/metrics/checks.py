@@ -11,6 +11,8 @@ from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..engine.core import Tensor
 
+__all__ = ["UndefinedMetricWarning"]
+
 
 class UndefinedMetricWarning(UserWarning):
     """A metric is 0 / 0 on these samples (no positives, one class only): its value is NaN."""

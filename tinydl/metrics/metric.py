@@ -16,6 +16,8 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from .checks import host, undefined, weights
 
+__all__ = ["Metric"]
+
 
 class Metric:
     """`update` with predictions and targets as often as wanted, `compute` the value over all of them.

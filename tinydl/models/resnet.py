@@ -21,6 +21,8 @@ from ..ops.indexing import getitem
 from ..ops.reduce import mean
 from ..ops.shape import pad
 
+__all__ = ["ResNet", "resnet20", "resnet32", "resnet44", "resnet56"]
+
 
 class BasicBlock(Module):
     """relu(bn2(conv2(relu(bn1(conv1 x)))) + shortcut); the shortcut takes every stride-th

@@ -3,15 +3,11 @@
 The public names are those of the files' `__all__`.
 """
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any
 
-__all__: list[str] = []
-for _found in pkgutil.iter_modules(__path__):
-    _module = importlib.import_module(f".{_found.name}", __name__)
-    globals().update({name: getattr(_module, name) for name in _module.__all__})
-    __all__ += _module.__all__
+from ..rooms import collect
+
+__all__ = collect(__name__)
 
 if TYPE_CHECKING:
 

@@ -19,6 +19,8 @@ import numpy as np
 from ...files import DataError, DataFile, find
 from .mnist import ImageSet
 
+__all__ = ["cifar10"]
+
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 MEMBERS = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}

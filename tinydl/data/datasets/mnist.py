@@ -21,6 +21,8 @@ import numpy as np
 
 from ...files import DataError, DataFile, DownloadError, find
 
+__all__ = ["ImageSet", "mnist", "read_idx"]
+
 MIRRORS = {
     "mnist": (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
