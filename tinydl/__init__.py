@@ -17,7 +17,8 @@ from tinydl_kernels.machine.errors import (
 from tinydl_kernels.machine.precision import get_float32_matmul_precision, set_float32_matmul_precision
 
 from . import cuda, debug, nn, ops, optim, regularizers
-from .engine.core import Tensor, enable_grad, grad, no_grad
+from .engine.backward import grad
+from .engine.core import Tensor, enable_grad, no_grad
 from .functional import hessian, hvp, jacobian, jvp, vjp
 from .gradcheck import GradcheckError, gradcheck
 from .nn.module import functional_call

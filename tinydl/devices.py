@@ -27,7 +27,7 @@ graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
 """Those that are alive."""
 
 
-def named(device: Any, who: str) -> str:
+def checked_device(device: Any, who: str) -> str:
     """ "cpu" or "cuda" for what PyTorch calls a device: also "cuda:0" and 0. DeviceError
     for anything else.
     """

@@ -13,7 +13,8 @@ from typing import Any
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from .engine.core import Tensor, enable_grad, grad, state
+from .engine.backward import grad
+from .engine.core import Tensor, enable_grad, state
 from .engine.pullback import alias, zeros_like
 from .engine.tape import ancestors
 from .ops.shape import reshape, stack

@@ -54,7 +54,7 @@ from .convolution import (
 )
 from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, GaussianNoise
 from .embedding import Embedding
-from .forward import extra_forward
+from .extra_forward import extra_forward
 from .linear import Bilinear, Linear
 from .loss import (
     BCELoss,

@@ -9,7 +9,7 @@ import numpy as np
 from ..engine.core import Tensor, no_grad
 from ..ops.creation import zeros
 from ..ops.random import Generator
-from .forward import extra_forward
+from .extra_forward import extra_forward
 from .module import Module
 
 

@@ -49,13 +49,6 @@ _conv_dw.rule(
 )
 
 
-def _conv_relu(x: Array, w: Array, b: Array, *, window: Window) -> Array:
-    return kernels.forward(x, w, b, window, True)
-
-
-_conv.relu = _conv_relu
-
-
 def _plain(
     who: str,
     axes: int,

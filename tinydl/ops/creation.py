@@ -8,7 +8,7 @@ import numpy as np
 from tinydl_kernels.machine.device import exhausted
 from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError
 
-from ..devices import is_device, module_of, move, named, transfer
+from ..devices import checked_device, is_device, module_of, move, transfer
 from ..engine.core import Tensor, state
 from ..engine.promotion import FLOAT32, INT64, checked, is_scalar
 from .elementwise import to_dtype
@@ -30,7 +30,7 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     data = data.array if isinstance(data, Tensor) else data
     if hasattr(data, "__cuda_array_interface__"):
         array = data.astype(checked(data.dtype if dtype is None else dtype, who), order="C", copy=True)
-        return Tensor(move(array, named(device or "cuda", who)))
+        return Tensor(move(array, checked_device(device or "cuda", who)))
     try:
         array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
     except ValueError:
@@ -42,7 +42,7 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise DtypeError(f"{who}: expected numbers, got dtype {array.dtype}")
     array = np.ascontiguousarray(array.astype(checked(array.dtype, who), copy=False)).reshape(array.shape)
-    return Tensor(move(array, named("cpu" if device is None else device, who)))
+    return Tensor(move(array, checked_device("cpu" if device is None else device, who)))
 
 
 def _typed(data: Any) -> bool:
@@ -82,7 +82,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
 def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:
     """What the function `who` of numpy or cupy makes on a device."""
-    module = module_of(named(device, who))
+    module = module_of(checked_device(device, who))
     dtype = checked(dtype, who, FLOAT32)
     try:
         return Tensor(getattr(module, who)(*arguments, dtype=dtype))
@@ -251,7 +251,9 @@ def target(who: str, given: tuple[Any, ...], dtype: Any, device: Any) -> tuple[n
             device = wanted
         elif wanted is not None:
             dtype = wanted
-    return None if dtype is None else checked(dtype, who), None if device is None else named(device, who)
+    return None if dtype is None else checked(dtype, who), None if device is None else checked_device(
+        device, who
+    )
 
 
 def to(input: Tensor, *wanted: Any, dtype: Any = None, device: Any = None) -> Tensor:

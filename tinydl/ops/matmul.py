@@ -45,13 +45,6 @@ _linear.rule(
 )
 
 
-def _linear_relu(x: Array, w: Array, b: Array) -> Array:
-    return kernels.linear(x, w, b, True)
-
-
-_linear.relu = _linear_relu
-
-
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product a @ b, as numpy.matmul and torch.matmul: vectors are rows on the
     left and columns on the right.

@@ -9,17 +9,17 @@ are made see the same masks, and the other way round.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 from tinydl_kernels import random as kernels
 from tinydl_kernels import sort
 from tinydl_kernels.machine.errors import GraphError, ShapeError
+from tinydl_kernels.machine.scoped import Scoped
 
-from ..devices import Resident, constant, move, named
+from ..devices import Resident, checked_device, constant, move
 from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
 from ..engine.effect import effect
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
@@ -124,18 +124,18 @@ def _reserved(generator: Generator | None, shape: tuple[int, ...], dtype: Any, d
     return source.key.on(device), _reserve(source.counter.on(device), blocks=kernels.blocks(shape, dtype))
 
 
-class _Local(threading.local):
+class _Here(Scoped):
     source: Source = staticmethod(_reserved)
     generator: Generator | None = None  # what serves instead of the one that a draw names
 
 
-_local = _Local()
+_here = _Here()
 default_generator = Generator()
 noise_generator = Generator(stream=1)  # the default of dropout and noise
 
 
 def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: Any = "cpu") -> Draw:
-    return _local.source(_local.generator or generator, shape, dtype, named(device, "device"))
+    return _here.source(_here.generator or generator, shape, dtype, checked_device(device, "device"))
 
 
 def manual_seed(seed: int) -> Generator:
@@ -144,39 +144,25 @@ def manual_seed(seed: int) -> Generator:
     return default_generator.manual_seed(seed)
 
 
-@contextmanager
-def _drawing(source: Source) -> Iterator[None]:
-    outer, _local.source = _local.source, source
-    try:
-        yield
-    finally:
-        _local.source = outer
-
-
-@contextmanager
-def random_from(generator: Generator | None) -> Iterator[None]:
+def random_from(generator: Generator | None) -> AbstractContextManager[None]:
     """Within the scope every draw is made from `generator`, whichever one it names; the
     streams outside do not move.
 
     None leaves things as they are. `remember` and `repeat` around it see its draws as any others.
     """
-    outer, _local.generator = _local.generator, generator or _local.generator
-    try:
-        yield
-    finally:
-        _local.generator = outer
+    return _here.replaced(generator=generator or _here.generator)
 
 
 @contextmanager
 def remember() -> Iterator[list[Draw]]:
     """Note every draw of the scope, so that `repeat` can make them again."""
-    outer, draws = _local.source, []
+    outer, draws = _here.source, []
 
     def noting(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
         draws.append(outer(generator, shape, dtype, device))
         return draws[-1]
 
-    with _drawing(noting):
+    with _here.replaced(source=noting):
         yield draws
 
 
@@ -196,7 +182,7 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
             )
         return draw
 
-    with _drawing(again):
+    with _here.replaced(source=again):
         yield
 
 
@@ -301,12 +287,12 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
     """
     if p is not None:
         require_probability("bernoulli", p)
-        return to_dtype(_kept(p, input, generator), input.dtype)
+        return to_dtype(_chosen(p, input, generator), input.dtype)
     require_floating("bernoulli", input)
     return to_dtype(lt(rand_like(input, generator=generator), input), input.dtype)
 
 
-def _kept(p: float, like: Tensor, generator: Generator | None) -> Tensor:
+def _chosen(p: float, like: Tensor, generator: Generator | None) -> Tensor:
     """Booleans that are True with probability p."""
     key, start = _draw(generator, like.shape, np.bool_, like.device)
     return _bernoulli(key, start, shape=like.shape, p=p)
@@ -368,8 +354,8 @@ def alpha_dropout(
     if p == 1:
         return mul(input, 0.0)
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5
-    kept = _kept(1 - p, input, generator or noise_generator)
-    return add(mul(where(kept, input, low), scale), -scale * low * p)
+    chosen = _chosen(1 - p, input, generator or noise_generator)
+    return add(mul(where(chosen, input, low), scale), -scale * low * p)
 
 
 def gaussian_noise(

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from ..engine.core import Tensor, grad, state
+from ..engine.backward import grad
+from ..engine.core import Tensor, state
 from ..engine.tape import Slot, ancestors
-from ..nn.forward import extra_forward
+from ..nn.extra_forward import extra_forward
 from ..nn.module import Module
 from ..ops.elementwise import div, square
 from ..ops.random import Generator, randn
