@@ -19,6 +19,7 @@ from tinydl_kernels.machine.errors import DtypeError, GraphError, TinydlError
 
 from .engine.backward import grad
 from .engine.core import Array, Tensor, enable_grad
+from .engine.public import public
 from .engine.pullback import zeros_like
 from .ops.random import SEEDS, Generator, randn, random_from
 
@@ -51,6 +52,7 @@ class _Finding(NamedTuple):
         return abs(self.got - self.expected)
 
 
+@public
 def gradcheck(
     func: Callable[..., Tensor | Sequence[Tensor]],
     inputs: Tensor | Sequence[Tensor],

@@ -10,6 +10,7 @@ from tinydl_kernels.machine import dispatch, memory
 from tinydl_kernels.machine.errors import GraphError
 
 from .core import Tensor, add, contiguous
+from .public import public
 from .state import grad_mode, state
 from .tape import Key, Slot, ancestors, needed
 
@@ -45,6 +46,7 @@ def _unshared(gradient: Tensor, held: set[int]) -> Tensor:
 Tensor.backward = backward
 
 
+@public
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],

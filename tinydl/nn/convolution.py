@@ -12,7 +12,7 @@ from tinydl_kernels.machine.window import Window, per_axis
 
 from ..engine.core import Tensor
 from ..ops import conv
-from ..ops.shape import pad
+from ..ops.padding import pad
 from ..ops.unfold import fold, locally_connected2d, unfold
 from . import init
 from .checks import layer_dtype, require_sizes

@@ -9,7 +9,6 @@ from typing import Any
 from ..engine.core import Tensor
 from ..ops import loss, softmax
 from ..ops.ctc import ctc_loss
-from ..ops.public import public
 from .module import Module
 from .parameter import Buffer
 
@@ -60,7 +59,7 @@ def _layer(name: str, function: Callable[..., Tensor], **members: Any) -> type[_
     parameters = inspect.signature(function).parameters.values()
     signature = inspect.Signature([p for p in parameters if p.default is not p.empty])
     members |= {
-        "function": staticmethod(public(function)),
+        "function": staticmethod(function),
         "signature": signature,
         "__signature__": signature,
     }

@@ -11,8 +11,8 @@ from tinydl_kernels.machine.errors import ShapeError, TinydlError
 
 from ..devices import constant, move, on_host
 from ..engine.core import Tensor, no_grad, state
+from ..engine.public import public, refusal
 from ..ops.creation import target
-from ..ops.public import refusal
 from ..ops.update import assign
 from .parameter import Buffer, Parameter
 
@@ -373,6 +373,7 @@ def intercept(model: Module, layer: str, function: Callable[[Tensor], Tensor | N
         remove()
 
 
+@public
 def functional_call(
     model: Module,
     parameters_and_buffers: Mapping[str, Tensor],

@@ -12,10 +12,10 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Tensor, add
 from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
-from ..ops.indexing import getitem
 from ..ops.matmul import linear
 from ..ops.random import Generator, dropout, require_probability
 from ..ops.shape import cat, chunk, squeeze, stack, transpose, unsqueeze
+from ..ops.subscript import getitem
 from . import init
 from .checks import layer_dtype, require_sizes
 from .module import Module

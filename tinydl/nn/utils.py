@@ -14,6 +14,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, no_grad
 from ..engine.promotion import require_one_dtype
+from ..engine.public import public
 from ..ops.elementwise import div, mul, sqrt, square
 from ..ops.random import Generator, random_from
 from ..ops.reduce import sum
@@ -26,6 +27,7 @@ from .normalization import _BatchNorm
 from .parameter import Parameter
 
 
+@public
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """All elements of the parameters one after another, on the tape."""
     taken = list(parameters)
@@ -35,6 +37,7 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     return cat([reshape(p, -1) for p in taken])
 
 
+@public
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
     """Write the elements of `vec` into the parameters, in their order. Nothing is
     written unless the counts agree.
@@ -69,6 +72,7 @@ class _WeightNorm:
         return mul(v, div(getattr(module, f"{self.name}_g"), self.length(v)))
 
 
+@public
 def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Module:
     """Split a parameter into its length `<name>_g` and its direction `<name>_v`: w = g v / ‖v‖,
     computed whenever w is read.
@@ -97,6 +101,7 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
     return module
 
 
+@public
 def remove_weight_norm(module: Module, name: str = "weight") -> Module:
     """Make the parameter one again, with the value that it has now. Returns the module."""
     norm = module._computed.get(name)
@@ -113,6 +118,7 @@ def remove_weight_norm(module: Module, name: str = "weight") -> Module:
 # ----------------------------------------------------------------------------------------------------
 
 
+@public
 def update_bn(loader: Iterable[Any], model: Module, generator: Generator | None = None) -> None:
     """Estimate the running statistics of every BatchNorm anew, from the batches of `loader`
     with the parameters as they are.
@@ -146,6 +152,7 @@ def update_bn(loader: Iterable[Any], model: Module, generator: Generator | None 
 # --------------------------------------------------------------------------------------------
 
 
+@public
 def linear_to_conv(linear: Linear, input_shape: tuple[int, int, int]) -> Conv2d:
     """The convolution that does on (N, C, H, W) what `linear` does on its flattened
     dims; input_shape is (C, H, W).
@@ -166,6 +173,7 @@ def linear_to_conv(linear: Linear, input_shape: tuple[int, int, int]) -> Conv2d:
     return _copied(linear, conv)
 
 
+@public
 def conv_to_linear(conv: Conv2d) -> Linear:
     """The linear layer on (C, H, W), flattened, of a convolution whose kernel is as large as
     its input. Weights are copied.

@@ -14,9 +14,19 @@ from tinydl_kernels.machine.window import Window
 
 from ..engine.core import Array, Tensor, add, primitive
 from ..engine.promotion import require_floating
+from ..engine.public import public
 from .reduce import _sum
 from .shape import reshape
 from .spatial import batched
+
+__all__ = [
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+]
 
 
 @primitive(floating=True)
@@ -98,6 +108,7 @@ def _require_bias(who: str, bias: Tensor | None, channels: int) -> None:
         raise ShapeError(f"{who}: expected bias {(channels,)}, got {bias.shape}")
 
 
+@public
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -114,6 +125,7 @@ def conv1d(
     return _plain("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@public
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -132,6 +144,7 @@ def conv2d(
     return _plain("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@public
 def conv3d(
     input: Tensor,
     weight: Tensor,
@@ -149,6 +162,7 @@ def conv3d(
     return _plain("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@public
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -168,6 +182,7 @@ def conv_transpose1d(
     )
 
 
+@public
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
@@ -192,6 +207,7 @@ def conv_transpose2d(
     )
 
 
+@public
 def conv_transpose3d(
     input: Tensor,
     weight: Tensor,

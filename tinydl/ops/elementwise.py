@@ -17,7 +17,42 @@ from tinydl_kernels.machine.errors import DtypeError
 
 from ..engine.core import Array, Primitive, Tensor, add, cast, contiguous, primitive
 from ..engine.promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
+from ..engine.public import public
 from .shape import common_shape
+
+__all__ = [
+    "abs",
+    "add",
+    "clamp",
+    "clip",
+    "clone",
+    "div",
+    "eq",
+    "exp",
+    "ge",
+    "gt",
+    "isfinite",
+    "le",
+    "log",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "relu",
+    "sigmoid",
+    "sign",
+    "sqrt",
+    "square",
+    "sub",
+    "tanh",
+    "where",
+]
 
 
 def unary(kernel: Operation, rule: Callable[..., Tensor], floating: bool = True) -> Primitive:
@@ -193,6 +228,7 @@ def _share(wins: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return add(cast(wins, dtype=a.dtype), mul(cast(eq(a, b), dtype=a.dtype), 0.5))
 
 
+@public
 def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     """input to the power of a number or a tensor. At exponent 0 its derivative is
     0, also where the input is 0.
@@ -208,6 +244,7 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     return _power(input, exponent=exponent)
 
 
+@public
 def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may
     be a number, a tensor or None.
@@ -227,6 +264,9 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return input if max is None else minimum(input, max)
 
 
+clamp = clip
+
+
 def _bound(x: Tensor, value: Any) -> Tensor:
     return Tensor(memory.array_module(x.array).full((), value, x.dtype))
 
@@ -241,11 +281,13 @@ def to_dtype(input: Tensor, dtype: Any) -> Tensor:
     return cast(input if dtype.kind == "f" else input.detach(), dtype=dtype)
 
 
+@public
 def square(input: Tensor) -> Tensor:
     """x²."""
     return mul(input, input)
 
 
+@public
 def clone(input: Tensor) -> Tensor:
     """A copy that stays on the tape."""
     return contiguous(input)

@@ -9,8 +9,48 @@ from tinydl_kernels.elementwise import functions as kernels
 from tinydl_kernels.machine import memory
 
 from ..engine.core import Array, Primitive, Tensor, add, primitive
+from ..engine.public import public
 from .elementwise import comparison, div, exp, mul, neg, on_masks, query, sigmoid, square, sub, unary
 from .shape import common_shape
+
+__all__ = [
+    "acos",
+    "acosh",
+    "addcdiv",
+    "addcmul",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "ceil",
+    "cos",
+    "cosh",
+    "digamma",
+    "erf",
+    "erfc",
+    "exp2",
+    "expm1",
+    "floor",
+    "hypot",
+    "isinf",
+    "isnan",
+    "lerp",
+    "lgamma",
+    "log1p",
+    "log2",
+    "log10",
+    "logical_xor",
+    "logsigmoid",
+    "polygamma",
+    "reciprocal",
+    "round",
+    "rsqrt",
+    "sin",
+    "sinh",
+    "tan",
+    "trunc",
+]
 
 exp2 = unary(kernels.exp2, lambda g, out: mul(g, mul(out, math.log(2))))
 expm1 = unary(kernels.expm1, lambda g, out: mul(g, add(out, 1.0)))
@@ -70,6 +110,7 @@ hypot.rule(
 _polygamma.rule(x=lambda g, x, *, n: mul(g, _polygamma(x, n=n + 1)))
 
 
+@public
 def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n ≥ 0."""
     if not isinstance(n, int) or n < 0:
@@ -81,18 +122,21 @@ def _gaussian(x: Tensor) -> Tensor:
     return exp(neg(square(x)))
 
 
+@public
 def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
     """input + weight (end - input)."""
     common_shape("lerp", input, end, weight)
     return add(input, mul(sub(end, input), weight))
 
 
+@public
 def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
     """input + value · tensor1 · tensor2."""
     common_shape("addcmul", input, tensor1, tensor2)
     return add(input, mul(mul(tensor1, tensor2), value))
 
 
+@public
 def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
     """input + value · tensor1 / tensor2."""
     common_shape("addcdiv", input, tensor1, tensor2)

@@ -23,9 +23,33 @@ from ..devices import Resident, checked_device, constant, move
 from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
 from ..engine.effect import effect
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
+from ..engine.public import public
 from .elementwise import lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign
+
+__all__ = [
+    "Generator",
+    "alpha_dropout",
+    "bernoulli",
+    "default_generator",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "gaussian_noise",
+    "manual_seed",
+    "noise_generator",
+    "normal",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "random_from",
+    "randperm",
+    "remember",
+    "repeat",
+]
 
 SEEDS = 1 << 64
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -138,6 +162,7 @@ def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any, devic
     return _here.source(_here.generator or generator, shape, dtype, checked_device(device, "device"))
 
 
+@public
 def manual_seed(seed: int) -> Generator:
     """Seed the default generator, and that of dropout and noise; returns the former."""
     noise_generator.manual_seed(seed)
@@ -186,6 +211,7 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
         yield
 
 
+@public
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -206,6 +232,7 @@ def _filled(
     return fill(key, start, shape=shape, dtype=dtype)
 
 
+@public
 def randn(
     *size: Any,
     generator: Generator | None = None,
@@ -217,6 +244,7 @@ def randn(
     return _filled(_normal, "randn", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
+@public
 def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), shaped as `input`."""
     return _filled(
@@ -224,6 +252,7 @@ def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = No
     )
 
 
+@public
 def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, shaped as `input`."""
     return _filled(
@@ -231,6 +260,7 @@ def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = N
     )
 
 
+@public
 def normal(
     mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None
 ) -> Tensor:
@@ -249,6 +279,7 @@ def normal(
     return add(mul(z, std), mean)
 
 
+@public
 def randperm(n: int, generator: Generator | None = None, device: Any = "cpu") -> Tensor:
     """A permutation of 0, 1, ..., n - 1 (int64): the order of random words of 64 bits."""
     if not isinstance(n, (int, np.integer)) or n < 0:
@@ -257,6 +288,7 @@ def randperm(n: int, generator: Generator | None = None, device: Any = "cpu") ->
     return _permutation(key, start, n=n)
 
 
+@public
 def randint(
     low: int = 0,
     high: Any = None,
@@ -281,6 +313,7 @@ def randint(
     return to_dtype(drawn, checked(dtype, "randint", INT64))
 
 
+@public
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """0 and 1 in the dtype and shape of `input`: 1 with the probabilities that are its
     elements, or with probability p.
@@ -298,6 +331,7 @@ def _chosen(p: float, like: Tensor, generator: Generator | None) -> Tensor:
     return _bernoulli(key, start, shape=like.shape, p=p)
 
 
+@public
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
@@ -326,6 +360,7 @@ def feature_dropout(
     return mul(input, dropout(ones, p, True, generator))
 
 
+@public
 def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
@@ -333,6 +368,7 @@ def dropout1d(
     return feature_dropout("dropout1d", input, p, training, 1, generator)
 
 
+@public
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
@@ -340,6 +376,7 @@ def dropout2d(
     return feature_dropout("dropout2d", input, p, training, 2, generator)
 
 
+@public
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, generator: Generator | None = None
 ) -> Tensor:
@@ -358,6 +395,7 @@ def alpha_dropout(
     return add(mul(where(chosen, input, low), scale), -scale * low * p)
 
 
+@public
 def gaussian_noise(
     input: Tensor, std: float = 0.1, training: bool = True, generator: Generator | None = None
 ) -> Tensor:

@@ -10,6 +10,7 @@ from tinydl_kernels.machine.errors import DtypeError, ShapeError
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
 from ..engine.promotion import require_floating
+from ..engine.public import public
 from .elementwise import (
     div,
     eq,
@@ -28,6 +29,13 @@ from .elementwise import (
 )
 from .reduce import mean, sum
 from .shape import normalize_dim, permute, reshape, unsqueeze
+
+__all__ = [
+    "cross_entropy",
+    "log_softmax",
+    "softmax",
+    "softmin",
+]
 
 
 @primitive(floating=True)
@@ -110,22 +118,26 @@ def _mass(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Te
     return (1 - label_smoothing) * sum(target, 1) + label_smoothing
 
 
+@public
 def softmax(input: Tensor, dim: int = -1) -> Tensor:
     """exp(input), normalized to sum 1 along `dim`."""
     return _softmax(input, dim=normalize_dim("softmax", dim, input.ndim))
 
 
+@public
 def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
     """log softmax(input), without overflow."""
     return _log_softmax(input, dim=normalize_dim("log_softmax", dim, input.ndim))
 
 
+@public
 def softmin(input: Tensor, dim: int = -1) -> Tensor:
     """softmax(-input)."""
     require_floating("softmin", input)
     return _softmax(neg(input), dim=normalize_dim("softmin", dim, input.ndim))
 
 
+@public
 def cross_entropy(
     input: Tensor,
     target: Tensor,
