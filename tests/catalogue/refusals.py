@@ -149,7 +149,7 @@ REFUSALS: list[Refusal] = [
         refused(
             "cross_entropy nll_loss",
             ShapeError,
-            "expected one weight a class (4,), got (3,)",
+            "expected one weight per class (4,), got (3,)",
             lambda f: f(X, FIRST, V),
         ),
         refused(
