@@ -467,3 +467,19 @@ def test_detach_leaves_the_tape() -> None:
     assert x.grad.item() == 4.0
     assert np.shares_memory(y.detach().array, y.array)
     assert y.detach().version is y.version
+
+
+def test_the_worked_example() -> None:
+    """What the docstring of tinydl.engine tells of one product."""
+    x, w = leaf(3.0), leaf(2.0)
+    y = x * w
+    first, second = y.node.edges
+    assert (y.node.primitive.name, first.array, second.array) == ("mul", 3.0, 2.0)
+    assert (first.slot, second.slot, first.slot.owner()) == (x.slot, w.slot, x)
+    (dx,) = td.grad(y, x, create_graph=True)
+    assert dx.array == 2.0
+    assert [edge.slot for edge in dx.node.edges] == [None, w.slot]
+    (dxdw,) = td.grad(dx, w)
+    assert dxdw.array == 1.0
+    assert dxdw.node is None
+    assert dx.node.edges is None

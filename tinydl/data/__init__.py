@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from ..files import DataError, DownloadError, atomic_write
 from .datasets.cifar import cifar10
-from .datasets.mnist import ImageSet, mnist, read_idx
+from .datasets.image_set import ImageSet
+from .datasets.mnist import mnist, read_idx
 from .loader import Batches, normalize, subset
 
 __all__ = [

@@ -22,6 +22,10 @@ from .linear import Linear
 from .module import Module
 from .parameter import Parameter
 
+__all__ = [
+    "MultiheadAttention",
+]
+
 
 class MultiheadAttention(Module):
     """Attention in `num_heads` subspaces. Vaswani et al., arXiv 1706.03762.

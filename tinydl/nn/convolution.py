@@ -19,6 +19,18 @@ from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
 
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "Fold",
+    "LocallyConnected2d",
+    "Unfold",
+]
+
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 """Our names of the ways to pad -> those of `tinydl.pad`."""
 

@@ -9,6 +9,10 @@ from tinydl_kernels.machine.scoped import Scoped
 
 from ..ops.random import Generator, random_from
 
+__all__ = [
+    "extra_forward",
+]
+
 
 class _Here(Scoped):
     extra = False

@@ -21,6 +21,28 @@ from ..ops.functions import erf
 from ..ops.random import Generator, rand, rand_like, randn, randn_like
 from ..ops.update import assign
 
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "dirac_",
+    "eye_",
+    "fans",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "lecun_normal_",
+    "lecun_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "reset",
+    "sparse_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
 FAR = 9.0  # standard deviations beyond which the normal distribution function is 0 or 1 in float64
 
 

@@ -16,6 +16,12 @@ from ..ops.creation import target
 from ..ops.update import assign
 from .parameter import Buffer, Parameter
 
+__all__ = [
+    "Module",
+    "functional_call",
+    "intercept",
+]
+
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
 

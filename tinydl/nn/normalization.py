@@ -17,6 +17,19 @@ from .extra_forward import buffers_are_frozen
 from .module import Module
 from .parameter import Buffer, Parameter
 
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "RMSNorm",
+]
+
 
 class _BatchNorm(Module):
     """Normalizes each channel by the batch's statistics in training, by the running ones in evaluation.

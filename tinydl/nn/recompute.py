@@ -24,6 +24,10 @@ from ..engine.tape import Edge, Key, Node, numbers
 from ..ops.random import Draw, remember, repeat
 from .extra_forward import extra_forward
 
+__all__ = [
+    "checkpoint",
+]
+
 
 @public
 def checkpoint(function: Callable[..., Any], *inputs: Any) -> Any:

@@ -21,6 +21,15 @@ from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
 
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+]
+
 State = tuple[Tensor, ...]  # (h,), or (h, c) for an LSTM
 
 

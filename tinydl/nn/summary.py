@@ -13,6 +13,10 @@ from ..ops.random import Generator
 from .extra_forward import extra_forward
 from .module import Module
 
+__all__ = [
+    "summary",
+]
+
 
 class Row(NamedTuple):
     """One layer without children, in the order of the forward pass."""

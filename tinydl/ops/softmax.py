@@ -146,11 +146,11 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε / K with ε the label
-    smoothing.
+    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε / K with ε the
+    label smoothing.
 
-    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which carry
-    a gradient.
+    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which
+    carry a gradient.
     weight: one per class (K,). ignore_index: an index whose positions count for nothing, in the mean either.
     Another index that is no class is an error; where it goes unseen (on the GPU, in the replay of a
     recorded step) the loss is NaN.

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files import DataError, DataFile, find
-from .mnist import ImageSet
+from .image_set import ImageSet
 
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32

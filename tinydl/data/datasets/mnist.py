@@ -15,11 +15,11 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ...files import DataError, DataFile, DownloadError, find
+from .image_set import ImageSet
 
 MIRRORS = {
     "mnist": (
@@ -48,16 +48,6 @@ CHECKSUMS = {  # sha256 of the canonical .gz files
 }
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 SPLITS = ("train", "test")
-
-
-class ImageSet(NamedTuple):
-    """Images uint8, (n, H, W) grey or (n, 3, H, W) colour; labels int64 (n,);
-    source: in a sentence, where from.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
 
 
 def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name: str = "mnist") -> ImageSet:
