@@ -208,7 +208,7 @@ class Profile(Tracer):
 
     @property
     def rows(self) -> list[Row]:
-        """One an operation, the longest first."""
+        """One per operation, the longest first."""
         return sorted(
             (Row(name, *counted) for name, counted in self._counted.items()), key=lambda row: -row.seconds
         )

@@ -28,8 +28,8 @@ graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
 
 
 def checked_device(device: Any, who: str) -> str:
-    """ "cpu" or "cuda" for what PyTorch calls a device: also "cuda:0" and 0. DeviceError
-    for anything else.
+    """The name, "cpu" or "cuda", of what PyTorch calls a device: also "cuda:0" and 0. DeviceError for
+    anything else.
     """
     name, _, number = str(f"cuda:{device}" if type(device) is int else device).partition(":")
     if name not in NAMES or number not in ("", "0"):

@@ -46,4 +46,5 @@ the tape on, it leaves a node too:
 
 The second sweep is the first one again, from this node: the rule of `other` gives mul(1, 1) = 1 for the Slot
 of w. Without `create_graph` the tape is off during a sweep, nothing is left behind, and each node that was
-walked is freed: a third derivative would need `create_graph` here too, and no other code. """
+walked is freed: a third derivative would need `create_graph` here too, and no other code.
+"""

@@ -72,7 +72,7 @@ def refusal(
     try:
         signature = inspect.signature(function, eval_str=True)
         given = signature.bind_partial(*args, **settings).arguments
-    except TypeError:  # an argument too many: Python's own message says which
+    except TypeError:  # too many arguments: Python's own message says which
         return None
     except (NameError, AttributeError, SyntaxError):  # a user's annotations need not be expressions
         return None

@@ -1,4 +1,4 @@
-"""A rule of differentiation and what it reads, told by its parameter names.
+"""A rule of differentiation, and what it reads: its parameters say so by their names.
 
     _conv2d.rule(x=lambda g, w, *, window: ...)        reads the cotangent, the input w and the setting window
 

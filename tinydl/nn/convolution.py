@@ -150,8 +150,8 @@ class Conv2d(_Conv):
     """Cross-correlation of (N, C, H, W) or (C, H, W). weight (O, C/groups, KH, KW), bias (O,), both
     U(±1/√fan_in) with fan_in = C/groups·KH·KW.
 
-    padding: an int, one an axis, ((top, bottom), (left, right)), "same" or "valid"; padding_mode: "zeros", or
-    the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
+    padding: an int, one per axis, ((top, bottom), (left, right)), "same" or "valid"; padding_mode: "zeros",
+    or the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
     """
 
     axes, function = 2, conv.conv2d

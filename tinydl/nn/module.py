@@ -72,7 +72,7 @@ class Module:
                 state.tracer.leave()
 
     def _told(self, error: Exception, inputs: Any, settings: Any) -> Exception:
-        """That an input is no tensor, if so; else the error itself."""
+        """An error that names the input of the wrong type, if there is one; else the error itself."""
         told = None
         # not from a layer below
         if isinstance(error, (AttributeError, TypeError)) and not hasattr(error, "module"):

@@ -44,7 +44,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
 
 @public
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight · x; weight (1,) or one a channel (axis 1)."""
+    """x where x > 0, else weight · x; weight (1,) or one per channel (axis 1)."""
     if weight.ndim != 1 or (weight.shape[0] != 1 and (input.ndim < 2 or weight.shape[0] != input.shape[1])):
         raise ShapeError(
             f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}"

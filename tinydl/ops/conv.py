@@ -137,7 +137,7 @@ def conv2d(
 ) -> Tensor:
     """Cross-correlation: input (N, C, H, W), weight (O, C/groups, KH, KW), bias (O,) give (N, O, OH, OW).
 
-    stride, dilation: an int or one an axis; padding: an int, one an axis, ((top, bottom), (left,
+    stride, dilation: an int or one per axis; padding: an int, one per axis, ((top, bottom), (left,
     right)), "same" or "valid". N may be missing. Raises ShapeError where the shapes do not fit.
     As torch.nn.functional.conv2d.
     """
@@ -198,7 +198,7 @@ def conv_transpose2d(
 
     OH = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding, and OW likewise.
     stride, padding, output_padding,
-    dilation: an int or one an axis; padding crops, and may also be ((top, bottom), (left, right));
+    dilation: an int or one per axis; padding crops, and may also be ((top, bottom), (left, right));
     output_padding adds to the lower and right end, by less than the stride or the dilation. N may be missing.
     Raises ShapeError where the shapes do not fit. As torch.nn.functional.conv_transpose2d.
     """

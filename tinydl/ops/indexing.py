@@ -121,8 +121,8 @@ def places(who: str, index: Any, like: Tensor) -> Tensor:
 
 
 def from_outside(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tensor:
-    """What is no tensor: numbers and lists go to the device of `like`, a NumPy or CuPy
-    array is there or is refused.
+    """A tensor of what a user gives instead: numbers and lists go to the device of `like`, a NumPy or
+    CuPy array must be there already.
     """
     cupys = hasattr(given, "__cuda_array_interface__")
     if (cupys or isinstance(given, np.ndarray)) and device_of(given) != like.device:
@@ -305,7 +305,7 @@ def _triangle(who: str, x: Tensor, diagonal: int) -> Tensor:
 
 @public
 def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
-    """The indices (count, dims) of the elements that are not zero; as_tuple: one vector a
+    """The indices (count, dims) of the elements that are not zero; as_tuple: one vector per
     dim. Not in a recorded step.
     """
     refuse_recording("nonzero")
@@ -328,7 +328,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def _largest(index: Tensor) -> int:
-    """-1 if there is none."""
+    """The largest index, -1 if there is none."""
     return int(index.array.max()) if index.array.size else -1
 
 

@@ -310,7 +310,7 @@ def gaussian_nll_loss(
         var = unsqueeze(var, -1)
     elif var.shape not in (input.shape, (*input.shape[:-1], 1)):
         raise ShapeError(
-            f"gaussian_nll_loss: expected var of the input's shape or one a row {input.shape}, got "
+            f"gaussian_nll_loss: expected var of the input's shape or one per row {input.shape}, got "
             f"{var.shape}"
         )
     v = where(lt(var, eps), eps, var)

@@ -186,7 +186,7 @@ def batch_norm(
         n = input.array.size // max(channels or 1, 1)
         if n <= 1:
             raise ShapeError(
-                f"batch_norm: expected more than one value a channel in training, got input {input.shape}"
+                f"batch_norm: expected more than one value per channel in training, got input {input.shape}"
             )
         y, batch_mean, batch_var = _batch_norm(input, weight, bias, eps=eps)
         if running_mean is not None and momentum is not None:

@@ -197,7 +197,7 @@ def _unpool(
 
 
 def _adaptive_size(who: str, x: Tensor, axes: int, output_size: Any) -> tuple[int, ...]:
-    """The output's sizes: an int for all axes or one an axis, None for the input's."""
+    """The output's sizes: an int for all axes or one per axis, None for the input's."""
     require_planes(who, x, axes)
     given = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * axes
     if len(given) != axes:
@@ -263,8 +263,8 @@ def max_pool2d(
 ) -> Any:
     """The largest value of each window of (N, C, H, W); of equal ones the first wins. Padding never wins.
 
-    kernel_size, stride (default: the kernel), padding, dilation: an int or one an axis. With `return_indices`
-    also where the winners stand (int64) in the flattened H·W plane. N may be missing. As
+    kernel_size, stride (default: the kernel), padding, dilation: an int or one per axis. With
+    `return_indices` also where the winners stand (int64) in the flattened H·W plane. N may be missing. As
     torch.nn.functional.max_pool2d.
     """
     return _max("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
@@ -315,7 +315,7 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window of (N, C, H, W).
 
-    kernel_size, stride (default: the kernel), padding: an int or one an axis. The pads are counted with
+    kernel_size, stride (default: the kernel), padding: an int or one per axis. The pads are counted with
     `count_include_pad`; `divisor_override` replaces the count. N may be missing. As
     torch.nn.functional.avg_pool2d.
     """
@@ -442,7 +442,7 @@ def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Mean pooling of (N, C, H, W) to `output_size`.
 
-    output_size: an int or one an axis; None keeps a size. Output i is the mean of floor(i n / m) ... ceil((i
+    output_size: an int or one per axis; None keeps a size. Output i is the mean of floor(i n / m) ... ceil((i
     + 1) n / m). N may be missing. As torch.nn.functional.adaptive_avg_pool2d.
     """
     return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)

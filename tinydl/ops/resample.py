@@ -43,9 +43,9 @@ def interpolate(
     """(N, C, *spatial) of one to three spatial axes in another size: `size`, or `scale_factor`
     times as large, rounded down.
 
-    size, scale_factor: a number or one an axis. mode: "nearest", "nearest-exact", "area" (means, as
+    size, scale_factor: a number or one per axis. mode: "nearest", "nearest-exact", "area" (means, as
     adaptive_avg_pool2d), or "linear" (N, C, W), "bilinear" and "bicubic" (N, C, H, W), "trilinear" (N, C, D,
-    H, W). Places are reckoned by the scale_factor, or by the ratio of the sizes where it is not given or
+    H, W). Positions follow from scale_factor, or from the ratio of the sizes where it is not given or
     `recompute_scale_factor`; with `align_corners` the corners' centres stay where they are, else the edges.
     Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
     """

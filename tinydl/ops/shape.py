@@ -364,7 +364,7 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
 
 @public
 def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-    """The elements moved on by `shifts` along `dims`, round the end; without dims in the flattened order."""
+    """The elements shifted by `shifts` along `dims`, cyclically; without dims in the flattened order."""
     if dims is None:
         return reshape(roll(reshape(input, -1), shifts, 0), input.shape)
     steps, along = ((s,) if isinstance(s, int) else tuple(s) for s in (shifts, dims))

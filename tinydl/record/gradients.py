@@ -29,7 +29,7 @@ class Noted:
         self._note(leaf, leaf._grad)
 
     def written(self, leaf: Tensor) -> None:
-        """`.grad` was set without a look: what it was before is of no matter."""
+        """`.grad` was set without a look: what it was before does not matter."""
         self._note(leaf, _UNSEEN)
 
     def _note(self, leaf: Tensor, before: Any) -> None:

@@ -248,7 +248,7 @@ def _addresses(sizes: np.ndarray, lives: np.ndarray) -> np.ndarray:
     for i, size in enumerate(sizes):
         meets = np.flatnonzero((lives[:i, 0] <= lives[i, 1]) & (lives[:i, 1] >= lives[i, 0]))
         meets = meets[starts[meets].argsort(kind="stable")]
-        # of all that begin before
+        # how far those reach that begin before each of them
         ends = np.maximum.accumulate(np.concatenate(([0], (starts + sizes)[meets])))
         gaps = starts[meets] - ends[:-1] >= size
         starts[i] = ends[gaps.argmax() if gaps.any() else -1]

@@ -95,7 +95,7 @@ def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name
 
 
 def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
-    """An IDX file of bytes, plain or gzipped (told by its first bytes, not its name), as a
+    """An IDX file of bytes, plain or gzipped (as its first bytes say, not its name), as a
     uint8 array of that many `axes`.
 
     Raises:
