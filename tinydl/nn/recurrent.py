@@ -59,7 +59,7 @@ def _gru(i: Tensor, h: Tensor, state: State) -> State:
 
 
 class _Recurrent(Module):
-    """What cells and layers share: `gates` rows of weights a hidden unit, `update` from
+    """What cells and layers share: `gates` rows of weights per hidden unit, `update` from
     gate inputs to the next state.
     """
 

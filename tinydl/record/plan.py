@@ -243,7 +243,7 @@ def lay_out(buffers: Sequence[Buffer], calls: Sequence[Call], live_out: Collecti
 
 
 def _addresses(sizes: np.ndarray, lives: np.ndarray) -> np.ndarray:
-    """Where each of the buffers begins; sizes descend, lives (n, 2) are its first and last call."""
+    """Where each of the buffers begins. `sizes` descend; `lives` (n, 2): the first and last call of each."""
     starts = np.zeros_like(sizes)
     for i, size in enumerate(sizes):
         meets = np.flatnonzero((lives[:i, 0] <= lives[i, 1]) & (lives[:i, 1] >= lives[i, 0]))

@@ -273,8 +273,8 @@ def _signature(arguments: list[Any]) -> Any:
 
 
 def record(step: Callable[..., Any]) -> Recorded:
-    """Record `step(*arguments)` at its first call and replay it later: the same
-    results, bit for bit, in less time.
+    """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less
+    time.
 
     Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant,
     and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The
