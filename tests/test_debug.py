@@ -54,7 +54,7 @@ class TestForward:
         x = td.tensor([1.0, float("nan")])
         with (
             detect_anomaly(),
-            pytest.raises(AnomalyError, match=r"mul: .* got 1 NaN in \(2,\) float32 \(already in a\)"),
+            pytest.raises(AnomalyError, match=r"mul: .* got 1 NaN in \(2,\) float32 \(already in input\)"),
         ):
             x * 2.0
 
@@ -91,7 +91,7 @@ class TestBackward:
             with pytest.raises(AnomalyError) as caught:
                 y.sum().backward()
         assert str(caught.value) == (
-            "1.1: gradient of sqrt with respect to x: expected finite values, got 1 Inf in (2,) float32; "
+            "1.1: gradient of sqrt with respect to input: expected finite values, got 1 Inf in (2,) float32; "
             "called at "
             f"{line_of(Root, 'return x.sqrt()')}: return x.sqrt()"
         )

@@ -107,7 +107,7 @@ def test_like_functions_stay_on_the_device() -> None:
 def test_two_devices_are_named() -> None:
     x, y = td.ones(2), td.ones(2, device="cuda")
     with pytest.raises(
-        DeviceError, match=r"^add: expected all inputs on one device, got a on cpu, b on cuda$"
+        DeviceError, match=r"^add: expected all inputs on one device, got input on cpu, other on cuda$"
     ):
         x + y
     with pytest.raises(

@@ -74,6 +74,14 @@ def test_activations_against_torch(
 def test_activations_have_the_settings_of_their_functions() -> None:
     assert repr(nn.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
     assert list(inspect.signature(nn.Softplus).parameters) == ["beta", "threshold"]
+    layer = nn.LeakyReLU()
+    assert layer.negative_slope == 0.01
+    layer.negative_slope = 0.5
+    assert layer(td.tensor([-2.0, 2.0])).tolist() == [-1.0, 2.0]
+    assert nn.Hardtanh(max_val=2.0).max_val == 2.0
+    assert nn.SmoothL1Loss(beta=0.5).beta == 0.5
+    with pytest.raises(TypeError, match="Threshold: expected value a number, got 'a'"):
+        nn.Threshold(0.1, "a")
     assert nn.ELU.__doc__ == td.elu.__doc__
     with pytest.raises(TypeError, match="slope"):
         nn.LeakyReLU(slope=0.2)

@@ -294,7 +294,7 @@ def test_dtypes_of_layers() -> None:
         ),
         (
             lambda x: nn.BatchNorm1d(4)(td.ones(1, 4)),
-            r"batch_norm: expected more than one value a channel in training",
+            r"batch_norm: expected more than one value per channel in training",
         ),
         (lambda x: nn.Dropout(1.5), r"Dropout: expected a probability in \[0, 1\], got 1.5"),
         (lambda x: nn.Flatten(2, 1)(x), r"flatten: "),

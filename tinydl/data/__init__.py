@@ -7,7 +7,8 @@ from __future__ import annotations
 from ..files import DataError, DownloadError, atomic_write
 from . import transforms
 from .datasets.cifar import cifar10
-from .datasets.mnist import ImageSet, mnist, read_idx
+from .datasets.image_set import ImageSet
+from .datasets.mnist import mnist, read_idx
 from .loader import Batches, normalize, subset
 from .splits import kfold, leave_one_group_out, n_per_class, nested_subsets, split
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinydl_kernels.machine.errors import GraphError
 
-from .core import Primitive, Tensor, settle, state
+from .core import Primitive, Tensor, prepared, state
 from .tape import Version
 
 
@@ -31,7 +31,7 @@ class Effect(Primitive):
         self.writes = writes if callable(writes) else lambda _: [self.inputs.index(name) for name in writes]
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
-        tensors = settle(self, inputs)
+        tensors = prepared(self, inputs)
         written = [tensors[i] for i in self.writes(len(tensors)) if tensors[i] is not None]
         if state.grad and any(x.requires_grad for x in written):
             raise GraphError(f"{self.name}: expected no_grad around a write to a tensor that requires grad")

@@ -12,14 +12,23 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Tensor, add
 from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
-from ..ops.indexing import getitem
 from ..ops.matmul import linear
 from ..ops.random import Generator, dropout, require_probability
 from ..ops.shape import cat, chunk, squeeze, stack, transpose, unsqueeze
+from ..ops.subscript import getitem
 from . import init
 from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+]
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) for an LSTM
 
@@ -50,7 +59,7 @@ def _gru(i: Tensor, h: Tensor, state: State) -> State:
 
 
 class _Recurrent(Module):
-    """What cells and layers share: `gates` rows of weights a hidden unit, `update` from
+    """What cells and layers share: `gates` rows of weights per hidden unit, `update` from
     gate inputs to the next state.
     """
 

@@ -21,9 +21,8 @@ An operation marked `portable` has a body that is right for NumPy and CuPy alike
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -31,16 +30,17 @@ import numpy as np
 from ..cpu import jobs
 from . import device, memory
 from .errors import BackendError
+from .scoped import Scoped
 
 DEVICE = {"reference": "cpu", "cpu": "cpu", "cuda": "cuda", "cuda-emulated": "cpu"}
 """Backend name -> the device its arrays live on."""
 
 
-class _Local(threading.local):
+class _Here(Scoped):
     override: str | None = None
 
 
-_local = _Local()
+_here = _Here()
 operations: dict[str, Operation] = {}
 """Every operation of the package by "family.name"."""
 
@@ -52,7 +52,7 @@ def device_of(array: Any) -> str:
 
 def backend_for(array: Any) -> str:
     """The backend that runs an operation on `array` here and now."""
-    override = _local.override
+    override = _here.override
     if override is None:
         return "cpu" if type(array) is np.ndarray else device_of(array)
     if DEVICE[override] != device_of(array):
@@ -62,21 +62,16 @@ def backend_for(array: Any) -> str:
 
 def override() -> str | None:
     """The backend that a surrounding `use` names, if any."""
-    return _local.override
+    return _here.override
 
 
-@contextmanager
-def use(backend: str | None) -> Iterator[None]:
+def use(backend: str | None) -> AbstractContextManager[None]:
     """Run operations of this thread on `backend` (arrays of another device keep their
     own); None lifts an outer one.
     """
     if backend is not None and backend not in DEVICE:
         raise BackendError(f"backend: expected one of {', '.join(map(repr, DEVICE))}, got {backend!r}")
-    outer, _local.override = _local.override, backend
-    try:
-        yield
-    finally:
-        _local.override = outer
+    return _here.replaced(override=backend)
 
 
 class Operation:

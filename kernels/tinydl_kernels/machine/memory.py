@@ -12,15 +12,15 @@ import ctypes
 import functools
 import math
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ..cpu import jobs
 from . import device
+from .scoped import Scoped
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 Source = Callable[[tuple[int, ...], np.dtype, Array], Array]
@@ -35,11 +35,11 @@ ALIGNED, LINE = 1 << 14, 64
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-class _Local(threading.local):
+class _Here(Scoped):
     source: Source | None = None
 
 
-_local = _Local()
+_here = _Here()
 
 
 def array_module(array: Array) -> Any:
@@ -65,7 +65,7 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """An uninitialized C-contiguous array on the device of `like`: planned while a
     step is recorded, else fresh.
     """
-    source = _local.source
+    source = _here.source
     if source is None:
         return fresh(shape, dtype, like)
     jobs.allocated()
@@ -78,7 +78,7 @@ def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be
     told from a view: no result is.)
     """
-    if _local.source is not None or not isinstance(like, (np.ndarray, np.generic)):
+    if _here.source is not None or not isinstance(like, (np.ndarray, np.generic)):
         return empty(shape, dtype, like)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < ALIGNED:
@@ -122,17 +122,12 @@ def line(array: Array) -> Array:
 
 def planned() -> bool:
     """Is a recorder in charge of this thread's allocations?"""
-    return _local.source is not None
+    return _here.source is not None
 
 
-@contextmanager
-def supplied_by(source: Source) -> Iterator[None]:
+def supplied_by(source: Source) -> AbstractContextManager[None]:
     """Within the scope, `empty` on this thread is answered by `source(shape, dtype, like)`."""
-    outer, _local.source = _local.source, source
-    try:
-        yield
-    finally:
-        _local.source = outer
+    return _here.replaced(source=source)
 
 
 def _keep() -> None:

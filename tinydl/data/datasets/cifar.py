@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files import DataError, DataFile, find
-from .mnist import ImageSet
+from .image_set import ImageSet
 
 __all__ = ["cifar10"]
 

@@ -15,11 +15,11 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ...files import DataError, DataFile, DownloadError, find
+from .image_set import ImageSet
 
 __all__ = ["ImageSet", "mnist", "read_idx"]
 
@@ -50,16 +50,6 @@ CHECKSUMS = {  # sha256 of the canonical .gz files
 }
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 SPLITS = ("train", "test")
-
-
-class ImageSet(NamedTuple):
-    """Images uint8, (n, H, W) grey or (n, 3, H, W) colour; labels int64 (n,);
-    source: in a sentence, where from.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
 
 
 def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name: str = "mnist") -> ImageSet:
@@ -107,7 +97,7 @@ def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name
 
 
 def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
-    """An IDX file of bytes, plain or gzipped (told by its first bytes, not its name), as a
+    """An IDX file of bytes, plain or gzipped (as its first bytes say, not its name), as a
     uint8 array of that many `axes`.
 
     Raises:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tinydl_kernels.machine.scoped import Scoped
+
 from ..ops.random import Generator, random_from
 
+__all__ = [
+    "extra_forward",
+]
 
-class _Local(threading.local):
+
+class _Here(Scoped):
     extra = False
 
 
-_local = _Local()
+_here = _Here()
 
 
 def buffers_are_frozen() -> bool:
     """Must layers leave their running statistics alone?"""
-    return _local.extra
+    return _here.extra
 
 
 @contextmanager
@@ -28,9 +33,5 @@ def extra_forward(generator: Generator | None = None) -> Iterator[None]:
 
     Batch statistics are still used in training mode. The main streams of random numbers do not move.
     """
-    outer, _local.extra = _local.extra, True
-    try:
-        with random_from(generator):
-            yield
-    finally:
-        _local.extra = outer
+    with _here.replaced(extra=True), random_from(generator):
+        yield
