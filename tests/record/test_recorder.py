@@ -357,7 +357,7 @@ class TestThreads:
         step(x)
         step(x)
         assert len(results) == 1
-        (recording,) = step.recordings.values()
+        ((recording,),) = step.recordings.values()
         assert len(recording.calls) == 1
 
     def test_one_recording_serves_many_threads(self) -> None:

@@ -46,6 +46,8 @@ class _Recorder:
         self.written: list[Version] = []
         # id -> a leaf, its .grad at the first look or _UNSEEN
         self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
+        # (id, structure) -> an owner, its structure, and what that was
+        self.structures: dict[Any, tuple[weakref.ref[Any], Callable[[Any], Any], Any]] = {}
 
     def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         """A buffer for a kernel's output or scratch."""
@@ -76,12 +78,23 @@ class _Recorder:
                 )
         if hasattr(primitive, "writes"):
             self.written += [
-                tensors[i].version for i in primitive.writes(len(tensors)) if tensors[i] is not None
+                tensors[i].version
+                for i in primitive.writes(len(tensors), settings)
+                if tensors[i] is not None
             ]
         self.calls.append(
             Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers)))
         )
         return results
+
+    def depends(self, owner: Any, structure: Callable[[Any], Any]) -> None:
+        """What the step does depends on `structure(owner)`, a value that can be compared: where a later call finds
+        another one, it is recorded anew. Structural options of an optimizer, say; numbers that merely vary
+        belong into arrays. The owner is not kept alive.
+        """
+        key = id(owner), structure
+        if key not in self.structures or self.structures[key][0]() is not owner:
+            self.structures[key] = weakref.ref(owner), structure, structure(owner)
 
     def grad_read(self, leaf: Tensor) -> None:
         """`.grad` was looked at: a replay needs it as it is now."""
@@ -125,6 +138,7 @@ class _Recording:
     def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
         self.inputs = inputs
         self.written = recorder.written
+        self.structures = list(recorder.structures.values())
         leaves: list[Any] = [(ref(), before) for ref, before in recorder.grads.values()]
         leaves = [
             (leaf, before)
@@ -182,6 +196,11 @@ class _Recording:
             leaf._grad = None if leaf._grad is None else leaf._grad.detach()
         self.device = _device(recorder.buffers, calls)
         self.graph: Graph | None = None
+
+    def fits(self) -> bool:
+        """Is all that the step depends on as it was?"""
+        found = ((ref(), structure, value) for ref, structure, value in self.structures)
+        return all(owner is None or structure(owner) == value for owner, structure, value in found)
 
     def replay(self, arguments: list[Tensor]) -> Any:
         self._check()
@@ -262,7 +281,8 @@ class Recorded:
     def __init__(self, step: Callable[..., Any]) -> None:
         functools.update_wrapper(self, step)
         self.step = step
-        self.recordings: dict[Any, _Recording] = {}
+        # by signature; several differ in what the step depends on besides
+        self.recordings: dict[Any, list[_Recording]] = {}
         self._lock = threading.Lock()  # the static arrays serve one thread at a time
 
     def __call__(self, *arguments: Any) -> Any:
@@ -271,11 +291,9 @@ class Recorded:
         given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         tensors = [x for x in given if isinstance(x, Tensor)]
         with self._lock:
-            recording = (
-                None
-                if state.tracer is not None and state.tracer.eager
-                else self.recordings.get(_signature(given))
-            )
+            eager = state.tracer is not None and state.tracer.eager
+            known = [] if eager else self.recordings.get(_signature(given), [])
+            recording = next((recording for recording in known if recording.fits()), None)
             return self._run(given, tensors) if recording is None else recording.replay(tensors)
 
     def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
@@ -298,7 +316,7 @@ class Recorded:
                     f"{type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
-        self.recordings[_signature(given)] = _Recording(recorder, static, outputs)
+        self.recordings.setdefault(_signature(given), []).append(_Recording(recorder, static, outputs))
         return results
 
 
@@ -321,8 +339,8 @@ def record(step: Callable[..., Any]) -> Recorded:
     results, bit for bit, in less time.
 
     Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant,
-    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The
-    step works on copies of the tensors: their own `.grad` stays as it is. It returns tensors (or tuples,
+    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so is
+    a change of the structural options of an optimizer that the step uses. The step works on copies of the tensors: their own `.grad` stays as it is. It returns tensors (or tuples,
     lists, dicts of them, or None); a replay returns copies.
 
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and

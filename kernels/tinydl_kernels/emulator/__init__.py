@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cuda.launching import pointers
+from ..cuda.launching import PARAMETER_BYTES, parameter_bytes, pointers
 from ..machine.errors import BackendError, ShapeError
 from . import build
 from .build import unavailable
@@ -115,7 +115,7 @@ def launch(
 ) -> None:
     """Run a kernel on NumPy arrays that fit its signature (cuda.Function checks that).
 
-    ShapeError for a grid, block or shared memory beyond CUDA's limits, EmulatorError
+    ShapeError for a grid, block, parameters or shared memory beyond CUDA's limits, EmulatorError
     for what the kernel does wrong.
     """
     grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
@@ -130,6 +130,8 @@ def launch(
             f"{kernel}: expected at most {MAX_DYNAMIC_SHARED} bytes of dynamic shared memory, got "
             f"{shared_mem}"
         )
+    if (taken := parameter_bytes(module.signatures[kernel])) > PARAMETER_BYTES:
+        raise ShapeError(f"{kernel}: expected at most {PARAMETER_BYTES} bytes of parameters, got {taken}")
     mode = _local.mode
     library, runtime = build.library(module, mode.check), build.runtime()
     arguments, _alive = _describe(module.signatures[kernel], args)

@@ -1,23 +1,29 @@
 """The optimizers' steps and other writes in place: effects, which return nothing.
 
-Formulas and their order of operations are PyTorch's. What varies between steps comes as an array and is read
-by the kernel: `lr` float64 and `steps` int64, 0-d or (1,). A group of parameters is updated by one call:
-lists of arrays of equal lengths, `steps` among them, because a parameter that got no gradient did not age.
-Cost: one pass over every array of the group; on a GPU one launch for 64 of its members.
+What an optimizer computes is a rule (rule.py), traced from the formulas that it states; this file runs any rule
+on a group of parameters. A parameter that got no gradient is not in the lists and does not age. What varies
+between steps, options and states, comes as arrays. Cost: one pass over every array of the group; on a GPU one
+launch for the elements of 64 members, and one for their scalars.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cpu.compiler import kernel, parallel
+from ..cpu.compiler import Parallel, kernel, parallel
 from ..cuda import launching
+from ..machine import memory
 from ..machine.dispatch import operation
+from . import emission
+from .expression import GROUP, OPTIMIZER, PARAMETER
+from .rule import Program, Rule
+from .rule import State as State
+from .rule import trace as trace
 
 Array = Any
 GRAIN = 1 << 12
@@ -25,146 +31,117 @@ CHUNK = 1 << 11
 """Elements that a block of a launch works on."""
 
 
-def _launch(
-    kernel: str, before: tuple[Any, ...], lists: Sequence[Sequence[Array]], settings: tuple[Any, ...]
-) -> None:
-    """kernel(*before, *lists, sizes, starts, *settings) on the members of a group, by dtype
-    and as many as a launch takes.
+@operation
+def optimizer_step(params, grads, moments, numbers, shared, options, rule, leads):
+    """One step of a rule on a group, in place: programs of numbers first, then every element of every parameter.
+
+    Args:
+        params, grads: lists of M arrays, each gradient of its parameter's shape and dtype.
+        moments, numbers, shared, options: a list for each name in `rule.moments` and `rule.numbers`, of M arrays
+            (those of `numbers` 0-d); an array for each in `rule.shared` and `rule.options`.
+        leads: is it the optimizer's first group in this step? Only then are the optimizer's numbers computed.
     """
-    for dtype in {array.dtype: None for array in lists[0]}:
-        members = [
-            arrays for arrays in zip(*lists, strict=True) if arrays[0].size and arrays[0].dtype == dtype
-        ]
-        for at in range(0, len(members), launching.GROUP):
-            taken = members[at : at + launching.GROUP]
-            sizes = [arrays[0].size for arrays in taken]
-            *starts, blocks = accumulate((-(-size // CHUNK) for size in sizes), initial=0)
-            starts += [blocks] * (launching.GROUP - len(starts))
-            arguments = (
-                *map(list, zip(*taken, strict=True)),
-                launching.table(sizes),
-                launching.table(starts),
-            )
-            function = launching.module("update", dtype).get_function(kernel)
-            function((blocks,), (launching.THREADS,), (*before, *arguments, *settings))
+    common = dict(zip((*rule.shared, *rule.options), (*shared, *options), strict=True))
+    computed: dict[int, Any] = {}
+    with np.errstate(all="ignore"):
+        for program in _before(rule, leads):
+            computed = emission.run(program, common)
+        for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
+            if PARAMETER in rule.programs:
+                own = {name: arrays[i] for name, arrays in zip(rule.numbers, numbers, strict=True)}
+                computed = emission.run(rule.programs[PARAMETER], common | own)
+            own = {name: arrays[i] for name, arrays in zip(rule.moments, moments, strict=True)}
+            emission.run_elements(rule, computed, own | {"param": param, "grad": grad})
+
+
+def _before(rule: Rule, leads: bool) -> list[Program]:
+    """The programs that run once for the whole group."""
+    levels = (OPTIMIZER, GROUP) if leads else (GROUP,)
+    return [rule.programs[level] for level in levels if level in rule.programs]
+
+
+class _Loops(NamedTuple):
+    """The compiled loops of a rule."""
+
+    programs: dict[int, Callable[..., None]]  # by level
+    elements: Callable[..., None]
+
+
+@functools.cache
+def loops(rule: Rule) -> _Loops:
+    """The loops of a rule in Numba; equal rules have the same."""
+
+    def made(source: str) -> Parallel:
+        namespace: dict[str, Any] = {"np": np, "normal": normal, "__name__": __name__}
+        exec(compile(source, f"<rule {rule.name}>", "exec"), namespace)
+        return Parallel(namespace[source[len("def ") : source.index("(")]])
+
+    programs = {level: made(emission.numba_program(rule, x)) for level, x in rule.programs.items()}
+    return _Loops(programs, made(emission.numba_elements(rule)))
 
 
 @kernel
-def _normal(x):
+def normal(x):
     """x, or 0 where it is subnormal: a moment of a gradient that has become 0 would decay to there and stay
     for ever, and a processor takes a hundred times longer for such a number.
     """
     return type(x)(0) if abs(x) < np.finfo(x).tiny else x
 
 
-@parallel
-def _sgd(start, stop, lr, step, param, grad, buffer, momentum, dampening, nesterov, weight_decay):
-    number = param.dtype.type
-    rate, decay, keep, fresh = number(lr[0]), number(weight_decay), number(momentum), number(1 - dampening)
-    p, g = param[start:stop], grad[start:stop]  # from 0: vector code
-    if buffer is None:
-        for k in range(stop - start):
-            p[k] -= rate * (g[k] + decay * p[k])
-    else:
-        smooth = buffer[start:stop]
-        if step[0] == 0:
-            keep, fresh = number(0), number(1)
-        ahead = number(momentum)
-        for k in range(stop - start):
-            d = g[k] + decay * p[k]
-            smooth[k] = _normal(keep * smooth[k] + fresh * d)
-            p[k] -= rate * (d + ahead * smooth[k] if nesterov else smooth[k])
-
-
-@operation
-def sgd(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay):
-    """param -= lr d, with d the gradient + weight_decay param, smoothed where there are buffers:
-
-    buffer = d at step 0, else momentum buffer + (1 - dampening) d;
-    d = d + momentum buffer if nesterov, else buffer.
-    `steps` count the steps done before; `buffers` and `steps` are None when momentum is 0.
-    Sutskever et al., ICML 2013.
-    """
-    lr = lr.reshape(())
-    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        d = grad + weight_decay * param
-        if buffers is not None:
-            buffers[i][...] = np.where(
-                steps[i].reshape(()) == 0, d, momentum * buffers[i] + (1 - dampening) * d
-            )
-            d = d + momentum * buffers[i] if nesterov else buffers[i]
-        param -= lr * d
-
-
-@sgd.loops
-def _(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay):
-    lr, settings = lr.reshape(-1), (float(momentum), float(dampening), nesterov, float(weight_decay))
-    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
-        buffer, step = (None, None) if buffers is None else (buffers[i].reshape(-1), steps[i].reshape(-1))
-        _sgd(param.size, GRAIN, lr, step, param.reshape(-1), grad.reshape(-1), buffer, *settings)
-
-
-@sgd.cuda
-def _(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay):
-    if buffers is None:
-        _launch("sgd", (lr,), (params, grads), (np.float64(weight_decay),))
-    else:
-        settings = np.float64(momentum), np.float64(dampening), np.bool_(nesterov), np.float64(weight_decay)
-        _launch("momentum", (lr,), (params, grads, buffers, steps), settings)
-
-
-@parallel
-def _adam(start, stop, lr, step, param, grad, m, v, beta1, beta2, eps, weight_decay, decoupled):
-    number = param.dtype.type
-    rate, floor = number(lr[0] / (1 - beta1 ** step[0])), number(eps)
-    keep1, fresh1, keep2, fresh2 = number(beta1), number(1 - beta1), number(beta2), number(1 - beta2)
-    spread = number(1 / math.sqrt(1 - beta2 ** step[0]))
-    decay = number(0 if decoupled else weight_decay)
-    shrink = number(1 - lr[0] * weight_decay if decoupled else 1)
-    # from 0: vector code
-    p, g, first, second = param[start:stop], grad[start:stop], m[start:stop], v[start:stop]
-    for k in range(stop - start):
-        d = g[k] + decay * p[k]
-        first[k] = _normal(keep1 * first[k] + fresh1 * d)
-        second[k] = keep2 * second[k] + fresh2 * d * d
-        p[k] = shrink * p[k] - rate * first[k] / (np.sqrt(second[k]) * spread + floor)
-
-
-@operation
-def adam(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
-    """Adam (Kingma & Ba, arXiv 1412.6980, algorithm 1), or AdamW (Loshchilov & Hutter,
-    arXiv 1711.05101) if `decoupled`:
-
-    m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g²
-    m̂ = m / (1 - beta1^step);  v̂ = v / (1 - beta2^step)
-    param -= lr m̂ / (√v̂ + eps), where weight decay adds weight_decay param to g, or takes lr weight_decay
-    param off first. `steps` count this step too: 1 at the first.
-    """
-    lr = lr.reshape(())
-    for param, grad, first, second, step in zip(
-        params, grads, m, v, [s.reshape(()) for s in steps], strict=True
+@optimizer_step.loops
+def _(params, grads, moments, numbers, shared, options, rule, leads):
+    programs, elements = loops(rule)
+    own_rows = rule.row == PARAMETER
+    out = memory.empty((len(params) if own_rows else 1, len(rule.coefficients)), np.float64, params[0])
+    for program in _before(rule, leads):
+        programs[program.level](1, 1, out[0], *options, *shared)
+    rows = out if own_rows else [out[0]] * len(params)
+    for param, grad, row, own, arrays in zip(
+        params, grads, rows, _transposed(numbers, params), _transposed(moments, params), strict=True
     ):
-        g = grad if decoupled else grad + weight_decay * param
-        if decoupled:
-            param -= lr * weight_decay * param
-        first[...] = beta1 * first + (1 - beta1) * g
-        second[...] = beta2 * second + (1 - beta2) * g * g
-        param -= lr * first / (1 - beta1**step) / (np.sqrt(second / (1 - beta2**step)) + eps)
+        if own_rows:
+            programs[PARAMETER](1, 1, row, *options, *shared, *own)
+        lines = [array.reshape(-1) for array in arrays]
+        elements(param.size, GRAIN, row, param.reshape(-1), grad.reshape(-1), *lines)
 
 
-@adam.loops
-def _(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
-    lr, settings = lr.reshape(-1), (float(beta1), float(beta2), float(eps), float(weight_decay), decoupled)
-    for step, *arrays in zip(steps, params, grads, m, v, strict=True):
-        _adam(
-            arrays[0].size, GRAIN, lr, step.reshape(-1), *[array.reshape(-1) for array in arrays], *settings
-        )
+def _transposed(lists: Sequence[Sequence[Array]], params: Sequence[Array]) -> Sequence[Sequence[Array]]:
+    """For each member of a group its arrays out of all lists."""
+    return list(zip(*lists, strict=True)) if lists else [()] * len(params)
 
 
-@adam.cuda
-def _(lr, params, grads, m, v, steps, beta1, beta2, eps, weight_decay, decoupled):
-    settings = (*map(np.float64, (beta1, beta2, eps, weight_decay)), np.bool_(decoupled))
-    _launch("adam", (lr,), (params, grads, m, v, steps), settings)
+@optimizer_step.cuda
+def _(params, grads, moments, numbers, shared, options, rule, leads):
+    source = emission.cuda(rule)
+    members = list(
+        zip(params, grads, _transposed(moments, params), _transposed(numbers, params), strict=True)
+    )
+    out = memory.empty((1, len(rule.coefficients)), np.float64, params[0])
+    for program in _before(rule, leads):
+        function = _function(rule, source, params[0].dtype, emission.HEADS[program.level])
+        function((1,), (launching.WARP,), (*options, *shared, out, np.int64(1)))
+    for dtype in {array.dtype: None for array in params}:
+        alike = [member for member in members if member[0].dtype == dtype]
+        for at in range(0, len(alike), launching.GROUP):
+            taken = alike[at : at + launching.GROUP]
+            if rule.row == PARAMETER:
+                out = memory.empty((len(taken), len(rule.coefficients)), np.float64, params[0])
+                own = map(list, zip(*(member[3] for member in taken), strict=True))
+                arguments = (*options, *shared, *own, out, np.int64(len(taken)))
+                function = _function(rule, source, dtype, emission.HEADS[PARAMETER])
+                function((1,), (launching.GROUP,), arguments)
+            sizes = [member[0].size for member in taken]
+            *starts, blocks = accumulate((-(-size // CHUNK) for size in sizes), initial=0)
+            starts += [blocks] * (launching.GROUP - len(starts))
+            if blocks:
+                lists = map(list, zip(*((param, grad, *own) for param, grad, own, _ in taken), strict=True))
+                function = _function(rule, source, dtype, "elements")
+                tables = launching.table(sizes), launching.counts(starts)
+                function((blocks,), (launching.THREADS,), (out, *lists, *tables))
+
+
+def _function(rule: Rule, source: str, dtype: np.dtype, kernel: str) -> launching.Function:
+    return launching.generated(rule.name, source, dtype).get_function(kernel)
 
 
 @operation
