@@ -398,7 +398,9 @@ class TestStateDict:
             **saved,
             "state": {**saved["state"], 0: {**saved["state"][0], "momentum_buffer": np.ones((4, 3))}},
         }
-        with pytest.raises(ValueError, match=r"SGD\.load_state_dict: state: 0: expected .*\(3, 4\).*, got .*\(4, 3\)"):
+        with pytest.raises(
+            ValueError, match=r"SGD\.load_state_dict: state: 0: expected .*\(3, 4\).*, got .*\(4, 3\)"
+        ):
             optimizer.load_state_dict(damaged)
         with pytest.raises(ValueError, match="SGD: lr: expected at least 0, got -1"):
             optimizer.load_state_dict({**saved, "param_groups": [{**saved["param_groups"][0], "lr": -1}]})

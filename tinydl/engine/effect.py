@@ -42,8 +42,6 @@ class Effect(Primitive):
         return None if results is None else Tensor(results)
 
 
-def effect(
-    writes: Sequence[str] | Writes, **properties: Any
-) -> Callable[[Callable[..., Any]], Effect]:
+def effect(writes: Sequence[str] | Writes, **properties: Any) -> Callable[[Callable[..., Any]], Effect]:
     """Make the decorated function of arrays an `Effect`."""
     return lambda function: Effect(function, writes, **properties)

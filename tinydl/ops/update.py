@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -18,6 +19,7 @@ from ..engine.effect import effect
 from ..engine.promotion import is_scalar
 
 
+@functools.lru_cache(maxsize=256)
 def _lists(rule: Rule, members: int) -> dict[str, range]:
     """Where the arrays of `optimizer_step` stand: those that are written, then those that are read."""
     sizes = {
@@ -38,9 +40,7 @@ def _written(inputs: int, settings: dict[str, Any]) -> range:
 
 @effect(writes=_written)
 def _optimizer_step(*arrays: Array, rule: Rule, members: int, leads: bool) -> None:
-    lists = {
-        name: list(arrays[places.start : places.stop]) for name, places in _lists(rule, members).items()
-    }
+    lists = {name: list(arrays[places.start : places.stop]) for name, places in _lists(rule, members).items()}
     moments, numbers = (
         [whole[at : at + members] for at in range(0, len(whole), members)]
         for whole in (lists["moments"], lists["numbers"])

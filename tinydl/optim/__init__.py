@@ -11,7 +11,9 @@ from .lr_scheduler import MultiStepLR, PiecewiseConstant
 
 __all__ = ["MultiStepLR", "PiecewiseConstant"]
 
-for _module in (importlib.import_module(f".{found.name}", __name__) for found in pkgutil.iter_modules(__path__)):
+for _module in (
+    importlib.import_module(f".{found.name}", __name__) for found in pkgutil.iter_modules(__path__)
+):
     if not hasattr(_module, "__path__"):
         globals().update({name: getattr(_module, name) for name in _module.__all__})
         __all__ += _module.__all__

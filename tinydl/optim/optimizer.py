@@ -147,7 +147,9 @@ class Optimizer:
                 )
             seen.add(p)
         group = Group(str(self), settings, self.structural, type(self), [p for _, p in pairs])
-        group.data.update({name: options[name] for name in options.keys() - self.defaults.keys() - {"params"}})
+        group.data.update(
+            {name: options[name] for name in options.keys() - self.defaults.keys() - {"params"}}
+        )
         if all(name is not None for name, _ in pairs):
             group.data["param_names"] = [name for name, _ in pairs]
         self.param_groups.append(group)
@@ -175,7 +177,7 @@ class Optimizer:
         with no_grad():
             for group in self.param_groups:
                 params, grads = [], []
-                for p in group["params"]:
+                for p in group.data["params"]:
                     g = p.grad
                     if g is not None:
                         params.append(p)
@@ -267,7 +269,11 @@ class Optimizer:
         groups = state_dict["param_groups"]
         # JSON makes strings of numbers
         saved = {int(number): dict(own) for number, own in state_dict["state"].items()}
-        self._require("groups", [_outline(group) for group in self.state_dict()["param_groups"]], [*map(_outline, groups)])
+        self._require(
+            "groups",
+            [_outline(group) for group in self.state_dict()["param_groups"]],
+            [*map(_outline, groups)],
+        )
         loaded: list[tuple[Tensor, Mapping[str, State], dict[str, Any]]] = []
         for mine, theirs in zip(self.param_groups, groups, strict=True):
             names = [mine.data.get("param_names"), theirs.get("param_names")]
@@ -333,7 +339,9 @@ def at_least_0(cls: type, options: Mapping[str, Any], *names: str) -> None:
 def _made(spec: State, p: Tensor) -> Buffer:
     """A state of parameter p."""
     module = memory.array_module(p.array)
-    shape, dtype = (p.shape, p.dtype) if spec.per == "element" else ((), np.int64 if spec.whole else np.float64)
+    shape, dtype = (
+        (p.shape, p.dtype) if spec.per == "element" else ((), np.int64 if spec.whole else np.float64)
+    )
     made = Buffer(0)
     made.array = module.full(shape, spec.initial, dtype)
     return made

@@ -56,7 +56,11 @@ class SGD(Optimizer):
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
-        return {"momentum_buffer": State(), "step": State("parameter", whole=True)} if options["momentum"] else {}
+        return (
+            {"momentum_buffer": State(), "step": State("parameter", whole=True)}
+            if options["momentum"]
+            else {}
+        )
 
     @classmethod
     def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:

@@ -78,9 +78,7 @@ class _Recorder:
                 )
         if hasattr(primitive, "writes"):
             self.written += [
-                tensors[i].version
-                for i in primitive.writes(len(tensors), settings)
-                if tensors[i] is not None
+                tensors[i].version for i in primitive.writes(len(tensors), settings) if tensors[i] is not None
             ]
         self.calls.append(
             Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers)))

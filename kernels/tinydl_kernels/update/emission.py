@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .expression import ELEMENT, GROUP, OPERATIONS, OPTIMIZER, PARAMETER, Expression
 from .rule import Program, Rule
 
@@ -99,7 +97,14 @@ def numba_elements(rule: Rule) -> str:
 
 def cuda(rule: Rule) -> str:
     """The source of the rule's kernels, with `real` for the dtype of the parameters."""
-    return "\n".join(['#include "update.cuh"', "", *(_cuda_program(rule, x) for x in rule.programs.values()), _cuda_elements(rule)])
+    return "\n".join(
+        [
+            '#include "update.cuh"',
+            "",
+            *(_cuda_program(rule, x) for x in rule.programs.values()),
+            _cuda_elements(rule),
+        ]
+    )
 
 
 def _cuda_program(rule: Rule, program: Program) -> str:
@@ -108,7 +113,13 @@ def _cuda_program(rule: Rule, program: Program) -> str:
 
     def place(name: str) -> str:
         name, bracket, entry = name.partition("[")
-        return f"{name}_{bracket}{entry}" if bracket else f"*{name}_.at[i]" if name in rule.numbers else f"*{name}_"
+        return (
+            f"{name}_{bracket}{entry}"
+            if bracket
+            else f"*{name}_.at[i]"
+            if name in rule.numbers
+            else f"*{name}_"
+        )
 
     def type_of(name: str) -> str:
         return "long long" if name in rule.whole else "double"

@@ -92,10 +92,14 @@ class Expression:
         self.cast: Expression | None = None  # itself as a coefficient
 
     def __bool__(self) -> bool:
-        raise TypeError("formula: expected no branch on a number that is not known yet: use where(a < b, x, y)")
+        raise TypeError(
+            "formula: expected no branch on a number that is not known yet: use where(a < b, x, y)"
+        )
 
     def __float__(self) -> float:
-        raise TypeError("formula: expected operations on symbols alone, got float() of one: use this module's")
+        raise TypeError(
+            "formula: expected operations on symbols alone, got float() of one: use this module's"
+        )
 
     __add__ = lambda a, b: apply("add", a, b)  # noqa: E731
     __radd__ = lambda a, b: apply("add", b, a)  # noqa: E731

@@ -130,7 +130,9 @@ class Options:
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._values:
-            raise AttributeError(f"{self._who}: expected one of the options {sorted(self._values)}, got {name!r}")
+            raise AttributeError(
+                f"{self._who}: expected one of the options {sorted(self._values)}, got {name!r}"
+            )
         return self._values[name]
 
 
@@ -182,7 +184,9 @@ class Coefficients:
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._values:
-            raise AttributeError(f"{self._who}: expected one of the coefficients {sorted(self._values)}, got {name!r}")
+            raise AttributeError(
+                f"{self._who}: expected one of the coefficients {sorted(self._values)}, got {name!r}"
+            )
         return self._values[name]
 
 
@@ -240,5 +244,7 @@ def _require_new_values(rule: Rule) -> None:
     for program in rule.programs.values():
         old = {x.value for x in program.steps() if x.op == "load"} & gone
         if old:
-            raise TypeError(f"{rule.name}: expected the new value of {sorted(old)}: the old one is written over")
+            raise TypeError(
+                f"{rule.name}: expected the new value of {sorted(old)}: the old one is written over"
+            )
         gone |= {state for state, _ in program.stores}
