@@ -1,10 +1,12 @@
-"""Trajectories of SGD, Adam and AdamW as they were when each had kernels written by hand, in golden_trajectories.npz.
+"""Trajectories of SGD, Adam and AdamW as they were when each had kernels written by hand, in
+golden_trajectories.npz.
 
     python tests/optim/golden_trajectories.py       # writes the file anew, from the code that is imported
 
-A case is a class with its options, for each dtype. Kept are the last parameters and states of the small shapes,
-and a digest of all parameters after each step, those of a tensor of several pieces included. The loops add,
-multiply, divide and take roots in the order that they state, so the bits are those of any processor.
+A case is a class with its options, for each dtype. Kept are the last parameters and states of the small
+shapes, and a digest of all parameters after each step, those of a tensor of several pieces included. The
+loops add, multiply, divide and take roots in the order that they state, so the bits are those of any
+processor.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ class TestGroups:
         group.update(lr=0.3, eps=1, weight_decay=td.tensor(0.25))
         assert (rate.item(), group["eps"], group["weight_decay"]) == (0.3, 1.0, 0.25)
         assert group.buffer("lr") is rate
-        with pytest.raises(KeyError, match="Adam: expected one of the buffers .*'lr'.*, got 'amsgrad'"):
+        with pytest.raises(KeyError, match=r"Adam: expected one of the buffers .*'lr'.*, got 'amsgrad'"):
             group.buffer("amsgrad")
 
     def test_a_snapshot_in_a_recorded_step_is_refused(self, random) -> None:

@@ -16,8 +16,8 @@ class Effect(Primitive):
     """A primitive that writes into the inputs it names: optimizer updates, running statistics,
     counters. Never on the tape.
 
-    writes        names of the inputs that are written; for a variadic input a function of their number and the
-                  settings giving the positions
+    writes        names of the inputs that are written; for a variadic input a function of their number and
+                  the settings giving the positions
     """
 
     mixed = True

@@ -74,8 +74,8 @@ def optimizer_step(
     leads: bool,
 ) -> None:
     """One step of an optimizer's rule on a group. `states`: for each name in `rule.moments` and then in
-    `rule.numbers` a list with a tensor per parameter; `shared` and `options` by `rule.shared` and `rule.options`.
-    `leads`: is it the first group of the step?
+    `rule.numbers` a list with a tensor per parameter; `shared` and `options` by `rule.shared` and
+    `rule.options`. `leads`: is it the first group of the step?
     """
     kept = [x for state in states for x in state]
     _optimizer_step(*params, *kept, *shared, *grads, *options, rule=rule, members=len(params), leads=leads)

@@ -22,16 +22,16 @@ __all__ = ["decay_groups"]
 class Group(UserDict):
     """Options of one group of parameters, `params` among them, and whatever else a user keeps there.
 
-    An option that is a number, or a tuple of numbers, is *dynamic*: it lies in a float64 Buffer, so that a recorded
-    step sees a new value.
+    An option that is a number, or a tuple of numbers, is *dynamic*: it lies in a float64 Buffer, so that a
+    recorded step sees a new value.
 
         group["lr"]            a float (`betas`: a tuple of floats), what it is now
         group["lr"] = 0.01     writes into the Buffer; also inside a recorded step, and with a tensor
-        group.buffer("lr")     the Buffer, 0-d (`betas`: of shape (2,)): what a recorded step and schedules read
+        group.buffer("lr")     the Buffer, 0-d (`betas`: of shape (2,)), which recorded steps and schedules read
 
-    Any other option (True, None, "name") is *structural*, as are the numbers that the optimizer's class names so: a
-    recorded step is recorded anew when one changes. So it is when a number is set that decides which states there
-    are: a momentum of 0, which needs none.
+    Any other option (True, None, "name") is *structural*, as are the numbers that the optimizer's class names
+    so: a recorded step is recorded anew when one changes. So it is when a number is set that decides which
+    states there are: a momentum of 0, which needs none.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Group(UserDict):
             return super().__getitem__(name)
         if state.recorder is not None:
             raise GraphError(
-                f"{self._who}: expected group.buffer({name!r}) in a recorded step, got group[{name!r}], a number "
-                "that stays as it is when the step is replayed"
+                f"{self._who}: expected group.buffer({name!r}) in a recorded step, got group[{name!r}], a "
+                "number that stays as it is when the step is replayed"
             )
         return _frozen(self._buffers[name].tolist())
 
@@ -114,7 +114,7 @@ class Group(UserDict):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options as they were set last; what effects have written since (a schedule) is not looked at."""
+        """The options as they were set last; what effects (a schedule) have written since is not read."""
         return {name: self.data[name] for name in self._options}
 
     @property

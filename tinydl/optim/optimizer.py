@@ -1,5 +1,5 @@
-"""What all optimizers share: groups of parameters with options of their own, states, saving and loading; and the
-contract by which an optimizer is one file.
+"""What all optimizers share: groups of parameters with options of their own, states, saving and loading; and
+the contract by which an optimizer is one file.
 
 A new optimizer states its options, its states and its formula:
 
@@ -26,12 +26,13 @@ A new optimizer states its options, its states and its formula:
             s.average = o.beta * s.average + (1.0 - o.beta) * d
             return p - c.rate * s.average
 
-`scalars` and `element` are called once, on symbols: o.lr stands for a number, s.average and p for an element of
-an array. What they do with the symbols is the update on every backend, operation by operation (NumPy, Numba,
-CUDA: tinydl_kernels/update/). So there are no loops and no `if` on a symbol (`where(a < b, x, y)` chooses); an
-`if` on what is known, as o.maximize or `"average" in s`, gives another formula. Functions of symbols (sqrt, where,
-sign, ...) are those of tinydl_kernels.update.expression. What `element` takes from `o`, or computes of numbers alone,
-is computed in float64 and cast once to the parameter's dtype; literals have the dtype of what they meet.
+`scalars` and `element` are called once, on symbols: o.lr stands for a number, s.average and p for an element
+of an array. What they do with the symbols is the update on every backend, operation by operation (NumPy,
+Numba, CUDA: tinydl_kernels/update/). So there are no loops and no `if` on a symbol (`where(a < b, x, y)`
+chooses); an `if` on what is known, as o.maximize or `"average" in s`, gives another formula. Functions of
+symbols (sqrt, where, sign, ...) are those of tinydl_kernels.update.expression. What `element` takes from `o`,
+or computes of numbers alone, is computed in float64 and cast once to the parameter's dtype; literals have the
+dtype of what they meet.
 
 What is no formula of elements overrides `step`, as with PyTorch:
 
@@ -85,8 +86,8 @@ class Optimizer:
 
     structural: frozenset[str] = frozenset()
     element: Any = None
-    """element(o, s, c, p, g), a classmethod: the new value of parameter p with gradient g. Sets the next value of
-    states per element; `c` has what `scalars` returned.
+    """element(o, s, c, p, g), a classmethod: the new value of parameter p with gradient g. Sets the next
+    value of states per element; `c` has what `scalars` returned.
     """
 
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
@@ -114,8 +115,8 @@ class Optimizer:
 
     @classmethod
     def scalars(cls, o: Any, s: Any) -> dict[str, Any]:
-        """From the options and the states that are one number each: set the next value of such states, and return
-        further numbers by name.
+        """From the options and the states that are one number each: set the next value of such states, and
+        return further numbers by name.
         """
         return {}
 
@@ -242,7 +243,8 @@ class Optimizer:
         """PyTorch's layout: {"state": {number of the parameter: {name: tensor}}, "param_groups": [options]}.
 
         Parameters are numbered through the groups. The tensors share memory with the optimizer; the rest is
-        ready for JSON if what users keep there is. States of the optimizer, if it has any, are under "shared".
+        ready for JSON if what users keep there is. States of the optimizer, if it has any, are under
+        "shared".
         """
         numbers = {p: i for i, p in enumerate(self._parameters())}
         state = {
@@ -258,10 +260,11 @@ class Optimizer:
         return {"state": state, "param_groups": groups, **shared}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from the `state_dict` of an optimizer of the same groups, this library's or PyTorch's, in place.
+        """Go on from the `state_dict` of an optimizer of the same groups, this library's or PyTorch's, in
+        place.
 
-        Nothing is written unless all of it fits. Structural options that are not in it stay as they are; what is
-        no option is kept; a parameter without states begins anew.
+        Nothing is written unless all of it fits. Structural options that are not in it stay as they are; what
+        is no option is kept; a parameter without states begins anew.
 
         Raises:
             ValueError: groups, names, options or states other than this optimizer's.
@@ -357,7 +360,7 @@ def _write(kept: Buffer, value: Any) -> None:
 
 
 def _kept(present: Any, value: Any, p: Tensor) -> Any:
-    """A value of the user's own: in the tensor that is there, if it fits; arrays on the parameter's device."""
+    """A value of the user's own: in the tensor that is there, if it fits; arrays on p's device."""
     if not hasattr(value, "shape"):
         return value
     if isinstance(present, Tensor) and (present.shape, present.dtype) == (np.shape(value), value.dtype):

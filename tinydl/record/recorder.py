@@ -86,9 +86,9 @@ class _Recorder:
         return results
 
     def depends(self, owner: Any, structure: Callable[[Any], Any]) -> None:
-        """What the step does depends on `structure(owner)`, a value that can be compared: where a later call finds
-        another one, it is recorded anew. Structural options of an optimizer, say; numbers that merely vary
-        belong into arrays. The owner is not kept alive.
+        """What the step does depends on `structure(owner)`, a value that can be compared: where a later call
+        finds another one, it is recorded anew. Structural options of an optimizer, say; numbers that merely
+        vary belong into arrays. The owner is not kept alive.
         """
         key = id(owner), structure
         if key not in self.structures or self.structures[key][0]() is not owner:
@@ -337,9 +337,10 @@ def record(step: Callable[..., Any]) -> Recorded:
     results, bit for bit, in less time.
 
     Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant,
-    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so is
-    a change of the structural options of an optimizer that the step uses. The step works on copies of the tensors: their own `.grad` stays as it is. It returns tensors (or tuples,
-    lists, dicts of them, or None); a replay returns copies.
+    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so
+    is a change of the structural options of an optimizer that the step uses. The step works on copies of the
+    tensors: their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None);
+    a replay returns copies.
 
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and
     a tensor that was bound to another array or frozen since. It leaves `.grad` in an array of the recording,

@@ -185,8 +185,8 @@ def _sources() -> dict[str, Path]:
 
 
 def _expand(path: Path, pasted: set[str], text: str | None = None) -> list[str]:
-    """The lines of a source (`text`, if it is in no file), those of a .cuh file (beside it, or of the package)
-    in the place of the first #include of each.
+    """The lines of a source (`text`, if it is in no file), those of a .cuh file (beside it, or of the
+    package) in the place of the first #include of each.
     """
     lines = [f'#line 1 "{path.name}"']
     text = path.read_text(encoding="utf-8") if text is None else text
@@ -327,8 +327,8 @@ def generated(name: str, text: str, real: np.dtype) -> Module:
 
 
 def modules() -> list[Module]:
-    """Every .cu of the package, for each `real` or `number` that it can have, and for tensor cores; and what was
-    generated so far.
+    """Every .cu of the package, for each `real` or `number` that it can have, and for tensor cores; and what
+    was generated so far.
     """
     found = []
     for name, path in sorted(_sources().items()):

@@ -1,9 +1,9 @@
 """The optimizers' steps and other writes in place: effects, which return nothing.
 
-What an optimizer computes is a rule (rule.py), traced from the formulas that it states; this file runs any rule
-on a group of parameters. A parameter that got no gradient is not in the lists and does not age. What varies
-between steps, options and states, comes as arrays. Cost: one pass over every array of the group; on a GPU one
-launch for the elements of 64 members, and one for their scalars.
+What an optimizer computes is a rule (rule.py), traced from the formulas that it states; this file runs any
+rule on a group of parameters. A parameter that got no gradient is not in the lists and does not age. What
+varies between steps, options and states, comes as arrays. Cost: one pass over every array of the group; on a
+GPU one launch for the elements of 64 members, and one for their scalars.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ CHUNK = 1 << 11
 
 @operation
 def optimizer_step(params, grads, moments, numbers, shared, options, rule, leads):
-    """One step of a rule on a group, in place: programs of numbers first, then every element of every parameter.
+    """One step of a rule on a group, in place: programs of numbers first, then every element of every
+    parameter.
 
     Args:
-        params, grads: lists of M arrays, each gradient of its parameter's shape and dtype.
-        moments, numbers, shared, options: a list for each name in `rule.moments` and `rule.numbers`, of M arrays
+        params, grads: lists of M arrays, each gradient of its parameter's shape and dtype. moments, numbers,
+        shared, options: a list for each name in `rule.moments` and `rule.numbers`, of M arrays
             (those of `numbers` 0-d); an array for each in `rule.shared` and `rule.options`.
         leads: is it the optimizer's first group in this step? Only then are the optimizer's numbers computed.
     """

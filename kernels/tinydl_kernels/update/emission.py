@@ -1,6 +1,8 @@
-"""A rule as NumPy computes it, as source for Numba, and as source for CUDA: the same operations in the same order.
+"""A rule as NumPy computes it, as source for Numba, and as source for CUDA: the same operations in the same
+order.
 
-What is read from memory comes first, what is written last, so that a processor can do several elements at once.
+What is read from memory comes first, what is written last, so that a processor can do several elements at
+once.
 """
 
 from __future__ import annotations
@@ -174,8 +176,8 @@ def _cuda_elements(rule: Rule) -> str:
 def _statements(
     steps: Sequence[Expression], names: dict[int, str], place: Callable[[str], str], language: str
 ) -> dict[int, str]:
-    """The line `t = a + b` for each of the expressions by id, operands first; `names` is filled in. Constants and
-    coefficients have a name alone.
+    """The line `t = a + b` for each of the expressions by id, operands first; `names` is filled in. Constants
+    and coefficients have a name alone.
     """
     lines: dict[int, str] = {}
     for x in steps:

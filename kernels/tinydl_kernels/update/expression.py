@@ -4,16 +4,17 @@
     c = a * b + 1.0                 # no number yet: an Expression, whose operands are Expressions
     order([c])                      # a, b, a * b, 1.0, c: the order in which Python has made them
 
-Every backend computes exactly these operations in exactly this order: nothing is rewritten. An expression has a
-*level*, how often it has another value, which is the highest of its operands':
+Every backend computes exactly these operations in exactly this order: nothing is rewritten. An expression has
+a *level*, how often it has another value, which is the highest of its operands':
 
     OPTIMIZER   once per step                           float64, int64 or a truth value
     GROUP       once per group of parameters            the same; options are of this level
     PARAMETER   once per parameter                      the same
     ELEMENT     once per element of a parameter         of the parameter's dtype
 
-Where an operation on elements meets something of a lower level, that becomes a *coefficient*: computed in float64
-once per parameter and cast to the parameter's dtype. Python's own numbers have the type of what they meet.
+Where an operation on elements meets something of a lower level, that becomes a *coefficient*: computed in
+float64 once per parameter and cast to the parameter's dtype. Python's own numbers have the type of what they
+meet.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ OPTIMIZER, GROUP, PARAMETER, ELEMENT = range(4)
 
 
 class Operation(NamedTuple):
-    """What computes an operation. In the texts {0}, {1}, {2} are operands and {real} is the type of the result."""
+    """What computes an operation. In the texts {0}, {1}, {2} are operands and {real} is the type of the
+    result.
+    """
 
     numpy: Callable[..., Any]
     numba: str
@@ -73,7 +76,8 @@ _serials = itertools.count()
 
 
 class Expression:
-    """A number that is not known yet, in one of the three kinds "f" (floating), "i" (int64), "b" (truth value).
+    """A number that is not known yet, in one of the three kinds "f" (floating), "i" (int64), "b" (truth
+    value).
 
     op         a key of OPERATIONS, or "load", "constant", "coefficient"
     operands   the expressions that it is computed from

@@ -1,4 +1,4 @@
-"""An update rule: what an optimizer states, traced to expressions and sorted by how often each is computed."""
+"""An update rule: what an optimizer states, traced to expressions, sorted by how often each is computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ MOST_MOMENTS = 4
 class State:
     """What an optimizer remembers from step to step.
 
-    per        "element": an array of the parameter's shape and dtype; "parameter", "group", "optimizer": one number
+    per        "element": an array of the parameter's shape and dtype; "parameter", "group", "optimizer":
+               one number
     whole      a number is int64 (a count) instead of float64
     initial    its value before the first step
     """
@@ -29,7 +30,9 @@ class State:
 
 
 class Program(NamedTuple):
-    """Numbers to be computed once per optimizer, group or parameter, and then written, all in float64 or int64."""
+    """Numbers to be computed once per optimizer, group or parameter, and then written, all in float64 or
+    int64.
+    """
 
     level: int
     stores: list[tuple[str, Expression]]  # name of a state, its new value
@@ -53,10 +56,10 @@ class Program(NamedTuple):
 class Rule:
     """A traced formula. Rules with the same expressions are equal, and share compiled code.
 
-    programs: by level, what is computed before the elements; those with something to do.
-    row: the level of the program whose results are the coefficients: each parameter has its own, or a group.
-    options, shared, numbers, moments: names of the arrays that it takes. Options are 0-d or 1-d; shared are the
-    states per group and per optimizer, numbers those per parameter (0-d), moments those per element.
+    programs: by level, what is computed before the elements; those with something to do. row: the level of
+    the program whose results are the coefficients: each parameter has its own, or a group. options, shared,
+    numbers, moments: names of the arrays that it takes. Options are 0-d or 1-d; shared are the states per
+    group and per optimizer, numbers those per parameter (0-d), moments those per element.
     """
 
     def __init__(
@@ -207,7 +210,8 @@ def trace(
         states: by name; at most `MOST_MOMENTS` per element.
 
     Raises:
-        TypeError, AttributeError: a formula that branches on a symbol, names what is not there, or writes a state
+        TypeError, AttributeError: a formula that branches on a symbol, names what is not there, or writes a
+        state
             at another level than its own.
     """
     moments = [state for state, spec in states.items() if spec.per == "element"]
