@@ -1,12 +1,13 @@
 """The optimizers: a row for each public class, and for what its structural options make of it.
 
-tests/optim/test_optimizer_rows.py walks the rows. An optimizer is its file in tinydl/optim/ and its rows here:
+tests/optim/test_optimizer_rows.py walks the rows. An optimizer is its file in tinydl/optim/ and its rows
+here:
 
     Row("Momentum", {"lr": 0.1}, oracle)
 
-The oracle is a function of the options that returns step(p, g, own): the update in NumPy and float64, written apart
-from the class, with `own` a dict of the parameter's own that begins empty. PyTorch's class of the name is a second
-one, where it is installed, unless `torch` says False.
+The oracle is a function of the options that returns step(p, g, own): the update in NumPy and float64, written
+apart from the class, with `own` a dict of the parameter's own that begins empty. PyTorch's class of the name
+is a second one, where it is installed, unless `torch` says False.
 """
 
 from __future__ import annotations
@@ -71,6 +72,22 @@ def adamw(o: Mapping[str, Any]) -> Step:
     return adam(o, decay=1e-2, decoupled=True)
 
 
+def rmsprop(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        alpha = o.get("alpha", 0.99)
+        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
+        own["v"] = w = alpha * own.get("v", 0) + (1 - alpha) * d**2
+        if o.get("centered"):
+            own["a"] = alpha * own.get("a", 0) + (1 - alpha) * d
+            w = np.maximum(w - own["a"] ** 2, 0)
+        u = d / (np.sqrt(w) + o.get("eps", 1e-8))
+        if o.get("momentum", 0):
+            own["b"] = u = o["momentum"] * own.get("b", 0) + u
+        return p - o.get("lr", 1e-2) * u
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -90,6 +107,11 @@ ADAM_BAD = [
     ({"betas": (1.0, 0.9)}, BETAS),
     ({"betas": (0.9, -0.1)}, BETAS),
     ({"betas": (0.9,)}, BETAS),
+]
+RMSPROP_BAD = [
+    *negative("lr", "eps", "weight_decay", "momentum"),
+    ({"alpha": 1.0}, r"alpha: expected a number in \[0, 1\), got 1.0"),
+    ({"alpha": -0.1}, r"alpha: expected a number in \[0, 1\), got -0.1"),
 ]
 
 ROWS = [
@@ -111,4 +133,18 @@ ROWS = [
     Row("Adam maximize", {"lr": 0.1, "eps": 1e-3, "maximize": True}, adam, {"eps": 1e-4}),
     Row("AdamW", {"lr": 0.1}, adamw, {"weight_decay": 0.2}, {"amsgrad": True}, ADAM_BAD),
     Row("AdamW amsgrad", {"lr": 0.1, "weight_decay": 0.3, "amsgrad": True, "maximize": True}, adamw),
+    Row("RMSprop", {}, rmsprop, {"alpha": 0.9}, {"momentum": 0.5}, RMSPROP_BAD),
+    Row(
+        "RMSprop momentum",
+        {"momentum": 0.9, "weight_decay": 0.1},
+        rmsprop,
+        {"momentum": 0.5},
+        {"momentum": 0.0},
+    ),
+    Row(
+        "RMSprop centered",
+        {"momentum": 0.5, "centered": True, "alpha": 0.9, "maximize": True},
+        rmsprop,
+        structural={"centered": False},
+    ),
 ]
