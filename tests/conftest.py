@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import fake_cupy
+import numpy as np
 import pytest
+from catalogue.optimizers import ROWS
 from tinydl_kernels import emulator
 from tinydl_kernels.cpu import threads
 from tinydl_kernels.cuda import launching
 from tinydl_kernels.emulator import nvrtc
 from tinydl_kernels.machine import dispatch
+from tinydl_kernels.update import cuda_module
 
 import tinydl as td
 from tinydl.engine.core import state
@@ -38,9 +41,15 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# ---- The kernels of the .cu files: which of them ran in a test that passed
+# ---- The kernels of the .cu files, and those made of the optimizers' formulas: which of them ran in a test
+# that passed
 
 QUICK = "not full and not gpu"  # pyproject.toml
+
+for row in ROWS:
+    for rule in getattr(td.optim, row.kind)([td.nn.Parameter(np.ones(1))], **row.options).rules():
+        for real in launching.REAL:
+            cuda_module(rule, real)
 
 compared: Counter[tuple[str, str]] = Counter()
 """In how many tests that passed a kernel ran, by module and name. A test that launches

@@ -27,7 +27,7 @@ class Group(UserDict):
 
         group["lr"]            a float (`betas`: a tuple of floats), what it is now
         group["lr"] = 0.01     writes into the Buffer; also inside a recorded step, and with a tensor
-        group.buffer("lr")     the Buffer, 0-d (`betas`: of shape (2,)), which recorded steps and schedules read
+        group.buffer("lr")     the Buffer, 0-d (`betas`: of shape (2,)): recorded steps and schedules read it
 
     Any other option (True, None, "name") is *structural*, as are the numbers that the optimizer's class names
     so: a recorded step is recorded anew when one changes. So it is when a number is set that decides which

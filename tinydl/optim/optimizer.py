@@ -197,8 +197,11 @@ class Optimizer:
         follow([*shared, *options], params[0].device)
         optimizer_step(rule, params, grads, states, shared, options, leads)
 
+    def rules(self) -> list[Rule]:
+        """The traced formula of each group."""
+        return [self._rule(group) for group in self.param_groups]
+
     def _rule(self, group: Group) -> Rule:
-        """The traced formula for the group's structure."""
         rule = self._rules.get(group.structure)
         if rule is None:
             sizes = {name: (x.shape[0] if x.shape else None) for name, x in group.buffers.items()}
@@ -277,7 +280,7 @@ class Optimizer:
             [_outline(group) for group in self.state_dict()["param_groups"]],
             [*map(_outline, groups)],
         )
-        loaded: list[tuple[Tensor, Mapping[str, State], dict[str, Any]]] = []
+        loaded: list[tuple[Tensor, dict[str, State], dict[str, Any]]] = []
         for mine, theirs in zip(self.param_groups, groups, strict=True):
             names = [mine.data.get("param_names"), theirs.get("param_names")]
             if None not in names:
@@ -285,10 +288,10 @@ class Optimizer:
             options = {name: theirs.get(name, mine.data[name]) for name in mine.options}
             self._require("groups", sorted(mine.buffers), sorted(mine.buffers.keys() & theirs.keys()))
             self.check(options)
-            states = self.states(options)
+            specs = self.states(options)
             for p, number in zip(mine["params"], theirs["params"], strict=True):
                 own = self.completed({n: x for n, x in saved.get(number, {}).items() if x is not None})
-                wanted = {name: spec for name, spec in states.items() if spec.per in ("element", "parameter")}
+                wanted = {name: spec for name, spec in specs.items() if spec.per in ("element", "parameter")}
                 shapes = {name: p.shape if spec.per == "element" else () for name, spec in wanted.items()}
                 if own:
                     got = {name: np.shape(own[name]) for name in wanted if name in own}
@@ -355,7 +358,7 @@ def _outline(group: Mapping[str, Any]) -> list[int]:
     return list(group["params"])
 
 
-def _write(kept: Buffer, value: Any) -> None:
+def _write(kept: Tensor, value: Any) -> None:
     assign(kept, constant(kept, on_host(value)))
 
 

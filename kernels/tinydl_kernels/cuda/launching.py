@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,10 @@ def parameter_bytes(signature: Sequence[Parameter]) -> int:
     """What the parameters of a kernel take, each on a multiple of its own alignment, at most 8."""
     at = 0
     for parameter in signature:
-        kind = _POINTERS if parameter.many else np.dtype(np.uintp) if parameter.pointer else parameter.dtype
-        size = min(8, np.dtype(kind["at"].base if kind.fields and "at" in kind.fields else kind).itemsize)
-        at = -(-at // size) * size + kind.itemsize
+        kind: np.dtype[Any] = np.dtype(np.uintp) if parameter.pointer else parameter.dtype
+        kind = _POINTERS if parameter.many else kind
+        aligned = kind.itemsize if kind.fields is None else 4 if kind == COUNTS else 8
+        at = -(-at // aligned) * aligned + kind.itemsize
     return at
 
 
@@ -319,10 +320,10 @@ generated_modules: dict[tuple[str, np.dtype], Module] = {}
 """Those of `generated`, by name and `real`."""
 
 
-def generated(name: str, text: str, real: np.dtype) -> Module:
-    """A source that was made by a program, for that `real`; the same object for the same name."""
+def generated(name: str, real: np.dtype, source: Callable[[], str]) -> Module:
+    """A .cu that a program makes, for that `real`; made once for a name."""
     if (name, real) not in generated_modules:
-        generated_modules[name, real] = Module(Path(f"{name}.cu"), real, text=text)
+        generated_modules[name, real] = Module(Path(f"{name}.cu"), real, text=source())
     return generated_modules[name, real]
 
 

@@ -9,7 +9,7 @@ GPU one launch for the elements of 64 members, and one for their scalars.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -64,8 +64,8 @@ def _before(rule: Rule, leads: bool) -> list[Program]:
 class _Loops(NamedTuple):
     """The compiled loops of a rule."""
 
-    programs: dict[int, Callable[..., None]]  # by level
-    elements: Callable[..., None]
+    programs: dict[int, Parallel]  # by level
+    elements: Parallel
 
 
 @functools.cache
@@ -79,6 +79,11 @@ def loops(rule: Rule) -> _Loops:
 
     programs = {level: made(emission.numba_program(rule, x)) for level, x in rule.programs.items()}
     return _Loops(programs, made(emission.numba_elements(rule)))
+
+
+def cuda_module(rule: Rule, real: np.dtype) -> launching.Module:
+    """The kernels of a rule for parameters of that dtype."""
+    return launching.generated(rule.name, real, functools.partial(emission.cuda, rule))
 
 
 @kernel
@@ -113,13 +118,12 @@ def _transposed(lists: Sequence[Sequence[Array]], params: Sequence[Array]) -> Se
 
 @optimizer_step.cuda
 def _(params, grads, moments, numbers, shared, options, rule, leads):
-    source = emission.cuda(rule)
     members = list(
         zip(params, grads, _transposed(moments, params), _transposed(numbers, params), strict=True)
     )
     out = memory.empty((1, len(rule.coefficients)), np.float64, params[0])
     for program in _before(rule, leads):
-        function = _function(rule, source, params[0].dtype, emission.HEADS[program.level])
+        function = cuda_module(rule, params[0].dtype).get_function(emission.HEADS[program.level])
         function((1,), (launching.WARP,), (*options, *shared, out, np.int64(1)))
     for dtype in {array.dtype: None for array in params}:
         alike = [member for member in members if member[0].dtype == dtype]
@@ -129,20 +133,16 @@ def _(params, grads, moments, numbers, shared, options, rule, leads):
                 out = memory.empty((len(taken), len(rule.coefficients)), np.float64, params[0])
                 own = map(list, zip(*(member[3] for member in taken), strict=True))
                 arguments = (*options, *shared, *own, out, np.int64(len(taken)))
-                function = _function(rule, source, dtype, emission.HEADS[PARAMETER])
+                function = cuda_module(rule, dtype).get_function(emission.HEADS[PARAMETER])
                 function((1,), (launching.GROUP,), arguments)
             sizes = [member[0].size for member in taken]
             *starts, blocks = accumulate((-(-size // CHUNK) for size in sizes), initial=0)
             starts += [blocks] * (launching.GROUP - len(starts))
             if blocks:
                 lists = map(list, zip(*((param, grad, *own) for param, grad, own, _ in taken), strict=True))
-                function = _function(rule, source, dtype, "elements")
+                function = cuda_module(rule, dtype).get_function("elements")
                 tables = launching.table(sizes), launching.counts(starts)
                 function((blocks,), (launching.THREADS,), (out, *lists, *tables))
-
-
-def _function(rule: Rule, source: str, dtype: np.dtype, kernel: str) -> launching.Function:
-    return launching.generated(rule.name, source, dtype).get_function(kernel)
 
 
 @operation

@@ -115,7 +115,7 @@ def _lines(
     results: Sequence[Expression],
     leaves: Mapping[int, str],
 ) -> list[str]:
-    names = leaves | {id(x): f"t{i}" for i, x in enumerate(steps)}
+    names = {**leaves} | {id(x): f"t{i}" for i, x in enumerate(steps)}
     text = [
         f"{names[id(x)]} = {x.op} {x.kind} {x.value!r} "
         + " ".join(names[id(y)] for y in x.operands if x.op != "coefficient")
@@ -141,6 +141,12 @@ class Options:
 
 class States:
     """The states as a formula sees them: reading gives the present value, setting writes the next one."""
+
+    _who: str
+    _states: Mapping[str, State]
+    _present: dict[str, Expression]
+    _written: dict[str, Expression]
+    _elements: bool  # are those per element at hand?
 
     def __init__(self, who: str, states: Mapping[str, State]) -> None:
         present = {
@@ -225,7 +231,8 @@ def trace(
     }
     o, s = Options(name, {**symbols, **structural}), States(name, states)
     c = Coefficients(name, scalars(o, s) or {})
-    programs, leaves = [], {}
+    programs: list[Program] = []
+    leaves: dict[int, str] = {}
     for level in (OPTIMIZER, GROUP, PARAMETER):
         stores = [(state, x) for state, x in s._written.items() if LEVELS[states[state].per] == level]
         programs.append(Program(level, stores, dict(leaves)))
