@@ -28,9 +28,15 @@ from tinydl.engine.core import state
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The processes of pytest-xdist share the processors: each loop of each of them gets its part."""
+    """The processes of pytest-xdist share the processors: each loop of each gets its part. The kernels
+    of the optimizers are made, so that all tests know them.
+    """
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         threads.set_num_threads(max(1, threads.get_num_threads() // workers))
+    for row in ROWS:  # launching.modules() has what is made of their formulas, wherever it is asked
+        (rule,) = getattr(td.optim, row.kind)([td.nn.Parameter(np.ones(1))], **row.options).rules()
+        for real in launching.REAL:
+            cuda_module(rule, real)
 
 
 def pytest_collection_finish() -> None:
@@ -41,15 +47,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# ---- The kernels of the .cu files, and those made of the optimizers' formulas: which of them ran in a test
-# that passed
+# ---- The kernels of the .cu files and of the optimizers: which of them ran in a test that passed
 
 QUICK = "not full and not gpu"  # pyproject.toml
-
-for row in ROWS:
-    for rule in getattr(td.optim, row.kind)([td.nn.Parameter(np.ones(1))], **row.options).rules():
-        for real in launching.REAL:
-            cuda_module(rule, real)
 
 compared: Counter[tuple[str, str]] = Counter()
 """In how many tests that passed a kernel ran, by module and name. A test that launches
