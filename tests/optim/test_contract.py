@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tinydl_kernels.cpu import jobs
 from tinydl_kernels.update import State
 from tinydl_kernels.update.expression import sqrt
 
 import tinydl as td
 from tinydl.ops.update import assign
 from tinydl.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from tinydl.optim import optimizer as tinydl_optimizer
 from tinydl.training import checkpoint
 
 
@@ -206,7 +210,42 @@ class TestIdiom:
         assert max(abs(p.numpy()).max() for p in params) == 0.25
 
 
+def test_the_example_at_the_head_of_the_contract() -> None:
+    """It says what it does: Adam's first moment alone."""
+    text = inspect.getdoc(tinydl_optimizer) or ""
+    example = textwrap.dedent(text[text.index("    class Momentum") : text.index("`scalars` and")])
+    namespace = {"Optimizer": Optimizer, "State": State, "at_least_0": tinydl_optimizer.at_least_0}
+    exec(example, namespace)
+    params = parameters()
+    expected = [p.numpy().copy() for p in params]
+    optimizer = namespace["Momentum"](params, lr=0.1, beta=0.8, maximize=True)  # type: ignore[operator]
+    averages = [np.zeros(p.shape) for p in params]
+    for t in range(1, 5):
+        give(params, t)
+        optimizer.step()
+        for i, p in enumerate(params):
+            averages[i] = 0.8 * averages[i] - 0.2 * p.grad.numpy()
+            expected[i] = expected[i] - 0.1 / (1 - 0.8**t) * averages[i]
+            np.testing.assert_allclose(p.numpy(), expected[i], rtol=1e-12)
+
+
 class TestRecording:
+    def test_a_recorded_step_is_one_compiled_call(self) -> None:
+        """Scalars and elements are loops alone."""
+        params = parameters()
+        step = td.record(RMSprop(params, momentum=0.9).step)
+        give(params, 0)
+        with td.backend("cpu"):
+            for _ in range(2):
+                step()
+        ((recording,),) = step.recordings.values()
+        assert [type(part) for part in recording.parts] == [jobs.Jobs]
+
+    def test_a_group_shows_what_it_is_now(self) -> None:
+        optimizer = SGD(parameters(), lr=0.5)
+        td.optim.MultiStepLR(optimizer, [0], gamma=0.5)
+        assert "'lr': 0.25" in repr(optimizer.param_groups[0])
+
     def test_another_group_records_anew(self) -> None:
         a, b, c = parameters()
         optimizer = SGD([a, b], lr=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -339,6 +340,37 @@ class TestVersions:
             step(td.tensor(value, dtype=td.float64))
             np.testing.assert_array_equal(view.numpy(), [value, 0.0])
         assert view.version.count == counter.version.count == 3
+
+
+class TestStructures:
+    def test_what_a_step_depends_on_is_part_of_its_key(self) -> None:
+        """Each state of an owner has its recording; that of an owner who is gone stays valid."""
+
+        class Owner:
+            factor = 2.0
+
+        def factor(owner: Owner) -> float:
+            return owner.factor
+
+        owner = Owner()
+
+        @td.record
+        def step(x):
+            if owner is not None:
+                state.recorder.depends(owner, factor)
+                return x * owner.factor
+            return x
+
+        x = td.ones(2)
+        for value, count in ((2.0, 1), (3.0, 2), (2.0, 2), (3.0, 2), (5.0, 3)):
+            owner.factor = value
+            assert step(x).tolist() == [value] * 2
+            (recordings,) = step.recordings.values()
+            assert len(recordings) == count
+        kept = weakref.ref(owner)
+        owner = None
+        assert kept() is None
+        assert step(x).tolist() == [2.0] * 2
 
 
 class TestThreads:

@@ -112,6 +112,9 @@ class Group(UserDict):
             raise KeyError(f"{self._who}: expected the option {name!r} to stay")
         del self.data[name]
 
+    def __repr__(self) -> str:
+        return repr({**self.data, **{name: x.tolist() for name, x in self._buffers.items()}})
+
     @property
     def options(self) -> dict[str, Any]:
         """The options as they were set last; what effects (a schedule) have written since is not read."""
