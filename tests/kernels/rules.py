@@ -35,7 +35,7 @@ def mean() -> Rule:
 
 
 def everything() -> Rule:
-    """Every operation and every kind of state, as many per element as there may be."""
+    """Every operation and every kind of state, as many per element as there may be, of awkward names."""
 
     def scalars(o: Any, s: Any) -> dict[str, Any]:
         s.calls = s.calls + 1
@@ -48,13 +48,13 @@ def everything() -> Rule:
 
     def element(o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
         d = where(c.late, g, -g)
-        s.a = c.some * s.a + d
-        s.b = maximum(abs(s.b), minimum(s.a, 1.5))
-        s.c = where(g < p, s.c + 0.25, exp(-abs(s.a)))
-        s.d = where(p != g, s.d + sign(d) * c.power, -s.d)
-        return p - c.rate * (s.a + log(1.0 + s.b) + sqrt(abs(s.c)) + s.d) ** 2 / (s.total + 3.0)
+        s.k = c.some * s.k + d
+        s.n = maximum(abs(s.n), minimum(s.k, 1.5))
+        s.number = where(g < p, s.number + 0.25, exp(-abs(s.k)))
+        s.t0 = where(p != g, s.t0 + sign(d) * c.power, -s.t0)
+        return p - c.rate * (s.k + log(1.0 + s.n) + sqrt(abs(s.number)) + s.t0) ** 2 / (s.total + 3.0)
 
-    per_element = {name: State() for name in "abcd"}
+    per_element = {name: State() for name in ("k", "n", "number", "t0")}
     others = {
         "calls": State("optimizer", whole=True),
         "total": State("group"),

@@ -139,6 +139,11 @@ STATES = {"m": State(), "n": State("parameter", whole=True), "w": State("group")
             "w: expected what is known once per group",
         ),
         ({"states": {name: State() for name in "abcde"}}, TypeError, "expected at most 4 states per element"),
+        (
+            {"states": {"lr": State(), "grad": State()}},
+            TypeError,
+            r"names of their own, got \['grad', 'lr'\]",
+        ),
     ],
 )
 def test_what_is_no_formula_is_refused(formulas, error, message):

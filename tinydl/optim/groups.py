@@ -128,7 +128,7 @@ class Group(UserDict):
     def _restructure(self) -> None:
         """Bring up to date what follows from options: the states, and what a recording depends on."""
         self.states: Mapping[str, State] = self._cls.states(self.options)
-        self.structure = tuple(self.structural.items()), tuple(self.states.items())
+        self.structure = tuple(self.structural.items()), tuple(self.states.items()), len(self.data["params"])
 
     def _described(self, name: str) -> str:
         size = self._buffers[name].shape

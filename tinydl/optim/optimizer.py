@@ -240,7 +240,7 @@ class Optimizer:
 
     def _structure(self) -> Any:
         """What a recorded step depends on besides arrays."""
-        return [(group.structure, len(group.data["params"])) for group in self.param_groups]
+        return [group.structure for group in self.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout: {"state": {number of the parameter: {name: tensor}}, "param_groups": [options]}.

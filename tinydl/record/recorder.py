@@ -197,8 +197,11 @@ class _Recording:
 
     def fits(self) -> bool:
         """Is all that the step depends on as it was?"""
-        found = ((ref(), structure, value) for ref, structure, value in self.structures)
-        return all(owner is None or structure(owner) == value for owner, structure, value in found)
+        for ref, structure, value in self.structures:
+            owner = ref()
+            if owner is not None and structure(owner) != value:
+                return False
+        return True
 
     def replay(self, arguments: list[Tensor]) -> Any:
         self._check()
@@ -291,8 +294,10 @@ class Recorded:
         with self._lock:
             eager = state.tracer is not None and state.tracer.eager
             known = [] if eager else self.recordings.get(_signature(given), [])
-            recording = next((recording for recording in known if recording.fits()), None)
-            return self._run(given, tensors) if recording is None else recording.replay(tensors)
+            for recording in known:
+                if recording.fits():
+                    return recording.replay(tensors)
+            return self._run(given, tensors)
 
     def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
         """Run the step eagerly on copies of its tensors, and keep what it does."""

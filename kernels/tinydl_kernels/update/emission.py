@@ -84,11 +84,11 @@ def numba_elements(rule: Rule) -> str:
     """The body of a loop over elements: elements(start, stop, coefficients, param, grad, *moments)."""
     arrays = ["param", "grad", *rule.moments]
     names: dict[int, str] = {}
-    inside = [*_statements(rule.elements, names, lambda name: f"{name}[k]", "numba").values()]
+    inside = [*_statements(rule.elements, names, lambda name: f"{name}_part[k]", "numba").values()]
     before = ["number = param_.dtype.type"]
     before += [f"c{i} = number(coefficients[{i}])" for i in range(len(rule.coefficients))]
-    before += [f"{name} = {name}_[start:stop]" for name in arrays]  # from 0: vector code
-    inside += [f"{state}[k] = {names[id(x)]}" for state, x in [*rule.stores, ("param", rule.update)]]
+    before += [f"{name}_part = {name}_[start:stop]" for name in arrays]  # from 0: vector code
+    inside += [f"{state}_part[k] = {names[id(x)]}" for state, x in [*rule.stores, ("param", rule.update)]]
     arguments = ", ".join(["start", "stop", "coefficients", *(f"{name}_" for name in arrays)])
     head = f"def {rule.name}_elements({arguments}):\n"
     return head + _indented([*before, "for k in range(stop - start):"], 1) + _indented(inside, 2)
@@ -115,13 +115,9 @@ def _cuda_program(rule: Rule, program: Program) -> str:
 
     def place(name: str) -> str:
         name, bracket, entry = name.partition("[")
-        return (
-            f"{name}_{bracket}{entry}"
-            if bracket
-            else f"*{name}_.at[i]"
-            if name in rule.numbers
-            else f"*{name}_"
-        )
+        if bracket:
+            return f"{name}_[{entry}"
+        return f"*{name}_.at[i]" if name in rule.numbers else f"*{name}_"
 
     def type_of(name: str) -> str:
         return "long long" if name in rule.whole else "double"
@@ -148,12 +144,14 @@ def _cuda_elements(rule: Rule) -> str:
     parameters += [f"Arrays<{'const ' * (name not in written)}real> {name}_" for name in arrays]
     parameters += ["const Table sizes", "const Counts starts"]
     names: dict[int, str] = {}
-    inside = [*_statements(rule.elements, names, lambda name: f"{name}.element[j]", "cuda").values()]
+    inside = [*_statements(rule.elements, names, lambda name: f"{name}_part.element[j]", "cuda").values()]
     row = f"coefficients + {len(rule.coefficients)} * i" if rule.row == PARAMETER else "coefficients"
     before = [f"const double* row = {row};"] if rule.coefficients else []
     before += [f"const real c{i} = real(row[{i}]);" for i in range(len(rule.coefficients))]
-    inside += [f"{state}.element[j] = {names[id(x)]};" for state, x in [*rule.stores, ("param", rule.update)]]
-    body = [f"Reals {', '.join(arrays)};", *(f"load({name}_.at[i], first, n, {name});" for name in arrays)]
+    stores = [*rule.stores, ("param", rule.update)]
+    inside += [f"{state}_part.element[j] = {names[id(x)]};" for state, x in stores]
+    body = [f"Reals {', '.join(f'{name}_part' for name in arrays)};"]
+    body += [f"load({name}_.at[i], first, n, {name}_part);" for name in arrays]
     return "".join(
         [
             f'extern "C" __global__ void elements({", ".join(parameters)}) {{\n',
@@ -163,7 +161,7 @@ def _cuda_elements(rule: Rule) -> str:
             "#pragma unroll\n",
             _indented(["for (int j = 0; j < WIDTH; ++j) {"], 2),
             _indented(inside, 3),
-            _indented(["}", *(f"store({name}_.at[i], first, n, {name});" for name in written)], 2),
+            _indented(["}", *(f"store({name}_.at[i], first, n, {name}_part);" for name in written)], 2),
             _indented(["});"], 1),
             "}\n",
         ]

@@ -223,6 +223,9 @@ def trace(
     moments = [state for state, spec in states.items() if spec.per == "element"]
     if len(moments) > MOST_MOMENTS:
         raise TypeError(f"{name}: expected at most {MOST_MOMENTS} states per element, got {moments}")
+    taken = {"param", "grad", *dynamic, *structural} & states.keys()
+    if taken:
+        raise TypeError(f"{name}: expected states with names of their own, got {sorted(taken)}")
     symbols = {
         option: load(option, GROUP)
         if size is None
