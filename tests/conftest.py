@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import fake_cupy
+import numpy as np
 import pytest
+from catalogue.optimizers import ROWS
 from tinydl_kernels import emulator
 from tinydl_kernels.cpu import threads
 from tinydl_kernels.cuda import launching
 from tinydl_kernels.emulator import nvrtc
 from tinydl_kernels.machine import dispatch
+from tinydl_kernels.update import cuda_module
 
 import tinydl as td
 from tinydl.engine.core import state
@@ -27,9 +30,15 @@ pytest_plugins = ["comparisons"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The processes of pytest-xdist share the processors: each loop of each of them gets its part."""
+    """The processes of pytest-xdist share the processors: each loop of each gets its part. The kernels
+    of the optimizers are made, so that all tests know them.
+    """
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         threads.set_num_threads(max(1, threads.get_num_threads() // workers))
+    for row in ROWS:  # launching.modules() has what is made of their formulas, wherever it is asked
+        (rule,) = getattr(td.optim, row.kind)([td.nn.Parameter(np.ones(1))], **row.options).rules()
+        for real in launching.REAL:
+            cuda_module(rule, real)
 
 
 def pytest_collection_finish() -> None:
@@ -40,7 +49,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# ---- The kernels of the .cu files: which of them ran in a test that passed
+# ---- The kernels of the .cu files and of the optimizers: which of them ran in a test that passed
 
 QUICK = "not full and not nightly and not gpu"  # pyproject.toml
 

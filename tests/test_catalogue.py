@@ -218,7 +218,7 @@ def test_a_replay_gives_the_same_bits(row: Row, backend: str, dtype: Any) -> Non
         recorded = td.record(step)
         for seed in (0, 1, 2):
             if seed == 2:
-                for recording in recorded.recordings.values():
+                for (recording,) in recorded.recordings.values():
                     for buffer in (buffer for call in recording.calls for buffer in call.buffers):
                         buffer.reshape(-1).view(np.uint8).fill(255)
             inputs = row.tensors(row.arrays(row.samples[0], dtype, seed))

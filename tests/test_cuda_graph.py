@@ -106,7 +106,7 @@ class Training:
 
     def state(self) -> list[np.ndarray]:
         kept = [x for own in self.optimizer.state.values() for x in own.values()]
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.optimizer.param_groups[0].buffer("lr")
         return [x.cpu().numpy() for x in (*self.model.parameters(), *self.model.buffers(), *kept, lr)]
 
 

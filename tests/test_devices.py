@@ -195,7 +195,7 @@ def test_state_follows_the_model() -> None:
             schedule.step()
             kept = [
                 *model.parameters(),
-                optimizer.param_groups[0]["lr"],
+                optimizer.param_groups[0].buffer("lr"),
                 *optimizer.state[next(model.parameters())].values(),
             ]
             assert {p.device for p in kept} == {device}

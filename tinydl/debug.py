@@ -106,7 +106,7 @@ class _Detector(Tracer):
         results = primitive.function(*arrays, **settings)
         # inside a rule `where` may yet discard it: the gradient decides
         if self.node is None and not primitive.view:
-            written = primitive.writes(len(arrays))
+            written = primitive.writes(len(arrays), settings)
             outputs = results if isinstance(results, tuple) else (results,)
             found = [
                 *zip(primitive.outputs, outputs, strict=False),

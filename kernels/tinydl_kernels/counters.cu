@@ -1,4 +1,4 @@
-// Kernels that no floating dtype varies: counters and rates between steps (update.py), rows with a one (indexing.py).
+// Kernels that no floating dtype varies: counters and rates between steps (update/), rows with a one (indexing.py).
 
 #include "common.cuh"
 

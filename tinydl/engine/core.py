@@ -45,8 +45,10 @@ class Primitive:
     """
 
     mixed = False  # may inputs have different dtypes?
-    writes: Callable[[int], Sequence[int]] = staticmethod(lambda inputs: ())
-    """The positions of the inputs that a call with so many inputs writes into; only an Effect does."""
+    writes: Callable[[int, dict[str, Any]], Sequence[int]] = staticmethod(lambda inputs, settings: ())
+    """The positions of the inputs that a call with so many inputs and these settings writes into; only an
+    Effect does.
+    """
 
     def __init__(
         self,

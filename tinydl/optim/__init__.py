@@ -1,7 +1,23 @@
-"""Optimizers, parameter groups, schedules."""
+"""Optimizers, parameter groups, schedules: the `__all__` of each module beside this one.
 
-from .adam import Adam, AdamW
-from .groups import decay_groups
-from .lr_scheduler.piecewise import MultiStepLR, PiecewiseConstant
-from .optimizer import Optimizer
-from .sgd import SGD
+optimizer.py says how to write an optimizer; its file with `__all__` is all that this package needs.
+"""
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING, Any
+
+from .lr_scheduler import MultiStepLR, PiecewiseConstant
+
+__all__ = ["MultiStepLR", "PiecewiseConstant"]
+
+for _module in (
+    importlib.import_module(f".{found.name}", __name__) for found in pkgutil.iter_modules(__path__)
+):
+    if not hasattr(_module, "__path__"):
+        globals().update({name: getattr(_module, name) for name in _module.__all__})
+        __all__ += _module.__all__
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

@@ -75,7 +75,7 @@ class Call(NamedTuple):
 
     def writes(self) -> bool:
         """Does it write into any of its arguments?"""
-        return bool(self.primitive.writes(len(self.arguments)))
+        return bool(self.primitive.writes(len(self.arguments), self.settings))
 
     def reads(self) -> set[int]:
         """The buffers that its arguments lie in."""
@@ -101,7 +101,7 @@ class _Joined:
         self.name, self.function = name, function
 
     @staticmethod
-    def writes(inputs: int) -> Sequence[int]:
+    def writes(inputs: int, settings: dict[str, Any]) -> Sequence[int]:
         return ()
 
 

@@ -45,6 +45,8 @@ class _Recorder:
         self.written: list[Version] = []
         self.guards: list[Callable[[], None]] = []  # what a replay asks before it begins
         self.gradients = Noted()
+        # (id, structure) -> an owner, its structure, and what that was
+        self.structures: dict[Any, tuple[weakref.ref[Any], Callable[[Any], Any], Any]] = {}
 
     def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         """A buffer for a kernel's output or scratch."""
@@ -73,12 +75,21 @@ class _Recorder:
                 raise GraphError(
                     f"{primitive.name}: expected outputs in the allocator's buffers, got an array of its own"
                 )
-        positions = primitive.writes(len(tensors))
+        positions = primitive.writes(len(tensors), settings)
         self.written += [tensors[i].version for i in positions if tensors[i] is not None]
         self.calls.append(
             Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers)))
         )
         return results
+
+    def depends(self, owner: Any, structure: Callable[[Any], Any]) -> None:
+        """What the step does depends on `structure(owner)`, a value that can be compared: where a later call
+        finds another one, it is recorded anew. Structural options of an optimizer, say; numbers that merely
+        vary belong into arrays. The owner is not kept alive.
+        """
+        key = id(owner), structure
+        if key not in self.structures or self.structures[key][0]() is not owner:
+            self.structures[key] = weakref.ref(owner), structure, structure(owner)
 
     def place(self, array: Array | None) -> Any:
         """Where `array` lies among the buffers; an array from outside, or None, as it is."""
@@ -138,6 +149,7 @@ class _Recording:
     def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
         self.inputs = inputs
         self.written, self.guards = recorder.written, recorder.guards
+        self.structures = list(recorder.structures.values())
         changed, found = recorder.gradients.leaves(inputs)
         results = [x.array for x in _tensors(outputs)]
         results += [leaf._grad.array for leaf in changed if leaf._grad is not None]
@@ -159,6 +171,14 @@ class _Recording:
         self.gradients = Gradients(changed, found, bind)
         self.device = _device(recorder.buffers, calls)
         self.graph: Graph | None = None
+
+    def fits(self) -> bool:
+        """Is all that the step depends on as it was?"""
+        for ref, structure, value in self.structures:
+            owner = ref()
+            if owner is not None and structure(owner) != value:
+                return False
+        return True
 
     def replay(self, arguments: list[Tensor]) -> Any:
         self._check()
@@ -224,7 +244,8 @@ class Recorded:
     def __init__(self, step: Callable[..., Any]) -> None:
         functools.update_wrapper(self, step)
         self.step = step
-        self.recordings: dict[Any, _Recording] = {}
+        # by signature; several differ in what the step depends on besides
+        self.recordings: dict[Any, list[_Recording]] = {}
         self._lock = threading.Lock()  # the static arrays serve one thread at a time
 
     def __call__(self, *arguments: Any) -> Any:
@@ -233,12 +254,12 @@ class Recorded:
         given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         tensors = [x for x in given if isinstance(x, Tensor)]
         with self._lock:
-            recording = (
-                None
-                if state.tracer is not None and state.tracer.eager
-                else self.recordings.get(_signature(given))
-            )
-            return self._run(given, tensors) if recording is None else recording.replay(tensors)
+            eager = state.tracer is not None and state.tracer.eager
+            known = [] if eager else self.recordings.get(_signature(given), [])
+            for recording in known:
+                if recording.fits():
+                    return recording.replay(tensors)
+            return self._run(given, tensors)
 
     def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
         """Run the step eagerly on copies of its tensors, and keep what it does."""
@@ -257,7 +278,7 @@ class Recorded:
                     f"{type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
-        self.recordings[_signature(given)] = _Recording(recorder, static, outputs)
+        self.recordings.setdefault(_signature(given), []).append(_Recording(recorder, static, outputs))
         return results
 
 
@@ -280,9 +301,10 @@ def record(step: Callable[..., Any]) -> Recorded:
     time.
 
     Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant,
-    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The
-    step works on copies of the tensors: their own `.grad` stays as it is. It returns tensors (or tuples,
-    lists, dicts of them, or None); a replay returns copies.
+    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so
+    is a change of the structural options of an optimizer that the step uses. The step works on copies of the
+    tensors: their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None);
+    a replay returns copies.
 
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and
     a tensor that was bound to another array or frozen since. It leaves `.grad` in an array of the recording,

@@ -40,6 +40,9 @@ template <class T, int N> __device__ void store(T* array, i64 first, i64 n, cons
 struct Table {
     i64 at[64];
 };
+struct Counts {
+    int at[64];
+};
 template <class T> struct Arrays {
     T* at[64];
 };

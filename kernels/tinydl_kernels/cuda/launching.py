@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,10 @@ GROUP = 64
 """Members that `Table` and `Arrays<type>` (common.cuh) have at most."""
 TABLE = np.dtype([("at", np.int64, GROUP)])
 """int64 numbers that travel with the launch."""
+COUNTS = np.dtype([("at", np.int32, GROUP)])
+"""The same in half the bytes, for numbers of blocks."""
+PARAMETER_BYTES = 4096
+"""What the parameters of a kernel may take together, on every GPU."""
 _POINTERS = np.dtype([("at", np.uintp, GROUP)])
 
 DTYPES: dict[str, Any] = {
@@ -65,6 +69,7 @@ DTYPES: dict[str, Any] = {
     "Layout": layout.STRUCT,
     "Window": window.STRUCT,
     "Table": TABLE,
+    "Counts": COUNTS,
 }
 """The types that a kernel's parameters may have, or point to; and `real` or
 `number`, where the module has one.
@@ -119,6 +124,17 @@ class Parameter:
             raise ShapeError(f"{who}: {self.name}: expected a C-contiguous array, got {layout}")
 
 
+def parameter_bytes(signature: Sequence[Parameter]) -> int:
+    """What the parameters of a kernel take, each on a multiple of its own alignment, at most 8."""
+    at = 0
+    for parameter in signature:
+        kind: np.dtype[Any] = np.dtype(np.uintp) if parameter.pointer else parameter.dtype
+        kind = _POINTERS if parameter.many else kind
+        aligned = kind.itemsize if kind.fields is None else 4 if kind == COUNTS else 8
+        at = -(-at // aligned) * aligned + kind.itemsize
+    return at
+
+
 def signatures(source: str, real: np.dtype | None = None) -> dict[str, tuple[Parameter, ...]]:
     """The kernels of a .cu source and their parameters. BackendError for a parameter
     type outside `DTYPES`.
@@ -169,12 +185,13 @@ def _sources() -> dict[str, Path]:
     return {path.name: path for path in sorted(Path(__file__).parents[1].rglob("*.cu*"))}
 
 
-def _expand(path: Path, pasted: set[str]) -> list[str]:
-    """The lines of a source, those of a .cuh file (beside it, or of the package) in the place
-    of the first #include of each.
+def _expand(path: Path, pasted: set[str], text: str | None = None) -> list[str]:
+    """The lines of a source (`text`, if it is in no file), those of a .cuh file (beside it, or of the
+    package) in the place of the first #include of each.
     """
     lines = [f'#line 1 "{path.name}"']
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    text = path.read_text(encoding="utf-8") if text is None else text
+    for number, line in enumerate(text.splitlines(), 1):
         include = _INCLUDE.match(line)
         if include is None:
             lines.append(line)
@@ -199,12 +216,14 @@ def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
 
 
 class Module:
-    """A .cu file for one `real`. Compiled at the first launch, for the GPU or for the
-    emulator as the arrays want it.
+    """A .cu file, or `text` that was generated in the place of one, for one `real`. Compiled at the first
+    launch, for the GPU or for the emulator as the arrays want it.
     """
 
-    def __init__(self, path: Path, real: np.dtype | None = None, tensor_cores: bool = False) -> None:
-        text = "\n".join([*_expand(path, set()), ""])
+    def __init__(
+        self, path: Path, real: np.dtype | None = None, tensor_cores: bool = False, text: str | None = None
+    ) -> None:
+        text = "\n".join([*_expand(path, set(), text), ""])
         word, types = _generic(text)
         if real is not None and real not in types:
             raise DtypeError(f"{path.name}: expected {' or '.join(map(str, types))} for {word}, got {real}")
@@ -259,6 +278,11 @@ class Function:
             function(grid, block, by_value, shared_mem=shared_mem)
 
 
+def counts(numbers: Sequence[int]) -> np.void:
+    """At most `GROUP` numbers as an argument for `Counts`."""
+    return _struct(COUNTS, numbers)
+
+
 def table(numbers: Sequence[int]) -> np.void:
     """At most `GROUP` numbers as an argument for `Table`."""
     return _struct(TABLE, numbers)
@@ -292,8 +316,21 @@ def _module(family: str, real: np.dtype | None, tensor_cores: bool) -> Module:
     return Module(_sources()[f"{family}.cu"], real, tensor_cores)
 
 
+generated_modules: dict[tuple[str, np.dtype], Module] = {}
+"""Those of `generated`, by name and `real`."""
+
+
+def generated(name: str, real: np.dtype, source: Callable[[], str]) -> Module:
+    """A .cu that a program makes, for that `real`; made once for a name."""
+    if (name, real) not in generated_modules:
+        generated_modules[name, real] = Module(Path(f"{name}.cu"), real, text=source())
+    return generated_modules[name, real]
+
+
 def modules() -> list[Module]:
-    """Every .cu of the package, for each `real` or `number` that it can have, and for tensor cores."""
+    """Every .cu of the package, for each `real` or `number` that it can have, and for tensor cores; and what
+    was generated so far.
+    """
     found = []
     for name, path in sorted(_sources().items()):
         if not name.endswith(".cu"):
@@ -302,7 +339,7 @@ def modules() -> list[Module]:
         found += [module(path.stem, real) for real in _generic(source)[1] or (None,)]
         if "defined(TENSOR_CORES)" in source:
             found.append(module(path.stem, np.dtype(np.float32), True))
-    return found
+    return [*found, *generated_modules.values()]
 
 
 def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | None = None) -> None:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cuda.launching import pointers
+from ..cuda.launching import PARAMETER_BYTES, parameter_bytes, pointers
 from ..machine.errors import BackendError, ShapeError
 from ..machine.scoped import Scoped
 from . import build
@@ -111,7 +111,7 @@ def launch(
 ) -> None:
     """Run a kernel on NumPy arrays that fit its signature (cuda.Function checks that).
 
-    ShapeError for a grid, block or shared memory beyond CUDA's limits, EmulatorError
+    ShapeError for a grid, block, parameters or shared memory beyond CUDA's limits, EmulatorError
     for what the kernel does wrong.
     """
     grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
@@ -126,6 +126,8 @@ def launch(
             f"{kernel}: expected at most {MAX_DYNAMIC_SHARED} bytes of dynamic shared memory, got "
             f"{shared_mem}"
         )
+    if (taken := parameter_bytes(module.signatures[kernel])) > PARAMETER_BYTES:
+        raise ShapeError(f"{kernel}: expected at most {PARAMETER_BYTES} bytes of parameters, got {taken}")
     mode = _here.mode
     library, runtime = build.library(module, mode.check), build.runtime()
     arguments, _alive = _describe(module.signatures[kernel], args)

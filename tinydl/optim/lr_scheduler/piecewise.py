@@ -48,20 +48,20 @@ class PiecewiseConstant:
             )
         self.optimizer = optimizer
         self.count = Buffer(0)
-        self.base_lrs = [Buffer(group["lr"]) for group in optimizer.param_groups]
+        self.base_lrs = [Buffer(group.buffer("lr")) for group in optimizer.param_groups]
         self.boundaries = Buffer(np.array(boundaries, np.int64))
         self.factors = Buffer(np.array([1.0, *factors]))
         self._write()
 
     def step(self) -> None:
         """Count one step and set the rates of the next."""
-        follow([self.count], self.optimizer.param_groups[0]["lr"].device)
+        follow([self.count], self.optimizer.param_groups[0].buffer("lr").device)
         increment(self.count)
         self._write()
 
     def get_last_lr(self) -> list[float]:
         """The present rate of each group."""
-        return [group["lr"].item() for group in self.optimizer.param_groups]
+        return [group["lr"] for group in self.optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """The steps counted, the base rates, and the settings they go with; the arrays
@@ -101,8 +101,8 @@ class PiecewiseConstant:
 
     def _write(self) -> None:
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            follow([base, self.count, self.boundaries, self.factors], group["lr"].device)
-            piecewise(group["lr"], base, self.count, self.boundaries, self.factors)
+            follow([base, self.count, self.boundaries, self.factors], group.buffer("lr").device)
+            piecewise(group.buffer("lr"), base, self.count, self.boundaries, self.factors)
 
 
 class MultiStepLR(PiecewiseConstant):
