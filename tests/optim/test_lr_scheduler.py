@@ -109,3 +109,62 @@ def test_errors() -> None:
     ):
         with pytest.raises(ValueError, match=f"PiecewiseConstant.load_state_dict: {message}"):
             schedule.load_state_dict({**saved, **change})
+
+
+def test_a_group_that_was_added_later() -> None:
+    opt = optimizer()
+    schedule = PiecewiseConstant(opt, (2,), (0.1,))
+    schedule.step()
+    opt.add_param_group({"params": td.nn.Parameter(np.ones(4)), "lr": 5.0})
+    assert rates(schedule, 2) == [[0.5, 3.0, 5.0], [0.5 * 0.1, 3.0 * 0.1, 5.0 * 0.1], [0.05, 3.0 * 0.1, 0.5]]
+    assert schedule.base_lrs == [group["initial_lr"] for group in opt.param_groups] == [0.5, 3.0, 5.0]
+    other = optimizer()
+    other.add_param_group({"params": td.nn.Parameter(np.ones(4)), "lr": 1.0})
+    again = PiecewiseConstant(other, (2,), (0.1,))
+    again.load_state_dict(schedule.state_dict())
+    assert again.get_last_lr() == schedule.get_last_lr()
+
+
+def test_a_rate_set_by_hand_holds_until_the_next_step() -> None:
+    opt = optimizer()
+    schedule = PiecewiseConstant(opt, (2,), (0.1,))
+    opt.param_groups[0]["lr"] = 9.0
+    assert schedule.get_last_lr() == [9.0, 3.0]
+    schedule.step()
+    assert schedule.get_last_lr() == [0.5, 3.0]
+
+
+def test_begins_from_the_initial_rate() -> None:
+    opt = optimizer()
+    rates(PiecewiseConstant(opt, (2,), (0.1,)), 3)
+    saved, again = opt.state_dict(), optimizer()
+    with pytest.raises(KeyError, match="PiecewiseConstant: expected 'initial_lr' in every group"):
+        PiecewiseConstant(again, (2,), (0.1,), last_epoch=2)
+    again.load_state_dict(saved)
+    schedule = PiecewiseConstant(again, (2,), (0.1,), last_epoch=2)
+    assert (schedule.last_epoch, schedule.base_lrs) == (3, [0.5, 3.0])
+    assert schedule.get_last_lr() == [0.5 * 0.1, 3.0 * 0.1]
+
+
+def test_a_state_of_the_first_format() -> None:
+    opt = optimizer()
+    schedule = PiecewiseConstant(opt, (2, 4), (0.1, 0.01))
+    saved = {"count": 3, "base_lrs": [0.25, 1.0], "boundaries": [2, 4], "factors": [1.0, 0.1, 0.01]}
+    schedule.load_state_dict(saved)
+    assert schedule.get_last_lr() == [0.25 * 0.1, 1.0 * 0.1]
+    assert schedule.state_dict() == saved
+
+
+def test_the_default_dtype_is_of_no_matter() -> None:
+    """A rate is float64 from the base to the optimizer: 1 / 3 has more digits than float32."""
+    schedule = PiecewiseConstant(optimizer(), (0,), (1 / 3,))
+    assert schedule.get_last_lr() == [0.5 * (1 / 3), 3.0 * (1 / 3)]
+
+
+def test_misuse() -> None:
+    with pytest.raises(TypeError, match="PiecewiseConstant: expected an optimizer, got list"):
+        PiecewiseConstant([], (1,), (0.1,))
+    schedule = PiecewiseConstant(optimizer(), (1,), (0.1,))
+    with pytest.raises(ValueError, match=r"PiecewiseConstant\.set_step: expected a number of steps"):
+        schedule.set_step(-1)
+    assert repr(schedule) == "PiecewiseConstant(boundaries=[1], factors=[1.0, 0.1])"

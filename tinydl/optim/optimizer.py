@@ -21,6 +21,9 @@ from ..nn.parameter import Buffer
 from ..ops.creation import zeros_like
 from ..ops.update import assign
 
+INITIAL = "initial_lr"
+"""The key under which a schedule leaves the rate that a group began with."""
+
 
 class Group(UserDict):
     """Options of one group of parameters, `params` among them. `group["lr"] = 0.01` writes
@@ -32,8 +35,15 @@ class Group(UserDict):
         self._optimizer = optimizer
         self.data.update(options)
 
+    def buffer(self, name: str) -> Buffer:
+        """The Buffer of an option that may vary between steps, which a recorded step reads."""
+        return self.data[name]
+
     def __setitem__(self, name: str, value: Any) -> None:
         who = self._optimizer.__name__
+        if name == INITIAL:
+            self.data[name] = value
+            return
         if name not in self._options():
             raise KeyError(f"{who}: expected one of the options {sorted(self._options())}, got {name!r}")
         if not isinstance(value, Tensor):  # whose value must not be looked at: the step may be recorded
@@ -48,7 +58,7 @@ class Group(UserDict):
         raise KeyError(f"{self._optimizer.__name__}: expected the option {name!r} to stay")
 
     def _options(self) -> set[str]:
-        return self.data.keys() - {"params", "param_names"}
+        return self.data.keys() - {"params", "param_names", INITIAL}
 
 
 class Optimizer:
@@ -189,7 +199,8 @@ class Optimizer:
             (
                 "groups",
                 lambda groups, _: [
-                    (sorted(group), group["params"], group.get("param_names")) for group in groups
+                    (sorted(group.keys() - {INITIAL}), group["params"], group.get("param_names"))
+                    for group in groups
                 ],
             ),
             (
@@ -205,7 +216,7 @@ class Optimizer:
         for theirs in groups:
             self.check(theirs)
         for group, theirs in zip(self.param_groups, groups, strict=True):
-            for name in self.defaults:
+            for name in (*self.defaults, *theirs.keys() & {INITIAL}):
                 group[name] = theirs[name]
         with no_grad():
             for kept, theirs in zip(

@@ -1,0 +1,64 @@
+"""Schedules: a row for every public class of tinydl.optim.lr_scheduler.
+
+tests/optim/test_schedule_rows.py walks it. `make` takes the namespace beside the optimizer, so that the same
+words make PyTorch's schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Make = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    name: str  # of the class, then what tells variants apart
+    make: Make  # (namespace, optimizer) -> a schedule
+    expected: Callable[[float, int], float]  # (base rate, steps done) -> rate, in NumPy
+    bad: Sequence[tuple[Make, type[Exception], str]] = ()
+    torch: bool = True  # does PyTorch have the class, with these values?
+    steps: int = 60
+    torch_tolerance: float = 1e-12  # relative
+    records: bool = True
+
+
+ROWS = [
+    Schedule(
+        "PiecewiseConstant",
+        lambda lr, o: lr.PiecewiseConstant(o, (4, 25), (0.1, 0.01)),
+        lambda b, t: b * (1.0 if t < 4 else 0.1 if t < 25 else 0.01),
+        [
+            (
+                lambda lr, o: lr.PiecewiseConstant(o, (4, 2), (0.1, 0.1)),
+                ValueError,
+                "PiecewiseConstant: boundaries: expected steps in ascending order, got [4, 2]",
+            ),
+            (
+                lambda lr, o: lr.PiecewiseConstant(o, (1, 2), (0.1,)),
+                ValueError,
+                "PiecewiseConstant: factors: expected 2 numbers of at least 0, got [0.1]",
+            ),
+        ],
+        torch=False,
+    ),
+    Schedule(
+        "MultiStepLR",
+        lambda lr, o: lr.MultiStepLR(o, [9, 2, 30, 9], gamma=0.3),
+        lambda b, t: b * 0.3 ** sum(m <= t for m in (9, 2, 30, 9)),
+        [
+            (
+                lambda lr, o: lr.MultiStepLR(o, [-1]),
+                ValueError,
+                "MultiStepLR: expected milestones and gamma of at least 0, got [-1] and 0.1",
+            )
+        ],
+    ),
+    Schedule(
+        "MultiStepLR at once",
+        lambda lr, o: lr.MultiStepLR(o, [0, 3]),
+        lambda b, t: b * (0.1 if t < 3 else 0.1**2),
+    ),
+]
