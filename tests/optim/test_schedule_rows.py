@@ -149,9 +149,7 @@ def test_a_replay_sees_a_step_that_was_set(row) -> None:
 BAD = [(row.name, *bad) for row in ROWS for bad in row.bad]
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "error", "message"), BAD, ids=[f"{bad[0]}: {bad[3]}" for bad in BAD]
-)
+@pytest.mark.parametrize(("name", "make", "error", "message"), BAD)
 def test_bad_arguments(name, make, error, message) -> None:
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         make(lr_scheduler, optimizer())

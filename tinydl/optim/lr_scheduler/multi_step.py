@@ -28,7 +28,8 @@ class MultiStepLR(PiecewiseConstant):
     ) -> None:
         if any(milestone < 0 for milestone in milestones) or not gamma >= 0:
             raise ValueError(
-                f"MultiStepLR: expected milestones and gamma of at least 0, got {list(milestones)} and {gamma}"
+                "MultiStepLR: expected milestones and gamma of at least 0, got "
+                f"{list(milestones)} and {gamma}"
             )
         boundaries = sorted(set(milestones))
         reached = [sum(milestone <= boundary for milestone in milestones) for boundary in boundaries]

@@ -1,4 +1,4 @@
-"""What all schedules share: a count of steps, the rates that the groups began with, and a closed form of both.
+"""What all schedules share: a count of steps, the rates that the groups began with, and a closed form.
 
 A rate is computed from the base rate and the count alone, never from the rate before, so a schedule resumes
 and jumps by setting one number, nothing drifts, and schedules compose as functions do. The count is a Buffer,
@@ -25,8 +25,8 @@ __all__ = ["LRScheduler"]
 
 
 class LRScheduler:
-    """Base of all schedules. A subclass keeps its settings as attributes (numbers, strings, lists of them; they
-    are saved), then calls this constructor, and gives `rate`.
+    """Base of all schedules. A subclass keeps its settings as attributes (numbers, strings, lists of
+    them; they are saved), then calls this constructor, and gives `rate`.
 
         schedule = CosineAnnealingLR(optimizer, T_max=n)
         for _ in range(n):
