@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 Make = Callable[[Any, Any], Any]
 
 
@@ -60,5 +62,24 @@ ROWS = [
         "MultiStepLR at once",
         lambda lr, o: lr.MultiStepLR(o, [0, 3]),
         lambda b, t: b * (0.1 if t < 3 else 0.1**2),
+    ),
+    Schedule(
+        "CosineAnnealingLR",
+        lambda lr, o: lr.CosineAnnealingLR(o, 50),
+        lambda b, t: b * (1 + np.cos(np.pi * t / 50)) / 2,
+        [
+            (
+                lambda lr, o: lr.CosineAnnealingLR(o, 0),
+                ValueError,
+                "CosineAnnealingLR: expected T_max above 0, got 0",
+            )
+        ],
+        steps=150,
+    ),
+    Schedule(
+        "CosineAnnealingLR eta_min",
+        lambda lr, o: lr.CosineAnnealingLR(o, 30, eta_min=0.01),
+        lambda b, t: 0.01 + (b - 0.01) * (1 + np.cos(np.pi * t / 30)) / 2,
+        steps=100,
     ),
 ]
