@@ -82,4 +82,28 @@ ROWS = [
         lambda b, t: 0.01 + (b - 0.01) * (1 + np.cos(np.pi * t / 30)) / 2,
         steps=100,
     ),
+    Schedule(
+        "LinearLR",
+        lambda lr, o: lr.LinearLR(o, start_factor=0.2, end_factor=0.9, total_iters=40),
+        lambda b, t: b * (0.2 + 0.7 * min(t, 40) / 40),
+        [
+            (
+                lambda lr, o: lr.LinearLR(o, start_factor=0.0),
+                ValueError,
+                "LinearLR: expected start_factor in (0, 1] and end_factor in [0, 1], got 0.0 and 1.0",
+            ),
+            (
+                lambda lr, o: lr.LinearLR(o, total_iters=-1),
+                ValueError,
+                "LinearLR: expected total_iters of at least 0, got -1",
+            ),
+        ],
+    ),
+    Schedule("LinearLR usual", lambda lr, o: lr.LinearLR(o), lambda b, t: b * (1 + 2 * min(t, 5) / 5) / 3),
+    Schedule(
+        "LinearLR of no steps",
+        lambda lr, o: lr.LinearLR(o, total_iters=0),
+        lambda b, t: b,
+        torch=False,  # theirs keeps the factor of the start
+    ),
 ]
