@@ -106,4 +106,100 @@ ROWS = [
         lambda b, t: b,
         torch=False,  # theirs keeps the factor of the start
     ),
+    Schedule(
+        "SequentialLR",
+        lambda lr, o: lr.SequentialLR(
+            o,
+            [
+                lr.LinearLR(o, start_factor=0.1, total_iters=10),
+                lr.MultiStepLR(o, [4, 9]),
+                lr.CosineAnnealingLR(o, 30),
+            ],
+            [10, 27],
+        ),
+        lambda b, t: (
+            b
+            * (
+                0.1 + 0.9 * t / 10
+                if t < 10
+                else 0.1 ** ((t >= 14) + (t >= 19.0))
+                if t < 27
+                else (1 + np.cos(np.pi * (t - 27) / 30)) / 2
+            )
+        ),
+        [
+            (
+                lambda lr, o: lr.SequentialLR(o, [lr.LinearLR(o)], [3]),
+                ValueError,
+                "SequentialLR: expected one milestone less than schedulers, got 1 and 1",
+            ),
+            (
+                lambda lr, o: lr.SequentialLR(o, [lr.LinearLR(o)] * 3, [3, 3]),
+                ValueError,
+                "SequentialLR: milestones: expected steps in ascending order, got [3, 3]",
+            ),
+            (
+                lambda lr, o: lr.SequentialLR(o, [lr.LinearLR(o), "LinearLR"], [3]),
+                TypeError,
+                "SequentialLR: schedulers: expected schedules with a closed form, got str at 1",
+            ),
+        ],
+        steps=57,
+    ),
+    Schedule(
+        "ChainedScheduler",
+        lambda lr, o: lr.ChainedScheduler(
+            [
+                lr.LinearLR(o, total_iters=7),
+                lr.MultiStepLR(o, [5, 20], gamma=0.5),
+                lr.CosineAnnealingLR(o, 70),
+            ]
+        ),
+        lambda b, t: (
+            b
+            * ((1 + 2 * min(t, 7) / 7) / 3)
+            * 0.5 ** ((t >= 5) + (t >= 20.0))
+            * (1 + np.cos(np.pi * t / 70))
+            / 2
+        ),
+        [
+            (
+                lambda lr, o: lr.ChainedScheduler([]),
+                ValueError,
+                "ChainedScheduler: expected schedulers, got none",
+            ),
+            (
+                lambda lr, o: lr.ChainedScheduler(
+                    [lr.LinearLR(o)], type(o)(o.param_groups[0]["params"], 1.0)
+                ),
+                ValueError,
+                "ChainedScheduler: schedulers: expected one optimizer, got another one's at 0",
+            ),
+        ],
+    ),
+    Schedule(
+        "ChainedScheduler beyond the cosine's end",
+        lambda lr, o: lr.ChainedScheduler([lr.MultiStepLR(o, [5]), lr.CosineAnnealingLR(o, 20)]),
+        lambda b, t: b * (0.1 if t >= 5 else 1.0) * (1 + np.cos(np.pi * t / 20)) / 2,
+        torch=False,  # theirs leaves the product
+    ),
+    Schedule(
+        "ChainedScheduler of sequences",
+        lambda lr, o: lr.ChainedScheduler(
+            [
+                lr.SequentialLR(o, [lr.LinearLR(o), lr.MultiStepLR(o, [2])], [9]),
+                lr.MultiStepLR(o, [30]),
+            ]
+        ),
+        lambda b, t: (
+            b * ((1 + 2 * min(t, 5) / 5) / 3 if t < 9 else 1.0 if t < 11 else 0.1) * (1.0 if t < 30 else 0.1)
+        ),
+        torch=False,
+    ),
+    Schedule(
+        "SequentialLR from a milestone at 0",
+        lambda lr, o: lr.SequentialLR(o, [lr.LinearLR(o)] * 2 + [lr.MultiStepLR(o, [2])], [0, 8]),
+        lambda b, t: b * ((1 + 2 * min(t, 5) / 5) / 3 if t < 8 else 1.0 if t < 10 else 0.1),
+        torch=False,
+    ),
 ]
