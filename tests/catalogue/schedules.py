@@ -202,4 +202,18 @@ ROWS = [
         lambda b, t: b * ((1 + 2 * min(t, 5) / 5) / 3 if t < 8 else 1.0 if t < 10 else 0.1),
         torch=False,
     ),
+    Schedule(
+        "StepLR",
+        lambda lr, o: lr.StepLR(o, 7, gamma=0.8),
+        lambda b, t: b * 0.8 ** (t // 7),
+        [
+            (
+                lambda lr, o: lr.StepLR(o, 0),
+                ValueError,
+                "StepLR: expected step_size of at least 1 and gamma of at least 0, got 0 and 0.1",
+            ),
+        ],
+        steps=200,
+    ),
+    Schedule("StepLR to 0", lambda lr, o: lr.StepLR(o, 3, 0.0), lambda b, t: b * (t < 3)),
 ]
