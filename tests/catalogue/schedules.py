@@ -216,4 +216,17 @@ ROWS = [
         steps=200,
     ),
     Schedule("StepLR to 0", lambda lr, o: lr.StepLR(o, 3, 0.0), lambda b, t: b * (t < 3)),
+    Schedule(
+        "ExponentialLR",
+        lambda lr, o: lr.ExponentialLR(o, 0.97),
+        lambda b, t: b * 0.97**t,
+        [
+            (
+                lambda lr, o: lr.ExponentialLR(o, -0.5),
+                ValueError,
+                "ExponentialLR: expected gamma of at least 0, got -0.5",
+            )
+        ],
+        steps=400,
+    ),
 ]
