@@ -229,4 +229,28 @@ ROWS = [
         ],
         steps=400,
     ),
+    Schedule(
+        "ConstantLR",
+        lambda lr, o: lr.ConstantLR(o),
+        lambda b, t: b * (1 / 3 if t < 5 else 1.0),
+        [
+            (
+                lambda lr, o: lr.ConstantLR(o, factor=1.5),
+                ValueError,
+                "ConstantLR: expected factor in [0, 1] and total_iters of at least 0, got 1.5 and 5",
+            )
+        ],
+    ),
+    Schedule(
+        "ConstantLR from 0",
+        lambda lr, o: lr.ConstantLR(o, factor=0.0, total_iters=20),
+        lambda b, t: b * (t >= 20),
+        torch=False,  # theirs divides by the factor
+    ),
+    Schedule(
+        "ConstantLR of no steps",
+        lambda lr, o: lr.ConstantLR(o, total_iters=0),
+        lambda b, t: b,
+        torch=False,  # theirs keeps the factor
+    ),
 ]
