@@ -253,4 +253,17 @@ ROWS = [
         lambda b, t: b,
         torch=False,  # theirs keeps the factor
     ),
+    Schedule(
+        "PolynomialLR",
+        lambda lr, o: lr.PolynomialLR(o, 50, power=0.9),
+        lambda b, t: b * (1 - min(t, 50) / 50) ** 0.9,
+        [
+            (
+                lambda lr, o: lr.PolynomialLR(o, 0),
+                ValueError,
+                "PolynomialLR: expected total_iters of at least 1 and power above 0, got 0 and 1.0",
+            )
+        ],
+    ),
+    Schedule("PolynomialLR usual", lambda lr, o: lr.PolynomialLR(o), lambda b, t: b * (1 - min(t, 5) / 5)),
 ]
