@@ -266,4 +266,30 @@ ROWS = [
         ],
     ),
     Schedule("PolynomialLR usual", lambda lr, o: lr.PolynomialLR(o), lambda b, t: b * (1 - min(t, 5) / 5)),
+    Schedule(
+        "LambdaLR",
+        lambda lr, o: lr.LambdaLR(o, [lambda t: 1 / (1 + t), lambda t: 1 / (1 + t)]),
+        lambda b, t: b / (1 + t),
+        [
+            (
+                lambda lr, o: lr.LambdaLR(o, 0.5),
+                TypeError,
+                "LambdaLR: lr_lambda: expected functions of the step, got float",
+            ),
+            (
+                lambda lr, o: lr.LambdaLR(o, [lambda t: 1.0]),
+                ValueError,
+                "LambdaLR: lr_lambda: expected one for each group, got 1 and a group 1",
+            ),
+        ],
+        records=False,
+    ),
+    Schedule(
+        "SequentialLR of functions",
+        lambda lr, o: lr.SequentialLR(
+            o, [lr.LambdaLR(o, lambda t: (1.0, 0.9, 0.8)[t]), lr.LambdaLR(o, lambda t: 0.5**t)], [3]
+        ),
+        lambda b, t: b * ((1.0, 0.9, 0.8)[t] if t < 3 else 0.5 ** (t - 3)),
+        records=False,
+    ),
 ]

@@ -164,6 +164,10 @@ class LRScheduler:
         return f"{type(self).__name__}({settings})"
 
 
-def of_group(setting: Any, group: int) -> Any:
-    """The setting of one group, where a list has one for each."""
-    return setting[group] if isinstance(setting, Sequence) else setting
+def of_group(who: str, setting: Any, group: int) -> Any:
+    """The setting of one group, where a list has one for each. ValueError where it has none for this one."""
+    if not isinstance(setting, Sequence):
+        return setting
+    if group >= len(setting):
+        raise ValueError(f"{who}: expected one for each group, got {len(setting)} and a group {group}")
+    return setting[group]
