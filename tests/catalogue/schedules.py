@@ -292,4 +292,24 @@ ROWS = [
         lambda b, t: b * ((1.0, 0.9, 0.8)[t] if t < 3 else 0.5 ** (t - 3)),
         records=False,
     ),
+    Schedule(
+        "MultiplicativeLR",
+        lambda lr, o: lr.MultiplicativeLR(o, lambda t: 1 - 0.5 / (t + 2)),
+        lambda b, t: b * np.prod([1 - 0.5 / (k + 2) for k in range(1, t + 1)]),
+        [
+            (
+                lambda lr, o: lr.MultiplicativeLR(o, [None]),
+                TypeError,
+                "MultiplicativeLR: lr_lambda: expected functions of the step, got NoneType",
+            )
+        ],
+        records=False,
+    ),
+    Schedule(
+        "SequentialLR with a product that comes second",
+        lambda lr, o: lr.SequentialLR(o, [lr.ConstantLR(o), lr.MultiplicativeLR(o, lambda t: 0.9)], [3]),
+        lambda b, t: b * (1 / 3 if t < 3 else 0.9 ** (t - 3)),
+        torch=False,  # theirs goes on from the rate that it finds
+        records=False,
+    ),
 ]
