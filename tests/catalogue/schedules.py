@@ -27,6 +27,13 @@ class Schedule:
     records: bool = True
 
 
+def restarted(t: int, n: int, mult: int) -> float:
+    """The part of its round that a schedule with restarts has done after t steps."""
+    while t >= n:
+        t, n = t - n, n * mult
+    return t / n
+
+
 ROWS = [
     Schedule(
         "PiecewiseConstant",
@@ -311,5 +318,31 @@ ROWS = [
         lambda b, t: b * (1 / 3 if t < 3 else 0.9 ** (t - 3)),
         torch=False,  # theirs goes on from the rate that it finds
         records=False,
+    ),
+    Schedule(
+        "CosineAnnealingWarmRestarts",
+        lambda lr, o: lr.CosineAnnealingWarmRestarts(o, 30),
+        lambda b, t: b * (1 + np.cos(np.pi * (t % 30) / 30)) / 2,
+        [
+            (
+                lambda lr, o: lr.CosineAnnealingWarmRestarts(o, 3, T_mult=1.5),
+                ValueError,
+                "CosineAnnealingWarmRestarts: expected T_0 and T_mult to be whole numbers of at least 1, got "
+                "3 and 1.5",
+            )
+        ],
+        steps=100,
+    ),
+    Schedule(
+        "CosineAnnealingWarmRestarts by threes",  # where a quotient of logarithms falls short of 5
+        lambda lr, o: lr.CosineAnnealingWarmRestarts(o, 1, T_mult=3, eta_min=0.1),
+        lambda b, t: 0.1 + (b - 0.1) * (1 + np.cos(np.pi * restarted(t, 1, 3))) / 2,
+        steps=400,
+    ),
+    Schedule(
+        "CosineAnnealingWarmRestarts by twos",
+        lambda lr, o: lr.CosineAnnealingWarmRestarts(o, 5, T_mult=2),
+        lambda b, t: b * (1 + np.cos(np.pi * restarted(t, 5, 2))) / 2,
+        steps=160,
     ),
 ]
