@@ -19,9 +19,12 @@ from ...engine.core import Tensor, no_grad, state
 from ...nn.parameter import Buffer
 from ...ops.elementwise import to_dtype
 from ...ops.update import assign, increment
-from ..optimizer import INITIAL, Optimizer
+from ..optimizer import Optimizer
 
 __all__ = ["LRScheduler"]
+
+INITIAL = "initial_lr"
+"""The key under which a group keeps the rate that it began with, PyTorch's."""
 
 
 class LRScheduler:
