@@ -34,6 +34,17 @@ def restarted(t: int, n: int, mult: int) -> float:
     return t / n
 
 
+def triangle(t: int, up: int, down: int) -> float:
+    """From 0 to 1 in `up` steps and back in `down`."""
+    x = t % (up + down)
+    return x / up if x <= up else (up + down - x) / down
+
+
+def steady(lr: Any) -> dict[str, bool]:
+    """What tells PyTorch's schedules to leave the momentum."""
+    return {} if lr.__name__.startswith("tinydl") else {"cycle_momentum": False}
+
+
 ROWS = [
     Schedule(
         "PiecewiseConstant",
@@ -344,5 +355,58 @@ ROWS = [
         lambda lr, o: lr.CosineAnnealingWarmRestarts(o, 5, T_mult=2),
         lambda b, t: b * (1 + np.cos(np.pi * restarted(t, 5, 2))) / 2,
         steps=160,
+    ),
+    Schedule(
+        "CyclicLR",
+        lambda lr, o: lr.CyclicLR(o, 0.1, 0.7, 5, 8, **steady(lr)),
+        lambda b, t: 0.1 + 0.6 * triangle(t, 5, 8),
+        [
+            (
+                lambda lr, o: lr.CyclicLR(o, 0.1, 0.7, 0),
+                ValueError,
+                "CyclicLR: expected step_size_up and step_size_down above 0, got 0 and None",
+            ),
+            (
+                lambda lr, o: lr.CyclicLR(o, 0.1, 0.7, mode="square"),
+                ValueError,
+                "CyclicLR: mode: expected one of ['triangular', 'triangular2', 'exp_range'], got 'square'",
+            ),
+            (
+                lambda lr, o: lr.CyclicLR(o, 0.1, 0.7, scale_mode="epochs"),
+                ValueError,
+                "CyclicLR: scale_mode: expected 'cycle' or 'iterations', got 'epochs'",
+            ),
+            (
+                lambda lr, o: lr.CyclicLR(o, [0.1], 0.7),
+                ValueError,
+                "CyclicLR: base_lr: expected one for each group, got 1 and a group 1",
+            ),
+        ],
+    ),
+    Schedule(
+        "CyclicLR triangular2",
+        lambda lr, o: lr.CyclicLR(o, 0.1, [0.7, 0.7], 6, mode="triangular2", **steady(lr)),
+        lambda b, t: 0.1 + 0.6 * triangle(t, 6, 6) * 0.5 ** (t // 12),
+        steps=200,
+    ),
+    Schedule(
+        "CyclicLR exp_range",
+        lambda lr, o: lr.CyclicLR(o, 0.0, 0.7, 6, 3, mode="exp_range", gamma=0.99, **steady(lr)),
+        lambda b, t: 0.7 * triangle(t, 6, 3) * 0.99**t,
+        steps=200,
+    ),
+    Schedule(
+        "CyclicLR by a function of the cycle",
+        lambda lr, o: lr.CyclicLR(o, 0.1, 0.7, 4, scale_fn=lambda c: 1 / c, **steady(lr)),
+        lambda b, t: 0.1 + 0.6 * triangle(t, 4, 4) / (t // 8 + 1),
+        records=False,
+    ),
+    Schedule(
+        "CyclicLR by a function of the step",
+        lambda lr, o: lr.CyclicLR(
+            o, 0.1, 0.7, 4, scale_fn=lambda t: 1 / (t + 1), scale_mode="iterations", **steady(lr)
+        ),
+        lambda b, t: 0.1 + 0.6 * triangle(t, 4, 4) / (t + 1),
+        records=False,
     ),
 ]
