@@ -40,6 +40,21 @@ def triangle(t: int, up: int, down: int) -> float:
     return x / up if x <= up else (up + down - x) / down
 
 
+def one_cycle(
+    t: int, n: int, part: float, high: float, way: Callable[[float], float], three: bool = False
+) -> float:
+    """Up until step p, then down until step n - 1, by a `way` from 0 to 1."""
+    low, p, end = high / 25, part * n - 1, n - 1
+    t = min(t, end)
+    if t <= p and p > 0:
+        return low + (high - low) * way(t / p)
+    if not three:
+        return high + (low / 1e4 - high) * way((t - p) / (end - p))
+    if t <= 2 * p:
+        return high + (low - high) * way((t - p) / p)
+    return low + (low / 1e4 - low) * way((t - 2 * p) / (end - 2 * p))
+
+
 def steady(lr: Any) -> dict[str, bool]:
     """What tells PyTorch's schedules to leave the momentum."""
     return {} if lr.__name__.startswith("tinydl") else {"cycle_momentum": False}
@@ -397,8 +412,8 @@ ROWS = [
     ),
     Schedule(
         "CyclicLR by a function of the cycle",
-        lambda lr, o: lr.CyclicLR(o, 0.1, 0.7, 4, scale_fn=lambda c: 1 / c, **steady(lr)),
-        lambda b, t: 0.1 + 0.6 * triangle(t, 4, 4) / (t // 8 + 1),
+        lambda lr, o: lr.CyclicLR(o, 0.1, 0.7, 4, scale_fn=lambda c: (1.0, 0.5)[c % 2], **steady(lr)),
+        lambda b, t: 0.1 + 0.6 * triangle(t, 4, 4) * (1.0, 0.5)[(t // 8 + 1) % 2],
         records=False,
     ),
     Schedule(
@@ -408,5 +423,70 @@ ROWS = [
         ),
         lambda b, t: 0.1 + 0.6 * triangle(t, 4, 4) / (t + 1),
         records=False,
+    ),
+    Schedule(
+        "OneCycleLR",
+        lambda lr, o: lr.OneCycleLR(o, 0.7, 61, **steady(lr)),
+        lambda b, t: one_cycle(t, 61, 0.3, 0.7, lambda q: (1 - np.cos(np.pi * q)) / 2),
+        [
+            (
+                lambda lr, o: lr.OneCycleLR(o, 0.7, epochs=3),
+                ValueError,
+                "OneCycleLR: expected total_steps, or epochs and steps_per_epoch, of at least 2, got None, 3 "
+                "and None",
+            ),
+            (
+                lambda lr, o: lr.OneCycleLR(o, 0.7, 10, pct_start=1.5),
+                ValueError,
+                "OneCycleLR: pct_start: expected a part in [0, 1], got 1.5",
+            ),
+            (
+                lambda lr, o: lr.OneCycleLR(o, 0.7, 10, anneal_strategy="exp"),
+                ValueError,
+                "OneCycleLR: anneal_strategy: expected 'cos' or 'linear', got 'exp'",
+            ),
+            (
+                lambda lr, o: lr.OneCycleLR(o, 0.7, 10, div_factor=0.0),
+                ValueError,
+                "OneCycleLR: expected div_factor and final_div_factor above 0, got 0.0 and 10000.0",
+            ),
+            (
+                lambda lr, o: lr.OneCycleLR(o, [0.7], 10),
+                ValueError,
+                "OneCycleLR: max_lr: expected one for each group, got 1 and a group 1",
+            ),
+        ],
+    ),
+    Schedule(
+        "OneCycleLR linear",
+        lambda lr, o: lr.OneCycleLR(
+            o, [0.7, 0.7], epochs=8, steps_per_epoch=10, anneal_strategy="linear", **steady(lr)
+        ),
+        lambda b, t: one_cycle(t, 80, 0.3, 0.7, lambda q: q),
+        steps=79,
+    ),
+    Schedule(
+        "OneCycleLR in three phases",
+        lambda lr, o: lr.OneCycleLR(o, 0.7, 50, pct_start=0.35, three_phase=True, **steady(lr)),
+        lambda b, t: one_cycle(t, 50, 0.35, 0.7, lambda q: (1 - np.cos(np.pi * q)) / 2, three=True),
+        steps=49,
+    ),
+    Schedule(
+        "OneCycleLR from inside the fall",
+        lambda lr, o: lr.OneCycleLR(o, 0.7, 40, pct_start=0.0, **steady(lr)),
+        lambda b, t: one_cycle(t, 40, 0.0, 0.7, lambda q: (1 - np.cos(np.pi * q)) / 2),
+        steps=39,
+    ),
+    Schedule(
+        "OneCycleLR from the top",
+        lambda lr, o: lr.OneCycleLR(o, 0.7, 40, pct_start=1 / 40, **steady(lr)),
+        lambda b, t: one_cycle(t, 40, 1 / 40, 0.7, lambda q: (1 - np.cos(np.pi * q)) / 2),
+        torch=False,  # theirs divides by 0
+    ),
+    Schedule(
+        "OneCycleLR all the way up",
+        lambda lr, o: lr.OneCycleLR(o, 0.7, 40, pct_start=1.0, **steady(lr)),
+        lambda b, t: one_cycle(t, 40, 1.0, 0.7, lambda q: (1 - np.cos(np.pi * q)) / 2),
+        steps=39,
     ),
 ]

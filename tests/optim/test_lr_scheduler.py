@@ -9,6 +9,7 @@ import pytest
 
 import tinydl as td
 from tinydl.optim import SGD, MultiStepLR, PiecewiseConstant
+from tinydl.optim.lr_scheduler import OneCycleLR
 
 
 def optimizer(**options) -> SGD:
@@ -168,3 +169,22 @@ def test_misuse() -> None:
     with pytest.raises(ValueError, match=r"PiecewiseConstant\.set_step: expected a number of steps"):
         schedule.set_step(-1)
     assert repr(schedule) == "PiecewiseConstant(boundaries=[1], factors=[1.0, 0.1])"
+
+
+def test_one_cycle_takes_the_place_of_what_was_there() -> None:
+    opt = optimizer()
+    schedule = OneCycleLR(opt, [0.5, 1.0], 10)
+    assert schedule.base_lrs == [group["initial_lr"] for group in opt.param_groups] == [0.5 / 25, 1.0 / 25]
+    last = rates(schedule, 9)[-1]
+    np.testing.assert_allclose(last, [0.5 / 25e4, 1.0 / 25e4], rtol=1e-12)
+    assert rates(schedule, 3) == [last] * 4
+
+
+def test_rates_for_fewer_groups_than_there_are() -> None:
+    opt = optimizer()
+    schedule = OneCycleLR(opt, [0.5, 1.0], 10)
+    opt.add_param_group({"params": td.nn.Parameter(np.ones(4))})
+    with pytest.raises(
+        ValueError, match=r"OneCycleLR: max_lr: expected one for each group, got 2 and a group 2"
+    ):
+        schedule.step()

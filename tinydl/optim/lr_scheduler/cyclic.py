@@ -51,7 +51,7 @@ class CyclicLR(LRScheduler):
         step_size_down: float | None = None,
         mode: str = "triangular",
         gamma: float = 1.0,
-        scale_fn: Callable[[float], float] | None = None,
+        scale_fn: Callable[[int], float] | None = None,
         scale_mode: str = "cycle",
         *,
         last_epoch: int = -1,
@@ -85,8 +85,8 @@ class CyclicLR(LRScheduler):
 
     def _scale(self, cycles: Tensor, step: Tensor) -> Tensor | float:
         if self._scale_fn is not None:
-            number = step.item() if self.scale_mode == "iterations" else cycles.item() + 1
-            return float(self._scale_fn(number))
+            number = step if self.scale_mode == "iterations" else cycles + 1.0
+            return float(self._scale_fn(int(number.item())))
         if self.mode == "triangular2":
             return pow(0.5, cycles)
         return pow(self.gamma, step) if self.mode == "exp_range" else 1.0
