@@ -489,4 +489,24 @@ ROWS = [
         lambda b, t: one_cycle(t, 40, 1.0, 0.7, lambda q: (1 - np.cos(np.pi * q)) / 2),
         steps=39,
     ),
+    Schedule(
+        "InverseTimeLR",
+        lambda lr, o: lr.InverseTimeLR(o, 0.3, 7),
+        lambda b, t: b / (1 + 0.3 * t / 7),
+        [
+            (
+                lambda lr, o: lr.InverseTimeLR(o, 0.3, 0),
+                ValueError,
+                "InverseTimeLR: expected decay_rate of at least 0 and decay_steps above 0, got 0.3 and 0",
+            )
+        ],
+        torch=False,
+        steps=400,
+    ),
+    Schedule(
+        "InverseTimeLR by stairs",
+        lambda lr, o: lr.InverseTimeLR(o, 0.3, 7, staircase=True),
+        lambda b, t: b / (1 + 0.3 * (t // 7)),
+        torch=False,
+    ),
 ]
