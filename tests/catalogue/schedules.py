@@ -509,4 +509,38 @@ ROWS = [
         lambda b, t: b / (1 + 0.3 * (t // 7)),
         torch=False,
     ),
+    Schedule(
+        "WarmupCosineLR",
+        lambda lr, o: lr.WarmupCosineLR(o, 8, 50, eta_min=0.02),
+        lambda b, t: (
+            b * (1 / 8 + 7 / 8 * t / 8)
+            if t < 8
+            else 0.02 + (b - 0.02) * (1 + np.cos(np.pi * min(1, (t - 8) / 42))) / 2
+        ),
+        [
+            (
+                lambda lr, o: lr.WarmupCosineLR(o, 8, 8),
+                ValueError,
+                "WarmupCosineLR: expected 0 <= warmup_steps < total_steps, got 8 and 8",
+            ),
+            (
+                lambda lr, o: lr.WarmupCosineLR(o, 2, 8, start_factor=-1.0),
+                ValueError,
+                "WarmupCosineLR: start_factor: expected a part in [0, 1], got -1.0",
+            ),
+        ],
+        torch=False,
+    ),
+    Schedule(
+        "WarmupCosineLR from 0",
+        lambda lr, o: lr.WarmupCosineLR(o, 8, 50, start_factor=0.0),
+        lambda b, t: b * (t / 8 if t < 8 else (1 + np.cos(np.pi * min(1, (t - 8) / 42))) / 2),
+        torch=False,
+    ),
+    Schedule(
+        "WarmupCosineLR without a warm-up",
+        lambda lr, o: lr.WarmupCosineLR(o, 0, 50),
+        lambda b, t: b * (1 + np.cos(np.pi * min(1, t / 50))) / 2,
+        torch=False,
+    ),
 ]
