@@ -27,6 +27,16 @@ class Schedule:
     records: bool = True
 
 
+@dataclass(frozen=True)
+class Fed:
+    """A schedule whose step takes a number."""
+
+    name: str
+    make: Make
+    numbers: Callable[[int], float]  # what step t is told
+    bad: Sequence[tuple[Make, type[Exception], str]] = ()
+
+
 def restarted(t: int, n: int, mult: int) -> float:
     """The part of its round that a schedule with restarts has done after t steps."""
     while t >= n:
@@ -542,5 +552,60 @@ ROWS = [
         lambda lr, o: lr.WarmupCosineLR(o, 0, 50),
         lambda b, t: b * (1 + np.cos(np.pi * min(1, t / 50))) / 2,
         torch=False,
+    ),
+]
+
+FED = [
+    Fed(
+        "ReduceLROnPlateau",
+        lambda lr, o: lr.ReduceLROnPlateau(o, patience=3),
+        lambda t: 1 / (1 + min(t, 20)),
+        [
+            (
+                lambda lr, o: lr.ReduceLROnPlateau([]),
+                TypeError,
+                "ReduceLROnPlateau: expected an optimizer, got list",
+            ),
+            (
+                lambda lr, o: lr.ReduceLROnPlateau(o, factor=1.0),
+                ValueError,
+                "ReduceLROnPlateau: factor: expected a number in [0, 1), got 1.0",
+            ),
+            (
+                lambda lr, o: lr.ReduceLROnPlateau(o, "least"),
+                ValueError,
+                "ReduceLROnPlateau: mode: expected 'min' or 'max', got 'least'",
+            ),
+            (
+                lambda lr, o: lr.ReduceLROnPlateau(o, threshold_mode="none"),
+                ValueError,
+                "ReduceLROnPlateau: threshold_mode: expected 'rel' or 'abs', got 'none'",
+            ),
+            (
+                lambda lr, o: lr.ReduceLROnPlateau(o, min_lr=[0.1]),
+                ValueError,
+                "ReduceLROnPlateau: min_lr: expected one for each group, got 1 and a group 1",
+            ),
+        ],
+    ),
+    Fed(
+        "ReduceLROnPlateau with a cooldown",
+        lambda lr, o: lr.ReduceLROnPlateau(o, factor=0.5, patience=2, cooldown=4, min_lr=[0.01, 0.2]),
+        lambda t: np.cos(t / 3),
+    ),
+    Fed(
+        "ReduceLROnPlateau max",
+        lambda lr, o: lr.ReduceLROnPlateau(o, "max", patience=0, threshold=0.1),
+        lambda t: np.sin(t / 7) + 1.5,
+    ),
+    Fed(
+        "ReduceLROnPlateau max abs",
+        lambda lr, o: lr.ReduceLROnPlateau(o, "max", 0.7, 1, threshold=0.3, threshold_mode="abs", cooldown=1),
+        lambda t: t / 10 if t < 20 else 2.0,
+    ),
+    Fed(
+        "ReduceLROnPlateau min abs",
+        lambda lr, o: lr.ReduceLROnPlateau(o, patience=4, threshold=0.05, threshold_mode="abs", eps=1e-3),
+        lambda t: -t / 100,
     ),
 ]

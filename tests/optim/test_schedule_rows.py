@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogue.schedules import ROWS, Schedule
+from catalogue.schedules import FED, ROWS, Schedule
 from tinydl_kernels.machine.errors import GraphError
 
 import tinydl as td
@@ -49,8 +49,9 @@ RECORDED = [row for row in ROWS if row.records]
 
 @pytest.mark.tiny
 def test_every_schedule_has_a_row_and_every_row_a_schedule() -> None:
-    assert {row.name.split()[0] for row in ROWS} == set(lr_scheduler.__all__) - {"LRScheduler"}
-    assert len({row.name for row in ROWS}) == len(ROWS)
+    rows = [*ROWS, *FED]
+    assert {row.name.split()[0] for row in rows} == set(lr_scheduler.__all__) - {"LRScheduler"}
+    assert len({row.name for row in rows}) == len(rows)
 
 
 @of(ROWS)
@@ -146,7 +147,7 @@ def test_a_replay_sees_a_step_that_was_set(row) -> None:
     assert schedule.get_last_lr() == expected[row.steps // 2 + 1]
 
 
-BAD = [(row.name, *bad) for row in ROWS for bad in row.bad]
+BAD = [(row.name, *bad) for row in (*ROWS, *FED) for bad in row.bad]
 
 
 @pytest.mark.parametrize(("name", "make", "error", "message"), BAD)
@@ -157,5 +158,5 @@ def test_bad_arguments(name, make, error, message) -> None:
 
 @pytest.mark.tiny
 def test_every_class_with_settings_refuses_a_bad_one() -> None:
-    names = {row.name.split()[0] for row in ROWS}
+    names = {row.name.split()[0] for row in (*ROWS, *FED)}
     assert names - {name.split()[0] for name, *_ in BAD} == set()

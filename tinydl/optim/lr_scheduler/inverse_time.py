@@ -11,7 +11,7 @@ __all__ = ["InverseTimeLR"]
 
 
 class InverseTimeLR(LRScheduler):
-    """base / (1 + decay_rate step / decay_steps); with decay_steps = 1 the rate of Adagrad with that lr_decay.
+    """base / (1 + decay_rate step / decay_steps); with decay_steps = 1 Adagrad's lr_decay.
 
     Args:
         optimizer: whose rates are divided.
