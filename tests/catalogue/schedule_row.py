@@ -32,6 +32,7 @@ class Fed:
     numbers: Callable[[int], float]  # what step t is told
     bad: Bad = field(default_factory=dict)
     mistyped: Bad = field(default_factory=dict)
+    torch: bool = True
 
 
 def restarted(t: int, n: int, mult: int) -> float:

@@ -110,6 +110,13 @@ ROWS = [
         steps=57,
     ),
     Schedule(
+        "SequentialLR with restarts",
+        lambda lr, o: lr.SequentialLR(o, [lr.ConstantLR(o), lr.CosineAnnealingWarmRestarts(o, 4, 2)], [9]),
+        lambda b, t: (
+            b * (1 / 3 if t < 5 else 1.0 if t < 9 else (1 + np.cos(np.pi * restarted(t - 9, 4, 2))) / 2)
+        ),
+    ),
+    Schedule(
         "ChainedScheduler",
         lambda lr, o: lr.ChainedScheduler(
             [

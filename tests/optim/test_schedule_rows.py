@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from catalogue.schedule_row import Schedule
 from catalogue.schedules import FED, ROWS
+from tinydl_kernels import emulator
 from tinydl_kernels.machine.errors import GraphError
 
 import tinydl as td
@@ -20,17 +22,14 @@ from tinydl.optim import SGD, lr_scheduler
 BASES = (0.5, 3.0)
 
 
-def optimizer() -> SGD:
-    shapes = (2, 3)
-    return SGD(
-        [{"params": td.nn.Parameter(np.ones(n)), "lr": base} for n, base in zip(shapes, BASES, strict=True)],
-        lr=1.0,
-        momentum=0.9,
-    )
+def optimizer(device: str = "cpu") -> SGD:
+    params = [td.nn.Parameter(td.ones(n, device=device)) for n in (2, 3)]
+    groups = [{"params": p, "lr": base} for p, base in zip(params, BASES, strict=True)]
+    return SGD(groups, lr=1.0, momentum=0.9)
 
 
-def made(row: Schedule) -> Any:
-    return row.make(lr_scheduler, optimizer())
+def made(row: Schedule, device: str = "cpu") -> Any:
+    return row.make(lr_scheduler, optimizer(device))
 
 
 def rates(schedule: Any, steps: int, step: Callable[[], Any] | None = None) -> list[list[float]]:
@@ -74,10 +73,38 @@ def test_as_torch(row) -> None:
     np.testing.assert_allclose(rates(made(row), row.steps), expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("name", sorted({row.name.split()[0] for row in (*ROWS, *FED) if row.torch}))
+def test_arguments_as_torch(name) -> None:
+    """The same names, order and defaults; the momentum is not cycled."""
+    theirs = pytest.importorskip("torch").optim.lr_scheduler
+
+    def arguments(of: Any) -> list[tuple[str, Any]]:
+        found = inspect.signature(getattr(of, name)).parameters.values()
+        return [(p.name, p.default) for p in found if "momentum" not in p.name]
+
+    assert arguments(lr_scheduler) == arguments(theirs)
+
+
 @of(RECORDED)
 def test_recorded_alone(row) -> None:
     schedule = made(row)
     assert rates(schedule, row.steps, td.record(schedule.step)) == rates(made(row), row.steps)
+
+
+@pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+@of(RECORDED)
+def test_on_a_gpu(row, gpu) -> None:
+    """The schedule follows the rates, which are where the parameters are."""
+    schedules = [made(row, "cuda"), made(row, "cuda")]
+    for schedule in schedules:
+        for group in schedule.optimizer.param_groups:
+            group["params"][0].sum().backward()
+        schedule.optimizer.step()
+    schedule, other = schedules
+    found = rates(schedule, 12)
+    assert {base.device for base in (schedule.count, *schedule.bases)} == {"cuda"}
+    np.testing.assert_allclose(found, rates(made(row), 12), rtol=1e-14, atol=1e-16)
+    assert rates(other, 12, td.record(other.step)) == found
 
 
 @of(RECORDED)
