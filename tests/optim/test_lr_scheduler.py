@@ -10,6 +10,7 @@ import pytest
 import tinydl as td
 from tinydl.optim import SGD, MultiStepLR, PiecewiseConstant
 from tinydl.optim.lr_scheduler import OneCycleLR
+from tinydl.training import checkpoint
 
 
 def optimizer(**options) -> SGD:
@@ -188,3 +189,23 @@ def test_rates_for_fewer_groups_than_there_are() -> None:
         ValueError, match=r"OneCycleLR: max_lr: expected one for each group, got 2 and a group 2"
     ):
         schedule.step()
+
+
+@pytest.mark.parametrize("with_schedule", [(False, True), (True, False)])
+def test_a_checkpoint_from_before_there_was_a_schedule(with_schedule, tmp_path) -> None:
+    """And one from with a schedule, for an optimizer that has none."""
+    first, second = optimizer(momentum=0.9), optimizer(momentum=0.9)
+    for opt, wanted in zip((first, second), with_schedule, strict=True):
+        if wanted:
+            PiecewiseConstant(opt, (2,), (0.1,))
+    first.param_groups[0]["lr"] = 0.125
+    checkpoint.save(tmp_path / "state", optimizer=first)
+    checkpoint.load(tmp_path / "state", optimizer=second)
+    assert [group.buffer("lr").item() for group in second.param_groups] == [0.125, 3.0]
+
+
+def test_settings_that_numpy_counted(tmp_path) -> None:
+    schedule = OneCycleLR(optimizer(), 0.5, np.int64(12), pct_start=np.float64(0.25))
+    checkpoint.save(tmp_path / "state", schedule=schedule)
+    again = OneCycleLR(optimizer(), 0.5, 12, pct_start=0.25)
+    checkpoint.load(tmp_path / "state", schedule=again)

@@ -147,7 +147,11 @@ class LRScheduler:
     def settings(self) -> dict[str, Any]:
         """What the constructor was told, ready for JSON."""
         own = {"optimizer", "count", "bases"}
-        return {name: value for name, value in vars(self).items() if name not in own and name[0] != "_"}
+        return {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in vars(self).items()
+            if name not in own and name[0] != "_"
+        }
 
     def _see_groups(self) -> None:
         for group in self.optimizer.param_groups[len(self.bases) :]:
