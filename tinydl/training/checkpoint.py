@@ -236,8 +236,8 @@ def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _differences(path: str, ours: Any, saved: Any) -> Iterator[str]:
-    """What of the saved tree does not fit: things, arrays, shapes, dtypes. JSON values, and which of them there
-    are, are for the thing itself to judge.
+    """What of the saved tree does not fit: things, arrays, shapes, dtypes. JSON values, and which of them
+    there are, are for the thing itself to judge.
     """
     if isinstance(ours, dict) and isinstance(saved, dict):
         for what, tree, other in (("missing", ours, saved), ("unexpected", saved, ours)):
