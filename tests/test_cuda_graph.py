@@ -220,7 +220,7 @@ def test_new_shapes_and_rates(gpu: Any) -> None:
         training.step(*batches(rows, 3, count=1)[0])
     assert gpu.graphs == 2
     before = training.state()[0]
-    for base in training.schedule.base_lrs:
+    for base in training.schedule.bases:
         td.ops.update.assign(base, 0.0)
     training.optimizer.param_groups[0]["lr"] = 0.0
     training.step(*batches(5, 3, count=1)[0])

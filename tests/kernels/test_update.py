@@ -214,14 +214,3 @@ def test_small_effects():
     np.testing.assert_array_equal(target, [[0, 1, 2], [0, 1, 2]])
     update.fill(target, 0.5)
     assert (target == 0.5).all()
-
-
-@pytest.mark.parametrize(("step", "expected"), [(0, 3.0), (1, 3.0), (2, 1.5), (4, 1.5), (5, 0.3), (9, 0.3)])
-def test_piecewise(step, expected):
-    rate = np.zeros(1)
-    update.piecewise(rate, np.array(3.0), np.array(step), np.array([2, 5]), np.array([1, 0.5, 0.1]))
-    np.testing.assert_allclose(rate, expected)
-    for step, factor in ((0, 1.0), (9, 1.0), (10, 0.1), (24, 0.1), (25, 0.01)):
-        rate = np.array(7.0)
-        update.piecewise(rate, np.array(2.0), np.array(step), np.array([10, 25]), np.array([1.0, 0.1, 0.01]))
-        assert rate == 2.0 * factor

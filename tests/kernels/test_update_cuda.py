@@ -86,23 +86,3 @@ def test_parameters_beyond_4096_bytes_are_refused() -> None:
 def test_counters() -> None:
     agrees(update.increment, *[np.array(i) for i in range(70)], np.array([5, 6, 7]))
     agrees_checked(update.increment, np.array([41]), np.array(-1))
-
-
-@pytest.mark.parametrize("step", [0, 1, 2, 4, 5, 9])
-def test_piecewise(step: int) -> None:
-    agrees_checked(
-        update.piecewise,
-        np.zeros(1),
-        np.array(3.0),
-        np.array(step),
-        np.array([2, 5]),
-        np.array([1, 0.5, 0.1]),
-    )
-    agrees(
-        update.piecewise,
-        np.zeros(()),
-        np.array(3.0),
-        np.array([step]),
-        np.array([], np.int64),
-        np.array([0.5]),
-    )

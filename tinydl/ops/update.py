@@ -54,11 +54,6 @@ def _increment(counter: Array) -> None:
     kernels.increment(counter)
 
 
-@effect(writes=("rate",))
-def _piecewise(rate: Array, base: Array, step: Array, boundaries: Array, factors: Array) -> None:
-    kernels.piecewise(rate, base, step, boundaries, factors)
-
-
 @effect(writes=("target",))
 def _assign(target: Array, value: Array) -> None:
     kernels.assign(target, value)
@@ -84,13 +79,6 @@ def optimizer_step(
 def increment(counter: Tensor) -> None:
     """counter += 1."""
     _increment(counter)
-
-
-def piecewise(rate: Tensor, base: Tensor, step: Tensor, boundaries: Tensor, factors: Tensor) -> None:
-    """rate = base factors[k], where k of the ascending int64 boundaries (K,) are
-    <= step; factors (K + 1,).
-    """
-    _piecewise(rate, base, step, boundaries, factors)
 
 
 def assign(target: Tensor, value: Any) -> None:

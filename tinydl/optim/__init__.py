@@ -3,20 +3,14 @@
 optimizer.py says how to write an optimizer; its file with `__all__` is all that this package needs.
 """
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING, Any
 
-from .lr_scheduler import MultiStepLR, PiecewiseConstant
+from ..rooms import collect
+from . import lr_scheduler
 
-__all__ = ["MultiStepLR", "PiecewiseConstant"]
+__all__ = [*collect(__name__), "lr_scheduler"]
 
-for _module in (
-    importlib.import_module(f".{found.name}", __name__) for found in pkgutil.iter_modules(__path__)
-):
-    if not hasattr(_module, "__path__"):
-        globals().update({name: getattr(_module, name) for name in _module.__all__})
-        __all__ += _module.__all__
+PiecewiseConstant, MultiStepLR = lr_scheduler.PiecewiseConstant, lr_scheduler.MultiStepLR
 
 if TYPE_CHECKING:
 

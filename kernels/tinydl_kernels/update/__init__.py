@@ -180,20 +180,6 @@ def assign(target, value):
     target[...] = value
 
 
-@operation
-def piecewise(target, base, step, boundaries, factors):
-    """target = base factors[k], where k of the boundaries (ascending) are reached:
-    boundary <= step. One factor more.
-    """
-    target[...] = base * factors[(step >= boundaries).sum()]
-
-
-@piecewise.cuda
-def _(target, base, step, boundaries, factors):
-    count = np.int64(boundaries.size)
-    launching.launch("counters", "piecewise", 1, target, base, step, boundaries, factors, count)
-
-
 @operation(portable=True)
 def fill(target, scalar):
     """target = scalar everywhere."""
