@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from .cpu import jobs, lane_reductions, simd, transcendental
-from .cpu.compiler import kernel, parallel
-from .cuda import launching
-from .machine import memory
-from .machine.dispatch import operation
-from .machine.errors import ShapeError
-from .machine.validate import report
+from ..cpu import jobs, lane_reductions, simd, transcendental
+from ..cpu.compiler import kernel, parallel
+from ..cuda import launching
+from ..machine import memory
+from ..machine.dispatch import operation
+from ..machine.errors import ShapeError
+from ..machine.validate import report
 
 Array = Any
 GRAIN = 1 << 15
@@ -522,7 +522,3 @@ def main() -> None:
         report(any_true, np.greater(rows, 5), (0,))
         report(logsumexp, rows, (1,))
         report(logsumexp, images, (1,))
-
-
-if __name__ == "__main__":
-    main()

@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from .cpu.compiler import kernel, parallel
-from .cuda import launching
-from .machine import memory
-from .machine.dispatch import operation
-from .machine.validate import report
+from ..cpu.compiler import kernel, parallel
+from ..cuda import launching
+from ..machine import memory
+from ..machine.dispatch import operation
+from ..machine.validate import report
 
 Array = Any
 GRAIN = 1 << 14
@@ -540,7 +540,3 @@ def main() -> None:
             report(batch_norm, x, gamma, beta, 1e-5)
             report(batch_norm_dx, g, x, gamma, mean, var, 1e-5)
             report(batch_norm_dx_dx, v, v_gamma, v_beta, g, x, gamma, mean, var, 1e-5)
-
-
-if __name__ == "__main__":
-    main()
