@@ -25,7 +25,7 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import panels_of, plan_of
 from ..cpu.simd import ROWS
-from ..cpu.tiles import add, copy, fill, panel, transpose
+from ..cpu.tiles import add_rows, copy, fill, panel, transpose
 from ..machine import memory
 from ..machine.memory import line
 from ..machine.window import Window
@@ -149,7 +149,7 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
                             packed, at, width, -(-min(width, count * T - number * width) // panels.lanes),
                         )  # fmt: skip
                     for t in range(0, T, blocks.run):
-                        add(
+                        add_rows(
                             plane, plan.x_terms[t] * count, plan.positions, p, count,
                             sums, t * count, step, rows, blocks.run * count, blocks.run,
                         )  # fmt: skip

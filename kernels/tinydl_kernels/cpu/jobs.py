@@ -123,7 +123,7 @@ class Jobs:
         """Run the loops. An exception in one ends the run."""
         if not threads.running:
             threads.start()
-        run(self._words.ctypes.data, self._words.size)
+        run_jobs(self._words.ctypes.data, self._words.size)
 
 
 def compiled(calls: Iterable[Any]) -> list[Callable[[], Any]]:
@@ -194,7 +194,7 @@ def note(typing, piece, frame, size, n, grain):
 
 
 @kernel
-def run(jobs, size):
+def run_jobs(jobs, size):
     """Run the jobs that lie from address `jobs` on in so many words."""
     at, end = jobs, jobs + 8 * size
     while at < end:

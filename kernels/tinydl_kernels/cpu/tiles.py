@@ -25,6 +25,14 @@ def copy(to, start, step, source, source_start, source_step, n):
 
 
 @kernel
+def add_strided(y, to, to_step, x, at, step, n):
+    """y[to + i to_step] += x[at + i step]     for i < n"""
+    to, at, to_step, step = np.uint64(to), np.uint64(at), np.uint64(to_step), np.uint64(step)
+    for i in range(np.uint64(n)):
+        y[to + i * to_step] += x[at + i * step]
+
+
+@kernel
 def fill(to, start, value, n):
     """to[start + i] = value     for i < n"""
     t = np.uint64(start)
@@ -93,14 +101,14 @@ def totals(to, to0, source, source0, rows, columns):
         to[to0 + i] = lane_reductions.total(simd.load(1, 1, x, i * columns, 0, None, None))
 
 
-def _add_plainly(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
+def _add_rows_plainly(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
     for i in range(rows):
         for p in range(n):
             to[to0 + places[place0 + i] * scale + p] += source[source0 + i * source_step + p]
 
 
-@simd.vectorized(_add_plainly)
-def add(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
+@simd.vectorized(_add_rows_plainly)
+def add_rows(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
     """to[to0 + places[place0 + i] scale + p] += source[source0 + i source_step + p]     for i < rows, p < n
 
     Rows that are `apart` from each other come one after the other: a row that overlaps with the last one

@@ -30,7 +30,7 @@ LARGEST = 1 << 25
 """Bytes of the largest arrays whose memory is reused: as much as glibc can."""
 KEPT = 1 << 29
 """Bytes of dead arrays that are kept for new ones."""
-ALIGNED, LINE = 1 << 14, 64
+ALIGNED, CACHE_LINE = 1 << 14, 64
 """Bytes from which on scratch is aligned, and to what: a line of the cache."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -83,8 +83,8 @@ def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < ALIGNED:
         return np.empty(shape, dtype)
-    block = np.empty(size + LINE, np.uint8)
-    return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % LINE)
+    block = np.empty(size + CACHE_LINE, np.uint8)
+    return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % CACHE_LINE)
 
 
 def empty_like(array: Array) -> Array:
