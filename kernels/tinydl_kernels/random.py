@@ -135,28 +135,35 @@ def _shaped(values: Array, shape: Shape) -> Array:
     return values.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
+@inline
+def _put_two(part, i, block):
+    part[i], part[i + 1] = block
+
+
+@inline
+def _put_four(part, i, block):
+    part[i], part[i + 1], part[i + 2], part[i + 3] = block
+
+
 def _filler(values: Callable[..., Any], width: int) -> Any:
-    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)`
-    makes the 4 or 2 elements of one.
+    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)` makes the `width`
+    elements of one, 4 or 2.
     """
+    put = {2: _put_two, 4: _put_four}[width]
 
     @parallel
-    def fill(first, last, key, start, out, settings):
+    def filled(first, last, key, start, out, settings):
         seed, stream, counter = key[0], key[1], start[0] + np.uint64(first)
         part = out[width * first : width * last]  # LLVM vectorizes indices that it knows not to be negative
         whole = part.size // width
         for b in range(whole):
-            block = values(rounds(seed, counter + np.uint64(b), stream), *settings)
-            i = width * b
-            part[i], part[i + 1] = block[0], block[1]
-            # the same again if the block has two
-            part[i + width - 2], part[i + width - 1] = block[-2], block[-1]
+            put(part, width * b, values(rounds(seed, counter + np.uint64(b), stream), *settings))
         if whole * width < part.size:
             block = values(rounds(seed, counter + np.uint64(whole), stream), *settings)
             for i in range(width * whole, part.size):
                 part[i] = block[i - width * whole]
 
-    return fill
+    return filled
 
 
 def _fill_cpu(fill: Any, key: Array, start: Array, shape: Shape, dtype: Any, *settings: Any) -> Array:

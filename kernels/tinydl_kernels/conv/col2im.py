@@ -112,7 +112,7 @@ def _pack(start, stop, w, packed, row, plan, blocks, panels):
                     row[block],
                     number * width,
                     1,
-                    max(0, some),
+                    some,
                 )
 
 

@@ -116,7 +116,7 @@ def _add_parts(sums, start, count, parts, step):
     """sums[start + i] = Σ_part sums[start + part step + i]     for i < count"""
     for part in range(1, parts):
         at, other = np.uint64(start), np.uint64(start + part * step)
-        for i in range(np.uint64(count)):
+        for i in range(np.uint64(max(count, 0))):
             sums[at + i] += sums[other + i]
 
 

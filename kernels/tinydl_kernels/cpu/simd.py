@@ -165,7 +165,7 @@ class _Emitter:
             return [None] * self.tile.vectors
         numbers = ir.VectorType(ir.IntType(32), self.tile.lanes)
         bounds = [
-            self.spread(self.builder.trunc(bound, ir.IntType(32)), numbers)
+            self.spread(self.builder.trunc(self.column(bound), ir.IntType(32)), numbers)
             for bound in (begin, end)
             if bound is not None
         ]
@@ -177,6 +177,13 @@ class _Emitter:
                 mask = self.builder.and_(mask, self.builder.icmp_signed(">=", columns, bounds[0]))
             result.append(mask)
         return result
+
+    def column(self, bound: Any) -> Any:
+        """The column of the tile, or its end, nearest to a bound: a number that 32 bits hold."""
+        for limit, beyond in ((0, "<"), (self.tile.vectors * self.tile.lanes, ">")):
+            nearest = ir.Constant(ir.IntType(64), limit)
+            bound = self.builder.select(self.builder.icmp_signed(beyond, bound, nearest), nearest, bound)
+        return bound
 
     def lane_numbers(self, numbers: list[int]) -> Any:
         return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), numbers)
@@ -285,9 +292,10 @@ def width(typing, array):
 
 
 @intrinsic(prefer_literal=True)
-def vectors_beside(typing, rows):
-    """The vectors of a tile of so many rows that keep the multipliers busy and leave registers
-    for the operands: a constant.
+def vectors_for(typing, rows):
+    """How many vectors wide a tile of so many rows should be: a constant.
+
+    As many as keep the multipliers busy and leave registers for the operands.
     """
     if not _literal(rows):
         return None
@@ -458,8 +466,8 @@ def store_part(typing, tile, y, step, rows, columns):
 
 
 @intrinsic(prefer_literal=True)
-def rows_beside(typing, vectors):
-    """The rows of a tile so many vectors wide, 1 to `most_vectors`: a constant. They divide ROWS."""
+def rows_for(typing, vectors):
+    """How many rows a tile so many vectors wide, 1 to `most_vectors`, should have: a constant that divides ROWS."""
     if not _literal(vectors):
         return None
     few, many = {1: 8, 2: 6, 3: 4, 4: 2}, {1: 8, 2: 8, 3: 8, 4: 6}
@@ -470,8 +478,8 @@ def rows_beside(typing, vectors):
 
 
 @intrinsic(prefer_literal=True)
-def columns_beside(typing, rows):
-    """The columns of a tile of whole-vector sums (`multiply_add_lanes`) of so many rows: a constant."""
+def sums_for(typing, rows):
+    """How many sums side by side a tile of so many rows has in `multiply_add_lanes`: a constant."""
     number = 5 if many_registers() else 3
     return nb.types.literal(number)(rows), lambda context, builder, signature, args: ir.Constant(
         ir.IntType(64), number

@@ -171,9 +171,9 @@ def _add_taps(image, out, back, geometry):
                         to = (od * OH + oh) * OW + ow0
                         at = ((d0 + (od - od0) * d_step) * H + h0 + (oh - oh0) * h_step) * W + w0
                         if back:
-                            add_strided(image, at, w_step, out, to, 1, max(0, ow1 - ow0))
+                            add_strided(image, at, w_step, out, to, 1, ow1 - ow0)
                         else:
-                            add_strided(out, to, 1, image, at, w_step, max(0, ow1 - ow0))
+                            add_strided(out, to, 1, image, at, w_step, ow1 - ow0)
 
 
 @parallel
