@@ -1,4 +1,4 @@
-// Kernels that no floating dtype varies: counters and rates between steps (update.py), rows with a one (indexing.py).
+// Kernels that no floating dtype varies: counters and rates between steps (update.py).
 
 #include "common.cuh"
 
@@ -13,9 +13,4 @@ extern "C" __global__ void piecewise(double* target, const double* base, const l
     int k = 0;
     while (k < count && boundaries[k] <= *step) ++k;
     *target = *base * factors[k];
-}
-
-// out[i, c] = 1 where c is index[i], else 0.
-extern "C" __global__ void one_hot(const long long* index, long long* out, long long n, long long classes) {
-    for (i64 i = first(); i < n; i += stride()) out[i] = index[i / classes] == i % classes;
 }

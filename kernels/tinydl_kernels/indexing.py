@@ -5,8 +5,8 @@
     place            zeros(shape) with [index] = g: the transpose of basic indexing x[index]
     place_diagonal   zeros(shape) with g on a diagonal
 
-and by arrays of places, with every index in [0, size). For x (outer, size, inner), index (outer,
-m, inner) or broadcast to it:
+and by arrays of places, with every index in [0, size). For x (outer, size, inner), index (outer, m, inner) or
+broadcast to it:
 
     gather           out[o, k, c] = x[o, index[o, k, c], c]
     scatter_add      out[o, index[o, k, c], c] += g[o, k, c] on zeros, in the order of k: the transpose of
@@ -18,7 +18,8 @@ m, inner) or broadcast to it:
 Each element is read and written once: 2·bytes of the result. scatter_add and scatter walk along k within one
 column (o, c), so that their order is fixed; columns are independent. On a GPU (indexing.cu) each place
 fetches its elements in that order: it looks through all of its column if they are few, else they are first
-sorted by place, O(m log size). It checks no indices.
+sorted by place, O(m log size). Indices on a GPU are not checked, since to look at them is to wait for it: a
+wrong one reads anything, or is lost, but nothing is ever written outside of the result.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 
 from .cpu.compiler import kernel, parallel
 from .cuda import launching
+from .cuda.constants import OF_FILE
 from .machine import memory
 from .machine.dispatch import operation
 from .machine.errors import ShapeError
@@ -45,13 +47,12 @@ TILE = 1 << 7
 """Columns that one walk along k takes together."""
 FEW = 8
 """Elements of a column that each of its places looks through on a GPU."""
-RUN = 256
-"""Sources that are added up ahead on a GPU where all belong to one place: as in indexing.cu."""
+RUN = OF_FILE["indexing"]["RUN"]
 
 
 def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) -> Array:
-    """Arrays of equal shapes but for axis `dim`, one after another along it; zeros for a
-    None. sizes: theirs along `dim`.
+    """Arrays of equal shapes but for axis `dim`, one after another along it; zeros for a None. sizes: theirs
+    along `dim`.
 
     The same slicing serves NumPy and CuPy.
     """
@@ -65,8 +66,8 @@ def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) 
 
 
 def place_diagonal(g: Array, shape: Sequence[int], offset: int, dim1: int, dim2: int) -> Array:
-    """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1,
-    dim2. For NumPy and CuPy.
+    """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1, dim2. For NumPy and
+    CuPy.
     """
     out = memory.zeros(tuple(shape), g.dtype, g)
     if g.size:
@@ -214,8 +215,8 @@ def _scattered(loop: Any, source: Array, index: Array, out: Array, dim: int) -> 
 
 @operation
 def gather(x, index, dim):
-    """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x,
-    or ones before or behind it.
+    """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x, or ones before or
+    behind it.
     """
     check_index("gather", index, 0, x.shape[dim])
     return np.take_along_axis(x, index, dim)
@@ -385,8 +386,8 @@ def _along(index: Array, shape: Sequence[int], dim: int) -> tuple[Array, ...]:
 
 
 def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
-    """The place in an array of the given sizes, flattened, of the broadcast `indices`;
-    negative ones count from the end.
+    """The place in an array of the given sizes, flattened, of the broadcast `indices`; negative ones count
+    from the end.
     """
     shapes = [index.shape for index in indices]
     try:
@@ -405,8 +406,8 @@ def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
 
 @operation
 def put(target, index, value):
-    """target[index] = value, in place, for any index of NumPy's: a tuple. The last of
-    several values for a place wins.
+    """target[index] = value, in place, for any index of NumPy's: a tuple. The last of several values for a
+    place wins.
     """
     target[index] = value
 
@@ -427,8 +428,8 @@ def _(target, index, value):
 
 @operation(portable=True)
 def nonzero(x):
-    """The indices (count, axes) of the elements of x that are not zero. How many
-    there are depends on the values.
+    """The indices (count, axes) of the elements of x that are not zero. How many there are depends on the
+    values.
     """
     return array_module(x).argwhere(x)
 
@@ -444,7 +445,8 @@ def one_hot(index, classes):
 def _(index, classes):
     check_index("one_hot", index, 0, classes)
     out = memory.empty((*index.shape, classes), np.int64, index)
-    launching.launch("counters", "one_hot", out.size, index, out, np.int64(out.size), np.int64(classes))
+    sizes = np.int64(out.size), np.int64(classes)
+    launching.launch("indexing", "one_hot", out.size, index, out, *sizes, real=out.dtype)
     return out
 
 

@@ -246,8 +246,8 @@ def _log_softmax_dx_line(g, y, dx):
 
 
 def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
-    """run(a, b, dim): `line` over every line of a and b along `dim`; lines with a stride
-    pass through contiguous ones.
+    """run(a, b, dim): `line` over every line of a and b along `dim`; lines with a stride pass through
+    contiguous ones.
     """
 
     def loop(start, stop, a, b, out, size, inner):

@@ -181,6 +181,30 @@ def test_pad(n, low, count, dtype):
     agree(tiles.pad, guarded(n, dtype), n, guarded(count, dtype, 1), 200, low, count)
 
 
+@pytest.mark.parametrize("n", [-1, -(2**40), 0])
+def test_counts_below_zero_are_none(n):
+    y, zero = numbers(8, np.float32), np.float32(0)
+    before = y.copy()
+    tiles.copy(y, 0, 1, y[4:], 0, 1, n)
+    tiles.add_strided(y, 0, 1, y[4:], 0, 1, n)
+    tiles.fill(y, 0, zero, n)
+    tiles.rectify(y, 0, n)
+    np.testing.assert_array_equal(y, before)
+
+
+@pytest.mark.parametrize(
+    ("low", "count"), [(0, 2**32 + 3), (-(2**32), 2**33), (2**32, 2**32), (-(2**32) - 9, 2**32)]
+)
+def test_bounds_are_not_cut_to_32_bits(low, count):
+    y, x = numbers(20, np.float32), numbers(40, np.float32, 1)
+    expected = y.copy()
+    tiles.pad(y, 0, 20, x, 10 + low, low, count)
+    inside = 20 if low <= 0 < low + count else 0
+    expected[:] = 0
+    expected[:inside] = x[10 : 10 + inside]
+    np.testing.assert_array_equal(y, expected)
+
+
 def test_nan_and_infinity_stay_in_their_columns():
     x, w, y = numbers(100, np.float32), numbers(8, np.float32), np.zeros(800, np.float32)
     x[3], x[99] = np.inf, np.nan
@@ -207,7 +231,7 @@ def test_winners(dtype, step, pad):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of x86-64")
 @pytest.mark.parametrize(("cpu", "features", "lanes"), [("x86-64", "", 4), ("haswell", "+avx,+avx2,+fma", 8)])
 def test_narrower_registers(cpu, features, lanes):
-    tests = "multiply_add or dots or panel or frame or transpose or pad or infinity or winners"
+    tests = "not narrower_registers and not without_registers"
     code = f"import pytest; from tinydl_kernels.cpu import simd; assert simd.lanes(4) == {lanes}; "
     code += f"raise SystemExit(pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-k', {tests!r}]))"
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}

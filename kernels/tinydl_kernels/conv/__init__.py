@@ -48,7 +48,7 @@ Array = Any
 TASKS = 16
 """Tasks to aim at. A constant: the cuts, and with them the bits, must not depend on the machine."""
 GRAIN = 1 << 17
-"""Flops below which it is not worth while to wake another thread."""
+"""Flops below which it is not worth while to wake another thread: a multiply-add is two."""
 PARTIALS = 3 << 19
 """Elements that the partial sums of grad_weight may take."""
 
@@ -252,8 +252,8 @@ grad_weight.cuda(launches.grad_weight)
 
 
 def _cost(panels: Panels, K: int) -> float:
-    """The time of a product with lanes along the output channels, that of one with full
-    panels and many terms being 1.
+    """The time of a product with lanes along the output channels, that of one with full panels and many terms
+    being 1.
 
     Empty lanes are in vain. A tile one register wide loads more than it multiplies. A panel is transposed
     for as much as 20 terms cost.
@@ -268,15 +268,15 @@ def _matrix(array: Array) -> Array:
 
 
 def _is_product(window: Window) -> bool:
-    """Does the kernel cover the whole input, once? Then x (N, C · input) and w (O, C · input)
-    meet in a product of matrices.
+    """Does the kernel cover the whole input, once? Then x (N, C · input) and w (O, C · input) meet in a
+    product of matrices.
     """
     return window.kernel == window.input and window.groups == 1 and not any(window.low + window.high)
 
 
 def _turned(w: Array, window: Window) -> Array:
-    """(O, C / G, *kernel) -> (C, O / G, *kernel), taps in reverse: the weights of the
-    transposed convolution of stride 1.
+    """(O, C / G, *kernel) -> (C, O / G, *kernel), taps in reverse: the weights of the transposed convolution
+    of stride 1.
     """
     G, axes = window.groups, len(window.kernel)
     grouped = w.reshape(G, w.shape[0] // G, *w.shape[1:])[(..., *(slice(None, None, -1),) * axes)]
@@ -293,8 +293,8 @@ def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, 
 
 
 def main() -> None:
-    """Validate against the reference, then time layers of LeNet and of a residual
-    network, and the odd ones.
+    """Validate against the reference, then time layers of LeNet and of a residual network, and the odd
+    ones.
     """
     random = np.random.default_rng(0)
     for N, C, O, size, k, stride, pad, dilation, G in (

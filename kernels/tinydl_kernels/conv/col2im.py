@@ -1,5 +1,5 @@
-"""The input gradient of a convolution as a product of matrices whose results are added up
-where windows overlap (col2im).
+"""The input gradient of a convolution as a product of matrices whose results are added up where windows
+overlap (col2im).
 
     columns[p, (t, c)] = Σ_o g[o, p] · w[o, c, t]             p a window, t a tap, c a channel
     dx[position[p] + tap[t], c] += columns[p, (t, c)]
@@ -58,8 +58,8 @@ def blocks_of(window: Window, C: int) -> Blocks:
 
 
 def grad_input(g: Array, w: Array, dx: Array, window: Window, cuts: tuple[int, int, int]) -> None:
-    """dx (N, C, *input) of g (N, O, *out) and w (O, C / G, *kernel); `cuts`: parts of the
-    batch, parts of the blocks, grain.
+    """dx (N, C, *input) of g (N, O, *out) and w (O, C / G, *kernel); `cuts`: parts of the batch, parts of the
+    blocks, grain.
     """
     (N, C), O = dx.shape[:2], g.shape[1]
     plan, blocks = plan_of(window, C, O, False), blocks_of(window, C)
@@ -158,8 +158,8 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
 
 @kernel
 def _turn(dx, channel, plane, count, plan):
-    """A plane with `count` channels innermost to that many planes of dx, without the pads;
-    zeros where no window reaches.
+    """A plane with `count` channels innermost to that many planes of dx, without the pads; zeros where no
+    window reaches.
     """
     (D, H, W), (QD, QH, QW), low = plan.sizes, plan.grid, plan.low
     at, size = channel * D * H * W, D * H * W

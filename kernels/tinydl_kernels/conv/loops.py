@@ -155,8 +155,8 @@ def pack(start, stop, w, bias, packed, turned, plan, panels):
 
 @kernel
 def _framed(scratch, x, n, N, plan):
-    """(many, lead, image, base): images n ... of x begin at `base` of `image`, framed in scratch,
-    or in x where none is needed.
+    """(many, lead, image, base): images n ... of x begin at `base` of `image`, framed in scratch, or in x
+    where none is needed.
 
     There are `many` of them, after `lead` places that stay empty.
     """

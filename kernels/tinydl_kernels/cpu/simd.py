@@ -158,8 +158,8 @@ class _Emitter:
         return [self.builder.gep(first, [self.builder.mul(step, i)]) for i in numbers]
 
     def masks(self, begin: Any, end: Any) -> list[Any]:
-        """For each vector of a row, which lanes stand for columns from `begin` on and before
-        `end`? None: for all, unasked.
+        """For each vector of a row, which lanes stand for columns from `begin` on and before `end`? None: for
+        all, unasked.
         """
         if end is None:
             return [None] * self.tile.vectors
@@ -203,8 +203,8 @@ class _Emitter:
         return self.builder.shuffle_vector(first, undefined, self.lane_numbers([0] * register.count))
 
     def load(self, row: Any, j: int, mask: Any) -> Any:
-        """Vector j of the row at address `row`; zeros in the lanes that are masked
-        out, which are not read.
+        """Vector j of the row at address `row`; zeros in the lanes that are masked out, which are not
+        read.
         """
         at, size = self.place(row, j)
         if mask is None:
@@ -266,8 +266,8 @@ def _integers(number: int) -> list[Any]:
 
 @intrinsic
 def pointer(typing, array, start):
-    """The address of array[start] in a flat array. It costs nothing to pass on, unlike an
-    array, and keeps nothing alive.
+    """The address of array[start] in a flat array. It costs nothing to pass on, unlike an array, and keeps
+    nothing alive.
     """
 
     def code(context, builder, signature, args):
@@ -424,8 +424,8 @@ def multiply_add_lanes(typing, tile, g, g_step, x, offsets, end):
 
 @intrinsic
 def transposed(typing, y, step, rows, columns):
-    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step +
-    i] for p < rows, i < columns.
+    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step + i] for p < rows, i <
+    columns.
     """
     side = lanes(y.dtype.bitwidth // 8)
     tile = _tile_type()(y.dtype, side, 1)
@@ -467,7 +467,9 @@ def store_part(typing, tile, y, step, rows, columns):
 
 @intrinsic(prefer_literal=True)
 def rows_for(typing, vectors):
-    """How many rows a tile so many vectors wide, 1 to `most_vectors`, should have: a constant that divides ROWS."""
+    """How many rows a tile so many vectors wide, 1 to `most_vectors`, should have: a constant; it divides
+    ROWS.
+    """
     if not _literal(vectors):
         return None
     few, many = {1: 8, 2: 6, 3: 4, 4: 2}, {1: 8, 2: 8, 3: 8, 4: 6}

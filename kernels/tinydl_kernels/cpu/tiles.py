@@ -10,6 +10,8 @@ Lanes run along the rows. Each has a plain twin, which says what it does.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from . import lane_reductions, simd
@@ -73,10 +75,9 @@ def _pack_rows_plainly(to, to0, source, source0, source_step, rows, columns, wid
 
 @simd.vectorized(_pack_rows_plainly)
 def pack_rows(to, to0, source, source0, source_step, rows, columns, width):
-    """to[to0 + i width + p] = source[source0 + i source_step + p] where p < columns, else 0;
-            i < rows, p < width
+    """to[to0 + i width + p] = source[source0 + i source_step + p] where p < columns, else 0
 
-    A row takes three registers at most.
+    for i < rows, p < width. A row takes three registers at most.
     """
     to, source = simd.pointer(to, to0), simd.pointer(source, source0)
     for i in range(rows):
@@ -93,8 +94,9 @@ def _totals_plainly(to, to0, source, source0, rows, columns):
 
 @simd.vectorized(_totals_plainly)
 def totals(to, to0, source, source0, rows, columns):
-    """to[to0 + i] = Σ_p source[source0 + i columns + p]     for i < rows, p < columns, which
-    are the lanes of a register
+    """to[to0 + i] = Σ_p source[source0 + i columns + p]
+
+    for i < rows, p < columns, which are the lanes of a register.
     """
     x = simd.pointer(source, source0)
     for i in range(rows):
@@ -111,8 +113,8 @@ def _add_rows_plainly(to, to0, places, place0, scale, source, source0, source_st
 def add_rows(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
     """to[to0 + places[place0 + i] scale + p] += source[source0 + i source_step + p]     for i < rows, p < n
 
-    Rows may overlap with their neighbours, and one that does waits until the other has been stored. So they come
-    in the order 0, apart, 2 apart, ..., then 1, 1 + apart, ...
+    Rows may overlap with their neighbours, and would wait until those have been stored. So they are taken in
+    the order 0, apart, 2 apart, ..., then 1, 1 + apart, ...
     """
     to, places, source, lanes = (
         simd.pointer(to, to0),
@@ -140,7 +142,7 @@ def add_rows(to, to0, places, place0, scale, source, source0, source_step, rows,
 
 
 def _largest_first(blocks: dict[int, Any]) -> Any:
-    """choose(n, *args): the number of the largest block up to n, which is called with args; 0 if all are larger."""
+    """choose(n, *args): calls the largest of the blocks of size n or less; its size, 0 if all are larger."""
     size, *smaller = sorted(blocks, reverse=True)
     block = blocks[size]
 
@@ -166,7 +168,7 @@ def _largest_first(blocks: dict[int, Any]) -> Any:
 def _block(rows, wide):
     """multiply_add for so many rows, from `y` and `w` on, and for as many positions from p on as fill tiles.
 
-    Returns the next p. Narrow tiles have one vector for what is left, of which the last may be filled in part.
+    Returns the next p. Narrow tiles have one vector, for what is left; the last may be filled in part.
     """
 
     @kernel(no_cpython_wrapper=True)
@@ -221,10 +223,9 @@ def _multiply_add_plainly(
 @simd.vectorized(_multiply_add_plainly)
 def multiply_add(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n):
     """y[y0 + i y_step + p] = Σ_j w[w0 + i w_step + w_terms[j]] · x[x0 + x_terms[j] + p]
-            for i < count, all j, p < n
 
-    plus bias[bias0 + i], if there is one, else plus what is there. Of every `period` positions the last `gap`
-    are left out; this goes with a bias only.
+    for i < count, all j, p < n, plus bias[bias0 + i], if there is one, else plus what is there. Of every
+    `period` positions the last `gap` are left out; this goes with a bias only.
     """
     terms, biased, i = x_terms.size, bias.size > 0, 0
     x, x_terms, w_terms = simd.pointer(x, x0), simd.pointer(x_terms, 0), simd.pointer(w_terms, 0)
@@ -282,8 +283,8 @@ def _dots_plainly(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, ta
 
 @simd.vectorized(_dots_plainly)
 def dots(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count, lines, line):
-    """sums[i, k, :] += Σ g[g0 + i g_step + r line + p] · x[x0 + taps[k] + r x_step + p]
-            over p < line, r < lines
+    """sums[i, k, :] += Σ g[g0 + i g_step + r line + p] · x[x0 + taps[k] + r x_step + p] over p < line, r <
+    lines
 
     for i < rows, k < count. Each sum is a vector, whose lanes are to be added in the end; row i of the
     vectors begins at sums[sums0 + i sums_step]. `taps` has a few more entries than `count`.
@@ -332,8 +333,10 @@ def _panel_plainly(
 
 @simd.vectorized(_panel_plainly)
 def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms, x, x0, x_step, vectors):
-    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + w_rows[i] +
-    w_terms[j]] · x[x0 + j x_step + p]
+    """Products of places that `w_rows` and `w_terms` give with a panel of x:
+
+        y[y0 + i y_step + p] = first[first0 + i first_step + p]
+                               + Σ_j w[w0 + w_rows[i] + w_terms[j]] · x[x0 + j x_step + p]
 
     for i < rows, all j, p < vectors · lanes; first_step may be 0. Up to the next multiple of simd.ROWS, `y`,
     `first` and `w_rows` have more rows, which are spoilt.
@@ -405,8 +408,10 @@ def _strip_plainly(
 def strip(
     y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns
 ):
-    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + i w_step + j
-    w_term] · x[x0 + j x_step + p]
+    """Products of rows at even steps with a panel of x:
+
+        y[y0 + i y_step + p] = first[first0 + i first_step + p]
+                               + Σ_j w[w0 + i w_step + j w_term] · x[x0 + j x_step + p]
 
     for i < rows, j < terms, p < columns, of which there are as many as three registers hold, at most;
     first_step may be 0. Rows of x are read up to the next multiple of a register's lanes.
@@ -459,8 +464,8 @@ def _frame_plainly(to, to0, source, source0, planes, sizes, low, grid):
 
 @simd.vectorized(_frame_plainly)
 def frame(to, to0, source, source0, planes, sizes, low, grid):
-    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros
-    around; what is beyond is cut.
+    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is
+    beyond is cut.
     """
     to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
     (D, H, W), (QD, QH, QW) = sizes, grid

@@ -38,10 +38,10 @@ template <class T, int N> __device__ void store(T* array, i64 first, i64 n, cons
 
 // What travels with a launch: numbers, and arrays of one type.
 struct Table {
-    i64 at[64];
+    i64 at[GROUP];
 };
 template <class T> struct Arrays {
-    T* at[64];
+    T* at[GROUP];
 };
 
 // for (i64 i = first(); i < n; i += stride()): the threads of the grid share n items.

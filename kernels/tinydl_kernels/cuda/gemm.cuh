@@ -24,7 +24,8 @@
 
 // ---- Operands
 
-constexpr int OUTSIDE = -1;
+// Stays negative whatever is added, and keeps what it is added to aligned: so must be the address of a copy of no bytes.
+constexpr int OUTSIDE = -(1 << 30);
 
 struct Spot {  // in an operand
     int offset;

@@ -11,8 +11,7 @@ The Numba loop of an operation is compiled once per dtype and serves every broad
 tells it the shape, its axes merged as far as all strides allow, and the strides of each operand. It walks
 over rows of the last merged axis, whose common cases (all operands contiguous, or some constant along the
 row) LLVM turns into vector code. The result is C-contiguous. On a GPU it is the same (launches.py), with a
-line in a .cu file for each operation.
-Cost: bytes of the operands and of the result, once each.
+line in a .cu file for each operation. Cost: bytes of the operands and of the result, once each.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ An operand of step 0 is one number for the whole row.
 
 
 def _loop(name: str, f: Kernel, arity: int) -> Parallel:
-    """loop(n, grain, layout, out, a0, a1, ...): out = f(a0, a1, ...), row by row. Its source is written here."""
+    """loop(n, grain, layout, out, a0, a1, ...): out = f(a0, a1, ...), row by row. The source is made here."""
     numbers = range(arity)
     lines = [
         f"def {name}_loop(start, stop, layout, out, {', '.join(f'a{i}' for i in numbers)}):",
@@ -157,8 +156,8 @@ def _mismatch(name: str, operands: Sequence[Array]) -> ShapeError:
 def elementwise_operation(
     name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None
 ) -> Operation:
-    """The operation of an expression on arrays, which is right for one element
-    too unless `scalar` is given.
+    """The operation of an expression on arrays, which is right for one element too unless `scalar` is
+    given.
     """
 
     def reference(*operands: Array) -> Array:

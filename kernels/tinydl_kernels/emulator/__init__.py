@@ -34,7 +34,8 @@ from . import build
 from .build import unavailable
 
 if TYPE_CHECKING:
-    from ..cuda.launching import Module, Parameter
+    from ..cuda.launching import Module
+    from ..cuda.signatures import Parameter
 
 __all__ = ["ORDERS", "EmulatorError", "Mode", "launch", "launched", "mode", "unavailable"]
 
@@ -48,8 +49,8 @@ class EmulatorError(BackendError):
 
 @dataclass(frozen=True)
 class Mode:
-    """The order of threads and blocks, and whether each memory access is checked, which
-    takes about ten times as long.
+    """The order of threads and blocks, and whether each memory access is checked, which takes about ten times
+    as long.
     """
 
     order: str = "forward"
@@ -69,8 +70,8 @@ _lock = threading.Lock()  # the runtime has one launch at a time
 
 @contextmanager
 def mode(order: str = "forward", check: bool = False, seed: int = 0) -> Iterator[None]:
-    """Within the scope, launches of this thread run in that mode. BackendError for
-    an order outside `ORDERS`.
+    """Within the scope, launches of this thread run in that mode. BackendError for an order outside
+    `ORDERS`.
     """
     if order not in ORDERS:
         raise BackendError(f"emulator.mode: expected order {', '.join(map(repr, ORDERS))}, got {order!r}")
@@ -115,8 +116,8 @@ def launch(
 ) -> None:
     """Run a kernel on NumPy arrays that fit its signature (cuda.Function checks that).
 
-    ShapeError for a grid, block or shared memory beyond CUDA's limits, EmulatorError
-    for what the kernel does wrong.
+    ShapeError for a grid, block or shared memory beyond CUDA's limits, EmulatorError for what the kernel does
+    wrong.
     """
     grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
     if not 1 <= block[0] * block[1] * block[2] <= 1024 or block[2] > 64:

@@ -1,5 +1,5 @@
-"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so
-that a recorder can plan them.
+"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so that a recorder can plan
+them.
 
 Eager calls get fresh arrays. While a step is recorded or replayed, a *source* stands in: it notes what is
 asked for, or hands the planned buffers out again in the same order.
@@ -62,8 +62,8 @@ def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-    """An uninitialized C-contiguous array on the device of `like`: planned while a
-    step is recorded, else fresh.
+    """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else
+    fresh.
     """
     source = _local.source
     if source is None:
@@ -102,8 +102,10 @@ def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 @functools.lru_cache(maxsize=256)
 def constant(shape: tuple[int, ...], dtype: np.dtype, value: float) -> np.ndarray:
-    """A NumPy array filled with a value, the same at each call: to be read only."""
-    return np.full(shape, value, dtype)
+    """A NumPy array filled with a value, the same at each call, so it cannot be written to."""
+    array = np.full(shape, value, dtype)
+    array.flags.writeable = False
+    return array
 
 
 def scalar(value: Any, dtype: Any, like: Array) -> Array:
@@ -136,11 +138,11 @@ def supplied_by(source: Source) -> Iterator[None]:
 
 
 def _keep() -> None:
-    """Let glibc reuse the memory of dead arrays for new ones.
+    """Let glibc reuse the memory of dead arrays for new ones: in the whole process, from the import on.
 
-    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends
-    a fifth of its time there. The environment variables that glibc reads for this come first; on
-    other systems nothing happens.
+    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends a fifth of
+    its time there. The environment variables that glibc reads for this come first; on other systems nothing
+    happens.
     """
     if (
         "MALLOC_TRIM_THRESHOLD_" in os.environ

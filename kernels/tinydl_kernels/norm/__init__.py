@@ -94,8 +94,8 @@ batch_norm_dx.cuda(launches.batch_norm_dx)
 
 @operation
 def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
-    """(ddg, ddx, ddgamma) for the cotangents v of dx, v_gamma of dgamma, v_beta of
-    dbeta, each of which may be None.
+    """(ddg, ddx, ddgamma) for the cotangents v of dx, v_gamma of dgamma, v_beta of dbeta, each of which may
+    be None.
     """
     axes = _all_but_channels(x)
     s, normal, g = _wide(g, x, mean, var, eps)
@@ -141,8 +141,8 @@ batch_norm_dx_dx.cuda(launches.batch_norm_dx_dx)
 
 @operation
 def running_update(running_mean, running_var, mean, var, momentum, n):
-    """Effect: running = (1 - momentum) running + momentum batch, with the unbiased variance
-    var n / (n - 1), as PyTorch.
+    """Effect: running = (1 - momentum) running + momentum batch, with the unbiased variance var n / (n - 1),
+    as PyTorch.
     """
     running_mean += (mean - running_mean) * momentum
     running_var += (var * (n / max(n - 1, 1)) - running_var) * momentum

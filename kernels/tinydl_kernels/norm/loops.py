@@ -233,8 +233,8 @@ five_sums = _summing(_five_terms, _five_sums, _put_five)
 
 @parallel
 def dx_dx_factors(start, stop, sums, v_gamma, v_beta, mean, var, gamma, eps, n, factors, ddgamma):
-    """Per channel: factors = mean, and ddg = factors[1] v + factors[2] (x - mean) + factors[3];
-    ddx = factors[4] v + factors[5] g + factors[6] (x - mean) + factors[7].
+    """Per channel: factors = mean, and ddg = factors[1] v + factors[2] (x - mean) + factors[3]; ddx =
+    factors[4] v + factors[5] g + factors[6] (x - mean) + factors[7].
     """
     totals = _over_samples(sums, start, stop, var.size)
     for c in range(start, stop):

@@ -23,9 +23,10 @@ import numpy as np
 
 from ..machine import memory
 from ..machine.dispatch import operation
+from ..machine.errors import ShapeError
 from ..machine.validate import report
 from ..machine.window import Window, adaptive_spans, padded, seen_by, taps, unpadded
-from . import launches, loops
+from . import argmax, launches, loops
 
 Array = Any
 
@@ -38,8 +39,8 @@ GRAIN = 1 << 15
 
 @operation
 def max_forward(x: Array, window: Window) -> tuple[Array, Array]:
-    """(values, indices): the first largest tap in row-major order; a NaN wins (the
-    last, if several), as in PyTorch.
+    """(values, indices): the first largest tap in row-major order; a NaN wins (the last, if several), as in
+    PyTorch.
     """
     planes = padded(x, window, 0)
     positions = padded(np.arange(prod(window.input)).reshape(window.input), window, -1)
@@ -55,8 +56,8 @@ def max_forward(x: Array, window: Window) -> tuple[Array, Array]:
 
 @operation
 def adaptive_max_forward(x: Array, out: tuple[int, ...]) -> tuple[Array, Array]:
-    """(values, indices) of the spans floor(i n / m) ... ceil((i + 1) n / m) of each axis;
-    winners as in `max_forward`.
+    """(values, indices) of the spans floor(i n / m) ... ceil((i + 1) n / m) of each axis; winners as in
+    `max_forward`.
     """
     (N, C), plane = x.shape[:2], x.shape[2:]
     positions = np.arange(prod(plane)).reshape(plane)
@@ -88,8 +89,8 @@ def gather(x: Array, indices: Array) -> Array:
 def scatter(g: Array, indices: Array, plane: tuple[int, ...], window: Window | None) -> Array:
     """dx (N, C, *plane): each g (N, C, *out) is added where its index points, in row-major order of g.
 
-    Each index lies in its window, or for None in its span of the plane: it came from
-    `max_forward` or `adaptive_max_forward`.
+    Each index lies in its window, or for None in its span of the plane: it came from `max_forward` or
+    `adaptive_max_forward`.
     """
     N, C = indices.shape[:2]
     dx = np.zeros((N * C, prod(plane)), g.dtype)
@@ -103,8 +104,8 @@ def scatter(g: Array, indices: Array, plane: tuple[int, ...], window: Window | N
 
 @operation
 def avg_forward(x: Array, window: Window, include_pad: bool, divisor: float | None = None) -> Array:
-    """The mean over each window (N, C, *out): of its taps in the input, or with
-    `include_pad` in the input and its pads.
+    """The mean over each window (N, C, *out): of its taps in the input, or with `include_pad` in the input
+    and its pads.
     """
     planes = padded(x, window, 0)
     total = np.zeros(x.shape[:2] + window.out)
@@ -125,10 +126,14 @@ def avg_backward(g: Array, window: Window, include_pad: bool, divisor: float | N
 
 @lru_cache(maxsize=256)
 def _divisors(window: Window, include_pad: bool, divisor: float | None) -> np.ndarray:
-    """(*out): by how much each window's sum is divided. A constant: callers must not write to it."""
-    if divisor is not None:
-        return np.full(window.out, float(divisor))
-    return reduce(np.multiply.outer, window.counts(include_pad)).astype(np.float64)
+    """(*out): by how much each window's sum is divided. Not to be written to: calls share it."""
+    divisors = (
+        reduce(np.multiply.outer, window.counts(include_pad)).astype(np.float64)
+        if divisor is None
+        else np.full(window.out, float(divisor))
+    )
+    divisors.flags.writeable = False
+    return divisors
 
 
 # ---- Numba. The loops see every array as planes (N · C, positions), so each task has planes of its own.
@@ -146,6 +151,8 @@ def _planes(array: Array) -> Array:
 
 @max_forward.loops
 def _(x: Array, window: Window) -> tuple[Array, Array]:
+    if prod(window.input) > argmax.LARGEST:
+        raise ShapeError(f"pool: expected at most {argmax.LARGEST} elements per channel, got {window.input}")
     values = memory.empty(x.shape[:2] + window.out, x.dtype, x)
     indices = memory.empty(values.shape, np.int64, x)
     grain = _grain(prod(window.out + window.kernel))

@@ -12,8 +12,8 @@ from . import argmax
 
 @kernel
 def span(t, axis, geometry):
-    """The windows [first, last) whose tap t lies in the input along an axis, and the input
-    position of window `first`'s.
+    """The windows [first, last) whose tap t lies in the input along an axis, and the input position of window
+    `first`'s.
     """
     size, stride = geometry.input[axis], geometry.stride[axis]
     position = t * geometry.dilation[axis] - geometry.low[axis]

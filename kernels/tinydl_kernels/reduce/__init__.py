@@ -12,8 +12,7 @@
 sum and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the
 innermost R first: K R K R is K·R·K rows of length R, then K blocks of R rows of length K. A long R is cut
 into parts, which the next pass folds. What stands between passes is float64 (int64 for integers). The cuts
-depend on the shape alone, and so do the bits.
-Cost: one read of x; the later passes are small.
+depend on the shape alone, and so do the bits. Cost: one read of x; the later passes are small.
 """
 
 from __future__ import annotations

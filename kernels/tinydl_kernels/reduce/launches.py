@@ -15,8 +15,8 @@ Array = Any
 
 
 def fold(kernel: str, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
-    """Fold the axes `dims` of x into `out` by the kernels {kernel}_{from}_{to}, with
-    double between passes over floats.
+    """Fold the axes `dims` of x into `out` by the kernels {kernel}_{from}_{to}, with double between passes
+    over floats.
     """
     x = a = launching.widened(x)
     real = x.dtype if x.dtype.kind == "f" else np.dtype(np.float32)

@@ -88,8 +88,8 @@ def sum_columns(start, stop, a, y, size, part, parts, inner, zero):
 
 @kernel(fastmath={"reassoc"})
 def _log_total(top, row):
-    """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is
-    then 0, inf or NaN by itself.
+    """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is then 0, inf or NaN by
+    itself.
     """
     shift = top if np.isfinite(top) else 0.0
     total = 0.0
@@ -139,8 +139,8 @@ def logsumexp_columns(start, stop, a, y, size, part, parts, inner, zero):
 
 
 def _winner_loop(name: str, beats: Callable[..., Any]) -> Any:
-    """The loop of max or min over the kept elements: x (outer, size, inner) ->
-    values, indices (outer, inner).
+    """The loop of max or min over the kept elements: x (outer, size, inner) -> values, indices (outer,
+    inner).
     """
 
     def loop(start, stop, x, values, indices, size, inner):
