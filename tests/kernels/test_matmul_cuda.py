@@ -100,7 +100,7 @@ def test_operands_off_the_vector_alignment():
 
 
 def test_what_lies_outside_has_an_aligned_address(cut_into):
-    """Copies of 16 bytes whose last step along k has nothing to bring: hardware checks their addresses too."""
+    """Copies of 16 bytes whose last step along k has nothing to bring: a GPU checks their addresses too."""
     a, b = (
         np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((10, 8), (10, 12))
     )

@@ -141,18 +141,21 @@ def add_rows(to, to0, places, place0, scale, source, source0, source_step, rows,
 # ---- The size of a tile is a constant: one kernel for each size, and this to choose between them
 
 
+_inline = kernel(forceinline=True, no_cpython_wrapper=True)
+
+
 def _largest_first(blocks: dict[int, Any]) -> Any:
     """choose(n, *args): calls the largest of the blocks of size n or less; its size, 0 if all are larger."""
     size, *smaller = sorted(blocks, reverse=True)
     block = blocks[size]
 
-    @kernel(no_cpython_wrapper=True)
+    @_inline
     def none(n, *args):
         return 0
 
     otherwise = _largest_first({size: blocks[size] for size in smaller}) if smaller else none
 
-    @kernel(no_cpython_wrapper=True)
+    @_inline
     def choose(n, *args):
         if n < size:
             return otherwise(n, *args)
@@ -197,7 +200,7 @@ def _rows(rows):
     """multiply_add for so many rows."""
     wide, narrow = _block(rows, True), _block(rows, False)
 
-    @kernel(no_cpython_wrapper=True)
+    @_inline
     def block(*args):
         narrow(*args, wide(*args, 0))
 
@@ -383,7 +386,7 @@ def _strips(vectors):
     """strip for so many vectors."""
     tall, single = _strip(vectors, True), _strip(vectors, False)
 
-    @kernel(no_cpython_wrapper=True)
+    @_inline
     def block(*args):
         single(*args, tall(*args, 0))
 
