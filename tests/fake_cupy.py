@@ -197,7 +197,7 @@ def _zeros(x: Any) -> Any:
 def _view(of: ndarray, host: np.ndarray) -> ndarray:
     made = object.__new__(ndarray)
     made.data = of.data + (host.__array_interface__["data"][0] - of._host.__array_interface__["data"][0])
-    made._host, made.base = host, of if of.base is None else of.base
+    made._host, made.base, made._device = host, of if of.base is None else of.base, of._device
     return made
 
 

@@ -390,6 +390,7 @@ def test_device_arrays_go_to_cupy(scale, monkeypatch):
     class DeviceArray:
         dtype = np.dtype(np.float32)
         flags = SimpleNamespace(c_contiguous=True)
+        device = SimpleNamespace(id=0)
 
     runtime = SimpleNamespace(getDevice=lambda: 0)
     monkeypatch.setitem(

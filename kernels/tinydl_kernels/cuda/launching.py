@@ -150,7 +150,7 @@ class Function:
 
             emulator.launch(self.module, self.name, grid, block, args, shared_mem)
         else:
-            with _on_device_of(first, *args) as number:
+            with _on_device_of(args) as number:
                 function = _device_function(self.module, self.name, number)
                 if shared_mem > STATIC_SHARED:
                     function.max_dynamic_shared_size_bytes = shared_mem
@@ -269,17 +269,18 @@ def launch_teams(
 
 
 @contextlib.contextmanager
-def _on_device_of(*args: Any) -> Iterator[int]:
-    """Within the scope, the GPU of the first of the arrays is the present one: its number."""
+def _on_device_of(args: Sequence[Any]) -> Iterator[int]:
+    """Within the scope, the GPU of the first array among the arguments is the present one: its number."""
     import cupy  # optional package
 
-    present = cupy.cuda.runtime.getDevice()
-    owner = next((arg.device for arg in args if hasattr(arg, "device")), None)
-    if owner is None or owner.id == present:
+    members = (member for arg in args for member in (arg if isinstance(arg, list) else (arg,)))
+    arrays = (member for member in members if member is not None and not isinstance(member, np.generic))
+    present, device = cupy.cuda.runtime.getDevice(), next((array.device for array in arrays), None)
+    if device is None or device.id == present:
         yield present
     else:
-        with owner:
-            yield owner.id
+        with device:
+            yield device.id
 
 
 @functools.cache

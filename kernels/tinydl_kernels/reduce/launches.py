@@ -38,7 +38,7 @@ def winners(name: str, x: Array, dim: int) -> tuple[Array, Array]:
     wide = launching.widened(x)
     if wide is not x:
         wide_values, indices = winners(name, wide, dim)
-        values = memory.empty(winners.shape, x.dtype, x)
+        values = memory.empty(wide_values.shape, x.dtype, x)
         values[...] = wide_values
         return values, indices
     shape = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
