@@ -2,7 +2,7 @@
 
 #include "common.cuh"
 
-// One block a counter.
+// One block per counter.
 extern "C" __global__ void increment(Arrays<long long> counters, const Table sizes) {
     for (i64 i = threadIdx.x; i < sizes.at[blockIdx.x]; i += blockDim.x) ++counters.at[blockIdx.x][i];
 }

@@ -16,7 +16,7 @@ Streams do not overlap, and each repeats after 2^64 blocks.
 All results are bit-identical on all backends: integers by nature, normal numbers because logarithm, sine and
 cosine are series of our own in float64, with the same roundings everywhere.
 
-Cost: 20 multiplications of 32 bits a block; each array is written once, and dropout's x read once.
+Cost: 20 multiplications of 32 bits per block; each array is written once, and dropout's x read once.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Rows:
 
 
 def _rows(shape: tuple[int, int], counts: Any, columns: Any, weights: Any) -> Rows:
-    """`counts` entries a row, in order."""
+    """`counts` entries per row, in order."""
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return Rows(shape, starts, np.asarray(columns, np.int64), np.asarray(weights, np.float64))
 

@@ -4,7 +4,7 @@
     fold(y, window)         its transpose: each column is added where its window stood
 
 Shapes, for any number of spatial axes: x (N, C, *input), y (N, C · K, L) with the K taps and the L windows in
-row-major order. Bound by memory: each writes or reads K·L values a plane. Known as im2col and col2im.
+row-major order. Bound by memory: each writes or reads K·L values per plane. Known as im2col and col2im.
 """
 
 from __future__ import annotations

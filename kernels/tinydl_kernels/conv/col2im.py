@@ -4,7 +4,7 @@ overlap (col2im).
     columns[p, (t, c)] = Σ_o g[o, p] · w[o, c, t]             p a window, t a tap, c a channel
     dx[position[p] + tap[t], c] += columns[p, (t, c)]
 
-No multiplication is in vain, whatever the stride, and lanes are full where a kernel has many weights an
+No multiplication is in vain, whatever the stride, and lanes are full where a kernel has many weights per
 output channel. The channels of dx are innermost meanwhile, so that taps side by side are one stretch of
 dx as they are one of columns:
 

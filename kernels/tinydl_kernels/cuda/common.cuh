@@ -123,7 +123,7 @@ template <class T, class Combine> __device__ T block_reduce(T value, T identity,
     return scratch[32];
 }
 
-// The threads that share an item, of which the grid has as many as it is told (cuda.launch_teams): `lanes` neighbours, 1 to 32
+// The threads that share an item, of which the grid has as many as it is told (`launch_teams`): `lanes` neighbours, 1 to 32
 // and a power of two, in one warp or in each of the 8 warps of the block. Every thread of the block must call `reduce`, those
 // too whose item is beyond the last.
 //

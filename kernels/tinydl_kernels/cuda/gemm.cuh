@@ -5,7 +5,7 @@
 // A block of threads makes one tile of y. It walks along k in steps of DEPTH: while it multiplies what lies in one half of
 // shared memory, copies from global memory fill the other half.
 //
-//                     b: DEPTH x COLUMNS                 global    a and b, each element read once a tile
+//                     b: DEPTH x COLUMNS                 global    a and b, each element read once per tile
 //                     +--------------------+             shared    two steps of both: a[k][i], b[k][j]
 //                     |  one step          |             registers of a thread: some of a column of a, some of a row of b,
 //                     +--------------------+                       and their outer product, summed up: its part of y

@@ -11,7 +11,7 @@
 
 The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")` overrides it for a
 scope. "cuda-emulated" runs the CUDA implementation on NumPy arrays: its launches go to the emulator
-(cuda.py).
+(cuda/launching.py).
 
 An operation marked `portable` has a body that is right for NumPy and CuPy alike (methods, slicing,
 `array_module(x).f`): there CuPy does the work itself, and under "cuda-emulated" NumPy stands in for it

@@ -1,7 +1,7 @@
 """Max and average pooling over windows of the spatial axes.
 
     max_forward(x, window)               y[p] = max over the window's taps, and where: i[p], flat in x's plane
-    adaptive_max_forward(x, out)          the same over `out` spans an axis, which may differ in length by one
+    adaptive_max_forward(x, out)          the same over `out` spans per axis, whose lengths may differ by one
     gather(x, i), scatter(g, i, plane, window)
             y[p] = x[i[p]]; transposed: dx[j] = Σ g[p] over p with i[p] = j
     avg_forward(x, window, include_pad, divisor)    y[p] = (1 / d[p]) Σ x over the window's taps
