@@ -65,4 +65,4 @@ def one_cycle(
 
 def steady(lr: Any) -> dict[str, bool]:
     """What tells PyTorch's schedules to leave the momentum."""
-    return {} if lr.__name__.startswith("tinydl") else {"cycle_momentum": False}
+    return {"cycle_momentum": False}

@@ -75,12 +75,12 @@ def test_as_torch(row) -> None:
 
 @pytest.mark.parametrize("name", sorted({row.name.split()[0] for row in (*ROWS, *FED) if row.torch}))
 def test_arguments_as_torch(name) -> None:
-    """The same names, order and defaults; the momentum is not cycled."""
+    """The same names, order and defaults."""
     theirs = pytest.importorskip("torch").optim.lr_scheduler
 
     def arguments(of: Any) -> list[tuple[str, Any]]:
         found = inspect.signature(getattr(of, name)).parameters.values()
-        return [(p.name, p.default) for p in found if "momentum" not in p.name]
+        return [(p.name, p.default) for p in found]
 
     assert arguments(lr_scheduler) == arguments(theirs)
 

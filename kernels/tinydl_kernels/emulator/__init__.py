@@ -35,7 +35,8 @@ from . import build
 from .build import unavailable
 
 if TYPE_CHECKING:
-    from ..cuda.launching import Module, Parameter
+    from ..cuda.launching import Module
+    from ..cuda.signatures import Parameter
 
 __all__ = ["ORDERS", "EmulatorError", "Mode", "launch", "launched", "mode", "unavailable"]
 
@@ -49,8 +50,8 @@ class EmulatorError(BackendError):
 
 @dataclass(frozen=True)
 class Mode:
-    """The order of threads and blocks, and whether each memory access is checked, which
-    takes about ten times as long.
+    """The order of threads and blocks, and whether each memory access is checked, which takes about ten times
+    as long.
     """
 
     order: str = "forward"

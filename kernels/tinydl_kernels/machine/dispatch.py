@@ -9,9 +9,9 @@
     @forward.cuda                   # launches of the .cu file beside it
     def _(x, w, b, window): ...
 
-The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")`
-overrides it for a scope. "cuda-emulated" runs the CUDA implementation on NumPy arrays: its
-launches go to the emulator (cuda.py).
+The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")` overrides it for a
+scope. "cuda-emulated" runs the CUDA implementation on NumPy arrays: its launches go to the emulator
+(cuda/launching.py).
 
 An operation marked `portable` has a body that is right for NumPy and CuPy alike (methods, slicing,
 `array_module(x).f`): there CuPy does the work itself, and under "cuda-emulated" NumPy stands in for it
@@ -97,8 +97,8 @@ class Operation:
     def loops(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Register the Numba implementation, which does nothing to arrays but run loops (`@parallel`).
 
-        What it hands to them depends on shapes, dtypes and settings alone: a recorded step
-        may keep the loops (jobs.py).
+        What it hands to them depends on shapes, dtypes and settings alone: a recorded step may keep the loops
+        (jobs.py).
         """
         self.looping = True
         return self.cpu(function)
@@ -160,8 +160,8 @@ def numpy_stand_ins() -> list[str]:
 
 
 def _settled(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """A reference returns whatever NumPy gives; this lays its results out as kernels
-    do: in the allocator's arrays.
+    """A reference returns whatever NumPy gives; this lays its results out as kernels do: in the allocator's
+    arrays.
     """
 
     @functools.wraps(reference)

@@ -1,5 +1,5 @@
-"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so
-that a recorder can plan them.
+"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so that a recorder can plan
+them.
 
 Eager calls get fresh arrays. While a step is recorded or replayed, a *source* stands in: it notes what is
 asked for, or hands the planned buffers out again in the same order.
@@ -30,7 +30,7 @@ LARGEST = 1 << 25
 """Bytes of the largest arrays whose memory is reused: as much as glibc can."""
 KEPT = 1 << 29
 """Bytes of dead arrays that are kept for new ones."""
-ALIGNED, LINE = 1 << 14, 64
+ALIGNED, CACHE_LINE = 1 << 14, 64
 """Bytes from which on scratch is aligned, and to what: a line of the cache."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -62,8 +62,8 @@ def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-    """An uninitialized C-contiguous array on the device of `like`: planned while a
-    step is recorded, else fresh.
+    """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else
+    fresh.
     """
     source = _here.source
     if source is None:
@@ -83,8 +83,8 @@ def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < ALIGNED:
         return np.empty(shape, dtype)
-    block = np.empty(size + LINE, np.uint8)
-    return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % LINE)
+    block = np.empty(size + CACHE_LINE, np.uint8)
+    return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % CACHE_LINE)
 
 
 def empty_like(array: Array) -> Array:
@@ -102,8 +102,10 @@ def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 @functools.lru_cache(maxsize=256)
 def constant(shape: tuple[int, ...], dtype: np.dtype, value: float) -> np.ndarray:
-    """A NumPy array filled with a value, the same at each call: to be read only."""
-    return np.full(shape, value, dtype)
+    """A NumPy array filled with a value, the same at each call, so it cannot be written to."""
+    array = np.full(shape, value, dtype)
+    array.flags.writeable = False
+    return array
 
 
 def scalar(value: Any, dtype: Any, like: Array) -> Array:
@@ -131,11 +133,11 @@ def supplied_by(source: Source) -> AbstractContextManager[None]:
 
 
 def _keep() -> None:
-    """Let glibc reuse the memory of dead arrays for new ones.
+    """Let glibc reuse the memory of dead arrays for new ones: in the whole process, from the import on.
 
-    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends
-    a fifth of its time there. The environment variables that glibc reads for this come first; on
-    other systems nothing happens.
+    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends a fifth of
+    its time there. The environment variables that glibc reads for this come first; on other systems nothing
+    happens.
     """
     if (
         "MALLOC_TRIM_THRESHOLD_" in os.environ

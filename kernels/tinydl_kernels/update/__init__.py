@@ -20,6 +20,7 @@ from ..cuda import launching
 from ..machine import memory
 from ..machine.dispatch import operation
 from . import emission
+from .emission import CHUNK
 from .expression import GROUP, OPTIMIZER, PARAMETER
 from .rule import Program, Rule
 from .rule import State as State
@@ -27,8 +28,6 @@ from .rule import trace as trace
 
 Array = Any
 GRAIN = 1 << 12
-CHUNK = 1 << 11
-"""Elements that a block of a launch works on."""
 
 
 @operation

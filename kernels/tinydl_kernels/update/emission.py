@@ -16,6 +16,8 @@ from .rule import Program, Rule
 Array = Any
 HEADS = {OPTIMIZER: "optimizer_scalars", GROUP: "group_scalars", PARAMETER: "parameter_scalars"}
 """Names of the functions that run the programs, by level."""
+CHUNK = 1 << 11
+"""Elements that a block of a launch works on."""
 
 
 # ---- NumPy
@@ -101,6 +103,7 @@ def cuda(rule: Rule) -> str:
     """The source of the rule's kernels, with `real` for the dtype of the parameters."""
     return "\n".join(
         [
+            f"constexpr int CHUNK = {CHUNK};",
             '#include "update.cuh"',
             "",
             *(_cuda_program(rule, x) for x in rule.programs.values()),

@@ -8,7 +8,7 @@
 
 #include "common.cuh"
 
-constexpr int CHUNK = 2048, WIDTH = 16 / sizeof(real);  // elements of a chunk, and of a pack
+constexpr int WIDTH = 16 / sizeof(real);  // elements of a pack; those of a chunk, CHUNK, come from emission.py
 using Reals = Pack<real, WIDTH>;
 
 // The array that this block works on.

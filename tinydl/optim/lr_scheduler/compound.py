@@ -26,6 +26,10 @@ class Compound(LRScheduler):
                 )
             if part.optimizer is not optimizer:
                 raise ValueError(f"{who}: schedulers: expected one optimizer, got another one's at {i}")
+            if getattr(part, "cycle_momentum", False):
+                raise ValueError(
+                    f"{who}: schedulers: expected cycle_momentum=False in a part, got True at {i}"
+                )
         self.schedulers = list(schedulers)
         self.records = all(part.records for part in schedulers)
         super().__init__(optimizer, last_epoch)

@@ -8,7 +8,7 @@ from ...engine.core import Tensor
 from ...ops.elementwise import pow, where
 from ...ops.functions import floor
 from ..optimizer import Optimizer
-from .schedule import LRScheduler, of_group
+from .schedule import LRScheduler, begin_momentum, of_group
 
 __all__ = ["CyclicLR"]
 
@@ -16,7 +16,7 @@ MODES = ("triangular", "triangular2", "exp_range")
 
 
 class CyclicLR(LRScheduler):
-    """From base_lr up to max_lr and down again, over and over; the rate of torch.optim.lr_scheduler.CyclicLR.
+    """From base_lr up to max_lr and down again, over and over; as torch.optim.lr_scheduler.CyclicLR.
 
         base_lr + (max_lr - base_lr) height scale
 
@@ -35,10 +35,13 @@ class CyclicLR(LRScheduler):
         scale_fn: a function that gives the scale in place of the mode's. A recorded step refuses it.
         scale_mode: what scale_fn is called with: "cycle", the number of the cycle from 1 on, or "iterations",
             the steps done.
+        cycle_momentum: does the momentum (or the first of the betas) go the other way?
+        base_momentum: the least momentum, a number or one for each group.
+        max_momentum: the largest, at base_lr.
         last_epoch: as in `LRScheduler`.
 
     Raises:
-        ValueError: steps not above 0, another mode, or fewer rates than groups.
+        ValueError: steps not above 0, another mode, fewer rates than groups, or no momentum to cycle.
         GraphError: a step inside a recorded step where there is a scale_fn.
     """
 
@@ -53,7 +56,9 @@ class CyclicLR(LRScheduler):
         gamma: float = 1.0,
         scale_fn: Callable[[int], float] | None = None,
         scale_mode: str = "cycle",
-        *,
+        cycle_momentum: bool = True,
+        base_momentum: float | Sequence[float] = 0.8,
+        max_momentum: float | Sequence[float] = 0.9,
         last_epoch: int = -1,
     ) -> None:
         down = step_size_up if step_size_down is None else step_size_down
@@ -72,16 +77,31 @@ class CyclicLR(LRScheduler):
         self.mode, self.gamma, self.scale_mode = mode, gamma, scale_mode
         self._scale_fn = scale_fn
         self.records = scale_fn is None
+        self.cycle_momentum = cycle_momentum
+        if cycle_momentum:
+            self.base_momentum = list(base_momentum) if isinstance(base_momentum, Sequence) else base_momentum
+            self.max_momentum = list(max_momentum) if isinstance(max_momentum, Sequence) else max_momentum
+            begin_momentum("CyclicLR", optimizer, self.max_momentum)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: Tensor, step: Tensor, group: int = 0) -> Tensor:
         low = of_group("CyclicLR: base_lr", self.base_lr, group)
         high = of_group("CyclicLR: max_lr", self.max_lr, group)
+        return low + (high - low) * self._height(step)
+
+    def momentum(self, step: Tensor, group: int = 0) -> Tensor | None:
+        if not self.cycle_momentum:
+            return None
+        low = of_group("CyclicLR: base_momentum", self.base_momentum, group)
+        high = of_group("CyclicLR: max_momentum", self.max_momentum, group)
+        return high - (high - low) * self._height(step)
+
+    def _height(self, step: Tensor) -> Tensor:
         length = self.step_size_up + self.step_size_down
         cycles = floor(step / length)
         x = step - cycles * length
         height = where(x <= self.step_size_up, x / self.step_size_up, (length - x) / self.step_size_down)
-        return low + (high - low) * height * self._scale(cycles, step)
+        return height * self._scale(cycles, step)
 
     def _scale(self, cycles: Tensor, step: Tensor) -> Tensor | float:
         if self._scale_fn is not None:

@@ -18,6 +18,7 @@ from ...devices import follow, on_host
 from ...engine.core import Tensor, no_grad, state
 from ...nn.parameter import Buffer
 from ...ops.elementwise import to_dtype
+from ...ops.shape import cat, reshape
 from ...ops.update import assign, increment
 from ..optimizer import Optimizer
 
@@ -79,6 +80,10 @@ class LRScheduler:
             group: the number of the group, for settings that differ between groups.
         """
         raise NotImplementedError
+
+    def momentum(self, step: Tensor, group: int = 0) -> Tensor | None:
+        """The momentum (or the first of the betas) after `step` steps; None where it is left alone."""
+        return None
 
     def step(self) -> None:
         """Count one step and set the rates of the next."""
@@ -164,11 +169,41 @@ class LRScheduler:
             for i, (group, base) in enumerate(zip(self.optimizer.param_groups, self.bases, strict=True)):
                 rate = group.buffer("lr")
                 follow([base, self.count], rate.device)
-                assign(rate, self.rate(base, to_dtype(self.count, np.float64), i))
+                step = to_dtype(self.count, np.float64)
+                assign(rate, self.rate(base, step, i))
+                momentum = self.momentum(step, i)
+                if momentum is not None:
+                    _write_momentum(group, momentum)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value}" for name, value in self.settings().items())
         return f"{type(self).__name__}({settings})"
+
+
+def begin_momentum(who: str, optimizer: Optimizer, momentum: Any) -> None:
+    """Set the momentum of every group to what its cycle begins with, so that its states are there. ValueError
+    where an optimizer has none.
+    """
+    if not {"momentum", "betas"} & optimizer.defaults.keys():
+        raise ValueError(
+            f"{who}: expected an optimizer with momentum or betas, or cycle_momentum=False, got {optimizer}"
+        )
+    for i, group in enumerate(optimizer.param_groups):
+        value = of_group(f"{who}: max_momentum", momentum, i)
+        if "betas" in group:
+            group["betas"] = (value, *group["betas"][1:])
+        else:
+            group["momentum"] = value
+
+
+def _write_momentum(group: Any, momentum: Tensor) -> None:
+    if "betas" in group.buffers:
+        betas = group.buffer("betas")
+        follow([betas], momentum.device)
+        assign(betas, cat([reshape(momentum, (1,)), betas[1:]]))
+    else:
+        follow([group.buffer("momentum")], momentum.device)
+        assign(group.buffer("momentum"), momentum)
 
 
 def of_group(who: str, setting: Any, group: int) -> Any:

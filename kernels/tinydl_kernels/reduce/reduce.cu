@@ -1,6 +1,6 @@
-// Sums, products, truth, logsumexp, and the winner along an axis: the twin of reduce.py, which has the passes. x (outer, size, inner) is reduced
-// to (outer, parts, inner): each result is that of a team of threads over a part of a line. More than one part, and more than
-// one run of reduced axes, take more passes. What stands between them is double, or for integers long long, for truth bool.
+// Sums, products, truth, logsumexp, and the winner along an axis, in the passes of passes.py: x (outer, size, inner) is reduced
+// to (outer, parts, inner), each result being that of a team of threads over a part of a line. More than one part, and more
+// than one run of reduced axes, take more passes. What stands between them is double, or for integers long long, for truth bool.
 
 #include "common.cuh"
 

@@ -1,5 +1,5 @@
-// Batch normalization on the GPU: the twin of norm.py, which has the formulas. Three launches each: sums, their merge, and the
-// pass that writes. Small inputs need no merge.
+// Batch normalization on the GPU: __init__.py has the formulas. Three launches each: sums, their merge, and the pass that
+// writes. Small inputs need no merge.
 //
 // x (samples, channels, size) is summed per channel by blocks of 8 warps, whose teams walk down columns:
 //
