@@ -6,9 +6,9 @@ optimizer.py says how to write an optimizer; its file with `__all__` is all that
 from typing import TYPE_CHECKING, Any
 
 from ..rooms import collect
-from . import lr_scheduler
+from . import lr_scheduler as lr_scheduler
 
-__all__ = [*collect(__name__), "lr_scheduler"]
+__all__ = collect(__name__)
 
 PiecewiseConstant, MultiStepLR = lr_scheduler.PiecewiseConstant, lr_scheduler.MultiStepLR
 
