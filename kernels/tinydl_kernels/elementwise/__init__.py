@@ -17,6 +17,7 @@ line in a .cu file for each operation. Cost: bytes of the operands and of the re
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,11 +62,12 @@ An operand of step 0 is one number for the whole row.
 """
 
 
-def _loop(name: str, f: Kernel, arity: int) -> Parallel:
-    """loop(n, grain, layout, out, a0, a1, ...): out = f(a0, a1, ...), row by row. The source is made here."""
+@functools.cache
+def _loop_code(arity: int) -> types.CodeType:
+    """The code of loop(start, stop, layout, out, a0, a1, ...): out = f(a0, a1, ...), row by row."""
     numbers = range(arity)
     lines = [
-        f"def {name}_loop(start, stop, layout, out, {', '.join(f'a{i}' for i in numbers)}):",
+        f"def loop(start, stop, layout, out, {', '.join(f'a{i}' for i in numbers)}):",
         "    last = layout.shape[1] - 2",
         "    width = layout[0, last]",
         *(f"    step{i} = layout[{i + 1}, last]" for i in numbers),
@@ -94,14 +96,25 @@ def _loop(name: str, f: Kernel, arity: int) -> Parallel:
         )
     branch("else", [], [f"a{i}[at{i} + k * step{i}]" for i in numbers])
     lines.append("        start, row, column = start + count, row + 1, 0")
-    return parallel(_function(f"{name}_loop", lines, f=f, _row=_row))
+    return _code(lines)
 
 
-def _function(name: str, lines: Sequence[str], **names: Any) -> Callable[..., Any]:
-    """The function of that name which the lines define, where `names` are known."""
-    namespace: dict[str, Any] = {"__name__": __name__, **names}
-    exec(compile("\n".join([*lines, ""]), f"<{name}>", "exec"), namespace)
-    return namespace[name]
+def _code(lines: Sequence[str]) -> types.CodeType:
+    """The code of the one function that the lines define."""
+    module = compile("\n".join([*lines, ""]), "<elementwise>", "exec")
+    return next(part for part in module.co_consts if isinstance(part, types.CodeType))
+
+
+def _function(name: str, code: types.CodeType, **names: Any) -> Callable[..., Any]:
+    """A function of that name and code, where `names` are known."""
+    function = types.FunctionType(code, {"__name__": __name__, **names}, name)
+    function.__qualname__ = name
+    return function
+
+
+def _loop(name: str, f: Kernel, arity: int) -> Parallel:
+    """The loop of one operation: the code of its arity, in which `f` is its scalar function."""
+    return parallel(_function(f"{name}_loop", _loop_code(arity), f=f, _row=_row))
 
 
 # ---- Making an operation
@@ -221,9 +234,9 @@ def chained(tree: Any) -> Callable[..., Array]:
 
     body = expression(tree)
     arguments = ", ".join(f"a{i}" for i in range(1 + _last(tree)))
-    lines = [f"def chain({arguments}):", f"    return {body}"]
+    code = _code([f"def chain({arguments}):", f"    return {body}"])
     name = "_".join(names)
-    run = _compiled(name, _scalar(name, _function("chain", lines, **{name: scalars[name] for name in names})))
+    run = _compiled(name, _scalar(name, _function("chain", code, **{name: scalars[name] for name in names})))
 
     def chain(*operands: Array) -> Array:
         return jobs.looping(run, operands[0].dtype, *operands)
