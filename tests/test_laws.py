@@ -21,7 +21,7 @@ FILES = [(package, path) for package, root in PACKAGES.items() for path in sorte
 
 LAYERS = [
     {"tinydl_kernels"},
-    {"engine", "record", "version", "debug", "devices", "cuda", "files"},
+    {"engine", "record", "version", "debug", "devices", "cuda", "files", "archives"},
     {"ops"},
     {"functional", "gradcheck", "nn"},
     {"models", "optim", "regularizers", "data"},

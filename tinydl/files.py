@@ -2,7 +2,7 @@
 or on their canonical mirrors.
 
     atomic_write   temporary name in the same folder, fsync, rename: a reader sees the old file or the new
-                   one, never a half
+                   one, never a half; what killed writers left is cleaned
     fetch          one file from the first mirror that gives it, held against its published checksum
     find           the files of one data set, all from one place: a given folder, TINYDL_DATA, the cache, the
                    mirrors, in turn
@@ -19,6 +19,7 @@ import functools
 import hashlib
 import http.client
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -31,6 +32,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from tinydl_kernels.machine.errors import TinydlError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that is open cannot be removed: the lock is the file
+    fcntl = None  # type: ignore[assignment]
 
 TIMEOUT = 20.0  # seconds without a byte, after which a mirror counts as dead
 PIECE = 1 << 16  # bytes read at a time
@@ -67,8 +73,9 @@ class DataFile:
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]:
     """Open a file that appears under `path` only once the block has ended well and its bytes are on the disk.
 
-    On any exception, Ctrl-C included, what was under `path` before is untouched and
-    nothing else is left in the folder.
+    On any exception, Ctrl-C included, what was under `path` before is untouched and nothing else is left in
+    the folder. A writer that is killed leaves its temporary file: the next writer of the same path removes it
+    (a living writer's is locked). Where `path` is a symbolic link, the file that it points to is replaced.
 
     Args:
         path: a file that may or may not exist; its folder must exist.
@@ -81,23 +88,60 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO]
     path = Path(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(f"{path}: not written: it exists and is not a regular file")
-    # Same folder, because a rename is atomic within one file system only; "x" so that the
-    # umask decides the permissions.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    target = Path(os.path.realpath(path))  # the rename would replace a link itself
+    temporary = None
     try:
-        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+        _clean(target)
+        temporary, file = _temporary(target, mode)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if fcntl is not None:  # while it is locked
+                os.replace(temporary, target)
+        if fcntl is None:
+            os.replace(temporary, target)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and not isinstance(error, TinydlError):
             # not of some other file the block was reading
-            ours = error.strerror and error.filename in (None, str(temporary))
+            name = os.path.basename(error.filename or f".{target.name}.")
+            ours = error.strerror and name.startswith(f".{target.name}.")
             raise DataError(f"{path}: not written: {error.strerror if ours else error}") from error
         raise
+
+
+def _temporary(target: Path, mode: str) -> tuple[Path, IO]:
+    """A new locked file beside the target: a rename is atomic within one file system only."""
+    while True:
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        # "x" so that the umask decides the permissions
+        file = open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8")  # noqa: SIM115
+        if fcntl is None:
+            return temporary, file
+        with contextlib.suppress(OSError):  # a file system without locks: nothing is cleaned there either
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return temporary, file
+        file.close()  # another writer took it for stale before it was locked
+
+
+def _clean(target: Path) -> None:
+    """Remove the temporary files of writers of `target` that are no more."""
+    stale = re.compile(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.tmp")
+    with contextlib.suppress(OSError):  # a folder that may be written and not listed
+        for name in filter(stale.fullmatch, os.listdir(target.parent)):
+            _remove_unlocked(target.parent / name)
+
+
+def _remove_unlocked(path: Path) -> None:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            file = stack.enter_context(open(path, "rb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def fetch(file: DataFile, cache: Path) -> tuple[Path, str]:

@@ -7,15 +7,13 @@ A batch file holds 10,000 records of 3,073 bytes: the label, then 1,024 red, 1,0
 
 from __future__ import annotations
 
-import lzma
 import os
-import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ...archives import decompressed, parsing, tar_members
 from ...files import DataError, DataFile, find
 from .mnist import ImageSet
 
@@ -35,8 +33,8 @@ def cifar10(split: str = "train", data: str | os.PathLike[str] | None = None) ->
 
     They come (see `files.find`) from the folder `data` or TINYDL_DATA, which holds
     ``cifar-10/cifar-10-batches-bin/*.bin`` or ``cifar-10/cifar-10-binary.tar.gz`` or ``.tar.xz``; else from
-    the cache; else from the author's page (170 MB). An archive is read member by member up to the last one
-    needed and never unpacked to disk; that takes seconds, an unpacked folder does not.
+    the cache; else from the author's page (170 MB). An archive is read to its end, where its checksum is, and
+    never unpacked to disk; that takes seconds, an unpacked folder does not.
 
     Args:
         split: "train" or "test".
@@ -70,33 +68,18 @@ def cifar10(split: str = "train", data: str | os.PathLike[str] | None = None) ->
     )
 
 
-def _folder_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def _folder_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytearray]]:
     for member in wanted:
         if os.path.exists(path / member):
-            try:
-                raw = (path / member).read_bytes()
-            except OSError as error:
-                raise DataError(f"{path / member}: not read: {error.strerror or error}") from error
-            yield member, raw
+            with parsing(path / member, "damaged file"), decompressed(path / member) as stream:
+                yield member, stream.read(RECORDS * RECORD_BYTES + 1)
 
 
-def _archive_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    left = set(wanted)
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for entry in archive:
-                member = entry.name.rpartition("/")[2]
-                if member in left and (file := archive.extractfile(entry)) is not None:
-                    yield member, file.read()
-                    left.remove(member)
-                    if not left:
-                        return
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise DataError(f"{path}: damaged archive: {reason}") from error
+def _archive_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytearray]]:
+    return tar_members(path, dict.fromkeys(wanted, RECORDS * RECORD_BYTES))
 
 
-def _records(who: str, raw: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _records(who: str, raw: bytearray) -> tuple[np.ndarray, np.ndarray]:
     if len(raw) != RECORDS * RECORD_BYTES:
         raise DataError(
             f"{who}: expected {RECORDS * RECORD_BYTES} bytes, {RECORDS} records of {RECORD_BYTES}, got "

@@ -8,17 +8,16 @@ columns), 2049 for labels (count).
 from __future__ import annotations
 
 import functools
-import gzip
 import importlib.util
 import math
 import os
 import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ...archives import decompressed, parsing
 from ...files import DataError, DataFile, DownloadError, find
 
 MIRRORS = {
@@ -109,35 +108,34 @@ def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
     uint8 array of that many `axes`.
 
     Raises:
-        DataError: unreadable, not such a file, truncated, or longer than its header says.
+        DataError: unreadable, not such a file, truncated, longer than its header says, or unpacking to more
+            than `archives.allowance` bytes.
     """
     path = Path(path)
-    try:
-        raw = path.read_bytes()
-        if raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: not read: {error.strerror or error}") from error
-    header = 4 * (1 + axes)
-    if len(raw) < header:
-        raise DataError(
-            f"{path}: truncated: expected an IDX header of {header} bytes, got {len(raw)} bytes in all"
-        )
-    magic, *shape = struct.unpack_from(f">{1 + axes}I", raw)
-    if magic != 0x0800 + axes:
-        raise DataError(
-            f"{path}: not an IDX file of {axes} axes: expected the magic number {0x0800 + axes}, got {magic}"
-        )
-    expected, got = math.prod(shape), len(raw) - header
-    if got != expected:
-        problem = "truncated" if got < expected else "trailing bytes"
+    size = 4 * (1 + axes)
+    with parsing(path, "damaged gzip file"), decompressed(path) as stream:
+        header = stream.read(size)
+        if len(header) < size:
+            raise DataError(
+                f"{path}: truncated: expected an IDX header of {size} bytes, got {len(header)} bytes in all"
+            )
+        magic, *shape = struct.unpack(f">{1 + axes}I", header)
+        if magic != 0x0800 + axes:
+            raise DataError(
+                f"{path}: not an IDX file of {axes} axes: expected the magic number {0x0800 + axes}, "
+                f"got {magic}"
+            )
+        expected = math.prod(shape)
+        content = stream.read(expected + 1)
+    if len(content) != expected:
+        problem = "truncated" if len(content) < expected else "trailing bytes"
+        more = " or more" if len(content) > expected else ""
         raise DataError(
             f"{path}: {problem}: expected {expected} bytes for the shape {tuple(shape)} of its header, got "
-            f"{got}"
+            f"{len(content)}{more}"
         )
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()  # writable, and the header goes
+    with parsing(path, "not an IDX file that an array can hold"):  # 0 × 2**32 × 2**32
+        return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 @functools.cache
