@@ -40,7 +40,7 @@ def pytest_collection_finish() -> None:
 
 # ---- The kernels of the .cu files: which of them ran in a test that passed
 
-QUICK = "not full and not gpu"  # pyproject.toml
+QUICK = "not full and not nightly and not gpu"  # pyproject.toml
 
 compared: Counter[tuple[str, str]] = Counter()
 """In how many tests that passed a kernel ran, by module and name. A test that launches

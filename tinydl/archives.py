@@ -49,7 +49,9 @@ SAFETENSORS_DTYPES = {  # those that are read, and the names of the others
 OTHER_DTYPES = {
     "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
     "F8_E8M0": "float8_e8m0fnu",
     "F4": "float4_e2m1fn",
     "C64": "complex64",

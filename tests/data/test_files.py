@@ -7,8 +7,11 @@ import errno
 import hashlib
 import os
 import resource
+import signal
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +99,67 @@ class TestAtomicWrite:
     def test_something_else_than_a_file_is_refused_before_the_work(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="not a regular file"), atomic_write(tmp_path):
             pytest.fail("the block ran")
+
+    def test_a_symbolic_link_stays(self, tmp_path: Path) -> None:
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "7").write_bytes(b"old")
+        (tmp_path / "last").symlink_to("runs/7")
+        (tmp_path / "next").symlink_to("runs/8")  # to what is not there yet
+        for name, number in (("last", "7"), ("next", "8")):
+            with atomic_write(tmp_path / name) as file:
+                file.write(b"new")
+            assert os.readlink(tmp_path / name) == f"runs/{number}"
+            assert (tmp_path / "runs" / number).read_bytes() == b"new"
+        assert sorted(os.listdir(tmp_path / "runs")) == ["7", "8"]
+
+    def test_what_a_killed_writer_left_is_cleaned(self, tmp_path: Path) -> None:
+        code = (
+            "import os, signal, sys\n"
+            "from tinydl.files import atomic_write\n"
+            "with atomic_write(sys.argv[1]) as file:\n"
+            "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        path = tmp_path / "run"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        killed = subprocess.run([sys.executable, "-c", code, str(path)], env=environment)
+        assert killed.returncode == -signal.SIGKILL
+        (left,) = os.listdir(tmp_path)
+        assert left.startswith(".run.")
+        others = {".run.txt", ".run.0123.tmp", ".other.01234567.tmp", "run.01234567.tmp"}
+        for name in others:
+            (tmp_path / name).touch()
+        with atomic_write(path) as file:
+            file.write(b"whole")
+        assert set(os.listdir(tmp_path)) == {"run", *others}
+
+    def test_a_living_writers_file_is_not(self, tmp_path: Path) -> None:
+        path = tmp_path / "run"
+        with atomic_write(path) as outer:
+            outer.write(b"outer")
+            with atomic_write(path) as inner:
+                inner.write(b"inner")
+            assert path.read_bytes() == b"inner"
+            assert len(os.listdir(tmp_path)) == 2
+        assert path.read_bytes() == b"outer"
+        assert os.listdir(tmp_path) == ["run"]
+
+    def test_a_file_that_was_taken_for_stale_before_it_was_locked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flock, taken = files.fcntl.flock, []
+
+        def other_first(file, operation: int) -> None:
+            if operation == files.fcntl.LOCK_EX and not taken:
+                taken.append(file.name)
+                os.unlink(file.name)
+            flock(file, operation)
+
+        monkeypatch.setattr(files.fcntl, "flock", other_first)
+        with atomic_write(tmp_path / "run") as file:
+            file.write(b"whole")
+        assert len(taken) == 1
+        assert (tmp_path / "run").read_bytes() == b"whole"
+        assert os.listdir(tmp_path) == ["run"]
 
     def test_another_files_error_is_not_taken_for_ours(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="other"), atomic_write(tmp_path / "a"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,12 +111,17 @@ def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.n
 
     check_regular(path)
     with parsing(path, "not a whole .pt file of arrays"):
+        source: Any = path
         if zipfile.is_zipfile(path):  # torch itself never compresses
             with zipfile.ZipFile(path) as archive:
                 total = sum(info.file_size for info in archive.infolist())
             if total > allowance(path):
                 raise DataError(f"{path}: not read: it unpacks to {total:,} bytes")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        else:  # the form before torch 1.6: a file makes room for any length that is claimed, memory does not
+            source = io.BytesIO(Path(path).read_bytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about kinds of tensors that are refused below by name
+            content = torch.load(source, map_location="cpu", weights_only=True)
     state = content if key is None else content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         names = map(str, content) if isinstance(content, dict) else [type(content).__name__]
