@@ -39,6 +39,8 @@ OPTIONAL = {
         "tqdm",
         "matplotlib",
         "mlxtend",
+        "h5py",
+        "PIL",
         "torch",
         "safetensors",
         "onnx",

@@ -16,7 +16,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -209,10 +209,9 @@ def _tar_header(path: str | os.PathLike[str], header: bytearray) -> tuple[str, b
 # ---- npz
 
 
-def npz_arrays(
-    path: str | os.PathLike[str], complaint: str = "not a whole .npz file of arrays"
-) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name, in the machine's byte order, writable. Nothing is unpickled.
+def npz_arrays(path: str | os.PathLike[str], wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file by name, in the machine's byte order, writable; the `wanted` ones that are
+    there, or all. Nothing is unpickled.
 
     Raises:
         DataError: unreadable, damaged, too large, or entries that are not arrays.
@@ -225,10 +224,15 @@ def npz_arrays(
         open(path, "rb") as file,
         zipfile.ZipFile(file) as archive,
     ):
-        total, limit = sum(info.file_size for info in archive.infolist()), allowance(path)
+        entries = [
+            info
+            for info in archive.infolist()
+            if wanted is None or info.filename.removesuffix(".npy") in wanted
+        ]
+        total, limit = sum(info.file_size for info in entries), allowance(path)
         if total > limit:
             raise DataError(f"{path}: not read: it unpacks to {total:,} bytes, more than {limit:,}")
-        for info in archive.infolist():
+        for info in entries:
             name = info.filename.removesuffix(".npy")
             if name == info.filename or name in arrays:
                 raise ValueError(f"expected names that end in .npy, each once, got {info.filename!r}")

@@ -176,7 +176,9 @@ def fetch(file: DataFile, cache: Path) -> tuple[Path, str]:
         except DownloadError as error:
             failures.append(f"{url}: {error}")
     advice = "TINYDL_DATA may name a folder that holds it"
-    raise DownloadError(f"{file.name}: could not be downloaded ({'; '.join(failures)}); {advice}")
+    raise DownloadError(
+        f"{file.name}: could not be downloaded ({'; '.join(failures) or 'it has no mirror'}); {advice}"
+    )
 
 
 def find(files: Sequence[DataFile], data: str | os.PathLike[str] | None = None) -> tuple[list[Path], str]:

@@ -5,6 +5,7 @@ written whole or not at all.
 from __future__ import annotations
 
 from ..files import DataError, DownloadError, atomic_write
+from . import datasets
 from .datasets.cifar import cifar10
 from .datasets.mnist import ImageSet, mnist, read_idx
 from .loader import Batches, normalize, subset
@@ -16,6 +17,7 @@ __all__ = [
     "ImageSet",
     "atomic_write",
     "cifar10",
+    "datasets",
     "mnist",
     "normalize",
     "read_idx",

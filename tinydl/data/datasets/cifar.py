@@ -15,11 +15,18 @@ import numpy as np
 
 from ...archives import decompressed, parsing, tar_members
 from ...files import DataError, DataFile, find
+from .dataset import TensorDataset
 from .mnist import ImageSet
+
+__all__ = ["CIFAR10", "cifar10"]
 
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 MEMBERS = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 ARCHIVE = DataFile(
     name="cifar-10/cifar-10-binary.tar.gz",
     checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",  # the figure that its page publishes
@@ -66,6 +73,18 @@ def cifar10(split: str = "train", data: str | os.PathLike[str] | None = None) ->
         labels.reshape(-1),
         f"CIFAR-10, {labels.size:,} {split} images from {source}",
     )
+
+
+class CIFAR10(TensorDataset):
+    """The 50,000 training or 10,000 test images of CIFAR-10, from where `cifar10` finds them.
+
+    Returns:
+        inputs uint8 (n, 3, 32, 32), targets int64 (n,), ten classes.
+    """
+
+    def __init__(self, split: str = "train", data: str | os.PathLike[str] | None = None) -> None:
+        images, labels, source = cifar10(split, data)
+        super().__init__(images, labels, classes=CLASSES, name=f"CIFAR-10 {split}", source=source)
 
 
 def _folder_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytearray]]:

@@ -19,6 +19,9 @@ import numpy as np
 
 from ...archives import decompressed, parsing
 from ...files import DataError, DataFile, DownloadError, find
+from .dataset import TensorDataset
+
+__all__ = ["MNIST", "FashionMNIST", "ImageSet", "mnist", "read_idx"]
 
 MIRRORS = {
     "mnist": (
@@ -46,6 +49,10 @@ CHECKSUMS = {  # sha256 of the canonical .gz files
     },
 }
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+FASHION = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 SPLITS = ("train", "test")
 
 
@@ -101,6 +108,34 @@ def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name
     return ImageSet(
         images, labels.astype(np.int64), f"{TITLES[name]}, {len(images):,} {split} images from {source}"
     )
+
+
+class MNIST(TensorDataset):
+    """The 60,000 training or 10,000 test images of MNIST, from where `mnist` finds them.
+
+    Returns:
+        inputs uint8 (n, 1, 28, 28), targets int64 (n,), classes "0" to "9".
+    """
+
+    def __init__(self, split: str = "train", data: str | os.PathLike[str] | None = None) -> None:
+        images, labels, source = mnist(split, data)
+        classes = [str(digit) for digit in range(10)]
+        super().__init__(images[:, None], labels, classes=classes, name=f"MNIST {split}", source=source)
+
+
+class FashionMNIST(TensorDataset):
+    """The 60,000 training or 10,000 test images of Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv
+    1708.07747), from where `mnist` finds them.
+
+    Returns:
+        inputs uint8 (n, 1, 28, 28), targets int64 (n,), ten classes of clothing.
+    """
+
+    def __init__(self, split: str = "train", data: str | os.PathLike[str] | None = None) -> None:
+        images, labels, source = mnist(split, data, "fashion-mnist")
+        super().__init__(
+            images[:, None], labels, classes=FASHION, name=f"Fashion-MNIST {split}", source=source
+        )
 
 
 def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
