@@ -75,7 +75,9 @@ def parsing(path: str | os.PathLike[str], complaint: str) -> Iterator[None]:
     except TinydlError:
         raise
     except OSError as error:
-        if error.errno is None and type(error) in (OSError, gzip.BadGzipFile):  # not the disk's
+        if error.errno is None and not isinstance(
+            error, (FileNotFoundError, PermissionError)
+        ):  # not the disk's
             raise DataError(f"{path}: {complaint}: {reason(error)}") from error
         raise DataError(f"{path}: not read: {error.strerror or reason(error)}") from error
     except Exception as error:

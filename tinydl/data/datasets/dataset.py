@@ -23,6 +23,7 @@ from ...engine.core import Tensor
 __all__ = ["ConcatDataset", "Dataset", "Subset", "TensorDataset"]
 
 PIECE = 1 << 20  # numbers looked at together: a float64 copy of a whole image set is eight times its bytes
+NUMBERS = "biuf"  # kinds of dtypes
 SHOWN = 10  # classes and numbers in a repr
 
 
@@ -137,7 +138,7 @@ class Dataset:
             rest = ["…"] * (len(self.classes) > SHOWN)
             kind = "labels" if self.targets is not None and self.targets.ndim == 2 else "classes"
             lines.append(f"{len(self.classes)} {kind}: {', '.join(shown + rest)}")
-        if len(self):
+        if self.inputs.size and self.inputs.dtype.kind in NUMBERS:
             lines.append(f"mean {_shown(self.mean)}, standard deviation {_shown(self.std)}")
         lines += [f"source: {self.source}"] * bool(self.source) + [f"checksum: {self.checksum}"]
         return "\n    ".join(lines)
@@ -259,10 +260,15 @@ class ConcatDataset(Dataset):
         parts = zip(*(dataset.arrays for dataset in self.datasets), strict=True)
         return tuple(np.concatenate(part) for part in parts)
 
+    @property
+    def targets(self) -> np.ndarray | None:
+        parts = [dataset.targets for dataset in self.datasets]
+        return None if parts[0] is None else np.concatenate([part for part in parts if part is not None])
+
     def _take(self, rows: Any) -> tuple[np.ndarray, ...]:
         which = np.searchsorted(self.cumulative_sizes, rows, side="right")
         starts = np.array([0, *self.cumulative_sizes])
-        if isinstance(rows, int):
+        if np.ndim(rows) == 0:
             return self.datasets[int(which)]._take(rows - int(starts[which]))
         results = tuple(np.empty((len(rows), *shape), dtype) for shape, dtype in _kind(self.datasets[0]))
         for number in np.unique(which):
@@ -301,7 +307,7 @@ def _classes(who: str, targets: np.ndarray | None, names: Sequence[str] | None) 
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if x.dtype.kind not in "biuf":
+    if x.dtype.kind not in NUMBERS:
         raise DtypeError(f"mean: expected inputs of real numbers, got {x.dtype}")
     if not x.size:
         raise ShapeError(f"mean: expected at least one sample, got inputs {x.shape}")

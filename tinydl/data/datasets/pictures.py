@@ -170,14 +170,16 @@ def _read(pillow: Any, path: Path, name: str, size: tuple[int, int] | None, met:
                 raise DataError(
                     f"{path}: not read: {image.height}×{image.width} is more than {PIXELS:,} pixels"
                 )
+            image.verify()  # checksums, which decoding passes over; the file has to be opened anew
+        with pillow.Image.open(path, formats=FORMATS) as image:
             frames = getattr(image, "n_frames", 1) > 1
             image.load()
             orientation = image.getexif().get(0x0112, 1)
             if orientation in range(2, 9):
                 image = pillow.ImageOps.exif_transpose(image)
-            has_alpha = image.has_transparency_data
-            grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
             deep = image.mode.startswith("I")
+            grey = deep or image.mode in ("1", "L", "LA", "La")
+            has_alpha = not deep and image.has_transparency_data
             if image.mode == "F":
                 raise ValueError("pixels that are no integers")
             original = (image.height, image.width)
