@@ -3,7 +3,8 @@ or on their canonical mirrors.
 
     atomic_write   temporary name in the same folder, fsync, rename: a reader sees the old file or the new
                    one, never a half; what killed writers left is cleaned
-    fetch          one file from the first mirror that gives it, held against its published checksum
+    fetch          one file from the first mirror that gives it, held against its published checksum; what a
+                   break left is gone on with
     find           the files of one data set, all from one place: a given folder, TINYDL_DATA, the cache, the
                    mirrors, in turn
 
@@ -40,6 +41,7 @@ except ImportError:  # Windows, where a file that is open cannot be removed: the
 
 TIMEOUT = 20.0  # seconds without a byte, after which a mirror counts as dead
 PIECE = 1 << 16  # bytes read at a time
+LARGEST = 1 << 30  # bytes of a download whose size is not published
 
 
 class DataError(TinydlError, OSError):
@@ -48,6 +50,10 @@ class DataError(TinydlError, OSError):
 
 class DownloadError(DataError):
     """No mirror gave the file. The message names the file, each mirror and what went wrong there."""
+
+
+class _WrongContentError(DownloadError):
+    """What came cannot be, or become, the file."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +67,14 @@ class DataFile:
         urls: its mirrors, tried in turn.
         also: other names under which a data folder may hold the same content, preferred to
         `name` where both are there.
+        size: in bytes; a mirror that sends more is refused. None: LARGEST at most.
     """
 
     name: str
     checksum: str
     urls: tuple[str, ...]
     also: tuple[str, ...] = ()
+    size: int | None = None
 
 
 @contextlib.contextmanager
@@ -147,7 +155,8 @@ def _remove_unlocked(path: Path) -> None:
 def fetch(file: DataFile, cache: Path) -> tuple[Path, str]:
     """The verified copy of `file` in the folder `cache`, downloaded if it is not there or damaged.
 
-    A read-only cache serves what it holds; downloads then go to a folder that lasts as long as
+    What came of a download that broke off stays beside it, and the next call, from whichever mirror, goes on
+    from there. A read-only cache serves what it holds; downloads then go to a folder that lasts as long as
     the process, with a warning.
 
     Returns:
@@ -170,8 +179,7 @@ def fetch(file: DataFile, cache: Path) -> tuple[Path, str]:
     _make_folder(path.parent)
     for url in file.urls:
         try:
-            with atomic_write(path) as out:
-                _download(url, file, out)
+            _download(url, file, path)
             return path, url
         except DownloadError as error:
             failures.append(f"{url}: {error}")
@@ -282,7 +290,7 @@ def _new_digest(checksum: str) -> hashlib._Hash:
 def _compare(digest: hashlib._Hash, checksum: str) -> None:
     algorithm, _, expected = checksum.partition(":")
     if digest.hexdigest() != expected:
-        raise DownloadError(
+        raise _WrongContentError(
             f"wrong checksum: expected {algorithm} {expected[:12]}…, got {digest.hexdigest()[:12]}…"
         )
 
@@ -298,36 +306,109 @@ def _verify(path: Path, checksum: str) -> None:
     _compare(digest, checksum)
 
 
-def _download(url: str, file: DataFile, out: IO[bytes]) -> None:
-    digest = _new_digest(file.checksum)
-    with contextlib.closing(_body(url, file.name)) as pieces:
-        for piece in pieces:
-            digest.update(piece)
-            out.write(piece)
-    _compare(digest, file.checksum)
-
-
-def _body(url: str, name: str) -> Generator[bytes]:
-    """The bytes behind `url` in pieces. Failures of the network become DownloadError here,
-    apart from those of the disk.
-    """
-    got = 0
+def _download(url: str, file: DataFile, path: Path) -> None:
+    """The file behind `url` under `path`, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-            length = response.headers.get("Content-Length")
-            with progress(name, int(length) if length else None, unit="B", unit_scale=True) as advance:
+        with _locked(partial) as out:
+            if os.path.exists(path) and _is_whole(path, file.checksum):  # another process brought it
+                partial.unlink()
+                return
+            for start in (out.seek(0, os.SEEK_END), 0):
+                out.truncate(start)
+                resumed = start > 0
+                try:
+                    resumed = _append(url, file, out, start)
+                    out.flush()
+                    os.fsync(out.fileno())
+                    _verify(partial, file.checksum)
+                    break
+                except _WrongContentError:
+                    if not resumed:
+                        out.truncate(0)
+                        raise
+                finally:
+                    if not out.seek(0, os.SEEK_END):
+                        partial.unlink()
+            if fcntl is not None:  # while it is locked
+                os.replace(partial, path)
+        if fcntl is None:
+            os.replace(partial, path)
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # it may be what fills the disk
+        raise DataError(f"{path}: not written: {error.strerror or error}") from error
+
+
+def _is_whole(path: Path, checksum: str) -> bool:
+    try:
+        _verify(path, checksum)
+    except DataError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    """A file to append to, which no other process appends to until it is closed."""
+    while True:
+        with open(path, "a+b") as file:
+            if fcntl is not None:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if not os.path.exists(path) or not os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                    continue  # whoever had the lock has renamed or removed it
+            yield file
+            return
+
+
+def _append(url: str, file: DataFile, out: IO[bytes], start: int) -> bool:
+    """The bytes behind `url` from `start` on, which is where `out` ends; or all, where a mirror sends no parts,
+    and `out` begins anew. Which of the two: True for a part.
+    """
+    with contextlib.closing(_body(url, file, start)) as pieces:
+        first = next(pieces)
+        out.truncate(first)
+        for piece in pieces:
+            out.write(piece)
+    return first > 0
+
+
+def _body(url: str, file: DataFile, start: int) -> Generator[Any]:
+    """Where in the file the bytes behind `url` begin, `start` or 0, then the bytes in pieces. Failures of the
+    network become DownloadError here, apart from those of the disk.
+    """
+    limit = LARGEST if file.size is None else file.size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            sent = response.headers.get("Content-Range", "").strip().startswith(f"bytes {start}-")
+            got = start if response.status == 206 and sent else 0
+            stated = response.headers.get("Content-Length") or ""
+            length = got + int(stated) if stated.isdigit() else None
+            if (length or 0) > limit:
+                raise _WrongContentError(f"too large: expected at most {limit} bytes, got {length}")
+            yield got
+            with progress(file.name, length, initial=got, unit="B", unit_scale=True) as advance:
                 while piece := response.read(PIECE):
                     got += len(piece)
+                    if got > limit:
+                        raise _WrongContentError(f"too large: expected at most {limit} bytes, got more")
                     advance(len(piece))
                     yield piece
+    except _WrongContentError:
+        raise
     except urllib.error.HTTPError as error:
         error.close()
-        raise DownloadError(f"HTTP {error.code} {error.reason}") from error
+        kind = _WrongContentError if error.code == 416 else DownloadError  # no bytes from there on
+        raise kind(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise DownloadError(str(error.reason)) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise DownloadError(str(error) or type(error).__name__) from error
-    if length and got != int(length):
+    if length is not None and got != length:
         raise DownloadError(f"truncated: expected {length} bytes, got {got}")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from catalogue.datasets import MADE, STORED
+from catalogue.datasets import HELPERS, MADE, ROWS, STORED
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
@@ -265,6 +265,13 @@ def test_audit() -> None:
     assert audit(test=b).across == []
     # the same bytes in another shape or dtype are another sample
     assert audit(a=TensorDataset(np.zeros((1, 4))), b=TensorDataset(np.zeros((1, 2, 2)))).across == []
+
+
+def test_every_public_name_has_its_row() -> None:
+    rows = [row.name for row in ROWS]
+    assert len(set(rows)) == len(rows)
+    assert {*rows, *HELPERS} == set(datasets.__all__)
+    assert not set(rows) & HELPERS
 
 
 # ---- Sets in files

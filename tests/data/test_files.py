@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import hashlib
 import os
@@ -12,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -278,6 +280,108 @@ class TestFetch:
         assert path.read_bytes() == BODY
         # kept for the process, and no second warning
         assert fetch(file, tmp_path / "taken") == (path, "the cache")
+
+
+class TestResume:
+    """A download that broke off goes on where it was."""
+
+    HALF = 100_000
+
+    def broken(self, mirror, folder: Path) -> DataFile:
+        """Half a file has come."""
+        file = DataFile("set/a", SHA256, (mirror.serve("/a", BODY[: self.HALF], len(BODY)),))
+        with pytest.raises(DownloadError, match="truncated: expected 256000 bytes, got 100000"):
+            fetch(file, folder)
+        assert os.listdir(folder / "set") == [".a.partial"]
+        mirror.requests.clear()
+        mirror.starts.clear()
+        mirror.ranges = True
+        return file
+
+    def test_from_where_it_was(self, mirror, tmp_path: Path) -> None:
+        file = self.broken(mirror, tmp_path)
+        mirror.serve("/a", BODY)
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [self.HALF]
+        assert os.listdir(tmp_path / "set") == ["a"]
+
+    def test_from_another_mirror(self, mirror, tmp_path: Path) -> None:
+        file = self.broken(mirror, tmp_path)
+        other = DataFile("set/a", SHA256, (mirror.address + "/gone", mirror.serve("/b", BODY)))
+        assert fetch(other, tmp_path) == (tmp_path / "set/a", other.urls[1])
+        assert mirror.starts == [self.HALF]
+        assert (tmp_path / file.name).read_bytes() == BODY
+
+    def test_within_one_call(self, mirror, tmp_path: Path) -> None:
+        mirror.ranges = True
+        short = mirror.serve("/short", BODY[: self.HALF], len(BODY))
+        file = DataFile("a", SHA256, (short, mirror.serve("/good", BODY)))
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [0, self.HALF]
+
+    def test_a_mirror_without_parts_begins_anew(self, mirror, tmp_path: Path) -> None:
+        file = self.broken(mirror, tmp_path)
+        mirror.ranges = False
+        mirror.serve("/a", BODY)
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.requests == ["/a"]
+
+    @pytest.mark.parametrize("left", [BODY[::-1][:100], BODY + b"x", BODY[::-1]])
+    def test_what_is_left_of_another_file(self, mirror, tmp_path: Path, left: bytes) -> None:
+        mirror.ranges = True
+        (tmp_path / ".a.partial").write_bytes(left)
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [len(left), 0]
+        assert os.listdir(tmp_path) == ["a"]
+
+    def test_ctrl_c(self, mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        @contextlib.contextmanager
+        def progress(*args, **settings):
+            counts = []
+
+            def advance(count: int) -> None:
+                counts.append(count)
+                if len(counts) == 3:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+        mirror.ranges = True
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "progress", progress)
+            with pytest.raises(KeyboardInterrupt):
+                fetch(file, tmp_path)
+        (left,) = os.listdir(tmp_path)
+        assert left == ".a.partial"
+        size = (tmp_path / left).stat().st_size
+        assert 0 < size < len(BODY)
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [0, size]
+
+    def test_two_at_once_download_once(self, mirror, tmp_path: Path) -> None:
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: fetch(file, tmp_path)[0].read_bytes(), range(4)))
+        assert found == [BODY] * 4
+        assert mirror.requests == ["/a"]
+        assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("length", [-1, None])
+def test_a_mirror_that_sends_too_much(mirror, tmp_path: Path, length: int | None) -> None:
+    """It is cut off at the published size, announced or not."""
+    file = DataFile("a", SHA256, (mirror.serve("/a", BODY * 9, length),), size=len(BODY))
+    with pytest.raises(DownloadError, match="too large: expected at most 256000 bytes, got"):
+        fetch(file, tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_size_that_is_not_published(mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LARGEST", 1000)
+    with pytest.raises(DownloadError, match="too large: expected at most 1000 bytes, got 256000"):
+        fetch(DataFile("a", SHA256, (mirror.serve("/a", BODY),)), tmp_path)
 
 
 class TestFind:

@@ -32,6 +32,7 @@ ARCHIVE = DataFile(
     checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",  # the figure that its page publishes
     urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
     also=("cifar-10/cifar-10-batches-bin", "cifar-10-batches-bin", "cifar-10/cifar-10-binary.tar.xz"),
+    size=170_052_171,
 )
 
 

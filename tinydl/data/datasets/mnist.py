@@ -48,6 +48,10 @@ CHECKSUMS = {  # sha256 of the canonical .gz files
         "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     },
 }
+SIZES = {  # bytes of the same
+    "mnist": (9912422, 28881, 1648877, 4542),
+    "fashion-mnist": (26421880, 29515, 4422102, 5148),
+}
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 FASHION = (
     *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
@@ -186,8 +190,9 @@ def _origin(name: str, data: str | None, *environment: str | None) -> tuple[list
             checksum=f"sha256:{digest}",
             urls=tuple(f"{mirror}{stem}.gz" for mirror in MIRRORS[name]),
             also=(f"{name}/{stem}",),
+            size=size,
         )
-        for stem, digest in CHECKSUMS[name].items()
+        for (stem, digest), size in zip(CHECKSUMS[name].items(), SIZES[name], strict=True)
     ]
     try:
         return find(files, data)
