@@ -365,8 +365,8 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _append(url: str, file: DataFile, out: IO[bytes], start: int) -> bool:
-    """The bytes behind `url` from `start` on, which is where `out` ends; or all, where a mirror sends no parts,
-    and `out` begins anew. Which of the two: True for a part.
+    """The bytes behind `url` from `start` on, where `out` ends; or all, where a mirror sends no parts, and
+    `out` begins anew. Which of the two: True for a part.
     """
     with contextlib.closing(_body(url, file, start)) as pieces:
         first = next(pieces)

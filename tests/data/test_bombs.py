@@ -289,6 +289,18 @@ def test_a_complex_state_is_not_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+@pytest.mark.parametrize(
+    "name", ["__metadata__", "a\0b", "\ud800", "x" * 40_000, 7], ids=lambda name: repr(name)[:9]
+)
+def test_a_name_that_would_not_come_back(tmp_path: Path, suffix: str, name) -> None:
+    with pytest.raises(ValueError, match=r"save_weights: .*: not a name of an array: "):
+        save_weights(tmp_path / f"a.{suffix}", {name: np.ones(1)})
+    for odd in ("", "../x", "a b\n", "ü", "x" * 30_000):
+        save_weights(tmp_path / f"a.{suffix}", {odd: np.ones(1)})
+        assert list(load_weights(tmp_path / f"a.{suffix}")) == [odd]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs the pipes of POSIX")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     for suffix in ("npz", "safetensors", "pt"):

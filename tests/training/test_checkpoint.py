@@ -288,12 +288,13 @@ def circle() -> list:
         ),
         ({"a": [{1: 0, "1": 0}]}, "extra.a.0: expected keys .* got two that are the same string"),
         (np.ones(2, np.complex64), "extra: expected real numbers of 8 to 64 bits, got complex64"),
+        (np.ma.masked_equal([1, 2], 2), "extra: expected real numbers of 8 to 64 bits, got a masked array"),
         (np.array(["a"]), "extra: expected real numbers of 8 to 64 bits, got str"),
         ({"\ud800": np.ones(1)}, "not a name of an array: 'utf-8' codec"),
         (10**5000, "expected values that JSON brings back: Exceeds the limit"),
         (circle(), "no more than some hundred levels"),
     ],
-    ids=["marker", "keys", "complex", "text", "surrogate", "digits", "circle"],
+    ids=["marker", "keys", "complex", "masked", "text", "surrogate", "digits", "circle"],
 )
 def test_what_would_not_come_back_leaves_the_old_file(path, value, message) -> None:
     checkpoint.save(path, step=1)

@@ -28,7 +28,6 @@ from ..archives import (
     check_regular,
     npz_arrays,
     parsing,
-    reason,
     safetensors_arrays,
 )
 from ..devices import on_host
@@ -49,14 +48,14 @@ def save_weights(path: str | os.PathLike[str], model: Module | Mapping[str, Any]
     form = _form("save_weights", path)
     state = model.state_dict() if isinstance(model, Module) else model
     arrays = {name: np.array(on_host(value)) for name, value in state.items()}
+    for name in arrays:
+        if not _comes_back(name):
+            raise ValueError(f"save_weights: {path}: not a name of an array: {str(name)[:50]!r}")
     for name, array in arrays.items():
         if array.dtype.name not in SAFETENSORS_DTYPES.values():
             raise DtypeError(f"save_weights: expected real numbers, got {array.dtype.name} for {name}")
     if form == ".safetensors":
-        try:
-            content = safetensors.numpy.save(arrays)
-        except (UnicodeError, safetensors.SafetensorError) as error:
-            raise ValueError(f"save_weights: {path}: {reason(error)}") from error
+        content = safetensors.numpy.save(arrays)
     else:
         buffer = io.BytesIO()
         if form == ".npz":
@@ -111,17 +110,14 @@ def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.n
 
     check_regular(path)
     with parsing(path, "not a whole .pt file of arrays"):
-        source: Any = path
         if zipfile.is_zipfile(path):  # torch itself never compresses
             with zipfile.ZipFile(path) as archive:
                 total = sum(info.file_size for info in archive.infolist())
             if total > allowance(path):
                 raise DataError(f"{path}: not read: it unpacks to {total:,} bytes")
-        else:  # the form before torch 1.6: a file makes room for any length that is claimed, memory does not
-            source = io.BytesIO(Path(path).read_bytes())
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open(path, "rb", buffering=0) as file:
             warnings.simplefilter("ignore")  # about kinds of tensors that are refused below by name
-            content = torch.load(source, map_location="cpu", weights_only=True)
+            content = torch.load(_WithinFile(file), map_location="cpu", weights_only=True)
     state = content if key is None else content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         names = map(str, content) if isinstance(content, dict) else [type(content).__name__]
@@ -139,6 +135,28 @@ def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.n
         with parsing(path, f"not a whole .pt file of arrays: {name}"):
             arrays[str(name)] = value.detach().resolve_conj().resolve_neg().numpy()
     return arrays
+
+
+def _comes_back(name: Any) -> bool:
+    """Can both formats hold this name? safetensors keeps its own header under one of them, and knows UTF-8
+    alone; in a zip file they are short and end at a zero.
+    """
+    if not isinstance(name, str) or name == "__metadata__" or "\0" in name:
+        return False
+    try:
+        return len(name.encode()) < 1 << 15
+    except UnicodeEncodeError:
+        return False
+
+
+class _WithinFile(io.BufferedReader):
+    """A file that makes no room for more bytes than are left of it: in the form before torch 1.6 lengths are
+    whatever the file claims.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _problem(value: Any) -> str | None:

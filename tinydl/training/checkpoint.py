@@ -263,8 +263,9 @@ def _packed(x: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(x, (list, tuple)):
         return [_packed(value, f"{name}.{i}", arrays) for i, value in enumerate(x)]
     if isinstance(x, np.ndarray):
-        if x.dtype.name not in SAFETENSORS_DTYPES.values():
-            raise CheckpointError(f"{name}: expected real numbers of 8 to 64 bits, got {x.dtype.name}")
+        if x.dtype.name not in SAFETENSORS_DTYPES.values() or isinstance(x, np.ma.MaskedArray):
+            got = "a masked array" if isinstance(x, np.ma.MaskedArray) else x.dtype.name
+            raise CheckpointError(f"{name}: expected real numbers of 8 to 64 bits, got {got}")
         while name in arrays or name == "__metadata__":  # {"a": {"b": x}, "a.b": y}; the format's own
             name += "'"
         arrays[name] = np.asarray(x, order="C")
