@@ -39,7 +39,7 @@ Mutate = Callable[[np.random.Generator, bytes], bytes]
 
 WORDS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
 VALUES: list[Any] = [
-    *(None, True, -1, 0, 1 << 70, 1e308, float("nan"), "", "x", "$array", "F8_E4M3"),
+    *(None, True, -1, 0, 1 << 70, 1e308, float("nan"), "", "x\ny", "$array", "F8_E4M3"),
     *([], {}, [[]], [0, 1 << 62]),
     *({"$array": "x"}, {"$array": 0}, {"$array": []}, {"$array": "x", "y": 0}, {"$array": {"$array": "x"}}),
 ]  # fmt: skip
@@ -95,7 +95,7 @@ def of_tree(rng: np.random.Generator, tree: Any) -> Any:
         case 0:
             del owner[key]
         case 1 if isinstance(owner, dict):
-            owner[f"{key}'"] = owner.pop(key)
+            owner[f"{key}\n'"] = owner.pop(key)
         case 2:
             other, name = nodes[rng.integers(len(nodes))]
             owner[key] = (

@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 from tinydl_kernels.machine.errors import DtypeError, TinydlError
 
-from .files import DataError
+from .files import DataError, one_line
 
 ROOM, RATIO = 1 << 26, 32  # pictures and weights shrink by less; a bomb of zeros by a thousand
 PIECE = 1 << 20  # bytes read at a time
@@ -306,4 +306,4 @@ def _unreadable(who: str, dtype: str, name: str) -> DtypeError:
     expected = "real numbers" if dtype.startswith("complex") else "dtypes of NumPy"
     if dtype.startswith(("str", "bytes", "void", "datetime", "timedelta")):
         expected = "numbers"
-    return DtypeError(f"{who}expected {expected}, got {dtype} for {name}")
+    return DtypeError(f"{who}expected {expected}, got {one_line(dtype, 50)} for {one_line(name, 200)}")

@@ -44,8 +44,16 @@ PIECE = 1 << 16  # bytes read at a time
 LARGEST = 1 << 30  # bytes of a download whose size is not published
 
 
+def one_line(text: object, limit: int | None = None) -> str:
+    """For a message: names in a file can hold line breaks, and have any length."""
+    return " ".join(str(text).split())[:limit]
+
+
 class DataError(TinydlError, OSError):
     """A file that is missing, damaged or cannot be written. The message is one line and names the file."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class DownloadError(DataError):

@@ -265,6 +265,15 @@ def test_a_file_of_a_strangers(path, change, error, message) -> None:
     assert str(path) in str(info.value)
 
 
+def test_names_with_line_breaks_and_many_of_them(path) -> None:
+    checkpoint.save(path, x=td.zeros(2))
+    rewritten(path, lambda _, inner: inner["state"].update({f"a\n{i:03d}": 0 for i in range(100)}))
+    with pytest.raises(CheckpointError) as info:
+        checkpoint.load(path, x=td.zeros(2))
+    assert str(info.value).startswith(f"{path}: unexpected a 000; unexpected a 001; ")
+    assert str(info.value).endswith("unexpected a 019; and 80 more")
+
+
 def test_nested_without_end(path) -> None:
     text = json.dumps({"__metadata__": {"tinydl": "[" * 100_000}}).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text)

@@ -31,7 +31,7 @@ from ..archives import (
     safetensors_arrays,
 )
 from ..devices import on_host
-from ..files import DataError, atomic_write
+from ..files import DataError, atomic_write, one_line
 from ..nn.module import Module
 
 FORMATS = (".safetensors", ".npz", ".pt", ".pth")
@@ -121,7 +121,7 @@ def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.n
     state = content if key is None else content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         names = map(str, content) if isinstance(content, dict) else [type(content).__name__]
-        got = " ".join(", ".join(names).split())[:200]
+        got = one_line(", ".join(names), 200)
         raise ValueError(
             f"load_weights: {path}: expected a state_dict{f' at {key!r}' * (key is not None)}, got {got}"
         )
@@ -129,7 +129,7 @@ def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.n
     arrays = {}
     for name, value in state.items():
         if problem := _problem(value):
-            raise DtypeError(f"load_weights: {path}: {problem} for {name}")
+            raise DtypeError(f"load_weights: {path}: {problem} for {one_line(name, 200)}")
         if value.numel() * value.element_size() > limit:  # one number seen many times, by strides of 0
             raise DataError(f"{path}: not read: {name} unpacks to more than {limit:,} bytes")
         with parsing(path, f"not a whole .pt file of arrays: {name}"):

@@ -42,10 +42,16 @@ from ..version import __version__
 FORMAT = 2
 ARRAY = "$array"
 DAMAGED = "not a whole checkpoint"
+NAMED = 20  # differences in a message
 
 
 class CheckpointError(TinydlError, ValueError):
-    """A checkpoint that does not fit what it is loaded into, or a thing that cannot be saved."""
+    """A checkpoint that does not fit what it is loaded into, or a thing that cannot be saved. The message is
+    one line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,8 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
     present = {name: _state(thing) for name, thing in stateful.items()}
     wrong = list(_differences("", present, saved.state))
     if wrong:
-        raise CheckpointError(f"{path}: {'; '.join(wrong)}")
+        more = f"; and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
+        raise CheckpointError(f"{path}: {'; '.join(part[:200] for part in wrong[:NAMED])}{more}")
     before = _map_tree(present, lambda x: x.copy() if isinstance(x, np.ndarray) else x)
     try:
         for name, thing in stateful.items():
