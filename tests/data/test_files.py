@@ -163,6 +163,30 @@ class TestAtomicWrite:
         assert (tmp_path / "run").read_bytes() == b"whole"
         assert os.listdir(tmp_path) == ["run"]
 
+    def test_many_writers_of_one_file(self, tmp_path: Path) -> None:
+        """Each cleans while the others write: none loses its file, and none is left behind."""
+        code = (
+            "import sys\n"
+            "from tinydl.files import atomic_write\n"
+            "for _ in range(200):\n"
+            "    with atomic_write(sys.argv[1]) as file:\n"
+            "        file.write(sys.argv[2].encode() * 10_000)\n"
+        )
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(tmp_path / "run"), letter],
+                env=environment,
+                stderr=subprocess.PIPE,
+            )
+            for letter in "abc"
+        ]
+        errors = [writer.communicate()[1] for writer in writers]
+        assert errors == [b"", b"", b""]
+        assert os.listdir(tmp_path) == ["run"]
+        content = (tmp_path / "run").read_bytes()
+        assert content in {letter.encode() * 10_000 for letter in "abc"}
+
     def test_another_files_error_is_not_taken_for_ours(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="other"), atomic_write(tmp_path / "a"):
             (tmp_path / "other").read_bytes()

@@ -128,7 +128,7 @@ class TestFolder:
         expected = Image.fromarray(grey(4, 8, 6)).resize((6, 4), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(dataset.inputs[3, 0], np.asarray(expected))
         assert "2 sizes: 4×6 (3), 8×6 (1)" in str(dataset.met)
-        assert ImageFolder(root, size=5).inputs.shape == (4, 1, 5, 5)
+        assert ImageFolder(root, size=np.int64(5)).inputs.shape == (4, 1, 5, 5)
 
     def test_corrupt_files_by_name(self, root: Path) -> None:
         raw = (root / "dog/1.png").read_bytes()
@@ -228,6 +228,7 @@ class TestFolder:
             ({"corrupt": "ignore"}, "ImageFolder: corrupt: expected 'raise' or 'skip', got 'ignore'"),
             ({"channels": 4}, "ImageFolder: channels: expected None, 1 or 3, got 4"),
             ({"size": 0}, "ImageFolder: size: expected one or two positive integers, got 0"),
+            ({"size": 2.5}, "ImageFolder: size: expected one or two positive integers, got 2.5"),
             ({"size": (3, 3, 3)}, "ImageFolder: size: expected one or two positive integers"),
         ):
             with pytest.raises(ValueError, match=message):

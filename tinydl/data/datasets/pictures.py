@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
 from collections import Counter
@@ -145,10 +146,13 @@ def _stacked(pictures: list[np.ndarray], channels: int | None) -> np.ndarray:
 def _size(who: str, size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair) or pair[0] * pair[1] > PIXELS:
+    try:
+        h, w = map(operator.index, size if isinstance(size, (tuple, list)) else (size, size))
+    except (TypeError, ValueError):
+        h = w = 0
+    if h < 1 or w < 1 or h * w > PIXELS:
         raise ValueError(f"{who}: size: expected one or two positive integers, got {size!r}")
-    return pair
+    return h, w
 
 
 def _pillow(who: str) -> Any:
