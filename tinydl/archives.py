@@ -75,9 +75,8 @@ def parsing(path: str | os.PathLike[str], complaint: str) -> Iterator[None]:
     except TinydlError:
         raise
     except OSError as error:
-        if error.errno is None and not isinstance(
-            error, (FileNotFoundError, PermissionError)
-        ):  # not the disk's
+        of_the_disk = error.errno is not None or isinstance(error, (FileNotFoundError, PermissionError))
+        if not of_the_disk:  # libraries that say OSError for bad content
             raise DataError(f"{path}: {complaint}: {reason(error)}") from error
         raise DataError(f"{path}: not read: {error.strerror or reason(error)}") from error
     except Exception as error:
