@@ -13,8 +13,7 @@ from tinydl_kernels.matmul import matmul as product
 import tinydl as td
 from tinydl import nn
 from tinydl.models import LeNet, resnet20
-from tinydl.regularizers import DataGrad, Objective, Penalty, spect_reg
-from tinydl.regularizers.gradients import Pass
+from tinydl.regularizers import DataGrad, Objective, Pass, Penalty, spect_reg
 
 from . import machine
 from .cases import EPS, LEARNING_RATE, PENALTIES, Arrays, Case
@@ -101,10 +100,18 @@ def dropout(case: Case, d: Arrays) -> Contenders:
 
 
 def adam(case: Case, d: Arrays) -> Contenders:
+    return _optimizer(td.optim.Adam, d)
+
+
+def rmsprop(case: Case, d: Arrays) -> Contenders:
+    return _optimizer(td.optim.RMSprop, d)
+
+
+def _optimizer(kind: Any, d: Arrays) -> Contenders:
     params = [nn.Parameter(p) for p in d["params"]]
     for p, g in zip(params, d["grads"], strict=True):
         p.grad = td.tensor(g)
-    optimizer = td.optim.Adam(params, lr=LEARNING_RATE)
+    optimizer = kind(params, lr=LEARNING_RATE)
 
     def step() -> td.Tensor:
         optimizer.step()
@@ -166,6 +173,8 @@ def model(name: str) -> nn.Module:
 
 class GivenSpectReg(Penalty):
     """SpectReg with an r that is given and stays."""
+
+    follows = True
 
     def __init__(self, weight: float, r: td.Tensor) -> None:
         super().__init__(weight)

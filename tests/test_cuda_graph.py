@@ -15,7 +15,7 @@ from tinydl_kernels import emulator, resample
 from tinydl_kernels.machine import dispatch
 
 import tinydl as td
-from tinydl.regularizers import DataGrad, Objective, SpectReg
+from tinydl.regularizers import L2, ConfidencePenalty, DataGrad, FrobeniusJacobian, Objective, SpectReg
 
 pytestmark = [
     pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable())),
@@ -69,6 +69,19 @@ def penalized(model: td.nn.Module) -> Callable[..., td.Tensor]:
     return lambda x, y: objective(x, y).total
 
 
+def scheduled(model: td.nn.Module) -> Callable[..., td.Tensor]:
+    """The count of steps and the weights that follow from it live on the device, too."""
+    terms = [L2(lambda step: 0.1 * td.exp(-step)), FrobeniusJacobian(lambda step: 0.1 * step)]
+    objective = Objective(model, td.cross_entropy, [*terms, ConfidencePenalty(0.5)])
+
+    def loss(x: td.Tensor, y: td.Tensor) -> td.Tensor:
+        total = objective(x, y).total
+        objective.after()
+        return total
+
+    return loss
+
+
 class Training:
     """A model on the GPU with all that changes while it trains."""
 
@@ -93,7 +106,7 @@ class Training:
 
     def state(self) -> list[np.ndarray]:
         kept = [x for own in self.optimizer.state.values() for x in own.values()]
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.optimizer.param_groups[0].buffer("lr")
         return [x.cpu().numpy() for x in (*self.model.parameters(), *self.model.buffers(), *kept, lr)]
 
 
@@ -153,6 +166,10 @@ def test_a_step_of_lenet_with_double_backpropagation(gpu: Any, order: str) -> No
         check(gpu, lenet, penalized, batches(4, 1, 8, 8, classes=3, count=3))
 
 
+def test_a_step_with_scheduled_weights(gpu: Any) -> None:
+    check(gpu, lenet, scheduled, batches(4, 1, 8, 8, classes=3, count=3))
+
+
 def test_lenet_on_cuda_trains_as_on_the_cpu() -> None:
     """The same draws, so the same masks; the numbers to rounding."""
     data = batches(4, 1, 8, 8, classes=3, count=2)
@@ -203,7 +220,7 @@ def test_new_shapes_and_rates(gpu: Any) -> None:
         training.step(*batches(rows, 3, count=1)[0])
     assert gpu.graphs == 2
     before = training.state()[0]
-    for base in training.schedule.base_lrs:
+    for base in training.schedule.bases:
         td.ops.update.assign(base, 0.0)
     training.optimizer.param_groups[0]["lr"] = 0.0
     training.step(*batches(5, 3, count=1)[0])

@@ -11,6 +11,7 @@ from typing import Any
 from tinydl_kernels.machine.errors import ShapeError
 
 from tinydl.data import datasets
+from tinydl.data.datasets import ImageSet
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,61 @@ class Row:
     counts: dict[str, list[int]] = field(default_factory=dict)  # of the stored sets, by split
     bad: Sequence[tuple[Callable[[], Any], type[Exception], str]] = ()  # call, error, message
 
+
+@dataclass(frozen=True)
+class ImageSetRow:
+    name: str  # of the public function, then what tells variants apart
+    load: Callable[..., ImageSet]  # (split, data=None)
+    sizes: dict[str, int]  # by split
+    image: tuple[int, ...]
+    classes: int
+    title: str  # which the source sentence begins with
+    bad: Sequence[tuple[Callable[[], Any], type[Exception], str]]  # call, error, message
+
+
+IMAGE_SETS = [
+    ImageSetRow(
+        "mnist",
+        datasets.mnist,
+        {"train": 60_000, "test": 10_000},
+        (28, 28),
+        10,
+        "MNIST, ",
+        [
+            (
+                lambda: datasets.mnist("valid"),
+                ValueError,
+                "mnist: split: expected one of train, test, got 'valid'",
+            ),
+            (lambda: datasets.mnist(name="letters"), ValueError, "mnist: name: expected one of mnist,"),
+        ],
+    ),
+    ImageSetRow(
+        "mnist fashion",
+        lambda split, data=None: datasets.mnist(split, data, "fashion-mnist"),
+        {"train": 60_000, "test": 10_000},
+        (28, 28),
+        10,
+        "Fashion-MNIST, ",
+        [],
+    ),
+    ImageSetRow(
+        "cifar10",
+        datasets.cifar10,
+        {"train": 50_000, "test": 10_000},
+        (3, 32, 32),
+        10,
+        "CIFAR-10, ",
+        [
+            (
+                lambda: datasets.cifar10("valid"),
+                ValueError,
+                "cifar10: split: expected one of train, test, got 'valid'",
+            )
+        ],
+    ),
+]
+"""The functions that give arrays; tests/data/test_dataset_rows.py walks them."""
 
 STORED = [
     Row(
@@ -118,10 +174,9 @@ MADE = [
 """Made by a program from a seed."""
 
 ROWS = [
+    *IMAGE_SETS,
     *STORED,
     *MADE,
-    Row("mnist", datasets.mnist),
-    Row("cifar10", datasets.cifar10),
     Row("TensorDataset", datasets.TensorDataset),
     Row("Subset", datasets.Subset),
     Row("ConcatDataset", datasets.ConcatDataset),

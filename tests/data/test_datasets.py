@@ -268,8 +268,7 @@ def test_audit() -> None:
 
 
 def test_every_public_name_has_its_row() -> None:
-    rows = [row.name for row in ROWS]
-    assert len(set(rows)) == len(rows)
+    rows = [row.name.split()[0] for row in ROWS]
     assert {*rows, *HELPERS} == set(datasets.__all__)
     assert not set(rows) & HELPERS
 

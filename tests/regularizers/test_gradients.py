@@ -246,6 +246,8 @@ def test_penalties_repeat_with_their_generator() -> None:
 
 def test_a_penalty_of_ones_own() -> None:
     class Norm(Penalty):
+        follows = True
+
         def __call__(self, seen: Pass) -> td.Tensor:
             assert seen.x.requires_grad
             return seen.logits.square().mean()
@@ -319,10 +321,9 @@ def mean_loss() -> td.Tensor:
 
 
 def loss_of_each_pixel() -> Any:
-    model = nn.Conv2d(1, M, 1)
-    return Objective(model, td.cross_entropy, [DataGrad(1.0)])(
-        td.ones(2, 1, 3, 3), td.tensor(np.zeros((2, 3, 3), np.int64))
-    )
+    model, x = nn.Conv2d(1, M, 1), td.ones(2, 1, 3, 3).requires_grad_()
+    target = td.tensor(np.zeros((2, 3, 3), np.int64))
+    return data_grad(td.cross_entropy(model(x), target, reduction="none"), x)
 
 
 def logits_of_an_image() -> Any:

@@ -1,66 +1,37 @@
-"""Gradient regularization by double backpropagation: penalties on the derivative with respect to the input.
+"""Penalties on derivatives by the input (or by a layer's output): every training step is a double
+backpropagation.
 
-Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy of discriminative models",
-arXiv 1712.09936. The functions take a forward pass that is there already; the classes are what an
-`Objective` adds to its loss.
+One definition for all: for a scalar s_b of each sample, g_b(s) is row b of ∂(Σ s)/∂h, where h is the input
+or, with `wrt=`, the output of the layer at that dotted path; a penalty is the mean over b of a function of
+g_b. Under batch statistics row b holds the other samples' scalars too, and that is the definition.
 
-A penalty is a tensor on the tape, and trains nothing if its graph is cut. So each function refuses an input
-that the forward pass did not follow, a pass made under no_grad, and a penalty that no parameter can change.
+Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy of discriminative models", arXiv
+1712.09936. The functions take a forward pass that is there already; the classes are what an `Objective` adds
+to its loss.
+
+A penalty is a tensor on the tape, and trains nothing if its graph is cut. So each refuses an input that the
+forward pass did not follow, a pass made under no_grad, and a penalty that no parameter can change.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Sequence
+from functools import reduce
 
-from tinydl_kernels.machine.errors import GraphError, ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..engine.core import Tensor, grad, state
-from ..engine.tape import Slot, ancestors
-from ..nn.forward import extra_forward
-from ..nn.module import Module
+from ..engine.core import Tensor, add
 from ..ops.elementwise import div, square
 from ..ops.random import Generator, randn
 from ..ops.reduce import sum
 from ..ops.shape import broadcast_to
+from .contract import Penalty, Weight
+from .passes import Pass, followed_gradients, require_trainable
+
+__all__ = ["DataGrad", "FrobeniusJacobian", "SpectReg", "data_grad", "spect_reg"]
 
 PENALTY_STREAM = 4
-
-
-def squared_gradient(who: str, outputs: Tensor, seed: Tensor | None, x: Tensor) -> Tensor:
-    """mean_b ‖row b of ∂<outputs, seed>/∂x‖₂², on the tape. x is (B, *)."""
-    if not state.grad:
-        raise GraphError(
-            f"{who}: expected a forward pass on the tape, got no_grad: the penalty would train nothing"
-        )
-    if not x.requires_grad:
-        raise GraphError(
-            f"{who}: expected an input x that requires grad before the forward pass, got one that does not"
-        )
-    if not outputs.requires_grad:
-        raise GraphError(
-            f"{who}: expected outputs computed from x on the tape, got {outputs.shape} without a graph"
-        )
-    (g,) = grad(outputs, x, seed, create_graph=True, allow_unused=True)
-    if g is None:
-        raise GraphError(
-            f"{who}: expected outputs computed from x on the tape, got {outputs.shape} that do not depend "
-            "on it"
-        )
-    penalty = div(sum(square(g)), float(max(x.shape[0], 1)))
-    if not _leaves(penalty) - {x.slot}:
-        raise GraphError(
-            f"{who}: expected a penalty that parameters can change, got one in which every parameter is "
-            "constant"
-        )
-    return penalty
-
-
-def _leaves(x: Tensor) -> set[Slot | None]:
-    """The leaves that require grad and that x was computed from."""
-    nodes = ancestors([x.node] if x.node is not None else [])
-    return {
-        edge.slot for node in nodes for edge in node.edges or () if edge is not None and edge.slot is not None
-    }
 
 
 def data_grad(losses: Tensor, x: Tensor) -> Tensor:
@@ -73,7 +44,7 @@ def data_grad(losses: Tensor, x: Tensor) -> Tensor:
         raise ShapeError(
             f"data_grad: expected one loss a sample {x.shape[:1]} (reduction='none'), got {losses.shape}"
         )
-    return squared_gradient("data_grad", sum(losses), None, x)
+    return _squared_gradient("data_grad", losses, None, x)
 
 
 def spect_reg(logits: Tensor, x: Tensor, r: Tensor) -> Tensor:
@@ -88,115 +59,116 @@ def spect_reg(logits: Tensor, x: Tensor, r: Tensor) -> Tensor:
         )
     if r.shape != logits.shape:
         raise ShapeError(f"spect_reg: expected r shaped as the logits {logits.shape}, got {r.shape}")
-    return squared_gradient("spect_reg", logits, r, x)
+    return _squared_gradient("spect_reg", logits, r, x)
 
 
-class Pass(NamedTuple):
-    """One forward pass, as penalties see it."""
-
-    model: Module
-    x: Tensor  # a leaf that requires grad
-    target: Tensor
-    logits: Tensor
-    losses: Tensor  # (B,)
+def _squared_gradient(who: str, outputs: Tensor, seed: Tensor | None, x: Tensor) -> Tensor:
+    """mean_b ‖row b of ∂<outputs, seed>/∂x‖₂², on the tape. x is (B, *)."""
+    penalty = _mean_square(followed_gradients(who, outputs, seed, [x], "x"))
+    require_trainable(who, penalty, {x.slot})
+    return penalty
 
 
-class Penalty:
-    """A term of an `Objective`: `weight` · penalty(pass). Owns the generator that it draws from."""
-
-    def __init__(self, weight: float, generator: Generator | None = None) -> None:
-        if not weight >= 0:
-            raise ValueError(f"{type(self).__name__}: expected a weight of at least 0, got {weight}")
-        self.weight = weight
-        self.generator = Generator(stream=PENALTY_STREAM) if generator is None else generator
-
-    def __call__(self, seen: Pass) -> Tensor:
-        """The penalty without its weight."""
-        raise NotImplementedError(f"{type(self).__name__}.__call__")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.weight})"
+def _mean_square(gradients: Sequence[Tensor]) -> Tensor:
+    """Σ g² over everything, by the number of samples."""
+    return div(reduce(add, [sum(square(g)) for g in gradients]), float(max(gradients[0].shape[0], 1)))
 
 
-class DataGrad(Penalty):
-    """λ · mean_b ‖row b of ∂(Σ losses)/∂x‖₂² on the same forward pass, dropout
-    mask included. See `data_grad`.
+class GradientPenalty(Penalty):
+    """Of derivatives by the input or, with `wrt`, by the output of the layer at that dotted path."""
+
+    def __init__(
+        self,
+        weight: Weight,
+        *,
+        wrt: str | None = None,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, every=every, generator=generator, name=name)
+        self.wrt, self.follows = wrt, wrt is None
+        self.layers = () if wrt is None else (wrt,)
+
+    def squared(self, seen: Pass, outputs: Tensor, seed: Tensor | None = None) -> Tensor:
+        """mean_b ‖g_b‖² for s_b = <outputs_b, seed_b>, without a seed the sum of outputs_b."""
+        return _mean_square(seen.gradients(outputs, seed, self.wrt, self.name))
+
+    def require_logits(self, seen: Pass, sums_over_samples: bool) -> None:
+        """Refuse outputs that are not (B, m); warn of logits whose sum over the samples is a constant."""
+        who, logits = type(self).__name__, seen.logits
+        if logits.ndim != 2:
+            raise ShapeError(f"{who}: expected logits (B, m), got {logits.shape}")
+        if sums_over_samples and logits.node is not None and logits.node.primitive.name == "batch_norm":
+            warnings.warn(
+                f"{who}: expected logits that vary with the batch, got them out of a BatchNorm in training: "
+                "their sum over the samples is constant, and the penalty identically zero",
+                stacklevel=4,
+            )
+
+
+class DataGrad(GradientPenalty):
+    """λ · mean_b ‖g_b(ℓ)‖₂² of the losses ℓ_b, on the same forward pass, dropout mask included.
+
+    Double backpropagation, Drucker & LeCun, IJCNN 1991; Varga et al., arXiv 1712.09936. See `data_grad`.
+    Losses that have several values per sample (regression, pixels) count by their mean.
     """
 
     def __call__(self, seen: Pass) -> Tensor:
-        return data_grad(seen.losses, seen.x)
+        return self.squared(seen, seen.losses)
 
 
-class SpectReg(Penalty):
-    """λ · mean_b ‖rᵀJ_b‖₂², r ~ N(0, I). See `spect_reg`.
+class SpectReg(GradientPenalty):
+    """λ · mean_b ‖g_b(r·z)‖₂² of the logits z (B, m), r ~ N(0, I). See `spect_reg`.
+
+    Varga et al., arXiv 1712.09936. Its expectation is λ · mean_b ‖J_b‖_F² where samples do not meet.
 
     per      "sample": one r a sample, which has less variance; "batch": one r for all, as the authors had it
     forward  "shared": the pass of the loss; "second": a pass of its own with its own dropout mask, as the
-             authors had it,
-             which moves neither running statistics nor any stream of random numbers but the penalty's
+             authors had it, which moves neither running statistics nor any stream of random numbers but the
+             penalty's
     """
 
     def __init__(
-        self, weight: float, per: str = "sample", forward: str = "shared", generator: Generator | None = None
+        self,
+        weight: Weight,
+        per: str = "sample",
+        forward: str = "shared",
+        generator: Generator | None = None,
+        *,
+        wrt: str | None = None,
+        every: int = 1,
+        name: str | None = None,
     ) -> None:
-        super().__init__(weight, generator)
-        for name, value, choices in (
+        super().__init__(weight, wrt=wrt, every=every, generator=generator, name=name)
+        for option, value, choices in (
             ("per", per, ("sample", "batch")),
             ("forward", forward, ("shared", "second")),
         ):
             if value not in choices:
-                raise ValueError(f"SpectReg: expected {name} in {choices}, got {value!r}")
+                raise ValueError(f"SpectReg: expected {option} in {choices}, got {value!r}")
         self.per, self.forward = per, forward
+        if generator is None:  # what one without a generator always drew from
+            self.generator = Generator(stream=PENALTY_STREAM)
 
     def __call__(self, seen: Pass) -> Tensor:
-        logits = seen.logits
         if self.forward == "second":
-            with extra_forward(self.generator):
-                logits = seen.model(seen.x)
-        if logits.ndim != 2:
-            raise ShapeError(f"SpectReg: expected logits (B, m), got {logits.shape}")
+            seen = seen.again(draws="own", generator=self.generator, layers=self.layers)
+        self.require_logits(seen, sums_over_samples=self.per == "batch")
+        logits = seen.logits
         drawn = logits.shape if self.per == "sample" else (1, logits.shape[1])
         r = randn(drawn, generator=self.generator, dtype=logits.dtype, device=logits.device)
-        return spect_reg(logits, seen.x, broadcast_to(r, logits.shape))
+        return self.squared(seen, logits, broadcast_to(r, logits.shape))
 
 
-class Terms(NamedTuple):
-    """What an `Objective` returns: total = loss + Σ weight · penalty."""
+class FrobeniusJacobian(GradientPenalty):
+    """λ · mean_b Σ_k ‖g_b(z_k)‖₂² of the logits z (B, m): exactly ‖J_b‖_F² where samples do not meet.
 
-    total: Tensor
-    loss: Tensor
-    penalties: tuple[Tensor, ...]
-    logits: Tensor
-
-
-class Objective:
-    """The mean loss plus weighted penalties of one forward pass: total, loss, penalties,
-    logits = objective(x, target).
-
-    The pass runs on a copy of x's handle that requires grad, so that no penalty can miss its
-    input; x itself stays as it is.
+    m backward passes; SpectReg is its estimate by one. FrobReg of Varga et al., arXiv 1712.09936. Under batch
+    statistics g_b holds the derivatives of all the samples' logits.
     """
 
-    def __init__(self, model: Module, loss: Any, penalties: tuple[Penalty, ...] | list[Penalty] = ()) -> None:
-        self.model, self.loss, self.penalties = model, loss, tuple(penalties)
-
-    def __call__(self, x: Tensor, target: Tensor) -> Terms:
-        if self.penalties and not state.grad:
-            raise GraphError(
-                f"Objective: expected grad mode for {', '.join(map(repr, self.penalties))}, got no_grad"
-            )
-        followed = Tensor(x.array, x.version)
-        followed.requires_grad = bool(self.penalties)
-        logits = self.model(followed)
-        losses = self.loss(logits, target, reduction="none")
-        mean = div(sum(losses), float(max(losses.array.size, 1)))
-        seen = Pass(self.model, followed, target, logits, losses)
-        penalties = tuple(penalty(seen) for penalty in self.penalties)
-        total = mean
-        for penalty, value in zip(self.penalties, penalties, strict=True):
-            total = total + value * penalty.weight
-        return Terms(total, mean, penalties, logits)
-
-    def generators(self) -> dict[str, Generator]:
-        """The penalties' generators by name, for a checkpoint."""
-        return {f"penalty{i}": penalty.generator for i, penalty in enumerate(self.penalties)}
+    def __call__(self, seen: Pass) -> Tensor:
+        self.require_logits(seen, sums_over_samples=True)
+        columns = [seen.logits[:, k] for k in range(seen.logits.shape[1])]
+        return reduce(add, [self.squared(seen, column) for column in columns])

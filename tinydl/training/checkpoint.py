@@ -304,15 +304,14 @@ def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _differences(path: str, ours: Any, saved: Any) -> Iterator[str]:
-    """What of the saved tree does not fit: keys, shapes, dtypes. JSON values are
-    for the thing itself to judge.
+    """What of the saved tree does not fit: things, arrays, shapes, dtypes. JSON values, and which of them
+    there are, are for the thing itself to judge.
     """
     if isinstance(ours, dict) and isinstance(saved, dict):
-        for what, names in (
-            ("missing", ours.keys() - saved.keys()),
-            ("unexpected", saved.keys() - ours.keys()),
-        ):
-            yield from (f"{what} {_joined(path, name)}" for name in sorted(names))
+        for what, tree, other in (("missing", ours, saved), ("unexpected", saved, ours)):
+            for name in sorted(tree.keys() - other.keys()):
+                if not path or any(isinstance(x, np.ndarray) for x in _leaves(tree[name])):
+                    yield f"{what} {_joined(path, name)}"
         for name in ours.keys() & saved.keys():
             yield from _differences(_joined(path, name), ours[name], saved[name])
     elif isinstance(ours, list) and isinstance(saved, list):

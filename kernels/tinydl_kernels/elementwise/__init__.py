@@ -11,8 +11,7 @@ The Numba loop of an operation is compiled once per dtype and serves every broad
 tells it the shape, its axes merged as far as all strides allow, and the strides of each operand. It walks
 over rows of the last merged axis, whose common cases (all operands contiguous, or some constant along the
 row) LLVM turns into vector code. The result is C-contiguous. On a GPU it is the same (launches.py), with a
-line in a .cu file for each operation.
-Cost: bytes of the operands and of the result, once each.
+line in a .cu file for each operation. Cost: bytes of the operands and of the result, once each.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..cpu import jobs, transcendental
-from ..cpu.compiler import Kernel, kernel, parallel
+from ..cpu.compiler import Kernel, Parallel, kernel, parallel
 from ..machine import memory
 from ..machine.dispatch import Operation, operation
 from ..machine.errors import ShapeError
@@ -36,7 +35,7 @@ Array = Any
 GRAIN = 1 << 13
 
 
-# ---- Loops: one body per number of operands
+# ---- The loop
 
 
 @kernel
@@ -50,111 +49,59 @@ def _row(layout, operand, row):
     return at + row * layout[operand, 0] if last > 0 else at
 
 
-def _unary(f):
-    def loop(start, stop, layout, out, a):
-        last = layout.shape[1] - 2
-        width, sa = layout[0, last], layout[1, last]
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa = _row(layout, 1, row) + column * sa
-            y = out[start : start + count]
-            if sa == 1:
-                x = a[pa : pa + count]
-                for k in range(count):
-                    y[k] = f(x[k])
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa])
-            start, row, column = start + count, row + 1, 0
+_STEPS: dict[int, list[tuple[int, ...]]] = {
+    1: [(1,)],
+    2: [(1, 1), (1, 0), (0, 1)],
+    3: [(1, 1, 1), (1, 0, 0)],
+    4: [(1, 1, 0, 0)],
+}
+"""By the number of operands: steps along a row that have code of their own, of which LLVM makes vector code.
 
-    return loop
+An operand of step 0 is one number for the whole row.
+"""
 
 
-def _binary(f):
-    def loop(start, stop, layout, out, a, b):
-        last = layout.shape[1] - 2
-        width, sa, sb = layout[0, last], layout[1, last], layout[2, last]
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
-            y = out[start : start + count]
-            if sa == 1 and sb == 1:
-                x, z = a[pa : pa + count], b[pb : pb + count]
-                for k in range(count):
-                    y[k] = f(x[k], z[k])
-            elif sa == 1 and sb == 0:
-                x, constant = a[pa : pa + count], b[pb]
-                for k in range(count):
-                    y[k] = f(x[k], constant)
-            elif sa == 0 and sb == 1:
-                left, z = a[pa], b[pb : pb + count]
-                for k in range(count):
-                    y[k] = f(left, z[k])
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa], b[pb + k * sb])
-            start, row, column = start + count, row + 1, 0
+def _loop(name: str, f: Kernel, arity: int) -> Parallel:
+    """loop(n, grain, layout, out, a0, a1, ...): out = f(a0, a1, ...), row by row. The source is made here."""
+    numbers = range(arity)
+    lines = [
+        f"def {name}_loop(start, stop, layout, out, {', '.join(f'a{i}' for i in numbers)}):",
+        "    last = layout.shape[1] - 2",
+        "    width = layout[0, last]",
+        *(f"    step{i} = layout[{i + 1}, last]" for i in numbers),
+        "    row, column = start // width, start % width",
+        "    while start < stop:",
+        "        count = min(stop - start, width - column)",
+        "        y = out[start : start + count]",
+        *(f"        at{i} = _row(layout, {i + 1}, row) + column * step{i}" for i in numbers),
+    ]
 
-    return loop
+    def branch(test: str, before: list[str], values: list[str]) -> None:
+        lines.append(f"        {test}:")
+        lines.extend(f"            {line}" for line in before)
+        lines.append("            for k in range(count):")
+        lines.append(f"                y[k] = f({', '.join(values)})")
 
-
-def _ternary(f):
-    def loop(start, stop, layout, out, a, b, c):
-        last = layout.shape[1] - 2
-        width, sa, sb, sc = layout[0, last], layout[1, last], layout[2, last], layout[3, last]
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
-            pc = _row(layout, 3, row) + column * sc
-            y = out[start : start + count]
-            if sa == 1 and sb == 1 and sc == 1:
-                x, z, w = a[pa : pa + count], b[pb : pb + count], c[pc : pc + count]
-                for k in range(count):
-                    y[k] = f(x[k], z[k], w[k])
-            elif sa == 1 and sb == 0 and sc == 0:
-                x, second, third = a[pa : pa + count], b[pb], c[pc]
-                for k in range(count):
-                    y[k] = f(x[k], second, third)
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa], b[pb + k * sb], c[pc + k * sc])
-            start, row, column = start + count, row + 1, 0
-
-    return loop
-
-
-def _quaternary(f):
-    def loop(start, stop, layout, out, a, b, c, d):
-        last = layout.shape[1] - 2
-        width, sa, sb, sc, sd = (
-            layout[0, last],
-            layout[1, last],
-            layout[2, last],
-            layout[3, last],
-            layout[4, last],
+    for number, steps in enumerate(_STEPS[arity]):
+        test = " and ".join(f"step{i} == {step}" for i, step in enumerate(steps))
+        branch(
+            f"{'elif' if number else 'if'} {test}",
+            [
+                f"row{i} = a{i}[at{i} : at{i} + count]" if step else f"number{i} = a{i}[at{i}]"
+                for i, step in enumerate(steps)
+            ],
+            [f"row{i}[k]" if step else f"number{i}" for i, step in enumerate(steps)],
         )
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
-            pc, pd = _row(layout, 3, row) + column * sc, _row(layout, 4, row) + column * sd
-            y = out[start : start + count]
-            if sa == 1 and sb == 1 and sc == 0 and sd == 0:
-                x, z, third, fourth = a[pa : pa + count], b[pb : pb + count], c[pc], d[pd]
-                for k in range(count):
-                    y[k] = f(x[k], z[k], third, fourth)
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa], b[pb + k * sb], c[pc + k * sc], d[pd + k * sd])
-            start, row, column = start + count, row + 1, 0
-
-    return loop
+    branch("else", [], [f"a{i}[at{i} + k * step{i}]" for i in numbers])
+    lines.append("        start, row, column = start + count, row + 1, 0")
+    return parallel(_function(f"{name}_loop", lines, f=f, _row=_row))
 
 
-_LOOPS: dict[int, Callable[..., Any]] = {1: _unary, 2: _binary, 3: _ternary, 4: _quaternary}
+def _function(name: str, lines: Sequence[str], **names: Any) -> Callable[..., Any]:
+    """The function of that name which the lines define, where `names` are known."""
+    namespace: dict[str, Any] = {"__name__": __name__, **names}
+    exec(compile("\n".join([*lines, ""]), f"<{name}>", "exec"), namespace)
+    return namespace[name]
 
 
 # ---- Making an operation
@@ -172,10 +119,7 @@ def _scalar(name: str, function: Callable[..., Any]) -> Kernel:
 def _compiled(name: str, scalar: Kernel) -> Callable[..., Array]:
     """run(dtype, *operands): the Numba loop of a scalar function."""
     arity = scalar.function.__code__.co_argcount
-    function = _LOOPS[arity](scalar)
-    function.__name__ = function.__qualname__ = f"{name}_loop"
-    loop = parallel(function)
-    flat = FLAT[arity]
+    loop, flat = _loop(name, scalar, arity), FLAT[arity]
 
     def run(dtype: Any, *operands: Array) -> Array:
         first = operands[0]
@@ -212,8 +156,8 @@ def _mismatch(name: str, operands: Sequence[Array]) -> ShapeError:
 def elementwise_operation(
     name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None
 ) -> Operation:
-    """The operation of an expression on arrays, which is right for one element
-    too unless `scalar` is given.
+    """The operation of an expression on arrays, which is right for one element too unless `scalar` is
+    given.
     """
 
     def reference(*operands: Array) -> Array:
@@ -254,7 +198,7 @@ def elementwise_operation(
     return made
 
 
-OPERANDS = max(_LOOPS)
+OPERANDS = max(_STEPS)
 """A loop has so many at most."""
 
 
@@ -277,10 +221,9 @@ def chained(tree: Any) -> Callable[..., Array]:
 
     body = expression(tree)
     arguments = ", ".join(f"a{i}" for i in range(1 + _last(tree)))
-    namespace: dict[str, Any] = {name: scalars[name] for name in names} | {"__name__": __name__}
+    lines = [f"def chain({arguments}):", f"    return {body}"]
     name = "_".join(names)
-    exec(compile(f"def chain({arguments}):\n    return {body}\n", f"<chain {name}>", "exec"), namespace)
-    run = _compiled(name, _scalar(name, namespace["chain"]))
+    run = _compiled(name, _scalar(name, _function("chain", lines, **{name: scalars[name] for name in names})))
 
     def chain(*operands: Array) -> Array:
         return jobs.looping(run, operands[0].dtype, *operands)

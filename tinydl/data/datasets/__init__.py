@@ -2,41 +2,12 @@
 tests/catalogue/datasets.py.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING, Any
 
-from .audit import Audit, audit
-from .cifar import CIFAR10, cifar10
-from .dataset import ConcatDataset, Dataset, Subset, TensorDataset
-from .image_csv import ImageCSV
-from .image_folder import ImageFolder
-from .medmnist import MedMNIST
-from .mnist import MNIST, FashionMNIST, ImageSet, mnist, read_idx
-from .pictures import Findings
-from .synthetic import signals, spirals, step_function, two_moons, xor
-from .usps import USPS
+from ...rooms import collect
 
-__all__ = [
-    "CIFAR10",
-    "MNIST",
-    "USPS",
-    "Audit",
-    "ConcatDataset",
-    "Dataset",
-    "FashionMNIST",
-    "Findings",
-    "ImageCSV",
-    "ImageFolder",
-    "ImageSet",
-    "MedMNIST",
-    "Subset",
-    "TensorDataset",
-    "audit",
-    "cifar10",
-    "mnist",
-    "read_idx",
-    "signals",
-    "spirals",
-    "step_function",
-    "two_moons",
-    "xor",
-]
+__all__ = collect(__name__)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

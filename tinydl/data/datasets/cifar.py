@@ -16,7 +16,7 @@ import numpy as np
 from ...archives import decompressed, parsing, tar_members
 from ...files import DataError, DataFile, find
 from .dataset import TensorDataset
-from .mnist import ImageSet
+from .image_set import ImageSet
 
 __all__ = ["CIFAR10", "cifar10"]
 

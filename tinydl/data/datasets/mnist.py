@@ -13,13 +13,13 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ...archives import decompressed, parsing
 from ...files import DataError, DataFile, DownloadError, find
 from .dataset import TensorDataset
+from .image_set import ImageSet
 
 __all__ = ["MNIST", "FashionMNIST", "ImageSet", "mnist", "read_idx"]
 
@@ -58,16 +58,6 @@ FASHION = (
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 SPLITS = ("train", "test")
-
-
-class ImageSet(NamedTuple):
-    """Images uint8, (n, H, W) grey or (n, 3, H, W) colour; labels int64 (n,);
-    source: in a sentence, where from.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
 
 
 def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name: str = "mnist") -> ImageSet:
@@ -143,7 +133,7 @@ class FashionMNIST(TensorDataset):
 
 
 def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
-    """An IDX file of bytes, plain or gzipped (told by its first bytes, not its name), as a
+    """An IDX file of bytes, plain or gzipped (as its first bytes say, not its name), as a
     uint8 array of that many `axes`.
 
     Raises:

@@ -1,0 +1,156 @@
+"""What a regularizer is: a `Term` of an `Objective`, which makes one forward pass and shows it to every term.
+
+A term has three moments, all optional: `before` the forward pass it may change inputs and targets; a
+`Penalty` has a value, called with the `Pass`; `after` the optimizer's step it may change parameters or state
+of its own.
+
+    total = loss + Σ every · weight · value
+
+Rules for all penalties: one value per sample and the mean over the samples; sums, never means, over units,
+classes, positions, layers and parameters. `terms.penalties[i]` is the value without its weight. Extra passes
+(`Pass.again`) leave no trace. A value that no parameter can change is an error, never a constant.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..devices import follow
+from ..engine.core import Tensor, cast, no_grad
+from ..nn.module import Module
+from ..nn.parameter import Buffer, Parameter
+from ..ops.elementwise import mul
+from ..ops.random import Generator
+from ..ops.update import assign
+
+if TYPE_CHECKING:
+    from .passes import Pass
+
+__all__ = ["Penalty", "Term"]
+
+Weight = float | Buffer | Callable[[Tensor], Any]
+FLOAT64 = np.dtype(np.float64)
+
+
+class Term:
+    """What an `Objective` does besides its loss.
+
+    Args:
+        generator: the term's random numbers; by default a stream that belongs to its name, from the seed that
+            the default generator has when the Objective is made.
+        name: in logs, checkpoints and `due`; by default the class's in snake case.
+
+    Attributes:
+        follows: must the derivative by the input be on the tape? Integer inputs are never followed.
+        layers: dotted paths of the layers whose outputs the pass keeps for the term.
+    """
+
+    follows: bool = False
+    layers: tuple[str, ...] = ()
+
+    def __init__(self, *, generator: Generator | None = None, name: str | None = None) -> None:
+        who = type(self).__name__
+        self.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", who).lower() if name is None else name
+        if not self.name.isidentifier() or keyword.iskeyword(self.name) or self.name.startswith("_"):
+            raise ValueError(f"{who}: expected a name that is an identifier, got {name!r}")
+        self.generator: Any = generator
+        self.generator_is_default = generator is None
+
+    def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
+        """Inputs and targets of the forward pass in place of those given."""
+        return x, target
+
+    def after(self, model: Module, optimizer: Any) -> None:
+        """What follows the optimizer's step, under no_grad and through effects alone. `optimizer` is what
+        `Objective.after` was given: perhaps None.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds: the Buffers, Parameters, Modules and Generators among the attributes."""
+        kinds = (Buffer, Parameter, Module, Generator)
+        return {name.strip("_"): value for name, value in vars(self).items() if isinstance(value, kinds)}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class Penalty(Term):
+    """A term with a value: total += every · weight · value on each `every`-th step.
+
+    Args:
+        weight: a number of at least 0; a Buffer, which several terms may share; or a schedule, a function of
+            the number of steps taken (a float64 tensor of shape ()) written with tensor operations:
+            `lambda step: 0.1 * td.minimum(step / 1000, 1)`.
+        every: compute the penalty on each `every`-th step only, with `every` times the weight.
+        generator, name: see `Term`.
+
+    Attributes:
+        weight: the float64 Buffer, which recorded steps read; assigning a number writes into it.
+
+    Raises:
+        ValueError: a weight below 0, `every` below 1.
+    """
+
+    def __init__(
+        self,
+        weight: Weight,
+        *,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(generator=generator, name=name)
+        who = type(self).__name__
+        if not isinstance(every, (int, np.integer)) or every < 1:
+            raise ValueError(f"{who}: expected every as a whole number of at least 1, got {every!r}")
+        self.every = int(every)
+        self.schedule: Callable[[Tensor], Any] | None = None
+        if isinstance(weight, Tensor):
+            if not isinstance(weight, Buffer) or (weight.shape, weight.dtype) != ((), FLOAT64):
+                kind = f"{type(weight).__name__} {weight.shape} {weight.dtype}"
+                raise ValueError(f"{who}: expected a weight that is a Buffer () float64, got {kind}")
+            self._weight, self._told = weight, "Buffer"
+        elif callable(weight):
+            self._weight, self.schedule = Buffer(1.0, np.float64), weight
+            self._told = getattr(weight, "__name__", type(weight).__name__)
+        else:
+            self._weight = Buffer(self._number(weight), np.float64)
+
+    def _number(self, weight: Any) -> float:
+        if not weight >= 0:
+            raise ValueError(f"{type(self).__name__}: expected a weight of at least 0, got {weight}")
+        self._told = str(weight)  # repr must not read the Buffer, which a recorded step may hold
+        return float(weight)
+
+    @property
+    def weight(self) -> Any:
+        return self._weight
+
+    @weight.setter
+    def weight(self, value: float) -> None:
+        if self.schedule is not None:
+            raise ValueError(f"{type(self).__name__}: expected its schedule to give the weight, got {value}")
+        with no_grad():
+            assign(self._weight, self._number(value))
+
+    def __call__(self, seen: Pass) -> Tensor:
+        """The penalty of a pass, a tensor of shape () on the tape, without its weight."""
+        raise NotImplementedError(f"{type(self).__name__}.__call__")
+
+    def weighted(self, value: Tensor, step: Tensor) -> Tensor:
+        """every · weight · value in the dtype of the value; first a schedule writes the step's weight."""
+        follow([self._weight], value.device)
+        with no_grad():
+            if self.schedule is not None:
+                assign(self._weight, self.schedule(cast(step, dtype=FLOAT64)))
+            weight = self._weight if self.every == 1 else mul(self._weight, float(self.every))
+            weight = weight if value.dtype == FLOAT64 else cast(weight, dtype=value.dtype)
+        return mul(value, weight)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._told})"
