@@ -331,13 +331,17 @@ def _download(url: str, file: DataFile, path: Path) -> None:
                     os.fsync(out.fileno())
                     _verify(partial, file.checksum)
                     break
-                except _WrongContentError:
-                    if not resumed:
+                except DownloadError as error:
+                    wrong = isinstance(error, _WrongContentError)
+                    if wrong:
                         out.truncate(0)
+                    if not (wrong and resumed):
+                        if not out.seek(0, os.SEEK_END):
+                            partial.unlink()
                         raise
-                finally:
-                    if not out.seek(0, os.SEEK_END):
-                        partial.unlink()
+                except OSError:
+                    partial.unlink()  # it may be what fills the disk
+                    raise
             if fcntl is not None:  # while it is locked
                 os.replace(partial, path)
         if fcntl is None:
@@ -345,8 +349,6 @@ def _download(url: str, file: DataFile, path: Path) -> None:
     except OSError as error:
         if isinstance(error, DownloadError):
             raise
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # it may be what fills the disk
         raise DataError(f"{path}: not written: {error.strerror or error}") from error
 
 
@@ -366,8 +368,12 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
             if fcntl is not None:
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(file, fcntl.LOCK_EX)
-                if not os.path.exists(path) or not os.path.samestat(os.stat(path), os.fstat(file.fileno())):
-                    continue  # whoever had the lock has renamed or removed it
+                try:
+                    ours = os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+                except FileNotFoundError:
+                    ours = False
+                if not ours:  # whoever had the lock has renamed or removed it
+                    continue
             yield file
             return
 
