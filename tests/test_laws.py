@@ -24,6 +24,7 @@ FILES = [(package, path) for package, root in PACKAGES.items() for path in sorte
 LAYERS = [
     {"tinydl_kernels"},
     {"version", "files", "rooms"},
+    {"archives"},
     {"engine"},
     {"devices"},
     {"record", "ops", "cuda", "debug"},
@@ -65,6 +66,8 @@ OPTIONAL = {
         "tqdm",
         "matplotlib",
         "mlxtend",
+        "h5py",
+        "PIL",
         "torch",
         "safetensors",
         "onnx",

@@ -24,7 +24,7 @@ class Room(NamedTuple):
 ROOMS = {
     "models": Room("models"),
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
-    "data.datasets": Room("datasets", ("ImageSet", "read_idx")),
+    "data.datasets": Room("datasets", ("Audit", "Dataset", "Findings", "ImageSet", "read_idx")),
     "data.transforms": Room("transforms"),
     "optim": Room("optimizers", ("optimizer", "groups", "lr_scheduler")),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),

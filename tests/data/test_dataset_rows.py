@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from catalogue.datasets import ROWS, Row
+from catalogue.datasets import IMAGE_SETS as ROWS
+from catalogue.datasets import ImageSetRow as Row
 
 from tinydl.data import DataError
 

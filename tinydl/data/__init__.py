@@ -5,8 +5,9 @@ are written whole or not at all.
 from __future__ import annotations
 
 from ..files import DataError, DownloadError, atomic_write
-from . import transforms
+from . import datasets, transforms
 from .datasets.cifar import cifar10
+from .datasets.dataset import ConcatDataset, Dataset, Subset, TensorDataset
 from .datasets.image_set import ImageSet
 from .datasets.mnist import mnist, read_idx
 from .loader import Batches, normalize, subset
@@ -14,11 +15,16 @@ from .splits import kfold, leave_one_group_out, n_per_class, nested_subsets, spl
 
 __all__ = [
     "Batches",
+    "ConcatDataset",
     "DataError",
+    "Dataset",
     "DownloadError",
     "ImageSet",
+    "Subset",
+    "TensorDataset",
     "atomic_write",
     "cifar10",
+    "datasets",
     "kfold",
     "leave_one_group_out",
     "mnist",
