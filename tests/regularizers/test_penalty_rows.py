@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogue import penalties, penalties_of_curvature, penalties_of_gradients, penalties_of_weights
+from catalogue import (
+    penalties,
+    penalties_of_activations,
+    penalties_of_curvature,
+    penalties_of_gradients,
+    penalties_of_weights,
+)
 from catalogue.penalties import Linear, PenaltyRow, TorchPass
 from tinydl_kernels.machine.errors import GraphError
 
@@ -21,7 +27,13 @@ from tinydl.regularizers import Objective, Pass, Penalty
 from tinydl.training import checkpoint
 
 B, D, M = 5, 4, 3  # samples, inputs, classes
-FAMILIES = (penalties, penalties_of_gradients, penalties_of_curvature, penalties_of_weights)
+FAMILIES = (
+    penalties,
+    penalties_of_gradients,
+    penalties_of_curvature,
+    penalties_of_weights,
+    penalties_of_activations,
+)
 ROWS = [row for family in FAMILIES for row in family.ROWS]
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
