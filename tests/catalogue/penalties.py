@@ -88,6 +88,7 @@ class PenaltyRow:
     third_order: bool = False  # is its gradient a third derivative of the net?
     records: bool = True  # False where a recorded step refuses it
     extra: bool = False  # does it make passes of the model besides the objective's?
+    held: tuple[str, ...] = ()  # methods whose results count as constants in the derivative
     of_model: bool = False  # does `make` take the model too, as model=?
     given: Callable[[Any], dict[str, Any]] = lambda x: {}  # what else the Objective is called with, of x
 

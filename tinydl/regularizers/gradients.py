@@ -82,12 +82,12 @@ def spect_reg(logits: Tensor, x: Tensor, r: Tensor) -> Tensor:
 
 def _squared_gradient(who: str, outputs: Tensor, seed: Tensor | None, x: Tensor) -> Tensor:
     """mean_b ‖row b of ∂<outputs, seed>/∂x‖₂², on the tape. x is (B, *)."""
-    penalty = _mean_square(followed_gradients(who, outputs, seed, [x], "x"))
+    penalty = mean_square(followed_gradients(who, outputs, seed, [x], "x"))
     require_trainable(who, penalty, {x.slot})
     return penalty
 
 
-def _mean_square(gradients: Sequence[Tensor]) -> Tensor:
+def mean_square(gradients: Sequence[Tensor]) -> Tensor:
     """Σ g² over everything, by the number of samples."""
     return div(reduce(add, [sum(square(g)) for g in gradients]), float(max(gradients[0].shape[0], 1)))
 
@@ -146,7 +146,7 @@ class InputGradientPenalty(Penalty):
 
     def squared(self, seen: Pass, outputs: Tensor, seed: Tensor | None = None) -> Tensor:
         """mean_b ‖g_b‖² for s_b = <outputs_b, seed_b>, without a seed the sum of outputs_b."""
-        return _mean_square(self.rows(seen, outputs, seed))
+        return mean_square(self.rows(seen, outputs, seed))
 
     def rows(self, seen: Pass, outputs: Tensor, seed: Tensor | None = None) -> tuple[Tensor, ...]:
         """The g_b for s_b = <outputs_b, seed_b>, for each followed input."""
