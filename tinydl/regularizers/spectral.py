@@ -1,17 +1,19 @@
-"""Penalties on the singular values of the weights, as matrices (out, rest)."""
+"""Penalties on the singular values of the weights, as matrices (out, rest), and spectral normalization."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..devices import follow, on_host
-from ..engine.core import Tensor, add, cast
+from ..engine.core import Tensor, add, cast, no_grad
+from ..nn.forward import buffers_are_frozen
 from ..nn.module import Module
-from ..nn.parameter import Buffer
+from ..nn.parameter import Buffer, Parameter
 from ..ops.creation import eye
-from ..ops.elementwise import div, mul, sqrt, square, sub
+from ..ops.elementwise import clone, div, mul, sqrt, square, sub
 from ..ops.matmul import matmul
 from ..ops.random import randn
 from ..ops.reduce import sum
@@ -19,9 +21,9 @@ from ..ops.shape import transpose
 from ..ops.update import assign
 from .contract import Weight
 from .gradients import TINY, require_count
-from .weights import Held, Params, WeightPenalty, as_matrix, axis_of, chosen
+from .weights import TRANSPOSED, Held, Params, WeightPenalty, as_matrix, axis_of, chosen
 
-__all__ = ["SRIP", "Orthogonality", "SpectralNormPenalty"]
+__all__ = ["SRIP", "Orthogonality", "SpectralNormPenalty", "remove_spectral_norm", "spectral_norm"]
 
 
 def gram_less_one(W: Tensor) -> Tensor:
@@ -113,3 +115,82 @@ class SpectralNormPenalty(WeightPenalty):
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "u": self.u}
+
+
+# Spectral normalization
+# ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _SpectralNorm:
+    """W/σ with σ = uᵀWv."""
+
+    name: str
+    axis: int
+
+    def parts(self, module: Module) -> tuple[Tensor, Buffer, Buffer]:
+        w, u, v = (getattr(module, f"{self.name}_{part}") for part in ("orig", "u", "v"))
+        return w, u, v
+
+    def __call__(self, module: Module) -> Tensor:
+        w, u, v = self.parts(module)
+        # Copies: the next forward may move u and v before this one's backward.
+        sigma = sum(mul(clone(u), matmul(as_matrix(w, self.axis), clone(v))))
+        return div(w, sigma)
+
+    def move(self, module: Module, inputs: Any) -> None:
+        """One step of power iteration, before a forward of training."""
+        if not module.training or buffers_are_frozen():
+            return
+        w, u, v = self.parts(module)
+        with no_grad():
+            W = as_matrix(w, self.axis)
+            assign(v, unit(matmul(u, W)))
+            assign(u, unit(matmul(W, v)))
+
+
+def spectral_norm(module: Module, name: str = "weight") -> Module:
+    """Divide a parameter by its largest singular value as a matrix (out, rest), whenever it is read: the
+    module becomes 1-Lipschitz. Miyato et al., arXiv 1802.05957. Returns the module.
+
+    The value is σ = uᵀWv with vectors that make one step of power iteration before each forward of training:
+    not in evaluation, in extra passes or where a checkpoint is recomputed. They start as the singular
+    vectors. The derivative goes through W alone. Parameter and buffers are named as
+    torch.nn.utils.spectral_norm does: `<name>_orig`, `<name>_u`, `<name>_v`.
+
+    Raises:
+        ValueError: no parameter of that name, or one that is zero or has less than two dims.
+    """
+    w = module._parameters.get(name)
+    if w is None or w.ndim < 2:
+        known = ", ".join(key for key, p in module._parameters.items() if p is not None and p.ndim > 1)
+        raise ValueError(
+            f"spectral_norm: expected a matrix of {type(module).__name__} ({known or 'none'}), got {name!r}"
+        )
+    norm = _SpectralNorm(name, int(isinstance(module, TRANSPOSED)))
+    W = np.array(on_host(as_matrix(w.detach(), norm.axis)), np.float64)
+    left, sigmas, right = np.linalg.svd(W, full_matrices=False)
+    if not sigmas[0] > 0:
+        raise ValueError(f"spectral_norm: expected {name} other than zero, got a largest singular value of 0")
+    delattr(module, name)
+    module.register_parameter(f"{name}_orig", Parameter(w.detach()))
+    module.register_buffer(f"{name}_u", Buffer(left[:, 0], w.dtype))
+    module.register_buffer(f"{name}_v", Buffer(right[0], w.dtype))
+    module.register_computed(name, norm)
+    module.register_forward_pre_hook(norm.move)
+    return module
+
+
+def remove_spectral_norm(module: Module, name: str = "weight") -> Module:
+    """Make the parameter one again, with the value that it has now: outputs stay. Returns the module."""
+    norm = module._computed.get(name)
+    if not isinstance(norm, _SpectralNorm):
+        raise ValueError(f"remove_spectral_norm: expected a parameter under spectral_norm, got {name!r}")
+    w = Parameter(norm(module).detach())
+    for each in (name, f"{name}_orig", f"{name}_u", f"{name}_v"):
+        delattr(module, each)
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if hook == norm.move:
+            del module._forward_pre_hooks[key]
+    module.register_parameter(name, w)
+    return module
