@@ -13,7 +13,9 @@ from typing import Any
 
 from tinydl_kernels.machine.errors import ShapeError
 
+from ..devices import follow
 from ..engine.core import Tensor, add, cast
+from ..nn.parameter import Buffer
 from ..ops.creation import eye
 from ..ops.elementwise import abs, clip, div, ge, le, log, mul, sqrt, square, sub, where
 from ..ops.matmul import matmul
@@ -151,7 +153,8 @@ class FeatureStatistics(LayerPenalty):
     var=bn.running_var` at the layer whose output the BatchNorm takes.
 
     Args:
-        mean, var: what is wanted: a number, or a tensor (units,), read at each call.
+        mean, var: what is wanted: a number, a tensor (units,), of which a copy is kept, or a Buffer, which is
+            read at each call.
     """
 
     coupled = True
@@ -165,7 +168,11 @@ class FeatureStatistics(LayerPenalty):
         **options: Any,
     ) -> None:
         super().__init__(weight, layers, **options)
-        self.wanted = mean, var  # a tuple: a BatchNorm's buffers are no state of the term
+        # A tuple: a BatchNorm's buffers are no state of the term.
+        self.wanted = tuple(
+            Buffer(w.detach()) if isinstance(w, Tensor) and not isinstance(w, Buffer) else w
+            for w in (mean, var)
+        )
 
     def of(self, activity: Tensor) -> Tensor:
         h = units("FeatureStatistics", activity)
@@ -179,6 +186,7 @@ class FeatureStatistics(LayerPenalty):
             return float(wanted)
         if wanted.shape != like.shape:
             raise ShapeError(f"FeatureStatistics: expected statistics {like.shape}, got {wanted.shape}")
+        follow([wanted], like.device)
         return cast(wanted.detach(), dtype=like.dtype)
 
 
