@@ -383,3 +383,40 @@ def test_several_inputs_are_moved_together() -> None:
     for penalty in (CurvaturePenalty, L1DataGrad, JacobianNorm):
         found = value(penalty(1.0), Both(), (x[:, :1], x[:, 1:]), y)
         np.testing.assert_allclose(found, value(penalty(1.0), model, x, y), rtol=1e-12)
+
+
+@pytest.mark.parametrize("of", ["input", "weights"])
+def test_losses_that_do_not_bend_have_no_trace_to_train(of: str) -> None:
+    linear = lambda z, y, reduction: z.sum(1)  # noqa: E731
+    objective = Objective(nn.Linear(D, M).double(), linear, [HessianTrace(1.0, of=of)])
+    with pytest.raises(
+        td.GraphError, match=r"^hessian_trace: expected losses that bend, got some whose Hess"
+    ):
+        objective(*batch())
+
+
+def test_on_maps_losses_count_by_their_mean_and_empty_batches_are_zero() -> None:
+    model = nn.Conv2d(1, M, 1).double()
+    r = np.random.default_rng(0)
+    x, y = td.tensor(r.standard_normal((2, 1, 3, 3))), td.tensor(r.integers(0, M, (2, 3, 3)))
+
+    def mean_over_positions(z: td.Tensor, y: td.Tensor, reduction: str) -> td.Tensor:
+        return td.cross_entropy(z, y, reduction="none").mean((1, 2))
+
+    for make in (L1DataGrad, CurvaturePenalty, GradientNorm, BY_INPUT["GradAlign"], BY_INPUT["HessianTrace"]):
+        found, expected = (
+            value(make(1.0), model, x, y, loss) for loss in (td.cross_entropy, mean_over_positions)
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert found > 0
+    for name in (
+        "L1DataGrad",
+        "SoftmaxJacobian",
+        "OneHotGradient",
+        "JacobianNorm",
+        "JacobianRegularizer",
+        "CurvaturePenalty",
+        "GradAlign",
+        "HessianTrace",
+    ):
+        assert value(BY_INPUT[name](1.0), network(), batch()[0][:0], batch()[1][:0]) == 0

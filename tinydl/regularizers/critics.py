@@ -31,7 +31,7 @@ from ..ops.random import Generator, rand, randn, random_from
 from ..ops.reduce import mean, sum
 from ..ops.shape import cat, reshape, unsqueeze
 from .contract import Penalty, Weight
-from .gradients import InputGradientPenalty, mean_square, norms, require_count, single_outputs
+from .gradients import InputGradientPenalty, mean_square, norms, require_count, sample_mean, single_outputs
 from .passes import Pass
 
 __all__ = [
@@ -217,7 +217,7 @@ class GradientPenalty(_Elsewhere):
         shape = (x.shape[0], *(1,) * (x.ndim - 1))
         t = rand(shape, generator=self.generator, dtype=x.dtype, device=x.device)
         excess = self.excess(seen, add(mul(x, t), mul(fake, sub(1.0, t))))
-        return mean(square(relu(excess) if self.one_sided else excess))
+        return sample_mean(square(relu(excess) if self.one_sided else excess))
 
 
 class Dragan(_Elsewhere):

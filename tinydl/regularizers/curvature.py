@@ -26,8 +26,8 @@ from .passes import Pass
 __all__ = ["CurvaturePenalty", "FisherPenalty", "GradAlign", "GradientNorm", "HessianTrace"]
 
 
-class _Moved(InputGradientPenalty):
-    """Compares the gradients of the losses at the batch with those nearby."""
+class _OfLosses(InputGradientPenalty):
+    """Of the gradients of the losses at the batch, and of how they change."""
 
     def moved(self, seen: Pass, shifts: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """g_b(ℓ) where each followed input, or the output of the layer `wrt`, is moved by its shift."""
@@ -42,16 +42,20 @@ class _Moved(InputGradientPenalty):
     def here(self, seen: Pass) -> tuple[Tensor, ...]:
         """g_b(ℓ), one for each followed input."""
         found = self.rows(seen, seen.losses)
-        followed = [x for x in seen.inputs if x.requires_grad] if self.wrt is None else found
-        if len(found) != len(followed):
+        wanted = len(self.places(seen))
+        if len(found) != wanted:
             raise GraphError(
-                f"{self.name}: expected losses that depend on each of {len(followed)} followed inputs, "
+                f"{self.name}: expected losses that depend on each of {wanted} followed inputs, "
                 f"got {len(found)} that matter"
             )
         return found
 
+    def places(self, seen: Pass) -> list[Tensor]:
+        """The followed inputs, or the output of the layer `wrt`."""
+        return [x for x in seen.inputs if x.requires_grad] if self.wrt is None else [seen.outputs[self.wrt]]
 
-class CurvaturePenalty(_Moved):
+
+class CurvaturePenalty(_OfLosses):
     """λ · mean_b ‖g_b(x + z) - g_b(x)‖₂² of the losses, z_b = h · sign(g_b)/‖sign(g_b)‖₂ held constant.
 
     CURE, Moosavi-Dezfooli et al., arXiv 1811.09716. The authors' code takes the norm and not its square, runs
@@ -83,7 +87,7 @@ class CurvaturePenalty(_Moved):
         return div(reduce(add, bends), float(max(seen.samples, 1)))
 
 
-class GradAlign(_Moved):
+class GradAlign(_OfLosses):
     """λ · mean_b (1 - cos(g_b(x), g_b(x + η))) of the losses, η uniform in [-ε, ε]; both sides are
     differentiated.
 
@@ -126,7 +130,7 @@ class GradAlign(_Moved):
         return mul(sub(mul(u, 2.0), 1.0), self.eps)
 
 
-class HessianTrace(InputGradientPenalty):
+class HessianTrace(_OfLosses):
     """λ · the mean over n draws of vᵀHv, v = ±1: Hutchinson's estimate of the trace of a Hessian.
 
     of       "input": mean_b tr ∂²ℓ_b/∂x_b² where samples do not meet (or at the layer `wrt`);
@@ -163,15 +167,18 @@ class HessianTrace(InputGradientPenalty):
 
     def _draw(self, seen: Pass) -> Tensor:
         if self.of == "weights":
-            parameters, slopes = _slopes(self.name, seen, mean(seen.losses))
-            signs = [self._signs(g) for g in slopes]
-            bent = grad(_inner(slopes, signs), parameters, create_graph=True, allow_unused=True)
-            pairs = [(v, g) for v, g in zip(signs, bent, strict=True) if g is not None]
-            return _inner(*zip(*pairs, strict=True))
-        rows = self.rows(seen, seen.losses)
-        signs = [self._signs(g) for g in rows]
-        bent = self.rows(seen, _inner(rows, signs))
-        return div(_inner(signs, bent), float(max(seen.samples, 1)))
+            return self._bend(*_slopes(self.name, seen, mean(seen.losses)))
+        return div(self._bend(self.places(seen), self.here(seen)), float(max(seen.samples, 1)))
+
+    def _bend(self, places: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
+        """vᵀ ∂<slopes, v>/∂places for v drawn one after the other."""
+        signs = [self._signs(g) for g in slopes]
+        turned = _inner(slopes, signs)
+        found = grad(turned, places, create_graph=True, allow_unused=True) if turned.requires_grad else ()
+        pairs = [(v, g) for v, g in zip(signs, found, strict=False) if g is not None]
+        if not pairs:
+            raise GraphError(f"{self.name}: expected losses that bend, got some whose Hessian is zero")
+        return _inner(*zip(*pairs, strict=True))
 
     def _signs(self, like: Tensor) -> Tensor:
         bits = randint(0, 2, like.shape, generator=self.generator, device=like.device)

@@ -29,7 +29,7 @@ from ..engine.core import Tensor, add
 from ..ops.elementwise import abs, div, exp, mul, relu, sqrt, square, sub
 from ..ops.indexing import one_hot
 from ..ops.random import Generator, randint, randn
-from ..ops.reduce import mean, sum
+from ..ops.reduce import sum
 from ..ops.shape import broadcast_to, reshape
 from .contract import Penalty, Weight
 from .passes import Pass, followed_gradients, require_trainable
@@ -95,6 +95,11 @@ def mean_square(gradients: Sequence[Tensor]) -> Tensor:
 def per_sample(x: Tensor) -> Tensor:
     """(B,), the sums over all but the first dim."""
     return x if x.ndim == 1 else sum(x, tuple(range(1, x.ndim)))
+
+
+def sample_mean(values: Tensor) -> Tensor:
+    """The mean of one value per sample (B,), 0 without samples."""
+    return div(sum(values), float(max(values.shape[0], 1)))
 
 
 def beside(x: Tensor, values: Tensor) -> Tensor:
@@ -338,7 +343,7 @@ class JacobianNorm(InputGradientPenalty):
     def __call__(self, seen: Pass) -> Tensor:
         self.require_logits(seen, sums_over_samples=True)
         columns = [seen.logits[:, k] for k in range(seen.logits.shape[1])]
-        return mean(norms([g for column in columns for g in self.rows(seen, column)]))
+        return sample_mean(norms([g for column in columns for g in self.rows(seen, column)]))
 
 
 class LipschitzPenalty(InputGradientPenalty):
@@ -366,4 +371,4 @@ class LipschitzPenalty(InputGradientPenalty):
 
     def __call__(self, seen: Pass) -> Tensor:
         excess = sub(norms(self.rows(seen, single_outputs("LipschitzPenalty", seen.logits))), 1.0)
-        return mean(square(relu(excess) if self.one_sided else excess))
+        return sample_mean(square(relu(excess) if self.one_sided else excess))

@@ -182,7 +182,7 @@ class DropBlock(Module):
         corners = (N, C if self.per_channel else 1, H - high + 1, W - wide + 1)
         rate = block_rate(self.p, (H, W), (high, wide))
         seeds = bernoulli(
-            constant(input, np.empty(corners, input.dtype)), rate, generator=self.generator or noise_generator
+            constant(input, np.zeros(corners, input.dtype)), rate, generator=self.generator or noise_generator
         )
         around = (wide - 1, wide - 1, high - 1, high - 1)
         kept = sub(1.0, max_pool2d(pad(seeds, around), (high, wide), stride=1))
