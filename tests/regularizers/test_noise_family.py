@@ -230,83 +230,6 @@ def test_a_block_larger_than_the_map_is_the_map() -> None:
     assert abs(empty.mean() - 0.5) < 0.25
 
 
-# Dropout, by all of its masks
-# ------------------------------------------------------------------------------------------------------------
-
-
-def by_masks(layer: nn.Module, n: int, of: Callable[[np.ndarray], Any], p: float) -> Any:
-    """The exact mean of a function of the mask (n,), 1/(1-p) or 0: each mask that the layer drew by its
-    weight, all 2^n of them.
-    """
-    found: dict[bytes, tuple[float, Any]] = {}
-    shape = {nn.Dropout: (1, n), nn.Dropout2d: (1, n, 2, 2), nn.Dropout1d: (1, n, 2)}.get(type(layer), (1, n))
-    for _ in range(400 * 2**n):
-        drawn = layer(td.ones(*shape, dtype="float64")).numpy()[0].reshape(n, -1)
-        assert (drawn == drawn[:, :1]).all()  # a channel is dropped whole
-        mask = drawn[:, 0]
-        if mask.tobytes() not in found:
-            found[mask.tobytes()] = p ** (mask == 0).sum() * (1 - p) ** (mask != 0).sum(), of(mask)
-        if len(found) == 2**n:
-            break
-    assert len(found) == 2**n
-    return sum(weight * value for weight, value in found.values())
-
-
-@pytest.mark.parametrize("layer", [nn.Dropout, nn.Dropout1d, nn.Dropout2d])
-def test_the_mean_over_all_masks_is_the_identity_with_bernoullis_variance(layer: Any) -> None:
-    drop = layer(0.3, td.Generator(1))
-    np.testing.assert_allclose(by_masks(drop, 3, lambda mask: mask, 0.3), 1, rtol=1e-12)
-    np.testing.assert_allclose(by_masks(drop, 3, lambda mask: (mask - 1) ** 2, 0.3), 0.3 / 0.7, rtol=1e-12)
-
-
-def test_dropout_of_inputs_is_a_ridge_of_a_linear_model() -> None:
-    """E‖y - X̃w‖² = ‖y - Xw‖² + p/(1-p) Σ_j w_j² Σ_b x_bj², and its gradient; one mask for all samples has
-    the same mean (Wager et al., arXiv 1307.1493).
-    """
-    r = np.random.default_rng(0)
-    X, w, y, p = r.standard_normal((4, 3)), r.standard_normal(3), r.standard_normal(4), 0.4
-    value = by_masks(nn.Dropout(p, td.Generator(1)), 3, lambda mask: ((y - (X * mask) @ w) ** 2).sum(), p)
-    expected = ((y - X @ w) ** 2).sum() + p / (1 - p) * (w**2 * (X**2).sum(0)).sum()
-    np.testing.assert_allclose(value, expected, rtol=1e-12)
-    slope = by_masks(
-        nn.Dropout(p, td.Generator(1)), 3, lambda mask: -2 * (X * mask).T @ (y - (X * mask) @ w), p
-    )
-    np.testing.assert_allclose(
-        slope, -2 * X.T @ (y - X @ w) + 2 * p / (1 - p) * w * (X**2).sum(0), rtol=1e-11
-    )
-
-
-def test_the_geometric_mean_of_softmax_over_masks_is_the_evaluated_net() -> None:
-    r, p = np.random.default_rng(0), 0.4
-    W, b, x = r.standard_normal((M, 3)), r.standard_normal(M), r.standard_normal(3)
-
-    def log_softmax(z: np.ndarray) -> np.ndarray:
-        return z - np.log(np.exp(z).sum())
-
-    mean = by_masks(nn.Dropout(p, td.Generator(1)), 3, lambda mask: log_softmax(W @ (x * mask) + b), p)
-    np.testing.assert_allclose(log_softmax(mean), log_softmax(W @ x + b), rtol=1e-12)
-
-
-@pytest.mark.parametrize("std", [0.1, 0.05])
-def test_noise_is_half_a_trace_to_fourth_order(std: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """E ℓ(h + σε) = ℓ + ½σ² tr ∂²ℓ/∂h² + O(σ⁴): what is left falls 16-fold when σ halves."""
-    td.manual_seed(2)
-    head, h, y = nn.Linear(3, M).double(), data((1, 3)), td.tensor([1])
-    p, W = td.softmax(head(h), 1).detach().numpy()[0], head.weight.numpy()
-    trace = np.trace(W.T @ (np.diag(p) - np.outer(p, p)) @ W)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
-    weights = weights / weights.sum()
-
-    def rest(std: float) -> float:
-        objective, mean = Objective(head, td.cross_entropy, [InputNoise(std)]), 0.0
-        for index in itertools.product(range(9), repeat=3):
-            monkeypatch.setattr(noise, "randn", lambda *_, at=list(index), **__: td.tensor(nodes[at][None]))
-            mean += weights[list(index)].prod() * objective(h, y).total.item()
-        return mean - td.cross_entropy(head(h), y).item() - 0.5 * std**2 * trace
-
-    np.testing.assert_allclose(rest(std) / rest(std / 2), 16, rtol=0.05)
-
-
 # Inputs, weights and labels
 # ------------------------------------------------------------------------------------------------------------
 
@@ -331,6 +254,26 @@ def test_input_noise_is_tikhonovs_penalty(monkeypatch: pytest.MonkeyPatch) -> No
     np.testing.assert_allclose(
         np.mean(slopes, 0), td.grad(plain, model.weight)[0].numpy() + 0.18 * w, rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("std", [0.1, 0.05])
+def test_noise_is_half_a_trace_to_fourth_order(std: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E ℓ(h + σε) = ℓ + ½σ² tr ∂²ℓ/∂h² + O(σ⁴): what is left falls 16-fold when σ halves."""
+    td.manual_seed(2)
+    head, h, y = nn.Linear(3, M).double(), data((1, 3)), td.tensor([1])
+    p, W = td.softmax(head(h), 1).detach().numpy()[0], head.weight.numpy()
+    trace = np.trace(W.T @ (np.diag(p) - np.outer(p, p)) @ W)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+    weights = weights / weights.sum()
+
+    def rest(std: float) -> float:
+        objective, mean = Objective(head, td.cross_entropy, [InputNoise(std)]), 0.0
+        for index in itertools.product(range(9), repeat=3):
+            monkeypatch.setattr(noise, "randn", lambda *_, at=list(index), **__: td.tensor(nodes[at][None]))
+            mean += weights[list(index)].prod() * objective(h, y).total.item()
+        return mean - td.cross_entropy(head(h), y).item() - 0.5 * std**2 * trace
+
+    np.testing.assert_allclose(rest(std) / rest(std / 2), 16, rtol=0.05)
 
 
 def test_weight_noise_adds_half_the_trace_and_leaves_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
