@@ -79,7 +79,7 @@ def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> No
 
 
 @contextmanager
-def _mode(model: Module, mode: str | None) -> Iterator[None]:
+def in_mode(model: Module, mode: str | None) -> Iterator[None]:
     """Train or eval mode in the scope; afterwards each module's own again."""
     before = [(module, module.training) for module in model.modules()] if mode else []
     try:
@@ -245,7 +245,7 @@ class Pass:
                 f"again: expected the {self.samples} samples whose draws are repeated, got {samples}"
             )
         with ExitStack() as scope:
-            scope.enter_context(_mode(model, mode))
+            scope.enter_context(in_mode(model, mode))
             scope.enter_context(extra_forward(generator))
             if draws == "same":
                 scope.enter_context(repeat(self.draws))

@@ -1,0 +1,201 @@
+"""Critics: what is penalized, where, on whose random numbers; errors that are known from other codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from penalized import B, D, assert_close, batch
+
+import tinydl as td
+from tinydl import nn
+from tinydl.regularizers import (
+    R1,
+    R2,
+    Dragan,
+    FeatureMatching,
+    GradientPenalty,
+    Hinge,
+    Logistic,
+    MinibatchDiscrimination,
+    Objective,
+    Relativistic,
+    Wasserstein,
+)
+
+
+def critic(*middle: nn.Module) -> nn.Module:
+    td.manual_seed(1)
+    return nn.Sequential(nn.Linear(D, 6), *middle, nn.Tanh(), nn.Linear(6, 1)).double()
+
+
+def fakes(n: int = B) -> td.Tensor:
+    return td.tensor(np.random.default_rng(8).standard_normal((n, D)))
+
+
+def slopes(model: nn.Module, x: np.ndarray) -> np.ndarray:
+    leaf = td.tensor(x).requires_grad_()
+    return td.grad(model(leaf).sum(), leaf)[0].numpy()
+
+
+class Quadratic(nn.Module):
+    """xᵀAx."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.A = nn.Parameter(td.tensor(np.random.default_rng(0).standard_normal((D, D))))
+
+    def forward(self, x: td.Tensor) -> td.Tensor:
+        return ((x @ self.A) * x).sum(1)
+
+
+def test_r1_and_r2_of_a_quadratic_critic_are_of_its_output_and_not_of_a_loss() -> None:
+    """½ mean ‖Mx‖², M = A + Aᵀ; on softplus of it (style-based-gan issue 34) it would be another number."""
+    model, (x, _), fake = Quadratic(), batch(), fakes(9)
+    objective = Objective(model, Logistic(), [R1(10.0), R2(10.0)])
+    M = model.A.numpy() + model.A.numpy().T
+    terms = objective(x, fake=fake)
+    expected = [((z.numpy() @ M) ** 2).sum(1).mean() / 2 for z in (x, fake)]
+    assert_close([p.item() for p in terms.penalties], expected)
+    d, d_fake = (model(z).detach().numpy() for z in (x, fake))
+    loss = np.log1p(np.exp(-d)).mean() + np.log1p(np.exp(d_fake)).mean()
+    np.testing.assert_allclose(terms.loss.item(), loss, rtol=1e-9)
+
+
+def test_fakes_are_detached() -> None:
+    """A generator gets no gradient from the critic's penalties at them."""
+    model, (x, _) = critic(), batch()
+    scale = nn.Parameter(td.tensor(2.0, dtype="float64"))
+    terms = Objective(model, Hinge(), [R2(1.0), GradientPenalty()])(x, fake=fakes() * scale)
+    assert [td.grad(p, scale, allow_unused=True)[0] for p in terms.penalties] == [None, None]
+
+
+def test_a_generator_is_trained_by_the_features_of_its_samples() -> None:
+    model, (x, _) = critic(), batch()
+    scale = nn.Parameter(td.tensor(2.0, dtype="float64"))
+    objective = Objective(model, Wasserstein(), [FeatureMatching(1.0, "0")])
+    found = objective(x, fake=fakes() * scale).penalties[0]
+    W, b = model[0].weight.numpy(), model[0].bias.numpy()
+    gap = (x.numpy() @ W.T + b).mean(0) - (2 * fakes().numpy() @ W.T + b).mean(0)
+    np.testing.assert_allclose(found.item(), (gap**2).sum(), rtol=1e-12)
+    expected = -2 * gap @ (fakes().numpy() @ W.T).mean(0)
+    np.testing.assert_allclose(td.grad(found, scale)[0].item(), expected, rtol=1e-12)
+
+
+def test_the_gradient_penalty_is_at_interpolates_of_each_sample() -> None:
+    model, (x, _), fake = critic(), batch(), fakes()
+    term = GradientPenalty(generator=td.Generator(3))
+    found = Objective(model, Wasserstein(), [term])(x, fake=fake).penalties[0].item()
+    t = td.rand((B, 1), generator=td.Generator(3), dtype="float64").numpy()
+    norms = np.linalg.norm(slopes(model, t * x.numpy() + (1 - t) * fake.numpy()), axis=1)
+    assert np.ptp(t) > 0.1
+    np.testing.assert_allclose(found, ((norms - 1) ** 2).mean(), rtol=1e-12)
+
+
+def test_dragan_moves_upwards_by_the_deviation_of_the_batch() -> None:
+    model, (x, _), generator = critic(), batch(), td.Generator(3)
+    found = (
+        Objective(model, Wasserstein(), [Dragan(generator=generator)])(x, fake=fakes()).penalties[0].item()
+    )
+    generator = td.Generator(3)
+    alpha, u = (td.rand(s, generator=generator, dtype="float64").numpy() for s in ((B, 1), (B, D)))
+    norms = np.linalg.norm(slopes(model, x.numpy() + alpha * 0.5 * x.numpy().std() * u), axis=1)
+    np.testing.assert_allclose(found, ((norms - 1) ** 2).mean(), rtol=1e-12)
+
+
+def test_a_flat_critic_has_a_finite_derivative() -> None:
+    """WGAN-GP's root without 1e-16 is NaN there (stylegan2-ada-pytorch issue 133)."""
+    model, (x, _) = critic(), batch()
+    with td.no_grad():
+        for p in model.parameters():
+            td.ops.update.assign(p, 0.0)
+    for term in (GradientPenalty(), Dragan()):
+        Objective(model, Wasserstein(), [term])(x, fake=fakes()).total.backward()
+        assert all(np.isfinite(np.array(p.grad)).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("make", [GradientPenalty, Dragan])
+def test_a_batchnorm_in_the_critic_is_told(make: Any) -> None:
+    model, (x, _) = critic(nn.BatchNorm1d(6)), batch()
+    objective = Objective(model, Wasserstein(), [make()])
+    with pytest.warns(UserWarning, match=f"^{make.__name__}: expected a critic whose samples do not meet"):
+        objective(x, fake=fakes())
+    model.eval()
+    objective(x, fake=fakes())
+
+
+def test_lazy_regularization_is_the_every_step_gradient_in_the_mean() -> None:
+    """Its weight times the interval: what is forgotten in StudioGAN issue 101."""
+    model, (x, _), fake = critic(), batch(), fakes()
+    lazy, steady = (Objective(model, Wasserstein(), [R1(2.0, every=c)]) for c in (4, 1))
+
+    def slope(objective: Objective, i: int) -> np.ndarray:
+        total = objective(x, fake=fake, due=objective.due(i)).total
+        return td.grad(total, model[0].weight)[0].numpy()
+
+    mean = np.mean([slope(lazy, i) for i in range(4)], axis=0)
+    np.testing.assert_allclose(mean, slope(steady, 0), rtol=1e-12)
+
+
+def test_running_statistics_are_those_of_the_real_samples() -> None:
+    model, (x, _) = critic(nn.BatchNorm1d(6)), batch()
+    Objective(model, Relativistic(), [R1(1.0), R2(1.0)])(x, fake=fakes())
+    plain = critic(nn.BatchNorm1d(6))
+    plain(x)
+    assert_close([np.array(b) for b in model.buffers()], [np.array(b) for b in plain.buffers()], 0)
+
+
+# Minibatch discrimination
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_minibatch_discrimination_counts_the_others(backend: str) -> None:
+    layer = MinibatchDiscrimination(D, 3, 2, dtype="float64")
+    x = batch()[0].numpy()
+    M = (x @ layer.T.numpy()).reshape(B, 3, 2)
+    apart = np.abs(M[:, None] - M[None]).sum(3)
+    expected = np.exp(-apart).sum(1) - 1
+    found = layer(td.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(found, np.concatenate([x, expected], 1), rtol=1e-12)
+    same = layer(td.tensor(np.tile(x[:1], (4, 1)))).detach().numpy()
+    np.testing.assert_allclose(same[:, D:], 3, rtol=1e-14)
+
+
+def test_derivatives_of_minibatch_discrimination() -> None:
+    layer = MinibatchDiscrimination(D, 2, 2, dtype="float64")
+
+    def of(x: td.Tensor, T: td.Tensor) -> td.Tensor:
+        return td.functional_call(layer, {"T": T}, (x,))
+
+    tensors = [t.detach().requires_grad_() for t in (batch()[0], layer.T)]
+    assert td.gradcheck(of, tensors, order=2)
+
+
+def test_minibatch_discrimination_refuses_what_has_no_others() -> None:
+    layer = MinibatchDiscrimination(D)
+    wanted = r"^MinibatchDiscrimination: expected at least 2 samples \(B, 4\), got \(1, 4\)"
+    with pytest.raises(td.ShapeError, match=wanted):
+        layer(td.ones(1, D))
+    with pytest.raises(ValueError, match=r"^MinibatchDiscrimination: expected kernels as a whole number"):
+        MinibatchDiscrimination(D, 0)
+
+
+def test_pairs_need_a_fake_for_each() -> None:
+    with pytest.raises(td.ShapeError, match=r"^Relativistic: expected a fake for each of \(6,\), got \(9,\)"):
+        Objective(critic(), Relativistic())(batch()[0], fake=fakes(9))
+
+
+def test_a_critic_of_two_inputs_is_refused_where_samples_are_mixed() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = critic()
+
+        def forward(self, x: td.Tensor, y: td.Tensor) -> td.Tensor:
+            return self.model(x + y)
+
+    loss = lambda z, y, reduction: z  # noqa: E731
+    x = batch()[0]
+    with pytest.raises(td.ShapeError, match=r"^gradient_penalty: expected a critic of one input, got 2"):
+        Objective(Two(), loss, [GradientPenalty()])((x, x), fake=x)

@@ -1,0 +1,344 @@
+"""Critics of generated samples: losses and penalties of a model D that gives one number per sample.
+
+The objective is the critic's: x is real, `fake=` the generated samples, both in their own batches; the pass
+of the fakes is an extra one with random numbers of the term's. Losses are penalties that take the loss's
+place:
+
+    Objective(critic, Wasserstein(), [GradientPenalty()])(real, fake=generator(noise).detach())
+
+`every=c` on a penalty is lazy regularization (Karras et al., arXiv 1912.04958): it joins the loss's own step
+on each c-th step with c times its weight, and the optimizer stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tinydl_kernels.machine.errors import ShapeError
+
+from ..engine.core import Tensor, add
+from ..nn.module import Module
+from ..nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from ..nn.parameter import Parameter
+from ..ops.activations import softplus
+from ..ops.elementwise import abs, exp, mul, neg, relu, sqrt, square, sub
+from ..ops.matmul import matmul
+from ..ops.random import Generator, rand, randn, random_from
+from ..ops.reduce import mean, sum
+from ..ops.shape import cat, reshape, unsqueeze
+from .contract import Penalty, Weight
+from .gradients import InputGradientPenalty, mean_square, norms, require_count, sample_mean, single_outputs
+from .passes import Pass
+
+__all__ = [
+    "R1",
+    "R2",
+    "CriticConsistency",
+    "Dragan",
+    "FeatureMatching",
+    "GradientPenalty",
+    "Hinge",
+    "LeastSquares",
+    "Logistic",
+    "MinibatchDiscrimination",
+    "Relativistic",
+    "Wasserstein",
+]
+
+
+def fake_of(term: Penalty, seen: Pass) -> Tensor:
+    """What the objective was given as fake=."""
+    fake = seen.given.get("fake")
+    if not isinstance(fake, Tensor):
+        got = [*seen.given] if fake is None else type(fake).__name__
+        raise ValueError(f"{term.name}: expected fake= of the objective's call, a tensor, got {got}")
+    return fake
+
+
+def real_of(term: Penalty, seen: Pass) -> Tensor:
+    """The one input of the critic."""
+    if isinstance(seen.x, tuple):
+        raise ShapeError(f"{term.name}: expected a critic of one input, got {len(seen.x)}")
+    return seen.x
+
+
+# Losses
+# ------------------------------------------------------------------------------------------------------------
+
+
+class CriticLoss(Penalty):
+    """The mean of a function of D(x) and of D(fake)."""
+
+    def __init__(
+        self,
+        weight: Weight = 1.0,
+        *,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, every=every, generator=generator, name=name)
+
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The loss of outputs (B,) and (B',)."""
+        raise NotImplementedError(f"{type(self).__name__}.of")
+
+    def __call__(self, seen: Pass) -> Tensor:
+        who, there = (
+            type(self).__name__,
+            seen.again(fake_of(self, seen), draws="own", generator=self.generator),
+        )
+        return self.of(single_outputs(who, seen.logits), single_outputs(who, there.logits))
+
+
+class Wasserstein(CriticLoss):
+    """mean D(fake) - mean D(x). Arjovsky et al., arXiv 1701.07875."""
+
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return sub(mean(fake), mean(real))
+
+
+class Hinge(CriticLoss):
+    """mean max(0, 1 - D(x)) + mean max(0, 1 + D(fake)). Lim and Ye, arXiv 1705.02894."""
+
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return add(mean(relu(sub(1.0, real))), mean(relu(add(fake, 1.0))))
+
+
+class LeastSquares(CriticLoss):
+    """mean (D(x) - 1)² + mean D(fake)², without the paper's halves. Mao et al., arXiv 1611.04076."""
+
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return add(mean(square(sub(real, 1.0))), mean(square(fake)))
+
+
+class Logistic(CriticLoss):
+    """mean softplus(-D(x)) + mean softplus(D(fake)): that of Goodfellow et al., arXiv 1406.2661, with D the
+    logit. The generator's non-saturating loss is softplus(-D(fake)).
+    """
+
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return add(mean(softplus(neg(real))), mean(softplus(fake)))
+
+
+class Relativistic(CriticLoss):
+    """mean_b softplus(-(D(x_b) - D(fake_b))), in pairs. Jolicoeur-Martineau, arXiv 1807.00734; with R1 and R2
+    on every step it is R3GAN's (Huang et al., arXiv 2501.05441). The generator's has the roles swapped.
+    """
+
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        if real.shape != fake.shape:
+            raise ShapeError(f"Relativistic: expected a fake for each of {real.shape}, got {fake.shape}")
+        return mean(softplus(sub(fake, real)))
+
+
+# Penalties on gradients
+# ------------------------------------------------------------------------------------------------------------
+
+
+class R1(InputGradientPenalty):
+    """γ · ½ mean_b ‖g_b(D)‖₂² at the real samples, of D itself, never of a loss of it.
+
+    Mescheder et al., arXiv 1801.04406: γ .1 to 10.
+
+    Raises:
+        ShapeError: a critic with several outputs per sample.
+    """
+
+    def __call__(self, seen: Pass) -> Tensor:
+        return mul(self.squared(seen, single_outputs("R1", seen.logits)), 0.5)
+
+
+class _Elsewhere(InputGradientPenalty):
+    """At other samples than the objective's, which are followed in an extra pass."""
+
+    def __init__(
+        self,
+        weight: Weight,
+        *,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, every=every, generator=generator, name=name)
+        self.follows = False
+
+    def slopes(self, seen: Pass, x: Tensor, **how: Any) -> tuple[Tensor, ...]:
+        there = seen.again(x.detach().requires_grad_(), **how)
+        return self.rows(there, single_outputs(type(self).__name__, there.logits))
+
+    def excess(self, seen: Pass, x: Tensor) -> Tensor:
+        """(B,), ‖g_b(D)‖₂ - 1 at x (B, *), on the random numbers of the objective's pass."""
+        if any(m.training and isinstance(m, BATCH_NORMS) for m in seen.model.modules()):
+            warnings.warn(
+                f"{type(self).__name__}: expected a critic whose samples do not meet, got a BatchNorm in "
+                "training: the norm of a gradient is then not a sample's own",
+                stacklevel=4,
+            )
+        return sub(norms(self.slopes(seen, x)), 1.0)
+
+
+BATCH_NORMS = BatchNorm1d, BatchNorm2d, BatchNorm3d
+
+
+class R2(_Elsewhere):
+    """γ · ½ mean_b ‖g_b(D)‖₂² at `fake=`, which is detached. Mescheder et al., arXiv 1801.04406.
+
+    Raises:
+        ShapeError: a critic with several outputs per sample.
+        ValueError: no fake=.
+    """
+
+    def __call__(self, seen: Pass) -> Tensor:
+        fake = fake_of(self, seen)
+        found = self.slopes(seen, fake, draws="own", generator=self.generator)
+        return mul(mean_square(found), 0.5)
+
+
+class GradientPenalty(_Elsewhere):
+    """λ · mean_b (‖g_b(D)‖₂ - 1)² at t_b x_b + (1 - t_b) fake_b, t uniform in [0, 1) for each sample; with
+    `one_sided` only where the norm is above 1. WGAN-GP, Gulrajani et al., arXiv 1704.00028.
+
+    The norm is √(Σ g² + 1e-16), without which its derivative at 0 is NaN. Warns of a BatchNorm in the critic.
+    """
+
+    def __init__(self, weight: Weight = 10.0, one_sided: bool = False, **options: Any) -> None:
+        super().__init__(weight, **options)
+        self.one_sided = one_sided
+
+    def __call__(self, seen: Pass) -> Tensor:
+        x, fake = real_of(self, seen).detach(), fake_of(self, seen).detach()
+        if x.shape != fake.shape:
+            raise ShapeError(f"GradientPenalty: expected a fake for each sample {x.shape}, got {fake.shape}")
+        shape = (x.shape[0], *(1,) * (x.ndim - 1))
+        t = rand(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        excess = self.excess(seen, add(mul(x, t), mul(fake, sub(1.0, t))))
+        return sample_mean(square(relu(excess) if self.one_sided else excess))
+
+
+class Dragan(_Elsewhere):
+    """λ · mean_b (‖g_b(D)‖₂ - 1)² at x_b + α_b c s u_b, s the standard deviation of all numbers of the batch,
+    α_b and each element of u_b uniform in [0, 1). DRAGAN, Kodali et al., arXiv 1705.07215.
+
+    As in the authors' code the noise goes upwards only. s is the batch's, so batches of parts give another
+    value. Warns of a BatchNorm in the critic.
+    """
+
+    coupled = True
+
+    def __init__(self, weight: Weight = 10.0, c: float = 0.5, **options: Any) -> None:
+        super().__init__(weight, **options)
+        if not 0 < c < math.inf:
+            raise ValueError(f"Dragan: expected c above 0, got {c!r}")
+        self.c = float(c)
+
+    def __call__(self, seen: Pass) -> Tensor:
+        x = real_of(self, seen).detach()
+        options: dict[str, Any] = {"generator": self.generator, "dtype": x.dtype, "device": x.device}
+        alpha = rand((x.shape[0], *(1,) * (x.ndim - 1)), **options)
+        spread = mul(sqrt(mean(square(sub(x, mean(x))))), self.c)
+        return mean(square(self.excess(seen, add(x, mul(mul(alpha, spread), rand(x.shape, **options))))))
+
+
+# Others
+# ------------------------------------------------------------------------------------------------------------
+
+
+class FeatureMatching(Penalty):
+    """λ · ‖mean_b f(x_b) - mean_b f(fake_b)‖₂² of what a layer puts out, the real side detached: for a
+    generator whose samples are `fake=`. Salimans et al., arXiv 1606.03498.
+
+    Of means over the batch, so batches of parts give another value.
+    """
+
+    coupled = True
+
+    def __init__(
+        self,
+        weight: Weight,
+        layer: str,
+        *,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, every=every, generator=generator, name=name)
+        self.layers = (layer,)
+
+    def __call__(self, seen: Pass) -> Tensor:
+        there = seen.again(fake_of(self, seen), draws="own", generator=self.generator, layers=self.layers)
+        return sum(square(sub(self.target(seen), mean(there.outputs[self.layers[0]], 0))))
+
+    def target(self, seen: Pass) -> Tensor:
+        """mean_b f(x_b), detached."""
+        return mean(seen.outputs[self.layers[0]].detach(), 0)
+
+
+class CriticConsistency(Penalty):
+    """λ · mean_b (D(x_b) - D(augment(x_b)))², both differentiated; with `fakes` the same of `fake=` too.
+
+    Zhang et al., arXiv 1910.12027; balanced: Zhao et al., arXiv 2002.04724. `augment` draws from the term's
+    generator; the second pass is on the random numbers of the first.
+    """
+
+    def __init__(
+        self,
+        weight: Weight = 10.0,
+        *,
+        augment: Callable[[Tensor], Tensor],
+        fakes: bool = False,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, every=every, generator=generator, name=name)
+        self.augment, self.fakes = augment, fakes
+
+    def __call__(self, seen: Pass) -> Tensor:
+        value = self._gap(seen, real_of(self, seen))
+        if self.fakes:
+            fake = fake_of(self, seen)
+            clean = seen.again(fake, draws="own", generator=self.generator)
+            value = add(value, self._gap(clean, fake))
+        return value
+
+    def _gap(self, clean: Pass, x: Tensor) -> Tensor:
+        with random_from(self.generator):
+            view = self.augment(x)
+        outputs = [single_outputs("CriticConsistency", each.logits) for each in (clean, clean.again(view))]
+        return mean(square(sub(*outputs)))
+
+
+class MinibatchDiscrimination(Module):
+    """(B, in) to (B, in + kernels): appends o_ik = Σ_{j≠i} exp(-‖M_ik - M_jk‖₁), M = x T with T (in, kernels,
+    dims), so that a critic sees how alike the samples of a batch are. Salimans et al., arXiv 1606.03498,
+    whose sum holds j = i too: 1 more everywhere.
+
+    T starts as N(0, 1/in).
+    """
+
+    def __init__(self, in_features: int, kernels: int = 100, dims: int = 5, dtype: Any = None) -> None:
+        super().__init__()
+        sizes = {"in_features": in_features, "kernels": kernels, "dims": dims}
+        self.in_features, self.kernels, self.dims = (
+            require_count("MinibatchDiscrimination", **{name: size}) for name, size in sizes.items()
+        )
+        shape = (self.in_features, self.kernels * self.dims)
+        self.T = Parameter(
+            mul(randn(shape, dtype=np.dtype(np.float32) if dtype is None else dtype), self.in_features**-0.5)
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 2 or input.shape[1] != self.in_features or input.shape[0] < 2:
+            wanted = f"at least 2 samples (B, {self.in_features})"
+            raise ShapeError(f"MinibatchDiscrimination: expected {wanted}, got {input.shape}")
+        M = reshape(matmul(input, self.T), (input.shape[0], self.kernels, self.dims))
+        apart = sum(abs(sub(unsqueeze(M, 0), unsqueeze(M, 1))), 3)
+        return cat([input, sub(sum(exp(neg(apart)), 1), 1.0)], 1)  # without exp(0) of j = i
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, kernels={self.kernels}, dims={self.dims}"
