@@ -96,6 +96,16 @@ MOVING = [
             ),
             (lambda: t.RandomAffine(0, (2, 0)), ShapeError, "RandomAffine: translate: expected two numbers"),
             (
+                lambda: t.RandomAffine(0, 0.1),
+                ShapeError,
+                "RandomAffine: translate: expected two numbers, got 0.1",
+            ),
+            (
+                lambda: t.RandomAffine(0, center=3),
+                ShapeError,
+                "RandomAffine: center: expected two numbers, got 3",
+            ),
+            (
                 lambda: t.RandomAffine(0, scale=(0, 1)),
                 ShapeError,
                 "scale: expected numbers above 0, got (0, 1)",

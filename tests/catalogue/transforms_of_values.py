@@ -12,7 +12,7 @@ from tinydl.data import transforms as t
 from tinydl.data.transforms import Draws
 
 from . import transform_oracles as oracles
-from .transform_row import UNIT, Function, H, Row, W, images, recoloring
+from .transform_row import INDEX, UNIT, Function, H, Row, W, images, recoloring
 
 
 def inverted(p: float) -> oracles.Oracle:
@@ -178,6 +178,16 @@ ERASING = [
                 lambda: t.RandomErasing(scale=(0, 2)),
                 ShapeError,
                 "scale: expected (low, high) in order from 0 to 1",
+            ),
+            (
+                lambda: t.RandomErasing(1.0, value=300)(UNIT, **INDEX),
+                ShapeError,
+                "RandomErasing: value: expected a number of uint8, got 300",
+            ),
+            (
+                lambda: t.RandomErasing(1.0, mask_value=-1)(UNIT, UNIT, **INDEX),
+                ShapeError,
+                "RandomErasing: mask_value: expected a number of uint8, got -1",
             ),
             (
                 lambda: t.RandomErasing(ratio=(0, 1)),

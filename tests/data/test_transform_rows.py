@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -277,6 +278,20 @@ def test_a_transform_says_what_it_is(row: Row) -> None:
     assert isinstance(transform, Transform)
     assert repr(transform).startswith(row.name.split()[0] + "(")
     assert "\n" not in repr(transform)
+
+
+@every_row
+def test_a_transform_can_be_sent_to_another_process(row: Row) -> None:
+    again = pickle.loads(pickle.dumps(row.make()))
+    np.testing.assert_array_equal(again(UNIT, **CALL), row.make()(UNIT, **CALL))
+
+
+def test_an_erased_part_of_a_mask_is_an_option() -> None:
+    images, masks = np.full((6, 1, H, W), 200, np.uint8), np.full((6, H, W), 7)
+    for transform in (t.RandomErasing(1.0, mask_value=FILL), t.Cutout(5, mask_value=FILL)):
+        erased, labels = transform(images, masks, **CALL)
+        np.testing.assert_array_equal(labels == FILL, erased[:, 0] == 0)
+        assert set(np.unique(labels)) == {7, FILL}
 
 
 def test_trap_two_sign_conventions_of_rotation() -> None:

@@ -192,7 +192,8 @@ class Transform:
         raise NotImplementedError(f"{type(self).__name__}: expected a method change(images, masks, draws)")
 
     def __repr__(self) -> str:
-        settings = [f"{name}={value!r}" for name, value in vars(self).items() if not name.startswith("_")]
+        shown = [name for name in vars(self) if not name.startswith("_") and name != "places"]
+        settings = [f"{name}={getattr(self, name)!r}" for name in shown]
         return f"{type(self).__name__}({', '.join(settings)})"
 
 
@@ -250,6 +251,15 @@ def _planes(who: str, images: np.ndarray, masks: Any) -> np.ndarray:
     return np.ascontiguousarray(planes)
 
 
+def check_value(who: str, name: str, value: float, dtype: np.dtype) -> None:
+    """Can pixels or labels of this dtype have the value?"""
+    if dtype.kind == "f":
+        return
+    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if not limits[0] <= value <= limits[1] or value != int(value):
+        raise ShapeError(f"{who}: {name}: expected a number of {dtype}, got {value}")
+
+
 def probability(who: str, p: float, name: str = "p") -> float:
     if not 0 <= p <= 1:
         raise ShapeError(f"{who}: {name}: expected a probability, 0 to 1, got {p}")
@@ -277,6 +287,12 @@ def around(
     if not value >= 0:
         raise ShapeError(f"{who}: {name}: expected a number of at least 0 or (low, high), got {value}")
     return max(least, centre - float(value)), centre + float(value)
+
+
+def pair_of(who: str, name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ShapeError(f"{who}: {name}: expected two numbers, got {value}")
+    return float(value[0]), float(value[1])
 
 
 def pair_of_sizes(who: str, name: str, value: Any) -> tuple[int, int]:

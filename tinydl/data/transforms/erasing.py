@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
-from .contract import Draws, Transform, pair_of_sizes, probability, span
+from .contract import Draws, Transform, check_value, pair_of_sizes, probability, span
 
 __all__ = ["Cutout", "RandomErasing"]
 
@@ -28,8 +28,11 @@ class _Rectangle(Transform):
         top, bottom, left, right = (side[:, None, None, None] for side in self.rectangle(draws, (H, W)))
         i, j = np.arange(H)[:, None], np.arange(W)
         inside = (i >= top) & (i < bottom) & (j >= left) & (j < right)
+        who = type(self).__name__
+        check_value(who, "value", self.value, images.dtype)
         images = np.where(inside, images.dtype.type(self.value), images)
         if masks is not None and self.mask_value is not None:
+            check_value(who, "mask_value", self.mask_value, masks.dtype)
             masks = np.where(inside, masks.dtype.type(self.mask_value), masks)
         return images, masks
 

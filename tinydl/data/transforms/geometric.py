@@ -12,7 +12,17 @@ import numpy as np
 from tinydl_kernels import resample, warp
 from tinydl_kernels.machine.errors import ShapeError
 
-from .contract import Draws, Transform, above_zero, around, not_negative, pair_of_sizes, probability, span
+from .contract import (
+    Draws,
+    Transform,
+    above_zero,
+    around,
+    not_negative,
+    pair_of,
+    pair_of_sizes,
+    probability,
+    span,
+)
 from .warping import (
     TAPS,
     Geometric,
@@ -73,8 +83,8 @@ class RandomAffine(Geometric):
     ) -> None:
         who = type(self).__name__
         self.degrees = around(who, "degrees", degrees)
-        self.translate = (0.0, 0.0) if translate is None else translate
-        if len(self.translate) != 2 or not all(0 <= part <= 1 for part in self.translate):
+        self.translate = pair_of(who, "translate", (0.0, 0.0) if translate is None else translate)
+        if not all(0 <= part <= 1 for part in self.translate):
             raise ShapeError(f"{who}: translate: expected two numbers, 0 to 1, got {translate}")
         self.scale = (1.0, 1.0) if scale is None else span(who, "scale", scale)
         if self.scale[0] <= 0:
@@ -82,7 +92,7 @@ class RandomAffine(Geometric):
         along_y = shear[2:] if isinstance(shear, (tuple, list)) and len(shear) == 4 else 0
         self.shear_x = around(who, "shear", 0 if shear is None else shear[:2] if along_y else shear)
         self.shear_y = around(who, "shear", along_y)
-        self.center = center
+        self.center = None if center is None else pair_of(who, "center", center)
         self.p = probability(who, p)
         self.settings = settings(who, interpolation, padding_mode, fill, mask_fill)
 

@@ -10,7 +10,7 @@ import numpy as np
 from tinydl_kernels import warp
 from tinydl_kernels.machine.errors import ShapeError
 
-from .contract import Draws, Transform, put, take
+from .contract import Draws, Transform, check_value, put, take
 
 BORDERS = {"constant": warp.CONSTANT, "edge": warp.EDGE, "reflect": warp.REFLECT}
 INTERPOLATIONS = ("bilinear", "nearest")
@@ -131,19 +131,11 @@ def warped(
     border = BORDERS[how.padding_mode]
 
     def along(x: np.ndarray, bilinear: bool, name: str, fill: float) -> np.ndarray:
-        if x.dtype.kind != "f" and not _fits(fill, x.dtype):
-            raise ShapeError(f"transforms: {name}: expected a number of {x.dtype}, got {fill}")
+        check_value("transforms", name, fill, x.dtype)
         return warp.warp(x, found.matrices, found.field, found.size, bilinear, border, fill)
 
     images = along(images, how.interpolation == "bilinear", "fill", how.fill)
     return images, None if masks is None else along(masks, False, "mask_fill", how.mask_fill)
-
-
-def _fits(value: float, dtype: np.dtype) -> bool:
-    if dtype.kind == "b":
-        return value in (0, 1)
-    limits = np.iinfo(dtype)
-    return value == int(value) and limits.min <= value <= limits.max
 
 
 # ---- Matrices (N, 3, 3) from the output's (column, row, 1) to the input's
