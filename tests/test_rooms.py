@@ -26,7 +26,7 @@ ROOMS = {
     "models": Room("models"),
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
     "data.datasets": Room("datasets", ("Audit", "Dataset", "Findings", "ImageSet", "read_idx")),
-    "data.transforms": Room("transforms"),
+    "data.transforms": Room("transforms", ("contract",)),
     "optim": Room("optimizers", ("optimizer", "groups", "lr_scheduler")),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
     "regularizers": Room("penalties", ("contract", "objective", "passes"), "Penalty"),
