@@ -289,11 +289,11 @@ class Optimizer:
         """Make the states that are not there yet, in memory that no recorder plans."""
         for name, spec in group.states.items():
             if spec.per == "optimizer" and name not in self.shared:
-                self.shared[name] = _made(spec, group["params"][0])
+                self.shared[name] = made(spec, group["params"][0])
             if spec.per in ("element", "parameter"):
                 for p in group["params"]:
                     if name not in self.state[p]:
-                        self.state[p][name] = _made(spec, p)
+                        self.state[p][name] = made(spec, p)
 
     def _structure(self) -> Any:
         """What a recorded step depends on besides arrays."""
@@ -399,7 +399,7 @@ def at_least_0(cls: type, options: Mapping[str, Any], *names: str) -> None:
             raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
 
 
-def _made(spec: State, p: Tensor) -> Buffer:
+def made(spec: State, p: Tensor) -> Buffer:
     """A state of parameter p."""
     module = memory.array_module(p.array)
     shape, dtype = (
