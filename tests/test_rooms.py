@@ -26,7 +26,10 @@ ROOMS = {
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
     "data.datasets": Room("datasets", ("ImageSet", "read_idx")),
     "data.transforms": Room("transforms"),
-    "optim": Room("optimizers", ("optimizer", "groups", "lr_scheduler", "lookahead", "sam")),
+    "optim": Room(
+        "optimizers",
+        ("optimizer", "groups", "lr_scheduler", "gradient_noise", "lookahead", "sam"),
+    ),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
     "regularizers": Room("penalties", ("contract", "objective", "passes", "data_grad", "spect_reg")),
 }
