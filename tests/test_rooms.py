@@ -28,7 +28,7 @@ ROOMS = {
     "data.transforms": Room("transforms"),
     "optim": Room(
         "optimizers",
-        ("optimizer", "groups", "lr_scheduler", "gradient_noise", "lookahead", "sam"),
+        ("optimizer", "groups", "lr_scheduler", "accumulation", "gradient_noise", "lookahead", "sam"),
     ),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
     "regularizers": Room("penalties", ("contract", "objective", "passes", "data_grad", "spect_reg")),
