@@ -182,6 +182,16 @@ def test_adaptive_clipping(factor: float, backend: str) -> None:
     assert_same(gradients(params), once)
 
 
+def test_adaptive_clipping_where_all_is_0() -> None:
+    p = nn.Parameter(np.zeros((2, 3)))
+    p.grad = td.tensor(np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 2.0]]))
+    nn.adaptive_clip_grad_(p, eps=0.0)
+    np.testing.assert_array_equal(p.grad.numpy(), 0.0)
+    p.grad = td.ones(2, 3, dtype=np.float64)
+    nn.adaptive_clip_grad_(p)
+    np.testing.assert_allclose(np.linalg.norm(p.grad.numpy(), axis=1), 1e-5, rtol=1e-12)
+
+
 def test_centralization(backend: str) -> None:
     grads = arrays()
     params = parameters(grads)

@@ -303,7 +303,42 @@ def test_on_a_gpu_the_host_asks_for_nothing(gpu: Any) -> None:
 # ------------------------------------------------------------------------------------------------------------
 
 
-def test_refusals(tmp_path: Path) -> None:
+def test_settings_are_saved_whole_or_not_at_all() -> None:
+    def fresh() -> ASAM:
+        return ASAM(SGD([nn.Parameter(np.ones(2))], lr=0.5))
+
+    first, second = ASAM(SGD([nn.Parameter(np.ones(2))], lr=0.1), 2.0, eta=0.3), fresh()
+    second.load_state_dict(first.state_dict())
+    assert (second.rho, second.eta, second.param_groups[0]["lr"]) == (2.0, 0.3, 0.1)
+    saved = first.state_dict()
+    for wrong in ({"eta": -1.0}, {"base": SGD([nn.Parameter(np.ones(2))]).state_dict()}):
+        third = fresh()
+        if "base" in wrong:
+            wrong["base"]["param_groups"][0]["lr"] = -1.0
+        with pytest.raises(ValueError, match=r"expected at least 0, got -1\.0"):
+            third.load_state_dict({**saved, **wrong})
+        assert (third.rho, third.eta, third.param_groups[0]["lr"]) == (0.5, 0.0, 0.5)
+
+
+def test_another_eta_records_anew() -> None:
+    p = nn.Parameter(np.zeros(2))
+    optimizer = ASAM(SGD([p], lr=0.0), 1.0)
+
+    @td.record
+    def climb() -> None:
+        optimizer.zero_grad()
+        (p * td.tensor(np.array([3.0, 4.0]))).sum().backward()
+        optimizer.first_step()
+
+    for eta, length in ((0.0, 0.0), (0.5, 0.5), (2.0, 2.0)):
+        optimizer.eta = eta
+        climb()
+        np.testing.assert_allclose(p.numpy(), np.array([0.6, 0.8]) * length, rtol=1e-9)
+        optimizer.second_step()
+        assert not p.numpy().any()
+
+
+def test_refusals() -> None:
     p = nn.Parameter(np.ones(2))
     with pytest.raises(TypeError, match="SAM: expected an optimizer to wrap, got type"):
         SAM(SGD)  # type: ignore[arg-type]

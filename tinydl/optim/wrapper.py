@@ -76,14 +76,21 @@ class Wrapper:
         """Go on from the `state_dict` of the same wrapper around an optimizer of the same groups, in place.
 
         Raises:
-            ValueError: other keys, or a state that the optimizer inside refuses; nothing is written then.
+            ValueError: other keys, a setting out of range, or a state that the optimizer inside refuses;
+                nothing is written then.
         """
         wanted, got = sorted(self.state_dict()), sorted(state_dict)
         if wanted != got:
             raise ValueError(f"{self}.load_state_dict: expected the keys {wanted}, got {got}")
-        self.base.load_state_dict(state_dict["base"])
-        for name in self.settings:
-            setattr(self, name, state_dict[name])
+        before = self._settings()
+        try:
+            for name in self.settings:
+                setattr(self, name, state_dict[name])
+            self.base.load_state_dict(state_dict["base"])
+        except Exception:
+            for name, value in before.items():
+                setattr(self, name, value)
+            raise
 
     def _settings(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.settings}
