@@ -27,7 +27,10 @@ ROOMS = {
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
     "data.datasets": Room("datasets", ("Audit", "Dataset", "Findings", "ImageSet", "read_idx")),
     "data.transforms": Room("transforms", ("contract",)),
-    "optim": Room("optimizers", ("optimizer", "groups", "lr_scheduler")),
+    "optim": Room(
+        "optimizers",
+        ("optimizer", "groups", "lr_scheduler", "accumulation", "gradient_noise", "lookahead", "sam"),
+    ),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
     "regularizers": Room("penalties", ("contract", "objective", "passes"), "Penalty"),
 }

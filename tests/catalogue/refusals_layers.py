@@ -421,6 +421,23 @@ REFUSALS: list[Refusal] = [
         ),
         refused("weight_norm", TypeError, "expected a Module, got int", lambda f: f(3)),
         refused("update_bn", TypeError, "expected a Module, got int", lambda f: f([X], 3)),
+        refused("get_total_norm", DtypeError, "expected tensors for 'tensors', got int", lambda f: f(3)),
+        refused(
+            "clip_grad_norm_", ValueError, "max_norm: expected at least 0, got -1.0", lambda f: f(X, -1.0)
+        ),
+        refused(
+            "clip_grads_with_norm_",
+            ValueError,
+            "max_norm: expected at least 0, got -1.0",
+            lambda f: f(X, -1.0, X),
+        ),
+        refused(
+            "clip_grad_value_", ValueError, "clip_value: expected at least 0, got -1.0", lambda f: f(X, -1.0)
+        ),
+        refused(
+            "adaptive_clip_grad_", ValueError, "clip_factor: expected at least 0, got -1", lambda f: f(X, -1)
+        ),
+        refused("centralize_grad_", DtypeError, "expected tensors for 'parameters', got int", lambda f: f(3)),
         refused(
             "linear_to_conv",
             ShapeError,

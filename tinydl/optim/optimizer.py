@@ -64,6 +64,7 @@ from ..engine.state import state as engine_state
 from ..engine.tape import Version
 from ..nn.parameter import Buffer
 from ..ops.update import assign, optimizer_step
+from . import hooks
 from .groups import Group
 
 __all__ = ["Optimizer"]
@@ -73,12 +74,24 @@ optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
 def _counted(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step that tells an objective that it was taken."""
+    """A step with its hooks, which tells an objective that it was taken. A step of the base class that it
+    calls is a part of it.
+    """
 
     @functools.wraps(step)
     def counted(self: Optimizer, *args: Any, **settings: Any) -> Any:
-        result = step(self, *args, **settings)
-        happened(self.steps_taken)
+        if self._stepping:
+            return step(self, *args, **settings)
+        if engine_state.recorder is not None:
+            engine_state.recorder.depends(self, Optimizer._structure)
+        self._stepping = True
+        try:
+            given, settings = hooks.before(self._pre_hooks, self, (self, *args), settings)
+            result = step(*given, **settings)
+            happened(self.steps_taken)
+            hooks.after(self._post_hooks, self, given, settings)
+        finally:
+            self._stepping = False
         return result
 
     return counted
@@ -116,6 +129,9 @@ class Optimizer:
         self.shared: dict[str, Buffer] = {}  # states of the optimizer
         self.steps_taken = Version()  # its count: of step(), replays included
         self._rules: dict[Any, Rule] = {}
+        self._pre_hooks: hooks.Hooks = {}
+        self._post_hooks: hooks.Hooks = {}
+        self._stepping = False
         optimizers.add(self)
         if isinstance(params, (Tensor, set, frozenset, Mapping)):
             raise TypeError(f"{self}: expected a list of parameters, got {type(params).__name__}")
@@ -200,8 +216,6 @@ class Optimizer:
                 result = closure()
         if self.element is None:
             return result
-        if engine_state.recorder is not None:
-            engine_state.recorder.depends(self, Optimizer._structure)
         leads = True
         with no_grad():
             for group in self.param_groups:
@@ -215,6 +229,21 @@ class Optimizer:
                     self._update(group, params, grads, leads)
                     leads = False
         return result
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> hooks.RemovableHandle:
+        """Call hook(optimizer, args, kwargs) before each step, the closure not called yet; `args` begins with
+        the optimizer. Returns what removes it.
+
+        The hook returns None, or (args, kwargs) to step with. In a recorded step what it does is recorded;
+        one that is added or removed later records the step anew.
+        """
+        return hooks.RemovableHandle(self._pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> hooks.RemovableHandle:
+        """Call hook(optimizer, args, kwargs) after each step; as `register_step_pre_hook`, but for what it
+        returns, which nobody reads.
+        """
+        return hooks.RemovableHandle(self._post_hooks, hook)
 
     def _update(self, group: Group, params: list[Tensor], grads: list[Tensor], leads: bool) -> None:
         """Update parameters of a group by one effect."""
@@ -260,15 +289,15 @@ class Optimizer:
         """Make the states that are not there yet, in memory that no recorder plans."""
         for name, spec in group.states.items():
             if spec.per == "optimizer" and name not in self.shared:
-                self.shared[name] = _made(spec, group["params"][0])
+                self.shared[name] = made(spec, group["params"][0])
             if spec.per in ("element", "parameter"):
                 for p in group["params"]:
                     if name not in self.state[p]:
-                        self.state[p][name] = _made(spec, p)
+                        self.state[p][name] = made(spec, p)
 
     def _structure(self) -> Any:
         """What a recorded step depends on besides arrays."""
-        return [group.structure for group in self.param_groups]
+        return [group.structure for group in self.param_groups], [*self._pre_hooks], [*self._post_hooks]
 
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout: {"state": {number of the parameter: {name: tensor}}, "param_groups": [options]}.
@@ -370,7 +399,7 @@ def at_least_0(cls: type, options: Mapping[str, Any], *names: str) -> None:
             raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
 
 
-def _made(spec: State, p: Tensor) -> Buffer:
+def made(spec: State, p: Tensor) -> Buffer:
     """A state of parameter p."""
     module = memory.array_module(p.array)
     shape, dtype = (
