@@ -72,6 +72,11 @@ def adamw(o: Mapping[str, Any]) -> Step:
     return adam(o, decay=1e-2, decoupled=True)
 
 
+def root(square: Any, o: Mapping[str, Any], default: float) -> Any:
+    eps = o.get("eps", default)
+    return np.sqrt(square + eps) if o.get("eps_inside") else np.sqrt(square) + eps
+
+
 def rmsprop(o: Mapping[str, Any]) -> Step:
     def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
         alpha = o.get("alpha", 0.99)
@@ -80,7 +85,7 @@ def rmsprop(o: Mapping[str, Any]) -> Step:
         if o.get("centered"):
             own["a"] = alpha * own.get("a", 0) + (1 - alpha) * d
             w = np.maximum(w - own["a"] ** 2, 0)
-        u = d / (np.sqrt(w) + o.get("eps", 1e-8))
+        u = d / root(w, o, 1e-8)
         if o.get("momentum", 0):
             own["b"] = u = o["momentum"] * own.get("b", 0) + u
         return p - o.get("lr", 1e-2) * u
@@ -95,6 +100,7 @@ def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     ]
 
 
+UNIT = r"expected a number in \[0, 1\), got "
 NESTEROV = "nesterov: expected a momentum and no dampening, got momentum="
 BETAS = r"betas: expected two numbers in \[0, 1\), got \("
 SGD_BAD = [
@@ -110,8 +116,8 @@ ADAM_BAD = [
 ]
 RMSPROP_BAD = [
     *negative("lr", "eps", "weight_decay", "momentum"),
-    ({"alpha": 1.0}, r"alpha: expected a number in \[0, 1\), got 1.0"),
-    ({"alpha": -0.1}, r"alpha: expected a number in \[0, 1\), got -0.1"),
+    ({"alpha": 1.0}, f"alpha: {UNIT}1.0"),
+    ({"alpha": -0.1}, f"alpha: {UNIT}-0.1"),
 ]
 
 ROWS = [
@@ -147,4 +153,5 @@ ROWS = [
         rmsprop,
         structural={"centered": False},
     ),
+    Row("RMSprop lecture", {"eps_inside": True, "eps": 1e-3}, rmsprop, {"eps": 1e-2}, torch=False),
 ]

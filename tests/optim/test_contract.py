@@ -213,12 +213,12 @@ class TestIdiom:
 def test_the_example_at_the_head_of_the_contract() -> None:
     """It says what it does: Adam's first moment alone."""
     text = inspect.getdoc(tinydl_optimizer) or ""
-    example = textwrap.dedent(text[text.index("    class Momentum") : text.index("`scalars` and")])
+    example = textwrap.dedent(text[text.index("    class FirstMoment") : text.index("`scalars` and")])
     namespace = {"Optimizer": Optimizer, "State": State, "at_least_0": tinydl_optimizer.at_least_0}
     exec(example, namespace)
     params = parameters()
     expected = [p.numpy().copy() for p in params]
-    optimizer = namespace["Momentum"](params, lr=0.1, beta=0.8, maximize=True)  # type: ignore[operator]
+    optimizer = namespace["FirstMoment"](params, lr=0.1, beta=0.8, maximize=True)  # type: ignore[operator]
     averages = [np.zeros(p.shape) for p in params]
     for t in range(1, 5):
         give(params, t)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -85,11 +85,19 @@ def test_the_oracle(row: Row) -> None:
     assert_close(trajectory(row, np.float32), wanted, 1e-5)
 
 
-@every_row
-def test_torch(row: Row) -> None:
+@pytest.fixture
+def double() -> Iterator[None]:
+    """PyTorch keeps numbers that are no tensors of the user's (NAdam's mu_product) in its default dtype."""
     torch = pytest.importorskip("torch")
-    if not row.torch:
-        pytest.skip("PyTorch's is another")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.torch], ids=lambda row: row.name)
+def test_torch(row: Row, double: None) -> None:
+    torch = pytest.importorskip("torch")
     start, grads = drawn()
     params = [torch.nn.Parameter(torch.tensor(p)) for p in start]
     optimizer = getattr(torch.optim, row.kind)(params, **row.options)

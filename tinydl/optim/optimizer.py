@@ -3,7 +3,7 @@ the contract by which an optimizer is one file.
 
 A new optimizer states its options, its states and its formula:
 
-    class Momentum(Optimizer):
+    class FirstMoment(Optimizer):
         def __init__(self, params, lr=1e-2, beta=0.9, maximize=False):
             super().__init__(params, {"lr": lr, "beta": beta, "maximize": maximize})
 
@@ -368,6 +368,19 @@ def at_least_0(cls: type, options: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not options[name] >= 0:
             raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
+
+
+def below_1(cls: type, options: Mapping[str, Any], *names: str) -> None:
+    """ValueError unless these options are numbers in [0, 1)."""
+    for name in names:
+        if not 0 <= options[name] < 1:
+            raise ValueError(f"{cls.__name__}: {name}: expected a number in [0, 1), got {options[name]}")
+
+
+def betas_below_1(cls: type, options: Mapping[str, Any]) -> None:
+    """ValueError unless the option betas has two numbers in [0, 1)."""
+    if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
+        raise ValueError(f"{cls.__name__}: betas: expected two numbers in [0, 1), got {options['betas']}")
 
 
 def _made(spec: State, p: Tensor) -> Buffer:
