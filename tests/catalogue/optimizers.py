@@ -93,6 +93,19 @@ def rmsprop(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def adagrad(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
+        own["t"], own["s"] = (
+            own.get("t", 0) + 1,
+            own.get("s", o.get("initial_accumulator_value", 0)) + d**2,
+        )
+        rate = o.get("lr", 1e-2) / (1 + (own["t"] - 1) * o.get("lr_decay", 0))
+        return p - rate * d / root(own["s"], o, 1e-10)
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -119,6 +132,7 @@ RMSPROP_BAD = [
     ({"alpha": 1.0}, f"alpha: {UNIT}1.0"),
     ({"alpha": -0.1}, f"alpha: {UNIT}-0.1"),
 ]
+ADAGRAD_BAD = negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 
 ROWS = [
     Row("SGD", {"lr": 0.1}, sgd, structural={"momentum": 0.5}, bad=SGD_BAD),
@@ -154,4 +168,18 @@ ROWS = [
         structural={"centered": False},
     ),
     Row("RMSprop lecture", {"eps_inside": True, "eps": 1e-3}, rmsprop, {"eps": 1e-2}, torch=False),
+    Row("Adagrad", {"lr": 0.1, "lr_decay": 0.1}, adagrad, {"lr_decay": 0.3}, {"maximize": True}, ADAGRAD_BAD),
+    Row(
+        "Adagrad begun",
+        {"lr": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.2, "maximize": True},
+        adagrad,
+    ),
+    Row(
+        "Adagrad theory",
+        {"lr": 0.1, "eps": 1e-2, "eps_inside": True},
+        adagrad,
+        {"eps": 1e-3},
+        {"eps_inside": False},
+        torch=False,
+    ),
 ]
