@@ -106,6 +106,18 @@ def adagrad(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def adadelta(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        rho, eps = o.get("rho", 0.9), o.get("eps", 1e-6)
+        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
+        own["v"] = rho * own.get("v", 0) + (1 - rho) * d**2
+        u = np.sqrt((own.get("a", 0) + eps) / (own["v"] + eps)) * d
+        own["a"] = rho * own.get("a", 0) + (1 - rho) * u**2
+        return p - o.get("lr", 1.0) * u
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -182,4 +194,13 @@ ROWS = [
         {"eps_inside": False},
         torch=False,
     ),
+    Row(
+        "Adadelta",
+        {},
+        adadelta,
+        {"rho": 0.8},
+        {"maximize": True},
+        [*negative("lr", "eps", "weight_decay"), ({"rho": 1.0}, f"rho: {UNIT}1.0")],
+    ),
+    Row("Adadelta decay", {"lr": 0.5, "eps": 1e-3, "weight_decay": 0.2, "maximize": True}, adadelta),
 ]
