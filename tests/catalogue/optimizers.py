@@ -118,6 +118,32 @@ def adadelta(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def prepared(o: Mapping[str, Any], p: Any, g: Any, lr: float, decoupled: bool) -> tuple[Any, Any]:
+    """The parameter and the gradient once the decay has acted, on one of the two."""
+    d, decay = -g if o.get("maximize") else g, o.get("weight_decay", 0)
+    return ((1 - lr * decay) * p, d) if decoupled else (p, d + decay * p)
+
+
+def moments(o: Mapping[str, Any], d: Any, own: dict[str, Any]) -> tuple[float, float]:
+    """The Adam family's: m, v and t in `own`; returns 1 - beta^t for each beta."""
+    beta1, beta2 = o.get("betas", (0.9, 0.999))
+    own["t"] = own.get("t", 0) + 1
+    own["m"] = beta1 * own.get("m", 0) + (1 - beta1) * d
+    own["v"] = beta2 * own.get("v", 0) + (1 - beta2) * d**2
+    return 1 - beta1 ** own["t"], 1 - beta2 ** own["t"]
+
+
+def adamax(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, (_, beta2) = o.get("lr", 2e-3), o.get("betas", (0.9, 0.999))
+        p, d = prepared(o, p, g, lr, False)
+        left, _ = moments(o, d, own)
+        own["u"] = np.maximum(beta2 * own.get("u", 0), np.abs(d) + o.get("eps", 1e-8))
+        return p - lr * own["m"] / left / own["u"]
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -203,4 +229,13 @@ ROWS = [
         [*negative("lr", "eps", "weight_decay"), ({"rho": 1.0}, f"rho: {UNIT}1.0")],
     ),
     Row("Adadelta decay", {"lr": 0.5, "eps": 1e-3, "weight_decay": 0.2, "maximize": True}, adadelta),
+    Row(
+        "Adamax",
+        {"lr": 0.1, "weight_decay": 0.2},
+        adamax,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        ADAM_BAD,
+    ),
+    Row("Adamax maximize", {"eps": 0.1, "maximize": True}, adamax, {"eps": 0.2}),
 ]
