@@ -144,6 +144,21 @@ def adamax(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def nadam(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, (beta1, _) = o.get("lr", 2e-3), o.get("betas", (0.9, 0.999))
+        p, d = prepared(o, p, g, lr, o.get("decoupled_weight_decay", False))
+        _, left = moments(o, d, own)
+        now, ahead = (
+            beta1 * (1 - 0.96 ** (t * o.get("momentum_decay", 4e-3)) / 2) for t in (own["t"], own["t"] + 1)
+        )
+        own["product"] = own.get("product", 1) * now
+        mean = (1 - now) * d / (1 - own["product"]) + ahead * own["m"] / (1 - own["product"] * ahead)
+        return p - lr * mean / (np.sqrt(own["v"] / left) + o.get("eps", 1e-8))
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -238,4 +253,18 @@ ROWS = [
         ADAM_BAD,
     ),
     Row("Adamax maximize", {"eps": 0.1, "maximize": True}, adamax, {"eps": 0.2}),
+    Row(
+        "NAdam",
+        {"lr": 0.1, "weight_decay": 0.2},
+        nadam,
+        {"momentum_decay": 0.1},
+        {"maximize": True},
+        [*ADAM_BAD, *negative("momentum_decay")],
+    ),
+    Row(
+        "NAdam decoupled",
+        {"weight_decay": 0.3, "decoupled_weight_decay": True, "maximize": True},
+        nadam,
+        structural={"decoupled_weight_decay": False},
+    ),
 ]
