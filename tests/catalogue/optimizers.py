@@ -159,6 +159,21 @@ def nadam(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def radam(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, (_, beta2) = o.get("lr", 1e-3), o.get("betas", (0.9, 0.999))
+        p, d = prepared(o, p, g, lr, o.get("decoupled_weight_decay", False))
+        left1, left2 = moments(o, d, own)
+        most = 2 / (1 - beta2) - 1
+        length = most - 2 * own["t"] * beta2 ** own["t"] / left2
+        if length <= 5:
+            return p - lr * own["m"] / left1
+        ratio = (length - 4) / (most - 4) * (length - 2) / (most - 2) * most / length
+        return p - lr * np.sqrt(ratio * left2) * own["m"] / left1 / (np.sqrt(own["v"]) + o.get("eps", 1e-8))
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -265,6 +280,21 @@ ROWS = [
         "NAdam decoupled",
         {"weight_decay": 0.3, "decoupled_weight_decay": True, "maximize": True},
         nadam,
+        structural={"decoupled_weight_decay": False},
+    ),
+    Row(
+        "RAdam", {"lr": 0.1, "weight_decay": 0.2}, radam, {"betas": (0.7, 0.95)}, {"maximize": True}, ADAM_BAD
+    ),
+    Row(
+        "RAdam decoupled",
+        {
+            "lr": 0.1,
+            "betas": (0.8, 0.9),
+            "weight_decay": 0.3,
+            "decoupled_weight_decay": True,
+            "maximize": True,
+        },
+        radam,
         structural={"decoupled_weight_decay": False},
     ),
 ]
