@@ -174,6 +174,17 @@ def radam(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def adabelief(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, eps, (_, beta2) = o.get("lr", 1e-3), o.get("eps", 1e-16), o.get("betas", (0.9, 0.999))
+        p, d = prepared(o, p, g, lr, o.get("decoupled_weight_decay", True))
+        left1, left2 = moments(o, d, own)
+        own["s"] = beta2 * own.get("s", 0) + (1 - beta2) * (d - own["m"]) ** 2 + eps
+        return p - lr * own["m"] / left1 / (np.sqrt(own["s"] / left2) + eps)
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -296,5 +307,21 @@ ROWS = [
         },
         radam,
         structural={"decoupled_weight_decay": False},
+    ),
+    Row(
+        "AdaBelief",
+        {"lr": 0.1, "weight_decay": 0.2},
+        adabelief,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        ADAM_BAD,
+        torch=False,
+    ),
+    Row(
+        "AdaBelief coupled",
+        {"lr": 0.1, "eps": 1e-3, "weight_decay": 0.3, "decoupled_weight_decay": False, "maximize": True},
+        adabelief,
+        {"eps": 1e-4},
+        torch=False,
     ),
 ]
