@@ -185,6 +185,17 @@ def adabelief(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def lion(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, (beta1, beta2) = o.get("lr", 1e-4), o.get("betas", (0.9, 0.99))
+        p, d = prepared(o, p, g, lr, True)
+        u = np.sign(beta1 * own.get("m", 0) + (1 - beta1) * d)
+        own["m"] = beta2 * own.get("m", 0) + (1 - beta2) * d
+        return p - lr * u
+
+    return step
+
+
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     """Options that are refused below 0, and when they are NaN."""
     return [
@@ -322,6 +333,15 @@ ROWS = [
         {"lr": 0.1, "eps": 1e-3, "weight_decay": 0.3, "decoupled_weight_decay": False, "maximize": True},
         adabelief,
         {"eps": 1e-4},
+        torch=False,
+    ),
+    Row(
+        "Lion",
+        {"lr": 0.01, "weight_decay": 0.2},
+        lion,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        [*negative("lr", "weight_decay"), *ADAM_BAD[-3:]],
         torch=False,
     ),
 ]
