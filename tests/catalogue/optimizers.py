@@ -93,6 +93,16 @@ def rmsprop(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def momentum(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        beta = o.get("beta", 0.9)
+        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
+        own["all"] = [(beta * weight, x) for weight, x in own.get("all", [])] + [(1 - beta, d)]
+        return p - o.get("lr", 1e-2) * sum(weight * x for weight, x in own["all"])
+
+    return step
+
+
 def adagrad(o: Mapping[str, Any]) -> Step:
     def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
         d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
@@ -342,6 +352,22 @@ ROWS = [
         {"betas": (0.7, 0.9)},
         {"maximize": True},
         [*negative("lr", "weight_decay"), *ADAM_BAD[-3:]],
+        torch=False,
+    ),
+    Row(
+        "Momentum",
+        {"lr": 0.1},
+        momentum,
+        {"beta": 0.5},
+        {"maximize": True},
+        [*negative("lr", "weight_decay"), ({"beta": 1.0}, f"beta: {UNIT}1.0")],
+        torch=False,
+    ),
+    Row(
+        "Momentum decay",
+        {"weight_decay": 0.2, "maximize": True},
+        momentum,
+        {"weight_decay": 0.4},
         torch=False,
     ),
 ]
