@@ -103,6 +103,20 @@ def momentum(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def asgd(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, lambd = o.get("lr", 1e-2), o.get("lambd", 1e-4)
+        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
+        eta, mu, own["t"] = own.get("eta", lr), own.get("mu", 1.0), own.get("t", 0) + 1
+        p = p - eta * lambd * p - eta * d
+        own["ax"] = p if mu == 1 else (1 - mu) * own["ax"] + mu * p
+        own["eta"] = lr / (1 + lambd * lr * own["t"]) ** o.get("alpha", 0.75)
+        own["mu"] = 1 / max(1, own["t"] - o.get("t0", 1e6))
+        return p
+
+    return step
+
+
 def adagrad(o: Mapping[str, Any]) -> Step:
     def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
         d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
@@ -370,4 +384,13 @@ ROWS = [
         {"weight_decay": 0.4},
         torch=False,
     ),
+    Row(
+        "ASGD",
+        {"lr": 0.1, "t0": 20},
+        asgd,
+        {"lr": 0.03, "alpha": 0.5},
+        {"maximize": True},
+        negative("lr", "lambd", "alpha", "t0", "weight_decay"),
+    ),
+    Row("ASGD decay", {"lambd": 0.1, "weight_decay": 0.2, "maximize": True}, asgd, {"lambd": 0.2}),
 ]
