@@ -142,6 +142,19 @@ def adadelta(o: Mapping[str, Any]) -> Step:
     return step
 
 
+def rprop(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        d = -g if o.get("maximize") else g
+        product = d * own.get("prev", 0 * d)
+        size = own.get("size", np.full(np.shape(p), o.get("lr", 1e-2)))
+        (shrink, grow), between = o.get("etas", (0.5, 1.2)), o.get("step_sizes", (1e-6, 50.0))
+        size = size * np.select([product > 0, product < 0], [grow, shrink], 1.0)
+        own["size"], own["prev"] = np.clip(size, *between), np.where(product < 0, 0, d)
+        return p - np.sign(own["prev"]) * own["size"]
+
+    return step
+
+
 def prepared(o: Mapping[str, Any], p: Any, g: Any, lr: float, decoupled: bool) -> tuple[Any, Any]:
     """The parameter and the gradient once the decay has acted, on one of the two."""
     d, decay = -g if o.get("maximize") else g, o.get("weight_decay", 0)
@@ -247,6 +260,13 @@ RMSPROP_BAD = [
     ({"alpha": -0.1}, f"alpha: {UNIT}-0.1"),
 ]
 ADAGRAD_BAD = negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+ETAS = r"etas: expected 0 < etas\[0\] < 1 < etas\[1\], got \("
+SIZES = r"step_sizes: expected 0 <= step_sizes\[0\] <= step_sizes\[1\], got \("
+RPROP_BAD = [
+    *negative("lr"),
+    *(({"etas": etas}, ETAS) for etas in ((1.0, 1.2), (0.5, 1.0), (0.0, 2.0), (0.5,))),
+    *(({"step_sizes": sizes}, SIZES) for sizes in ((2.0, 1.0), (-1.0, 1.0), (1.0,))),
+]
 
 ROWS = [
     Row("SGD", {"lr": 0.1}, sgd, structural={"momentum": 0.5}, bad=SGD_BAD),
@@ -393,4 +413,11 @@ ROWS = [
         negative("lr", "lambd", "alpha", "t0", "weight_decay"),
     ),
     Row("ASGD decay", {"lambd": 0.1, "weight_decay": 0.2, "maximize": True}, asgd, {"lambd": 0.2}),
+    Row("Rprop", {}, rprop, {"etas": (0.4, 1.3)}, {"maximize": True}, RPROP_BAD),
+    Row(
+        "Rprop bounded",
+        {"lr": 0.1, "step_sizes": (0.05, 0.3), "maximize": True},
+        rprop,
+        {"step_sizes": (0.01, 0.4)},
+    ),
 ]
