@@ -34,6 +34,13 @@ symbols (sqrt, where, sign, ...) are those of tinydl_kernels.update.expression. 
 or computes of numbers alone, is computed in float64 and cast once to the parameter's dtype; literals have the
 dtype of what they meet.
 
+What a formula needs of whole arrays (norms) `prepare` writes into states before it runs:
+
+        def prepare(self, groups):
+            for group, params, grads in groups:         # those that have gradients
+                for p, norm in zip(params, self.states_of(group, "weight_norm", params), strict=True):
+                    assign(norm, p.norm())
+
 What is no formula of elements overrides `step`, as with PyTorch:
 
     def step(self, closure=None):
@@ -49,7 +56,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -147,6 +154,12 @@ class Optimizer:
         """
         return {}
 
+    def prepare(self, groups: Sequence[tuple[Group, list[Tensor], list[Tensor]]]) -> None:
+        """Before the formula runs, with (group, parameters, their gradients) of each group that has
+        gradients: write states that come of whole arrays; put other tensors in the place of gradients, in
+        the lists.
+        """
+
     @classmethod
     def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:
         """The saved states of a parameter with those that another library does not save."""
@@ -202,7 +215,7 @@ class Optimizer:
             return result
         if engine_state.recorder is not None:
             engine_state.recorder.depends(self, Optimizer._structure)
-        leads = True
+        taken: list[tuple[Group, list[Tensor], list[Tensor]]] = []
         with no_grad():
             for group in self.param_groups:
                 params, grads = [], []
@@ -212,17 +225,19 @@ class Optimizer:
                         params.append(p)
                         grads.append(g if g.array.flags.c_contiguous else contiguous(g))
                 if params:
-                    self._update(group, params, grads, leads)
-                    leads = False
+                    follow([*self.shared.values(), *group.buffers.values()], params[0].device)
+                    taken.append((group, params, grads))
+            self.prepare(taken)
+            for i, (group, params, grads) in enumerate(taken):
+                self._update(group, params, grads, leads=i == 0)
         return result
 
     def _update(self, group: Group, params: list[Tensor], grads: list[Tensor], leads: bool) -> None:
         """Update parameters of a group by one effect."""
         rule = self._rule(group)
-        states = [self._states(group, name, params) for name in (*rule.moments, *rule.numbers)]
+        states = [self.states_of(group, name, params) for name in (*rule.moments, *rule.numbers)]
         shared = [self.shared[name] if name in self.shared else group.buffer(name) for name in rule.shared]
         options = [group.buffers[name] for name in rule.options]
-        follow([*shared, *options], params[0].device)
         optimizer_step(rule, params, grads, states, shared, options, leads)
 
     def rules(self) -> list[Rule]:
@@ -238,8 +253,8 @@ class Optimizer:
             self._rules[group.structure] = rule
         return rule
 
-    def _states(self, group: Group, name: str, params: list[Tensor]) -> list[Buffer]:
-        """A state of these parameters, on their device."""
+    def states_of(self, group: Group, name: str, params: list[Tensor]) -> list[Buffer]:
+        """A state of these parameters by its name, on their device."""
         found = []
         for p in params:
             own = self.state[p].get(name)
