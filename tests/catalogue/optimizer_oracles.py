@@ -205,3 +205,21 @@ def lion(o: Mapping[str, Any]) -> Step:
         return p - lr * u
 
     return step
+
+
+def length(x: Any) -> float:
+    return float(np.sqrt(np.sum(x * x)))
+
+
+def lars(o: Mapping[str, Any]) -> Step:
+    heavy_ball = sgd({"lr": 1.0, **o, "weight_decay": 0.0, "maximize": False})
+
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, decay, d = o.get("lr", 1.0), o.get("weight_decay", 0), -g if o.get("maximize") else g
+        q = 1.0
+        if (decay or o.get("always_adapt")) and length(p) > 0 and length(d) > 0:
+            q = o.get("trust_coeff", 1e-3) * length(p) / (length(d) + decay * length(p) + o.get("eps", 1e-8))
+            q = min(q / lr, 1.0) if o.get("trust_clip") else q
+        return heavy_ball(p, q * (d + decay * p), own)
+
+    return step
