@@ -223,3 +223,15 @@ def lars(o: Mapping[str, Any]) -> Step:
         return heavy_ball(p, q * (d + decay * p), own)
 
     return step
+
+
+def lamb(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        d = -g if o.get("maximize") else g
+        left1, left2 = moments(o, d, own)
+        u = own["m"] / left1 / (np.sqrt(own["v"] / left2) + o.get("eps", 1e-6))
+        u = u + o.get("weight_decay", 0.01) * p
+        ratio = length(p) / length(u) if length(p) > 0 and length(u) > 0 else 1.0
+        return p - o.get("lr", 1e-3) * ratio * u
+
+    return step

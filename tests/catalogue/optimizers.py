@@ -26,6 +26,7 @@ from .optimizer_oracles import (
     adamax,
     adamw,
     asgd,
+    lamb,
     lars,
     lion,
     momentum,
@@ -279,6 +280,14 @@ ROWS = [
         },
         lars,
         structural={"trust_clip": False},
+        torch=False,
+    ),
+    Row("LAMB", {"lr": 0.1}, lamb, {"betas": (0.7, 0.9)}, {"maximize": True}, ADAM_BAD, torch=False),
+    Row(
+        "LAMB decay",
+        {"lr": 0.02, "weight_decay": 0.5, "eps": 0.1, "maximize": True},
+        lamb,
+        {"weight_decay": 0.2},
         torch=False,
     ),
 ]
