@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 Step = Callable[[np.ndarray, np.ndarray, dict[str, Any]], np.ndarray]
+QUINTIC = (3.4445, -4.775, 2.0315)
 
 
 def sgd(o: Mapping[str, Any]) -> Step:
@@ -233,5 +234,25 @@ def lamb(o: Mapping[str, Any]) -> Step:
         u = u + o.get("weight_decay", 0.01) * p
         ratio = length(p) / length(u) if length(p) > 0 and length(u) > 0 else 1.0
         return p - o.get("lr", 1e-3) * ratio * u
+
+    return step
+
+
+def muon(o: Mapping[str, Any]) -> Step:
+    """By singular values, on which the iteration is a polynomial."""
+
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, beta, (a, b, c) = o.get("lr", 1e-3), o.get("momentum", 0.95), o.get("ns_coefficients", QUINTIC)
+        d = -g if o.get("maximize") else g
+        own["m"] = beta * own.get("m", 0) + (1 - beta) * d
+        u = beta * own["m"] + (1 - beta) * d if o.get("nesterov", True) else own["m"]
+        left, values, right = np.linalg.svd(u.reshape(len(p), -1), full_matrices=False)
+        values = values / max(length(values), o.get("eps", 1e-7))
+        for _ in range(o.get("ns_steps", 5)):
+            values = a * values + b * values**3 + c * values**5
+        rows, columns = len(left), right.shape[1]
+        scale = 0.2 * max(rows, columns) ** 0.5 if o.get("adjust_lr_fn") else max(1, rows / columns) ** 0.5
+        x = (left * values @ right).reshape(p.shape)
+        return (1 - lr * o.get("weight_decay", 0.1)) * p - lr * scale * x
 
     return step

@@ -30,6 +30,7 @@ from .optimizer_oracles import (
     lars,
     lion,
     momentum,
+    muon,
     nadam,
     radam,
     rmsprop,
@@ -83,6 +84,13 @@ RMSPROP_BAD = [
 ADAGRAD_BAD = negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 ETAS = r"etas: expected 0 < etas\[0\] < 1 < etas\[1\], got \("
 SIZES = r"step_sizes: expected 0 <= step_sizes\[0\] <= step_sizes\[1\], got \("
+MUON_BAD = [
+    *negative("lr", "weight_decay", "eps"),
+    ({"momentum": 1.0}, f"momentum: {UNIT}1.0"),
+    ({"ns_steps": 0}, "ns_steps: expected at least 1, got 0"),
+    ({"ns_coefficients": (1.0, 2.0)}, r"ns_coefficients: expected three numbers, got \(1.0, 2.0\)"),
+    ({"adjust_lr_fn": "x"}, "adjust_lr_fn: expected None, 'original' or 'match_rms_adamw', got 'x'"),
+]
 RPROP_BAD = [
     *negative("lr"),
     *(({"etas": etas}, ETAS) for etas in ((1.0, 1.2), (0.5, 1.0), (0.0, 2.0), (0.5,))),
@@ -289,5 +297,24 @@ ROWS = [
         lamb,
         {"weight_decay": 0.2},
         torch=False,
+    ),
+    Row("Muon", {"lr": 0.05}, muon, {"weight_decay": 0.5}, {"nesterov": False}, MUON_BAD, False, True),
+    Row(
+        "Muon scaled",
+        {"lr": 0.1, "nesterov": False, "momentum": 0.8, "adjust_lr_fn": "match_rms_adamw", "maximize": True},
+        muon,
+        {"momentum": 0.5},
+        {"adjust_lr_fn": "original"},
+        torch=False,
+        matrices=True,
+    ),
+    Row(
+        "Muon three",
+        {"ns_steps": 3, "eps": 2.0},
+        muon,
+        {"eps": 1.0},
+        {"ns_steps": 4},
+        torch=False,
+        matrices=True,
     ),
 ]
