@@ -256,3 +256,27 @@ def muon(o: Mapping[str, Any]) -> Step:
         return (1 - lr * o.get("weight_decay", 0.1)) * p - lr * scale * x
 
     return step
+
+
+def schedule_free(o: Mapping[str, Any]) -> Step:
+    """With x kept, which the class computes from y and z."""
+
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        group, adaptive = own["group"], "betas" in o
+        lr, beta = o["lr"], o["betas"][0] if adaptive else o.get("momentum", 0.9)
+        if len(group.setdefault("weights", [])) < group["step"]:  # the first parameter in this step
+            rate = lr * min(1, group["step"] / max(1, o.get("warmup_steps", 0)))
+            group["most"] = max(group.get("most", 0), rate)
+            weight = group["step"] ** o.get("r", 0) * group["most"] ** o.get("weight_lr_power", 2)
+            group["weights"].append(weight)
+            group["rate"], group["c"] = rate, weight / sum(group["weights"])
+        d = -g if o.get("maximize") else g
+        if adaptive:
+            _, left = moments(o, d, own)
+            d = d / (np.sqrt(own["v"] / left) + o.get("eps", 1e-8))
+        x, z, c = own.get("x", p), own.get("z", p), group["c"]
+        own["z"] = z - group["rate"] * (d + o.get("weight_decay", 0) * p)
+        own["x"] = (1 - c) * x + c * own["z"]
+        return beta * own["x"] + (1 - beta) * own["z"]
+
+    return step

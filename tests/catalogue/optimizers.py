@@ -35,6 +35,7 @@ from .optimizer_oracles import (
     radam,
     rmsprop,
     rprop,
+    schedule_free,
     sgd,
 )
 
@@ -91,6 +92,8 @@ MUON_BAD = [
     ({"ns_coefficients": (1.0, 2.0)}, r"ns_coefficients: expected three numbers, got \(1.0, 2.0\)"),
     ({"adjust_lr_fn": "x"}, "adjust_lr_fn: expected None, 'original' or 'match_rms_adamw', got 'x'"),
 ]
+FREE = negative("lr", "weight_decay", "warmup_steps", "r", "weight_lr_power")
+OPEN = r"expected a number in \(0, 1\), got "
 RPROP_BAD = [
     *negative("lr"),
     *(({"etas": etas}, ETAS) for etas in ((1.0, 1.2), (0.5, 1.0), (0.0, 2.0), (0.5,))),
@@ -316,5 +319,43 @@ ROWS = [
         {"ns_steps": 4},
         torch=False,
         matrices=True,
+    ),
+    Row(
+        "ScheduleFreeSGD",
+        {"lr": 0.2, "warmup_steps": 10},
+        schedule_free,
+        {"lr": 0.3},
+        {"maximize": True},
+        [*FREE, ({"momentum": 0.0}, f"momentum: {OPEN}0.0")],
+        torch=False,
+    ),
+    Row(
+        "ScheduleFreeSGD weighted",
+        {"lr": 0.1, "weight_decay": 0.2, "r": 1.0, "weight_lr_power": 1.0, "maximize": True},
+        schedule_free,
+        {"weight_decay": 0.1},
+        torch=False,
+    ),
+    Row(
+        "ScheduleFreeAdamW",
+        {"lr": 0.1, "betas": (0.9, 0.99)},
+        schedule_free,
+        {"betas": (0.9, 0.8)},
+        {"maximize": True},
+        [*FREE, *ADAM_BAD, ({"betas": (0.0, 0.9)}, rf"betas\[0\]: {OPEN}0.0")],
+        torch=False,
+    ),
+    Row(
+        "ScheduleFreeAdamW decay",
+        {
+            "lr": 0.05,
+            "betas": (0.8, 0.9),
+            "weight_decay": 0.3,
+            "warmup_steps": 5,
+            "eps": 1e-2,
+            "maximize": True,
+        },
+        schedule_free,
+        torch=False,
     ),
 ]
