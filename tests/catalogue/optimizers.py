@@ -100,7 +100,7 @@ RPROP_BAD = [
     *(({"step_sizes": sizes}, SIZES) for sizes in ((2.0, 1.0), (-1.0, 1.0), (1.0,))),
 ]
 
-CLOSURES = {"LBFGS"}
+CLOSURES = {"GradientDescent", "LBFGS"}
 """Those whose steps need a closure, so that nothing here fits them: they have test files of their own."""
 
 ROWS = [
