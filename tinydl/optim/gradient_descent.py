@@ -1,4 +1,4 @@
-"""Gradient descent on all data: it stops where the gradient is small, and says if the loss fell as promised."""
+"""Gradient descent on all data: it stops where the gradient is small, and tells how the loss fell."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class GradientDescent(Optimizer):
 
         param -= lr grad, unless |grad| <= eps
 
-    |grad| is the 2-norm over all parameters. Where the gradient of the loss changes by at most L per unit
-    of distance and lr <= 1 / L, each step lets the loss fall by at least lr/2 |grad|² (the descent lemma: Nesterov,
-    Lectures on convex optimization, 2018, section 1.2.3). Beyond 2 / L steps can climb.
+    |grad| is the 2-norm over all parameters. Where the gradient of the loss changes by at most L per unit of
+    distance and lr <= 1 / L, each step lets the loss fall by at least lr/2 |grad|² (the descent lemma:
+    Nesterov, Lectures on convex optimization, 2018, section 1.2.3). Beyond 2 / L steps can climb.
 
     Args:
         params: see `Optimizer`.
