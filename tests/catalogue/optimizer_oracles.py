@@ -280,3 +280,38 @@ def schedule_free(o: Mapping[str, Any]) -> Step:
         return beta * own["x"] + (1 - beta) * own["z"]
 
     return step
+
+
+def prodigy(o: Mapping[str, Any]) -> Any:
+    """Of all parameters at once, which share d."""
+
+    def step(params: list[Any], grads: list[Any], owns: list[dict[str, Any]]) -> list[Any]:
+        (_, beta2), d0, group = o.get("betas", (0.9, 0.999)), o.get("d0", 1e-6), owns[0]["group"]
+        beta3 = o.get("beta3") or np.sqrt(beta2)
+        d = group.get("d", d0)
+        numerator, total, rates = beta3 * group.get("n", 0), 0.0, []
+        for p, g, own in zip(params, grads, owns, strict=True):
+            rate = d * o.get("lr", 1.0)
+            rates.append(rate)
+            if g is None:
+                continue
+            g = -g if o.get("maximize") else g
+            left1, left2 = moments(o, d * g, own)
+            if o.get("use_bias_correction"):
+                rates[-1] = rate = rate * np.sqrt(left2) / left1
+            own.setdefault("p0", p)
+            numerator += d / d0 * rate * np.sum(g * (own["p0"] - p))
+            weight = d / d0 * (d if o.get("safeguard_warmup") else rate)
+            own["s"] = beta3 * own.get("s", 0) + weight * g
+            total += np.sum(np.abs(own["s"]))
+        found = o.get("d_coef", 1.0) * numerator / total
+        group["most"] = max(group.get("most", d0), found)
+        known = max(d, found) if d == d0 else d
+        group["n"], group["d"] = numerator, min(group["most"], known * o.get("growth_rate", np.inf))
+        decay, eps = o.get("weight_decay", 0), group["d"] * o.get("eps", 1e-8)
+        return [
+            p if g is None else (1 - rate * decay) * p - rate * own["m"] / (np.sqrt(own["v"]) + eps)
+            for p, g, own, rate in zip(params, grads, owns, rates, strict=True)
+        ]
+
+    return step

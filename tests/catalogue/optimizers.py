@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .optimizer_oracles import (
-    Step,
     adabelief,
     adadelta,
     adagrad,
@@ -32,6 +31,7 @@ from .optimizer_oracles import (
     momentum,
     muon,
     nadam,
+    prodigy,
     radam,
     rmsprop,
     rprop,
@@ -44,11 +44,13 @@ from .optimizer_oracles import (
 class Row:
     name: str  # of the class in tinydl.optim; then what tells variants apart
     options: Mapping[str, Any]
-    oracle: Callable[[Mapping[str, Any]], Step]
+    oracle: Callable[[Mapping[str, Any]], Any]
     dynamic: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.03})  # changes that a replay sees
     structural: Mapping[str, Any] = field(default_factory=dict)  # changes that record the step anew
     bad: Sequence[tuple[Mapping[str, Any], str]] = ()  # (options, message of the ValueError)
     torch: bool = True
+    joint: bool = False  # the oracle takes lists of all parameters, gradients (or None) and their own
+    recorded: bool = True  # else a recorded step refuses it by name
     matrices: bool = False  # takes parameters of two or more dims alone
 
     @property
@@ -98,6 +100,13 @@ RPROP_BAD = [
     *negative("lr"),
     *(({"etas": etas}, ETAS) for etas in ((1.0, 1.2), (0.5, 1.0), (0.0, 2.0), (0.5,))),
     *(({"step_sizes": sizes}, SIZES) for sizes in ((2.0, 1.0), (-1.0, 1.0), (1.0,))),
+]
+PRODIGY_BAD = [
+    *ADAM_BAD,
+    *negative("d_coef"),
+    ({"beta3": 1.0}, r"beta3: expected None or a number in \[0, 1\), got 1.0"),
+    ({"d0": 0.0}, "d0: expected a number above 0, got 0.0"),
+    ({"growth_rate": 0.5}, "growth_rate: expected at least 1, got 0.5"),
 ]
 
 CLOSURES = {"GradientDescent", "LBFGS"}
@@ -173,6 +182,7 @@ ROWS = [
         "NAdam",
         {"lr": 0.1, "weight_decay": 0.2},
         nadam,
+        prodigy,
         {"momentum_decay": 0.1},
         {"maximize": True},
         [*ADAM_BAD, *negative("momentum_decay")],
@@ -181,6 +191,7 @@ ROWS = [
         "NAdam decoupled",
         {"weight_decay": 0.3, "decoupled_weight_decay": True, "maximize": True},
         nadam,
+        prodigy,
         structural={"decoupled_weight_decay": False},
     ),
     Row(
@@ -301,7 +312,16 @@ ROWS = [
         {"weight_decay": 0.2},
         torch=False,
     ),
-    Row("Muon", {"lr": 0.05}, muon, {"weight_decay": 0.5}, {"nesterov": False}, MUON_BAD, False, True),
+    Row(
+        "Muon",
+        {"lr": 0.05},
+        muon,
+        {"weight_decay": 0.5},
+        {"nesterov": False},
+        MUON_BAD,
+        torch=False,
+        matrices=True,
+    ),
     Row(
         "Muon scaled",
         {"lr": 0.1, "nesterov": False, "momentum": 0.8, "adjust_lr_fn": "match_rms_adamw", "maximize": True},
@@ -357,5 +377,41 @@ ROWS = [
         },
         schedule_free,
         torch=False,
+    ),
+    Row(
+        "Prodigy",
+        {"d0": 1e-2},
+        prodigy,
+        {"lr": 0.5},
+        {"use_bias_correction": True},
+        PRODIGY_BAD,
+        torch=False,
+        joint=True,
+    ),
+    Row(
+        "Prodigy corrected",
+        {
+            "d0": 1e-2,
+            "use_bias_correction": True,
+            "safeguard_warmup": True,
+            "growth_rate": 1.05,
+            "d_coef": 30.0,
+            "weight_decay": 0.1,
+            "lr": 0.5,
+            "beta3": 0.9,
+        },
+        prodigy,
+        {"beta3": 0.95},
+        {"maximize": True},
+        torch=False,
+        joint=True,
+    ),
+    Row(
+        "Prodigy maximize",
+        {"d0": 0.1, "d_coef": 2.0, "eps": 1e-3, "maximize": True},
+        prodigy,
+        {"d_coef": 0.5},
+        torch=False,
+        joint=True,
     ),
 ]

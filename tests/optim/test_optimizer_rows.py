@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from catalogue.optimizers import CLOSURES, ROWS, Row
 from tinydl_kernels import emulator
+from tinydl_kernels.machine.errors import GraphError
 
 import tinydl as td
 
@@ -19,6 +20,7 @@ MATRICES = [(3, 4), (4, 3), (2, 3, 1, 2), (5, 2)]
 SKIPS = {(1, 0), (1, 1), (1, 7), (3, 40)}
 """(parameter, step) without a gradient."""
 
+recorded_row = pytest.mark.parametrize("row", [r for r in ROWS if r.recorded], ids=lambda row: row.name)
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
 
@@ -61,6 +63,9 @@ def expected(row: Row) -> list[np.ndarray]:
     for t, gs in enumerate(grads):
         group["step"] = t + 1
         step = row.oracle(row.options | (row.dynamic if t >= CHANGE else {}))
+        if row.joint:
+            params = step(params, gs, owns)
+            continue
         params = [p if g is None else step(p, g, own) for p, g, own in zip(params, gs, owns, strict=True)]
     return params
 
@@ -153,7 +158,7 @@ class Recorded:
         return [x.tobytes() for x in (*losses, *(p.numpy() for p in self.params), *state)]
 
 
-@every_row
+@recorded_row
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_recorded_is_eager(row: Row, dtype: Any, backend: str) -> None:
     """Bit for bit: the first, recorded call, replays, and replays after a dynamic option has changed."""
@@ -167,7 +172,7 @@ def test_recorded_is_eager(row: Row, dtype: Any, backend: str) -> None:
     assert all((p.numpy() != was).any() for p, was in zip(recorded.params, before, strict=True))
 
 
-@every_row
+@recorded_row
 def test_a_structural_change_records_anew(row: Row) -> None:
     eager, recorded = (Recorded(row, wrap) for wrap in (lambda step: step, td.record))
     first = eager.run(range(3))
@@ -180,6 +185,12 @@ def test_a_structural_change_records_anew(row: Row) -> None:
             each.optimizer.param_groups[0].update(options)
         assert eager.run(range(3, 6)) == recorded.run(range(3, 6))
         assert sum(map(len, recorded.step.recordings.values())) == count
+
+
+@pytest.mark.parametrize("row", [r for r in ROWS if not r.recorded], ids=lambda row: row.name)
+def test_recorded_is_refused(row: Row) -> None:
+    with pytest.raises(GraphError, match=rf"{row.kind}\.step: expected a call outside a recorded step"):
+        Recorded(row, td.record).run(range(1))
 
 
 @every_row
