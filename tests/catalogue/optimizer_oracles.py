@@ -315,3 +315,31 @@ def prodigy(o: Mapping[str, Any]) -> Any:
         ]
 
     return step
+
+
+def along(x: Any, axis: int, matrix: Any) -> Any:
+    return np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
+
+
+def outer(x: Any, axis: int) -> Any:
+    others = [i for i in range(x.ndim) if i != axis]
+    return np.tensordot(x, x, (others, others))
+
+
+def shampoo(o: Mapping[str, Any]) -> Step:
+    """With roots by singular values."""
+
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
+        own["t"] = own.get("t", 0) + 1
+        u = d
+        for axis in range(d.ndim):
+            start = o.get("eps", 1e-6) * np.eye(d.shape[axis])
+            own["moment", axis] = own.get(("moment", axis), start) + outer(d, axis)
+            if own["t"] % o.get("every", 1) == 0:
+                left, values, _ = np.linalg.svd(own["moment", axis], hermitian=True)
+                own["root", axis] = left @ np.diag(values ** (-1 / (2 * d.ndim))) @ left.T
+            u = along(u, axis, own.get(("root", axis), 0 * start))
+        return p - o.get("lr", 1e-3) * u
+
+    return step

@@ -37,6 +37,7 @@ from .optimizer_oracles import (
     rprop,
     schedule_free,
     sgd,
+    shampoo,
 )
 
 
@@ -108,6 +109,7 @@ PRODIGY_BAD = [
     ({"d0": 0.0}, "d0: expected a number above 0, got 0.0"),
     ({"growth_rate": 0.5}, "growth_rate: expected at least 1, got 0.5"),
 ]
+EVERY = ({"every": 0}, "every: expected at least 1, got 0")
 
 CLOSURES = {"GradientDescent", "LBFGS"}
 """Those whose steps need a closure, so that nothing here fits them: they have test files of their own."""
@@ -413,5 +415,21 @@ ROWS = [
         {"d_coef": 0.5},
         torch=False,
         joint=True,
+    ),
+    Row(
+        "Shampoo",
+        {"lr": 0.1, "weight_decay": 0.1},
+        shampoo,
+        bad=[*negative("lr", "eps", "weight_decay"), EVERY],
+        torch=False,
+        recorded=False,
+    ),
+    Row(
+        "Shampoo seldom",
+        {"lr": 0.1, "every": 3, "eps": 1e-2, "maximize": True},
+        shampoo,
+        {"weight_decay": 0.2},
+        torch=False,
+        recorded=False,
     ),
 ]
