@@ -343,3 +343,37 @@ def shampoo(o: Mapping[str, Any]) -> Step:
         return p - o.get("lr", 1e-3) * u
 
     return step
+
+
+def soap(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        lr, betas = o.get("lr", 3e-3), o.get("betas", (0.95, 0.95))
+        beta = o.get("shampoo_beta") or betas[1]
+        g = -g if o.get("maximize") else g
+        axes = range(g.ndim) if g.ndim > 1 else ()
+        own["t"] = own.get("t", -1) + 1
+        if own["t"] == 0:
+            for axis in axes:
+                own["gram", axis] = (1 - beta) * outer(g, axis)
+                own["basis", axis] = np.linalg.eigh(own["gram", axis])[1][:, ::-1]
+            return p
+        own["m"] = betas[0] * own.get("m", 0) + (1 - betas[0]) * g
+        m, seen = own["m"], g
+        for axis in axes:
+            m, seen = (along(x, axis, own["basis", axis].T) for x in (m, seen))
+        own["v"] = betas[1] * own.get("v", 0) + (1 - betas[1]) * seen**2
+        u = m / (np.sqrt(own["v"]) + o.get("eps", 1e-8))
+        for axis in axes:
+            u = along(u, axis, own["basis", axis])
+        if o.get("correct_bias", True):
+            u = u * np.sqrt(1 - betas[1] ** own["t"]) / (1 - betas[0] ** own["t"])
+        for axis in axes:
+            moment = own["gram", axis] = beta * own["gram", axis] + (1 - beta) * outer(g, axis)
+            if own["t"] % o.get("every", 10) == 0:
+                basis = own["basis", axis]
+                order = np.argsort(-np.diag(basis.T @ moment @ basis), kind="stable")
+                own["v"] = np.take(own["v"], order, axis)
+                own["basis", axis] = np.linalg.qr(moment @ basis[:, order])[0]
+        return (1 - lr * o.get("weight_decay", 0.01)) * (p - lr * u)
+
+    return step

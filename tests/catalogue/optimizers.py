@@ -38,6 +38,7 @@ from .optimizer_oracles import (
     schedule_free,
     sgd,
     shampoo,
+    soap,
 )
 
 
@@ -110,6 +111,11 @@ PRODIGY_BAD = [
     ({"growth_rate": 0.5}, "growth_rate: expected at least 1, got 0.5"),
 ]
 EVERY = ({"every": 0}, "every: expected at least 1, got 0")
+SOAP_BAD = [
+    *ADAM_BAD,
+    EVERY,
+    ({"shampoo_beta": 1.0}, r"shampoo_beta: expected None or a number in \[0, 1\), got 1.0"),
+]
 
 CLOSURES = {"GradientDescent", "LBFGS"}
 """Those whose steps need a closure, so that nothing here fits them: they have test files of their own."""
@@ -429,6 +435,23 @@ ROWS = [
         {"lr": 0.1, "every": 3, "eps": 1e-2, "maximize": True},
         shampoo,
         {"weight_decay": 0.2},
+        torch=False,
+        recorded=False,
+    ),
+    Row(
+        "SOAP",
+        {"lr": 0.1},
+        soap,
+        {"lr": 0.03, "weight_decay": 0.1},
+        bad=SOAP_BAD,
+        torch=False,
+        recorded=False,
+    ),
+    Row(
+        "SOAP uncorrected",
+        {"every": 3, "correct_bias": False, "betas": (0.8, 0.9), "shampoo_beta": 0.7, "maximize": True},
+        soap,
+        {"eps": 1e-2},
         torch=False,
         recorded=False,
     ),
