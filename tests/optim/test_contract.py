@@ -16,7 +16,20 @@ from tinydl_kernels.update.expression import sqrt
 
 import tinydl as td
 from tinydl.ops.update import assign
-from tinydl.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from tinydl.optim import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from tinydl.optim import optimizer as tinydl_optimizer
 from tinydl.training import checkpoint
 
@@ -297,13 +310,17 @@ TORCH = [
     (Adam, {"lr": 0.1, "amsgrad": True}),
     (AdamW, {"lr": 0.1, "maximize": True}),
     (RMSprop, {"momentum": 0.9, "centered": True}),
+    *(
+        (kind, {"lr": 0.05, "maximize": True})
+        for kind in (Adagrad, Adadelta, Adamax, NAdam, RAdam, ASGD, Rprop)
+    ),
 ]
 
 
 class TestOtherStates:
     @pytest.mark.parametrize(("kind", "options"), TORCH, ids=lambda x: getattr(x, "__name__", None))
     @pytest.mark.parametrize("steps", [0, 4])
-    def test_pytorch_s(self, kind: Any, options: dict[str, Any], steps: int) -> None:
+    def test_pytorch_s(self, kind: Any, options: dict[str, Any], steps: int, double: None) -> None:
         """What PyTorch has begun goes on here, structural options included; its further keys are kept."""
         torch = pytest.importorskip("torch")
         start = parameters()

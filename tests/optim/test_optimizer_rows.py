@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -93,16 +93,6 @@ def test_the_oracle(row: Row) -> None:
     wanted = expected(row)
     assert_close(trajectory(row), wanted, 1e-10)
     assert_close(trajectory(row, np.float32), wanted, 1e-5)
-
-
-@pytest.fixture
-def double() -> Iterator[None]:
-    """PyTorch keeps numbers that are no tensors of the user's (NAdam's mu_product) in its default dtype."""
-    torch = pytest.importorskip("torch")
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.torch], ids=lambda row: row.name)
