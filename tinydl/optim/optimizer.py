@@ -167,13 +167,16 @@ class Optimizer:
 
     def add_param_group(self, options: Mapping[str, Any]) -> None:
         """One more group: {"params": [...], "weight_decay": 0.1, ...}; what it does not say is as in
-        `defaults`. Names that are no options are the user's own.
+        `defaults`. Names that are no options are the user's own; a number "lr_scale" among them multiplies
+        an lr that the group does not say.
         """
         if not isinstance(options, Mapping) or "params" not in options:
             raise TypeError(
                 f"{self}: expected a dict with 'params' for each group, got {type(options).__name__}"
             )
         settings = self.defaults | {name: options[name] for name in options.keys() & self.defaults.keys()}
+        if "lr" not in options and "lr_scale" in options:
+            settings["lr"] = settings["lr"] * options["lr_scale"]
         self.check(settings)
         given = [options["params"]] if isinstance(options["params"], Tensor) else list(options["params"])
         pairs: list[tuple[Any, Any]] = [
