@@ -26,7 +26,7 @@ ROOMS = {
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
     "data.datasets": Room("datasets", ("ImageSet", "read_idx")),
     "data.transforms": Room("transforms"),
-    "optim": Room("optimizers", ("optimizer", "groups", "lr_scheduler")),
+    "optim": Room("optimizers", ("optimizer", "groups", "lr_scheduler", "lbfgs", "gradient_descent")),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
     "regularizers": Room("penalties", ("contract", "objective", "passes", "data_grad", "spect_reg")),
 }

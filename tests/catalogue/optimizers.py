@@ -190,7 +190,6 @@ ROWS = [
         "NAdam",
         {"lr": 0.1, "weight_decay": 0.2},
         nadam,
-        prodigy,
         {"momentum_decay": 0.1},
         {"maximize": True},
         [*ADAM_BAD, *negative("momentum_decay")],
@@ -199,7 +198,6 @@ ROWS = [
         "NAdam decoupled",
         {"weight_decay": 0.3, "decoupled_weight_decay": True, "maximize": True},
         nadam,
-        prodigy,
         structural={"decoupled_weight_decay": False},
     ),
     Row(
