@@ -12,6 +12,7 @@ from ..engine.core import Tensor
 from ..nn.parameter import Buffer
 from ..ops.update import assign
 from .axes import double, gram, require_host, turned
+from .groups import Group
 from .optimizer import Optimizer, at_least_0
 
 __all__ = ["Shampoo"]
@@ -67,6 +68,13 @@ class Shampoo(Optimizer):
     def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
         return {"step": State("parameter", whole=True)}
 
+    def _remember(self, group: Group) -> None:
+        super()._remember(group)
+        for p in group["params"]:
+            for axis, n in enumerate(p.shape):
+                self.state[p].setdefault(f"moment_{axis}", Buffer(group["eps"] * np.eye(n)))
+                self.state[p].setdefault(f"root_{axis}", Buffer(np.zeros((n, n))))
+
     def prepare(self, groups: Sequence[Any]) -> None:
         """u in the place of the gradients."""
         for group, params, grads in groups:
@@ -77,16 +85,12 @@ class Shampoo(Optimizer):
                 g = u = double(g + p * group.buffer("weight_decay"))
                 now = (step.item() + 1) % group["every"] == 0
                 for axis in range(p.ndim):
-                    u = turned(u, axis, self._root(group, p, g, axis, now))
+                    u = turned(u, axis, self._root(p, g, axis, now))
                 grads[i] = u.to(dtype=p.dtype).contiguous()
 
-    def _root(self, group: Any, p: Tensor, g: Tensor, axis: int, now: bool) -> Tensor:
+    def _root(self, p: Tensor, g: Tensor, axis: int, now: bool) -> Tensor:
         """root_i, from the new moment if it is due now."""
-        own, n = self.state[p], p.shape[axis]
-        if f"moment_{axis}" not in own:
-            own[f"moment_{axis}"] = Buffer(group["eps"] * np.eye(n))
-            own[f"root_{axis}"] = Buffer(np.zeros((n, n)))
-        moment, root = own[f"moment_{axis}"], own[f"root_{axis}"]
+        moment, root = (self.state[p][f"{name}_{axis}"] for name in ("moment", "root"))
         assign(moment, moment + gram(g, axis))
         if now:
             values, vectors = np.linalg.eigh(moment.numpy())

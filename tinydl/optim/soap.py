@@ -13,6 +13,7 @@ from ..engine.core import Tensor
 from ..nn.parameter import Buffer
 from ..ops.update import assign
 from .axes import double, gram, require_host, turned
+from .groups import Group
 from .optimizer import Optimizer, at_least_0, betas_below_1
 
 __all__ = ["SOAP"]
@@ -87,6 +88,13 @@ class SOAP(Optimizer):
     def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
         return {"exp_avg": State(), "exp_avg_sq": State(), "step": State("parameter", whole=True)}
 
+    def _remember(self, group: Group) -> None:
+        super()._remember(group)
+        for p in group["params"]:
+            for axis, n in enumerate(p.shape if p.ndim > 1 else ()):
+                for name in ("gram", "basis"):
+                    self.state[p].setdefault(f"{name}_{axis}", Buffer(np.zeros((n, n))))
+
     def prepare(self, groups: Sequence[Any]) -> None:
         """u in the place of the gradients."""
         for group, params, grads in groups:
@@ -105,8 +113,8 @@ class SOAP(Optimizer):
     def _begin(self, group: Any, p: Tensor, g: Tensor, axes: range) -> None:
         for axis in axes:
             found = (1.0 - self._beta(group)) * gram(g, axis).numpy()
-            self.state[p][f"gram_{axis}"] = Buffer(found)
-            self.state[p][f"basis_{axis}"] = Buffer(np.linalg.eigh(found)[1][:, ::-1].copy())
+            assign(self.state[p][f"gram_{axis}"], found)
+            assign(self.state[p][f"basis_{axis}"], np.linalg.eigh(found)[1][:, ::-1].copy())
 
     def _direction(self, group: Any, p: Tensor, g: Tensor, axes: range, m: Tensor, v: Tensor) -> Tensor:
         own = self.state[p]

@@ -37,6 +37,7 @@ from ..engine.core import Tensor, no_grad
 from ..files import DataError, atomic_write
 from ..ops.random import default_generator, noise_generator
 from ..ops.update import assign
+from ..optim.optimizer import Optimizer
 from ..version import __version__
 
 FORMAT = 2
@@ -109,7 +110,8 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
                 f"{type(thing).__name__}"
             )
     present = {name: _state(thing) for name, thing in stateful.items()}
-    wrong = list(_differences("", present, saved.state))
+    expected = {name: _begun(thing, present[name], saved.state.get(name)) for name, thing in stateful.items()}
+    wrong = list(_differences("", expected, saved.state))
     if wrong:
         raise CheckpointError(f"{path}: {'; '.join(wrong)}")
     before = _map_tree(present, lambda x: x.copy() if isinstance(x, np.ndarray) else x)
@@ -233,6 +235,15 @@ def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(x, dict):
         return arrays[x[ARRAY]] if ARRAY in x else {key: _unpacked(value, arrays) for key, value in x.items()}
     return [_unpacked(value, arrays) for value in x] if isinstance(x, list) else x
+
+
+def _begun(thing: Any, present: Any, saved: Any) -> Any:
+    """The present state, with the saved one of parameters that an optimizer has not begun with, if it makes
+    states as it goes.
+    """
+    if not isinstance(thing, Optimizer) or thing.element is not None or not isinstance(saved, dict):
+        return present
+    return {**present, "state": {**saved.get("state", {}), **present["state"]}}
 
 
 def _differences(path: str, ours: Any, saved: Any) -> Iterator[str]:
