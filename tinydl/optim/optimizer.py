@@ -3,7 +3,7 @@ the contract by which an optimizer is one file.
 
 A new optimizer states its options, its states and its formula:
 
-    class Momentum(Optimizer):
+    class FirstMoment(Optimizer):
         def __init__(self, params, lr=1e-2, beta=0.9, maximize=False):
             super().__init__(params, {"lr": lr, "beta": beta, "maximize": maximize})
 
@@ -34,6 +34,13 @@ symbols (sqrt, where, sign, ...) are those of tinydl_kernels.update.expression. 
 or computes of numbers alone, is computed in float64 and cast once to the parameter's dtype; literals have the
 dtype of what they meet.
 
+What a formula needs of whole arrays (norms) `prepare` writes into states before it runs:
+
+        def prepare(self, groups):
+            for group, params, grads in groups:         # those that have gradients
+                for p, norm in zip(params, self.states_of(group, "weight_norm", params), strict=True):
+                    assign(norm, p.norm())
+
 What is no formula of elements overrides `step`, as with PyTorch:
 
     def step(self, closure=None):
@@ -49,7 +56,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,6 +170,12 @@ class Optimizer:
         """
         return {}
 
+    def prepare(self, groups: Sequence[tuple[Group, list[Tensor], list[Tensor]]]) -> None:
+        """Before the formula runs, with (group, parameters, their gradients) of each group that has
+        gradients: write states that come of whole arrays; put other tensors in the place of gradients, in
+        the lists.
+        """
+
     @classmethod
     def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:
         """The saved states of a parameter with those that another library does not save."""
@@ -170,13 +183,16 @@ class Optimizer:
 
     def add_param_group(self, options: Mapping[str, Any]) -> None:
         """One more group: {"params": [...], "weight_decay": 0.1, ...}; what it does not say is as in
-        `defaults`. Names that are no options are the user's own.
+        `defaults`. Names that are no options are the user's own; a number "lr_scale" among them multiplies
+        an lr that the group does not say.
         """
         if not isinstance(options, Mapping) or "params" not in options:
             raise TypeError(
                 f"{self}: expected a dict with 'params' for each group, got {type(options).__name__}"
             )
         settings = self.defaults | {name: options[name] for name in options.keys() & self.defaults.keys()}
+        if "lr" not in options and "lr_scale" in options:
+            settings["lr"] = settings["lr"] * options["lr_scale"]
         self.check(settings)
         given = [options["params"]] if isinstance(options["params"], Tensor) else list(options["params"])
         pairs: list[tuple[Any, Any]] = [
@@ -216,7 +232,7 @@ class Optimizer:
                 result = closure()
         if self.element is None:
             return result
-        leads = True
+        taken: list[tuple[Group, list[Tensor], list[Tensor]]] = []
         with no_grad():
             for group in self.param_groups:
                 params, grads = [], []
@@ -226,8 +242,11 @@ class Optimizer:
                         params.append(p)
                         grads.append(g if g.array.flags.c_contiguous else contiguous(g))
                 if params:
-                    self._update(group, params, grads, leads)
-                    leads = False
+                    follow([*self.shared.values(), *group.buffers.values()], params[0].device)
+                    taken.append((group, params, grads))
+            self.prepare(taken)
+            for i, (group, params, grads) in enumerate(taken):
+                self._update(group, params, grads, leads=i == 0)
         return result
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> hooks.RemovableHandle:
@@ -248,10 +267,9 @@ class Optimizer:
     def _update(self, group: Group, params: list[Tensor], grads: list[Tensor], leads: bool) -> None:
         """Update parameters of a group by one effect."""
         rule = self._rule(group)
-        states = [self._states(group, name, params) for name in (*rule.moments, *rule.numbers)]
+        states = [self.states_of(group, name, params) for name in (*rule.moments, *rule.numbers)]
         shared = [self.shared[name] if name in self.shared else group.buffer(name) for name in rule.shared]
         options = [group.buffers[name] for name in rule.options]
-        follow([*shared, *options], params[0].device)
         optimizer_step(rule, params, grads, states, shared, options, leads)
 
     def rules(self) -> list[Rule]:
@@ -267,8 +285,8 @@ class Optimizer:
             self._rules[group.structure] = rule
         return rule
 
-    def _states(self, group: Group, name: str, params: list[Tensor]) -> list[Buffer]:
-        """A state of these parameters, on their device."""
+    def states_of(self, group: Group, name: str, params: list[Tensor]) -> list[Buffer]:
+        """A state of these parameters by its name, on their device."""
         found = []
         for p in params:
             own = self.state[p].get(name)
@@ -397,6 +415,19 @@ def at_least_0(cls: type, options: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not options[name] >= 0:
             raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
+
+
+def below_1(cls: type, options: Mapping[str, Any], *names: str) -> None:
+    """ValueError unless these options are numbers in [0, 1)."""
+    for name in names:
+        if not 0 <= options[name] < 1:
+            raise ValueError(f"{cls.__name__}: {name}: expected a number in [0, 1), got {options[name]}")
+
+
+def betas_below_1(cls: type, options: Mapping[str, Any]) -> None:
+    """ValueError unless the option betas has two numbers in [0, 1)."""
+    if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
+        raise ValueError(f"{cls.__name__}: betas: expected two numbers in [0, 1), got {options['betas']}")
 
 
 def made(spec: State, p: Tensor) -> Buffer:
