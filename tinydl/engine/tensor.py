@@ -61,6 +61,8 @@ class Tensor(Face):
         elif wanted and self.dtype.kind != "f":
             raise DtypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
         elif wanted is not (self.slot is not None):
+            if state.recorder is not None:
+                state.recorder.found(self)
             self.slot = Slot(self) if wanted else None
 
     def requires_grad_(self: T, requires_grad: bool = True) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -21,6 +22,9 @@ __all__ = [
     "functional_call",
     "intercept",
 ]
+
+_mode = operator.attrgetter("training")
+"""What a recorded step depends on in every module that it calls."""
 
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
@@ -50,6 +54,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        if state.recorder is not None:
+            state.recorder.depends(self, _mode)
         if state.tracer is not None:
             state.tracer.enter(self)
         try:
@@ -111,6 +117,8 @@ class Module:
             if other != home:
                 getattr(self, other).pop(name, None)
         if home is None:
+            if name == "training" and state.recorder is not None:
+                state.recorder.depends(self, _mode)
             object.__setattr__(self, name, value)
         else:
             self.__dict__.pop(name, None)
@@ -221,15 +229,19 @@ class Module:
         return module
 
     def apply(self: M, function: Callable[[Module], None]) -> M:
-        """Call `function` on every module of the tree, children first."""
-        for module in reversed(list(self.modules())):
-            function(module)
+        """Call `function` on every module of the tree, children first, by their own `apply`."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
         return self
 
     def train(self: M, mode: bool = True) -> M:
-        """Training mode (batch statistics, dropout) for the whole tree."""
-        for module in self.modules():
-            object.__setattr__(module, "training", mode)
+        """Training mode (batch statistics, dropout) for the whole tree, by the children's own `train`."""
+        if state.recorder is not None:  # which asks for the mode before the step
+            state.recorder.depends(self, _mode)
+        object.__setattr__(self, "training", mode)
+        for child in self.children():
+            child.train(mode)
         return self
 
     def eval(self: M) -> M:

@@ -21,7 +21,7 @@ from tinydl_kernels.machine.scoped import Scoped
 
 from ..devices import Resident, checked_device, constant, move
 from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
-from ..engine.effect import effect
+from ..engine.effect import effect, made
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from ..engine.public import public
 from .elementwise import lt, mul, to_dtype, where
@@ -112,6 +112,8 @@ class Generator:
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
         self.key = Resident(np.zeros(2, np.uint64))
         self.counter = Resident(np.zeros(1, np.uint64))
+        for x in (self.key, self.counter):
+            made(x)
         self.load_state_dict({"seed": seed, "stream": stream, "counter": 0})
 
     def manual_seed(self, seed: int) -> Generator:
