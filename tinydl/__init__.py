@@ -21,7 +21,7 @@ from tinydl_kernels.machine.precision import get_float32_matmul_precision, set_f
 
 from . import ops
 from .engine.backward import grad
-from .engine.core import Tensor, enable_grad, no_grad
+from .engine.core import Tensor, enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .engine.public import public as _public
 from .gradcheck import GradcheckError, gradcheck
 from .ops.activations import *

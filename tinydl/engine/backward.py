@@ -11,7 +11,7 @@ from tinydl_kernels.machine.errors import GraphError
 
 from .core import Tensor, add, contiguous
 from .public import public
-from .state import grad_mode, state
+from .state import GradMode, state
 from .tape import Key, Slot, ancestors, needed
 
 
@@ -26,7 +26,7 @@ def backward(
     """
     leaves = _sweep([(output, _seed("backward", output, gradient))], None, create_graph, retain_graph)
     held = {id(gradient.array)} if gradient is not None else set()
-    with grad_mode(create_graph):
+    with GradMode(create_graph):
         for slot, g in leaves.items():
             leaf = slot.owner()
             if leaf is not None:
@@ -119,7 +119,7 @@ def _sweep(
     def deliver(key: Key, gradient: Tensor) -> None:
         found[key] = add(found[key], gradient) if key in found else gradient
 
-    with grad_mode(create_graph):
+    with GradMode(create_graph):
         for x, seed in roots:
             deliver(x.key, seed)
         for node in reversed(order):

@@ -20,7 +20,10 @@ from tinydl_kernels.machine.errors import DeviceError, GraphError
 from . import promotion
 from .rule import Rule, parameters
 from .state import enable_grad as enable_grad
+from .state import inference_mode as inference_mode
+from .state import is_grad_enabled as is_grad_enabled
 from .state import no_grad as no_grad
+from .state import set_grad_enabled as set_grad_enabled
 from .state import state
 from .tape import Edge, Node
 from .tensor import Array, Tensor

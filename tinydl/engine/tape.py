@@ -41,7 +41,7 @@ class Slot:
     __slots__ = ("hooks", "owner")
 
     def __init__(self, owner: Tensor | None = None) -> None:
-        self.hooks: dict[int, Callable[[Tensor], Tensor | None]] = {}
+        self.hooks: dict[object, Callable[[Tensor], Tensor | None]] = {}
         self.owner = (lambda: None) if owner is None else weakref.ref(owner)
 
     @property

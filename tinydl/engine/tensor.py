@@ -13,8 +13,9 @@ from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.errors import DtypeError, GraphError
 
 from .face import Face
+from .hooks import RemovableHandle
 from .state import state
-from .tape import Key, Node, Slot, Version, numbers
+from .tape import Key, Node, Slot, Version
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 T = TypeVar("T", bound="Tensor")
@@ -88,13 +89,11 @@ class Tensor(Face):
         """The same array off the tape; shares memory and version."""
         return Tensor(self.array, self.version)
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook(grad)` once this tensor's gradient is complete; what it returns
-        replaces it. Returns the remover.
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call `hook(grad)` once this tensor's gradient is complete; what it returns replaces it. The handle
+        removes it: `handle.remove()`, or `handle()`.
         """
-        hooks, number = self._watched().hooks, next(numbers)
-        hooks[number] = hook
-        return lambda: hooks.pop(number, None) and None
+        return RemovableHandle(self._watched().hooks, hook)
 
     def retain_grad(self) -> None:
         """Fill `.grad` in `backward` although this is an intermediate result."""
