@@ -130,6 +130,8 @@ class Primitive:
             else Tensor(array, version, node if self.several or k in self.differentiable else None, k)
             for k, array in enumerate(results if several else (results,))
         ]
+        if version is not None:
+            version.share(tensors[0], outputs[0])
         if saved_outputs:
             node.results = {k: Edge(outputs[k], True, False) for k in saved_outputs}
         return tuple(outputs) if several else outputs[0]

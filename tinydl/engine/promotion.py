@@ -64,6 +64,11 @@ def require_one_dtype(who: str, *dtypes: np.dtype) -> None:
         raise DtypeError(f"{who}: expected one dtype, got {' and '.join(sorted(map(str, {*dtypes})))}")
 
 
+def category(dtype: np.dtype) -> int:
+    """0 for bool, 1 for integers, 2 for floating dtypes."""
+    return _CATEGORY[dtype.kind]
+
+
 def is_scalar(value: Any) -> bool:
     """A Python or NumPy number: weak in promotion."""
     return isinstance(value, (numbers.Real, np.bool_))

@@ -87,7 +87,9 @@ class Tensor(Face):
 
     def detach(self) -> Tensor:
         """The same array off the tape; shares memory and version."""
-        return Tensor(self.array, self.version)
+        detached = Tensor(self.array, self.version)
+        self.version.share(self, detached)
+        return detached
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook(grad)` once this tensor's gradient is complete; what it returns replaces it. The handle

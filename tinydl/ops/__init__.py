@@ -15,6 +15,7 @@ from . import (
     elementwise,
     functions,
     indexing,
+    inplace,
     matmul,
     products,
     random,
@@ -87,6 +88,7 @@ OPERATORS: dict[str, Any] = {
     "__repr__": creation.describe,
     "__format__": creation.formatted,
     "__deepcopy__": creation.deepcopy,
+    **inplace.OPERATORS,
 }
 METHODS: dict[str, Any] = {
     name: getattr(family, name)
@@ -116,8 +118,10 @@ METHODS: dict[str, Any] = {
     "size": lambda self, dim=None: self.shape if dim is None else self.shape[dim],
     "numel": lambda self: self.array.size,
     "dim": lambda self: self.ndim,
+    **inplace.METHODS,
 }
 
 for _name, _function in (OPERATORS | METHODS).items():
     setattr(Tensor, _name, _function)
 Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[attr-defined]
+Tensor.data = property(inplace.data, inplace.set_data)  # type: ignore[attr-defined]

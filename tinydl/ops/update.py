@@ -89,7 +89,7 @@ def assign(target: Tensor, value: Any) -> None:
         value = Tensor(memory.array_module(target.array).full((), value, target.dtype))
     elif isinstance(value, (list, tuple)):
         value = constant(target, np.asarray(value, target.dtype))
-    if not _broadcasts(value.shape, target.shape):
+    if not broadcasts(value.shape, target.shape):
         raise ShapeError(f"assign: expected a value that broadcasts to {target.shape}, got {value.shape}")
     _assign(target, value)
 
@@ -103,5 +103,6 @@ def clear_gradients(tensors: Iterable[Tensor], set_to_none: bool) -> None:
             x.grad = made(Tensor(memory.array_module(x.array).zeros_like(x.grad.array)))
 
 
-def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Does an array of a shape fill one of another?"""
     return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))

@@ -32,7 +32,7 @@ class Made:
 
     def written(self, who: str, array: Array) -> None:
         """`who` is about to write into an array. GraphError if nobody knows whose it is."""
-        if not self._made or array is None:
+        if not self._made:
             return
         base = owner(array)
         ref, shared = self._made.get(id(base), (None, False))

@@ -51,6 +51,7 @@ class _Recorder:
         # id -> a tensor from outside, its array, and did it require grad before the step?
         self.tensors: dict[int, tuple[weakref.ref[Tensor], Array, bool]] = {}
         self.made = Made()
+        self.overwritten: set[int] = set()  # ids of arrays that are written, which the calls keep alive
         self.written: list[Version] = []
         self.guards: list[Callable[[], None]] = []  # what a replay asks before it begins
         self.gradients = Noted()
@@ -71,7 +72,9 @@ class _Recorder:
         before = len(self.buffers)
         positions = primitive.writes(len(tensors), settings)
         for i in positions:
-            self.made.written(primitive.name, arrays[i])
+            if arrays[i] is not None:
+                self.made.written(primitive.name, arrays[i])
+                self.overwritten.add(id(owner(arrays[i])))
         if state.tracer is None:
             results = primitive.function(*arrays, **settings)
         else:
@@ -163,8 +166,8 @@ def _simplified(recorder: _Recorder, live_out: set[int]) -> list[Call]:
 class _Recording:
     """A recorded step, bound to its static arrays."""
 
-    def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
-        self.inputs = inputs
+    def __init__(self, recorder: _Recorder, inputs: list[Tensor], arrays: list[Array], outputs: Any) -> None:
+        self.inputs = arrays  # of the inputs before the step, which may have bound them to others
         self.written, self.guards = recorder.written, recorder.guards
         self.structures = list(recorder.structures.values())
         changed, found = recorder.gradients.leaves(inputs)
@@ -192,7 +195,7 @@ class _Recording:
             _Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls
         ]
         self.parts: list[Callable[[], Any]] = []  # the same for replays on the processor
-        self.gradients = Gradients(changed, found, bind)
+        self.gradients = Gradients(changed, found, recorder.overwritten, bind)
         self.device = _device(recorder.buffers, calls)
         self.graph: Graph | None = None
 
@@ -224,7 +227,7 @@ class _Recording:
         for array, before in self.renewed:
             array[...] = before
         for static, given in zip(self.inputs, arguments, strict=True):
-            static.array[...] = given.array
+            static[...] = given.array
         if state.tracer is not None:
             self._launch()
         elif self.device != "cpu":
@@ -316,6 +319,7 @@ class Recorded:
     def _run(self, given: list[Any], tensors: list[Tensor], key: Any) -> Any:
         """Run the step eagerly on copies of its tensors, and keep what it does if there is a key."""
         static = [Tensor(x.array.copy()).requires_grad_(x.requires_grad) for x in tensors]
+        arrays = [x.array for x in static]
         replaced = iter(static)
         arguments = [next(replaced) if isinstance(x, Tensor) else x for x in given]
         if key is None:
@@ -330,7 +334,7 @@ class Recorded:
                     f"{type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
-        self._keep(key, _Recording(recorder, static, outputs))
+        self._keep(key, _Recording(recorder, static, arrays, outputs))
         return results
 
     def _keep(self, key: Any, recording: _Recording) -> None:
