@@ -32,7 +32,7 @@ def checked(dtype: Any, who: str = "dtype", default: Any = None) -> np.dtype:
         ) from None
     if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
         raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
-    return dtype.newbyteorder("=")
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def floating(dtype: Any, who: str, default: Any = FLOAT32) -> np.dtype:

@@ -47,6 +47,11 @@ class Tensor(Face):
     ndim = property(lambda self: self.array.ndim)
     device = property(lambda self: dispatch.device_of(self.array), doc='"cpu" or "cuda".')
     is_leaf = property(lambda self: self.node is None)
+    is_cuda = property(lambda self: self.device == "cuda")
+    grad_fn = property(
+        lambda self: None if self.node is None else self.node.primitive.name,
+        doc="The name of the operation whose result this is, or None.",
+    )
 
     @property
     def requires_grad(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +53,14 @@ class Module:
         ):
             object.__setattr__(self, name, {})
         object.__setattr__(self, "training", True)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Layers of this library that take a dtype take a device too: they are made on the CPU and moved."""
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("tinydl.") and "__init__" in vars(cls):
+            parameters = inspect.signature(cls.__init__).parameters
+            if parameters.get("dtype") is not None and parameters["dtype"].default is None:
+                cls.__init__ = _with_device(cls.__init__)  # type: ignore[method-assign]
 
     def forward(self, *inputs: Any) -> Any:
         """What the module computes. Subclasses write it."""
@@ -396,6 +406,21 @@ class Module:
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self._modules.items()]
         inside = "\n  ".join(["", *lines]) + "\n" if lines else ""
         return f"{type(self).__name__}({self.extra_repr()}{inside})"
+
+
+def _with_device(construct: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that takes `device=` too."""
+    signature = inspect.signature(construct)
+
+    @functools.wraps(construct)
+    def init(self: Module, *args: Any, device: Any = None, **settings: Any) -> None:
+        construct(self, *args, **settings)
+        if device is not None:
+            self.to(device=device)
+
+    own = inspect.Parameter("device", inspect.Parameter.KEYWORD_ONLY, default=None)
+    init.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]
+    return init
 
 
 def _note(layers: tuple[str, ...]) -> str:

@@ -195,6 +195,56 @@ def empty_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     return empty(input.shape, dtype=checked(dtype, "empty_like", input.dtype), device=device or input.device)
 
 
+def _like(x: Tensor, dtype: Any, device: Any, requires_grad: bool) -> dict[str, Any]:
+    return {"dtype": dtype or x.dtype, "device": device or x.device, "requires_grad": requires_grad}
+
+
+@public
+def new_tensor(
+    input: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A new tensor of `data`, with the dtype and device of the input where nothing else is said."""
+    return tensor(data, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_zeros(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros of the given size, with the dtype and device of the input where nothing else is said."""
+    return zeros(*size, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_ones(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Ones of the given size, with the dtype and device of the input where nothing else is said."""
+    return ones(*size, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_empty(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Memory of the given size, with the dtype and device of the input where nothing else is said."""
+    return empty(*size, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_full(
+    input: Tensor,
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`fill_value` everywhere, with the dtype and device of the input where nothing else is said."""
+    return full(size, fill_value, **_like(input, dtype, device, requires_grad))
+
+
 @public
 def linspace(
     start: float, end: float, steps: int, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
@@ -339,6 +389,13 @@ def formatted(x: Tensor, spec: str) -> str:
     if spec and x.ndim:
         raise ShapeError(f"format: expected a 0-d tensor for {spec!r}, got {x.shape}")
     return str(x) if x.ndim else format(_read(x, "format").item(), spec)
+
+
+def index(x: Tensor) -> int:
+    """For `range(x)` and `values[x]`: the value of a 0-d integer tensor."""
+    if x.ndim or x.dtype.kind not in "iu":
+        raise TypeError(f"index: expected a 0-d tensor of integers, got {x.shape} {x.dtype}")
+    return int(_read(x, "index"))
 
 
 def truth(x: Tensor) -> bool:
