@@ -26,6 +26,7 @@ WRITES = {"nn.vector_to_parameters", "nn.update_bn", "nn.linear_to_conv", "nn.co
 
 OUTSIDE = {
     *("get_float32_matmul_precision", "set_float32_matmul_precision"),
+    *("save", "load"),
     *("inference_mode", "is_grad_enabled", "set_grad_enabled"),
     *("backend", "enable_grad", "no_grad", "manual_seed", "random_from", "remember", "repeat", "record"),
     *(

@@ -58,6 +58,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import cuda, data, debug, interop, metrics, models, nn, optim, regularizers, study, training, viz
     from .functional import hessian, hvp, jacobian, jvp, vjp
+    from .interop.saving import load, save
     from .nn.module import functional_call
 
 cast = _public(ops.elementwise.to_dtype, "cast")
@@ -75,7 +76,9 @@ _ROOMS = {
     *("study", "training", "viz"),
 }
 _HOMES = dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vjp"), "functional") | {
-    "functional_call": "nn.module"
+    "functional_call": "nn.module",
+    "load": "interop.saving",
+    "save": "interop.saving",
 }
 
 
