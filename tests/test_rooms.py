@@ -29,8 +29,10 @@ ROOMS = {
     "data.transforms": Room("transforms", ("contract",)),
     "optim": Room(
         "optimizers",
-        ("optimizer", "groups", "lr_scheduler", "lbfgs", "gradient_descent")
-        + ("accumulation", "gradient_noise", "lookahead", "sam"),
+        (
+            *("optimizer", "groups", "lr_scheduler", "lbfgs", "gradient_descent"),
+            *("accumulation", "gradient_noise", "lookahead", "sam"),
+        ),
     ),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
     "regularizers": Room("penalties", ("contract", "objective", "passes"), "Penalty"),

@@ -30,6 +30,8 @@ WRITES = {
 
 OUTSIDE = {
     *("get_float32_matmul_precision", "set_float32_matmul_precision"),
+    *("save", "load"),
+    *("inference_mode", "is_grad_enabled", "set_grad_enabled"),
     *("backend", "enable_grad", "no_grad", "manual_seed", "random_from", "remember", "repeat", "record"),
     *(
         "grad",

@@ -116,19 +116,29 @@ REFUSALS: list[Refusal] = [
     for cases in (
         # activations
         refused(
-            "ReLU Tanh Sigmoid LogSigmoid SELU SiLU Mish Softsign ReLU6 Hardsigmoid Hardswish",
+            "Tanh Sigmoid LogSigmoid Softsign",
             TypeError,
             "expected settings (), got (inplace=True)",
             lambda f: f(inplace=True),
         ),
         refused(
+            "ReLU SELU SiLU Mish ReLU6 Hardsigmoid Hardswish",
+            TypeError,
+            "expected settings (inplace), got (alpha=1.0)",
+            lambda f: f(alpha=1.0),
+        ),
+        refused(
             "LeakyReLU",
             TypeError,
-            "expected settings (negative_slope), got (0.1, True)",
-            lambda f: f(0.1, True),
+            "expected settings (negative_slope, inplace), got (0.1, True, 1)",
+            lambda f: f(0.1, True, 1),
         ),
-        refused("ELU CELU", TypeError, "expected settings (alpha), got (beta=1.0)", lambda f: f(beta=1.0)),
-        refused("Threshold", TypeError, "expected settings (threshold, value), got ()", lambda f: f()),
+        refused(
+            "ELU CELU", TypeError, "expected settings (alpha, inplace), got (beta=1.0)", lambda f: f(beta=1.0)
+        ),
+        refused(
+            "Threshold", TypeError, "expected settings (threshold, value, inplace), got ()", lambda f: f()
+        ),
         refused(
             "SiLU Mish Softsign LeakyReLU ELU",
             DtypeError,

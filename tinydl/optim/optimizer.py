@@ -70,7 +70,7 @@ from ..engine.effect import happened
 from ..engine.state import state as engine_state
 from ..engine.tape import Version
 from ..nn.parameter import Buffer
-from ..ops.update import assign, optimizer_step
+from ..ops.update import assign, clear_gradients, optimizer_step
 from . import hooks
 from .groups import Group
 
@@ -215,11 +215,10 @@ class Optimizer:
         self.param_groups.append(group)
         self._remember(group)
 
-    def zero_grad(self) -> None:
-        """Set `.grad` of every parameter to None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set `.grad` of every parameter to None; or those that are there to zeros."""
         for group in self.param_groups:
-            for p in group["params"]:
-                p.grad = None
+            clear_gradients(group["params"], set_to_none)
 
     @_counted
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
