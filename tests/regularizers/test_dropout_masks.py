@@ -33,7 +33,7 @@ def by_masks(layer: nn.Module, n: int, of: Callable[[np.ndarray], Any], p: float
 
 @pytest.mark.parametrize("layer", [nn.Dropout, nn.Dropout1d, nn.Dropout2d])
 def test_the_mean_over_all_masks_is_the_identity_with_bernoullis_variance(layer: Any) -> None:
-    drop = layer(0.3, td.Generator(1))
+    drop = layer(0.3, generator=td.Generator(1))
     np.testing.assert_allclose(by_masks(drop, 3, lambda mask: mask, 0.3), 1, rtol=1e-12)
     np.testing.assert_allclose(by_masks(drop, 3, lambda mask: (mask - 1) ** 2, 0.3), 0.3 / 0.7, rtol=1e-12)
 

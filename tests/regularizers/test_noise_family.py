@@ -154,7 +154,7 @@ def test_a_stack_of_linear_branches_has_the_product_as_its_mean(monkeypatch: pyt
     x, mean = r.standard_normal((1, D)), 0.0
     for kept in itertools.product((0, 1), repeat=3):
         waiting = iter(kept)
-        monkeypatch.setattr(noise, "dropout", lambda ones, p, *_, w=waiting: ones * (next(w) / (1 - p)))
+        monkeypatch.setattr(noise, "dropout", lambda ones, p, *_, w=waiting, **__: ones * (next(w) / (1 - p)))
         h = td.tensor(x)
         for a, rate in zip(A, p, strict=True):
             h = h + DropPath(rate)(h @ td.tensor(a.T))
