@@ -81,7 +81,16 @@ class PenaltyRow:
     bad: Sequence[tuple[Callable[[], Any], type[Exception], str]]
     coupled: bool = False  # is the value of a batch no mean over its parts?
     at_zero: float = 0.0  # its value where every parameter of the linear model is zero
+    flat_at_zero: bool = True  # is its gradient zero there?
     records: bool = True  # False where a recorded step refuses it
+    extra: bool = False  # does it make passes of the model besides the objective's?
+    held: tuple[str, ...] = ()  # methods whose results count as constants in the derivative
+    of_model: bool = False  # does `make` take the model too, as model=?
+    given: Callable[[Any], dict[str, Any]] = lambda x: {}  # what else the Objective is called with, of x
+
+    def of(self, model: Any, weight: Any, **more: Any) -> Penalty:
+        """The penalty for a model."""
+        return self.make(weight, **({"model": model} if self.of_model else {}), **more)
 
 
 def drawn(*shape: int) -> np.ndarray:
@@ -231,6 +240,7 @@ ROWS = [
         of_spect_reg("batch"),
         torch_spect_reg("batch"),
         [(on_images(SpectReg(1.0, forward="second")), td.ShapeError, f"SpectReg: {IMAGES}")],
+        extra=True,
     ),
     PenaltyRow(
         "FrobeniusJacobian",
