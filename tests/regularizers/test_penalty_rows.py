@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogue import penalties, penalties_of_passes
+from catalogue import penalties, penalties_of_adversaries, penalties_of_passes
 from catalogue.penalties import Linear, PenaltyRow, TorchPass
 from tinydl_kernels.machine.errors import GraphError
 
@@ -21,8 +21,8 @@ from tinydl.regularizers import Objective, Pass, Penalty, contract, objective, p
 from tinydl.training import checkpoint
 
 B, D, M = 5, 4, 3  # samples, inputs, classes
-ROWS = [*penalties.ROWS, *penalties_of_passes.ROWS]
-FUNCTIONS = {"data_grad", "spect_reg"}  # tested in test_gradients.py
+ROWS = [*penalties.ROWS, *penalties_of_passes.ROWS, *penalties_of_adversaries.ROWS]
+FUNCTIONS = {"data_grad", "spect_reg", "attack"}  # tested in test_gradients.py and test_attack.py
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 

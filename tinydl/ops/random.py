@@ -167,6 +167,11 @@ def random_from(generator: Generator | None) -> Iterator[None]:
         _local.generator = outer
 
 
+def serving() -> Generator | None:
+    """The generator of the innermost `random_from`; None outside of any."""
+    return _local.generator
+
+
 @contextmanager
 def remember() -> Iterator[list[Draw]]:
     """Note every draw of the scope, so that `repeat` can make them again."""

@@ -20,8 +20,7 @@ from ..devices import follow
 from ..engine.core import Tensor, cast, grad, no_grad
 from ..nn.module import Module
 from ..nn.parameter import Buffer
-from ..ops.elementwise import abs as absolute
-from ..ops.elementwise import add, div, exp, gt, logical_and, lt, minimum, mul, pow, sqrt, square, sub, where
+from ..ops.elementwise import add, div, exp, gt, logical_and, lt, minimum, mul, pow, square, sub, where
 from ..ops.indexing import index_select, setitem
 from ..ops.random import Generator, randn, random_from
 from ..ops.reduce import amax, mean, sum
@@ -29,7 +28,8 @@ from ..ops.shape import reshape, unsqueeze
 from ..ops.softmax import log_softmax
 from ..ops.update import assign, increment
 from .contract import Penalty, Weight
-from .passes import Pass
+from .measures import divergence, divergences, unit
+from .passes import Pass, unreduced
 
 __all__ = ["UDA", "VAT", "MeanTeacher", "PiModel", "RDrop", "TemporalEnsemble"]
 
@@ -38,28 +38,6 @@ FLOAT64 = np.dtype(np.float64)
 
 # What the families share
 # ------------------------------------------------------------------------------------------------------------
-
-
-def divergences(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """(B,): KL(p ‖ q) = Σ p (log p − log q) of each sample, over all but axis 0."""
-    terms = mul(exp(log_p), sub(log_p, log_q))
-    return sum(terms, tuple(range(1, terms.ndim)))
-
-
-def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """mean_b KL(p_b ‖ q_b)."""
-    return div(sum(divergences(log_p, log_q)), float(max(log_p.shape[0], 1)))
-
-
-def unit(g: Tensor) -> Tensor:
-    """g (B, *) with each sample of Euclidean length 1, or 0 where it is 0; divided by its largest element
-    first, so that squares of small numbers do not vanish.
-    """
-    rows = reshape(g, (g.shape[0], -1))
-    largest = amax(absolute(rows), 1, keepdim=True)
-    rows = div(rows, where(gt(largest, 0.0), largest, 1.0))
-    length = sqrt(sum(square(rows), 1, keepdim=True))
-    return reshape(div(rows, where(gt(length, 0.0), length, 1.0)), g.shape)
 
 
 def require_classes(who: str, logits: Tensor) -> None:
@@ -327,7 +305,7 @@ class RDrop(Penalty):
 
     def __call__(self, seen: Pass) -> Tensor:
         require_classes("RDrop", seen.logits)
-        if self.loss is not None:
+        if self.loss is not None and seen.loss is None:  # for terms that follow
             seen.loss = self.loss
         other = seen.again(draws="own", generator=self.generator)
         log_p, log_q = seen.log_probabilities, other.log_probabilities
@@ -335,8 +313,8 @@ class RDrop(Penalty):
         value = mul(sum(both), 0.5 / max(log_p.shape[0], 1))
         if self.loss is None:
             return value
-        losses = mul(add(mean(seen.unreduced), mean(other.unreduced)), 0.5)
-        return add(losses, mul(value, self.alpha))
+        losses = [mean(unreduced(self.loss, each.logits, each.target)) for each in (seen, other)]
+        return add(mul(add(*losses), 0.5), mul(value, self.alpha))
 
 
 class UDA(ConsistencyPenalty):

@@ -37,6 +37,12 @@ class Mixed(NamedTuple):
         return add(mul(of_a, share), mul(of_b, sub(1.0, share)))
 
 
+def unreduced(loss: Any, logits: Tensor, target: Any) -> Tensor:
+    """What the loss gives with reduction="none": of a `Mixed` target the mixture of both."""
+    of = functools.partial(loss, logits, reduction="none")
+    return target.mixture(of(target.a), of(target.b)) if isinstance(target, Mixed) else of(target)
+
+
 def leaves(x: Tensor) -> set[Slot | None]:
     """The leaves that require grad and that x was computed from."""
     edges = [x] if x.node is None else [e for node in ancestors([x.node]) for e in node.edges or () if e]
@@ -78,7 +84,7 @@ def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> No
 
 
 @contextmanager
-def _mode(model: Module, mode: str | None) -> Iterator[None]:
+def in_mode(model: Module, mode: str | None) -> Iterator[None]:
     """Train or eval mode in the scope; afterwards each module's own again."""
     before = [(module, module.training) for module in model.modules()] if mode else []
     try:
@@ -150,9 +156,7 @@ class Pass:
         """What the loss gives with reduction="none", of any shape."""
         if self.loss is None:
             raise GraphError("Pass: expected a loss that gives one value per sample, got none")
-        of = functools.partial(self.loss, self.logits, reduction="none")
-        target = self.target
-        return target.mixture(of(target.a), of(target.b)) if isinstance(target, Mixed) else of(target)
+        return unreduced(self.loss, self.logits, self.target)
 
     @functools.cached_property
     def losses(self) -> Tensor:
@@ -244,7 +248,7 @@ class Pass:
                 f"again: expected the {self.samples} samples whose draws are repeated, got {samples}"
             )
         with ExitStack() as scope:
-            scope.enter_context(_mode(model, mode))
+            scope.enter_context(in_mode(model, mode))
             scope.enter_context(extra_forward(generator))
             if draws == "same":
                 scope.enter_context(repeat(self.draws))
