@@ -210,6 +210,8 @@ from .ops.random import (
     noise_generator,
     normal,
     rand,
+    rand_beta,
+    rand_gamma,
     rand_like,
     randint,
     randn,
