@@ -124,12 +124,13 @@ class Pass:
         self.model, self.x, self.target, self.loss, self.given = model, x, target, loss, given or {}
         self.inputs: tuple[Tensor, ...] = x if isinstance(x, tuple) else (x,)
         self.outputs: dict[str, Tensor] = {}
+        self.replace = dict(replace or {})
         self._gradients: dict[Any, Any] = {}
         # Leaves that are no parameters: inputs, also those of extra passes, and kept outputs.
         self.followed: set[Slot | None] = set() if followed is None else followed
         self.followed.update(x.slot for x in self.inputs)
         with ExitStack() as scope:
-            for layer, function in (replace or {}).items():
+            for layer, function in self.replace.items():
                 scope.enter_context(intercept(model, layer, function))
             for layer in dict.fromkeys(layers):
                 scope.enter_context(intercept(model, layer, functools.partial(self._keep, layer)))
@@ -228,7 +229,8 @@ class Pass:
         Args:
             x: other inputs; by default this pass's.
             model: another model, a teacher or a critic.
-            draws: "same" repeats this pass's random numbers, "own" draws from `generator`.
+            draws: "same" repeats this pass's random numbers, and what this pass of the model replaced is
+                replaced again; "own" draws from `generator`.
             mode: "train" or "eval" in place of each module's own mode, for this pass.
             replace: by a layer's dotted path a function of its output; what it returns goes on in its place.
             layers: dotted paths of layers whose outputs are kept.
@@ -247,6 +249,8 @@ class Pass:
             raise ShapeError(
                 f"again: expected the {self.samples} samples whose draws are repeated, got {samples}"
             )
+        if draws == "same" and model is self.model:
+            replace = {**self.replace, **(replace or {})}
         with ExitStack() as scope:
             scope.enter_context(in_mode(model, mode))
             scope.enter_context(extra_forward(generator))
