@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogue import penalties, penalties_of_adversaries, penalties_of_passes
+from catalogue import penalties, penalties_of_adversaries, penalties_of_critics, penalties_of_passes
 from catalogue import terms as terms_catalogue
 from catalogue.penalties import Linear, PenaltyRow, TorchPass
 from tinydl_kernels.machine.errors import GraphError
@@ -22,8 +22,12 @@ from tinydl.regularizers import Objective, Pass, Penalty, contract, objective, p
 from tinydl.training import checkpoint
 
 B, D, M = 5, 4, 3  # samples, inputs, classes
-ROWS = [*penalties.ROWS, *penalties_of_passes.ROWS, *penalties_of_adversaries.ROWS]
-FUNCTIONS = {"data_grad", "spect_reg", "attack"}  # tested in test_gradients.py and test_attack.py
+ROWS = [
+    *(*penalties.ROWS, *penalties_of_passes.ROWS),
+    *(*penalties_of_adversaries.ROWS, *penalties_of_critics.ROWS),
+]
+# Tested in test_gradients.py, test_attack.py, test_critics.py
+FUNCTIONS = {"data_grad", "spect_reg", "attack", "PCGrad", "MinibatchDiscrimination"}
 
 rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 
@@ -141,9 +145,9 @@ def test_the_whole_is_the_mean_of_its_parts(row: PenaltyRow, monkeypatch: pytest
     penalty = row.of(model, 1.0)
     table, start = td.tensor(np.random.default_rng(2).standard_normal((B, 8))), 0
     module = sys.modules[type(penalty).__module__]
-    if hasattr(module, "randn"):
-        sample = lambda shape: slice(start, start + shape[0]) if shape[0] > 1 else slice(1)  # noqa: E731
-        monkeypatch.setattr(module, "randn", lambda shape, **_: table[sample(shape), : shape[-1]])
+    sample = lambda shape: slice(start, start + shape[0]) if shape[0] > 1 else slice(1)  # noqa: E731
+    for name in {"rand", "randn"} & vars(module).keys():
+        monkeypatch.setattr(module, name, lambda shape, **_: table[sample(shape), : shape[-1]])
     of = Objective(model, td.cross_entropy, [penalty])
     parts = []
     for start, stop in ((0, B), (0, 2), (2, B)):
@@ -269,8 +273,9 @@ class Training:
         self.generator = td.Generator(seed, 5)
         self.model = network(self.generator)
         self.model.load_state_dict({k: np.array(v) * seed for k, v in self.model.state_dict().items()})
-        self.optimizer = td.optim.Adam(self.model.parameters(), lr=0.01)
         self.objective = Objective(self.model, td.cross_entropy, [row.of(self.model, weight, every=every)])
+        trained = [*self.model.parameters(), *self.objective.parameters()]
+        self.optimizer = td.optim.Adam(trained, lr=0.01)
         self.given = row.given
         self.play, self.done = wrap(self.step), 0
 
