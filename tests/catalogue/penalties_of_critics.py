@@ -32,6 +32,9 @@ from tinydl.regularizers import (
     FeatureMatching,
     GradientPenalty,
     GradNorm,
+    Hinge,
+    LeastSquares,
+    NonSaturating,
     Objective,
     Relativistic,
     UncertaintyWeighting,
@@ -75,6 +78,32 @@ def by_first(at: Linear, value: float, dw: np.ndarray, dc: float = 0.0) -> Form:
     W, c = np.zeros_like(at.W), np.zeros_like(at.c)
     W[0], c[0] = dw, dc
     return value, W, c
+
+
+E = np.e
+Half = Callable[[Any], tuple[Any, Any]]  # of D(x), or of D(x̃): a loss per sample and its derivative
+
+
+def log1p(x: Any) -> Any:
+    return x.log1p() if hasattr(x, "log1p") else np.log1p(x)
+
+
+def of_loss(real: Half, fakes: Half) -> Callable[[Linear], Form]:
+    def form(at: Linear) -> Form:
+        value, dw, dc = 0.0, np.zeros_like(at.W[0]), 0.0
+        for x, half in ((at.x, real), (fake(at.x), fakes)):
+            loss, slope = half(x @ at.W[0] + at.c[0])
+            value, dw, dc = value + loss.mean(), dw + (slope[:, None] * x).mean(0), dc + slope.mean()
+        return by_first(at, value, dw, dc)
+
+    return form
+
+
+def torch_loss(real: Half, fakes: Half) -> Callable[[TorchPass], Any]:
+    def form(seen: TorchPass) -> Any:
+        return real(seen.logits[:, 0])[0].mean() + fakes(seen.model(fake(seen.x))[:, 0])[0].mean()
+
+    return form
 
 
 def of_relativistic(at: Linear) -> Form:
@@ -231,15 +260,57 @@ def meeting(penalty: Any) -> tuple[Callable[[], Any], type[Exception], str]:
 CONSTANT = "expected a penalty that parameters can change"
 
 ROWS = [
+    *(
+        PenaltyRow(
+            kind.__name__,
+            first_logit(kind),
+            of_loss(real, fakes),
+            torch_loss(real, fakes),
+            [
+                negative(kind, kind.__name__),
+                scores(kind),
+                no_fake(kind()),
+                (
+                    lambda kind=kind: kind(side="both"),
+                    ValueError,
+                    rf"{kind.__name__}: expected side in \('critic', 'generator'\), got 'both'",
+                ),
+            ],
+            at_zero=at_zero,
+            flat_at_zero=False,
+            extra=True,
+            given=given,
+        )
+        for kind, real, fakes, at_zero in (
+            (Wasserstein, lambda d: (-d, -1 + 0 * d), lambda d: (d, 1 + 0 * d), 0.0),
+            (
+                Hinge,
+                lambda d: ((1 - d) * (d < 1), -1.0 * (d < 1)),
+                lambda d: ((1 + d) * (d > -1), 1.0 * (d > -1)),
+                2.0,
+            ),
+            (LeastSquares, lambda d: ((d - 1) ** 2 / 2, d - 1), lambda d: (d**2 / 2, d), 0.5),
+            (
+                NonSaturating,
+                lambda d: (log1p(E**-d), -1 / (1 + E**d)),
+                lambda d: (log1p(E**d), 1 / (1 + E**-d)),
+                2 * np.log(2),
+            ),
+        )
+    ),
     PenaltyRow(
-        "Wasserstein",
-        first_logit(Wasserstein),
-        lambda at: by_first(at, ((fake(at.x) - at.x) @ at.W[0]).mean(), (fake(at.x) - at.x).mean(0)),
-        lambda seen: (seen.model(fake(seen.x)) - seen.logits)[:, 0].mean(),
-        [negative(Wasserstein, "Wasserstein"), scores(Wasserstein), no_fake(Wasserstein())],
+        "NonSaturating, the generator's",
+        first_logit(NonSaturating, side="generator"),
+        lambda at: by_first(
+            at,
+            np.log1p(np.exp(-(at.x @ at.W[0] + at.c[0]))).mean(),
+            -(at.x / (1 + np.exp(at.x @ at.W[0] + at.c[0]))[:, None]).mean(0),
+            -(1 / (1 + np.exp(at.x @ at.W[0] + at.c[0]))).mean(),
+        ),
+        lambda seen: seen.torch.nn.functional.softplus(-seen.logits[:, 0]).mean(),
+        [],
+        at_zero=np.log(2),
         flat_at_zero=False,
-        extra=True,
-        given=given,
     ),
     PenaltyRow(
         "Relativistic",

@@ -42,7 +42,10 @@ __all__ = [
     "Consistency",
     "FeatureMatching",
     "GradientPenalty",
+    "Hinge",
+    "LeastSquares",
     "MinibatchDiscrimination",
+    "NonSaturating",
     "Relativistic",
     "Wasserstein",
 ]
@@ -96,22 +99,86 @@ class CriticPenalty(Penalty):
 # ------------------------------------------------------------------------------------------------------------
 
 
-class Wasserstein(CriticPenalty):
-    """A critic's loss: mean D(x̃) − mean D(x). Arjovsky et al., arXiv 1701.07875."""
+class CriticLoss(CriticPenalty):
+    """The mean of one function of D(x) and that of another of D(x̃); in the generator's step,
+    `Objective(critic, Hinge(side="generator"))(generator(noise))`, of a third of D on what is given as x.
+    """
 
     def __init__(
         self,
         weight: Weight = 1.0,
+        side: str = "critic",
         *,
         every: int = 1,
         generator: Generator | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(weight, every=every, generator=generator, name=name)
+        if side not in ("critic", "generator"):
+            raise ValueError(f"{type(self).__name__}: expected side in ('critic', 'generator'), got {side!r}")
+        self.side = side
+
+    def of_real(self, d: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def of_fake(self, d: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def of_generator(self, d: Tensor) -> Tensor:
+        """By default fakes are to look real."""
+        return self.of_real(d)
 
     def __call__(self, seen: Pass) -> Tensor:
+        if self.side == "generator":
+            return mean(self.of_generator(self.scores(seen)))
         other = self.on_fakes(seen, self.fakes(seen))
-        return sub(mean(self.scores(other)), mean(self.scores(seen)))
+        return add(mean(self.of_real(self.scores(seen))), mean(self.of_fake(self.scores(other))))
+
+
+class Wasserstein(CriticLoss):
+    """mean D(x̃) − mean D(x); the generator's −D. Arjovsky et al., arXiv 1701.07875."""
+
+    def of_real(self, d: Tensor) -> Tensor:
+        return mul(d, -1.0)
+
+    def of_fake(self, d: Tensor) -> Tensor:
+        return d
+
+
+class Hinge(CriticLoss):
+    """mean max(0, 1 − D(x)) + mean max(0, 1 + D(x̃)); the generator's −D. Lim & Ye, arXiv 1705.02894."""
+
+    def of_real(self, d: Tensor) -> Tensor:
+        return maximum(sub(1.0, d), 0.0)
+
+    def of_fake(self, d: Tensor) -> Tensor:
+        return maximum(add(d, 1.0), 0.0)
+
+    def of_generator(self, d: Tensor) -> Tensor:
+        return mul(d, -1.0)
+
+
+class LeastSquares(CriticLoss):
+    """½ mean (D(x) − 1)² + ½ mean D(x̃)²; the generator's ½(D − 1)². Mao et al., arXiv 1611.04076."""
+
+    def of_real(self, d: Tensor) -> Tensor:
+        return mul(square(sub(d, 1.0)), 0.5)
+
+    def of_fake(self, d: Tensor) -> Tensor:
+        return mul(square(d), 0.5)
+
+
+class NonSaturating(CriticLoss):
+    """mean softplus(−D(x)) + mean softplus(D(x̃)); the generator's softplus(−D), which does not saturate.
+
+    Goodfellow et al., arXiv 1406.2661.
+    """
+
+    def of_real(self, d: Tensor) -> Tensor:
+        return softplus(mul(d, -1.0))
+
+    def of_fake(self, d: Tensor) -> Tensor:
+        return softplus(d)
 
 
 class Relativistic(CriticPenalty):
