@@ -13,7 +13,17 @@ from penalized import B, D, M, assert_close, batch, grads, network
 
 import tinydl as td
 from tinydl import nn
-from tinydl.regularizers import UDA, VAT, MeanTeacher, Objective, Pass, PiModel, RDrop, TemporalEnsemble
+from tinydl.regularizers import (
+    UDA,
+    VAT,
+    MeanTeacher,
+    Objective,
+    Pass,
+    PiModel,
+    RDrop,
+    TemporalEnsemble,
+    TrainingSignalAnnealing,
+)
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -293,3 +303,18 @@ def test_uda_counts_all_samples_in_its_mean_and_draws_from_its_own_stream() -> N
 def test_augmentations_that_change_the_number_of_samples_are_refused() -> None:
     with pytest.raises(td.ShapeError, match="again: expected the 6 samples"):
         Objective(network(), td.cross_entropy, [UDA(1.0, lambda x: x[1:])])(*batch())
+
+
+@pytest.mark.parametrize("form", ["linear", "exp", "log"])
+def test_the_bound_of_signal_annealing_rises_from_1_by_m_to_1(form: str) -> None:
+    """Of two samples, p_y = .5 and .9; where none counts the loss is 0."""
+    p = np.array([[0.5, 0.3, 0.2], [0.05, 0.05, 0.9]])
+    annealed = TrainingSignalAnnealing(20, form)
+    objective = Objective(Fixed(np.log(p)), annealed)
+    for step in range(25):
+        total = objective(td.zeros(2, 1, dtype="float64"), td.tensor([0, 2])).total.item()
+        t = min(step / 20, 1)
+        a = {"linear": t, "exp": np.exp(5 * (t - 1)), "log": 1 - np.exp(-5 * t)}[form]
+        counted = [-np.log(q) for q in (0.5, 0.9) if q < a * (1 - 1 / 3) + 1 / 3]
+        np.testing.assert_allclose(total, np.mean(counted) if counted else 0.0, rtol=1e-12)
+        objective.after()

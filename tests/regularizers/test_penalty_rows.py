@@ -1,17 +1,19 @@
-"""Every row of catalogue/penalties.py: closed form, derivatives, parts and whole, dtype, trace, recording,
+"""Every row of catalogue/penalties*.py: closed form, derivatives, parts and whole, dtype, trace, recording,
 checkpoint, refusals, PyTorch; and that no penalty is without a row.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import catalogue
 import numpy as np
 import pytest
-from catalogue import penalties, penalties_of_adversaries, penalties_of_critics, penalties_of_passes
 from catalogue import terms as terms_catalogue
 from catalogue.penalties import Linear, PenaltyRow, TorchPass
 from tinydl_kernels.machine.errors import GraphError
@@ -22,10 +24,10 @@ from tinydl.regularizers import Objective, Pass, Penalty, contract, objective, p
 from tinydl.training import checkpoint
 
 B, D, M = 5, 4, 3  # samples, inputs, classes
-ROWS = [
-    *(*penalties.ROWS, *penalties_of_passes.ROWS),
-    *(*penalties_of_adversaries.ROWS, *penalties_of_critics.ROWS),
+FILES = [
+    found.name for found in pkgutil.iter_modules(catalogue.__path__) if found.name.startswith("penalties")
 ]
+ROWS: list[PenaltyRow] = [row for name in FILES for row in importlib.import_module(f"catalogue.{name}").ROWS]
 # Tested in test_gradients.py, test_attack.py, test_critics.py
 FUNCTIONS = {"data_grad", "spect_reg", "attack", "PCGrad", "MinibatchDiscrimination"}
 

@@ -20,18 +20,40 @@ from ..devices import follow
 from ..engine.core import Tensor, cast, grad, no_grad
 from ..nn.module import Module
 from ..nn.parameter import Buffer
-from ..ops.elementwise import add, div, exp, gt, logical_and, lt, minimum, mul, pow, square, sub, where
+from ..ops.elementwise import (
+    add,
+    div,
+    exp,
+    gt,
+    logical_and,
+    lt,
+    maximum,
+    minimum,
+    mul,
+    pow,
+    square,
+    sub,
+    where,
+)
 from ..ops.indexing import index_select, setitem
 from ..ops.random import Generator, randn, random_from
 from ..ops.reduce import amax, mean, sum
 from ..ops.shape import reshape, unsqueeze
-from ..ops.softmax import log_softmax
+from ..ops.softmax import cross_entropy, log_softmax
 from ..ops.update import assign, increment
 from .contract import Penalty, Weight
 from .measures import divergence, divergences, unit
 from .passes import Pass, unreduced
 
-__all__ = ["UDA", "VAT", "MeanTeacher", "PiModel", "RDrop", "TemporalEnsemble"]
+__all__ = [
+    "UDA",
+    "VAT",
+    "MeanTeacher",
+    "PiModel",
+    "RDrop",
+    "TemporalEnsemble",
+    "TrainingSignalAnnealing",
+]
 
 FLOAT64 = np.dtype(np.float64)
 
@@ -356,3 +378,60 @@ class UDA(ConsistencyPenalty):
             log_p = log_softmax(div(clean.logits, self.T), 1)
             sure = gt(exp(amax(log_softmax(clean.logits, 1), 1)), self.threshold)
             return log_p, cast(sure, dtype=log_p.dtype)
+
+
+class TrainingSignalAnnealing(Penalty):
+    """A loss: the mean over the samples whose p_y is still below η, which rises from 1/m to 1 over `steps`
+    steps, so that few labeled samples are not learned by heart: η = a(1 − 1/m) + 1/m with, for
+    t = step/steps, a = t ("linear"), e^{5(t − 1)} ("exp") or 1 − e^{−5t} ("log"). 0 where none counts.
+
+    Xie et al., arXiv 1904.12848, beside `UDA`. Needs `objective.after()`, once per step.
+    """
+
+    def __init__(
+        self,
+        steps: int,
+        form: str = "linear",
+        loss: Any = cross_entropy,
+        *,
+        weight: Weight = 1.0,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, every=every, generator=generator, name=name)
+        if steps < 1 or form not in ("linear", "exp", "log"):
+            raise ValueError(
+                "TrainingSignalAnnealing: expected steps of at least 1, form in ('linear', 'exp', 'log'), "
+                f"got {steps}, {form!r}"
+            )
+        self.annealed, self.form, self.loss, self.steps = steps, form, loss, Buffer(0)
+
+    def __call__(self, seen: Pass) -> Tensor:
+        if seen.loss is None:  # for terms that follow
+            seen.loss = self.loss
+        losses = unreduced(self.loss, seen.logits, seen.target)
+        if seen.logits.ndim != 2 or losses.shape != (seen.samples,):
+            raise ShapeError(
+                "TrainingSignalAnnealing: expected logits (B, m) and losses (B,), got "
+                f"{seen.logits.shape} and {losses.shape}"
+            )
+        counts = self.counts(seen)
+        return div(sum(mul(losses, counts)), maximum(sum(counts), 1.0))
+
+    def counts(self, seen: Pass) -> Tensor:
+        """(B,): 1 for each sample that counts, else 0."""
+        follow([self.steps], seen.logits.device)
+        m = seen.logits.shape[1]
+        with no_grad():
+            t = minimum(div(cast(self.steps, dtype=FLOAT64), float(self.annealed)), 1.0)
+            if self.form == "exp":
+                t = exp(mul(sub(t, 1.0), 5.0))
+            elif self.form == "log":
+                t = sub(1.0, exp(mul(t, -5.0)))
+            bound = cast(add(mul(t, 1 - 1 / m), 1 / m), dtype=seen.logits.dtype)
+            p = sum(mul(probabilities(seen), seen.target_weights), 1)
+            return cast(lt(p, bound), dtype=p.dtype)
+
+    def after(self, model: Module, optimizer: Any) -> None:
+        increment(self.steps)
