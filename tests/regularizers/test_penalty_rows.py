@@ -24,10 +24,13 @@ from tinydl.regularizers import Objective, Pass, Penalty, contract, objective, p
 from tinydl.training import checkpoint
 
 B, D, M = 5, 4, 3  # samples, inputs, classes
-FILES = [
-    found.name for found in pkgutil.iter_modules(catalogue.__path__) if found.name.startswith("penalties")
+FILES = [found.name for found in pkgutil.iter_modules(catalogue.__path__)]
+ROWS: list[PenaltyRow] = [
+    row
+    for name in FILES
+    if name.startswith("penalties")
+    for row in importlib.import_module(f"catalogue.{name}").ROWS
 ]
-ROWS: list[PenaltyRow] = [row for name in FILES for row in importlib.import_module(f"catalogue.{name}").ROWS]
 # Tested in test_gradients.py, test_attack.py, test_critics.py
 FUNCTIONS = {"data_grad", "spect_reg", "attack", "PCGrad", "MinibatchDiscrimination"}
 
