@@ -370,7 +370,9 @@ def test_minimal_norms_are_not_for_recorded_steps(name: str) -> None:
         play = td.record(lambda x, y: ATTACKS["cw"](model, x, y))
         np.testing.assert_array_equal(play(x, y).numpy(), ATTACKS["cw"](model, x, y).numpy())
         return
-    with pytest.raises(GraphError):
+    with pytest.raises(
+        GraphError, match="attack: expected no recorded step around an attack of minimal norm"
+    ):
         td.record(lambda x, y: ATTACKS[name](model, x, y))(x, y)
 
 

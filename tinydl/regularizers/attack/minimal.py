@@ -1,5 +1,5 @@
-"""Attacks of minimal norm: the nearest input on which the model is wrong. They read labels on the host, so a
-recorded step refuses them.
+"""Attacks of minimal norm: the nearest input on which the model is wrong. All but `cw` read labels on the
+host, so a recorded step refuses them.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from tinydl_kernels.machine.errors import GraphError
 
 from ...devices import constant, on_host
-from ...engine.core import Tensor, cast, grad, no_grad
+from ...engine.core import Tensor, cast, grad, no_grad, state
 from ...nn.module import Module
 from ...ops.elementwise import abs as absolute
 from ...ops.elementwise import (
@@ -62,6 +63,13 @@ class Minimal(NamedTuple):
     distance: Tensor
 
 
+def _read(x: Tensor) -> np.ndarray:
+    """The values on the host: a GraphError inside a recorded step, where they would freeze."""
+    if state.recorder is not None:
+        raise GraphError("attack: expected no recorded step around an attack of minimal norm, got one")
+    return on_host(x)
+
+
 def deepfool(
     model: Module,
     x: Tensor,
@@ -88,7 +96,7 @@ def deepfool(
         for _ in range(steps):
             found = clipped("deepfool", add(x, mul(r, 1 + overshoot)), bounds)
             here = eq(argmax(model(found).detach(), 1, keepdim=True), label)
-            if not here.numpy().any():
+            if not _read(here).any():
                 break
             step = _to_the_boundary(model, add(x, r), label, norm)
             r = where(reshape(here, (-1, *(1,) * (x.ndim - 1))), add(r, step), r)
@@ -228,7 +236,7 @@ def lbfgs(
             f"lbfgs: expected iterations of at least 1, bisections of at least 0, got {iterations}, "
             f"{bisections}"
         )
-    found = on_host(x).astype(np.float64)
+    found = _read(x).astype(np.float64)
     success = np.zeros(x.shape[0], bool)
     with attacking(model, mode, generator):
         for b in range(x.shape[0]):
@@ -242,12 +250,12 @@ def _towards(
     model: Module, x: Tensor, target: Tensor, loss: Any, bounds: Bounds, iterations: int, bisections: int
 ) -> np.ndarray | None:
     """The nearest success for one sample, None if there was none."""
-    start = on_host(x).astype(np.float64).ravel()
+    start = _read(x).astype(np.float64).ravel()
     limits = [(-INF, INF) if bounds is None else bounds][0]
     low, high = (
         np.broadcast_to(on_host(in_units("lbfgs", "bounds", bound, x)), x.shape).ravel() for bound in limits
     )
-    wanted = int(target.numpy()[0])
+    wanted = int(_read(target)[0])
 
     def as_input(v: np.ndarray) -> Tensor:
         return constant(x, v.reshape(x.shape).astype(x.dtype))
@@ -257,10 +265,10 @@ def _towards(
 
         def losses(moved: Tensor) -> Tensor:
             found = loss(model(moved), target, reduction="none")
-            values.append(float(found.detach().numpy().sum()))
+            values.append(float(_read(found).sum()))
             return found
 
-        slope = on_host(slope_at(losses, as_input(v))).astype(np.float64).ravel()
+        slope = _read(slope_at(losses, as_input(v))).astype(np.float64).ravel()
         length = float(np.linalg.norm(v - start))
         return values[0] + c * length, slope + (c * (v - start) / length if length else 0.0)
 
@@ -268,7 +276,7 @@ def _towards(
     worked, failed, c = 0.0, math.inf, 1.0
     for _ in range(bisections + 20):
         v = _minimized(lambda v, c=c: at(v, c), start, low, high, iterations)  # type: ignore[misc]
-        if int(on_host(argmax(model(as_input(v)).detach(), 1))[0]) == wanted:
+        if int(_read(argmax(model(as_input(v)), 1))[0]) == wanted:
             worked = c
             if nearest is None or np.linalg.norm(v - start) < np.linalg.norm(nearest - start):
                 nearest = v
@@ -362,7 +370,7 @@ def universal(
 
     def labels(inputs: Tensor) -> np.ndarray:
         with attacking(model, mode, generator), no_grad():
-            return on_host(argmax(model(clipped("universal", inputs, bounds)), 1))
+            return _read(argmax(model(clipped("universal", inputs, bounds)), 1))
 
     clean = labels(x)
     for _ in range(passes):
