@@ -261,10 +261,11 @@ def _passes_over_memory() -> Iterator[Case]:
         )
     for title, shapes in (("LeNet's", tuple(MODELS["lenet"].shapes.values())), ("ResNet-18's", _resnet18())):
         numbers = sum(map(math.prod, shapes))
-        name = f"Adam, {title} {numbers:,} parameters"
-        yield Case(
-            "adam", name, "adam", Parameters(shapes), "byte", 28 * numbers, checks=3, quick=numbers < 1e5
-        )
+        quick = numbers < 1e5
+        for kind, arrays in (("Adam", 7), ("RMSprop", 5)):  # read or written
+            name, settings = f"{kind}, {title} {numbers:,} parameters", Parameters(shapes)
+            work = 4 * arrays * numbers
+            yield Case("adam", name, kind.lower(), settings, "byte", work, checks=3, quick=quick)
 
 
 def _steps() -> Iterator[Case]:
@@ -334,7 +335,7 @@ def _rows(s: Rows, normal: Callable[..., Any], random: Any) -> Arrays:
     return {"x": normal(*s)}
 
 
-def _adam(s: Parameters, normal: Callable[..., Any], random: Any) -> Arrays:
+def _update(s: Parameters, normal: Callable[..., Any], random: Any) -> Arrays:
     return {"params": [normal(*shape) for shape in s.shapes], "grads": [normal(*shape) for shape in s.shapes]}
 
 
@@ -366,6 +367,7 @@ _DATA: dict[str, Callable[..., Arrays]] = {
     **dict.fromkeys(("peak_flops", "copy"), _nothing),
     "matmul": _matmul,
     "dropout": _rows,
-    "adam": _adam,
+    "adam": _update,
+    "rmsprop": _update,
     "step": _step,
 }

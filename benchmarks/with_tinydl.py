@@ -100,10 +100,18 @@ def dropout(case: Case, d: Arrays) -> Contenders:
 
 
 def adam(case: Case, d: Arrays) -> Contenders:
+    return _optimizer(td.optim.Adam, d)
+
+
+def rmsprop(case: Case, d: Arrays) -> Contenders:
+    return _optimizer(td.optim.RMSprop, d)
+
+
+def _optimizer(kind: Any, d: Arrays) -> Contenders:
     params = [nn.Parameter(p) for p in d["params"]]
     for p, g in zip(params, d["grads"], strict=True):
         p.grad = td.tensor(g)
-    optimizer = td.optim.Adam(params, lr=LEARNING_RATE)
+    optimizer = kind(params, lr=LEARNING_RATE)
 
     def step() -> td.Tensor:
         optimizer.step()

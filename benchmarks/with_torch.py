@@ -116,19 +116,24 @@ def dropout(case: Case, d: Arrays) -> Contenders:
 
 
 def adam(case: Case, d: Arrays) -> Contenders:
-    def optimize(fused: bool | None) -> Any:
-        params = [torch.from_numpy(p.copy()) for p in d["params"]]
-        for p, g in zip(params, d["grads"], strict=True):
-            p.grad = torch.from_numpy(g)
-        optimizer = torch.optim.Adam(params, lr=LEARNING_RATE, fused=fused)
+    return {"": _optimizer(torch.optim.Adam, d), "fused": _optimizer(torch.optim.Adam, d, fused=True)}
 
-        def call() -> torch.Tensor:
-            optimizer.step()
-            return params[0]
 
-        return call
+def rmsprop(case: Case, d: Arrays) -> Contenders:
+    return {"": _optimizer(torch.optim.RMSprop, d)}
 
-    return {"": optimize(None), "fused": optimize(True)}
+
+def _optimizer(kind: Any, d: Arrays, **options: Any) -> Any:
+    params = [torch.from_numpy(p.copy()) for p in d["params"]]
+    for p, g in zip(params, d["grads"], strict=True):
+        p.grad = torch.from_numpy(g)
+    optimizer = kind(params, lr=LEARNING_RATE, **options)
+
+    def call() -> torch.Tensor:
+        optimizer.step()
+        return params[0]
+
+    return call
 
 
 def training_step(case: Case, d: Arrays, fused: bool | None, capturable: bool = False) -> Any:

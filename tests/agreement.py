@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import count, watched
 
 import tinydl as td
 
@@ -28,11 +29,19 @@ def assert_agree(
     Cotangents vary from element to element; a gradient that is None is as good as zeros.
     """
     torch = pytest.importorskip("torch")
-    found = _derivatives(
-        ours, [td.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays], parameters[0], td, order
-    )
+    calls: set[Any] = set()
+
+    def seen(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*inputs: Any) -> Any:
+            with watched(calls):
+                return function(*inputs)
+
+        return called
+
+    own = [td.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays]
+    found = _derivatives(seen(ours), own, parameters[0], td, order)
     twins = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays]
-    expected = _derivatives(theirs, twins, parameters[1], torch, order)
+    expected = _derivatives(seen(theirs), twins, parameters[1], torch, order)
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert len(found[name]) == len(values), name
@@ -42,6 +51,7 @@ def assert_agree(
             y = np.zeros(()) if y is None else y.detach().numpy(force=True)
             largest = np.abs(y[np.isfinite(y)]).max(initial=1.0)
             np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * largest, err_msg=name)
+    count(calls)
 
 
 def _derivatives(

@@ -11,23 +11,34 @@ from pathlib import Path
 from typing import Any
 
 import fake_cupy
+import numpy as np
 import pytest
+from catalogue.optimizers import ROWS
 from tinydl_kernels import emulator
 from tinydl_kernels.cpu import threads
 from tinydl_kernels.cuda import launching
 from tinydl_kernels.emulator import nvrtc
 from tinydl_kernels.machine import dispatch
+from tinydl_kernels.update import cuda_module
 
 import tinydl as td
 from tinydl.engine.core import state
+
+pytest_plugins = ["comparisons"]
 
 # ---- Costs
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The processes of pytest-xdist share the processors: each loop of each of them gets its part."""
+    """The processes of pytest-xdist share the processors: each loop of each gets its part. The kernels
+    of the optimizers are made, so that all tests know them.
+    """
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         threads.set_num_threads(max(1, threads.get_num_threads() // workers))
+    for row in ROWS:  # launching.modules() has what is made of their formulas, wherever it is asked
+        (rule,) = getattr(td.optim, row.kind)([td.nn.Parameter(np.ones(1))], **row.options).rules()
+        for real in launching.REAL:
+            cuda_module(rule, real)
 
 
 def pytest_collection_finish() -> None:
@@ -38,9 +49,9 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-# ---- The kernels of the .cu files: which of them ran in a test that passed
+# ---- The kernels of the .cu files and of the optimizers: which of them ran in a test that passed
 
-QUICK = "not full and not gpu"  # pyproject.toml
+QUICK = "not full and not nightly and not gpu"  # pyproject.toml
 
 compared: Counter[tuple[str, str]] = Counter()
 """In how many tests that passed a kernel ran, by module and name. A test that launches
@@ -107,6 +118,7 @@ def unproven(config: pytest.Config) -> list[tuple[str, str]]:
     """The same after a run of all quick tests; nothing after a run of some, or without an emulator."""
     every = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.getoption("-k")
     quick = config.getoption("-m") == QUICK
+    quick = quick and not config.getoption("--torch")
     return never_compared() if every and quick and emulator.unavailable() is None else []
 
 

@@ -52,6 +52,7 @@ class ndarray:  # noqa: N801
     ) -> None:
         shape, dtype = (shape,) if isinstance(shape, int) else tuple(shape), np.dtype(dtype)
         self.data = machine.allocator(math.prod(shape) * dtype.itemsize) if memptr is None else memptr
+        self._device = cuda.Device()
         self._host = np.ndarray(shape, dtype, self.data.mem.bytes, self.data.offset, strides)
         self.base: ndarray | None = None
 
@@ -62,7 +63,7 @@ class ndarray:  # noqa: N801
     size = property(lambda self: self._host.size)
     nbytes = property(lambda self: self._host.nbytes)
     itemsize = property(lambda self: self._host.itemsize)
-    device = property(lambda self: cuda.Device())
+    device = property(lambda self: self._device)
     T = property(lambda self: self.transpose())
     __cuda_array_interface__ = property(
         lambda self: {"shape": self.shape, "typestr": self.dtype.str, "version": 3}
@@ -196,7 +197,7 @@ def _zeros(x: Any) -> Any:
 def _view(of: ndarray, host: np.ndarray) -> ndarray:
     made = object.__new__(ndarray)
     made.data = of.data + (host.__array_interface__["data"][0] - of._host.__array_interface__["data"][0])
-    made._host, made.base = host, of if of.base is None else of.base
+    made._host, made.base, made._device = host, of if of.base is None else of.base, of._device
     return made
 
 
@@ -340,6 +341,8 @@ class RawModule:
         def launch(grid: Any, block: Any, args: Any, shared_mem: int = 0) -> None:
             if shared_mem > max(launch.max_dynamic_shared_size_bytes, sources.STATIC_SHARED):
                 raise CUDARuntimeError("CUDA_ERROR_INVALID_VALUE: too much dynamic shared memory")
+            if any(isinstance(arg, ndarray) and arg.device.id != machine.device for arg in args):
+                raise CUDARuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: the memory of another GPU")
             raw = list(map(_unpacked, args, self.module.signatures[name]))
 
             def work() -> None:

@@ -30,6 +30,7 @@ class Machine:
         self.host: list[str] = []  # copies from and to the host, and waits
         self.launches: list[str] = []  # kernels, by name; a graph's at each of its launches
         self.graphs = 0  # launches of graphs
+        self.device = 0  # the present one: a kernel reads and writes the memory of no other
         self.captured: list[Callable[[], None]] | None = None
         self.stream = Stream.null
         self.pool = MemoryPool()
@@ -189,10 +190,19 @@ class Graph:
 
 
 class Device:
-    """The one GPU."""
+    """A GPU: the present one, unless a number says which. Within `with` it is the present one."""
 
-    id = 0
+    def __init__(self, number: int | None = None) -> None:
+        self.id = machine.device if number is None else number
+
     compute_capability = property(lambda self: machine.capability)
+
+    def __enter__(self) -> Device:
+        self._outer, machine.device = machine.device, self.id
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        machine.device = self._outer
 
 
 @contextmanager
@@ -223,7 +233,7 @@ runtime = types.SimpleNamespace(
     driverGetVersion=lambda: machine.driver,
     runtimeGetVersion=lambda: machine.needed,
     getDeviceCount=_count,
-    getDevice=lambda: 0,
+    getDevice=lambda: machine.device,
     getDeviceProperties=lambda number: {"name": b"Emulated GPU"},
     memGetInfo=lambda: (machine.total - machine.pool.used_bytes(), machine.total),
     deviceSynchronize=lambda: machine.touched("synchronize"),

@@ -30,6 +30,7 @@ import numpy as np
 import pytest
 from tinydl_kernels import emulator
 from tinydl_kernels.cuda import launching as sources
+from tinydl_kernels.cuda.signatures import Parameter
 
 MEMORY = 8 << 30
 """Bytes of the GPU."""
@@ -273,7 +274,7 @@ class Kernel:
         return np.dtype(SCALARS[alias[1] if alias else name])
 
 
-def _argument(parameter: sources.Parameter, address: int) -> Any:
+def _argument(parameter: Parameter, address: int) -> Any:
     """An argument as the emulator takes it."""
     if parameter.many:
         return [_seen(at, parameter.dtype) for at in (ctypes.c_uint64 * sources.GROUP).from_address(address)]

@@ -106,7 +106,7 @@ class Training:
 
     def state(self) -> list[np.ndarray]:
         kept = [x for own in self.optimizer.state.values() for x in own.values()]
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = self.optimizer.param_groups[0].buffer("lr")
         return [x.cpu().numpy() for x in (*self.model.parameters(), *self.model.buffers(), *kept, lr)]
 
 
@@ -220,7 +220,7 @@ def test_new_shapes_and_rates(gpu: Any) -> None:
         training.step(*batches(rows, 3, count=1)[0])
     assert gpu.graphs == 2
     before = training.state()[0]
-    for base in training.schedule.base_lrs:
+    for base in training.schedule.bases:
         td.ops.update.assign(base, 0.0)
     training.optimizer.param_groups[0]["lr"] = 0.0
     training.step(*batches(5, 3, count=1)[0])

@@ -54,7 +54,7 @@ class TestForward:
         x = td.tensor([1.0, float("nan")])
         with (
             detect_anomaly(),
-            pytest.raises(AnomalyError, match=r"mul: .* got 1 NaN in \(2,\) float32 \(already in a\)"),
+            pytest.raises(AnomalyError, match=r"mul: .* got 1 NaN in \(2,\) float32 \(already in input\)"),
         ):
             x * 2.0
 
@@ -64,7 +64,9 @@ class TestForward:
         optimizer = td.optim.SGD([w], lr=1e300)
         with (
             detect_anomaly(),
-            pytest.raises(AnomalyError, match=r"sgd: expected finite arrays, got 2 Inf in \(2,\) float64"),
+            pytest.raises(
+                AnomalyError, match=r"optimizer_step: expected finite .*, got 2 Inf in \(2,\) float64"
+            ),
         ):
             optimizer.step()
 
@@ -91,7 +93,7 @@ class TestBackward:
             with pytest.raises(AnomalyError) as caught:
                 y.sum().backward()
         assert str(caught.value) == (
-            "1.1: gradient of sqrt with respect to x: expected finite values, got 1 Inf in (2,) float32; "
+            "1.1: gradient of sqrt with respect to input: expected finite values, got 1 Inf in (2,) float32; "
             "called at "
             f"{line_of(Root, 'return x.sqrt()')}: return x.sqrt()"
         )

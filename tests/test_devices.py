@@ -14,6 +14,7 @@ import fake_cupy
 import numpy as np
 import pytest
 from tinydl_kernels import emulator
+from tinydl_kernels import random as kernels_random
 from tinydl_kernels.cuda import launching
 from tinydl_kernels.machine import device as kernels_device
 from tinydl_kernels.machine.errors import DeviceError, GraphError
@@ -109,7 +110,7 @@ def test_like_functions_stay_on_the_device() -> None:
 def test_two_devices_are_named() -> None:
     x, y = td.ones(2), td.ones(2, device="cuda")
     with pytest.raises(
-        DeviceError, match=r"^add: expected all inputs on one device, got a on cpu, b on cuda$"
+        DeviceError, match=r"^add: expected all inputs on one device, got input on cpu, other on cuda$"
     ):
         x + y
     with pytest.raises(
@@ -197,7 +198,7 @@ def test_state_follows_the_model() -> None:
             schedule.step()
             kept = [
                 *model.parameters(),
-                optimizer.param_groups[0]["lr"],
+                optimizer.param_groups[0].buffer("lr"),
                 *optimizer.state[next(model.parameters())].values(),
             ]
             assert {p.device for p in kept} == {device}
@@ -370,6 +371,18 @@ def test_a_source_that_does_not_compile_there(monkeypatch: pytest.MonkeyPatch) -
         DeviceError, match=r"random.cu: expected to compile for the GPU, got for Emulated GPU \(8.0\): NVRTC"
     ):
         td.randn(3, device="cuda")
+
+
+def test_a_kernel_runs_where_its_arrays_are() -> None:
+    cupy = sys.modules["cupy"]
+    key, start = (cupy.asarray(np.ones(n, np.uint64)) for n in (2, 1))
+    with cupy.cuda.Device(1):
+        there = [cupy.asarray(np.ones(n, np.uint64)) for n in (2, 1)]
+        out = cupy.empty((3,), np.uint32)
+    random = launching.module("random").get_function("integers")
+    random((1,), (32,), (*there, out, np.int64(3)))
+    assert cupy.cuda.runtime.getDevice() == 0
+    assert out.get().tolist() == kernels_random.integers(key, start, (3,)).get().tolist()
 
 
 def test_checks_are_the_kernels_own(gpu: Any) -> None:

@@ -1,10 +1,12 @@
-"""The laws of the house that a look at its files can hold: imports go one way, files
-stay short, starting is quick.
+"""The laws of the house that a look at its files can hold: imports go one way, files stay short, starting
+loads little.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 import os
 import subprocess
 import sys
@@ -21,15 +23,40 @@ FILES = [(package, path) for package, root in PACKAGES.items() for path in sorte
 
 LAYERS = [
     {"tinydl_kernels"},
-    {"engine", "record", "version", "debug", "devices", "cuda", "files"},
-    {"ops"},
-    {"functional", "gradcheck", "nn"},
-    {"models", "optim", "regularizers", "data"},
-    {"training", "interop", "viz", "warmup"},
+    {"version", "files", "rooms"},
+    {"archives"},
+    {"engine"},
+    {"devices"},
+    {"record", "ops", "cuda", "debug"},
+    {"nn", "functional", "gradcheck"},
+    {"models", "optim", "data", "metrics"},
+    {"regularizers"},  # an objective counts the steps of optimizers
+    {"training", "interop", "viz", "distributed", "warmup"},
     {"study"},
     {"__main__"},
 ]
-"""A module imports from its own layer and from those above it in this list."""
+"""The rooms and files of the house from the ground up: a module imports from its own room and from layers
+before its own, not from its neighbours, but for `BESIDE`. A new room belongs into the first layer after
+all that it imports.
+"""
+
+BESIDE: dict[tuple[str, str], str] = {}
+"""(who, whom) within one layer, and why."""
+
+KERNELS = {"machine", "cpu", "cuda", "emulator"}
+"""The machinery of tinydl_kernels; everything else there is a family of kernels. Families import machinery,
+never the other way.
+"""
+
+INWARDS = {
+    ("machine", "cpu"): "every call and allocation tells the jobs that are being captured (jobs.py)",
+    ("machine", "cuda"): "validate.py runs every backend that there is",
+    ("machine", "emulator"): "and so the emulator",
+    ("cuda", "emulator"): "launches go to the emulator where it stands for the device",
+}
+"""Within the machinery the order is machine, cpu, cuda, emulator, each importing from those before it. The
+exceptions, and why.
+"""
 
 OPTIONAL = {
     *(
@@ -39,6 +66,8 @@ OPTIONAL = {
         "tqdm",
         "matplotlib",
         "mlxtend",
+        "h5py",
+        "PIL",
         "torch",
         "safetensors",
         "onnx",
@@ -88,32 +117,82 @@ def imports(package: str, path: Path) -> Iterator[tuple[str, int, bool]]:
         yield from ((name, node.lineno, id(node) in inside) for name in names)
 
 
-def layer_of(module: str) -> int | None:
-    """The layer of a module of the house; None for the face of tinydl and for other packages."""
-    parts = module.split(".")
-    name = parts[1] if parts[0] == "tinydl" and len(parts) > 1 else parts[0]
-    return next((number for number, names in enumerate(LAYERS) if name in names), None)
+def room_of(module: str) -> str | None:
+    """The room of a module of the house; None for the face of tinydl and for other packages."""
+    package, _, rest = module.partition(".")
+    if package == "tinydl":
+        return rest.partition(".")[0] or None
+    return package if package in PACKAGES else None
 
 
-def test_every_module_has_a_layer() -> None:
-    own = {module_of(package, path) for package, path in FILES} - {"tinydl"}
-    assert sorted(module for module in own if layer_of(module) is None) == []
+def kernel_room_of(module: str) -> str | None:
+    """The same within tinydl_kernels; None for its face."""
+    package, _, rest = module.partition(".")
+    return rest.partition(".")[0] or None if package == "tinydl_kernels" else None
+
+
+def layer_of(room: str) -> int | None:
+    return next((number for number, names in enumerate(LAYERS) if room in names), None)
+
+
+@functools.cache
+def edges() -> list[tuple[str, str, int]]:
+    """(importing module, imported name, line) of each import within the house."""
+    return [
+        (module_of(package, path), name, line)
+        for package, path in FILES
+        for name, line, _ in imports(package, path)
+        if name.split(".")[0] in PACKAGES
+    ]
+
+
+def test_every_module_has_one_layer() -> None:
+    rooms = {room_of(module_of(package, path)) for package, path in FILES} - {None}
+    assert sorted(room for room in rooms if layer_of(room) is None) == []
+    named = [name for names in LAYERS for name in names]
+    assert len(set(named)) == len(named)
 
 
 @pytest.mark.tiny
 def test_imports_go_one_way() -> None:
-    wrong = []
-    for package, path in FILES:
-        here = module_of(package, path)
-        if here == "tinydl":
-            continue
-        for name, line, _ in imports(package, path):
-            house = name.split(".")[0]
-            there = layer_of(name) if house in PACKAGES else None
-            upwards = name == "tinydl" or (there is not None and there > layer_of(here))
-            if upwards or (package == "tinydl_kernels" and house == "tinydl"):
-                wrong.append(f"{here}:{line} imports {name}")
+    wrong, beside = [], set()
+    for here, name, line in edges():
+        who, whom = room_of(here), room_of(name)
+        if who is None or who == whom:
+            continue  # the face of tinydl names them all
+        if whom is None:
+            wrong.append(f"{here}:{line} imports the face, {name}")
+        elif (who, whom) in BESIDE:
+            beside.add((who, whom))
+        elif layer_of(whom) >= layer_of(who):
+            wrong.append(f"{here}:{line} imports {name}")
     assert wrong == []
+    assert sorted(BESIDE.keys() - beside) == [], "no longer needed"
+
+
+@pytest.mark.tiny
+def test_families_of_kernels_import_machinery_and_never_the_other_way() -> None:
+    order, wrong, inwards = ("machine", "cpu", "cuda", "emulator"), [], set()
+    for here, name, line in edges():
+        who, whom = kernel_room_of(here), kernel_room_of(name)
+        if who == whom or who not in KERNELS:
+            continue
+        if whom not in KERNELS:
+            wrong.append(f"{here}:{line} imports {name}")
+        elif order.index(whom) > order.index(who):
+            inwards.add((who, whom))
+    assert wrong == []
+    assert sorted(inwards) == sorted(INWARDS)
+
+
+@pytest.mark.tiny
+def test_families_of_kernels_do_not_go_in_circles() -> None:
+    needs: dict[str, set[str]] = {}
+    for here, name, _ in edges():
+        who, whom = kernel_room_of(here), kernel_room_of(name)
+        if None not in (who, whom) and who != whom and not {who, whom} & KERNELS:
+            needs.setdefault(who, set()).add(whom)
+    graphlib.TopologicalSorter(needs).prepare()
 
 
 @pytest.mark.tiny
@@ -137,22 +216,50 @@ def test_files_are_short() -> None:
     assert lengths["tinydl.engine.core"] <= 350
 
 
-def test_the_import_is_quick_and_without_numba(tmp_path: Path) -> None:
-    """Best of five each, in processor time, with compiled bytecode: `import tinydl`
-    costs under 0.2 s over NumPy.
+HEAVY = {
+    "numba",
+    "llvmlite",
+    "scipy",
+    "matplotlib",
+    "cupy",
+    "torch",
+    "argparse",
+    "json",
+    "unittest",
+    "subprocess",
+}
+ROOMS = {
+    "cuda",
+    "data",
+    "debug",
+    "functional",
+    "interop",
+    "metrics",
+    "models",
+    "nn",
+    "optim",
+    "regularizers",
+    "study",
+} | {
+    "training",
+    "viz",
+}
+
+
+def test_the_import_is_light() -> None:
+    """`import tinydl` loads neither what compiles, plots or parses, nor the rooms above the calculus; these
+    come when they are first named.
     """
-
-    def seconds(modules: str) -> float:
-        code = f"import time; t = time.process_time(); import {modules}; print(time.process_time() - t)"
-        return min(float(run(code)) for _ in range(5))
-
-    def run(code: str) -> str:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        environment |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
-        return subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        ).stdout
-
-    heavy = ("numba", "scipy", "matplotlib", "cupy")
-    assert run(f"import sys, tinydl; print([name for name in {heavy} if name in sys.modules])") == "[]\n"
-    assert seconds("numpy, tinydl") - seconds("numpy") < 0.2
+    code = f"""
+import sys, numpy
+before = set(sys.modules)
+import tinydl
+new = set(sys.modules) - before
+print(sorted(new & {HEAVY!r}), sorted(new & {{f"tinydl.{{room}}" for room in {ROOMS!r}}}))
+for room in {ROOMS - {"viz"}!r}:
+    getattr(tinydl, room)
+print(tinydl.optim.Adam.__name__, tinydl.nn.Linear.__name__, tinydl.hessian.__name__)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[] []", "Adam Linear hessian"], done.stderr

@@ -1,20 +1,19 @@
 """Names that no test of their own family holds against PyTorch's: values, first and
 second derivatives, in float64.
 
-With them every counterpart that tests/surface.txt lists is in a test that compares with PyTorch.
+With them every counterpart that tests/surface.txt lists is called in a comparison; comparisons.py counts.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from agreement import assert_agree
-from test_surface import PAIRS
+from comparisons import comparison
+from pytorch_differences import VALUES, limit
 
 import tinydl as td
 
@@ -28,6 +27,27 @@ MAPS, ONES = rng.standard_normal((2, 3, 8)), np.sign(rng.standard_normal(3))
 # The same expression of `t`, tinydl or torch, with its `nn` and its `F`, of the arrays.
 Expression = Callable[..., Any]
 EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
+    **{
+        name: (lambda t, nn, F, x, name=name: getattr(t, name)(x), (X,))
+        for name in ("abs", "clone", "exp", "flatten", "mean", "neg", "sigmoid", "sign", "square", "tanh")
+    },
+    **{name: (lambda t, nn, F, x, name=name: getattr(t, name)(x), (P,)) for name in ("log", "sqrt")},
+    **{
+        name: (lambda t, nn, F, x, y, name=name: getattr(t, name)(x, y), (X, Y))
+        for name in ("add", "mul", "maximum", "minimum")
+    },
+    **{
+        name: (lambda t, nn, F, x, name=name: getattr(t, name)(x, 1), (X,))
+        for name in ("sum", "amax", "amin", "logsumexp", "max", "min")
+    },
+    "softmax": (lambda t, nn, F, x: F.softmax(x, 1), (X,)),
+    "linear": (lambda t, nn, F, x, w, b: F.linear(x, w, b), (X, Y[:2], P[0, :2])),
+    "broadcast_to": (lambda t, nn, F, x: t.broadcast_to(x, (2, 3, 4)), (X,)),
+    "permute": (lambda t, nn, F, x: t.permute(x, (2, 0, 1)), (MAPS,)),
+    "squeeze": (lambda t, nn, F, x: t.squeeze(x, 1), (X[:, :1],)),
+    "unsqueeze": (lambda t, nn, F, x: t.unsqueeze(x, -1), (X,)),
+    "stack": (lambda t, nn, F, x, y: t.stack([x, y], 1), (X, Y)),
+    "where": (lambda t, nn, F, x, y: t.where(x > 0, x * y, y), (X, Y)),
     "matmul": (lambda t, nn, F, x, y: t.matmul(x, y), (X, rng.standard_normal((2, 4, 5)))),
     "sub": (lambda t, nn, F, x, y: t.sub(x, y) * x, (X, Y[0])),
     "div": (lambda t, nn, F, x, y: t.div(x, y), (X, P[0])),
@@ -37,15 +57,50 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
     "clamp": (lambda t, nn, F, x: t.clamp(x, min=-0.2), (X,)),
     "transpose": (lambda t, nn, F, x: t.transpose(x, 0, 1) * 2.0, (X,)),
     "cat": (lambda t, nn, F, x, y: t.cat([x, y, x], 1), (X, Y)),
+    **{
+        f"{name}{axes}d": (
+            lambda t, nn, F, x, f=f"{name}{axes}d", given=given: getattr(F, f)(x, *given),
+            (x,),
+        )
+        for axes, x in ((1, MAPS), (2, IMAGES), (3, VOLUMES))
+        for name, given in {
+            "max_pool": (2, 2, 1),
+            "avg_pool": (2, 2, 1),
+            "adaptive_avg_pool": (3,),
+            "adaptive_max_pool": (3,),
+        }.items()
+    },
+    **{
+        f"lp_pool{axes}d": (
+            lambda t, nn, F, x, f=f"lp_pool{axes}d": getattr(F, f)(x, 3.0, 2),
+            (np.abs(x) + 0.1,),
+        )
+        for axes, x in ((1, MAPS), (2, IMAGES), (3, VOLUMES))
+    },
+    **{
+        f"max_unpool{axes}d": (
+            lambda t, nn, F, x, axes=axes: getattr(F, f"max_unpool{axes}d")(
+                *getattr(F, f"max_pool{axes}d")(x, 2, return_indices=True), 2
+            ),
+            (x,),
+        )
+        for axes, x in ((1, MAPS), (2, IMAGES[..., :4]), (3, VOLUMES[..., :4, :, :]))
+    },
+    "batch_norm": (lambda t, nn, F, x: F.batch_norm(x, None, None, training=True), (IMAGES,)),
+    "interpolate": (lambda t, nn, F, x: F.interpolate(x, scale_factor=2.0, mode="bilinear"), (IMAGES,)),
+    "unfold": (lambda t, nn, F, x: F.unfold(x, 2, padding=1, stride=2), (IMAGES,)),
+    "fold": (lambda t, nn, F, x: F.fold(x, (3, 3), 2), (rng.standard_normal((2, 12, 4)),)),
+    "conv_transpose1d": (
+        lambda t, nn, F, x, w: F.conv_transpose1d(x, w, stride=2, padding=1),
+        (MAPS, rng.standard_normal((3, 2, 3))),
+    ),
+    "conv_transpose2d": (
+        lambda t, nn, F, x, w: F.conv_transpose2d(x, w, stride=2, padding=1),
+        (IMAGES, rng.standard_normal((3, 2, 3, 2))),
+    ),
     "conv_transpose3d": (
         lambda t, nn, F, x, w: F.conv_transpose3d(x, w, stride=2, padding=1, output_padding=1),
         (VOLUMES, rng.standard_normal((3, 2, 3, 2, 2))),
-    ),
-    "lp_pool3d": (lambda t, nn, F, x: F.lp_pool3d(x, 3.0, 2), (np.abs(VOLUMES) + 0.1,)),
-    "adaptive_max_pool3d": (lambda t, nn, F, x: F.adaptive_max_pool3d(x, (2, 3, 4)), (VOLUMES,)),
-    "max_unpool3d": (
-        lambda t, nn, F, x: F.max_unpool3d(*F.max_pool3d(x, 2, return_indices=True), 2),
-        (VOLUMES[..., :4, :, :],),
     ),
     "MaxUnpool1d": (lambda t, nn, F, x: nn.MaxUnpool1d(2)(*nn.MaxPool1d(2, return_indices=True)(x)), (MAPS,)),
     "MaxUnpool2d": (
@@ -64,7 +119,34 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
     "InstanceNorm3d": (lambda t, nn, F, x: nn.InstanceNorm3d(3)(x), (VOLUMES,)),
     "RMSNorm": (lambda t, nn, F, x: nn.RMSNorm(4, eps=1e-5, elementwise_affine=False)(x), (X,)),
     "LocalResponseNorm": (lambda t, nn, F, x: nn.LocalResponseNorm(2, alpha=0.1)(x), (IMAGES,)),
+    "InstanceNorm1d": (lambda t, nn, F, x: nn.InstanceNorm1d(3)(x), (MAPS,)),
+    "GroupNorm": (lambda t, nn, F, x: nn.GroupNorm(3, 6, affine=False)(x), (IMAGES.reshape(2, 6, 15),)),
+    "LayerNorm": (lambda t, nn, F, x: nn.LayerNorm(4, elementwise_affine=False)(x), (X,)),
+    # what is random between these leaves no choice at the ends
+    **{
+        f"{name} of {what}": (lambda t, nn, F, x, name=name, p=p: getattr(F, name)(x, p, True), (MAPS,))
+        for name in ("dropout", "dropout1d", "alpha_dropout")
+        for what, p in (("nothing", 0.0), ("everything", 1.0))
+    },
+    "dropout2d": (lambda t, nn, F, x: F.dropout2d(x, 1.0), (IMAGES,)),
+    "Dropout1d": (lambda t, nn, F, x: nn.Dropout1d(1.0)(x), (MAPS,)),
+    "Dropout2d": (lambda t, nn, F, x: nn.Dropout2d(1.0)(x), (IMAGES,)),
+    "AlphaDropout": (lambda t, nn, F, x: nn.AlphaDropout(1.0)(x), (X,)),
+    "ModuleList": (lambda t, nn, F, x: [f(x) for f in nn.ModuleList([nn.Tanh(), nn.Sigmoid()])], (X,)),
+    "ModuleDict": (
+        lambda t, nn, F, x: [f(x) for f in nn.ModuleDict({"b": nn.Tanh(), "a": nn.Sigmoid()}).values()],
+        (X,),
+    ),
+    "ParameterList": (
+        lambda t, nn, F, x: [p.detach() * x for p in nn.ParameterList([nn.Parameter(t.ones(4)), x[0]])],
+        (X,),
+    ),
     "HingeEmbeddingLoss": (lambda t, nn, F, x, y: nn.HingeEmbeddingLoss(0.7)(x, y.detach()), (P, SIGN)),
+    "multi_margin_loss": (lambda t, nn, F, x, y: F.multi_margin_loss(x, y, 2), (X, CLASS)),
+    "hardsigmoid": (lambda t, nn, F, x: F.hardsigmoid(x), (X,)),
+    "Hardsigmoid": (lambda t, nn, F, x: nn.Hardsigmoid()(x), (X,)),
+    "celu": (lambda t, nn, F, x: F.celu(x, 0.7), (X,)),
+    "CELU": (lambda t, nn, F, x: nn.CELU(0.7)(x), (X,)),
     "MultiMarginLoss": (lambda t, nn, F, x, y: nn.MultiMarginLoss(p=2)(x, y), (X, CLASS)),
     "CosineSimilarity": (lambda t, nn, F, x, y: nn.CosineSimilarity(1)(x, y), (X, Y)),
     "CosineEmbeddingLoss": (
@@ -74,13 +156,15 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
     "TripletMarginLoss": (lambda t, nn, F, x, y, z: nn.TripletMarginLoss()(x, y, z), (X, Y, P)),
     "GaussianNLLLoss": (lambda t, nn, F, x, y, z: nn.GaussianNLLLoss(full=True)(x, y, z), (X, Y, P)),
     "PoissonNLLLoss": (lambda t, nn, F, x, y: nn.PoissonNLLLoss(full=True)(x, y.detach()), (X, P + 1.2)),
+    "ctc_loss": (
+        lambda t, nn, F, x, y: F.ctc_loss(t.log_softmax(x, 2), y, t.tensor([6, 5]), t.tensor([2, 2])),
+        (rng.standard_normal((6, 2, 4)), rng.integers(1, 4, (2, 2))),
+    ),
     "CTCLoss": (
         lambda t, nn, F, x, y: nn.CTCLoss()(t.log_softmax(x, 2), y, t.tensor([6, 5]), t.tensor([2, 2])),
         (rng.standard_normal((6, 2, 4)), rng.integers(1, 4, (2, 2))),
     ),
 }
-ORDER = {"MultiMarginLoss": 1, "CTCLoss": 1}
-"""Where PyTorch has no second derivative."""
 
 
 @pytest.mark.parametrize("name", EXPRESSIONS)
@@ -91,38 +175,67 @@ def test_derivatives(name: str) -> None:
         lambda *x: expression(td, td.nn, td, *x),
         lambda *x: expression(torch, torch.nn, torch.nn.functional, *x),
         arrays,
-        order=ORDER.get(name, 2),
+        ((), ()),
+        *limit(name),
     )
 
 
-QUERIES = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")
+@pytest.mark.parametrize("name", [name for names in VALUES for name in names.split()])
+def test_listed_differences_are_differences(name: str) -> None:
+    """Further than the list says, PyTorch raises or has other numbers."""
+    torch = pytest.importorskip("torch")
+    expression, arrays = EXPRESSIONS[name]
+    with pytest.raises((RuntimeError, AssertionError)):
+        assert_agree(
+            lambda *x: expression(td, td.nn, td, *x),
+            lambda *x: expression(torch, torch.nn, torch.nn.functional, *x),
+            arrays,
+        )
 
 
-@pytest.mark.parametrize("name", [*QUERIES, "logical_not", "argmax"])
+# Queries of two tensors and of one, which have no gradient.
+PAIRED = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "equal", "allclose")
+SINGLE = ("logical_not", "argmax", "isfinite", "isinf", "isnan")
+
+
+@pytest.mark.parametrize("name", [*PAIRED, *SINGLE])
 def test_queries(name: str) -> None:
     torch = pytest.importorskip("torch")
     x, y = (np.array(rows, float) for rows in ([[0, 1, 2], [3, 0, 1]], [[0, 2, 1], [3, 1, 0]]))
-    given = (x, y) if name in QUERIES else (x,)
-    ours = getattr(td, name)(*map(td.tensor, given)).numpy()
-    theirs = getattr(torch, name)(*map(torch.tensor, given)).numpy()
-    assert ours.dtype == theirs.dtype
-    np.testing.assert_array_equal(ours, theirs)
+    x[0, 2] = np.inf if name in SINGLE else 2.0
+    x[1, 1] = np.nan if name.startswith("is") else 0.0
+    given = (x, y) if name in PAIRED else (x,)
+    with comparison():
+        ours = getattr(td, name)(*map(td.tensor, given))
+        theirs = getattr(torch, name)(*map(torch.tensor, given))
+    if isinstance(theirs, bool):
+        assert ours is theirs
+    else:
+        assert ours.numpy().dtype == theirs.numpy().dtype
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
-DRAWN = {"uniform_", "xavier_uniform_", "kaiming_uniform_"}
-"""Random: their distributions are tested."""
-SAVING = {"checkpoint"}
-"""Changes no value."""
+def test_checkpoint() -> None:
+    torch = pytest.importorskip("torch")
+    assert_agree(
+        lambda x: td.nn.checkpoint(lambda z: td.sin(z) * z, x),
+        lambda x: torch.utils.checkpoint.checkpoint(lambda z: torch.sin(z) * z, x, use_reentrant=False),
+        [X],
+    )
 
 
-def test_every_counterpart_is_compared() -> None:
-    paths = [path for path in Path(__file__).parent.rglob("test_*.py") if path.name != "test_signatures.py"]
-    texts = [path.read_text(encoding="utf-8") for path in paths]
-    words = {
-        word
-        for text in texts
-        if "assert_agree" in text or "(torch" in text
-        for word in re.findall(r"\w+", text)
-    }
-    counterparts = {other.rpartition(".")[2] for _, other in PAIRS if other != "-"}
-    assert sorted(counterparts - words - DRAWN - SAVING) == []
+def test_parameters_as_a_vector() -> None:
+    torch = pytest.importorskip("torch")
+    assert_agree(
+        lambda *x: td.nn.parameters_to_vector(x),
+        lambda *x: torch.nn.utils.parameters_to_vector(x),
+        [X, MAPS],
+    )
+    vector = np.arange(20.0)
+    ours = [td.nn.Parameter(np.zeros(shape)) for shape in ((3, 4), (2, 4))]
+    theirs = [torch.nn.Parameter(torch.zeros(shape, dtype=torch.float64)) for shape in ((3, 4), (2, 4))]
+    with comparison():
+        td.nn.vector_to_parameters(td.tensor(vector), ours)
+        torch.nn.utils.vector_to_parameters(torch.tensor(vector), theirs)
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(p.detach().numpy(), q.detach().numpy())

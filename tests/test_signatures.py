@@ -1,7 +1,7 @@
 """The parameters of every public function, method and layer against PyTorch's: names, places, defaults.
 
 Python functions and classes are asked by `inspect`, built-in ones by the signatures that
-their documentation begins with.
+their documentation begins with. What differs stands in pytorch_differences.py, word for word.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from pytorch_differences import OWN, SIGNATURES, WITHOUT_MEANING
 from test_surface import PAIRS, found
 
 import tinydl as td
@@ -20,76 +21,15 @@ from tinydl.ops import METHODS
 
 torch = pytest.importorskip("torch")
 
-Parameters = dict[str, Any]  # by name, the default (EMPTY where there is none)
+Parameters = dict[str, Any]  # by name, the default (EMPTY where there is none); variadic ones under "*", "**"
 EMPTY = inspect.Parameter.empty
 
-ADDED = {"generator", "dtype", "requires_grad"}
-"""Ours in addition, where PyTorch has none: the source of random numbers, the dtype of a layer."""
-
-LEFT_OUT = {
-    *(
-        "out",
-        "layout",
-        "device",
-        "force",
-        "pin_memory",
-        "memory_format",
-        "inplace",
-        "size_average",
-        "reduce",
-        "names",
-        "_stacklevel",
-    ),
-    *ADDED,
+UNDOCUMENTED: dict[str, Callable[[], list[Parameters]]] = {
+    "masked_fill": lambda: [{"input": EMPTY} | form for form in of_torch("Tensor.masked_fill")],
+    "log_softmax": lambda: of_torch("F.log_softmax"),
+    "relu": lambda: of_torch("F.relu"),
 }
-"""PyTorch's, without meaning here, or deprecated there."""
-
-DIFFERENT: dict[str, set[str]] = {
-    "add": {"alpha"},
-    "sub": {"alpha"},
-    "div": {"rounding_mode"},
-    "round": {"decimals"},
-    "repeat_interleave": {"output_size"},
-    "gather": {"sparse_grad"},
-    "from_dlpack": {"copy"},
-    "interpolate": {"antialias"},
-    "embedding": {"max_norm", "norm_type", "scale_grad_by_freq", "sparse"},
-    "scaled_dot_product_attention": {"enable_gqa"},
-    **{f"{name}_loss": {"weight"} for name in ("mse", "l1", "huber")},
-    "nn.Embedding": {"max_norm", "norm_type", "scale_grad_by_freq", "sparse", "_weight", "_freeze"},
-    **{f"nn.ConvTranspose{n}d": {"padding_mode"} for n in (1, 2, 3)},
-    **{f"nn.{kind}Norm{n}d": {"bias"} for kind in ("Batch", "Instance") for n in (1, 2, 3)},
-    "nn.GroupNorm": {"bias"},
-    "nn.MultiheadAttention": {"add_bias_kv", "add_zero_attn", "kdim", "vdim"},
-    "nn.Hardtanh": {"min_value", "max_value"},
-    "cuda": {"non_blocking"},
-}
-"""Not there yet."""
-
-MERGED: dict[str, set[str]] = {
-    **{name: {"unbiased", "correction", "keepdim"} for name in ("var", "std", "var_mean")},
-    "arange": {"start", "end"},
-    "bernoulli": {"p"},
-    "normal": {"mean", "std", "size"},
-    "randint": {"low", "high", "size"},
-    "scatter": {"src", "value"},
-    "split": {"split_size", "split_size_or_sections"},
-}
-"""Two of PyTorch's forms in one signature, where no single documented form has these parameters as we do."""
-
-DEFAULTS = {
-    ("softmax", "dim"),
-    ("log_softmax", "dim"),
-    ("softmin", "dim"),
-    ("nn.Softmax", "dim"),
-    ("nn.LogSoftmax", "dim"),
-} | {
-    ("meshgrid", "indexing"),
-    ("topk", "dim"),
-    ("pad", "value"),
-    ("squeeze", "dim"),
-}
-"""PyTorch documents None or no default, and means ours."""
+"""Built-in ones without a signature: that of who has the same parameters."""
 
 
 def documented(name: str, text: str) -> list[Parameters]:
@@ -104,10 +44,12 @@ def documented(name: str, text: str) -> list[Parameters]:
         while re.search(r"\[[^\[\]]*\]", arguments):  # commas within types
             arguments = re.sub(r"\[[^\[\]]*\]", "", arguments)
         for argument in re.split(r",(?![^(]*\))", arguments):
-            declared, _, default = argument.strip().lstrip("\\*").partition("=")
-            words = declared.partition(":")[0].split()  # "Tensor input" or "input: Tensor"
-            if words and words[-1] != "/":
-                form[words[-1]] = value(default.strip()) if default else EMPTY
+            declared, _, default = argument.strip().partition("=")
+            words = declared.replace("\\", "").partition(":")[0].split()  # "Tensor input" or "input: Tensor"
+            if words and words[-1] not in ("/", "*"):
+                word = words[-1]
+                star = word[: len(word) - len(word.lstrip("*"))]
+                form[star or word] = value(default.strip()) if default else EMPTY
         forms.append(form)
     return forms
 
@@ -120,46 +62,67 @@ def value(text: str) -> Any:
 
 
 def of_torch(name: str) -> list[Parameters]:
+    """The forms of torch.`name`, or of torch.nn.functional's for F.`name`; a method's without self."""
     owner = torch.nn.functional if name.startswith("F.") else torch
     name = name.removeprefix("F.")
     theirs = found(owner, f"{name}_with_indices") or found(owner, name)
+    last, text = name.rpartition(".")[2], theirs.__doc__ or ""
+    if inspect.isclass(theirs) and theirs.__init__ is torch.nn.Module.__init__:
+        return [{}]
     try:
-        parameters = inspect.signature(theirs).parameters.values()
+        own = of_ours(theirs)
     except (ValueError, TypeError):
-        return documented(name.rpartition(".")[2], theirs.__doc__ or "")
-    general = any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
-    return [] if general else [{p.name: p.default for p in parameters}]
+        return documented(last, text) or UNDOCUMENTED[last]()
+    if set(own) <= {"*", "**"}:  # which says nothing: the documentation may say more
+        return documented("__init__" if inspect.isclass(theirs) else last, text) or [own]
+    own.pop("self", None)
+    return [own]
 
 
-def disagreements(name: str, own: Sequence[inspect.Parameter], forms: Sequence[Parameters]) -> list[str]:
+def of_ours(function: Any) -> Parameters:
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return {stars.get(p.kind, p.name): p.default for p in inspect.signature(function).parameters.values()}
+
+
+def disagreements(own: Sequence[inspect.Parameter], forms: Sequence[Parameters]) -> list[str]:
     """What is wrong with our parameters, as against the form that is nearest."""
-    different, found = MERGED.get(name, set()), []
-    own = [p for p in own if p.name not in LEFT_OUT | different]
-    for form in forms:
-        names = [p for p in form if p not in LEFT_OUT | different]
-        kept = [p for p in own if p.kind is not p.VAR_POSITIONAL or p.name in names]
-        wrong = [f"{p.name} is none of PyTorch's" for p in kept if p.name not in names]
-        wrong += [
-            f"{p} is missing"
-            for p in names
-            if p not in DIFFERENT.get(name, ()) and p not in {q.name for q in own}
-        ]
-        places = [names.index(p.name) for p in kept if p.name in names]
-        wrong += [f"the order is not {names}"] if places != sorted(places) else []
-        for i, p in enumerate(kept):
-            if p.kind is p.POSITIONAL_OR_KEYWORD and p.name in names and names.index(p.name) != i:
-                wrong.append(f"{p.name} is not at place {names.index(p.name)}")
-            default = form.get(p.name, EMPTY)
-            optional = default is EMPTY and any(p.name not in other for other in forms)
-            if (
-                p.default != default
-                and not optional
-                and p.kind is not p.VAR_POSITIONAL
-                and (name, p.name) not in DEFAULTS
-            ):
-                wrong.append(f"{p.name}: default {p.default!r}, not {default!r}")
-        found.append(wrong)
-    return min(found, key=len, default=[])
+    return min((against(own, form, forms) for form in forms), key=len)
+
+
+def against(own: Sequence[inspect.Parameter], form: Parameters, forms: Sequence[Parameters]) -> list[str]:
+    names = [p for p in form if p not in WITHOUT_MEANING]
+    kept = {name_of(p, names): p for p in own if p.name not in WITHOUT_MEANING}
+    wrong = [f"{name} is none of PyTorch's" for name in kept if name not in names and name not in OWN]
+    wrong += [f"{name} is missing" for name in names if name not in kept]
+    kept, names = without_own(kept), list(without_own(dict.fromkeys(names)))
+    common = [name for name in kept if name in names]
+    places = [names.index(name) for name in common]
+    wrong += [f"the order is not {', '.join(names)}"] if places != sorted(places) else []
+    for i, (name, p) in enumerate(kept.items()):
+        if name not in names or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if p.kind is p.POSITIONAL_OR_KEYWORD and names.index(name) != i:
+            wrong.append(f"{name} is not at place {names.index(name)}")
+        optional = form[name] is EMPTY and any(name not in other for other in forms)
+        if p.default != form[name] and not optional:
+            wrong.append(f"{name}: default {shown(p.default)}, PyTorch's {shown(form[name])}")
+    return wrong
+
+
+def without_own(named: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that PyTorch may have among those without meaning here have no place to compare."""
+    return {name: value for name, value in named.items() if name not in OWN}
+
+
+def name_of(p: inspect.Parameter, names: Sequence[str]) -> str:
+    """f(*dims), which takes f(dims=(0, 1)) too, is PyTorch's f(dims) or f(*dims)."""
+    if p.kind is p.VAR_POSITIONAL:
+        return p.name if p.name in names else "*"
+    return "**" if p.kind is p.VAR_KEYWORD else p.name
+
+
+def shown(default: Any) -> str:
+    return "none" if default is EMPTY else repr(default)
 
 
 @pytest.mark.parametrize(
@@ -167,24 +130,28 @@ def disagreements(name: str, own: Sequence[inspect.Parameter], forms: Sequence[P
 )
 def test_parameters_are_those_of_pytorch(name: str, theirs: str) -> None:
     own = list(inspect.signature(found(td, name)).parameters.values())
-    if not any(p.kind is p.VAR_KEYWORD for p in own):
-        assert disagreements(name, own, of_torch(theirs)) == []
+    assert sorted(disagreements(own, of_torch(theirs))) == differences(name)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_parameters_of_methods_are_those_of_pytorch(name: str) -> None:
     own = list(inspect.signature(METHODS[name]).parameters.values())[1:]
-    theirs = found(torch.Tensor, name)
-    assert theirs is not None
-    if not any(p.kind is p.VAR_POSITIONAL for p in own):
-        forms = of_torch(name) if hasattr(torch, name) else []
-        forms = [
-            {p: d for p, d in form.items() if p != ("input" if "input" in form else next(iter(form)))}
-            for form in forms
-        ]
-        assert disagreements(name, own, forms or documented(name, theirs.__doc__ or "")) == []
+    # the function's documentation is the fuller one
+    forms = [without_input(form) for form in of_torch(name)] if callable(found(torch, name)) else []
+    forms = forms or of_torch(f"Tensor.{name}")
+    assert sorted(disagreements(own, forms)) == differences(f"Tensor.{name}")
 
 
-def test_most_signatures_are_found() -> None:
-    without = [name for name, theirs in PAIRS if theirs != "-" and not of_torch(theirs)]
-    assert len(without) < 20, without
+def without_input(form: Parameters) -> Parameters:
+    first = "input" if "input" in form else next(iter(form))
+    return {name: default for name, default in form.items() if name != first}
+
+
+def differences(name: str) -> list[str]:
+    """What is listed of a name; each listed difference must still be one."""
+    return sorted(what for names, what, _ in SIGNATURES if name in names.split())
+
+
+def test_listed_names_are_public() -> None:
+    known = {name for name, theirs in PAIRS if theirs != "-"} | {f"Tensor.{name}" for name in METHODS}
+    assert sorted({name for names, *_ in SIGNATURES for name in names.split()} - known) == []

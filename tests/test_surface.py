@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from catalogue import ROWS
 
 import tinydl as td
+import tinydl.nn.functional as F
+from tinydl import ops
 from tinydl.engine.core import Primitive
 
 LINES = Path(__file__).with_name("surface.txt").read_text(encoding="utf-8").splitlines()
@@ -51,7 +54,8 @@ def functions_of(module: Any, prefix: str) -> set[str]:
     """Public functions and classes made in tinydl that a module offers."""
     return {
         prefix + name
-        for name, value in vars(module).items()
+        for name in dir(module)
+        for value in [getattr(module, name)]
         if not name.startswith("_")
         and (
             isinstance(value, Primitive)
@@ -85,3 +89,46 @@ def test_every_name_is_in_the_catalogue_or_without_derivative() -> None:
     same = {name for name in NAMES for other in rows if found(td, name) is found(td, other)}  # clamp = clip
     rest = set(NAMES) - rows - same - set(NO_DERIVATIVE) - WRITES
     assert sorted(name for name in rest if not name.startswith("nn.init.")) == []
+
+
+@pytest.mark.tiny
+def test_flat_names_are_what_the_families_list() -> None:
+    families = [
+        m for name, m in sys.modules.items() if name.startswith("tinydl.ops.") and hasattr(m, "__all__")
+    ]
+    assert len(families) > 20
+    listed = [(family, name) for family in families for name in family.__all__]
+    assert len({name for _, name in listed}) == len(listed)
+    assert [name for family, name in listed if getattr(td, name) is not getattr(family, name)] == []
+
+
+@pytest.mark.tiny
+def test_functional_has_the_names_of_the_list() -> None:
+    """`F.` in surface.txt is torch.nn.functional; ours is the same function as in `tinydl`."""
+    named = [(name, theirs.removeprefix("F.")) for name, theirs in PAIRS if theirs.startswith("F.")]
+    functions = [(name, theirs) for name, theirs in named if not name.startswith("nn.")]
+    assert len(functions) > 60
+    assert [name for name, theirs in functions if getattr(F, theirs, None) is not found(td, name)] == []
+
+
+def test_methods_are_those_of_pytorch() -> None:
+    """A function is a method where PyTorch's Tensor has it, and no other is."""
+    torch = pytest.importorskip("torch")
+    first = {
+        name: next(iter(inspect.signature(getattr(family, name)).parameters))
+        for family in ops.WITH_METHODS
+        for name in family.__all__
+    }
+    expected = {name for name in first if first[name] in ("input", "tensor") and hasattr(torch.Tensor, name)}
+    assert {"hypot", "atan2", "broadcast_to"} < expected
+    assert expected <= set(ops.METHODS)
+    assert [name for name in ops.METHODS if not hasattr(torch.Tensor, name)] == []
+    assert [name for name in ops.NO_METHODS if hasattr(torch.Tensor, name)] == []
+
+
+@pytest.mark.tiny
+def test_methods_compute_what_the_functions_do() -> None:
+    x, y = td.tensor([3.0, -1.0]), td.tensor([4.0, 2.0])
+    assert x.hypot(y).tolist() == td.hypot(x, y).tolist()
+    assert x.atan2(y).tolist() == td.atan2(x, other=y).tolist()
+    assert x.broadcast_to(2, 2).tolist() == td.broadcast_to(x, (2, 2)).tolist()

@@ -90,15 +90,6 @@ class Tracer:
         pass
 
 
-@contextmanager
-def _watching(tracer: Tracer) -> Iterator[None]:
-    outer, state.tracer = state.tracer, tracer
-    try:
-        yield
-    finally:
-        state.tracer = outer
-
-
 # Anomalies
 # ------------------------------------------------------------------------------------------------------------
 
@@ -115,18 +106,18 @@ class _Detector(Tracer):
         results = primitive.function(*arrays, **settings)
         # inside a rule `where` may yet discard it: the gradient decides
         if self.node is None and not primitive.view:
-            writes = getattr(primitive, "writes", lambda inputs: ())(len(arrays))
+            written = primitive.writes(len(arrays), settings)
             outputs = results if isinstance(results, tuple) else (results,)
             found = [
                 *zip(primitive.outputs, outputs, strict=False),
-                *((str(primitive.named(i)), arrays[i]) for i in writes),
+                *((str(primitive.input_name(i)), arrays[i]) for i in written),
             ]
             for name, array in found:
                 if problem := self._problem(array):
                     given = [
-                        str(primitive.named(i))
+                        str(primitive.input_name(i))
                         for i, x in enumerate(arrays)
-                        if i not in writes and self._problem(x)
+                        if i not in written and self._problem(x)
                     ]
                     already = f" (already in {', '.join(given)})" if given else ""
                     site = self.site()
@@ -145,7 +136,7 @@ class _Detector(Tracer):
             self.node = outer
         for i, g in enumerate(gradients):
             if g is not None and (problem := self._problem(g.array)):
-                who = f"gradient of {node.primitive.name} with respect to {node.primitive.named(i)}"
+                who = f"gradient of {node.primitive.name} with respect to {node.primitive.input_name(i)}"
                 given = any(c is not None and self._problem(c.array) for c in cotangents)
                 site = node.site if isinstance(node.site, Site) else "called outside of detect_anomaly"
                 error = AnomalyError(
@@ -191,7 +182,7 @@ def detect_anomaly(inf: bool = True) -> Iterator[None]:
     Raises:
         AnomalyError: at the first one found.
     """
-    with _watching(_Detector(inf)):
+    with state.replaced(tracer=_Detector(inf)):
         yield
 
 
@@ -217,7 +208,7 @@ class Profile(Tracer):
 
     @property
     def rows(self) -> list[Row]:
-        """One an operation, the longest first."""
+        """One per operation, the longest first."""
         return sorted(
             (Row(name, *counted) for name, counted in self._counted.items()), key=lambda row: -row.seconds
         )
@@ -267,7 +258,7 @@ def profile() -> Iterator[Profile]:
     counted = Profile()
     start = time.perf_counter()
     try:
-        with _watching(counted):
+        with state.replaced(tracer=counted):
             yield counted
     finally:
         counted.wall = time.perf_counter() - start

@@ -27,9 +27,9 @@ graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
 """Those that are alive."""
 
 
-def named(device: Any, who: str) -> str:
-    """ "cpu" or "cuda" for what PyTorch calls a device: also "cuda:0" and 0. DeviceError
-    for anything else.
+def checked_device(device: Any, who: str) -> str:
+    """The name, "cpu" or "cuda", of what PyTorch calls a device: also "cuda:0" and 0. DeviceError for
+    anything else.
     """
     name, _, number = str(f"cuda:{device}" if type(device) is int else device).partition(":")
     if name not in NAMES or number not in ("", "0"):
@@ -63,8 +63,8 @@ def move(array: Array, device: str) -> Array:
 
 
 def on_host(value: Any) -> np.ndarray:
-    """The values of a tensor, or of what NumPy makes an array of, as a NumPy array;
-    shared where it is one.
+    """The values of a tensor, or of anything that NumPy can make an array of, as a NumPy array; shared where
+    it is one.
     """
     return move(value.array, "cpu") if isinstance(value, Tensor) else np.asarray(value)
 
@@ -95,8 +95,8 @@ transfer.rule(x=lambda g, *, device: transfer(g, device=NAMES[device == "cpu"]))
 
 
 class Resident(Tensor):
-    """State that draws on either device use, a generator's: an array on each device that
-    asked, its value on one of them.
+    """State of a generator, which draws on either device read: an array on each device that asked for it,
+    the value on one of them.
     """
 
     __slots__ = ("arrays",)

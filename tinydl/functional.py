@@ -13,12 +13,15 @@ from typing import Any
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from .engine.core import Tensor, enable_grad, grad, state
+from .engine.backward import grad
+from .engine.core import Tensor, enable_grad, state
+from .engine.public import public
 from .engine.pullback import alias, zeros_like
 from .engine.tape import ancestors
 from .ops.shape import reshape, stack
 
 
+@public
 def vjp(func: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
     """(func(*primals), vjp_fn): vjp_fn(cotangents) gives the vector-Jacobian product for
     each primal, as often as asked.
@@ -44,6 +47,7 @@ def vjp(func: Callable[..., Any], *primals: Tensor) -> tuple[Any, Callable[..., 
     return outputs if followed else _detached(outputs), vjp_fn
 
 
+@public
 def jvp(func: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Any, Any]:
     """(func(*primals), J tangents), by the double transposition trick: v ↦ vᵀJ is
     linear, and its transpose is J.
@@ -65,6 +69,7 @@ def jvp(func: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[
     return outputs if followed else _detached(outputs), tangent[0] if isinstance(outputs, Tensor) else tangent
 
 
+@public
 def hvp(func: Callable[..., Tensor], inputs: Any, v: Any) -> tuple[Tensor, Any]:
     """(func(*inputs), H v) for a scalar function: the gradient of <gradient, v>.
 
@@ -84,6 +89,7 @@ def hvp(func: Callable[..., Tensor], inputs: Any, v: Any) -> tuple[Tensor, Any]:
     return y if followed else y.detach(), products[0] if isinstance(inputs, Tensor) else products
 
 
+@public
 def jacobian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
     """A function of the same inputs that gives the Jacobian of `func` with respect to
     input `argnums`, row by row.
@@ -108,6 +114,7 @@ def jacobian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) ->
     return evaluate
 
 
+@public
 def hessian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
     """A function of the same inputs that gives the Hessian of the scalar `func`
     with respect to input `argnums`.

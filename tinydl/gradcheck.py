@@ -17,7 +17,9 @@ import numpy as np
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, GraphError, TinydlError
 
-from .engine.core import Array, Tensor, enable_grad, grad
+from .engine.backward import grad
+from .engine.core import Array, Tensor, enable_grad
+from .engine.public import public
 from .engine.pullback import zeros_like
 from .ops.random import SEEDS, Generator, randn, random_from
 
@@ -50,6 +52,7 @@ class _Finding(NamedTuple):
         return abs(self.got - self.expected)
 
 
+@public
 def gradcheck(
     func: Callable[..., Tensor | Sequence[Tensor]],
     inputs: Tensor | Sequence[Tensor],

@@ -1,5 +1,5 @@
-"""Kernels of tinydl: arrays in, arrays out. NumPy reference, Numba on the CPU,
-CUDA through CuPy on the GPU.
+"""Kernels of tinydl: arrays in, arrays out. NumPy reference, Numba on the CPU, CUDA through CuPy on the
+GPU.
 """
 
 from .machine import precision as precision

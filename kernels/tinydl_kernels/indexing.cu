@@ -55,7 +55,6 @@ struct Few : Sources {
 
 // A run is RUN sources of the sorted list. Where all of them have one place, a thread of its own adds them up ahead: so a place
 // that nearly all sources belong to has no long way to go.
-constexpr i64 RUN = 256;
 struct Sorted {
     const i64 *order, *starts;
     const Wide* sums;  // of the runs, (blocks, runs, width); null if there are none
@@ -194,4 +193,9 @@ extern "C" __global__ void scatter_add_sorted(const number* g, const long long* 
 extern "C" __global__ void scatter_sorted(const number* x, const number* g, const long long* order, const long long* starts,
                                           number* out, long long n, long long count, long long rows, long long width) {
     collect<false>(x, g, Last{order, starts}, out, n, count, rows, width);
+}
+
+// out[i, c] = 1 where c is index[i], else 0.
+extern "C" __global__ void one_hot(const long long* index, number* out, long long n, long long classes) {
+    for (i64 i = first(); i < n; i += stride()) out[i] = index[i / classes] == i % classes;
 }

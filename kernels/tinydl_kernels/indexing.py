@@ -5,8 +5,8 @@
     place            zeros(shape) with [index] = g: the transpose of basic indexing x[index]
     place_diagonal   zeros(shape) with g on a diagonal
 
-and by arrays of places, with every index in [0, size). For x (outer, size, inner), index (outer,
-m, inner) or broadcast to it:
+and by arrays of places, with every index in [0, size). For x (outer, size, inner), index (outer, m, inner) or
+broadcast to it:
 
     gather           out[o, k, c] = x[o, index[o, k, c], c]
     scatter_add      out[o, index[o, k, c], c] += g[o, k, c] on zeros, in the order of k: the transpose of
@@ -18,7 +18,8 @@ m, inner) or broadcast to it:
 Each element is read and written once: 2·bytes of the result. scatter_add and scatter walk along k within one
 column (o, c), so that their order is fixed; columns are independent. On a GPU (indexing.cu) each place
 fetches its elements in that order: it looks through all of its column if they are few, else they are first
-sorted by place, O(m log size). It checks no indices.
+sorted by place, O(m log size). Indices on a GPU are not checked, since to look at them is to wait for it: a
+wrong one reads anything, or is lost, but nothing is ever written outside of the result.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 
 from .cpu.compiler import kernel, parallel
 from .cuda import launching
+from .cuda.constants import OF_FILE
 from .machine import memory
 from .machine.dispatch import operation
 from .machine.errors import ShapeError
@@ -45,13 +47,12 @@ TILE = 1 << 7
 """Columns that one walk along k takes together."""
 FEW = 8
 """Elements of a column that each of its places looks through on a GPU."""
-RUN = 256
-"""Sources that are added up ahead on a GPU where all belong to one place: as in indexing.cu."""
+RUN = OF_FILE["indexing"]["RUN"]
 
 
 def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) -> Array:
-    """Arrays of equal shapes but for axis `dim`, one after another along it; zeros for a
-    None. sizes: theirs along `dim`.
+    """Arrays of equal shapes but for axis `dim`, one after another along it; zeros for a None. sizes: theirs
+    along `dim`.
 
     The same slicing serves NumPy and CuPy.
     """
@@ -65,8 +66,8 @@ def concatenate(arrays: Sequence[Array | None], dim: int, sizes: Sequence[int]) 
 
 
 def place_diagonal(g: Array, shape: Sequence[int], offset: int, dim1: int, dim2: int) -> Array:
-    """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1,
-    dim2. For NumPy and CuPy.
+    """zeros(shape) with g (..., diagonal) at [..., i, i + offset] of the axes dim1, dim2. For NumPy and
+    CuPy.
     """
     out = memory.zeros(tuple(shape), g.dtype, g)
     if g.size:
@@ -150,72 +151,10 @@ def _extents(x: Array, index: Array, dim: int) -> tuple[int, ...]:
     return x.shape[dim], m, inner, outer_step, columns, 0 if columns == 1 else 1
 
 
-@parallel
-def _gather_loop(start, stop, x, index, out, size, m, inner, outer_step, step, column_step):
-    for item in range(start, stop):
-        outer, k = item // m, item % m
-        at = outer * outer_step + k * step
-        row, base = out[item * inner : (item + 1) * inner], outer * size * inner
-        if column_step == 0:
-            base += index[at] * inner
-            for c in range(inner):
-                row[c] = x[base + c]
-        else:
-            for c in range(inner):
-                row[c] = x[base + index[at + c] * inner + c]
-
-
-def _scatter_loop(name: str, put: Callable[..., Any]) -> Any:
-    """The loop that puts source (outer, m, inner) into out (outer, size, inner), by tiles of columns."""
-
-    def loop(start, stop, source, index, out, size, m, inner, outer_step, step, column_step):
-        tiles = (inner + TILE - 1) // TILE
-        for item in range(start, stop):
-            outer, column = item // tiles, item % tiles * TILE
-            width = min(TILE, inner - column)
-            for k in range(m):
-                at, base = outer * outer_step + k * step, outer * size * inner + column
-                first = (outer * m + k) * inner + column
-                row = source[first : first + width]
-                if column_step == 0:
-                    base += index[at] * inner
-                    place = out[base : base + width]
-                    for c in range(width):
-                        place[c] = put(place[c], row[c])
-                else:
-                    for c in range(width):
-                        there = base + index[at + column + c] * inner + c
-                        out[there] = put(out[there], row[c])
-
-    loop.__name__ = loop.__qualname__ = f"{name}_loop"
-    return parallel(loop)
-
-
-@kernel
-def _added(old, new):
-    return old + new
-
-
-@kernel
-def _replaced(old, new):
-    return new
-
-
-_scatter_add_loop, _replace_loop = _scatter_loop("scatter_add", _added), _scatter_loop("scatter", _replaced)
-
-
-def _scattered(loop: Any, source: Array, index: Array, out: Array, dim: int) -> None:
-    extents = _extents(out, index, dim)
-    m, inner = extents[1:3]
-    columns = math.prod(out.shape[:dim]) * -(-inner // TILE)
-    grain = 1 + GRAIN // (1 + m * min(inner, TILE))
-    loop(columns, grain, source.reshape(-1), index.reshape(-1), out.reshape(-1), *extents)
-
-
 @operation
 def gather(x, index, dim):
-    """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x,
-    or ones before or behind it.
+    """The elements of x at `index` (int64) along `dim`; off `dim` index has the sizes of x, or ones before or
+    behind it.
     """
     check_index("gather", index, 0, x.shape[dim])
     return np.take_along_axis(x, index, dim)
@@ -238,14 +177,6 @@ def _(x, index, dim):
     return out
 
 
-def _picture(shape: Sequence[int], index: Array, dim: int) -> tuple[np.int64, ...]:
-    """count, rows, width, size, m, columns of indexing.cu, for an index into an array of `shape`."""
-    size, m = shape[dim], index.shape[dim]
-    outer, columns = math.prod(index.shape[:dim]), math.prod(index.shape[dim + 1 :])
-    width = math.prod(shape[dim + 1 :]) // columns
-    return tuple([np.int64(n) for n in (index.size, outer * size * columns, width, size, m, columns)])
-
-
 @gather.cuda
 def _(x, index, dim):
     check_index("gather", index, 0, x.shape[dim])
@@ -263,48 +194,6 @@ def _as(x: Array, dtype: Any) -> Array:
     out = memory.empty(x.shape, dtype, x)
     out[...] = x
     return out
-
-
-def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, dim: int) -> None:
-    """scatter_add or scatter of a source that is not empty."""
-    picture = _picture(out.shape, index, dim)
-    n, (count, rows, width, size, m, columns) = np.int64(out.size), picture
-    if m <= FEW:
-        launching.launch(
-            "indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype
-        )
-        return
-    keys, starts = memory.empty((int(count),), np.uint64, out), memory.empty((int(rows) + 1,), np.int64, out)
-    launching.launch("indexing", "places", int(count), index, keys, count, size, m, columns, real=out.dtype)
-    order = radix_order(keys, max(1, int(rows - 1).bit_length()), int(count))
-    launching.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
-    settings = n, count, rows, width
-    if kernel == "scatter":
-        launching.launch(
-            "indexing", "scatter_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype
-        )
-        return
-    sums, runs = None, np.int64(int(count) // RUN if count >= 4 * RUN else 0)
-    if runs:
-        # int64 for integers
-        sums = memory.empty((out.size // int(rows * width), int(runs), int(width)), np.float64, out)
-        sizes = np.int64(sums.size), count, runs, width
-        launching.launch(
-            "indexing", "scatter_add_runs", sums.size, *arrays, order, keys, sums, *sizes, real=out.dtype
-        )
-    launching.launch(
-        "indexing",
-        "scatter_add_sorted",
-        out.size,
-        *arrays,
-        order,
-        starts,
-        sums,
-        out,
-        *settings,
-        runs,
-        real=out.dtype,
-    )
 
 
 @operation
@@ -385,8 +274,8 @@ def _along(index: Array, shape: Sequence[int], dim: int) -> tuple[Array, ...]:
 
 
 def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
-    """The place in an array of the given sizes, flattened, of the broadcast `indices`;
-    negative ones count from the end.
+    """The place in an array of the given sizes, flattened, of the broadcast `indices`; negative ones count
+    from the end.
     """
     shapes = [index.shape for index in indices]
     try:
@@ -405,8 +294,8 @@ def flat_index(indices: Sequence[Array], sizes: Sequence[int]) -> Array:
 
 @operation
 def put(target, index, value):
-    """target[index] = value, in place, for any index of NumPy's: a tuple. The last of
-    several values for a place wins.
+    """target[index] = value, in place, for any index of NumPy's: a tuple. The last of several values for a
+    place wins.
     """
     target[index] = value
 
@@ -427,8 +316,8 @@ def _(target, index, value):
 
 @operation(portable=True)
 def nonzero(x):
-    """The indices (count, axes) of the elements of x that are not zero. How many
-    there are depends on the values.
+    """The indices (count, axes) of the elements of x that are not zero. How many there are depends on the
+    values.
     """
     return array_module(x).argwhere(x)
 
@@ -444,8 +333,127 @@ def one_hot(index, classes):
 def _(index, classes):
     check_index("one_hot", index, 0, classes)
     out = memory.empty((*index.shape, classes), np.int64, index)
-    launching.launch("counters", "one_hot", out.size, index, out, np.int64(out.size), np.int64(classes))
+    sizes = np.int64(out.size), np.int64(classes)
+    launching.launch("indexing", "one_hot", out.size, index, out, *sizes, real=out.dtype)
     return out
+
+
+# ---- Numba
+
+
+def _scattered(loop: Any, source: Array, index: Array, out: Array, dim: int) -> None:
+    extents = _extents(out, index, dim)
+    m, inner = extents[1:3]
+    columns = math.prod(out.shape[:dim]) * -(-inner // TILE)
+    grain = 1 + GRAIN // (1 + m * min(inner, TILE))
+    loop(columns, grain, source.reshape(-1), index.reshape(-1), out.reshape(-1), *extents)
+
+
+@parallel
+def _gather_loop(start, stop, x, index, out, size, m, inner, outer_step, step, column_step):
+    for item in range(start, stop):
+        outer, k = item // m, item % m
+        at = outer * outer_step + k * step
+        row, base = out[item * inner : (item + 1) * inner], outer * size * inner
+        if column_step == 0:
+            base += index[at] * inner
+            for c in range(inner):
+                row[c] = x[base + c]
+        else:
+            for c in range(inner):
+                row[c] = x[base + index[at + c] * inner + c]
+
+
+def _scatter_loop(name: str, put: Callable[..., Any]) -> Any:
+    """The loop that puts source (outer, m, inner) into out (outer, size, inner), by tiles of columns."""
+
+    def loop(start, stop, source, index, out, size, m, inner, outer_step, step, column_step):
+        tiles = (inner + TILE - 1) // TILE
+        for item in range(start, stop):
+            outer, column = item // tiles, item % tiles * TILE
+            width = min(TILE, inner - column)
+            for k in range(m):
+                at, base = outer * outer_step + k * step, outer * size * inner + column
+                first = (outer * m + k) * inner + column
+                row = source[first : first + width]
+                if column_step == 0:
+                    base += index[at] * inner
+                    place = out[base : base + width]
+                    for c in range(width):
+                        place[c] = put(place[c], row[c])
+                else:
+                    for c in range(width):
+                        there = base + index[at + column + c] * inner + c
+                        out[there] = put(out[there], row[c])
+
+    loop.__name__ = loop.__qualname__ = f"{name}_loop"
+    return parallel(loop)
+
+
+@kernel
+def _added(old, new):
+    return old + new
+
+
+@kernel
+def _replaced(old, new):
+    return new
+
+
+_scatter_add_loop, _replace_loop = _scatter_loop("scatter_add", _added), _scatter_loop("scatter", _replaced)
+
+
+# ---- CUDA
+
+
+def _picture(shape: Sequence[int], index: Array, dim: int) -> tuple[np.int64, ...]:
+    """count, rows, width, size, m, columns of indexing.cu, for an index into an array of `shape`."""
+    size, m = shape[dim], index.shape[dim]
+    outer, columns = math.prod(index.shape[:dim]), math.prod(index.shape[dim + 1 :])
+    width = math.prod(shape[dim + 1 :]) // columns
+    return tuple([np.int64(n) for n in (index.size, outer * size * columns, width, size, m, columns)])
+
+
+def _collect(kernel: str, arrays: tuple[Array, ...], index: Array, out: Array, dim: int) -> None:
+    """scatter_add or scatter of a source that is not empty."""
+    picture = _picture(out.shape, index, dim)
+    n, (count, rows, width, size, m, columns) = np.int64(out.size), picture
+    if m <= FEW:
+        launching.launch(
+            "indexing", f"{kernel}_few", out.size, *arrays, index, out, n, *picture, real=out.dtype
+        )
+        return
+    keys, starts = memory.empty((int(count),), np.uint64, out), memory.empty((int(rows) + 1,), np.int64, out)
+    launching.launch("indexing", "places", int(count), index, keys, count, size, m, columns, real=out.dtype)
+    order = radix_order(keys, max(1, int(rows - 1).bit_length()), int(count))
+    launching.launch("indexing", "starts", int(rows) + 1, keys, order, starts, count, rows, real=out.dtype)
+    settings = n, count, rows, width
+    if kernel == "scatter":
+        launching.launch(
+            "indexing", "scatter_sorted", out.size, *arrays, order, starts, out, *settings, real=out.dtype
+        )
+        return
+    sums, runs = None, np.int64(int(count) // RUN if count >= 4 * RUN else 0)
+    if runs:
+        # int64 for integers
+        sums = memory.empty((out.size // int(rows * width), int(runs), int(width)), np.float64, out)
+        sizes = np.int64(sums.size), count, runs, width
+        launching.launch(
+            "indexing", "scatter_add_runs", sums.size, *arrays, order, keys, sums, *sizes, real=out.dtype
+        )
+    launching.launch(
+        "indexing",
+        "scatter_add_sorted",
+        out.size,
+        *arrays,
+        order,
+        starts,
+        sums,
+        out,
+        *settings,
+        runs,
+        real=out.dtype,
+    )
 
 
 def main() -> None:

@@ -121,13 +121,13 @@ struct AhrensDieter {
     }
 };
 
-// Fills out[n]: an element is the first of its 256 candidates that counts, or the last.
+// Fills out[n]: an element is the first of its ATTEMPTS candidates that counts, or the last.
 template <class Attempt, class T>
 __device__ void reject(const u64* key, const u64* start, T* out, i64 n, Settings settings) {
     for (i64 i = first(); i < n; i += stride()) {
         double value = 0.0;
-        for (int t = 0; t < 256; ++t) {
-            const Block block = philox(key, *start + u64(i) * 256 + t);
+        for (int t = 0; t < ATTEMPTS; ++t) {
+            const Block block = philox(key, *start + u64(i) * ATTEMPTS + t);
             const double u = (double(block.pair(0) >> 12) + 0.5) * 0x1p-52, v = (double(block.pair(1) >> 12) + 0.5) * 0x1p-52;
             if (Attempt()(u, v, settings, value)) break;
         }

@@ -1,5 +1,5 @@
-"""Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers:
-as easy as 1, 2, 3", SC 2011).
+"""Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011).
 
 A block is four 32-bit words, a function of a key and a counter: no state but the counter, so any element can
 be made anywhere, in any order, by any number of threads.
@@ -16,7 +16,7 @@ Streams do not overlap, and each repeats after 2^64 blocks.
 All results are bit-identical on all backends: integers by nature, normal numbers because logarithm, sine and
 cosine are series of our own in float64, with the same roundings everywhere.
 
-Cost: 20 multiplications of 32 bits a block; each array is written once, and dropout's x read once.
+Cost: 20 multiplications of 32 bits per block; each array is written once, and dropout's x read once.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 SQRT_HALF_BITS = 0x3FE6A09E667F3BCD  # of the float64 nearest to sqrt(1/2)
 LOG_2 = math.log(2)
 TURN = 2 * math.pi * 2.0**-64
-ATTEMPTS = (
-    256  # blocks of an element that is drawn by rejection: at 3/4 each, the last is reached in 1 of 2^100
-)
 GRAIN = 1 << 13  # blocks per chunk: 10 to 60 microseconds
 
 
@@ -98,10 +95,8 @@ def _log(u: Any) -> Any:
 
 def _box_muller_by(log: Callable[[Any], Any]) -> Callable[..., Any]:
     def box_muller(u: Any, turn: Any) -> Any:
-        """Two independent normal numbers from u in (0, 1] and an angle in turns of
-        2^-64 (Box and Muller, 1958).
-        """
-        radius = np.sqrt(-2.0 * log(u))
+        """Two independent normal numbers from u in (0, 1] and an angle in turns of 2^-64."""
+        radius = np.sqrt(-2.0 * log(u))  # Box and Muller, 1958
 
         # The angle is q quarters of a turn and x, |x| <= pi/4: Taylor's series to x^17 and x^16, then a
         # rotation by q
@@ -147,28 +142,35 @@ def _shaped(values: Array, shape: Shape) -> Array:
     return values.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
+@inline
+def _put_two(part, i, block):
+    part[i], part[i + 1] = block
+
+
+@inline
+def _put_four(part, i, block):
+    part[i], part[i + 1], part[i + 2], part[i + 3] = block
+
+
 def _filler(values: Callable[..., Any], width: int) -> Any:
-    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)`
-    makes the 4 or 2 elements of one.
+    """The loop that fills a flat array from consecutive blocks: `values(words, *settings)` makes the `width`
+    elements of one, 4 or 2.
     """
+    put = {2: _put_two, 4: _put_four}[width]
 
     @parallel
-    def fill(first, last, key, start, out, settings):
+    def filled(first, last, key, start, out, settings):
         seed, stream, counter = key[0], key[1], start[0] + np.uint64(first)
         part = out[width * first : width * last]  # LLVM vectorizes indices that it knows not to be negative
         whole = part.size // width
         for b in range(whole):
-            block = values(rounds(seed, counter + np.uint64(b), stream), *settings)
-            i = width * b
-            part[i], part[i + 1] = block[0], block[1]
-            # the same again if the block has two
-            part[i + width - 2], part[i + width - 1] = block[-2], block[-1]
+            put(part, width * b, values(rounds(seed, counter + np.uint64(b), stream), *settings))
         if whole * width < part.size:
             block = values(rounds(seed, counter + np.uint64(whole), stream), *settings)
             for i in range(width * whole, part.size):
                 part[i] = block[i - width * whole]
 
-    return fill
+    return filled
 
 
 def _fill_cpu(fill: Any, key: Array, start: Array, shape: Shape, dtype: Any, *settings: Any) -> Array:
@@ -331,9 +333,9 @@ def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
 def normal(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
     """Normal numbers of mean 0 and variance 1 by Box and Muller. Takes `blocks(shape, dtype)`.
 
-    Elements 2i and 2i + 1 are sqrt(-2 log u) times cosine and sine of an angle; u and the angle
-    have 32 bits each in float32 (so |z| < 6.67) and 53 and 64 in float64 (|z| < 8.58). Computed in
-    float64 to 1e-15; float32 is that, rounded.
+    Elements 2i and 2i + 1 are sqrt(-2 log u) times cosine and sine of an angle; u and the angle have 32 bits
+    each in float32 (so |z| < 6.67) and 53 and 64 in float64 (|z| < 8.58). Computed in float64 to 1e-15;
+    float32 is that, rounded.
     """
     if _floating("normal", dtype) == np.float64:
         bits = _pairs(key, start, shape)
@@ -377,8 +379,8 @@ def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
 
 @operation
 def bernoulli(key: Array, start: Array, shape: Shape, p: float) -> Array:
-    """A bool mask, True with probability p to within 2^-33. Takes `blocks(shape, bool)`.
-    ValueError unless 0 <= p <= 1.
+    """A bool mask, True with probability p to within 2^-33. Takes `blocks(shape, bool)`. ValueError unless 0
+    <= p <= 1.
     """
     threshold = _threshold(_probability("bernoulli", p))
     return _shaped(_words(key, start, shape, bool) < threshold, shape)
@@ -408,8 +410,8 @@ def _(key: Array, start: Array, shape: Shape, p: float) -> Array:
 
 @operation
 def dropout(x: Array, key: Array, start: Array, p: float) -> Array:
-    """y = x / (1 - p) where bernoulli(key, start, x.shape, 1 - p) is True, else 0
-    (Srivastava et al., JMLR 2014).
+    """y = x / (1 - p) where bernoulli(key, start, x.shape, 1 - p) is True, else 0 (Srivastava et al., JMLR
+    2014).
 
     Linear in x, so it is its own backward. Takes `blocks(x.shape, bool)`; p = 1 gives zeros, p = 0 copies.
     """
@@ -466,8 +468,8 @@ def _(x: Array, key: Array, start: Array, p: float) -> Array:
 
 @operation
 def reserve(counter: Array, blocks: int) -> Array:
-    """Hand out `blocks` blocks of a generator: returns `counter`, uint64 (1,), as it was, and
-    adds `blocks` to it in place.
+    """Hand out `blocks` blocks of a generator: returns `counter`, uint64 (1,), as it was, and adds `blocks`
+    to it in place.
     """
     before = counter.copy()
     counter += np.uint64(blocks)

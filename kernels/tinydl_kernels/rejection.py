@@ -17,11 +17,12 @@ import numpy as np
 
 from .cpu.compiler import parallel
 from .cuda import launching
+from .cuda.constants import OF_FILE
 from .machine import memory, validate
 from .machine.dispatch import operation
 from .random import HALF, LOG_2, Array, Shape, _check, _floating, _log, _rounds, inline, log, rounds
 
-ATTEMPTS = 256
+ATTEMPTS = OF_FILE["random"]["ATTEMPTS"]
 GRAIN = 1 << 8  # elements per chunk
 LOG_4 = math.log(4)
 LOG_2_UPPER = round(LOG_2 * 2**32) / 2**32  # k times it is exact

@@ -1,4 +1,4 @@
-// Weighted sums along an axis: the twin of resample.py. One thread an element of y (outer, m, inner), neighbours side by side.
+// Weighted sums along an axis: the twin of resample.py. One thread per element of y (outer, m, inner), neighbours side by side.
 
 #include "common.cuh"
 

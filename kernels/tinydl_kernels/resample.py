@@ -34,8 +34,8 @@ GRAIN = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A sparse matrix of constants, row by row: the entries of row i are those
-    from starts[i] to starts[i + 1].
+    """A sparse matrix of constants, row by row: the entries of row i are those from starts[i] to starts[i +
+    1].
     """
 
     shape: tuple[int, int]
@@ -77,7 +77,7 @@ class Rows:
 
 
 def _rows(shape: tuple[int, int], counts: Any, columns: Any, weights: Any) -> Rows:
-    """`counts` entries a row, in order."""
+    """`counts` entries per row, in order."""
     starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     return Rows(shape, starts, np.asarray(columns, np.int64), np.asarray(weights, np.float64))
 
@@ -122,8 +122,8 @@ def linear(size: int, out: int, ratio: float, align_corners: bool) -> Rows:
 
 @lru_cache(maxsize=256)
 def cubic(size: int, out: int, ratio: float, align_corners: bool) -> Rows:
-    """Convolution with Keys' kernel (IEEE Trans. ASSP 29, 1981), a = -¾, on the four
-    elements around; edges are repeated.
+    """Convolution with Keys' kernel (IEEE Trans. ASSP 29, 1981), a = -¾, on the four elements around; edges
+    are repeated.
     """
     place = _places(out, ratio, align_corners)
     low = np.minimum(np.floor(place).astype(np.int64), size - 1)
@@ -202,8 +202,8 @@ def _(x: Array, rows: Rows, dim: int) -> Array:
 
 
 def main() -> None:
-    """Validate against the reference, then time doubling, halving and a mean of uneven
-    spans along rows and columns.
+    """Validate against the reference, then time doubling, halving and a mean of uneven spans along rows and
+    columns.
     """
     x = np.random.default_rng(0).standard_normal((50, 16, 32, 32)).astype(np.float32)
     for name, rows in (

@@ -28,86 +28,6 @@ TILE = 1 << 7
 """Columns that are walked down together: their state stays in the first cache."""
 
 
-def _running_loop(name: str, combine: Callable[..., Any]) -> Any:
-    """The loop of cumsum or cumprod: x (outer, size, inner) -> y of that shape, by tiles of columns."""
-
-    def loop(start, stop, x, y, size, inner, reverse, first):
-        tiles = (inner + TILE - 1) // TILE
-        state = np.full(TILE, first)
-        for item in range(start, stop):
-            outer, column = item // tiles, item % tiles * TILE
-            width = min(TILE, inner - column)
-            state[:width] = first
-            for k in range(size):
-                base = (outer * size + (size - 1 - k if reverse else k)) * inner + column
-                for c in range(width):
-                    state[c] = combine(state[c], x[base + c])
-                    y[base + c] = state[c]
-
-    loop.__name__ = loop.__qualname__ = f"{name}_loop"
-    return parallel(loop)
-
-
-@kernel
-def _plus(total, x):
-    return total + x
-
-
-@kernel
-def _times(total, x):
-    return total * x
-
-
-_cumsum_loop, _cumprod_loop = _running_loop("cumsum", _plus), _running_loop("cumprod", _times)
-
-
-@parallel
-def _recurrence_loop(start, stop, a, b, y, size, inner, reverse):
-    tiles = (inner + TILE - 1) // TILE
-    state = np.empty(TILE)
-    for item in range(start, stop):
-        outer, column = item // tiles, item % tiles * TILE
-        width = min(TILE, inner - column)
-        for k in range(size):
-            base = (outer * size + (size - 1 - k if reverse else k)) * inner + column
-            for c in range(width):
-                state[c] = b[base + c] if k == 0 else a[base + c] * state[c] + b[base + c]
-                y[base + c] = state[c]
-
-
-def _walk(loop: Any, arrays: tuple[Array, ...], dtype: Any, dim: int, *settings: Any) -> Array:
-    x = arrays[0]
-    out = memory.empty(x.shape, dtype, x)
-    if out.size:
-        size, inner = x.shape[dim], math.prod(x.shape[dim + 1 :])
-        items, work = math.prod(x.shape[:dim]) * -(-inner // TILE), size * min(inner, TILE)
-        loop(
-            items,
-            1 + GRAIN // work,
-            *[a.reshape(-1) for a in arrays],
-            out.reshape(-1),
-            size,
-            inner,
-            *settings,
-        )
-    return out
-
-
-def _scan_on_cuda(kernel: str, arrays: tuple[Array, ...], dim: int, reverse: bool) -> Array:
-    """Launch a kernel on the lines of the arrays along `dim`; int64 by a kernel of its own."""
-    x, real = arrays[0], arrays[0].dtype
-    if real.kind != "f":
-        kernel, real = f"{kernel}_int64", np.dtype(np.float32)
-    out = memory.empty(x.shape, x.dtype, x)
-    if out.size:
-        size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
-        settings = np.int64(x.size // size), np.int64(size), np.int64(inner), np.bool_(reverse)
-        launching.launch_teams(
-            "scan", kernel, x.size // size, size, inner, *arrays, out, *settings, real=real
-        )
-    return out
-
-
 def _dtype(x: Array) -> tuple[Any, Any]:
     """The dtype of the result, and the one to accumulate in."""
     return (x.dtype, np.float64) if x.dtype.kind == "f" else (np.int64, np.int64)
@@ -176,6 +96,92 @@ def _(a, b, dim, reverse):
 
 def _turned(dim: int, reverse: bool) -> Any:
     return (slice(None),) * dim + (slice(None, None, -1 if reverse else None),)
+
+
+# ---- Numba
+
+
+def _walk(loop: Any, arrays: tuple[Array, ...], dtype: Any, dim: int, *settings: Any) -> Array:
+    x = arrays[0]
+    out = memory.empty(x.shape, dtype, x)
+    if out.size:
+        size, inner = x.shape[dim], math.prod(x.shape[dim + 1 :])
+        items, work = math.prod(x.shape[:dim]) * -(-inner // TILE), size * min(inner, TILE)
+        loop(
+            items,
+            1 + GRAIN // work,
+            *[a.reshape(-1) for a in arrays],
+            out.reshape(-1),
+            size,
+            inner,
+            *settings,
+        )
+    return out
+
+
+def _running_loop(name: str, combine: Callable[..., Any]) -> Any:
+    """The loop of cumsum or cumprod: x (outer, size, inner) -> y of that shape, by tiles of columns."""
+
+    def loop(start, stop, x, y, size, inner, reverse, first):
+        tiles = (inner + TILE - 1) // TILE
+        state = np.full(TILE, first)
+        for item in range(start, stop):
+            outer, column = item // tiles, item % tiles * TILE
+            width = min(TILE, inner - column)
+            state[:width] = first
+            for k in range(size):
+                base = (outer * size + (size - 1 - k if reverse else k)) * inner + column
+                for c in range(width):
+                    state[c] = combine(state[c], x[base + c])
+                    y[base + c] = state[c]
+
+    loop.__name__ = loop.__qualname__ = f"{name}_loop"
+    return parallel(loop)
+
+
+@kernel
+def _plus(total, x):
+    return total + x
+
+
+@kernel
+def _times(total, x):
+    return total * x
+
+
+_cumsum_loop, _cumprod_loop = _running_loop("cumsum", _plus), _running_loop("cumprod", _times)
+
+
+@parallel
+def _recurrence_loop(start, stop, a, b, y, size, inner, reverse):
+    tiles = (inner + TILE - 1) // TILE
+    state = np.empty(TILE)
+    for item in range(start, stop):
+        outer, column = item // tiles, item % tiles * TILE
+        width = min(TILE, inner - column)
+        for k in range(size):
+            base = (outer * size + (size - 1 - k if reverse else k)) * inner + column
+            for c in range(width):
+                state[c] = b[base + c] if k == 0 else a[base + c] * state[c] + b[base + c]
+                y[base + c] = state[c]
+
+
+# ---- CUDA
+
+
+def _scan_on_cuda(kernel: str, arrays: tuple[Array, ...], dim: int, reverse: bool) -> Array:
+    """Launch a kernel on the lines of the arrays along `dim`; int64 by a kernel of its own."""
+    x, real = arrays[0], arrays[0].dtype
+    if real.kind != "f":
+        kernel, real = f"{kernel}_int64", np.dtype(np.float32)
+    out = memory.empty(x.shape, x.dtype, x)
+    if out.size:
+        size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
+        settings = np.int64(x.size // size), np.int64(size), np.int64(inner), np.bool_(reverse)
+        launching.launch_teams(
+            "scan", kernel, x.size // size, size, inner, *arrays, out, *settings, real=real
+        )
+    return out
 
 
 def main() -> None:

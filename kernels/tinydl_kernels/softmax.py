@@ -25,124 +25,17 @@ import numpy as np
 
 from .cpu import transcendental
 from .cpu.compiler import kernel, parallel
+from .cpu.lane_reductions import largest_of_row
 from .cuda import launching
 from .machine import memory
 from .machine.dispatch import operation
 from .machine.validate import report
-from .reduce import largest
 
 Array = Any
 GRAIN = 1 << 14
 
 
-# ---- One line, contiguous
-
-
-@kernel(fastmath={"reassoc"})
-def _exp_line(x, top, y):
-    """y = exp(x - top); returns its sum."""
-    total = 0.0
-    for k in range(x.size):
-        y[k] = transcendental.exp(x[k] - top)
-    for k in range(x.size):  # a loop of its own: float64 would halve the lanes of the exponential
-        total += y[k]
-    return total
-
-
-@kernel
-def _softmax_line(x, _, y):
-    scale = y.dtype.type(1 / _exp_line(x, largest(x), y))
-    for k in range(x.size):
-        y[k] *= scale
-
-
-@kernel
-def _log_softmax_line(x, _, y):
-    top = largest(x)
-    log_total = y.dtype.type(math.log(_exp_line(x, top, y)))
-    for k in range(x.size):
-        y[k] = x[k] - top - log_total
-
-
-@kernel(fastmath={"reassoc"})
-def _softmax_dx_line(g, y, dx):
-    total = 0.0
-    for k in range(g.size):
-        total += g[k] * y[k]
-    mean = dx.dtype.type(total)
-    for k in range(g.size):
-        dx[k] = y[k] * (g[k] - mean)
-
-
-@kernel(fastmath={"reassoc"})
-def _log_softmax_dx_line(g, y, dx):
-    total = 0.0
-    for k in range(g.size):
-        total += g[k]
-    sum_g = dx.dtype.type(total)
-    for k in range(g.size):
-        dx[k] = g[k] - transcendental.exp(y[k]) * sum_g
-
-
-def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
-    """run(a, b, dim): `line` over every line of a and b along `dim`; lines with a stride
-    pass through contiguous ones.
-    """
-
-    def loop(start, stop, a, b, out, size, inner):
-        line_a, line_b, line_out = np.empty(size, a.dtype), np.empty(size, b.dtype), np.empty(size, out.dtype)
-        for item in range(start, stop):
-            if inner == 1:
-                at, end = item * size, (item + 1) * size
-                line(a[at:end], b[at:end], out[at:end])
-            else:
-                at = item // inner * inner * size + item % inner
-                for k in range(size):
-                    line_a[k], line_b[k] = a[at + k * inner], b[at + k * inner]
-                line(line_a, line_b, line_out)
-                for k in range(size):
-                    out[at + k * inner] = line_out[k]
-
-    loop.__name__ = loop.__qualname__ = f"{name}_loop"
-    compiled = parallel(loop)
-
-    def run(a: Array, b: Array, dim: int) -> Array:
-        out = memory.empty_like(a)
-        if a.size:
-            size, inner = a.shape[dim], math.prod(a.shape[dim % a.ndim + 1 :])
-            compiled(
-                a.size // size, 1 + GRAIN // size, a.reshape(-1), b.reshape(-1), out.reshape(-1), size, inner
-            )
-        return out
-
-    return run
-
-
-_softmax = _along("softmax", _softmax_line)
-_log_softmax = _along("log_softmax", _log_softmax_line)
-_softmax_dx = _along("softmax_dx", _softmax_dx_line)
-_log_softmax_dx = _along("log_softmax_dx", _log_softmax_dx_line)
-
-
-def _along_on_cuda(kernel: str, dim: int, *arrays: Array) -> Array:
-    """Launch a kernel on the lines of the arrays along `dim`."""
-    x = arrays[0]
-    out = memory.empty_like(x)
-    if out.size:
-        size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
-        lines = x.size // size
-        shape = np.int64(lines), np.int64(size), np.int64(inner)
-        launching.launch_teams("softmax", kernel, lines, size, inner, *arrays, out, *shape, real=x.dtype)
-    return out
-
-
 # ---- Softmax
-
-
-def _log_softmax_wide(x: Array, dim: int) -> Array:
-    with np.errstate(all="ignore"):
-        wide = x - x.max(dim, keepdims=True, initial=-np.inf).astype(np.float64)
-        return wide - np.log(np.exp(wide).sum(dim, keepdims=True))
 
 
 @operation
@@ -212,74 +105,6 @@ def _(g, y, dim):
 # ---- Cross-entropy
 
 
-@kernel
-def _constant(target, soft, n, classes, ignored):
-    """Is t'_n 0 or NaN whatever the logits are?"""
-    return not soft and (target[n] == ignored or not 0 <= target[n] < classes)
-
-
-@parallel
-def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing, ignored):
-    line = np.empty(classes, x.dtype)
-    for n in range(start, stop):
-        if _constant(target, soft, n, classes, ignored):
-            losses[n] = 0 if target[n] == ignored else np.nan
-            continue
-        row = x[n * classes : (n + 1) * classes]
-        top = largest(row)
-        log_total, loss, share = math.log(_exp_line(row, top, line)), 0.0, smoothing / classes
-        for k in range(classes if soft or share != 0 else 0):
-            weight = (1 - smoothing) * target[n * classes + k] + share if soft else share
-            if weight != 0:
-                loss += weight * (log_total - (row[k] - top))
-        if not soft and smoothing != 1:
-            loss += (1 - smoothing) * (log_total - (row[np.int64(target[n])] - top))
-        losses[n] = loss
-
-
-@parallel
-def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothing, ignored):
-    for n in range(start, stop):
-        row, logits = dx[n * classes : (n + 1) * classes], x[n * classes : (n + 1) * classes]
-        if _constant(target, soft, n, classes, ignored):
-            row[:] = 0 if target[n] == ignored else np.nan
-            continue
-        total, share = _exp_line(logits, largest(logits), row), smoothing / classes
-        if soft:
-            t, weights = target[n * classes : (n + 1) * classes], 0.0
-            for k in range(classes):
-                weights += (1 - smoothing) * t[k] + share
-            for k in range(classes):
-                row[k] = g[n] * (row[k] * (weights / total) - ((1 - smoothing) * t[k] + share))
-        else:
-            index = np.int64(target[n])
-            own = g[n] * (row[index] / total - (1 - smoothing + share))
-            scale, shift = row.dtype.type(g[n] / total), row.dtype.type(g[n] * share)
-            for k in range(classes):
-                row[k] = row[k] * scale - shift
-            row[index] = own
-
-
-def _cross_entropy_on_cuda(
-    kernel: str, arrays: tuple[Array, ...], target: Array, smoothing: float, ignored: int, out: Array
-) -> None:
-    """Launch a kernel on the rows of logits, which are the last of `arrays`."""
-    x = arrays[-1]
-    rows, classes = x.shape
-    soft, indices = (target, None) if target.ndim == 2 else (None, target)
-    arguments = (
-        *arrays,
-        indices,
-        soft,
-        x.dtype.type(smoothing),
-        np.int64(ignored),
-        out,
-        np.int64(rows),
-        np.int64(classes),
-    )
-    launching.launch_teams("softmax", kernel, rows if classes else 0, classes, 1, *arguments, real=x.dtype)
-
-
 @operation
 def cross_entropy(x, target, label_smoothing, ignored):
     """Losses (N,) of logits x (N, K) for class indices (N,) int64 or soft targets (N, K) of x's dtype."""
@@ -337,17 +162,6 @@ def _(g, x, target, label_smoothing, ignored):
     return dx
 
 
-def _smoothed(x: Array, target: Array, label_smoothing: float, ignored: int) -> Array:
-    """t' (N, K), float64."""
-    classes = x.shape[1]
-    index = target[:, None] if target.ndim == 1 else None
-    t = (target if index is None else index == np.arange(classes)).astype(np.float64)
-    t = (1 - label_smoothing) * t + label_smoothing / max(classes, 1)
-    if index is None:
-        return t
-    return np.where(index == ignored, 0, np.where((index >= 0) & (index < classes), t, np.nan))
-
-
 @operation
 def counted(target, ignored, dtype):
     """How many of the class indices (N,) are not `ignored`: a number of a floating dtype."""
@@ -360,6 +174,201 @@ def _(target, ignored, dtype):
     arguments = target, np.int64(ignored), count, np.int64(target.size)
     launching.launch_teams("softmax", "counted", 1, target.size, 1, *arguments, real=count.dtype)
     return count
+
+
+# ---- What the references share
+
+
+def _log_softmax_wide(x: Array, dim: int) -> Array:
+    with np.errstate(all="ignore"):
+        wide = x - x.max(dim, keepdims=True, initial=-np.inf).astype(np.float64)
+        return wide - np.log(np.exp(wide).sum(dim, keepdims=True))
+
+
+def _smoothed(x: Array, target: Array, label_smoothing: float, ignored: int) -> Array:
+    """t' (N, K), float64."""
+    classes = x.shape[1]
+    index = target[:, None] if target.ndim == 1 else None
+    t = (target if index is None else index == np.arange(classes)).astype(np.float64)
+    t = (1 - label_smoothing) * t + label_smoothing / max(classes, 1)
+    if index is None:
+        return t
+    return np.where(index == ignored, 0, np.where((index >= 0) & (index < classes), t, np.nan))
+
+
+# ---- Numba: one line, contiguous
+
+
+@kernel(fastmath={"reassoc"})
+def _exp_line(x, top, y):
+    """y = exp(x - top); returns its sum."""
+    total = 0.0
+    for k in range(x.size):
+        y[k] = transcendental.exp(x[k] - top)
+    for k in range(x.size):  # a loop of its own: float64 would halve the lanes of the exponential
+        total += y[k]
+    return total
+
+
+@kernel
+def _softmax_line(x, _, y):
+    scale = y.dtype.type(1 / _exp_line(x, largest_of_row(x), y))
+    for k in range(x.size):
+        y[k] *= scale
+
+
+@kernel
+def _log_softmax_line(x, _, y):
+    top = largest_of_row(x)
+    log_total = y.dtype.type(math.log(_exp_line(x, top, y)))
+    for k in range(x.size):
+        y[k] = x[k] - top - log_total
+
+
+@kernel(fastmath={"reassoc"})
+def _softmax_dx_line(g, y, dx):
+    total = 0.0
+    for k in range(g.size):
+        total += g[k] * y[k]
+    mean = dx.dtype.type(total)
+    for k in range(g.size):
+        dx[k] = y[k] * (g[k] - mean)
+
+
+@kernel(fastmath={"reassoc"})
+def _log_softmax_dx_line(g, y, dx):
+    total = 0.0
+    for k in range(g.size):
+        total += g[k]
+    sum_g = dx.dtype.type(total)
+    for k in range(g.size):
+        dx[k] = g[k] - transcendental.exp(y[k]) * sum_g
+
+
+def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
+    """run(a, b, dim): `line` over every line of a and b along `dim`; lines with a stride pass through
+    contiguous ones.
+    """
+
+    def loop(start, stop, a, b, out, size, inner):
+        line_a, line_b, line_out = np.empty(size, a.dtype), np.empty(size, b.dtype), np.empty(size, out.dtype)
+        for item in range(start, stop):
+            if inner == 1:
+                at, end = item * size, (item + 1) * size
+                line(a[at:end], b[at:end], out[at:end])
+            else:
+                at = item // inner * inner * size + item % inner
+                for k in range(size):
+                    line_a[k], line_b[k] = a[at + k * inner], b[at + k * inner]
+                line(line_a, line_b, line_out)
+                for k in range(size):
+                    out[at + k * inner] = line_out[k]
+
+    loop.__name__ = loop.__qualname__ = f"{name}_loop"
+    compiled = parallel(loop)
+
+    def run(a: Array, b: Array, dim: int) -> Array:
+        out = memory.empty_like(a)
+        if a.size:
+            size, inner = a.shape[dim], math.prod(a.shape[dim % a.ndim + 1 :])
+            compiled(
+                a.size // size, 1 + GRAIN // size, a.reshape(-1), b.reshape(-1), out.reshape(-1), size, inner
+            )
+        return out
+
+    return run
+
+
+_softmax = _along("softmax", _softmax_line)
+_log_softmax = _along("log_softmax", _log_softmax_line)
+_softmax_dx = _along("softmax_dx", _softmax_dx_line)
+_log_softmax_dx = _along("log_softmax_dx", _log_softmax_dx_line)
+
+
+# ---- Numba: cross-entropy
+
+
+@kernel
+def _constant(target, soft, n, classes, ignored):
+    """Is t'_n 0 or NaN whatever the logits are?"""
+    return not soft and (target[n] == ignored or not 0 <= target[n] < classes)
+
+
+@parallel
+def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing, ignored):
+    line = np.empty(classes, x.dtype)
+    for n in range(start, stop):
+        if _constant(target, soft, n, classes, ignored):
+            losses[n] = 0 if target[n] == ignored else np.nan
+            continue
+        row = x[n * classes : (n + 1) * classes]
+        top = largest_of_row(row)
+        log_total, loss, share = math.log(_exp_line(row, top, line)), 0.0, smoothing / classes
+        for k in range(classes if soft or share != 0 else 0):
+            weight = (1 - smoothing) * target[n * classes + k] + share if soft else share
+            if weight != 0:
+                loss += weight * (log_total - (row[k] - top))
+        if not soft and smoothing != 1:
+            loss += (1 - smoothing) * (log_total - (row[np.int64(target[n])] - top))
+        losses[n] = loss
+
+
+@parallel
+def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothing, ignored):
+    for n in range(start, stop):
+        row, logits = dx[n * classes : (n + 1) * classes], x[n * classes : (n + 1) * classes]
+        if _constant(target, soft, n, classes, ignored):
+            row[:] = 0 if target[n] == ignored else np.nan
+            continue
+        total, share = _exp_line(logits, largest_of_row(logits), row), smoothing / classes
+        if soft:
+            t, weights = target[n * classes : (n + 1) * classes], 0.0
+            for k in range(classes):
+                weights += (1 - smoothing) * t[k] + share
+            for k in range(classes):
+                row[k] = g[n] * (row[k] * (weights / total) - ((1 - smoothing) * t[k] + share))
+        else:
+            index = np.int64(target[n])
+            own = g[n] * (row[index] / total - (1 - smoothing + share))
+            scale, shift = row.dtype.type(g[n] / total), row.dtype.type(g[n] * share)
+            for k in range(classes):
+                row[k] = row[k] * scale - shift
+            row[index] = own
+
+
+# ---- CUDA
+
+
+def _along_on_cuda(kernel: str, dim: int, *arrays: Array) -> Array:
+    """Launch a kernel on the lines of the arrays along `dim`."""
+    x = arrays[0]
+    out = memory.empty_like(x)
+    if out.size:
+        size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
+        lines = x.size // size
+        shape = np.int64(lines), np.int64(size), np.int64(inner)
+        launching.launch_teams("softmax", kernel, lines, size, inner, *arrays, out, *shape, real=x.dtype)
+    return out
+
+
+def _cross_entropy_on_cuda(
+    kernel: str, arrays: tuple[Array, ...], target: Array, smoothing: float, ignored: int, out: Array
+) -> None:
+    """Launch a kernel on the rows of logits, which are the last of `arrays`."""
+    x = arrays[-1]
+    rows, classes = x.shape
+    soft, indices = (target, None) if target.ndim == 2 else (None, target)
+    arguments = (
+        *arrays,
+        indices,
+        soft,
+        x.dtype.type(smoothing),
+        np.int64(ignored),
+        out,
+        np.int64(rows),
+        np.int64(classes),
+    )
+    launching.launch_teams("softmax", kernel, rows if classes else 0, classes, 1, *arguments, real=x.dtype)
 
 
 def main() -> None:

@@ -9,7 +9,8 @@
 
 #include "common.cuh"
 
-constexpr int DIGITS = 256, WARPS = 8, ROUNDS = 8, TILE = 32 * WARPS * ROUNDS;
+constexpr int WARPS = 8, ROUNDS = TILE / (32 * WARPS);
+static_assert(TILE == 32 * WARPS * ROUNDS && DIGITS == 256);
 
 // Digits and ranks of the items of a tile. Round r of a warp is 32 neighbours; the rounds of a warp, and then the warps, follow
 // one another.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .cuda import launching
+from .cuda.constants import OF_FILE
 from .machine import memory
 from .machine.dispatch import operation
 from .machine.errors import ShapeError
@@ -22,15 +23,13 @@ from .machine.memory import array_module
 from .machine.validate import report
 
 Array = Any
-DIGITS = 1 << 8
-TILE = 1 << 11
-"""Items that a block of a pass puts in order."""
+DIGITS, TILE = (OF_FILE["sort"][name] for name in ("DIGITS", "TILE"))
 
 
 @operation
 def argsort(x, dim, descending):
-    """int64 indices that sort x along `dim`. Descending order is stable too: the
-    first of equals comes first.
+    """int64 indices that sort x along `dim`. Descending order is stable too: the first of equals comes
+    first.
     """
     if not descending:
         return x.argsort(dim, kind="stable")
@@ -81,8 +80,8 @@ def radix_order(keys: Array, bits: int, size: int) -> Array:
 
 @operation(portable=True)
 def unique(x, dim):
-    """(values, inverse, counts): the different elements of x, or its different slices
-    along `dim`, in ascending order.
+    """(values, inverse, counts): the different elements of x, or its different slices along `dim`, in
+    ascending order.
 
     How many there are depends on the values. Every NaN is different from every other.
     """

@@ -4,7 +4,7 @@
     fold(y, window)         its transpose: each column is added where its window stood
 
 Shapes, for any number of spatial axes: x (N, C, *input), y (N, C · K, L) with the K taps and the L windows in
-row-major order. Bound by memory: each writes or reads K·L values a plane. Known as im2col and col2im.
+row-major order. Bound by memory: each writes or reads K·L values per plane. Known as im2col and col2im.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from .cpu.compiler import kernel, parallel
-from .cpu.tiles import copy, fill
+from .cpu.tiles import add_strided, copy, fill
 from .cuda import launching
 from .machine import memory
 from .machine.dispatch import operation
 from .machine.validate import report
 from .machine.window import Window, padded, seen_by, taps, unpadded
-from .pool import add, span
+from .pool.loops import span
 
 Array = Any
 
@@ -120,7 +120,7 @@ def _walk_plane(image, columns, back, geometry):
                 to = (od * OH + oh) * OW + ow0
                 at = ((d0 + (od - od0) * d_step) * H + h0 + (oh - oh0) * h_step) * W + w0
                 if back:
-                    add(image, at, w_step, row, to, 1, inside)
+                    add_strided(image, at, w_step, row, to, 1, inside)
                 else:
                     copy(row, to, 1, image, at, w_step, inside)
 

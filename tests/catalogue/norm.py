@@ -96,7 +96,7 @@ ROWS: list[Row] = [
             (
                 (X[:1],),
                 ShapeError,
-                "batch_norm: expected more than one value a channel in training, got input (1, 4)",
+                "batch_norm: expected more than one value per channel in training, got input (1, 4)",
             ),
         ],
         tolerance=1e-4,

@@ -81,8 +81,12 @@ class PenaltyRow:
     # (what is done, the error, its message)
     bad: Sequence[tuple[Callable[[], Any], type[Exception], str]]
     coupled: bool = False  # is the value of a batch no mean over its parts?
-    at_zero: float = 0.0  # its value where every parameter of the linear model is zero
+    # Its value where every parameter of the linear model is zero; None: what `linear` gives there.
+    at_zero: float | None = 0.0
     flat_at_zero: bool = True  # is its gradient zero there?
+    outputs: int = 3  # of the model
+    draws_per_sample: bool = True  # is the first dim of what it draws the samples'?
+    third_order: bool = False  # is its gradient a third derivative of the net?
     records: bool = True  # False where a recorded step refuses it
     extra: bool = False  # does it make passes of the model besides the objective's?
     held: tuple[str, ...] = ()  # methods whose results count as constants in the derivative

@@ -137,7 +137,7 @@ REFUSALS: list[Refusal] = [
         refused(
             "gaussian_nll_loss",
             ShapeError,
-            "expected var of the input's shape or one a row (3, 4), got (4,)",
+            "expected var of the input's shape or one per row (3, 4), got (4,)",
             lambda f: f(X, X, td.ones(4)),
         ),
         refused(
@@ -149,7 +149,7 @@ REFUSALS: list[Refusal] = [
         refused(
             "cross_entropy nll_loss",
             ShapeError,
-            "expected one weight a class (4,), got (3,)",
+            "expected one weight per class (4,), got (3,)",
             lambda f: f(X, FIRST, V),
         ),
         refused(

@@ -379,14 +379,14 @@ REFUSALS: list[Refusal] = [
         refused(
             "CrossEntropyLoss",
             ShapeError,
-            "expected one weight a class (4,), got (3,)",
+            "expected one weight per class (4,), got (3,)",
             lambda f: f(V)(X, FIRST),
             "cross_entropy",
         ),
         refused(
             "NLLLoss",
             ShapeError,
-            "expected one weight a class (4,), got (3,)",
+            "expected one weight per class (4,), got (3,)",
             lambda f: f(V)(X, FIRST),
             "nll_loss",
         ),

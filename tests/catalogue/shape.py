@@ -112,7 +112,7 @@ ROWS: list[Row] = [
         lambda x, pad=(-1, 2): td.pad(x, pad, value=0.5),
         [[(3, 4)], [(2, 1)], [(0, 2)]],
         pad_window,
-        "shape.pad",
+        "padding.pad",
         bad=[
             ((X, (1,)), ShapeError, "pad: expected pairs for at most 2 dims, got (1,)"),
             ((X, (-3, -3)), ShapeError, "pad: expected sizes that stay positive for (3, 4), got (-3, -3)"),

@@ -73,7 +73,7 @@ def flat(kind: Callable[[], Any], who: str) -> list[Any]:
     return [(called(kind()), td.ShapeError, rf"{who}: expected an input \(B, C, H, W\), got \(2, 4\)")]
 
 
-ROWS = [
+TERMS = [
     TermRow("Mixup", Mixup, lambda: Mixup(0.0), [*mixing(Mixup, "Mixup"), *inputs(Mixup, "Mixup")]),
     TermRow(
         "ManifoldMixup",

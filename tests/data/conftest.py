@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ import pytest
 @dataclass
 class Mirror:
     """`files`: path -> (announced length, body). A length beyond the body is a truncated
-    transfer, None announces none.
+    transfer, None announces none. `ranges`: whether parts of a file can be had; `starts` are the offsets
+    that were asked for.
     """
 
     address: str
     files: dict[str, tuple[int | None, bytes]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    ranges: bool = False
+    starts: list[int] = field(default_factory=list)
 
     def serve(self, path: str, body: bytes, length: int | None = -1) -> str:
         self.files[path] = (len(body) if length == -1 else length, body)
@@ -35,11 +39,22 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
                 self.send_error(404)
                 return
             length, body = state.files[self.path]
-            self.send_response(200)
+            start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+            state.starts.append(start)
+            if start >= len(body) and state.ranges and start:
+                self.send_error(416)
+                return
+            if start and state.ranges:
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+                length, body = None if length is None else length - start, body[start:]
+            else:
+                self.send_response(200)
             if length is not None:
                 self.send_header("Content-Length", str(length))
             self.end_headers()
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # who reads may have had enough
+                self.wfile.write(body)
 
         def log_message(self, *args: object) -> None:
             pass

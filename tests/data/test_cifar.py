@@ -101,6 +101,17 @@ def test_a_truncated_archive(tmp_path: Path, mode: str, share: float) -> None:
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_wrong_checksum_of_gzip(tmp_path: Path, split: str) -> None:
+    """It stands at the end, after the last member that is needed."""
+    path = tmp_path / "cifar-10/cifar-10-binary.tar.gz"
+    body = bytearray(archive(path, "w:gz"))
+    body[-8] ^= 1
+    path.write_bytes(body)
+    with pytest.raises(DataError, match=r"damaged archive: CRC check failed"):
+        cifar10(split, tmp_path)
+
+
 def test_a_missing_batch(tmp_path: Path) -> None:
     place = unpacked(tmp_path / "cifar-10-batches-bin")
     (place / "data_batch_4.bin").unlink()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import errno
 import hashlib
 import os
 import resource
+import signal
 import socket
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +101,91 @@ class TestAtomicWrite:
     def test_something_else_than_a_file_is_refused_before_the_work(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="not a regular file"), atomic_write(tmp_path):
             pytest.fail("the block ran")
+
+    def test_a_symbolic_link_stays(self, tmp_path: Path) -> None:
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "7").write_bytes(b"old")
+        (tmp_path / "last").symlink_to("runs/7")
+        (tmp_path / "next").symlink_to("runs/8")  # to what is not there yet
+        for name, number in (("last", "7"), ("next", "8")):
+            with atomic_write(tmp_path / name) as file:
+                file.write(b"new")
+            assert os.readlink(tmp_path / name) == f"runs/{number}"
+            assert (tmp_path / "runs" / number).read_bytes() == b"new"
+        assert sorted(os.listdir(tmp_path / "runs")) == ["7", "8"]
+
+    def test_what_a_killed_writer_left_is_cleaned(self, tmp_path: Path) -> None:
+        code = (
+            "import os, signal, sys\n"
+            "from tinydl.files import atomic_write\n"
+            "with atomic_write(sys.argv[1]) as file:\n"
+            "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        path = tmp_path / "run"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        killed = subprocess.run([sys.executable, "-c", code, str(path)], env=environment)
+        assert killed.returncode == -signal.SIGKILL
+        (left,) = os.listdir(tmp_path)
+        assert left.startswith(".run.")
+        others = {".run.txt", ".run.0123.tmp", ".other.01234567.tmp", "run.01234567.tmp"}
+        for name in others:
+            (tmp_path / name).touch()
+        with atomic_write(path) as file:
+            file.write(b"whole")
+        assert set(os.listdir(tmp_path)) == {"run", *others}
+
+    def test_a_living_writers_file_is_not(self, tmp_path: Path) -> None:
+        path = tmp_path / "run"
+        with atomic_write(path) as outer:
+            outer.write(b"outer")
+            with atomic_write(path) as inner:
+                inner.write(b"inner")
+            assert path.read_bytes() == b"inner"
+            assert len(os.listdir(tmp_path)) == 2
+        assert path.read_bytes() == b"outer"
+        assert os.listdir(tmp_path) == ["run"]
+
+    def test_a_file_that_was_taken_for_stale_before_it_was_locked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flock, taken = files.fcntl.flock, []
+
+        def other_first(file, operation: int) -> None:
+            if operation == files.fcntl.LOCK_EX and not taken:
+                taken.append(file.name)
+                os.unlink(file.name)
+            flock(file, operation)
+
+        monkeypatch.setattr(files.fcntl, "flock", other_first)
+        with atomic_write(tmp_path / "run") as file:
+            file.write(b"whole")
+        assert len(taken) == 1
+        assert (tmp_path / "run").read_bytes() == b"whole"
+        assert os.listdir(tmp_path) == ["run"]
+
+    def test_many_writers_of_one_file(self, tmp_path: Path) -> None:
+        """Each cleans while the others write: none loses its file, and none is left behind."""
+        code = (
+            "import sys\n"
+            "from tinydl.files import atomic_write\n"
+            "for _ in range(200):\n"
+            "    with atomic_write(sys.argv[1]) as file:\n"
+            "        file.write(sys.argv[2].encode() * 10_000)\n"
+        )
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, str(tmp_path / "run"), letter],
+                env=environment,
+                stderr=subprocess.PIPE,
+            )
+            for letter in "abc"
+        ]
+        errors = [writer.communicate()[1] for writer in writers]
+        assert errors == [b"", b"", b""]
+        assert os.listdir(tmp_path) == ["run"]
+        content = (tmp_path / "run").read_bytes()
+        assert content in {letter.encode() * 10_000 for letter in "abc"}
 
     def test_another_files_error_is_not_taken_for_ours(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="other"), atomic_write(tmp_path / "a"):
@@ -214,6 +304,108 @@ class TestFetch:
         assert path.read_bytes() == BODY
         # kept for the process, and no second warning
         assert fetch(file, tmp_path / "taken") == (path, "the cache")
+
+
+class TestResume:
+    """A download that broke off goes on where it was."""
+
+    HALF = 100_000
+
+    def broken(self, mirror, folder: Path) -> DataFile:
+        """Half a file has come."""
+        file = DataFile("set/a", SHA256, (mirror.serve("/a", BODY[: self.HALF], len(BODY)),))
+        with pytest.raises(DownloadError, match="truncated: expected 256000 bytes, got 100000"):
+            fetch(file, folder)
+        assert os.listdir(folder / "set") == [".a.partial"]
+        mirror.requests.clear()
+        mirror.starts.clear()
+        mirror.ranges = True
+        return file
+
+    def test_from_where_it_was(self, mirror, tmp_path: Path) -> None:
+        file = self.broken(mirror, tmp_path)
+        mirror.serve("/a", BODY)
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [self.HALF]
+        assert os.listdir(tmp_path / "set") == ["a"]
+
+    def test_from_another_mirror(self, mirror, tmp_path: Path) -> None:
+        file = self.broken(mirror, tmp_path)
+        other = DataFile("set/a", SHA256, (mirror.address + "/gone", mirror.serve("/b", BODY)))
+        assert fetch(other, tmp_path) == (tmp_path / "set/a", other.urls[1])
+        assert mirror.starts == [self.HALF]
+        assert (tmp_path / file.name).read_bytes() == BODY
+
+    def test_within_one_call(self, mirror, tmp_path: Path) -> None:
+        mirror.ranges = True
+        short = mirror.serve("/short", BODY[: self.HALF], len(BODY))
+        file = DataFile("a", SHA256, (short, mirror.serve("/good", BODY)))
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [0, self.HALF]
+
+    def test_a_mirror_without_parts_begins_anew(self, mirror, tmp_path: Path) -> None:
+        file = self.broken(mirror, tmp_path)
+        mirror.ranges = False
+        mirror.serve("/a", BODY)
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.requests == ["/a"]
+
+    @pytest.mark.parametrize("left", [BODY[::-1][:100], BODY + b"x", BODY[::-1]])
+    def test_what_is_left_of_another_file(self, mirror, tmp_path: Path, left: bytes) -> None:
+        mirror.ranges = True
+        (tmp_path / ".a.partial").write_bytes(left)
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [len(left), 0]
+        assert os.listdir(tmp_path) == ["a"]
+
+    def test_ctrl_c(self, mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        @contextlib.contextmanager
+        def progress(*args, **settings):
+            counts = []
+
+            def advance(count: int) -> None:
+                counts.append(count)
+                if len(counts) == 3:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+        mirror.ranges = True
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "progress", progress)
+            with pytest.raises(KeyboardInterrupt):
+                fetch(file, tmp_path)
+        (left,) = os.listdir(tmp_path)
+        assert left == ".a.partial"
+        size = (tmp_path / left).stat().st_size
+        assert 0 < size < len(BODY)
+        assert fetch(file, tmp_path)[0].read_bytes() == BODY
+        assert mirror.starts == [0, size]
+
+    def test_two_at_once_download_once(self, mirror, tmp_path: Path) -> None:
+        file = DataFile("a", SHA256, (mirror.serve("/a", BODY),))
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda _: fetch(file, tmp_path)[0].read_bytes(), range(4)))
+        assert found == [BODY] * 4
+        assert mirror.requests == ["/a"]
+        assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("length", [-1, None])
+def test_a_mirror_that_sends_too_much(mirror, tmp_path: Path, length: int | None) -> None:
+    """It is cut off at the published size, announced or not."""
+    file = DataFile("a", SHA256, (mirror.serve("/a", BODY * 9, length),), size=len(BODY))
+    with pytest.raises(DownloadError, match="too large: expected at most 256000 bytes, got"):
+        fetch(file, tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_size_that_is_not_published(mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "LARGEST", 1000)
+    with pytest.raises(DownloadError, match="too large: expected at most 1000 bytes, got 256000"):
+        fetch(DataFile("a", SHA256, (mirror.serve("/a", BODY),)), tmp_path)
 
 
 class TestFind:

@@ -176,7 +176,7 @@ def test_seeds() -> None:
         (x * x).backward()
     with pytest.raises(GraphError, match=r"backward: expected a seed of \(2,\) float32, got \(3,\) float32"):
         (x * x).backward(td.ones(3))
-    with pytest.raises(GraphError, match=r"grad: expected one of grad_outputs an output \(2\), got 1"):
+    with pytest.raises(GraphError, match=r"grad: expected one grad_output per output \(2\), got 1"):
         td.grad([x * x, x + x], x, [td.ones(2)])
     (x * x).backward(td.tensor([1.0, 10.0]))
     assert x.grad.tolist() == [2.0, 40.0]
@@ -204,7 +204,8 @@ def test_devices_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
         dispatch, "device_of", lambda array: "cuda" if isinstance(array, Elsewhere) else "cpu"
     )
     far = Tensor(np.ones(2, np.float32).view(Elsewhere))
-    with pytest.raises(DeviceError, match="mul: expected all inputs on one device, got a on cpu, b on cuda"):
+    message = "mul: expected all inputs on one device, got input on cpu, other on cuda"
+    with pytest.raises(DeviceError, match=message):
         td.ones(2) * far
     with pytest.raises(
         DeviceError, match=r"numpy: expected a tensor on cpu, got one on cuda: use \.cpu\(\) first"
@@ -466,3 +467,19 @@ def test_detach_leaves_the_tape() -> None:
     assert x.grad.item() == 4.0
     assert np.shares_memory(y.detach().array, y.array)
     assert y.detach().version is y.version
+
+
+def test_the_worked_example() -> None:
+    """What the docstring of tinydl.engine tells of one product."""
+    x, w = leaf(3.0), leaf(2.0)
+    y = x * w
+    first, second = y.node.edges
+    assert (y.node.primitive.name, first.array, second.array) == ("mul", 3.0, 2.0)
+    assert (first.slot, second.slot, first.slot.owner()) == (x.slot, w.slot, x)
+    (dx,) = td.grad(y, x, create_graph=True)
+    assert dx.array == 2.0
+    assert [edge.slot for edge in dx.node.edges] == [None, w.slot]
+    (dxdw,) = td.grad(dx, w)
+    assert dxdw.array == 1.0
+    assert dxdw.node is None
+    assert dx.node.edges is None

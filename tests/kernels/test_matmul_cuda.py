@@ -99,6 +99,15 @@ def test_operands_off_the_vector_alignment():
     agrees(matmul, a, b, True, False)
 
 
+def test_what_lies_outside_has_an_aligned_address(cut_into):
+    """Copies of 16 bytes whose last step along k has nothing to bring: a GPU checks their addresses too."""
+    a, b = (
+        np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((10, 8), (10, 12))
+    )
+    cut_into(cuts.TILES[-1], 1)
+    agrees_checked(matmul, a, b, True, False)
+
+
 def test_integers_wrap_around():
     a = np.full((1, 2), 2**62, np.int64)
     agrees(matmul, a, a, False, True)

@@ -95,6 +95,21 @@ def test_the_variance_does_not_cancel(shape):
     np.testing.assert_allclose(mean - 1e8, x.mean(axes), atol=1e-6)
 
 
+def test_shared_constants_cannot_be_written_to():
+    x = np.ones((2, 3), np.float32)
+    with pytest.raises(ValueError, match="read-only"):
+        norm._given(None, x[0], 1.0)[0] = 2
+    assert norm._given(None, x[0], 1.0).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5)])
+def test_read_only_inputs(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x.flags.writeable = False
+    y, mean, var = norm.batch_norm(x, None, None, 1e-5)
+    agree(norm.batch_norm_dx, y, x, None, mean, var, 1e-5)
+
+
 def test_nan_stays_in_its_channel():
     x = np.random.default_rng(0).standard_normal((4, 3, 5))
     x[1, 1, 2] = np.nan

@@ -145,6 +145,22 @@ def test_float32_means_of_large_windows_are_summed_in_float64():
     assert agree(pool.avg_forward, x, window, True)[0, 0, 0, 0] == np.float32(0.1)
 
 
+def test_a_plane_beyond_32_bits_is_refused():
+    shape = (1, 1, 1 << 15, (1 << 15) + 1)
+    x = np.broadcast_to(np.float32(0), shape)
+    with pytest.raises(
+        ShapeError, match=r"pool: expected at most 1073741824 elements per channel, got \(32768"
+    ):
+        pool.max_forward(x, Window.pool("pool", shape, 2))
+
+
+def test_shared_divisors_cannot_be_written_to():
+    window = Window.pool("pool", (1, 1, 4, 4), 2)
+    for divisor in (None, 3.0):
+        with pytest.raises(ValueError, match="read-only"):
+            pool._divisors(window, True, divisor)[...] = 0
+
+
 def test_larger_planes():
     x = np.random.default_rng(0).standard_normal((5, 7, 30, 41)).astype(np.float32)
     window = Window.pool("pool", x.shape, 3, 2, 1)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tinydl_kernels import pool, reduce
-from tinydl_kernels.cpu import simd, tiles
+from tinydl_kernels import pool
+from tinydl_kernels.cpu import lane_reductions, simd, tiles
 from tinydl_kernels.machine.window import Window
 
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -154,7 +154,9 @@ def test_largest(count, place, odd, dtype):
     if place < count:
         row[place] = odd
     assert (
-        reduce.largest(row) == reduce.largest.plain(row) == max((x for x in row if x == x), default=-np.inf)
+        lane_reductions.largest_of_row(row)
+        == lane_reductions.largest_of_row.plain(row)
+        == max((x for x in row if x == x), default=-np.inf)
     )
 
 
@@ -167,9 +169,9 @@ def test_transpose(rows, columns, dtype):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 9), st.integers(1, 40), st.integers(1, 4), DTYPES)
-def test_add(rows, n, apart, dtype):
+def test_add_rows(rows, n, apart, dtype):
     to, source, places = guarded(4 * rows + n, dtype), guarded(rows * 60, dtype, 1), np.arange(5 + rows) * 2
-    agree(tiles.add, to, places - 10, 5, 2, source, 200, 60, rows, n, apart)
+    agree(tiles.add_rows, to, places - 10, 5, 2, source, 200, 60, rows, n, apart)
 
 
 @settings(max_examples=40, deadline=None)
@@ -199,7 +201,7 @@ def test_a_negative_number_of_values_is_none(dtype):
         tiles.copy(y, 200, 1, y, 0, 1, n)
         tiles.fill(y, 200, dtype(3), n)
         tiles.rectify(y, 200, n)
-        pool.add(y, 200, 1, y, 201, 1, n)
+        tiles.add_strided(y, 200, 1, y, 201, 1, n)
     np.testing.assert_array_equal(y, before)
 
 
@@ -229,7 +231,7 @@ def test_winners(dtype, step, pad):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names processors of x86-64")
 @pytest.mark.parametrize(("cpu", "features", "lanes"), [("x86-64", "", 4), ("haswell", "+avx,+avx2,+fma", 8)])
 def test_narrower_registers(cpu, features, lanes):
-    tests = "multiply_add or dots or panel or frame or transpose or pad or infinity or winners"
+    tests = "not narrower_registers and not without_registers"
     code = f"import pytest; from tinydl_kernels.cpu import simd; assert simd.lanes(4) == {lanes}; "
     code += f"raise SystemExit(pytest.main([{__file__!r}, '-q', '-p', 'no:cacheprovider', '-k', {tests!r}]))"
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}

@@ -1,99 +1,208 @@
-"""Optimizer steps against their references and against torch."""
+"""Update rules: what may be stated, what is computed in which order, and that the compiled loops do it."""
+
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import rules
 from tinydl_kernels import update
 from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.validate import agree
+from tinydl_kernels.update import State, trace
+from tinydl_kernels.update.expression import GROUP, apply, exp, load, where
 
-SETTINGS = [
-    ("SGD", {}),
-    ("SGD", {"weight_decay": 0.1}),
-    ("SGD", {"momentum": 0.9, "dampening": 0.3}),
-    ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-    ("Adam", {"weight_decay": 0.1}),
-    ("AdamW", {"weight_decay": 0.1, "betas": (0.8, 0.95), "eps": 1e-6}),
-]
+FLOATS = (np.float32, np.float64)
+RULES = {"plain": rules.plain, "mean": rules.mean, "everything": rules.everything}
 
 
-def draw(dtype, random=None, shapes=((3, 4), (), (40000,), (0, 2))):
-    random = random or np.random.default_rng(0)
-    return [np.asarray(random.standard_normal(shape), dtype) for shape in shapes]
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("make", RULES.values(), ids=RULES)
+def test_against_the_reference(make, dtype):
+    """Gradients and options are left alone: `agree` compares the arguments afterwards."""
+    shapes = (*rules.SHAPES, (40000,))
+    agree(update.optimizer_step, *rules.group(make(), [dtype] * len(shapes), shapes))
+
+
+def test_a_group_of_both_dtypes_and_one_that_does_not_lead():
+    *arguments, _ = rules.group(rules.everything(), FLOATS * 3)
+    agree(update.optimizer_step, *arguments, False)
+    calls = dict(zip(arguments[6].shared, arguments[4], strict=True))["calls"]
+    for leads, expected in ((False, 2), (True, 3), (False, 3)):
+        update.optimizer_step(*arguments, leads)
+        assert calls == expected
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("name", "settings"), SETTINGS)
-def test_steps_are_torch_s(name, settings, dtype, backend):
-    torch = pytest.importorskip("torch")
-    random = np.random.default_rng(0)
-    params = draw(dtype)
-    theirs = [torch.nn.Parameter(torch.tensor(p)) for p in params]
-    optimizer = getattr(torch.optim, name)(theirs, lr=0.1, **settings)
-    m, v = [np.zeros_like(p) for p in params], [np.zeros_like(p) for p in params]
-    lr, steps = np.array([0.1]), [np.array([0]) for _ in params]
-    momentum, weight_decay = settings.get("momentum", 0), settings.get("weight_decay", 0)
-    for _ in range(4):
-        grads = draw(dtype, random)
-        for p, g in zip(theirs, grads, strict=True):
-            p.grad = torch.tensor(g)
-        optimizer.step()
-        with dispatch.use(backend):
-            if name == "SGD":
-                rest = momentum, settings.get("dampening", 0), settings.get("nesterov", False), weight_decay
-                update.sgd(lr, params, grads, *((m, steps) if momentum else (None, None)), *rest)
-                update.increment(*steps)
-            else:
-                update.increment(*steps)
-                rest = (
-                    *settings.get("betas", (0.9, 0.999)),
-                    settings.get("eps", 1e-8),
-                    weight_decay,
-                    name == "AdamW",
-                )
-                update.adam(lr, params, grads, m, v, steps, *rest)
-        for a, b in zip(params, theirs, strict=True):
-            tolerance = 2e-5 if dtype == np.float32 else 1e-12
-            np.testing.assert_allclose(a, b.detach().numpy(), rtol=tolerance, atol=tolerance)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_nothing_is_put_in_another_order(backend, dtype):
+    """(p + g) - p is not g in floating point, literals have the parameter's dtype, coefficients are cast
+    once.
+    """
+
+    def element(o, s, c, p, g):
+        return ((p + g) - p) * 0.1 + o.lr
+
+    rule = trace("order", {"lr": None}, {}, {}, lambda o, s: None, element)
+    assert [x.op for x in rule.elements if x.operands] == ["add", "sub", "mul", "coefficient", "add"]
+    p, g = (np.random.default_rng(0).standard_normal(500).astype(dtype) for _ in range(2))
+    g /= 1000
+    expected = ((p + g) - p) * dtype(0.1) + dtype(1 / 3)
+    assert (expected != g * dtype(0.1) + dtype(1 / 3)).any()
+    with dispatch.use(backend):
+        update.optimizer_step([p], [g], [], [], [], [np.array(1 / 3)], rule, True)
+    np.testing.assert_array_equal(p, expected)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_against_the_reference(dtype):
-    """The gradients, the rate and the count are left alone: `agree` compares the arguments afterwards."""
-    params, grads, m = draw(dtype), draw(dtype), draw(dtype)
-    v = [np.asarray(abs(x)) for x in m]
-    lr, before, after = np.array(0.1), [np.array(i) for i in range(4)], [np.array([i + 1]) for i in range(4)]
-    agree(update.sgd, lr, params, grads, None, None, 0.0, 0.0, False, 0.1)
-    for nesterov in (False, True):
-        agree(update.sgd, lr, params, grads, m, before, 0.9, 0.2, nesterov, 0.1)
-    for decoupled in (False, True):
-        agree(update.adam, lr, params, grads, m, v, after, 0.9, 0.999, 1e-8, 0.1, decoupled)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_moments_of_a_gradient_that_stays_zero_end_at_zero(dtype):
-    """They would stop at the smallest subnormal numbers, with which processors compute slowly."""
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_moments_of_a_gradient_that_stays_zero_end_at_zero(dtype, backend):
+    """They would stop at the smallest subnormal numbers, with which processors compute slowly. Each of them:
+    the second moments too.
+    """
+    rule = rules.mean()
     tiny = np.finfo(dtype).tiny
-    m = np.array([1.05 * tiny, -1.05 * tiny, 2 * tiny, np.nan, 0, 3 * tiny / 1e6] * 9, dtype)
-    expected = np.where(abs(m) > 1.5 * tiny, dtype(0.9) * m, np.where(np.isnan(m), m, 0))
-    zeros, steps = np.zeros_like(m), [np.array(5)]
-    smoothed, first = m.copy(), m.copy()
-    update.sgd(np.array(0.1), [zeros.copy()], [zeros], [smoothed], steps, 0.9, 0.0, False, 0.0)
-    update.adam(
-        np.array(0.1),
-        [zeros.copy()],
-        [zeros],
-        [first],
-        [np.ones_like(m)],
-        steps,
-        0.9,
-        0.999,
-        1e-8,
-        0.0,
-        False,
-    )
-    for moment in (smoothed, first):
-        np.testing.assert_array_equal(moment, expected)
+    m = np.array([1.05 * tiny, 2 * tiny, np.nan, 0, 3 * tiny / 1e6, -1.05 * tiny] * 9, dtype)
+    for count, moment in enumerate(rule.moments):
+        params, grads, moments, *rest = rules.group(rule, [dtype], [m.shape], {"betas": np.array([0.9, 0.9])})
+        grads[0][...] = 0
+        for x in moments:
+            x[0][...] = abs(m) if moment == "square" else m
+        before = moments[count][0].copy()
+        with dispatch.use(backend):
+            update.optimizer_step(params, grads, moments, *rest)
+        scaled = dtype(0.9) * before
+        expected = np.where(abs(before) > 1.5 * tiny, scaled, np.where(np.isnan(before), before, 0))
+        np.testing.assert_array_equal(moments[count][0], expected)
+
+
+def made(states, scalars=lambda o, s: None, element=lambda o, s, c, p, g: p - g):
+    return trace("made", {"lr": None, "betas": 2}, {"flag": True}, states, scalars, element)
+
+
+def setting(name, value):
+    def scalars(o, s):
+        setattr(s, name, value(o, s))
+
+    return scalars
+
+
+STATES = {"m": State(), "n": State("parameter", whole=True), "w": State("group"), "x": State("parameter")}
+
+
+@pytest.mark.parametrize(
+    ("formulas", "error", "message"),
+    [
+        ({"element": lambda o, s, c, p, g: p if p > g else g}, TypeError, "expected no branch on a number"),
+        ({"element": lambda o, s, c, p, g: p * float(g)}, TypeError, "expected operations on symbols alone"),
+        (
+            {"element": lambda o, s, c, p, g: p * np.ones(2)},
+            TypeError,
+            "expected symbols and finite numbers, got",
+        ),
+        (
+            {"element": lambda o, s, c, p, g: p * float("inf")},
+            TypeError,
+            "expected symbols and finite numbers",
+        ),
+        ({"element": lambda o, s, c, p, g: p * (p < g)}, TypeError, "expected a number, got a comparison"),
+        ({"element": lambda o, s, c, p, g: where(p, p, g)}, TypeError, "where: expected a comparison"),
+        ({"element": lambda o, s, c, p, g: o.lr}, TypeError, "made: element: expected the new parameter"),
+        (
+            {"element": lambda o, s, c, p, g: None},
+            TypeError,
+            "made: element: expected the new parameter, got None",
+        ),
+        (
+            {"element": lambda o, s, c, p, g: p * o.rate},
+            AttributeError,
+            r"options \['betas', 'flag', 'lr'\], got 'rate'",
+        ),
+        ({"element": lambda o, s, c, p, g: p * c.rate}, AttributeError, r"coefficients \[\], got 'rate'"),
+        (
+            {"element": lambda o, s, c, p, g: p * s.k},
+            AttributeError,
+            r"states \['m', 'n', 'w', 'x'\], got 'k'",
+        ),
+        (
+            {"element": lambda o, s, c, p, g: setattr(s, "x", s.x) or p},
+            AttributeError,
+            "'x' to be set in scalars",
+        ),
+        ({"scalars": lambda o, s: s.m}, AttributeError, r"one of the states \['n', 'w', 'x'\], got 'm'"),
+        ({"scalars": setting("n", lambda o, s: s.n + 0.5)}, TypeError, "n: expected a whole number"),
+        ({"scalars": setting("x", lambda o, s: 1.0)}, TypeError, "x: expected a formula, got 1.0"),
+        (
+            {"scalars": setting("w", lambda o, s: s.w + s.x)},
+            TypeError,
+            "w: expected what is known once per group",
+        ),
+        ({"states": {name: State() for name in "abcde"}}, TypeError, "expected at most 4 states per element"),
+        (
+            {"states": {"lr": State(), "grad": State()}},
+            TypeError,
+            r"names of their own, got \['grad', 'lr'\]",
+        ),
+    ],
+)
+def test_what_is_no_formula_is_refused(formulas, error, message):
+    with pytest.raises(error, match=message):
+        made(**{"states": STATES} | formulas)
+
+
+def test_the_old_value_of_a_group_s_state_is_gone():
+    def scalars(o, s):
+        old = s.w
+        s.w = s.w + o.lr
+        s.x = old * 2.0
+
+    with pytest.raises(TypeError, match=r"expected the new value of \['w'\]"):
+        made(STATES, scalars)
+
+
+def test_a_symbol_is_needed():
+    with pytest.raises(TypeError, match="exp: expected a symbol among the operands"):
+        exp(1.0)
+    whole = apply("add", load("n", GROUP, "i"), 1)
+    assert (whole.kind, (whole + 0.5).kind, (whole / 2).kind) == ("i", "f", "f")
+
+
+def test_equal_formulas_share_their_loops():
+    assert rules.mean() == rules.mean()
+    assert update.loops(rules.mean()) is update.loops(rules.mean())
+    assert rules.mean() != rules.plain()
+
+
+CALL = """
+import numpy as np, rules
+from tinydl_kernels import update
+update.optimizer_step(*rules.group(rules.mean(), [np.float32] * 6))
+programs, elements = update.loops(rules.mean())
+for loop in (*programs.values(), elements):
+    print("hit" if loop.dispatcher.stats.cache_hits.total() else "miss")
+"""
+
+
+def test_another_process_finds_the_code_on_disk(tmp_path):
+    """Generated functions are described by what they compute, so a changed formula is compiled."""
+    here, kernels = os.path.dirname(__file__), os.path.dirname(os.path.dirname(update.__path__[0]))
+    environment = os.environ | {
+        "TINYDL_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([here, kernels]),
+    }
+
+    def words(call):
+        done = subprocess.run(
+            [sys.executable, "-c", call], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return set(done.stdout.split())
+
+    assert words(CALL) == {"miss"}
+    assert words(CALL) == {"hit"}
+    other = "import tinydl_kernels.update.expression as e; e.sqrt = lambda x: x * x\n" + CALL
+    assert words(other) == {"miss"}
 
 
 def test_small_effects():
@@ -105,14 +214,3 @@ def test_small_effects():
     np.testing.assert_array_equal(target, [[0, 1, 2], [0, 1, 2]])
     update.fill(target, 0.5)
     assert (target == 0.5).all()
-
-
-@pytest.mark.parametrize(("step", "expected"), [(0, 3.0), (1, 3.0), (2, 1.5), (4, 1.5), (5, 0.3), (9, 0.3)])
-def test_piecewise(step, expected):
-    rate = np.zeros(1)
-    update.piecewise(rate, np.array(3.0), np.array(step), np.array([2, 5]), np.array([1, 0.5, 0.1]))
-    np.testing.assert_allclose(rate, expected)
-    for step, factor in ((0, 1.0), (9, 1.0), (10, 0.1), (24, 0.1), (25, 0.01)):
-        rate = np.array(7.0)
-        update.piecewise(rate, np.array(2.0), np.array(step), np.array([10, 25]), np.array([1.0, 0.1, 0.01]))
-        assert rate == 2.0 * factor

@@ -1,77 +1,88 @@
-"""Optimizer steps on the emulator: groups of many sizes and dtypes, more of them than one launch takes."""
+"""Update rules on the emulator: groups of many sizes and dtypes, more of them than one launch takes."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
 import numpy as np
 import pytest
+import rules
+from catalogue.optimizers import ROWS, Row
 from emulated import agrees, agrees_checked, needs_compiler
-from tinydl_kernels import update
+from tinydl_kernels import emulator, update
+from tinydl_kernels.cuda import launching
+from tinydl_kernels.machine import dispatch
+from tinydl_kernels.machine.errors import ShapeError
+
+import tinydl as td
 
 pytestmark = needs_compiler
-LR = np.array(0.1)
-
-
-def group(dtypes, shapes, parts):
-    """`parts` lists of arrays of these shapes and dtypes, and counts of steps; the last
-    part has no negative numbers.
-    """
-    random = np.random.default_rng(0)
-    drawn = [
-        [np.asarray(random.standard_normal(shape), d) for shape, d in zip(shapes, dtypes)]
-        for _ in range(parts)
-    ]
-    drawn[-1] = [np.asarray(np.abs(x)) for x in drawn[-1]]
-    return drawn, [np.array(i) for i in range(len(shapes))]
-
-
-SHAPES = ((), (0, 2), (7,), (3, 1000), (2049,), (1, 1))
 FLOATS = (np.float32, np.float64)
-GROUPS = [((dtype,) * len(SHAPES), SHAPES) for dtype in FLOATS] + [(FLOATS * 66, ((1,), (2,), (3,)) * 44)]
+MANY = ((1,), (2,), (3,)) * 44
+RULES = {"plain": rules.plain, "mean": rules.mean, "everything": rules.everything}
+
+every_rule = pytest.mark.parametrize("make", RULES.values(), ids=RULES)
 
 
-@pytest.mark.parametrize(("dtypes", "shapes"), GROUPS, ids=["float32", "float64", "132 of both"])
-def test_sgd(dtypes, shapes):
-    (params, grads, buffers), steps = group(dtypes, shapes, 3)
-    agrees(update.sgd, LR, params, grads, None, None, 0.0, 0.0, False, 0.1)
-    for nesterov in (False, True):
-        agrees(update.sgd, LR, params, grads, buffers, steps, 0.9, 0.2, nesterov, 0.1)
+@every_rule
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_steps(make: Any, dtype: Any) -> None:
+    agrees(update.optimizer_step, *rules.group(make(), [dtype] * len(rules.SHAPES)))
 
 
-@pytest.mark.parametrize(("dtypes", "shapes"), GROUPS, ids=["float32", "float64", "132 of both"])
-def test_adam(dtypes, shapes):
-    (params, grads, m, v), steps = group(dtypes, shapes, 4)
-    steps = [np.array([step + 1]) for step in steps]
-    for decoupled in (False, True):
-        agrees(update.adam, LR, params, grads, m, v, steps, 0.9, 0.999, 1e-8, 0.1, decoupled)
+@every_rule
+def test_many_of_both_dtypes(make: Any) -> None:
+    agrees(update.optimizer_step, *rules.group(make(), FLOATS * 66, MANY))
 
 
-def test_checked():
-    (params, grads, m, v), steps = group((np.float32,) * 3, ((), (1030,), (3,)), 4)
-    agrees_checked(update.sgd, LR, params, grads, None, None, 0.0, 0.0, False, 0.1)
-    agrees_checked(update.sgd, LR, params, grads, m, steps, 0.9, 0.2, True, 0.1)
-    agrees_checked(update.adam, LR, params, grads, m, v, [np.array([1])] * 3, 0.9, 0.999, 1e-8, 0.1, False)
+@every_rule
+def test_checked(make: Any) -> None:
+    agrees_checked(update.optimizer_step, *rules.group(make(), [np.float32] * 3, ((), (1030,), (3,))))
 
 
-def test_counters():
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_every_optimizer(row: Row, dtype: Any) -> None:
+    params = [td.nn.Parameter(np.ones(1))]
+    (rule,) = getattr(td.optim, row.kind)(params, **row.options).rules()
+    options = {"alpha": np.array(0.9), "eps": np.array(1e-3)}
+    agrees(update.optimizer_step, *rules.group(rule, [dtype] * 3, ((), (1030,), (3,)), options))
+
+
+@every_rule
+def test_one_launch_of_elements_serves_64_tensors(make: Any) -> None:
+    arguments = rules.group(make(), [np.float32] * len(MANY), MANY)
+    with (
+        mock.patch.object(emulator, "launch", wraps=emulator.launch) as launch,
+        dispatch.use("cuda-emulated"),
+    ):
+        update.optimizer_step(*arguments)
+    kernels = [call.args[1] for call in launch.call_args_list]
+    assert kernels.count("elements") == 3  # of 132 tensors
+    assert len(kernels) <= 8
+
+
+def test_parameters_beyond_4096_bytes_are_refused() -> None:
+    """What a rule may have fits; a kernel that takes more does not start."""
+    module = update.cuda_module(rules.everything(), np.dtype(np.float32))
+    taken = {name: launching.parameter_bytes(signature) for name, signature in module.signatures.items()}
+    assert max(taken.values()) == taken["elements"] == 8 + 6 * 512 + 512 + 256
+    lists = [f"Arrays<float> a{i}" for i in range(8)]
+    for more, bytes_ in (([], 4096), (["bool b"], 4097)):
+        source = f'#include "common.cuh"\nextern "C" __global__ void f({", ".join(lists + more)}) {{}}\n'
+        module = launching.Module(Path("large.cu"), text=source)
+        assert launching.parameter_bytes(module.signatures["f"]) == bytes_
+        arguments = [[] for _ in lists] + [np.bool_(True)] * len(more)
+        call = (module, "f", (1,), (1,), arguments, 0)
+        if more:
+            with pytest.raises(ShapeError, match="f: expected at most 4096 bytes of parameters, got 4097"):
+                emulator.launch(*call)
+        else:
+            emulator.launch(*call)
+
+
+def test_counters() -> None:
     agrees(update.increment, *[np.array(i) for i in range(70)], np.array([5, 6, 7]))
     agrees_checked(update.increment, np.array([41]), np.array(-1))
-
-
-@pytest.mark.parametrize("step", [0, 1, 2, 4, 5, 9])
-def test_piecewise(step):
-    agrees_checked(
-        update.piecewise,
-        np.zeros(1),
-        np.array(3.0),
-        np.array(step),
-        np.array([2, 5]),
-        np.array([1, 0.5, 0.1]),
-    )
-    agrees(
-        update.piecewise,
-        np.zeros(()),
-        np.array(3.0),
-        np.array([step]),
-        np.array([], np.int64),
-        np.array([0.5]),
-    )

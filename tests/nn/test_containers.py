@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
+from pytorch_differences import limit
 
 import tinydl as td
 from tinydl import nn
@@ -65,15 +66,22 @@ def test_activations_against_torch(
     torch = pytest.importorskip("torch")
     ours, theirs = getattr(nn, name)(*args, **settings), getattr(torch.nn, name)(*args, **settings)
     ours, theirs = ours.double().train(training), theirs.double().train(training)
-    coarse = name in ("CELU", "Hardsigmoid")  # torch has float32 constants in these
     parameters = (list(ours.parameters()), list(theirs.parameters()))
-    assert_agree(ours, theirs, [X], parameters, 1 if name == "Hardsigmoid" else 2, 1e-7 if coarse else 1e-10)
+    assert_agree(ours, theirs, [X], parameters, *limit(name))
     assert list(ours.state_dict()) == list(theirs.state_dict())
 
 
 def test_activations_have_the_settings_of_their_functions() -> None:
     assert repr(nn.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
     assert list(inspect.signature(nn.Softplus).parameters) == ["beta", "threshold"]
+    layer = nn.LeakyReLU()
+    assert layer.negative_slope == 0.01
+    layer.negative_slope = 0.5
+    assert layer(td.tensor([-2.0, 2.0])).tolist() == [-1.0, 2.0]
+    assert nn.Hardtanh(max_val=2.0).max_val == 2.0
+    assert nn.SmoothL1Loss(beta=0.5).beta == 0.5
+    with pytest.raises(TypeError, match="Threshold: expected value a number, got 'a'"):
+        nn.Threshold(0.1, "a")
     assert nn.ELU.__doc__ == td.elu.__doc__
     with pytest.raises(TypeError, match="slope"):
         nn.LeakyReLU(slope=0.2)

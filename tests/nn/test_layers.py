@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import comparison
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
@@ -104,7 +105,8 @@ def test_against_torch(backend: str, build: Callable[[Any], Any], shape: tuple[i
         ours.train(training), theirs.train(training)
         values = 1 + 2 * random.standard_normal(shape)
         x, t = td.tensor(values, requires_grad=True), torch.from_numpy(values).requires_grad_()
-        y, u = ours(x), theirs(t)
+        with comparison():
+            y, u = ours(x), theirs(t)
         np.testing.assert_allclose(array(y), array(u), rtol=1e-12, atol=1e-12)
         found = derivatives(y, x, list(ours.parameters()), td.grad)
         expected = derivatives(u, t, list(theirs.parameters()), torch.autograd.grad)
@@ -292,7 +294,7 @@ def test_dtypes_of_layers() -> None:
         ),
         (
             lambda x: nn.BatchNorm1d(4)(td.ones(1, 4)),
-            r"batch_norm: expected more than one value a channel in training",
+            r"batch_norm: expected more than one value per channel in training",
         ),
         (lambda x: nn.Dropout(1.5), r"Dropout: expected a probability in \[0, 1\], got 1.5"),
         (lambda x: nn.Flatten(2, 1)(x), r"flatten: "),

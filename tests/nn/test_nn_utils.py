@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
+from comparisons import comparison
 from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
@@ -62,8 +63,10 @@ def test_writing_parameters_ends_older_graphs() -> None:
 )
 def test_weight_norm_against_torch(build: Any, shape: tuple[int, ...], dim: int | None) -> None:
     torch = pytest.importorskip("torch")
-    theirs, ours = torch.nn.utils.weight_norm(build(torch.nn).double(), dim=dim), build(nn).double()
-    assert nn.weight_norm(ours, dim=dim) is ours
+    theirs, ours = build(torch.nn).double(), build(nn).double()
+    with comparison():
+        torch.nn.utils.weight_norm(theirs, dim=dim)
+        assert nn.weight_norm(ours, dim=dim) is ours
     torch.nn.init.normal_(theirs.weight_g)
     assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
     ours.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
@@ -160,8 +163,9 @@ def test_update_bn_is_that_of_torch() -> None:
         torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2, track_running_stats=False)
     ).double()
     ours = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2, track_running_stats=False)).double()
-    torch.optim.swa_utils.update_bn([torch.tensor(x) for x in batches], theirs)
-    nn.update_bn(map(td.tensor, batches), ours)
+    with comparison():
+        torch.optim.swa_utils.update_bn([torch.tensor(x) for x in batches], theirs)
+        nn.update_bn(map(td.tensor, batches), ours)
     for name, value in theirs.state_dict().items():
         np.testing.assert_allclose(ours.state_dict()[name].numpy(), value.numpy(), rtol=1e-12)
 

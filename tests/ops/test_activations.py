@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
+from pytorch_differences import limit
 from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
@@ -39,11 +40,6 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def tolerance(name: str) -> float:
-    """Torch has float32 constants in some."""
-    return 1e-7 if name in ("celu", "hardsigmoid") else 1e-10
-
-
 each = pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda value: str(value))
 
 
@@ -52,13 +48,13 @@ def test_against_torch(name: str, settings: dict[str, Any]) -> None:
     functional = pytest.importorskip("torch").nn.functional
     x = np.random.default_rng(0).normal(scale=3, size=(4, 30))
     ours, theirs = getattr(td, name), getattr(functional, name)
-    order = 1 if name == "hardsigmoid" else 2  # which torch cannot differentiate twice
+    order, tolerance = limit(name)
     assert_agree(
         lambda x: ours(x, **settings),
         lambda x: theirs(x, **settings),
         [x],
         order=order,
-        tolerance=tolerance(name),
+        tolerance=tolerance,
     )
 
 
@@ -72,7 +68,7 @@ def test_kinks_and_far_ends(name: str, settings: dict[str, Any]) -> None:
         lambda x: theirs(x, **settings),
         [x],
         order=1,
-        tolerance=tolerance(name),
+        tolerance=limit(name)[1],
     )
 
 

@@ -381,6 +381,22 @@ def test_what_is_no_tensor_is_named(call: Callable[[], Any], message: str) -> No
     assert str(caught.value) == message
 
 
+def test_unions_sequences_and_foreign_annotations() -> None:
+    """What an annotation takes besides tensors and numbers is not held against an argument."""
+
+    class Layer(td.nn.Module):
+        def forward(self, input: Nowhere) -> Any:  # type: ignore[name-defined]  # noqa: F821
+            return input.missing
+
+    with pytest.raises(AttributeError, match="missing"):
+        Layer()(X)
+    with pytest.raises(DtypeError, match="roll: expected integers for 'shifts', got None"):
+        td.roll(X, None)
+    with pytest.raises((AttributeError, TypeError)) as caught:
+        td.norm(X, p=[1])
+    assert "expected a number for 'p'" not in str(caught.value)
+
+
 def test_a_fault_of_the_users_own_stays_what_it_is() -> None:
     """Inside a layer or a function given to one, an AttributeError has nothing to do with the arguments."""
     with pytest.raises(AttributeError, match="missing"):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
+from pytorch_differences import limit
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 import tinydl as td
@@ -65,8 +66,10 @@ def agree(name: str, arrays: list[np.ndarray], settings: dict[str, Any], order: 
         return lambda *inputs: function(*inputs, **given)
 
     ours, theirs = getattr(td, name), getattr(torch.nn.functional, name)
-    order = min(order, 1 if name == "multi_margin_loss" else 2)  # which torch cannot differentiate twice
-    assert_agree(call(ours, td.tensor), call(theirs, torch.tensor), arrays, order=order, tolerance=1e-9)
+    most, tolerance = limit(name, 1e-9)
+    assert_agree(
+        call(ours, td.tensor), call(theirs, torch.tensor), arrays, order=min(order, most), tolerance=tolerance
+    )
 
 
 @pytest.mark.filterwarnings("ignore:reduction:UserWarning")  # torch's word on kl_div

@@ -6,9 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from comparisons import comparison
 
 import tinydl as td
 from tinydl.optim import SGD, MultiStepLR, PiecewiseConstant
+from tinydl.optim.lr_scheduler import OneCycleLR
+from tinydl.training import checkpoint
 
 
 def optimizer(**options) -> SGD:
@@ -43,11 +46,12 @@ def test_milestones_as_torch() -> None:
     torch = pytest.importorskip("torch")
     theirs = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.5)
     reference, expected = torch.optim.lr_scheduler.MultiStepLR(theirs, [2, 5, 6], gamma=0.3), [0.5]
-    for _ in range(8):
-        theirs.step()
-        reference.step()
-        expected.append(reference.get_last_lr()[0])
-    got = [rate for rate, _ in rates(MultiStepLR(optimizer(), [2, 5, 6], gamma=0.3), 8)]
+    with comparison():
+        for _ in range(8):
+            theirs.step()
+            reference.step()
+            expected.append(reference.get_last_lr()[0])
+        got = [rate for rate, _ in rates(MultiStepLR(optimizer(), [2, 5, 6], gamma=0.3), 8)]
     np.testing.assert_allclose(got, expected, rtol=1e-14)
 
 
@@ -109,3 +113,101 @@ def test_errors() -> None:
     ):
         with pytest.raises(ValueError, match=f"PiecewiseConstant.load_state_dict: {message}"):
             schedule.load_state_dict({**saved, **change})
+
+
+def test_a_group_that_was_added_later() -> None:
+    opt = optimizer()
+    schedule = PiecewiseConstant(opt, (2,), (0.1,))
+    schedule.step()
+    opt.add_param_group({"params": td.nn.Parameter(np.ones(4)), "lr": 5.0})
+    assert rates(schedule, 2) == [[0.5, 3.0, 5.0], [0.5 * 0.1, 3.0 * 0.1, 5.0 * 0.1], [0.05, 3.0 * 0.1, 0.5]]
+    assert schedule.base_lrs == [group["initial_lr"] for group in opt.param_groups] == [0.5, 3.0, 5.0]
+    other = optimizer()
+    other.add_param_group({"params": td.nn.Parameter(np.ones(4)), "lr": 1.0})
+    again = PiecewiseConstant(other, (2,), (0.1,))
+    again.load_state_dict(schedule.state_dict())
+    assert again.get_last_lr() == schedule.get_last_lr()
+
+
+def test_a_rate_set_by_hand_holds_until_the_next_step() -> None:
+    opt = optimizer()
+    schedule = PiecewiseConstant(opt, (2,), (0.1,))
+    opt.param_groups[0]["lr"] = 9.0
+    assert schedule.get_last_lr() == [9.0, 3.0]
+    schedule.step()
+    assert schedule.get_last_lr() == [0.5, 3.0]
+
+
+def test_begins_from_the_initial_rate() -> None:
+    opt = optimizer()
+    rates(PiecewiseConstant(opt, (2,), (0.1,)), 3)
+    saved, again = opt.state_dict(), optimizer()
+    with pytest.raises(KeyError, match="PiecewiseConstant: expected 'initial_lr' in every group"):
+        PiecewiseConstant(again, (2,), (0.1,), last_epoch=2)
+    again.load_state_dict(saved)
+    schedule = PiecewiseConstant(again, (2,), (0.1,), last_epoch=2)
+    assert (schedule.last_epoch, schedule.base_lrs) == (3, [0.5, 3.0])
+    assert schedule.get_last_lr() == [0.5 * 0.1, 3.0 * 0.1]
+
+
+def test_a_state_of_the_first_format() -> None:
+    opt = optimizer()
+    schedule = PiecewiseConstant(opt, (2, 4), (0.1, 0.01))
+    saved = {"count": 3, "base_lrs": [0.25, 1.0], "boundaries": [2, 4], "factors": [1.0, 0.1, 0.01]}
+    schedule.load_state_dict(saved)
+    assert schedule.get_last_lr() == [0.25 * 0.1, 1.0 * 0.1]
+    assert schedule.state_dict() == saved
+
+
+def test_the_default_dtype_is_of_no_matter() -> None:
+    """A rate is float64 from the base to the optimizer: 1 / 3 has more digits than float32."""
+    schedule = PiecewiseConstant(optimizer(), (0,), (1 / 3,))
+    assert schedule.get_last_lr() == [0.5 * (1 / 3), 3.0 * (1 / 3)]
+
+
+def test_misuse() -> None:
+    with pytest.raises(TypeError, match="PiecewiseConstant: expected an optimizer, got list"):
+        PiecewiseConstant([], (1,), (0.1,))
+    schedule = PiecewiseConstant(optimizer(), (1,), (0.1,))
+    with pytest.raises(ValueError, match=r"PiecewiseConstant\.set_step: expected a number of steps"):
+        schedule.set_step(-1)
+    assert repr(schedule) == "PiecewiseConstant(boundaries=[1], factors=[1.0, 0.1])"
+
+
+def test_one_cycle_takes_the_place_of_what_was_there() -> None:
+    opt = optimizer()
+    schedule = OneCycleLR(opt, [0.5, 1.0], 10)
+    assert schedule.base_lrs == [group["initial_lr"] for group in opt.param_groups] == [0.5 / 25, 1.0 / 25]
+    last = rates(schedule, 9)[-1]
+    np.testing.assert_allclose(last, [0.5 / 25e4, 1.0 / 25e4], rtol=1e-12)
+    assert rates(schedule, 3) == [last] * 4
+
+
+def test_rates_for_fewer_groups_than_there_are() -> None:
+    opt = optimizer()
+    schedule = OneCycleLR(opt, [0.5, 1.0], 10)
+    opt.add_param_group({"params": td.nn.Parameter(np.ones(4))})
+    with pytest.raises(
+        ValueError, match=r"OneCycleLR: max_lr: expected one for each group, got 2 and a group 2"
+    ):
+        schedule.step()
+
+
+@pytest.mark.parametrize("with_schedule", [(False, True), (True, False)])
+def test_a_checkpoint_from_before_there_was_a_schedule(with_schedule, tmp_path) -> None:
+    """And one from with a schedule, for an optimizer that has none."""
+    first, second = optimizer(momentum=0.9), optimizer(momentum=0.9)
+    for opt, wanted in zip((first, second), with_schedule, strict=True):
+        if wanted:
+            PiecewiseConstant(opt, (2,), (0.1,))
+    first.param_groups[0]["lr"] = 0.125
+    checkpoint.save(tmp_path / "state", optimizer=first)
+    checkpoint.load(tmp_path / "state", optimizer=second)
+    assert [group.buffer("lr").item() for group in second.param_groups] == [0.125, 3.0]
+
+
+def test_settings_that_numpy_counted(tmp_path) -> None:
+    schedule = OneCycleLR(optimizer(), 0.5, np.int64(12), pct_start=np.float64(0.25))
+    checkpoint.save(tmp_path / "state", schedule=schedule)
+    again = OneCycleLR(optimizer(), 0.5, 12, pct_start=0.25)
+    checkpoint.load(tmp_path / "state", schedule=again)

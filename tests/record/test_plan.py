@@ -37,7 +37,7 @@ class TestMemory:
         """
         training = Training(td.record, OPTIMIZERS["Adam"], penalties)
         training.bits()
-        (recording,) = training.run.recordings.values()
+        ((recording,),) = training.run.recordings.values()
         blocks, buffers = {}, [buffer for call in recording.calls for buffer in call.buffers]
         for buffer in buffers:
             owner = buffer
@@ -49,7 +49,7 @@ class TestMemory:
     def test_every_output_is_a_planned_buffer(self, backend) -> None:
         training = Training(td.record, OPTIMIZERS["momentum"], PENALTIES["SpectReg"])
         training.bits()
-        (recording,) = training.run.recordings.values()
+        ((recording,),) = training.run.recordings.values()
         for call in recording.calls:
             planned, supply = {id(buffer) for buffer in call.buffers}, iter(call.buffers)
             with memory.supplied_by(lambda shape, dtype, like: next(supply)), td.backend(call.backend):  # noqa: B023
@@ -87,7 +87,7 @@ class TestMemory:
         for value in (1.0, 2.0):
             assert step(td.full(2, value)).tolist() == [3 * value] * 2
             assert weight.tolist() == [value + 1] * 2
-        (recording,) = step.recordings.values()
+        ((recording,),) = step.recordings.values()
         assert [call.run.func.__name__ for call in recording.calls] == ["add", "_assign", "mul"]
 
     def test_recording_holds_no_arrays(self) -> None:
@@ -118,7 +118,7 @@ class TestFusion:
     """Elementwise chains in one loop: the bits are those of the single calls."""
 
     def names(self, step) -> list[str]:
-        (recording,) = step.recordings.values()
+        ((recording,),) = step.recordings.values()
         return [call.run.func.__name__ for call in recording.calls]
 
     @pytest.mark.full

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -341,6 +342,37 @@ class TestVersions:
         assert view.version.count == counter.version.count == 3
 
 
+class TestStructures:
+    def test_what_a_step_depends_on_is_part_of_its_key(self) -> None:
+        """Each state of an owner has its recording; that of an owner who is gone stays valid."""
+
+        class Owner:
+            factor = 2.0
+
+        def factor(owner: Owner) -> float:
+            return owner.factor
+
+        owner = Owner()
+
+        @td.record
+        def step(x):
+            if owner is not None:
+                state.recorder.depends(owner, factor)
+                return x * owner.factor
+            return x
+
+        x = td.ones(2)
+        for value, count in ((2.0, 1), (3.0, 2), (2.0, 2), (3.0, 2), (5.0, 3)):
+            owner.factor = value
+            assert step(x).tolist() == [value] * 2
+            (recordings,) = step.recordings.values()
+            assert len(recordings) == count
+        kept = weakref.ref(owner)
+        owner = None
+        assert kept() is None
+        assert step(x).tolist() == [2.0] * 2
+
+
 class TestThreads:
     def test_another_thread_is_not_recorded(self) -> None:
         x, results = td.ones(3), []
@@ -357,7 +389,7 @@ class TestThreads:
         step(x)
         step(x)
         assert len(results) == 1
-        (recording,) = step.recordings.values()
+        ((recording,),) = step.recordings.values()
         assert len(recording.calls) == 1
 
     def test_one_recording_serves_many_threads(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catalogue.terms import ROWS, TermRow
+from catalogue.terms import TERMS, TermRow
 from penalized import B, D, M, assert_close, batch, network
 
 import tinydl as td
@@ -29,11 +29,15 @@ from tinydl.regularizers import (
 )
 from tinydl.training import checkpoint
 
-rows = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+rows = pytest.mark.parametrize("row", TERMS, ids=lambda row: row.name)
 
 
 # Every term
 # ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_term_has_a_row() -> None:
+    assert sorted(row.name for row in TERMS) == sorted(samples.__all__)
 
 
 def images(seed: int, n: int = 5) -> tuple[td.Tensor, td.Tensor]:
@@ -133,7 +137,7 @@ def test_dtypes_stay_and_soft_targets_are_taken(row: TermRow, dtype: str) -> Non
 
 @pytest.mark.parametrize(
     ("refused", "error", "message"),
-    [pytest.param(*bad, id=f"{row.name}, {bad[2]}") for row in ROWS for bad in row.bad],
+    [pytest.param(*bad, id=f"{row.name}, {bad[2]}") for row in TERMS for bad in row.bad],
 )
 def test_refusals(refused: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{message}"):

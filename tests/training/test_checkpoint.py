@@ -9,6 +9,7 @@ import struct
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import tinydl as td
 from tinydl.data import Batches, DataError
@@ -229,6 +230,120 @@ class TestRefused:
         path.unlink()
         with pytest.raises(DataError, match=r"run.safetensors: not read: No such file"):
             checkpoint.load(path, **run.things())
+
+
+def rewritten(path, change) -> None:
+    """The file with its JSON header changed in place by `change`."""
+    content = path.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + size])
+    inner = json.loads(header["__metadata__"]["tinydl"])
+    change(header, inner)
+    header["__metadata__"]["tinydl"] = json.dumps(inner)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda _, inner: inner.pop("state"), DataError, "not a whole checkpoint: state: expected an object"),
+        (lambda _, inner: inner.pop("libraries"), DataError, "libraries: expected an object of JSON"),
+        (lambda _, inner: inner.update(values=[]), DataError, "values: expected an object of JSON"),
+        (lambda _, inner: inner.update(values={"a": {"$array": "z"}}), DataError, "expected the name of"),
+        (lambda _, inner: inner.update(values={"a": {"$array": []}}), DataError, "expected the name of"),
+        (lambda _, inner: inner.update(format=True), CheckpointError, "format 2, got format True"),
+        (lambda head, _: head["x"].update(dtype="F8_E4M3", shape=[8]), CheckpointError, "got float8_e4m3fn"),
+        (lambda head, _: head["x"].update(dtype="C64", shape=[1]), CheckpointError, "got complex64 for x"),
+    ],
+)  # fmt: skip
+def test_a_file_of_a_strangers(path, change, error, message) -> None:
+    checkpoint.save(path, x=np.ones(2, np.float32))
+    rewritten(path, change)
+    with pytest.raises(error, match=message) as info:
+        checkpoint.read(path)
+    assert str(path) in str(info.value)
+
+
+def test_names_with_line_breaks_and_many_of_them(path) -> None:
+    checkpoint.save(path, x=td.zeros(2))
+    rewritten(path, lambda _, inner: inner["state"].update({f"a\n{i:03d}": 0 for i in range(100)}))
+    with pytest.raises(CheckpointError) as info:
+        checkpoint.load(path, x=td.zeros(2))
+    assert str(info.value).startswith(f"{path}: unexpected a 000; unexpected a 001; ")
+    assert str(info.value).endswith("unexpected a 019; and 80 more")
+
+
+def test_nested_without_end(path) -> None:
+    text = json.dumps({"__metadata__": {"tinydl": "[" * 100_000}}).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(DataError, match="not a whole checkpoint: maximum recursion depth"):
+        checkpoint.read(path)
+
+
+def circle() -> list:
+    """A list within itself."""
+    x: list = []
+    x.append(x)
+    return x
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"$array": "x"},
+            r"extra: expected keys that come back as they are, got '\$array', which marks arrays",
+        ),
+        ({"a": [{1: 0, "1": 0}]}, "extra.a.0: expected keys .* got two that are the same string"),
+        (np.ones(2, np.complex64), "extra: expected real numbers of 8 to 64 bits, got complex64"),
+        (np.ma.masked_equal([1, 2], 2), "extra: expected real numbers of 8 to 64 bits, got a masked array"),
+        (np.array(["a"]), "extra: expected real numbers of 8 to 64 bits, got str"),
+        ({"\ud800": np.ones(1)}, "not a name of an array: 'utf-8' codec"),
+        (10**5000, "expected values that JSON brings back: Exceeds the limit"),
+        (circle(), "no more than some hundred levels"),
+    ],
+    ids=["marker", "keys", "complex", "masked", "text", "surrogate", "digits", "circle"],
+)
+def test_what_would_not_come_back_leaves_the_old_file(path, value, message) -> None:
+    checkpoint.save(path, step=1)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.save(path, step=2, extra=value)
+    assert checkpoint.read(path).values == {"step": 1}
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_state_of_a_thing_is_held_to_the_same(path) -> None:
+    class Thing:
+        def state_dict(self) -> dict:
+            return {1: 0, "1": 0}
+
+        def load_state_dict(self, state: dict) -> None:
+            raise AssertionError
+
+    with pytest.raises(CheckpointError, match=r"state: expected keys .* got two that are the same string"):
+        checkpoint.save(path, thing=Thing())
+
+
+def test_names_of_the_format_itself(path) -> None:
+    """safetensors keeps its own header under one of the names."""
+    checkpoint.save(path, __metadata__=np.arange(3.0), extra={"a.b": np.ones(1), "a": {"b": np.zeros(1)}})
+    values = checkpoint.read(path).values
+    np.testing.assert_array_equal(values["__metadata__"], np.arange(3.0))
+    assert (values["extra"]["a.b"].item(), values["extra"]["a"]["b"].item()) == (1.0, 0.0)
+
+
+def test_what_was_written_is_read_back(path, monkeypatch) -> None:
+    """A disk that loses bytes without a word does not cost the older file."""
+    checkpoint.save(path, step=1)
+    whole = safetensors.numpy.save
+    monkeypatch.setattr(safetensors.numpy, "save", lambda *arguments: whole(*arguments)[:-1])
+    with pytest.raises(DataError, match="not written: what was written cannot be read"):
+        checkpoint.save(path, step=2)
+    monkeypatch.setattr(safetensors.numpy, "save", lambda arrays, metadata: whole(arrays, {"tinydl": "{}"}))
+    with pytest.raises(CheckpointError, match="not written: the file does not hold what was saved"):
+        checkpoint.save(path, step=2)
+    assert checkpoint.read(path).values == {"step": 1}
 
 
 def test_what_cannot_be_saved(path) -> None:

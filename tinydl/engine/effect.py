@@ -7,16 +7,18 @@ from typing import Any
 
 from tinydl_kernels.machine.errors import GraphError
 
-from .core import Primitive, Tensor, settle, state
+from .core import Primitive, Tensor, prepared, state
 from .tape import Version
+
+Writes = Callable[[int, dict[str, Any]], Sequence[int]]
 
 
 class Effect(Primitive):
     """A primitive that writes into the inputs it names: optimizer updates, running statistics,
     counters. Never on the tape.
 
-    writes        names of the inputs that are written; for a variadic input a function of their number giving
-                  the positions
+    writes        names of the inputs that are written; for a variadic input a function of their number and
+                  the settings giving the positions
     """
 
     mixed = True
@@ -24,15 +26,15 @@ class Effect(Primitive):
     def __init__(
         self,
         function: Callable[..., Any],
-        writes: Sequence[str] | Callable[[int], Sequence[int]],
+        writes: Sequence[str] | Writes,
         **properties: Any,
     ) -> None:
         super().__init__(function, strided=True, constant=("out",), **properties)
-        self.writes = writes if callable(writes) else lambda _: [self.inputs.index(name) for name in writes]
+        self.writes = writes if callable(writes) else lambda *_: [self.inputs.index(name) for name in writes]
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
-        tensors = settle(self, inputs)
-        written = [tensors[i] for i in self.writes(len(tensors)) if tensors[i] is not None]
+        tensors = prepared(self, inputs)
+        written = [tensors[i] for i in self.writes(len(tensors), settings) if tensors[i] is not None]
         if state.grad and any(x.requires_grad for x in written):
             raise GraphError(f"{self.name}: expected no_grad around a write to a tensor that requires grad")
         results = self.run(tensors, settings)
@@ -41,9 +43,7 @@ class Effect(Primitive):
         return None if results is None else Tensor(results)
 
 
-def effect(
-    writes: Sequence[str] | Callable[[int], Sequence[int]], **properties: Any
-) -> Callable[[Callable[..., Any]], Effect]:
+def effect(writes: Sequence[str] | Writes, **properties: Any) -> Callable[[Callable[..., Any]], Effect]:
     """Make the decorated function of arrays an `Effect`."""
     return lambda function: Effect(function, writes, **properties)
 

@@ -79,12 +79,12 @@ def scalar_dtype(value: Any) -> np.dtype:
 def target(primitive: Any, inputs: Iterable[Any]) -> np.dtype | None:
     """The dtype to cast the inputs to; None where they agree already. Only elementwise primitives promote."""
     dtypes = {None if is_scalar(x) else require_array(primitive, x).dtype for x in inputs}
-    refused = [dtype for dtype in dtypes if dtype is not None and dtype.kind in primitive.refused]
+    refused = [dtype for dtype in dtypes if dtype is not None and dtype.kind in primitive.refused_kinds]
     if len(dtypes) <= 1 and None not in dtypes and not refused:
         return None
     if primitive.elementwise:
         common = common_dtype(inputs, primitive.floating)
-        if common.kind in primitive.refused:
+        if common.kind in primitive.refused_kinds:
             raise DtypeError(f"{primitive.name}: expected numbers, got {common}")
         return common
     if refused:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from tinydl_kernels.machine import memory
 
-from .core import Tensor, enable_grad, expand, grad, state
+from .backward import grad
+from .core import Tensor, enable_grad, expand, state
 
 
 def alias(x: Tensor) -> Tensor:

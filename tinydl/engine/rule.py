@@ -1,11 +1,10 @@
-"""A rule of differentiation and what it reads, told by its parameter names.
+"""A rule of differentiation, and what it reads: its parameters say so by their names.
 
     _conv2d.rule(x=lambda g, w, *, window: ...)        reads the cotangent, the input w and the setting window
 
-First (`needs`, if the rule is joint, then) one cotangent for each differentiable output, None
-for an unused one. Then, in any
-order: an input or an output by name, a setting, `<input>_shape`, `<input>_dtype`. A variadic input reads as a
-tuple. The tape keeps the arrays that the needed rules name, and nothing else.
+First (`needs`, if the rule is joint, then) one cotangent for each differentiable output, None for an unused
+one. Then, in any order: an input or an output by name, a setting, `<input>_shape`, `<input>_dtype`. A
+variadic input reads as a tuple. The tape saves the arrays that the needed rules name, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,14 +20,27 @@ if TYPE_CHECKING:
 Reader = tuple[str, Any]
 
 
+def parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
+    """The names of a function's parameters: (positional, the variadic one or None, keyword-only).
+
+    Read from the code object: `inspect.signature` for all primitives and rules would be a third of the time
+    that importing the house takes.
+    """
+    code = function.__code__
+    positional, all_named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    names = code.co_varnames
+    variadic = names[all_named] if code.co_flags & inspect.CO_VARARGS else None
+    return names[:positional], variadic, names[positional:all_named]
+
+
 class Rule:
     """`function` with its parameters resolved against the primitive that it belongs to."""
 
     def __init__(self, primitive: Primitive, function: Callable[..., Any], joint: bool = False) -> None:
         self.primitive, self.function = primitive, function
-        names = list(inspect.signature(function).parameters.values())[joint + len(primitive.differentiable) :]
-        positional = [self._reader(p.name) for p in names if p.kind is not p.KEYWORD_ONLY]
-        keyword = {p.name: self._reader(p.name) for p in names if p.kind is p.KEYWORD_ONLY}
+        names, _, settings = parameters(function)
+        positional = [self._reader(name) for name in names[joint + len(primitive.differentiable) :]]
+        keyword = {name: self._reader(name) for name in settings}
         self._readers: set[Reader] = {*positional, *keyword.values()}
         self._positional = [self._getter(*reader) for reader in positional]
         self._keyword = {name: self._getter(*reader) for name, reader in keyword.items()}
@@ -51,34 +63,34 @@ class Rule:
             f"<input>_dtype, got {name!r}"
         )
 
-    def keeps(self, inputs: int) -> set[Reader]:
-        """The ("input", position) and ("output", position) that must stay on the tape
-        of a call with so many inputs.
+    def reads(self, inputs: int) -> set[Reader]:
+        """The ("input", position) and ("output", position) whose arrays it reads of a call with so many
+        inputs.
         """
-        kept = {reader for reader in self._readers if reader[0] in ("input", "output")}
+        read = {reader for reader in self._readers if reader[0] in ("input", "output")}
         if ("variadic", None) in self._readers:
-            kept |= {("input", i) for i in range(len(self.primitive.inputs), inputs)}
-        return kept
+            read |= {("input", i) for i in range(len(self.primitive.inputs), inputs)}
+        return read
 
     def __call__(self, node: Node, cotangents: list[Tensor | None], *needs: tuple[bool, ...]) -> Any:
         keyword = {name: get(node) for name, get in self._keyword.items()}
         return self.function(*needs, *cotangents, *[get(node) for get in self._positional], **keyword)
 
     def _output(self, node: Node, k: int) -> Tensor:
-        out = self.primitive.handle(node.results[k])
+        out = self.primitive.saved_tensor(node.results[k])
         out.node, out.index = (node, k) if k in self.primitive.differentiable else (None, 0)
         return out
 
     def _getter(self, kind: str, key: Any) -> Callable[[Node], Any]:
-        """What a reader reads of a node."""
+        """The function that reads it of a node."""
         primitive, first = self.primitive, len(self.primitive.inputs)
         if kind == "setting":
             default = primitive.settings[key]
             return lambda node: node.settings.get(key, default)
         if kind == "input":
-            return lambda node: None if node.edges[key] is None else primitive.handle(node.edges[key])
+            return lambda node: None if node.edges[key] is None else primitive.saved_tensor(node.edges[key])
         if kind == "variadic":
-            return lambda node: tuple(map(primitive.handle, node.edges[first:]))
+            return lambda node: tuple(map(primitive.saved_tensor, node.edges[first:]))
         if kind == "output":
             return lambda node: self._output(node, key)
         read = operator.attrgetter(kind)

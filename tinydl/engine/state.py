@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
+from tinydl_kernels.machine.scoped import Scoped
 
-class _State(threading.local):
+
+class _State(Scoped):
     grad = True  # do primitives write on the tape?
-    recorder: Any = None  # record.py: the step that is being recorded
+    recorder: Any = None  # record/recorder.py: the step that is being recorded
     tracer: Any = None  # debug.py: an anomaly detector or a profile
 
 
 state = _State()
 
 
-@contextmanager
-def grad_mode(enabled: bool) -> Iterator[None]:
+def grad_mode(enabled: bool) -> AbstractContextManager[None]:
     """Write on the tape in this scope, or do not."""
-    outer, state.grad = state.grad, enabled
-    try:
-        yield
-    finally:
-        state.grad = outer
+    return state.replaced(grad=enabled)
 
 
 def no_grad() -> Any:

@@ -1,8 +1,8 @@
-"""The tape: what a call leaves behind, and the walks over it. Tensors stand above, in core.py.
+"""The tape: what a call leaves behind, and the walks over it.
 
-    Node ──► Edge, one an input ──► the Node that made it, or the Slot of a leaf ┄┄► (weakly) the leaf
+    Node ──► Edge, one per input ──► the Node that made it, or the Slot of a leaf ┄┄► (weakly) the leaf
 
-A node keeps the arrays that the rules of its primitive name and nothing else. An edge holds an array and its
+A node saves the arrays that the rules of its primitive name and nothing else. An edge holds an array and its
 version, never the user's Tensor, and a slot knows its leaf weakly: so `.grad` under `create_graph` makes no
 cycle, and graphs die by reference counting.
 """
@@ -64,18 +64,14 @@ class Edge:
 
     __slots__ = ("array", "count", "dtype", "index", "node", "shape", "slot", "version")
 
-    def __init__(self, x: Any, keep: bool, differentiable: bool) -> None:
-        self.shape, self.dtype, self.version, self.count = (
-            x.array.shape,
-            x.array.dtype,
-            x.version,
-            x.version.count,
-        )
+    def __init__(self, x: Any, saved: bool, differentiable: bool) -> None:
+        self.shape, self.dtype = x.array.shape, x.array.dtype
+        self.version, self.count = x.version, x.version.count
         self.node: Node | None = x.node if differentiable else None
         self.slot: Slot | None = x.slot if differentiable else None
         self.index: int = x.index
-        self.array = x.array if keep else None
-        self.version.taped |= keep
+        self.array = x.array if saved else None
+        self.version.taped |= saved
 
     @property
     def key(self) -> Key:
@@ -86,8 +82,7 @@ class Edge:
         if self.version.count != self.count:
             raise GraphError(
                 f"{reader.name}: expected its recorded array {self.shape} {self.dtype} at version "
-                f"{self.count}, "
-                f"got version {self.version.count}: it was written before the backward pass"
+                f"{self.count}, got version {self.version.count}: it was written before the backward pass"
             )
         return self.array
 
@@ -140,8 +135,7 @@ def ancestors(roots: Iterable[Node], wanted: set[Key] | None = None) -> list[Nod
             if node.edges is None:
                 raise GraphError(
                     f"{node.primitive.name}: expected a live graph, got one that an earlier backward pass "
-                    "has freed "
-                    "(retain_graph=True keeps it)"
+                    "has freed (retain_graph=True keeps it)"
                 )
             stack.extend(edge.node for edge in node.edges if edge is not None and edge.node is not None)
     return sorted(seen, key=lambda node: node.number)
@@ -150,8 +144,8 @@ def ancestors(roots: Iterable[Node], wanted: set[Key] | None = None) -> list[Nod
 def needed(order: list[Node], wanted: set[Key] | None) -> dict[Node, list[bool]]:
     """For each node which of its inputs lead to a wanted key. Nodes that lead to none are left out.
 
-    None wants every leaf and every watched result that still awaits a gradient: nobody asks for
-    that of a leaf which is gone.
+    None wants every leaf and every watched result that still awaits a gradient: that of a leaf which is gone
+    is not computed.
     """
     needs: dict[Node, list[bool]] = {}
 

@@ -1,6 +1,6 @@
 """Tensor: an array and its place on the tape.
 
-What it computes with (operators, methods) is attached in ops/__init__.py, `backward` in core.py.
+What it computes with (operators, methods) is attached in ops/__init__.py, `backward` in backward.py.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Tensor(Face):
     def grad(self) -> Tensor | None:
         """The gradient that `backward` has added up, or None."""
         if state.recorder is not None:
-            state.recorder.grad_read(self)
+            state.recorder.gradients.read(self)
         return self._grad
 
     @grad.setter
@@ -79,7 +79,7 @@ class Tensor(Face):
         if grad is not None and (grad.shape, grad.dtype) != (self.shape, self.dtype):
             raise GraphError(f"grad: expected {self.shape} {self.dtype}, got {grad.shape} {grad.dtype}")
         if state.recorder is not None:
-            state.recorder.grad_written(self)
+            state.recorder.gradients.written(self)
         self._grad = grad
 
     def detach(self) -> Tensor:

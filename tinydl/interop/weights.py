@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from tinydl_kernels.machine.errors import DtypeError
 
+from ..archives import (
+    SAFETENSORS_DTYPES,
+    allowance,
+    check_regular,
+    npz_arrays,
+    parsing,
+    safetensors_arrays,
+)
 from ..devices import on_host
-from ..files import DataError, atomic_write
+from ..files import DataError, atomic_write, one_line
 from ..nn.module import Module
 
 FORMATS = (".safetensors", ".npz", ".pt", ".pth")
@@ -34,18 +41,28 @@ def save_weights(path: str | os.PathLike[str], model: Module | Mapping[str, Any]
     """Write the state_dict of a model, or one that is given, to a file, whole or not at all.
 
     Raises:
-        ValueError: another suffix than .safetensors, .npz, .pt, .pth.
+        ValueError: another suffix than .safetensors, .npz, .pt, .pth; a name that the format cannot hold.
+        DtypeError: numbers other than bool, integers and floats of 16 to 64 bits.
         DataError: the file cannot be written.
     """
     form = _form("save_weights", path)
     state = model.state_dict() if isinstance(model, Module) else model
     arrays = {name: np.array(on_host(value)) for name, value in state.items()}
+    for name in arrays:
+        if not _comes_back(name):
+            raise ValueError(f"save_weights: {path}: not a name of an array: {str(name)[:50]!r}")
+    for name, array in arrays.items():
+        if array.dtype.name not in SAFETENSORS_DTYPES.values():
+            raise DtypeError(f"save_weights: expected real numbers, got {array.dtype.name} for {name}")
     if form == ".safetensors":
         content = safetensors.numpy.save(arrays)
     else:
         buffer = io.BytesIO()
         if form == ".npz":
-            np.savez(buffer, **arrays)  # type: ignore[arg-type]
+            with zipfile.ZipFile(buffer, "w") as archive:  # np.savez has no room for an array called "file"
+                for name, array in arrays.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                        np.lib.format.write_array(entry, array, allow_pickle=False)
         else:
             import torch
 
@@ -60,26 +77,24 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> dict[s
 
     key: where in a `.pt` file of several things the state_dict is: "model", "state_dict", ...
 
+    A file is trusted in nothing: a damaged or hostile one is an error of one line, in bounded time and memory
+    (see `archives`).
+
     Raises:
         ValueError: another suffix than .safetensors, .npz, .pt, .pth; a `.pt` file
         without a state_dict at `key`.
-        DtypeError: numbers of a kind that NumPy does not know (bfloat16).
-        DataError: no such file, or not a whole one.
+        DtypeError: entries that are no plain real numbers (bfloat16, float8, complex, sparse, quantized),
+            by name.
+        DataError: no such file, not a whole one, or one that unpacks to too much.
     """
     form = _form("load_weights", path)
     try:
         if form == ".safetensors":
-            return _from_safetensors(path)
+            return safetensors_arrays(path)[0]
         if form == ".npz":
-            with open(path, "rb") as file:
-                content = np.load(file, allow_pickle=False)
-                if isinstance(content, np.ndarray):
-                    raise ValueError("one array without a name")
-                return dict(content)
-    except OSError as error:
-        raise DataError(f"{path}: not read: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a whole {form} file of arrays: {error}") from error
+            return npz_arrays(path)
+    except DtypeError as error:
+        raise DtypeError(f"load_weights: {error}") from error
     return _from_torch(path, key)
 
 
@@ -90,31 +105,73 @@ def _form(who: str, path: str | os.PathLike[str]) -> str:
     return suffix
 
 
-def _from_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    with safetensors.safe_open(path, "numpy") as file:
-        names = list(file.keys())
-        for name in names:
-            if file.get_slice(name).get_dtype() == "BF16":
-                raise DtypeError(f"load_weights: {path}: expected dtypes of NumPy, got bfloat16 for {name}")
-        return {name: file.get_tensor(name) for name in names}
-
-
 def _from_torch(path: str | os.PathLike[str], key: str | None) -> dict[str, np.ndarray]:
     import torch
 
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise DataError(f"{path}: not read: {error.strerror or error}") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise DataError(f"{path}: not a whole .pt file of arrays: {str(error).splitlines()[0]}") from error
+    check_regular(path)
+    with parsing(path, "not a whole .pt file of arrays"):
+        if zipfile.is_zipfile(path):  # torch itself never compresses
+            with zipfile.ZipFile(path) as archive:
+                total = sum(info.file_size for info in archive.infolist())
+            if total > allowance(path):
+                raise DataError(f"{path}: not read: it unpacks to {total:,} bytes")
+        with warnings.catch_warnings(), open(path, "rb", buffering=0) as file:
+            warnings.simplefilter("ignore")  # about kinds of tensors that are refused below by name
+            content = torch.load(_WithinFile(file), map_location="cpu", weights_only=True)
     state = content if key is None else content.get(key) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        entries = ", ".join(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        names = map(str, content) if isinstance(content, dict) else [type(content).__name__]
+        got = one_line(", ".join(names), 200)
         raise ValueError(
-            f"load_weights: {path}: expected a state_dict{f' at {key!r}' * (key is not None)}, got {entries}"
+            f"load_weights: {path}: expected a state_dict{f' at {key!r}' * (key is not None)}, got {got}"
         )
+    limit = allowance(path)
+    arrays = {}
     for name, value in state.items():
-        if value.dtype is torch.bfloat16:
-            raise DtypeError(f"load_weights: {path}: expected dtypes of NumPy, got bfloat16 for {name}")
-    return {name: value.numpy() for name, value in state.items()}
+        if problem := _problem(value):
+            raise DtypeError(f"load_weights: {path}: {problem} for {one_line(name, 200)}")
+        if value.numel() * value.element_size() > limit:  # one number seen many times, by strides of 0
+            raise DataError(f"{path}: not read: {name} unpacks to more than {limit:,} bytes")
+        with parsing(path, f"not a whole .pt file of arrays: {name}"):
+            arrays[str(name)] = value.detach().resolve_conj().resolve_neg().numpy()
+    return arrays
+
+
+def _comes_back(name: Any) -> bool:
+    """Can both formats hold this name? safetensors keeps its own header under one of them, and knows UTF-8
+    alone; in a zip file they are short and end at a zero.
+    """
+    if not isinstance(name, str) or name == "__metadata__" or "\0" in name:
+        return False
+    try:
+        return len(name.encode()) < 1 << 15
+    except UnicodeEncodeError:
+        return False
+
+
+class _WithinFile(io.BufferedReader):
+    """A file that makes no room for more bytes than are left of it: in the form before torch 1.6 lengths are
+    whatever the file claims.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _problem(value: Any) -> str | None:
+    """What keeps a tensor of torch's from being an array of numbers."""
+    import torch
+
+    dtype = str(value.dtype).removeprefix("torch.")
+    if value.is_quantized:
+        return f"expected plain numbers, got quantized {dtype}"
+    if value.layout is not torch.strided:
+        return f"expected dense numbers, got {str(value.layout).removeprefix('torch.')}"
+    if value.is_nested or value.device.type != "cpu":
+        return f"expected one array on the CPU, got a tensor {'nested' if value.is_nested else 'on meta'}"
+    if value.is_complex():
+        return f"expected real numbers, got {dtype}"
+    if dtype not in SAFETENSORS_DTYPES.values():
+        return f"expected dtypes of NumPy, got {dtype}"
+    return None

@@ -1,4 +1,13 @@
-"""Networks of the literature, under the names of their published weights."""
+"""Networks of the literature, under the names of their published weights. One family of nets is a file here
+with `__all__`, and its rows in tests/catalogue/models.py.
+"""
 
-from .lenet import LeNet
-from .resnet import ResNet, resnet20, resnet32, resnet44, resnet56
+from typing import TYPE_CHECKING, Any
+
+from ..rooms import collect
+
+__all__ = collect(__name__)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

@@ -20,6 +20,8 @@ from ..ops.pool import max_pool2d
 from ..ops.random import Generator
 from ..ops.shape import flatten
 
+__all__ = ["LeNet"]
+
 
 class LeNet(Module):
     """conv 6@5×5 same, pool 2, conv 16@5×5, pool 2, conv 120@5×5, FC 84, FC `classes`; 61,706 numbers.

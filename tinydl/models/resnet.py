@@ -17,9 +17,11 @@ from ..nn.linear import Linear
 from ..nn.module import Module
 from ..nn.normalization import BatchNorm2d
 from ..ops.elementwise import relu
-from ..ops.indexing import getitem
+from ..ops.padding import pad
 from ..ops.reduce import mean
-from ..ops.shape import pad
+from ..ops.subscript import getitem
+
+__all__ = ["ResNet", "resnet20", "resnet32", "resnet44", "resnet56"]
 
 
 class BasicBlock(Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,56 +10,44 @@ import numpy as np
 from ..engine.core import Tensor
 from ..ops import activations, elementwise, functions, softmax
 from .checks import layer_dtype, require_real, require_sizes
+from .function_layer import FunctionLayer, layer_of
 from .module import Module
 from .parameter import Parameter
 
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "LeakyReLU",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Maxout",
+    "Mish",
+    "PReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+    "Threshold",
+]
 
-class _Activation(Module):
-    """A function with its settings, which have the names, the order and the defaults that they have there."""
 
-    function: Any
-    signature: inspect.Signature
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
-        try:
-            bound = self.signature.bind(*args, **kwargs)
-        except TypeError:
-            known, given = (
-                ", ".join(self.signature.parameters),
-                [*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())],
-            )
-            raise TypeError(
-                f"{type(self).__name__}: expected settings ({known}), got ({', '.join(given)})"
-            ) from None
-        bound.apply_defaults()
-        self.settings = bound.arguments
-        annotated = {name: parameter.annotation for name, parameter in self.signature.parameters.items()}
-        require_real(
-            self, **{name: value for name, value in self.settings.items() if annotated[name] == "float"}
-        )
-
+class _Activation(FunctionLayer):
     def forward(self, input: Tensor) -> Tensor:
-        return self.function(input, **self.settings)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{key}={value!r}" for key, value in self.settings.items())
+        return super().forward(input)
 
 
 def _layer(name: str, function: Callable[..., Tensor]) -> type[_Activation]:
-    """The layer of an activation function."""
-    settings = (
-        list(inspect.signature(function).parameters.values())[1:] if inspect.isfunction(function) else []
-    )
-    signature = inspect.Signature(settings)
-    members = {
-        "function": staticmethod(function),
-        "signature": signature,
-        "__signature__": signature,
-        "__doc__": function.__doc__,
-        "__module__": __name__,
-    }
-    return type(name, (_Activation,), members)
+    return layer_of(_Activation, name, function, inputs=1)
 
 
 ReLU = _layer("ReLU", elementwise.relu)
@@ -88,7 +75,7 @@ LogSoftmax = _layer("LogSoftmax", softmax.log_softmax)
 
 
 class PReLU(Module):
-    """x where x > 0, else weight · x, with a trained weight for all or one a channel.
+    """x where x > 0, else weight · x, with one trained weight for all, or one per channel.
     He et al., arXiv 1502.01852.
     """
 

@@ -11,16 +11,20 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Tensor, add
 from ..ops.attention import attention_weights
 from ..ops.elementwise import where
-from ..ops.indexing import getitem
 from ..ops.matmul import linear, matmul
 from ..ops.random import Generator, require_probability
 from ..ops.reduce import mean
 from ..ops.shape import permute, reshape, squeeze, transpose, unsqueeze
+from ..ops.subscript import getitem
 from . import init
 from .checks import layer_dtype, require_sizes
 from .linear import Linear
 from .module import Module
 from .parameter import Parameter
+
+__all__ = [
+    "MultiheadAttention",
+]
 
 
 class MultiheadAttention(Module):

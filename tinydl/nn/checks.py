@@ -39,3 +39,9 @@ def require_real(layer: Module, least: float | None = None, **settings: Any) -> 
 def layer_dtype(layer: Module, dtype: Any) -> np.dtype:
     """The floating dtype of a layer's parameters, float32 for None."""
     return floating(dtype, type(layer).__name__)
+
+
+def require_instance(who: str, kind: type, value: Any) -> None:
+    """A TypeError unless the value is an instance of `kind`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{who}: expected a {kind.__name__}, got {type(value).__name__}")

@@ -13,6 +13,18 @@ from ..ops.shape import flatten, normalize_dim, reshape
 from .module import Module
 from .parameter import Parameter
 
+__all__ = [
+    "Flatten",
+    "Identity",
+    "Lambda",
+    "ModuleDict",
+    "ModuleList",
+    "ParameterList",
+    "Residual",
+    "Sequential",
+    "Unflatten",
+]
+
 
 def _require_iterable(container: Module, members: Any) -> None:
     if not isinstance(members, Iterable):

@@ -12,12 +12,24 @@ from tinydl_kernels.machine.window import Window, per_axis
 
 from ..engine.core import Tensor
 from ..ops import conv
-from ..ops.shape import pad
+from ..ops.padding import pad
 from ..ops.unfold import fold, locally_connected2d, unfold
 from . import init
 from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
+
+__all__ = [
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
+    "Fold",
+    "LocallyConnected2d",
+    "Unfold",
+]
 
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 """Our names of the ways to pad -> those of `tinydl.pad`."""
@@ -138,8 +150,8 @@ class Conv2d(_Conv):
     """Cross-correlation of (N, C, H, W) or (C, H, W). weight (O, C/groups, KH, KW), bias (O,), both
     U(±1/√fan_in) with fan_in = C/groups·KH·KW.
 
-    padding: an int, one an axis, ((top, bottom), (left, right)), "same" or "valid"; padding_mode: "zeros", or
-    the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
+    padding: an int, one per axis, ((top, bottom), (left, right)), "same" or "valid"; padding_mode: "zeros",
+    or the mirror image ("reflect"), the edge ("replicate") or the other end ("circular").
     """
 
     axes, function = 2, conv.conv2d

@@ -17,6 +17,14 @@ from ..ops.random import (
 from .checks import require_real
 from .module import Module
 
+__all__ = [
+    "AlphaDropout",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "GaussianNoise",
+]
+
 
 class Dropout(Module):
     """In training, zero each element with probability p and scale the others by 1/(1 - p).

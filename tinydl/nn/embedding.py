@@ -15,6 +15,10 @@ from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
 
+__all__ = [
+    "Embedding",
+]
+
 
 class Embedding(Module):
     """A table of `num_embeddings` vectors: indices (*) to (*, embedding_dim). weight

@@ -14,15 +14,39 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Tensor, add, no_grad
 from ..engine.promotion import is_scalar, require_floating
+from ..engine.public import public
 from ..ops.creation import full_like
 from ..ops.elementwise import clip, lt, mul, sub, where
 from ..ops.functions import erf
 from ..ops.random import Generator, rand, rand_like, randn, randn_like
 from ..ops.update import assign
 
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "dirac_",
+    "eye_",
+    "fans",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "lecun_normal_",
+    "lecun_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "reset",
+    "sparse_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
 FAR = 9.0  # standard deviations beyond which the normal distribution function is 0 or 1 in float64
 
 
+@public
 def fans(weight: Tensor, who: str = "fans") -> tuple[int, int]:
     """(fan_in, fan_out) of a weight (out, in, *kernel)."""
     if weight.ndim < 2:
@@ -31,6 +55,7 @@ def fans(weight: Tensor, who: str = "fans") -> tuple[int, int]:
     return weight.shape[1] * field, weight.shape[0] * field
 
 
+@public
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """The factor on the standard deviation that a nonlinearity asks for, as torch.nn.init.calculate_gain."""
     gains = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": math.sqrt(2), "selu": 0.75}
@@ -43,6 +68,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     return gains[nonlinearity]
 
 
+@public
 def constant_(tensor: Tensor, val: float) -> Tensor:
     """`val` everywhere."""
     if not is_scalar(val):
@@ -52,16 +78,19 @@ def constant_(tensor: Tensor, val: float) -> Tensor:
     return tensor
 
 
+@public
 def zeros_(tensor: Tensor) -> Tensor:
     """Zeros."""
     return constant_(tensor, 0.0)
 
 
+@public
 def ones_(tensor: Tensor) -> Tensor:
     """Ones."""
     return constant_(tensor, 1.0)
 
 
+@public
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None) -> Tensor:
     """U[a, b)."""
     require_floating("uniform_", tensor)
@@ -72,6 +101,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generato
     return tensor
 
 
+@public
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
 ) -> Tensor:
@@ -84,6 +114,7 @@ def normal_(
     return tensor
 
 
+@public
 def trunc_normal_(
     tensor: Tensor,
     mean: float = 0.0,
@@ -118,6 +149,7 @@ def _normal_quantile(u: Tensor, low: float, high: float) -> Tensor:
     return below
 
 
+@public
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS
     2010. Keras: glorot_uniform.
@@ -126,6 +158,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
     return uniform_(tensor, -bound, bound, generator)
 
 
+@public
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """Normal with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS
     2010. Keras: glorot_normal.
@@ -133,6 +166,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor, "xavier_normal_"))), generator)
 
 
+@public
 def kaiming_uniform_(
     tensor: Tensor,
     a: float = 0.0,
@@ -145,6 +179,7 @@ def kaiming_uniform_(
     return uniform_(tensor, -bound, bound, generator)
 
 
+@public
 def kaiming_normal_(
     tensor: Tensor,
     a: float = 0.0,
@@ -156,17 +191,20 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity), generator)
 
 
+@public
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """N(0, 1/n_in). LeCun et al., "Efficient BackProp", 1998. Keras: lecun_normal."""
     return normal_(tensor, 0.0, 1 / math.sqrt(fans(tensor, "lecun_normal_")[0]), generator)
 
 
+@public
 def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """Uniform with variance 1/n_in. LeCun et al., "Efficient BackProp", 1998. Keras: lecun_uniform."""
     bound = math.sqrt(3 / fans(tensor, "lecun_uniform_")[0])
     return uniform_(tensor, -bound, bound, generator)
 
 
+@public
 def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
     """gain · Q for a random Q whose rows (or columns, if those are fewer) are orthonormal;
     dims after the first are one.
@@ -185,6 +223,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None =
     return tensor
 
 
+@public
 def eye_(tensor: Tensor) -> Tensor:
     """The identity, for a matrix."""
     if tensor.ndim != 2:
@@ -194,6 +233,7 @@ def eye_(tensor: Tensor) -> Tensor:
     return tensor
 
 
+@public
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     """A convolution's weight (out, in, *kernel) that passes on as many channels (of each group) as it can."""
     if tensor.ndim not in (3, 4, 5) or groups < 1 or tensor.shape[0] % groups:
@@ -211,6 +251,7 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     return tensor
 
 
+@public
 def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """N(0, std²) but for a fraction `sparsity` of each column of a matrix, which is 0. Martens, ICML 2010."""
     if tensor.ndim != 2:
@@ -224,6 +265,7 @@ def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Gener
     return tensor
 
 
+@public
 def reset(weight: Tensor, bias: Tensor | None) -> None:
     """PyTorch's default for a layer: Kaiming uniform with a = √5, which is U(±1/√fan_in),
     for the weight and the bias.

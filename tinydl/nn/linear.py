@@ -14,6 +14,11 @@ from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
 
+__all__ = [
+    "Bilinear",
+    "Linear",
+]
+
 
 class Linear(Module):
     """x weightᵀ + bias: (*, in_features) to (*, out_features). weight (out, in),

@@ -11,10 +11,16 @@ from tinydl_kernels.machine.errors import ShapeError, TinydlError
 
 from ..devices import constant, move, on_host
 from ..engine.core import Tensor, no_grad, state
+from ..engine.public import public, refusal
 from ..ops.creation import target
-from ..ops.public import refusal
 from ..ops.update import assign
 from .parameter import Buffer, Parameter
+
+__all__ = [
+    "Module",
+    "functional_call",
+    "intercept",
+]
 
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
@@ -66,7 +72,7 @@ class Module:
                 state.tracer.leave()
 
     def _told(self, error: Exception, inputs: Any, settings: Any) -> Exception:
-        """That an input is no tensor, if so; else the error itself."""
+        """An error that names the input of the wrong type, if there is one; else the error itself."""
         told = None
         # not from a layer below
         if isinstance(error, (AttributeError, TypeError)) and not hasattr(error, "module"):
@@ -373,6 +379,7 @@ def intercept(model: Module, layer: str, function: Callable[[Tensor], Tensor | N
         remove()
 
 
+@public
 def functional_call(
     model: Module,
     parameters_and_buffers: Mapping[str, Tensor],

@@ -13,9 +13,22 @@ from ..ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_
 from ..ops.shape import squeeze, unsqueeze
 from ..ops.update import assign, increment
 from .checks import layer_dtype, require_real, require_sizes
-from .forward import buffers_are_frozen
+from .extra_forward import buffers_are_frozen
 from .module import Module
 from .parameter import Buffer, Parameter
+
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "RMSNorm",
+]
 
 
 class _BatchNorm(Module):

@@ -7,6 +7,11 @@ from typing import Any
 from ..engine.core import Tensor
 from ..ops.creation import copied
 
+__all__ = [
+    "Buffer",
+    "Parameter",
+]
+
 
 class Parameter(Tensor):
     """A leaf that belongs to a module and is trained. Copies `data`."""

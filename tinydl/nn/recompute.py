@@ -16,13 +16,20 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.machine.errors import GraphError
 
-from ..engine.core import Tensor, enable_grad, grad, state
+from ..engine.backward import grad
+from ..engine.core import Tensor, enable_grad, state
+from ..engine.public import public
 from ..engine.pullback import zeros_like
 from ..engine.tape import Edge, Key, Node, numbers
 from ..ops.random import Draw, remember, repeat
-from .forward import extra_forward
+from .extra_forward import extra_forward
+
+__all__ = [
+    "checkpoint",
+]
 
 
+@public
 def checkpoint(function: Callable[..., Any], *inputs: Any) -> Any:
     """function(*inputs), whose intermediate results are computed again in the
     backward pass instead of being kept.

@@ -12,14 +12,23 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Tensor, add
 from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
-from ..ops.indexing import getitem
 from ..ops.matmul import linear
 from ..ops.random import Generator, dropout, require_probability
 from ..ops.shape import cat, chunk, squeeze, stack, transpose, unsqueeze
+from ..ops.subscript import getitem
 from . import init
 from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "GRUCell",
+    "LSTMCell",
+    "RNNCell",
+]
 
 State = tuple[Tensor, ...]  # (h,), or (h, c) for an LSTM
 
@@ -50,19 +59,19 @@ def _gru(i: Tensor, h: Tensor, state: State) -> State:
 
 
 class _Recurrent(Module):
-    """What cells and layers share: `gates` rows of weights a hidden unit, `update` from
+    """What cells and layers share: `gates` rows of weights per hidden unit, `update` from
     gate inputs to the next state.
     """
 
     gates = 1
     states = 1
+    update: Callable[[Tensor, Tensor, State], State]
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool, dtype: Any) -> None:
         super().__init__()
         require_sizes(self, 0, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.has_bias = input_size, hidden_size, bias
         self.dtype = layer_dtype(self, dtype)  # of the parameters that are drawn
-        self.update: Callable[[Tensor, Tensor, State], State] = _rnn(tanh)
 
     def _draw(self, suffix: str, inputs: int) -> None:
         """weight_ih (gates · H, inputs), weight_hh (gates · H, H) and their biases, U(±1/√H)."""
@@ -136,20 +145,14 @@ class LSTMCell(_Cell):
     """(h', c') of a long short-term memory. Hochreiter & Schmidhuber, 1997."""
 
     gates, states = 4, 2
-
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = None) -> None:
-        super().__init__(input_size, hidden_size, bias, dtype)
-        self.update = _lstm
+    update = staticmethod(_lstm)
 
 
 class GRUCell(_Cell):
     """h' of a gated recurrent unit. Cho et al., arXiv 1406.1078."""
 
     gates = 3
-
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: Any = None) -> None:
-        super().__init__(input_size, hidden_size, bias, dtype)
-        self.update = _gru
+    update = staticmethod(_gru)
 
 
 def _nonlinearity(who: str, name: str) -> Callable[[Tensor], Tensor]:
@@ -268,9 +271,16 @@ class RNN(_Layers):
         hidden_size: int,
         num_layers: int = 1,
         nonlinearity: str = "tanh",
-        **settings: Any,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        generator: Generator | None = None,
+        dtype: Any = None,
     ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, **settings)
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, generator, dtype
+        )
         self.update = _rnn(_nonlinearity("RNN", nonlinearity))
 
 
@@ -279,16 +289,10 @@ class LSTM(_Layers):
         f"Long short-term memory; the state is (h, c). Hochreiter & Schmidhuber, 1997. {_Layers.__doc__}"
     )
     gates, states = 4, 2
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.update = _lstm
+    update = staticmethod(_lstm)
 
 
 class GRU(_Layers):
     __doc__ = f"Gated recurrent units. Cho et al., arXiv 1406.1078. {_Layers.__doc__}"
     gates = 3
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.update = _gru
+    update = staticmethod(_gru)

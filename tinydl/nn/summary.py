@@ -7,10 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..engine.core import Tensor, no_grad
+from ..engine.public import public
 from ..ops.creation import zeros
 from ..ops.random import Generator
-from .forward import extra_forward
+from .extra_forward import extra_forward
 from .module import Module
+
+__all__ = [
+    "summary",
+]
 
 
 class Row(NamedTuple):
@@ -47,6 +52,7 @@ class Summary(NamedTuple):
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
+@public
 def summary(model: Module, input_shape: tuple[int, ...], dtype: Any = None) -> Summary:
     """Run zeros of `input_shape` (batch included) through the model, leaving no trace,
     and list what each layer did.

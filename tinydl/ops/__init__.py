@@ -1,12 +1,15 @@
-"""The calculus: primitives, their rules, and the public functions over them. The table
-below is what a Tensor can do.
+"""The calculus: primitives, their rules, and the public functions over them, one family per file.
+
+What a family lists in `__all__` is a function of `tinydl`. It is a method of Tensor too if it takes the
+tensor first, in the families and with the exceptions that are named below: those of PyTorch.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..engine.core import Tensor, add, contiguous
+from ..engine.core import Primitive, Tensor, add, contiguous
+from ..engine.public import public
 from . import (
     creation,
     elementwise,
@@ -21,13 +24,29 @@ from . import (
     softmax,
     sort,
     statistics,
+    subscript,
 )
-from .public import public
+
+WITH_METHODS = (
+    *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
+    *(elementwise, functions),
+)
+NO_METHODS = {
+    *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),
+    *("softmin", "cross_entropy", "linear", "bilinear", "logsigmoid"),
+}
+"""Functions of a tensor that are no methods in PyTorch."""
 
 
 def _swapped(function: Any) -> Any:
-    function = public(function)
     return lambda self, other: function(other, self)
+
+
+def _takes_a_tensor_first(function: Any) -> bool:
+    """By the name of the first parameter, which is PyTorch's."""
+    if isinstance(function, Primitive):
+        return function.inputs[0] in ("input", "tensor")
+    return function.__wrapped__.__code__.co_varnames[0] in ("input", "tensor")
 
 
 OPERATORS: dict[str, Any] = {
@@ -56,8 +75,8 @@ OPERATORS: dict[str, Any] = {
     "__gt__": elementwise.gt,
     "__ge__": elementwise.ge,
     "__hash__": object.__hash__,
-    "__getitem__": indexing.getitem,
-    "__setitem__": indexing.setitem,
+    "__getitem__": subscript.getitem,
+    "__setitem__": subscript.setitem,
     "__len__": creation.length,
     "__bool__": creation.truth,
     "__float__": lambda self: float(creation.item(self)),
@@ -71,36 +90,24 @@ OPERATORS: dict[str, Any] = {
 }
 METHODS: dict[str, Any] = {
     name: getattr(family, name)
-    for family, names in {
-        creation: "numpy item tolist to cuda cpu equal allclose",
-        shape: "reshape view flatten permute transpose movedim squeeze unsqueeze flip roll rot90 repeat "
-        "tile split chunk "
-        "unbind narrow diag diagonal",
-        indexing: "index_select gather scatter scatter_add take_along_dim masked_fill masked_select "
-        "repeat_interleave tril "
-        "triu nonzero bincount",
-        sort: "sort argsort topk unique",
-        reduce: "sum mean max min amax amin argmax argmin any all logsumexp",
-        scan: "prod cumsum cumprod",
-        statistics: "var std norm",
-        matmul: "matmul",
-        softmax: "softmax log_softmax",
-        products: "mm bmm mv dot outer cross kron",
-        elementwise: "exp log sqrt tanh sigmoid relu abs sign neg add sub mul div pow square maximum "
-        "minimum clip clone "
-        "isfinite eq ne lt le gt ge logical_and logical_or logical_not",
-        functions: "exp2 expm1 log1p log2 log10 sin cos tan asin acos atan sinh cosh asinh acosh atanh "
-        "erf erfc lgamma digamma "
-        "rsqrt reciprocal floor ceil round trunc isnan isinf logical_xor lerp addcmul addcdiv",
-    }.items()
-    for name in names.split()
+    for family in WITH_METHODS
+    for name in family.__all__
+    if name not in NO_METHODS and _takes_a_tensor_first(getattr(family, name))
 } | {
+    # what is a method only, or one of another form
+    "numpy": creation.numpy,
+    "item": creation.item,
+    "tolist": creation.tolist,
+    "to": creation.to,
+    "cuda": creation.cuda,
+    "cpu": creation.cpu,
+    "view": shape.view,
+    "repeat": shape.repeat,
     "where": lambda self, condition, other: elementwise.where(condition, self, other),
     "expand": shape.broadcast_to,
     "expand_as": lambda self, other: shape.broadcast_to(self, other.shape),
     "view_as": lambda self, other: shape.view(self, other.shape),
     "contiguous": lambda self: self if self.array.flags.c_contiguous else contiguous(self),
-    "clamp": elementwise.clip,
     "float": lambda self: elementwise.to_dtype(self, "float32"),
     "double": lambda self: elementwise.to_dtype(self, "float64"),
     "int": lambda self: elementwise.to_dtype(self, "int32"),
@@ -112,5 +119,5 @@ METHODS: dict[str, Any] = {
 }
 
 for _name, _function in (OPERATORS | METHODS).items():
-    setattr(Tensor, _name, public(_function))
+    setattr(Tensor, _name, _function)
 Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[attr-defined]

@@ -8,20 +8,43 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
 from ..engine.promotion import require_numbers
+from ..engine.public import public
 from .elementwise import abs, clip, div, exp, ge, gt, le, logical_and, lt, mul, pow, sigmoid, tanh, where
 from .functions import erf, expm1, log1p
 from .random import SELU_ALPHA, SELU_SCALE
 from .reduce import max
 from .shape import chunk, normalize_dim, reshape
 
+__all__ = [
+    "celu",
+    "elu",
+    "gelu",
+    "glu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "maxout",
+    "mish",
+    "prelu",
+    "relu6",
+    "selu",
+    "silu",
+    "softplus",
+    "softsign",
+    "threshold",
+]
 
+
+@public
 def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, else negative_slope · x."""
     return where(gt(input, 0.0), input, mul(input, negative_slope))
 
 
+@public
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight · x; weight (1,) or one a channel (axis 1)."""
+    """x where x > 0, else weight · x; weight (1,) or one per channel (axis 1)."""
     if weight.ndim != 1 or (weight.shape[0] != 1 and (input.ndim < 2 or weight.shape[0] != input.shape[1])):
         raise ShapeError(
             f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}"
@@ -30,12 +53,14 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     return where(gt(input, 0.0), input, mul(input, slope))
 
 
+@public
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp x - 1). Clevert et al., arXiv 1511.07289."""
     require_numbers("elu", input)
     return where(gt(input, 0.0), input, mul(expm1(clip(input, max=0.0)), alpha))
 
 
+@public
 def selu(input: Tensor) -> Tensor:
     """λ x where x > 0, else λ α (exp x - 1) with the fixed point's constants.
     Klambauer et al., arXiv 1706.02515.
@@ -44,6 +69,7 @@ def selu(input: Tensor) -> Tensor:
     return mul(elu(input, SELU_ALPHA), SELU_SCALE)
 
 
+@public
 def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp(x / alpha) - 1). Barron, arXiv 1704.07483."""
     require_numbers("celu", input)
@@ -52,6 +78,7 @@ def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     return where(gt(input, 0.0), input, mul(expm1(div(clip(input, max=0.0), alpha)), alpha))
 
 
+@public
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x Φ(x), exactly or ("tanh") by x/2 (1 + tanh(√(2/π) (x + 0.044715 x³))).
     Hendrycks & Gimpel, arXiv 1606.08415.
@@ -64,11 +91,13 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return mul(mul(input, 0.5), add(tanh(inner), 1.0))
 
 
+@public
 def silu(input: Tensor) -> Tensor:
     """x · sigmoid(x), also known as swish. Elfwing et al., arXiv 1702.03118."""
     return mul(input, sigmoid(input))
 
 
+@public
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta, and x where beta x > threshold."""
     if beta == 0:
@@ -77,17 +106,20 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     return where(gt(scaled, threshold), input, div(log1p(exp(clip(scaled, max=threshold))), beta))
 
 
+@public
 def mish(input: Tensor) -> Tensor:
     """x tanh(softplus(x)). Misra, arXiv 1908.08681."""
     return mul(input, tanh(softplus(input)))
 
 
+@public
 def softsign(input: Tensor) -> Tensor:
     """x / (1 + |x|)."""
     require_numbers("softsign", input)
     return div(input, add(abs(input), 1.0))
 
 
+@public
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
     """x limited to [min_val, max_val]; unlike clip, with derivative 0 at the bounds."""
     require_numbers("hardtanh", input)
@@ -97,28 +129,33 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     return where(inside, input, clip(input.detach(), min_val, max_val))
 
 
+@public
 def relu6(input: Tensor) -> Tensor:
     """min(max(x, 0), 6)."""
     require_numbers("relu6", input)
     return hardtanh(input, 0.0, 6.0)
 
 
+@public
 def hardsigmoid(input: Tensor) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
     return div(relu6(add(input, 3.0)), 6.0)
 
 
+@public
 def hardswish(input: Tensor) -> Tensor:
     """x · hardsigmoid(x). Howard et al., arXiv 1905.02244."""
     bent = div(mul(input, add(input, 3.0)), 6.0)
     return where(ge(input, 3.0), input, where(le(input, -3.0), 0.0, bent))
 
 
+@public
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
     """x where x > threshold, else value."""
     return where(gt(input, threshold), input, value)
 
 
+@public
 def glu(input: Tensor, dim: int = -1) -> Tensor:
     """a · sigmoid(b) for the halves a, b of the input along `dim`. Dauphin et al., arXiv 1612.08083."""
     dim = normalize_dim("glu", dim, input.ndim)
@@ -128,6 +165,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return mul(a, sigmoid(b))
 
 
+@public
 def maxout(input: Tensor, num_pieces: int, dim: int = 1) -> Tensor:
     """The largest of every `num_pieces` neighbours along `dim`, the first of equals.
     Goodfellow et al., arXiv 1302.4389.

@@ -9,13 +9,19 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, add
+from ..engine.public import public
 from .elementwise import mul, where
 from .matmul import matmul
 from .random import Generator, dropout, require_probability
 from .shape import common_shape, transpose
 from .softmax import softmax
 
+__all__ = [
+    "scaled_dot_product_attention",
+]
 
+
+@public
 def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,

@@ -14,9 +14,19 @@ from tinydl_kernels.machine.window import Window
 
 from ..engine.core import Array, Tensor, add, primitive
 from ..engine.promotion import require_floating
+from ..engine.public import public
 from .reduce import _sum
 from .shape import reshape
 from .spatial import batched
+
+__all__ = [
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+]
 
 
 @primitive(floating=True)
@@ -47,13 +57,6 @@ _conv_dw.rule(
     x=lambda h, g, *, window: _conv_dx(g, h, window=window),
     g=lambda h, x, *, window: _conv(x, h, None, window=window),
 )
-
-
-def _conv_relu(x: Array, w: Array, b: Array, *, window: Window) -> Array:
-    return kernels.forward(x, w, b, window, True)
-
-
-_conv.relu = _conv_relu
 
 
 def _plain(
@@ -105,6 +108,7 @@ def _require_bias(who: str, bias: Tensor | None, channels: int) -> None:
         raise ShapeError(f"{who}: expected bias {(channels,)}, got {bias.shape}")
 
 
+@public
 def conv1d(
     input: Tensor,
     weight: Tensor,
@@ -121,6 +125,7 @@ def conv1d(
     return _plain("conv1d", 1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@public
 def conv2d(
     input: Tensor,
     weight: Tensor,
@@ -132,13 +137,14 @@ def conv2d(
 ) -> Tensor:
     """Cross-correlation: input (N, C, H, W), weight (O, C/groups, KH, KW), bias (O,) give (N, O, OH, OW).
 
-    stride, dilation: an int or one an axis; padding: an int, one an axis, ((top, bottom), (left,
+    stride, dilation: an int or one per axis; padding: an int, one per axis, ((top, bottom), (left,
     right)), "same" or "valid". N may be missing. Raises ShapeError where the shapes do not fit.
     As torch.nn.functional.conv2d.
     """
     return _plain("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@public
 def conv3d(
     input: Tensor,
     weight: Tensor,
@@ -156,6 +162,7 @@ def conv3d(
     return _plain("conv3d", 3, input, weight, bias, stride, padding, dilation, groups)
 
 
+@public
 def conv_transpose1d(
     input: Tensor,
     weight: Tensor,
@@ -175,6 +182,7 @@ def conv_transpose1d(
     )
 
 
+@public
 def conv_transpose2d(
     input: Tensor,
     weight: Tensor,
@@ -190,7 +198,7 @@ def conv_transpose2d(
 
     OH = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding, and OW likewise.
     stride, padding, output_padding,
-    dilation: an int or one an axis; padding crops, and may also be ((top, bottom), (left, right));
+    dilation: an int or one per axis; padding crops, and may also be ((top, bottom), (left, right));
     output_padding adds to the lower and right end, by less than the stride or the dilation. N may be missing.
     Raises ShapeError where the shapes do not fit. As torch.nn.functional.conv_transpose2d.
     """
@@ -199,6 +207,7 @@ def conv_transpose2d(
     )
 
 
+@public
 def conv_transpose3d(
     input: Tensor,
     weight: Tensor,

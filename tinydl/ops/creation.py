@@ -8,15 +8,37 @@ import numpy as np
 from tinydl_kernels.machine.device import exhausted
 from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError
 
-from ..devices import is_device, module_of, move, named, transfer
+from ..devices import checked_device, is_device, module_of, move, transfer
 from ..engine.core import Tensor, state
 from ..engine.promotion import FLOAT32, INT64, checked, is_scalar
+from ..engine.public import public
 from .elementwise import to_dtype
 from .shape import common_shape, new_size
+
+__all__ = [
+    "allclose",
+    "arange",
+    "as_tensor",
+    "empty",
+    "empty_like",
+    "equal",
+    "eye",
+    "from_dlpack",
+    "from_numpy",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "tensor",
+    "zeros",
+    "zeros_like",
+]
 
 DLPACK_CUDA = 2  # the number of the kind of device in DLPack
 
 
+@public
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor that copies `data`: numbers, nested lists, an array, a tensor. Python floats give float32.
 
@@ -30,7 +52,7 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     data = data.array if isinstance(data, Tensor) else data
     if hasattr(data, "__cuda_array_interface__"):
         array = data.astype(checked(data.dtype if dtype is None else dtype, who), order="C", copy=True)
-        return Tensor(move(array, named(device or "cuda", who)))
+        return Tensor(move(array, checked_device(device or "cuda", who)))
     try:
         array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
     except ValueError:
@@ -42,7 +64,7 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise DtypeError(f"{who}: expected numbers, got dtype {array.dtype}")
     array = np.ascontiguousarray(array.astype(checked(array.dtype, who), copy=False)).reshape(array.shape)
-    return Tensor(move(array, named("cpu" if device is None else device, who)))
+    return Tensor(move(array, checked_device("cpu" if device is None else device, who)))
 
 
 def _typed(data: Any) -> bool:
@@ -52,6 +74,7 @@ def _typed(data: Any) -> bool:
     return isinstance(data, (np.ndarray, np.generic, Tensor))
 
 
+@public
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` itself if it is a tensor of that dtype and device; an array shared; else a copy."""
     shared = isinstance(data, np.ndarray) and checked(dtype, "as_tensor", data.dtype) == data.dtype
@@ -59,6 +82,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     return _brought(x, *target("as_tensor", (), dtype, device))
 
 
+@public
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory. Writes to the array behind the tape's back go unseen."""
     if not isinstance(ndarray, np.ndarray):
@@ -67,6 +91,7 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     return Tensor(ndarray)
 
 
+@public
 def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of an array of any library with DLPack (a PyTorch tensor,
     say), on the CPU or the GPU.
@@ -82,7 +107,7 @@ def from_dlpack(ext_tensor: Any) -> Tensor:
 
 def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:
     """What the function `who` of numpy or cupy makes on a device."""
-    module = module_of(named(device, who))
+    module = module_of(checked_device(device, who))
     dtype = checked(dtype, who, FLOAT32)
     try:
         return Tensor(getattr(module, who)(*arguments, dtype=dtype))
@@ -92,16 +117,19 @@ def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:
         raise exhausted(error) from error
 
 
+@public
 def zeros(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Zeros of the given size."""
     return _made("zeros", device, dtype, new_size("zeros", size)).requires_grad_(requires_grad)
 
 
+@public
 def ones(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Ones of the given size."""
     return _made("ones", device, dtype, new_size("ones", size)).requires_grad_(requires_grad)
 
 
+@public
 def full(
     size: Any, fill_value: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
@@ -116,11 +144,13 @@ def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any, device
     return _made("full", device, value.dtype, size, value.item())
 
 
+@public
 def empty(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False) -> Tensor:
     """Memory of the given size with whatever it holds."""
     return _made("empty", device, dtype, new_size("empty", size)).requires_grad_(requires_grad)
 
 
+@public
 def eye(
     n: int, m: int | None = None, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
@@ -130,16 +160,19 @@ def eye(
     )
 
 
+@public
 def zeros_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Zeros shaped as `input`."""
     return zeros(input.shape, dtype=checked(dtype, "zeros_like", input.dtype), device=device or input.device)
 
 
+@public
 def ones_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Ones shaped as `input`."""
     return ones(input.shape, dtype=checked(dtype, "ones_like", input.dtype), device=device or input.device)
 
 
+@public
 def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`fill_value` everywhere, shaped as `input`."""
     return _filled(
@@ -147,11 +180,13 @@ def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = N
     )
 
 
+@public
 def empty_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Memory shaped as `input` with whatever it holds."""
     return empty(input.shape, dtype=checked(dtype, "empty_like", input.dtype), device=device or input.device)
 
 
+@public
 def linspace(
     start: float, end: float, steps: int, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
@@ -161,6 +196,7 @@ def linspace(
     return _made("linspace", device, dtype, start, end, steps).requires_grad_(requires_grad)
 
 
+@public
 def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device: Any = "cpu") -> Tensor:
     """start, start + step, ... below end; arange(n) is 0 .. n - 1."""
     start, end = (0, start) if end is None else (start, end)
@@ -186,6 +222,7 @@ def _read(x: Tensor, what: str) -> np.ndarray:
     return move(x.array, "cpu")
 
 
+@public
 def numpy(input: Tensor) -> np.ndarray:
     """The array itself, without a copy; read-only where the tape or an optimizer relies on
     it. DeviceError for a GPU's.
@@ -198,11 +235,13 @@ def numpy(input: Tensor) -> np.ndarray:
     return view
 
 
+@public
 def item(input: Tensor) -> Any:
     """The value of a tensor of one element, as a Python number."""
     return _read(input, "item").item()
 
 
+@public
 def tolist(input: Tensor) -> Any:
     """The values as nested lists."""
     return _read(input, "tolist").tolist()
@@ -225,11 +264,13 @@ def dlpack_device(x: Tensor) -> tuple[int, int]:
     return x.array.__dlpack_device__()
 
 
+@public
 def equal(input: Tensor, other: Tensor) -> bool:
     """Have the two the same shape and values?"""
     return bool(np.array_equal(_read(input, "equal"), _read(other, "equal")))
 
 
+@public
 def allclose(
     input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> bool:
@@ -251,9 +292,12 @@ def target(who: str, given: tuple[Any, ...], dtype: Any, device: Any) -> tuple[n
             device = wanted
         elif wanted is not None:
             dtype = wanted
-    return None if dtype is None else checked(dtype, who), None if device is None else named(device, who)
+    return None if dtype is None else checked(dtype, who), None if device is None else checked_device(
+        device, who
+    )
 
 
+@public
 def to(input: Tensor, *wanted: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """The input as another dtype or on another device: x.to(dtype), x.to(device),
     x.to(device, dtype), x.to(like).
@@ -269,11 +313,13 @@ def _brought(x: Tensor, dtype: np.dtype | None, device: str | None) -> Tensor:
     return moved if dtype is None else to_dtype(moved, dtype)
 
 
+@public
 def cuda(input: Tensor, device: Any = "cuda") -> Tensor:
     """The input on the GPU, itself if it is there."""
     return to(input, device=device)
 
 
+@public
 def cpu(input: Tensor) -> Tensor:
     """The input on the CPU, itself if it is there. Waits for the GPU."""
     return to(input, device="cpu")

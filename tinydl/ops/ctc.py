@@ -11,6 +11,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant, on_host
 from ..engine.core import Tensor, add
+from ..engine.public import public
 from .elementwise import (
     clip,
     div,
@@ -26,14 +27,21 @@ from .elementwise import (
     to_dtype,
     where,
 )
-from .indexing import _gather, getitem, places, refuse_recording
+from .indexing import _gather, places, refuse_recording
+from .padding import pad
 from .reduce import logsumexp
-from .shape import cat, pad, permute, reshape, stack, unsqueeze
+from .shape import cat, permute, reshape, stack, unsqueeze
 from .softmax import reduced
+from .subscript import getitem
+
+__all__ = [
+    "ctc_loss",
+]
 
 NEVER = -math.inf  # the logarithm of probability 0
 
 
+@public
 def ctc_loss(
     log_probs: Tensor,
     targets: Any,

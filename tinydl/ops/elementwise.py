@@ -17,25 +17,60 @@ from tinydl_kernels.machine.errors import DtypeError
 
 from ..engine.core import Array, Primitive, Tensor, add, cast, contiguous, primitive
 from ..engine.promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
+from ..engine.public import public
 from .shape import common_shape
+
+__all__ = [
+    "abs",
+    "add",
+    "clamp",
+    "clip",
+    "clone",
+    "div",
+    "eq",
+    "exp",
+    "ge",
+    "gt",
+    "isfinite",
+    "le",
+    "log",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "relu",
+    "sigmoid",
+    "sign",
+    "sqrt",
+    "square",
+    "sub",
+    "tanh",
+    "where",
+]
 
 
 def unary(kernel: Operation, rule: Callable[..., Tensor], floating: bool = True) -> Primitive:
-    """The primitive of a kernel of one input, differentiated by `rule` (which reads g, and x or out)."""
+    """The primitive of a kernel of one input, differentiated by `rule` (which reads g, and input or out)."""
 
-    def function(x: Array) -> Array:
-        return kernel(x)
+    def function(input: Array) -> Array:
+        return kernel(input)
 
     made = Primitive(_named(function, kernel), floating=floating, numeric=True, elementwise=True)
-    made.rule(x=rule)
+    made.rule(input=rule)
     return made
 
 
 def query(kernel: Operation) -> Primitive:
     """The primitive of a kernel of one input whose result is boolean and carries no gradient."""
 
-    def function(x: Array) -> Array:
-        return kernel(x)
+    def function(input: Array) -> Array:
+        return kernel(input)
 
     return Primitive(_named(function, kernel), elementwise=True, constant=("out",))
 
@@ -43,8 +78,8 @@ def query(kernel: Operation) -> Primitive:
 def comparison(kernel: Operation) -> Primitive:
     """The primitive of a kernel of two inputs whose result is boolean and carries no gradient."""
 
-    def function(a: Array, b: Array) -> Array:
-        return kernel(a, b)
+    def function(input: Array, other: Array) -> Array:
+        return kernel(input, other)
 
     return Primitive(_named(function, kernel), elementwise=True, constant=("out",))
 
@@ -76,21 +111,21 @@ def _named(function: Callable[..., Array], kernel: Operation) -> Callable[..., A
 
 
 @primitive(elementwise=True, numeric=True)
-def sub(a: Array, b: Array) -> Array:
-    """a - b."""
-    return kernels.sub(a, b)
+def sub(input: Array, other: Array) -> Array:
+    """input - other."""
+    return kernels.sub(input, other)
 
 
 @primitive(elementwise=True)
-def mul(a: Array, b: Array) -> Array:
-    """a · b."""
-    return kernels.mul(a, b)
+def mul(input: Array, other: Array) -> Array:
+    """input · other."""
+    return kernels.mul(input, other)
 
 
 @primitive(elementwise=True, floating=True)
-def div(a: Array, b: Array) -> Array:
-    """a / b, true division: integers give float32."""
-    return kernels.div(a, b)
+def div(input: Array, other: Array) -> Array:
+    """input / other, true division: integers give float32."""
+    return kernels.div(input, other)
 
 
 @primitive(elementwise=True, numeric=True)
@@ -104,23 +139,23 @@ def _power(x: Array, *, exponent: float) -> Array:
 
 
 @primitive(elementwise=True, constant=("condition",))
-def where(condition: Array, a: Array, b: Array) -> Array:
-    """a where the condition holds, else b. A NaN on the side that is not taken stays
-    out of the gradient too.
+def where(condition: Array, input: Array, other: Array) -> Array:
+    """input where the condition holds, else other. A NaN on the side that is not taken stays out of the
+    gradient too.
     """
-    return kernels.where(condition, a, b)
+    return kernels.where(condition, input, other)
 
 
 @primitive(elementwise=True)
-def maximum(a: Array, b: Array) -> Array:
-    """The larger of a and b; NaN if either is. Equal values share the gradient by halves."""
-    return kernels.maximum(a, b)
+def maximum(input: Array, other: Array) -> Array:
+    """The larger of the two; NaN if either is. Equal values share the gradient by halves."""
+    return kernels.maximum(input, other)
 
 
 @primitive(elementwise=True)
-def minimum(a: Array, b: Array) -> Array:
-    """The smaller of a and b; NaN if either is. Equal values share the gradient by halves."""
-    return kernels.minimum(a, b)
+def minimum(input: Array, other: Array) -> Array:
+    """The smaller of the two; NaN if either is. Equal values share the gradient by halves."""
+    return kernels.minimum(input, other)
 
 
 @primitive(elementwise=True, constant=("y",))
@@ -152,17 +187,17 @@ and_masks, or_masks, not_mask = (
 
 neg: Primitive = unary(kernels.neg, lambda g: neg(g), floating=False)
 exp = unary(kernels.exp, lambda g, out: mul(g, out))
-log = unary(kernels.log, lambda g, x: div(g, x))
+log = unary(kernels.log, lambda g, input: div(g, input))
 sqrt = unary(kernels.sqrt, lambda g, out: div(g, mul(out, 2.0)))
 tanh = unary(kernels.tanh, lambda g, out: mul(g, sub(1.0, mul(out, out))))
 sigmoid = unary(kernels.sigmoid, lambda g, out: mul(g, mul(out, sub(1.0, out))))
 relu = unary(kernels.relu, lambda g, out: _gate(g, out), floating=False)
 sign = unary(kernels.sign, lambda g: mul(g, 0.0), floating=False)
-abs = unary(kernels.abs, lambda g, x: mul(g, sign(x)), floating=False)
+abs = unary(kernels.abs, lambda g, input: mul(g, sign(input)), floating=False)
 
-sub.rule(a=lambda g: g, b=lambda g: neg(g))
-mul.rule(a=lambda g, b: mul(g, b), b=lambda g, a: mul(g, a))
-div.rule(a=lambda g, b: div(g, b), b=lambda g, b, out: neg(div(mul(g, out), b)))
+sub.rule(input=lambda g: g, other=lambda g: neg(g))
+mul.rule(input=lambda g, other: mul(g, other), other=lambda g, input: mul(g, input))
+div.rule(input=lambda g, other: div(g, other), other=lambda g, other, out: neg(div(mul(g, out), other)))
 _pow.rule(
     a=lambda g, a, b: mul(g, where(eq(b, 0.0), 0.0, mul(b, _pow(a, sub(b, 1.0))))),
     b=lambda g, a, b, out: mul(g, where(logical_and(eq(a, 0.0), ge(b, 0.0)), 0.0, mul(out, log(a)))),
@@ -172,12 +207,16 @@ _power.rule(
         g, mul(_power(x, exponent=exponent - 1), exponent) if exponent else mul(x, 0.0)
     )
 )
-where.rule(a=lambda g, condition: where(condition, g, 0.0), b=lambda g, condition: where(condition, 0.0, g))
+where.rule(
+    input=lambda g, condition: where(condition, g, 0.0), other=lambda g, condition: where(condition, 0.0, g)
+)
 maximum.rule(
-    a=lambda g, a, b: mul(g, _share(gt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(gt(b, a), a, b))
+    input=lambda g, input, other: mul(g, _share(gt(input, other), input, other)),
+    other=lambda g, input, other: mul(g, _share(lt(input, other), input, other)),
 )
 minimum.rule(
-    a=lambda g, a, b: mul(g, _share(lt(a, b), a, b)), b=lambda g, a, b: mul(g, _share(lt(b, a), a, b))
+    input=lambda g, input, other: mul(g, _share(lt(input, other), input, other)),
+    other=lambda g, input, other: mul(g, _share(gt(input, other), input, other)),
 )
 _gate.rule(g=lambda h, y: _gate(h, y))
 _clip.rule(x=lambda g, x, low, high: _between(g, x, low, high))
@@ -186,11 +225,10 @@ _between.rule(g=lambda h, x, low, high: _between(h, x, low, high))
 
 def _share(wins: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """1 where this side wins, ½ where both are equal, else 0."""
-    return mul(
-        add(cast(wins, dtype=a.dtype), cast(logical_and(eq(a, b), eq(a, a)), dtype=a.dtype) * 0.5), 1.0
-    )
+    return add(cast(wins, dtype=a.dtype), mul(cast(eq(a, b), dtype=a.dtype), 0.5))
 
 
+@public
 def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     """input to the power of a number or a tensor. At exponent 0 its derivative is
     0, also where the input is 0.
@@ -206,6 +244,7 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     return _power(input, exponent=exponent)
 
 
+@public
 def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may
     be a number, a tensor or None.
@@ -225,6 +264,9 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     return input if max is None else minimum(input, max)
 
 
+clamp = clip
+
+
 def _bound(x: Tensor, value: Any) -> Tensor:
     return Tensor(memory.array_module(x.array).full((), value, x.dtype))
 
@@ -239,11 +281,13 @@ def to_dtype(input: Tensor, dtype: Any) -> Tensor:
     return cast(input if dtype.kind == "f" else input.detach(), dtype=dtype)
 
 
+@public
 def square(input: Tensor) -> Tensor:
     """x²."""
     return mul(input, input)
 
 
+@public
 def clone(input: Tensor) -> Tensor:
     """A copy that stays on the tape."""
     return contiguous(input)

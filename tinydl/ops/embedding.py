@@ -6,11 +6,17 @@ from tinydl_kernels.indexing import check_index
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor
+from ..engine.public import public
 from .elementwise import eq, where
 from .indexing import index_select, places
 from .shape import normalize_dim, reshape, unsqueeze
 
+__all__ = [
+    "embedding",
+]
 
+
+@public
 def embedding(input: Tensor, weight: Tensor, padding_idx: int | None = None) -> Tensor:
     """The rows weight[input]: indices (*) and a table (V, D) give (*, D).
 

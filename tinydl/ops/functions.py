@@ -9,32 +9,72 @@ from tinydl_kernels.elementwise import functions as kernels
 from tinydl_kernels.machine import memory
 
 from ..engine.core import Array, Primitive, Tensor, add, primitive
+from ..engine.public import public
 from .elementwise import comparison, div, exp, mul, neg, on_masks, query, sigmoid, square, sub, unary
 from .shape import common_shape
 
+__all__ = [
+    "acos",
+    "acosh",
+    "addcdiv",
+    "addcmul",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "ceil",
+    "cos",
+    "cosh",
+    "digamma",
+    "erf",
+    "erfc",
+    "exp2",
+    "expm1",
+    "floor",
+    "hypot",
+    "isinf",
+    "isnan",
+    "lerp",
+    "lgamma",
+    "log1p",
+    "log2",
+    "log10",
+    "logical_xor",
+    "logsigmoid",
+    "polygamma",
+    "reciprocal",
+    "round",
+    "rsqrt",
+    "sin",
+    "sinh",
+    "tan",
+    "trunc",
+]
+
 exp2 = unary(kernels.exp2, lambda g, out: mul(g, mul(out, math.log(2))))
 expm1 = unary(kernels.expm1, lambda g, out: mul(g, add(out, 1.0)))
-log1p = unary(kernels.log1p, lambda g, x: div(g, add(x, 1.0)))
-log2 = unary(kernels.log2, lambda g, x: div(g, mul(x, math.log(2))))
-log10 = unary(kernels.log10, lambda g, x: div(g, mul(x, math.log(10))))
+log1p = unary(kernels.log1p, lambda g, input: div(g, add(input, 1.0)))
+log2 = unary(kernels.log2, lambda g, input: div(g, mul(input, math.log(2))))
+log10 = unary(kernels.log10, lambda g, input: div(g, mul(input, math.log(10))))
 rsqrt = unary(kernels.rsqrt, lambda g, out: mul(mul(g, -0.5), mul(out, square(out))))
 reciprocal = unary(kernels.reciprocal, lambda g, out: neg(mul(g, square(out))))
-sin = unary(kernels.sin, lambda g, x: mul(g, cos(x)))
-cos: Primitive = unary(kernels.cos, lambda g, x: neg(mul(g, sin(x))))
+sin = unary(kernels.sin, lambda g, input: mul(g, cos(input)))
+cos: Primitive = unary(kernels.cos, lambda g, input: neg(mul(g, sin(input))))
 tan = unary(kernels.tan, lambda g, out: mul(g, add(square(out), 1.0)))
-asin = unary(kernels.asin, lambda g, x: mul(g, rsqrt(sub(1.0, square(x)))))
-acos = unary(kernels.acos, lambda g, x: neg(mul(g, rsqrt(sub(1.0, square(x))))))
-atan = unary(kernels.atan, lambda g, x: div(g, add(square(x), 1.0)))
-sinh = unary(kernels.sinh, lambda g, x: mul(g, cosh(x)))
-cosh: Primitive = unary(kernels.cosh, lambda g, x: mul(g, sinh(x)))
-asinh = unary(kernels.asinh, lambda g, x: mul(g, rsqrt(add(square(x), 1.0))))
-acosh = unary(kernels.acosh, lambda g, x: mul(g, rsqrt(sub(square(x), 1.0))))
-atanh = unary(kernels.atanh, lambda g, x: div(g, sub(1.0, square(x))))
-erf = unary(kernels.erf, lambda g, x: mul(g, mul(_gaussian(x), 2 / math.sqrt(math.pi))))
-erfc = unary(kernels.erfc, lambda g, x: mul(g, mul(_gaussian(x), -2 / math.sqrt(math.pi))))
-lgamma = unary(kernels.lgamma, lambda g, x: mul(g, digamma(x)))
-digamma: Primitive = unary(kernels.digamma, lambda g, x: mul(g, _polygamma(x, n=1)))
-logsigmoid = unary(kernels.logsigmoid, lambda g, x: mul(g, sigmoid(neg(x))))
+asin = unary(kernels.asin, lambda g, input: mul(g, rsqrt(sub(1.0, square(input)))))
+acos = unary(kernels.acos, lambda g, input: neg(mul(g, rsqrt(sub(1.0, square(input))))))
+atan = unary(kernels.atan, lambda g, input: div(g, add(square(input), 1.0)))
+sinh = unary(kernels.sinh, lambda g, input: mul(g, cosh(input)))
+cosh: Primitive = unary(kernels.cosh, lambda g, input: mul(g, sinh(input)))
+asinh = unary(kernels.asinh, lambda g, input: mul(g, rsqrt(add(square(input), 1.0))))
+acosh = unary(kernels.acosh, lambda g, input: mul(g, rsqrt(sub(square(input), 1.0))))
+atanh = unary(kernels.atanh, lambda g, input: div(g, sub(1.0, square(input))))
+erf = unary(kernels.erf, lambda g, input: mul(g, mul(_gaussian(input), 2 / math.sqrt(math.pi))))
+erfc = unary(kernels.erfc, lambda g, input: mul(g, mul(_gaussian(input), -2 / math.sqrt(math.pi))))
+lgamma = unary(kernels.lgamma, lambda g, input: mul(g, digamma(input)))
+digamma: Primitive = unary(kernels.digamma, lambda g, input: mul(g, _polygamma(input, n=1)))
+logsigmoid = unary(kernels.logsigmoid, lambda g, input: mul(g, sigmoid(neg(input))))
 floor = unary(kernels.floor, lambda g: mul(g, 0.0), floating=False)
 ceil = unary(kernels.ceil, lambda g: mul(g, 0.0), floating=False)
 round = unary(kernels.round, lambda g: mul(g, 0.0), floating=False)  # halves to even
@@ -44,15 +84,15 @@ xor_masks = on_masks("xor", logical_xor)
 
 
 @primitive(elementwise=True, floating=True)
-def atan2(a: Array, b: Array) -> Array:
-    """The angle of the point (b, a) in (-π, π]."""
-    return kernels.atan2(a, b)
+def atan2(input: Array, other: Array) -> Array:
+    """The angle of the point (other, input) in (-π, π]."""
+    return kernels.atan2(input, other)
 
 
 @primitive(elementwise=True, floating=True)
-def hypot(a: Array, b: Array) -> Array:
-    """√(a² + b²) without overflow."""
-    return kernels.hypot(a, b)
+def hypot(input: Array, other: Array) -> Array:
+    """√(input² + other²) without overflow."""
+    return kernels.hypot(input, other)
 
 
 @primitive(elementwise=True, floating=True)
@@ -61,13 +101,16 @@ def _polygamma(x: Array, *, n: int) -> Array:
 
 
 atan2.rule(
-    a=lambda g, a, b: mul(g, div(b, add(square(a), square(b)))),
-    b=lambda g, a, b: neg(mul(g, div(a, add(square(a), square(b))))),
+    input=lambda g, input, other: mul(g, div(other, add(square(input), square(other)))),
+    other=lambda g, input, other: neg(mul(g, div(input, add(square(input), square(other))))),
 )
-hypot.rule(a=lambda g, a, out: mul(g, div(a, out)), b=lambda g, b, out: mul(g, div(b, out)))
+hypot.rule(
+    input=lambda g, input, out: mul(g, div(input, out)), other=lambda g, other, out: mul(g, div(other, out))
+)
 _polygamma.rule(x=lambda g, x, *, n: mul(g, _polygamma(x, n=n + 1)))
 
 
+@public
 def polygamma(n: int, input: Tensor) -> Tensor:
     """The n-th derivative of digamma, n ≥ 0."""
     if not isinstance(n, int) or n < 0:
@@ -79,18 +122,21 @@ def _gaussian(x: Tensor) -> Tensor:
     return exp(neg(square(x)))
 
 
+@public
 def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
     """input + weight (end - input)."""
     common_shape("lerp", input, end, weight)
     return add(input, mul(sub(end, input), weight))
 
 
+@public
 def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
     """input + value · tensor1 · tensor2."""
     common_shape("addcmul", input, tensor1, tensor2)
     return add(input, mul(mul(tensor1, tensor2), value))
 
 
+@public
 def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
     """input + value · tensor1 / tensor2."""
     common_shape("addcdiv", input, tensor1, tensor2)

@@ -7,7 +7,6 @@ a result depends on values (masks, nonzero), a recorded step refuses.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,25 @@ from ..devices import constant, on_host
 from ..engine.core import Array, Tensor, add, primitive, state
 from ..engine.effect import effect
 from ..engine.promotion import INT64, is_scalar, require_one_dtype
+from ..engine.public import public
 from .elementwise import eq, to_dtype, where
-from .shape import _index, broadcast_to, common_shape, narrow, normalize_dim, pad, permute, reshape, unsqueeze
-from .update import assign
+from .padding import pad
+from .shape import _index, broadcast_to, common_shape, narrow, normalize_dim, reshape, unsqueeze
+
+__all__ = [
+    "bincount",
+    "gather",
+    "index_select",
+    "masked_fill",
+    "nonzero",
+    "one_hot",
+    "repeat_interleave",
+    "scatter",
+    "scatter_add",
+    "take_along_dim",
+    "tril",
+    "triu",
+]
 
 
 @primitive(constant=("index",))
@@ -99,15 +114,15 @@ def refuse_recording(who: str) -> None:
 
 def places(who: str, index: Any, like: Tensor) -> Tensor:
     """An index as an int64 tensor."""
-    index = index if isinstance(index, Tensor) else _taken(who, index, like)
+    index = index if isinstance(index, Tensor) else from_outside(who, index, like)
     if index.dtype.kind not in "iu" and index.array.size:
         raise DtypeError(f"{who}: expected an index of integers, got {index.dtype}")
     return to_dtype(index.detach(), INT64)
 
 
-def _taken(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tensor:
-    """What is no tensor: numbers and lists go to the device of `like`, a NumPy or CuPy
-    array is there or is refused.
+def from_outside(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tensor:
+    """A tensor of what a user gives instead: numbers and lists go to the device of `like`, a NumPy or
+    CuPy array must be there already.
     """
     cupys = hasattr(given, "__cuda_array_interface__")
     if (cupys or isinstance(given, np.ndarray)) and device_of(given) != like.device:
@@ -119,6 +134,7 @@ def _taken(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tensor:
 # ---- Along a dim
 
 
+@public
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at the places `index` (m,) along `dim`."""
     dim, index = normalize_dim("index_select", dim, input.ndim), places("index_select", index, input)
@@ -130,6 +146,7 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return _gather(input, reshape(index, (1,) * dim + (-1,) + (1,) * (input.ndim - dim - 1)), dim=dim)
 
 
+@public
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i][j][k] = input[i][index[i][j][k]][k] for dim = 1: `index` has as many dims,
     elsewhere no larger than the input.
@@ -138,6 +155,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return _gather(_box(input, index, dim), index, dim=dim)
 
 
+@public
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any = None) -> Tensor:
     """A copy of `input` with out[i][index[i][j][k]][k] = src[i][j][k] for dim = 1, in the order of j; src may
     be a number, which may be given as `value`.
@@ -158,6 +176,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
     return where(constant(input, inside), _grown(scattered, input.shape), input)
 
 
+@public
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of `input` with src[i][j][k] added to out[i][index[i][j][k]][k] for
     dim = 1, in the order of j.
@@ -167,6 +186,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     return add(input, _grown(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.shape))
 
 
+@public
 def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
     """`gather` whose operands broadcast off `dim`; without `dim` in the flattened
     input (numpy.take_along_axis).
@@ -222,6 +242,7 @@ def _grown(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return pad(x, sides) if any(sides) else x
 
 
+@public
 def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
     """Each slice along `dim`, without `dim` each element, `repeats` times in a row. A tensor
     gives a count for each of them.
@@ -246,32 +267,28 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
 # ---- By masks
 
 
+@public
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     """`value` (a number or a 0-d tensor) where the mask holds, else `input`."""
-    _require_mask("masked_fill", mask)
+    require_mask("masked_fill", mask)
     common_shape("masked_fill", input, mask)
     if not is_scalar(value) and value.ndim:
         raise ShapeError(f"masked_fill: expected a number or a 0-d tensor as value, got {value.shape}")
     return where(mask, input.dtype.type(value) if is_scalar(value) else to_dtype(value, input.dtype), input)
 
 
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where the mask holds, in one dim; mask and input broadcast. Not in a recorded step."""
-    _require_mask("masked_select", mask)
-    shape = common_shape("masked_select", input, mask)
-    return getitem(broadcast_to(input, shape), broadcast_to(mask, shape))
-
-
-def _require_mask(who: str, mask: Tensor) -> None:
+def require_mask(who: str, mask: Tensor) -> None:
     if mask.dtype.kind != "b":
         raise DtypeError(f"{who}: expected a mask of booleans, got {mask.dtype}")
 
 
+@public
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The matrices with zeros above a diagonal: [..., i, j] is kept where j <= i + diagonal."""
     return where(_triangle("tril", input, diagonal), input, input.dtype.type(0))
 
 
+@public
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The matrices with zeros below a diagonal: [..., i, j] is kept where j >= i + diagonal."""
     return where(_triangle("triu", input, diagonal - 1), input.dtype.type(0), input)
@@ -286,8 +303,9 @@ def _triangle(who: str, x: Tensor, diagonal: int) -> Tensor:
 # ---- Counting
 
 
+@public
 def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
-    """The indices (count, dims) of the elements that are not zero; as_tuple: one vector a
+    """The indices (count, dims) of the elements that are not zero; as_tuple: one vector per
     dim. Not in a recorded step.
     """
     refuse_recording("nonzero")
@@ -295,6 +313,7 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     return tuple(_index(found, index=(slice(None), d)) for d in range(input.ndim)) if as_tuple else found
 
 
+@public
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """Classes (*) to int64 (*, num_classes): 1 at the class, else 0. -1 counts the classes,
     which a recorded step refuses.
@@ -309,10 +328,11 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
 
 
 def _largest(index: Tensor) -> int:
-    """-1 if there is none."""
+    """The largest index, -1 if there is none."""
     return int(index.array.max()) if index.array.size else -1
 
 
+@public
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each of 0, 1, ... is among the integers (n,), or the sums of their
     weights. Not in a recorded step.
@@ -327,146 +347,3 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     return _scatter_add(
         _filled(index, index.shape, 1) if weights is None else weights, index, size=size, dim=0
     )
-
-
-# ---- NumPy's indexing
-
-
-def _is_array(part: Any) -> bool:
-    return isinstance(part, (Tensor, np.ndarray, list)) or hasattr(part, "__cuda_array_interface__")
-
-
-def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
-    """The parts of an index, checked, lists made arrays."""
-    parts = tuple(index) if isinstance(index, tuple) else (index,)
-    for part in parts:
-        basic = part is None or part is Ellipsis or isinstance(part, slice) or hasattr(part, "__index__")
-        if (not basic and not _is_array(part)) or isinstance(part, (bool, np.bool_)):
-            raise TypeError(
-                "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got "
-                f"{type(part).__name__}"
-            )
-    parts = tuple(
-        _indices(x, p)
-        if _is_array(p)
-        else p
-        if p is None or p is Ellipsis or isinstance(p, slice)
-        else p.__index__()
-        for p in parts
-    )
-    taken = sum(_consumed(part) for part in parts)
-    if taken > x.ndim:
-        raise ShapeError(f"indexing: expected at most {x.ndim} indices for {x.shape}, got {taken}")
-    if sum(part is Ellipsis for part in parts) > 1:
-        raise IndexError(
-            f"indexing: expected at most one Ellipsis, got {sum(part is Ellipsis for part in parts)}"
-        )
-    return parts
-
-
-def _indices(x: Tensor, part: Any) -> Tensor:
-    """An array of indices as it is if it is a mask, else as int64."""
-    part = part if isinstance(part, Tensor) else _taken("indexing", part, x)
-    if part.dtype.kind == "b" and part.ndim:
-        return part.detach()
-    return places("indexing", part, x)
-
-
-def _consumed(part: Any) -> int:
-    """How many dims of the tensor a part of an index stands for."""
-    if isinstance(part, Tensor) and part.dtype.kind == "b":
-        return part.ndim
-    return int(part is not None and part is not Ellipsis)
-
-
-def getitem(x: Tensor, index: Any) -> Tensor:
-    """x[index] as in NumPy: a view for integers, slices, None and Ellipsis, a copy with arrays of
-    integers or masks among them.
-
-    A mask stands for the indices where it holds; how many there are depends on its values,
-    so a recorded step refuses it.
-    """
-    parts = _normalized(x, index)
-    if any(isinstance(part, Tensor) for part in parts):
-        return _take(x, parts)
-    try:
-        return _index(x, index=parts)
-    except IndexError as error:
-        raise IndexError(f"indexing: {error} of {x.shape}") from None
-
-
-def _take(x: Tensor, parts: tuple[Any, ...]) -> Tensor:
-    """Advanced indexing: the dims with arrays are brought together and merged,
-    and one index runs over them.
-    """
-    basic: list[Any] = []
-    arrays: list[Tensor] = []
-    dims: list[int] = []
-    ellipsis: list[int] = []
-    missing = x.ndim - sum(map(_consumed, parts))
-    parts = parts if Ellipsis in [p if p is Ellipsis else None for p in parts] else (*parts, Ellipsis)
-    for part in parts:
-        if part is Ellipsis:
-            ellipsis.append(len(basic))
-            basic += [slice(None)] * missing
-        elif part is None or isinstance(part, slice):
-            basic.append(part)
-        else:
-            columns = _columns(x, part, len([b for b in basic if b is not None]))
-            dims += range(len(basic), len(basic) + len(columns))
-            basic += [slice(None)] * len(columns)
-            arrays += columns
-    x = _index(x, index=tuple(basic))
-    together = dims[-1] - dims[0] + 1 == len(dims) and not any(dims[0] < d <= dims[-1] for d in ellipsis)
-    first = dims[0] if together else 0  # NumPy puts the indexed dims in front where others stand between them
-    others = [d for d in range(x.ndim) if d not in dims]
-    before, behind = (tuple(x.shape[d] for d in part) for part in (others[:first], others[first:]))
-    sizes = tuple(x.shape[d] for d in dims)
-    flat = _flat_index(*arrays, sizes=sizes)
-    lines = reshape(permute(x, *others[:first], *dims, *others[first:]), (*before, math.prod(sizes), *behind))
-    line = (1,) * len(before) + (flat.array.size,) + (1,) * len(behind)
-    return reshape(_gather(lines, reshape(flat, line), dim=first), (*before, *flat.shape, *behind))
-
-
-def _columns(x: Tensor, part: Any, dim: int) -> list[Tensor]:
-    """An integer or an array in an index as arrays of integers, one for each dim that it stands for."""
-    if not isinstance(part, Tensor):
-        return [constant(x, np.asarray(part))]
-    if part.dtype.kind != "b":
-        return [part]
-    if part.shape != x.shape[dim : dim + part.ndim]:
-        raise ShapeError(
-            f"indexing: expected a mask of shape {x.shape[dim : dim + part.ndim]}, got {part.shape}"
-        )
-    refuse_recording("indexing by a mask")
-    return list(nonzero(part, as_tuple=True))
-
-
-def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """x[index] = value, in place, for a tensor that no gradient flows through. The last of
-    several values for a place wins.
-    """
-    if x.requires_grad and state.grad:
-        raise GraphError(
-            "indexing assignment: expected no_grad around a write to a tensor that requires grad"
-        )
-    parts = _normalized(x, index)
-    at = tuple(i for i, part in enumerate(parts) if isinstance(part, Tensor))
-    if not at:
-        view = x.array[parts if Ellipsis in parts else (*parts, ...)]
-        assign(Tensor(view, x.version), value)
-        return
-    value = value if isinstance(value, Tensor) else _taken("indexing assignment", value, x, x.dtype)
-    if value.ndim and any(parts[i].dtype.kind == "b" for i in at):
-        refuse_recording("indexing assignment by a mask")
-    arrays = [parts[i] for i in at]
-    try:
-        _put(
-            x,
-            value.detach(),
-            *arrays,
-            index=tuple(None if i in at else part for i, part in enumerate(parts)),
-            at=at,
-        )
-    except ValueError as error:
-        raise ShapeError(f"indexing assignment: {error}") from None

@@ -11,11 +11,32 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
 from ..engine.promotion import require_numbers
+from ..engine.public import public
 from .elementwise import abs, clip, div, exp, gt, log, lt, mul, ne, neg, pow, relu, sqrt, square, sub, where
 from .functions import logsigmoid
 from .reduce import sum
 from .shape import broadcast_to, common_shape, normalize_dim, reshape, unsqueeze
 from .softmax import class_weights, picked, reduced, require_reduction
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cosine_embedding_loss",
+    "cosine_similarity",
+    "gaussian_nll_loss",
+    "hinge_embedding_loss",
+    "hinge_loss",
+    "huber_loss",
+    "kl_div",
+    "l1_loss",
+    "mse_loss",
+    "multi_margin_loss",
+    "nll_loss",
+    "poisson_nll_loss",
+    "smooth_l1_loss",
+    "sum_of_squares",
+    "triplet_margin_loss",
+]
 
 
 def _require(who: str, input: Tensor, target: Tensor, reduction: str, *more: str) -> None:
@@ -28,12 +49,14 @@ def _require(who: str, input: Tensor, target: Tensor, reduction: str, *more: str
         )
 
 
+@public
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(input - target)²."""
     _require("mse_loss", input, target, reduction)
     return reduced("mse_loss", square(sub(input, target)), reduction)
 
 
+@public
 def sum_of_squares(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """½ Σ (input - target)² over all dims but the first; reduced over the batch."""
     _require("sum_of_squares", input, target, reduction)
@@ -45,12 +68,14 @@ def sum_of_squares(input: Tensor, target: Tensor, reduction: str = "mean") -> Te
     )
 
 
+@public
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|input - target|."""
     _require("l1_loss", input, target, reduction)
     return reduced("l1_loss", abs(sub(input, target)), reduction)
 
 
+@public
 def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """½ d² / beta where |d| < beta, else |d| - ½ beta, with d = input - target.
     Girshick, arXiv 1504.08083.
@@ -64,6 +89,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     return reduced("smooth_l1_loss", loss, reduction)
 
 
+@public
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """½ d² where |d| < delta, else delta (|d| - ½ delta), with d = input - target. Huber, 1964."""
     _require("huber_loss", input, target, reduction)
@@ -78,6 +104,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     )
 
 
+@public
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, reduction: str = "mean"
 ) -> Tensor:
@@ -97,6 +124,7 @@ def _bounded_log(x: Tensor) -> Tensor:
     return where(inside, clip(log(where(inside, x, 1.0)), min=-100.0), -100.0)
 
 
+@public
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -118,6 +146,7 @@ def binary_cross_entropy_with_logits(
     )
 
 
+@public
 def nll_loss(
     input: Tensor,
     target: Tensor,
@@ -140,6 +169,7 @@ def nll_loss(
     return picked("nll_loss", neg(mul(coefficients, input)), total, reduction)
 
 
+@public
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
     """KL(target ‖ exp(input)) pointwise: t (log t - input), for log-probabilities `input`.
 
@@ -157,12 +187,14 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
     return reduced("kl_div", loss, reduction)
 
 
+@public
 def hinge_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean") -> Tensor:
     """max(0, margin - target · input) for targets ±1."""
     _require("hinge_loss", input, target, reduction)
     return reduced("hinge_loss", relu(sub(margin, mul(target, input))), reduction)
 
 
+@public
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
@@ -171,6 +203,7 @@ def hinge_embedding_loss(
     return reduced("hinge_embedding_loss", where(gt(target, 0.0), input, relu(sub(margin, input))), reduction)
 
 
+@public
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -197,6 +230,7 @@ def multi_margin_loss(
     return reduced("multi_margin_loss", div(sum(loss, 1), float(input.shape[1])), reduction)
 
 
+@public
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """⟨x1, x2⟩ / (max(‖x1‖, eps) max(‖x2‖, eps)) along `dim`."""
     shape = common_shape("cosine_similarity", x1, x2)
@@ -212,6 +246,7 @@ def _length(x: Tensor, dim: int, eps: float) -> Tensor:
     return where(above, sqrt(where(above, squares, 1.0)), eps)
 
 
+@public
 def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
@@ -230,6 +265,7 @@ def cosine_embedding_loss(
     )
 
 
+@public
 def triplet_margin_loss(
     anchor: Tensor,
     positive: Tensor,
@@ -260,6 +296,7 @@ def triplet_margin_loss(
     return reduced("triplet_margin_loss", relu(add(sub(distance(anchor, positive), far), margin)), reduction)
 
 
+@public
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
@@ -273,7 +310,7 @@ def gaussian_nll_loss(
         var = unsqueeze(var, -1)
     elif var.shape not in (input.shape, (*input.shape[:-1], 1)):
         raise ShapeError(
-            f"gaussian_nll_loss: expected var of the input's shape or one a row {input.shape}, got "
+            f"gaussian_nll_loss: expected var of the input's shape or one per row {input.shape}, got "
             f"{var.shape}"
         )
     v = where(lt(var, eps), eps, var)
@@ -281,6 +318,7 @@ def gaussian_nll_loss(
     return reduced("gaussian_nll_loss", add(loss, 0.5 * math.log(2 * math.pi)) if full else loss, reduction)
 
 
+@public
 def poisson_nll_loss(
     input: Tensor,
     target: Tensor,

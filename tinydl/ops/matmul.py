@@ -7,8 +7,15 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Array, Tensor, primitive, sum_to
 from ..engine.promotion import require_floating
+from ..engine.public import public
 from .elementwise import mul
 from .shape import reshape, unsqueeze
+
+__all__ = [
+    "bilinear",
+    "linear",
+    "matmul",
+]
 
 
 @primitive
@@ -45,13 +52,7 @@ _linear.rule(
 )
 
 
-def _linear_relu(x: Array, w: Array, b: Array) -> Array:
-    return kernels.linear(x, w, b, True)
-
-
-_linear.relu = _linear_relu
-
-
+@public
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The matrix product a @ b, as numpy.matmul and torch.matmul: vectors are rows on the
     left and columns on the right.
@@ -71,6 +72,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     return y if y.shape == shape else reshape(y, shape)
 
 
+@public
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input weightᵀ + bias: (*, in) and (out, in), (out,) give (*, out)."""
     if (
@@ -87,6 +89,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y if input.ndim == 2 else reshape(y, (*input.shape[:-1], weight.shape[0]))
 
 
+@public
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """out_o = input1ᵀ weight_o input2 + bias_o: (*, in1), (*, in2) and (out, in1,
     in2), (out,) give (*, out).

@@ -15,11 +15,23 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Array, Tensor, add, no_grad, primitive
 from ..engine.effect import effect
 from ..engine.promotion import require_floating
+from ..engine.public import public
 from ..engine.pullback import pullback
 from .elementwise import abs, div, gt, mul, neg, pow, sqrt, square, sub, where
-from .indexing import getitem
+from .padding import pad
 from .reduce import mean, sum
-from .shape import normalize_dim, pad, reshape
+from .shape import normalize_dim, reshape
+from .subscript import getitem
+
+__all__ = [
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
+    "local_response_norm",
+    "normalize",
+    "rms_norm",
+]
 
 
 @primitive(floating=True, outputs=("y", "mean", "var"), constant=("mean", "var"))
@@ -142,6 +154,7 @@ def _second_order(
     return [ddg, ddx, None if gamma is None else reshape(mul(s, q), gamma.shape)]
 
 
+@public
 def batch_norm(
     input: Tensor,
     running_mean: Tensor | None,
@@ -173,7 +186,7 @@ def batch_norm(
         n = input.array.size // max(channels or 1, 1)
         if n <= 1:
             raise ShapeError(
-                f"batch_norm: expected more than one value a channel in training, got input {input.shape}"
+                f"batch_norm: expected more than one value per channel in training, got input {input.shape}"
             )
         y, batch_mean, batch_var = _batch_norm(input, weight, bias, eps=eps)
         if running_mean is not None and momentum is not None:
@@ -200,6 +213,7 @@ def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[
     return y if bias is None else add(y, reshape(bias, shape))
 
 
+@public
 def layer_norm(
     input: Tensor,
     normalized_shape: Any,
@@ -216,6 +230,7 @@ def layer_norm(
     )
 
 
+@public
 def rms_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -229,6 +244,7 @@ def rms_norm(
     return y if weight is None else mul(y, weight)
 
 
+@public
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -249,6 +265,7 @@ def group_norm(
     return _affine(y, weight, bias, (1, -1, *(1,) * (input.ndim - 2)))
 
 
+@public
 def instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,
@@ -283,6 +300,7 @@ def instance_norm(
     return group_norm(input, input.shape[1], weight, bias, eps)
 
 
+@public
 def local_response_norm(
     input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
@@ -302,6 +320,7 @@ def local_response_norm(
     return div(input, pow(add(mul(total, alpha / size), k), beta))
 
 
+@public
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """x / max(‖x‖_p, eps) along `dim`."""
     dim = normalize_dim("normalize", dim, input.ndim)

@@ -15,11 +15,33 @@ from tinydl_kernels.machine.errors import ShapeError
 from tinydl_kernels.machine.window import Window, per_axis
 
 from ..engine.core import Array, Tensor, primitive
+from ..engine.public import public
 from .elementwise import eq, mul, pow, where
 from .indexing import _filled, places, scatter
 from .resample import _resample
 from .shape import reshape
 from .spatial import batched, require_planes
+
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
+]
 
 
 @primitive(floating=True, outputs=("values", "indices"), constant=("indices",))
@@ -175,7 +197,7 @@ def _unpool(
 
 
 def _adaptive_size(who: str, x: Tensor, axes: int, output_size: Any) -> tuple[int, ...]:
-    """The output's sizes: an int for all axes or one an axis, None for the input's."""
+    """The output's sizes: an int for all axes or one per axis, None for the input's."""
     require_planes(who, x, axes)
     given = tuple(output_size) if isinstance(output_size, Sequence) else (output_size,) * axes
     if len(given) != axes:
@@ -212,6 +234,7 @@ def _adaptive_max(who: str, axes: int, input: Tensor, output_size: Any, return_i
 # ---- Over one, two and three
 
 
+@public
 def max_pool1d(
     input: Tensor,
     kernel_size: Any,
@@ -228,6 +251,7 @@ def max_pool1d(
     return _max("max_pool1d", 1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@public
 def max_pool2d(
     input: Tensor,
     kernel_size: Any,
@@ -239,13 +263,14 @@ def max_pool2d(
 ) -> Any:
     """The largest value of each window of (N, C, H, W); of equal ones the first wins. Padding never wins.
 
-    kernel_size, stride (default: the kernel), padding, dilation: an int or one an axis. With `return_indices`
-    also where the winners stand (int64) in the flattened H·W plane. N may be missing. As
+    kernel_size, stride (default: the kernel), padding, dilation: an int or one per axis. With
+    `return_indices` also where the winners stand (int64) in the flattened H·W plane. N may be missing. As
     torch.nn.functional.max_pool2d.
     """
     return _max("max_pool2d", 2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@public
 def max_pool3d(
     input: Tensor,
     kernel_size: Any,
@@ -262,6 +287,7 @@ def max_pool3d(
     return _max("max_pool3d", 3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@public
 def avg_pool1d(
     input: Tensor,
     kernel_size: Any,
@@ -277,6 +303,7 @@ def avg_pool1d(
     return _avg("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
+@public
 def avg_pool2d(
     input: Tensor,
     kernel_size: Any,
@@ -288,7 +315,7 @@ def avg_pool2d(
 ) -> Tensor:
     """The mean of each window of (N, C, H, W).
 
-    kernel_size, stride (default: the kernel), padding: an int or one an axis. The pads are counted with
+    kernel_size, stride (default: the kernel), padding: an int or one per axis. The pads are counted with
     `count_include_pad`; `divisor_override` replaces the count. N may be missing. As
     torch.nn.functional.avg_pool2d.
     """
@@ -297,6 +324,7 @@ def avg_pool2d(
     )
 
 
+@public
 def avg_pool3d(
     input: Tensor,
     kernel_size: Any,
@@ -315,6 +343,7 @@ def avg_pool3d(
     )
 
 
+@public
 def lp_pool1d(
     input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Tensor:
@@ -325,6 +354,7 @@ def lp_pool1d(
     return _lp("lp_pool1d", 1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
+@public
 def lp_pool2d(
     input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Tensor:
@@ -336,6 +366,7 @@ def lp_pool2d(
     return _lp("lp_pool2d", 2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
+@public
 def lp_pool3d(
     input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Tensor:
@@ -346,6 +377,7 @@ def lp_pool3d(
     return _lp("lp_pool3d", 3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
+@public
 def max_unpool1d(
     input: Tensor,
     indices: Tensor,
@@ -361,6 +393,7 @@ def max_unpool1d(
     return _unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
 
 
+@public
 def max_unpool2d(
     input: Tensor,
     indices: Tensor,
@@ -379,6 +412,7 @@ def max_unpool2d(
     return _unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
 
 
+@public
 def max_unpool3d(
     input: Tensor,
     indices: Tensor,
@@ -395,6 +429,7 @@ def max_unpool3d(
     return _unpool("max_unpool3d", 3, input, indices, kernel_size, stride, padding, output_size)
 
 
+@public
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     """Mean pooling of (N, C, W) to `output_size`.
 
@@ -403,15 +438,17 @@ def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
     return _adaptive_avg("adaptive_avg_pool1d", 1, input, output_size)
 
 
+@public
 def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     """Mean pooling of (N, C, H, W) to `output_size`.
 
-    output_size: an int or one an axis; None keeps a size. Output i is the mean of floor(i n / m) ... ceil((i
+    output_size: an int or one per axis; None keeps a size. Output i is the mean of floor(i n / m) ... ceil((i
     + 1) n / m). N may be missing. As torch.nn.functional.adaptive_avg_pool2d.
     """
     return _adaptive_avg("adaptive_avg_pool2d", 2, input, output_size)
 
 
+@public
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     """Mean pooling of (N, C, D, H, W) to `output_size`.
 
@@ -420,6 +457,7 @@ def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
     return _adaptive_avg("adaptive_avg_pool3d", 3, input, output_size)
 
 
+@public
 def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Max pooling of (N, C, W) to `output_size`; with `return_indices` (values, indices).
 
@@ -428,6 +466,7 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any, return_indices: bool = 
     return _adaptive_max("adaptive_max_pool1d", 1, input, output_size, return_indices)
 
 
+@public
 def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Max pooling of (N, C, H, W) to `output_size`; with `return_indices` (values, indices).
 
@@ -437,6 +476,7 @@ def adaptive_max_pool2d(input: Tensor, output_size: Any, return_indices: bool = 
     return _adaptive_max("adaptive_max_pool2d", 2, input, output_size, return_indices)
 
 
+@public
 def adaptive_max_pool3d(input: Tensor, output_size: Any, return_indices: bool = False) -> Any:
     """Max pooling of (N, C, D, H, W) to `output_size`; with `return_indices` (values, indices).
 

@@ -14,10 +14,22 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor
 from ..engine.promotion import require_one_dtype
+from ..engine.public import public
 from .elementwise import mul, sub
 from .matmul import _matmul, matmul
 from .reduce import sum
 from .shape import common_shape, diagonal, normalize_dim, permute, reshape, roll, squeeze, unsqueeze
+
+__all__ = [
+    "bmm",
+    "cross",
+    "dot",
+    "einsum",
+    "kron",
+    "mm",
+    "mv",
+    "outer",
+]
 
 
 def _product(who: str, kinds: str, a: Tensor, b: Tensor) -> Tensor:
@@ -33,26 +45,31 @@ def _product(who: str, kinds: str, a: Tensor, b: Tensor) -> Tensor:
     return matmul(a, b)
 
 
+@public
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices: (n, k) and (k, m) give (n, m)."""
     return _product("mm", "(n, k) and (k, m)", input, mat2)
 
 
+@public
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of a batch of matrices: (b, n, k) and (b, k, m) give (b, n, m)."""
     return _product("bmm", "(b, n, k) and (b, k, m)", input, mat2)
 
 
+@public
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector: (n, k) and (k,) give (n,)."""
     return _product("mv", "(n, k) and (k,)", input, vec)
 
 
+@public
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors: (k,) and (k,) give ()."""
     return _product("dot", "(k,) and (k,)", input, tensor)
 
 
+@public
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """out[i, j] = input[i] vec2[j]: (n,) and (m,) give (n, m)."""
     if (input.ndim, vec2.ndim) != (1, 1):
@@ -60,6 +77,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return mul(unsqueeze(input, 1), vec2)
 
 
+@public
 def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     """The vector product along `dim`, which has size 3 (the first such dim if it is not
     given); the others broadcast.
@@ -78,6 +96,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     return sub(mul(roll(input, -1, d), roll(other, -2, d)), mul(roll(input, -2, d), roll(other, -1, d)))
 
 
+@public
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """Kronecker's product: blocks input[i] · other along every dim; the one with
     fewer dims gets ones in front.
@@ -94,6 +113,7 @@ def kron(input: Tensor, other: Tensor) -> Tensor:
 Labels = list[str]
 
 
+@public
 def einsum(equation: Any, *operands: Any) -> Tensor:
     """Sums of products in Einstein's notation, as numpy.einsum and torch.einsum:
     einsum("bij,bjk->bik", x, y).

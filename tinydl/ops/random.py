@@ -9,23 +9,49 @@ are made see the same masks, and the other way round.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 from tinydl_kernels import random as kernels
 from tinydl_kernels import rejection, sort
 from tinydl_kernels.machine.errors import GraphError, ShapeError
+from tinydl_kernels.machine.scoped import Scoped
 
-from ..devices import Resident, constant, move, named
+from ..devices import Resident, checked_device, constant, move
 from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
 from ..engine.effect import effect
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
+from ..engine.public import public
 from .elementwise import lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign
+
+__all__ = [
+    "Generator",
+    "alpha_dropout",
+    "bernoulli",
+    "default_generator",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "gaussian_noise",
+    "manual_seed",
+    "noise_generator",
+    "normal",
+    "rand",
+    "rand_beta",
+    "rand_gamma",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "random_from",
+    "randperm",
+    "remember",
+    "repeat",
+]
 
 SEEDS = 1 << 64
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
@@ -134,64 +160,51 @@ def _reserved(generator: Generator | None, shape: tuple[int, ...], dtype: Any, d
     return source.key.on(device), _reserve(source.counter.on(device), blocks=kernels.blocks(shape, dtype))
 
 
-class _Local(threading.local):
+class _Here(Scoped):
     source: Source = staticmethod(_reserved)
     generator: Generator | None = None  # what serves instead of the one that a draw names
 
 
-_local = _Local()
+_here = _Here()
 default_generator = Generator()
 noise_generator = Generator(stream=1)  # the default of dropout and noise
 
 
 def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: Any = "cpu") -> Draw:
-    return _local.source(_local.generator or generator, shape, dtype, named(device, "device"))
+    return _here.source(_here.generator or generator, shape, dtype, checked_device(device, "device"))
 
 
+@public
 def manual_seed(seed: int) -> Generator:
     """Seed the default generator, and that of dropout and noise; returns the former."""
     noise_generator.manual_seed(seed)
     return default_generator.manual_seed(seed)
 
 
-@contextmanager
-def _drawing(source: Source) -> Iterator[None]:
-    outer, _local.source = _local.source, source
-    try:
-        yield
-    finally:
-        _local.source = outer
-
-
-@contextmanager
-def random_from(generator: Generator | None) -> Iterator[None]:
+def random_from(generator: Generator | None) -> AbstractContextManager[None]:
     """Within the scope every draw is made from `generator`, whichever one it names; the
     streams outside do not move.
 
     None leaves things as they are. `remember` and `repeat` around it see its draws as any others.
     """
-    outer, _local.generator = _local.generator, generator or _local.generator
-    try:
-        yield
-    finally:
-        _local.generator = outer
+    return _here.replaced(generator=generator or _here.generator)
 
 
 def serving() -> Generator | None:
     """The generator of the innermost `random_from`; None outside of any."""
-    return _local.generator
+    return _here.generator
 
 
 @contextmanager
 def remember() -> Iterator[list[Draw]]:
     """Note every draw of the scope, so that `repeat` can make them again."""
-    outer, draws = _local.source, []
+    outer, draws = _here.source, []
 
     def noting(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
         draws.append(outer(generator, shape, dtype, device))
         return draws[-1]
 
-    with _drawing(noting):
+    with _here.replaced(source=noting):
         yield draws
 
 
@@ -211,10 +224,11 @@ def repeat(draws: list[Draw]) -> Iterator[None]:
             )
         return draw
 
-    with _drawing(again):
+    with _here.replaced(source=again):
         yield
 
 
+@public
 def rand(
     *size: Any,
     generator: Generator | None = None,
@@ -235,6 +249,7 @@ def _filled(
     return fill(key, start, shape=shape, dtype=dtype)
 
 
+@public
 def randn(
     *size: Any,
     generator: Generator | None = None,
@@ -246,6 +261,7 @@ def randn(
     return _filled(_normal, "randn", size, generator, dtype, device).requires_grad_(requires_grad)
 
 
+@public
 def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Uniform in [0, 1), shaped as `input`."""
     return _filled(
@@ -253,6 +269,7 @@ def rand_like(input: Tensor, dtype: Any = None, generator: Generator | None = No
     )
 
 
+@public
 def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = None) -> Tensor:
     """Standard normal, shaped as `input`."""
     return _filled(
@@ -260,6 +277,7 @@ def randn_like(input: Tensor, dtype: Any = None, generator: Generator | None = N
     )
 
 
+@public
 def normal(
     mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Generator | None = None, dtype: Any = None
 ) -> Tensor:
@@ -278,6 +296,7 @@ def normal(
     return add(mul(z, std), mean)
 
 
+@public
 def rand_beta(
     a: float,
     b: float,
@@ -295,6 +314,7 @@ def rand_beta(
     return _beta(key, start, shape=shape, dtype=dtype, a=a, b=b)
 
 
+@public
 def rand_gamma(
     a: float, *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu"
 ) -> Tensor:
@@ -313,6 +333,7 @@ def _positive(who: str, parameter: float) -> float:
     return float(parameter)
 
 
+@public
 def randperm(n: int, generator: Generator | None = None, device: Any = "cpu") -> Tensor:
     """A permutation of 0, 1, ..., n - 1 (int64): the order of random words of 64 bits."""
     if not isinstance(n, (int, np.integer)) or n < 0:
@@ -321,6 +342,7 @@ def randperm(n: int, generator: Generator | None = None, device: Any = "cpu") ->
     return _permutation(key, start, n=n)
 
 
+@public
 def randint(
     low: int = 0,
     high: Any = None,
@@ -345,23 +367,25 @@ def randint(
     return to_dtype(drawn, checked(dtype, "randint", INT64))
 
 
+@public
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """0 and 1 in the dtype and shape of `input`: 1 with the probabilities that are its
     elements, or with probability p.
     """
     if p is not None:
         require_probability("bernoulli", p)
-        return to_dtype(_kept(p, input, generator), input.dtype)
+        return to_dtype(_chosen(p, input, generator), input.dtype)
     require_floating("bernoulli", input)
     return to_dtype(lt(rand_like(input, generator=generator), input), input.dtype)
 
 
-def _kept(p: float, like: Tensor, generator: Generator | None) -> Tensor:
+def _chosen(p: float, like: Tensor, generator: Generator | None) -> Tensor:
     """Booleans that are True with probability p."""
     key, start = _draw(generator, like.shape, np.bool_, like.device)
     return _bernoulli(key, start, shape=like.shape, p=p)
 
 
+@public
 def dropout(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
@@ -390,6 +414,7 @@ def feature_dropout(
     return mul(input, dropout(ones, p, True, generator))
 
 
+@public
 def dropout1d(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
@@ -397,6 +422,7 @@ def dropout1d(
     return feature_dropout("dropout1d", input, p, training, 1, generator)
 
 
+@public
 def dropout2d(
     input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
 ) -> Tensor:
@@ -404,6 +430,7 @@ def dropout2d(
     return feature_dropout("dropout2d", input, p, training, 2, generator)
 
 
+@public
 def alpha_dropout(
     input: Tensor, p: float = 0.5, training: bool = False, generator: Generator | None = None
 ) -> Tensor:
@@ -418,10 +445,11 @@ def alpha_dropout(
     if p == 1:
         return mul(input, 0.0)
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5
-    kept = _kept(1 - p, input, generator or noise_generator)
-    return add(mul(where(kept, input, low), scale), -scale * low * p)
+    chosen = _chosen(1 - p, input, generator or noise_generator)
+    return add(mul(where(chosen, input, low), scale), -scale * low * p)
 
 
+@public
 def gaussian_noise(
     input: Tensor, std: float = 0.1, training: bool = True, generator: Generator | None = None
 ) -> Tensor:

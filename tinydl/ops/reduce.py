@@ -15,8 +15,23 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
+from ..engine.public import public
 from .elementwise import div, eq, exp, isfinite, mul, sub, to_dtype, where
 from .shape import normalize_dim, reshape
+
+__all__ = [
+    "all",
+    "amax",
+    "amin",
+    "any",
+    "argmax",
+    "argmin",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "sum",
+]
 
 Dim = int | Sequence[int] | None
 
@@ -102,6 +117,7 @@ def _finish(x: Tensor, reduced: Tensor, dims: tuple[int, ...], keepdim: bool) ->
     return reshape(reduced, _kept(x.shape, dims)) if keepdim else reduced
 
 
+@public
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The sum over `dim`, in a fixed order; float32 is accumulated in float64.
     Booleans and integers give int64.
@@ -111,23 +127,27 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None
     return _finish(input, _sum(input, dims=dims), dims, keepdim)
 
 
+@public
 def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The mean over `dim`. NaN over nothing."""
     count = math.prod(input.shape[d] for d in reduced_dims("mean", input, dim))
     return div(sum(input, dim, keepdim), float(count))
 
 
+@public
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """log Σ exp(input) over `dim`, without overflow."""
     dims = reduced_dims("logsumexp", input, dim)
     return _finish(input, _logsumexp(input, dims=dims), dims, keepdim)
 
 
+@public
 def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The largest value over `dim`; equal ones share the gradient evenly."""
     return _extreme("amax", input, dim, keepdim, _max)
 
 
+@public
 def amin(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The smallest value over `dim`; equal ones share the gradient evenly."""
     return _extreme("amin", input, dim, keepdim, _min)
@@ -160,6 +180,7 @@ def _require_elements(who: str, x: Tensor, dim: int) -> None:
         raise ShapeError(f"{who}: expected at least one element along dim {dim}, got {x.shape}")
 
 
+@public
 def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """Without `dim` the largest value of all (as `amax`); with it (values, indices),
     where the first of equals wins.
@@ -167,6 +188,7 @@ def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return amax(input) if dim is None else _extreme_along("max", input, dim, keepdim, _max)
 
 
+@public
 def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """Without `dim` the smallest value of all (as `amin`); with it (values, indices),
     where the first of equals wins.
@@ -183,11 +205,13 @@ def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> P
     return Picked(_finish(x, values, (d,), keepdim), _finish(x, indices, (d,), keepdim))
 
 
+@public
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the first largest value along `dim`, or in the flattened tensor."""
     return _place_of("argmax", _max, input, dim, keepdim)
 
 
+@public
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the first smallest value along `dim`, or in the flattened tensor."""
     return _place_of("argmin", _min, input, dim, keepdim)
@@ -200,12 +224,14 @@ def _place_of(who: str, pick: Any, x: Tensor, dim: int | None, keepdim: bool) ->
     return reshape(index, (1,) * x.ndim) if keepdim else index
 
 
+@public
 def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Is an element over `dim` not zero?"""
     dims = reduced_dims("any", input, dim)
     return _finish(input, _any(input, dims=dims), dims, keepdim)
 
 
+@public
 def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """Are the elements over `dim` all not zero?"""
     dims = reduced_dims("all", input, dim)

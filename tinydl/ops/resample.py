@@ -10,6 +10,14 @@ from tinydl_kernels.machine.errors import ShapeError
 from tinydl_kernels.resample import Rows
 
 from ..engine.core import Array, Tensor, primitive
+from ..engine.public import public
+from .shape import permute, reshape
+
+__all__ = [
+    "interpolate",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+]
 
 
 @primitive(floating=True)
@@ -23,6 +31,7 @@ _resample.rule(x=lambda g, *, rows, dim: _resample(g, rows=rows.transposed, dim=
 _NDIM = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}
 
 
+@public
 def interpolate(
     input: Tensor,
     size: Any = None,
@@ -34,9 +43,9 @@ def interpolate(
     """(N, C, *spatial) of one to three spatial axes in another size: `size`, or `scale_factor`
     times as large, rounded down.
 
-    size, scale_factor: a number or one an axis. mode: "nearest", "nearest-exact", "area" (means, as
+    size, scale_factor: a number or one per axis. mode: "nearest", "nearest-exact", "area" (means, as
     adaptive_avg_pool2d), or "linear" (N, C, W), "bilinear" and "bicubic" (N, C, H, W), "trilinear" (N, C, D,
-    H, W). Places are reckoned by the scale_factor, or by the ratio of the sizes where it is not given or
+    H, W). Positions follow from scale_factor, or from the ratio of the sizes where it is not given or
     `recompute_scale_factor`; with `align_corners` the corners' centres stay where they are, else the edges.
     Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
     """
@@ -95,3 +104,27 @@ def _rows(mode: str, size: int, out: int, ratio: float, align_corners: bool, dty
     if mode == "bicubic":
         return kernels.cubic(size, out, ratio, align_corners)
     return kernels.linear(size, out, ratio, align_corners)
+
+
+@public
+def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
+    """(*, C r², H, W) to (*, C, H r, W r): channels become the pixels of r by r blocks.
+    Shi et al., arXiv 1609.05158.
+    """
+    r = upscale_factor
+    if input.ndim < 3 or r < 1 or input.shape[-3] % (r * r):
+        raise ShapeError(f"pixel_shuffle: expected (*, C·{r}², H, W), got {input.shape}")
+    *batch, C, H, W = input.shape
+    x = reshape(input, (math.prod(batch), C // (r * r), r, r, H, W))
+    return reshape(permute(x, 0, 1, 4, 2, 5, 3), (*batch, C // (r * r), H * r, W * r))
+
+
+@public
+def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
+    """(*, C, H r, W r) to (*, C r², H, W): the inverse of `pixel_shuffle`."""
+    r = downscale_factor
+    if input.ndim < 3 or r < 1 or input.shape[-1] % r or input.shape[-2] % r:
+        raise ShapeError(f"pixel_unshuffle: expected (*, C, H·{r}, W·{r}), got {input.shape}")
+    *batch, C, H, W = input.shape
+    x = reshape(input, (math.prod(batch), C, H // r, r, W // r, r))
+    return reshape(permute(x, 0, 1, 3, 5, 2, 4), (*batch, C * r * r, H // r, W // r))

@@ -9,8 +9,16 @@ from typing import Any
 from tinydl_kernels import reduce, scan
 
 from ..engine.core import Array, Tensor, expand, primitive
+from ..engine.public import public
 from .elementwise import mul, to_dtype
-from .shape import flip, normalize_dim, pad, reshape, unsqueeze
+from .padding import pad
+from .shape import flip, normalize_dim, reshape, unsqueeze
+
+__all__ = [
+    "cumprod",
+    "cumsum",
+    "prod",
+]
 
 
 @primitive
@@ -73,6 +81,7 @@ def _product_of_others(x: Tensor, dim: int) -> Tensor:
 _prod.rule(x=lambda g, x, *, dim: mul(expand(unsqueeze(g, dim), shape=x.shape), _product_of_others(x, dim)))
 
 
+@public
 def cumsum(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """Running sums along `dim`, accumulated in float64. Booleans and integers give int64."""
     input = input if dtype is None else to_dtype(input, dtype)
@@ -84,6 +93,7 @@ def cumsum(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     )
 
 
+@public
 def cumprod(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """Running products along `dim`, accumulated in float64. Booleans and integers give int64."""
     input = input if dtype is None else to_dtype(input, dtype)
@@ -91,6 +101,7 @@ def cumprod(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     return _cumprod(input, dim=dim) if input.ndim else reshape(_cumprod(reshape(input, 1), dim=0), ())
 
 
+@public
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, dtype: Any = None) -> Tensor:
     """The product over `dim`, or over all elements. Booleans and integers give int64."""
     input = input if dtype is None else to_dtype(input, dtype)

@@ -1,4 +1,4 @@
-"""Shapes, views, indexing, joining. Views share memory with what they were taken from."""
+"""Shapes, views, joining, splitting. Views share memory with what they were taken from."""
 
 from __future__ import annotations
 
@@ -14,6 +14,33 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Array, Tensor, contiguous, expand, primitive
 from ..engine.promotion import require_one_dtype
+from ..engine.public import public
+
+__all__ = [
+    "broadcast_tensors",
+    "broadcast_to",
+    "cat",
+    "chunk",
+    "concatenate",
+    "diag",
+    "diagonal",
+    "flatten",
+    "flip",
+    "meshgrid",
+    "movedim",
+    "narrow",
+    "permute",
+    "reshape",
+    "roll",
+    "rot90",
+    "split",
+    "squeeze",
+    "stack",
+    "tile",
+    "transpose",
+    "unbind",
+    "unsqueeze",
+]
 
 
 @primitive(view=True)
@@ -61,20 +88,9 @@ def _place_diagonal(g: Array, *, shape: tuple[int, ...], offset: int, dim1: int,
     return indexing.place_diagonal(g, shape, offset, dim1, dim2)
 
 
-@primitive
-def _pad(x: Array, *, low: tuple[int, ...], high: tuple[int, ...], value: float) -> Array:
-    return indexing.pad(x, low, high, value)
-
-
-_reshape.rule(x=lambda g, x_shape: reshape(g, x_shape))
 _permute.rule(x=lambda g, *, dims: _permute(g, dims=tuple(sorted(range(len(dims)), key=dims.__getitem__))))
 _index.rule(x=lambda g, x_shape, *, index: _place(g, shape=x_shape, index=index))
 _place.rule(g=lambda h, *, index: _index(h, index=index))
-_pad.rule(
-    x=lambda g, x_shape, *, low: _index(
-        g, index=tuple(slice(before, before + n) for before, n in zip(low, x_shape, strict=True))
-    )
-)
 
 
 @_cat.joint
@@ -130,6 +146,7 @@ def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
     return wanted
 
 
+@public
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same values in another shape; one size may be -1. A view where the
     input is contiguous, else a copy.
@@ -138,6 +155,10 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     return _reshape(input if input.array.flags.c_contiguous else contiguous(input), shape=wanted)
 
 
+_reshape.rule(x=lambda g, x_shape: reshape(g, x_shape))
+
+
+@public
 def view(input: Tensor, *shape: Any) -> Tensor:
     """The same memory in another shape; one size may be -1. A ShapeError where
     the strides do not allow it.
@@ -153,6 +174,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     return _reshape(input, shape=wanted)
 
 
+@public
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the dims from start_dim to end_dim into one."""
     first, last = (
@@ -168,6 +190,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     )
 
 
+@public
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dims in another order (a view)."""
     order = tuple(normalize_dim("permute", d, input.ndim) for d in sizes(dims))
@@ -178,6 +201,7 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     return _permute(input, dims=order)
 
 
+@public
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dims exchanged (a view)."""
     order = list(range(input.ndim))
@@ -186,6 +210,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return _permute(input, dims=tuple(order))
 
 
+@public
 def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """The dims `source` moved to the places `destination`, the others in their order (a view)."""
     taken, places = (
@@ -202,6 +227,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     return _permute(input, dims=tuple(order))
 
 
+@public
 def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without the dims of size one, or without those of `dim` whose size is one."""
     named = range(input.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
@@ -209,12 +235,14 @@ def squeeze(input: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     return reshape(input, tuple(n for d, n in enumerate(input.shape) if n != 1 or d not in dims))
 
 
+@public
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a dim of size one at `dim`."""
     dim = normalize_dim("unsqueeze", dim, input.ndim + 1)
     return _index(input, index=(slice(None),) * dim + (None,))
 
 
+@public
 def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
     """x expanded to `shape` (a view); -1 keeps a size. Also `Tensor.expand`."""
     wanted = sizes(shape)
@@ -227,6 +255,7 @@ def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
     return expand(input, shape=wanted)
 
 
+@public
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """The tensors joined along `dim`."""
     tensors = list(tensors)
@@ -241,6 +270,10 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return _cat(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
 
 
+concatenate = cat
+
+
+@public
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dim."""
     tensors = list(tensors)
@@ -255,6 +288,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return cat([unsqueeze(x, dim) for x in tensors], dim)
 
 
+@public
 def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of a size along `dim` (the last may be smaller), or of a list of sizes."""
     dim = _existing_dim("split", dim, tensor)
@@ -277,6 +311,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
     return _split(tensor, sizes=parts, dim=dim)
 
 
+@public
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views, of one size along `dim` but for the last."""
     if chunks < 1:
@@ -285,6 +320,7 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     return split(input, max(-(-input.shape[dim] // chunks), 1), dim)
 
 
+@public
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     """The views at each index of `dim`, which disappears."""
     dim = _existing_dim("unbind", dim, input)
@@ -292,6 +328,7 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple(_index(part, index=first) for part in split(input, 1, dim)) if input.shape[dim] else ()
 
 
+@public
 def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     """The `length` elements from `start` along `dim` (a view)."""
     dim = _existing_dim("narrow", dim, input)
@@ -314,6 +351,7 @@ def _slice(x: Tensor, dim: int, *bounds: int | None) -> Tensor:
     return _index(x, index=(slice(None),) * dim + (slice(*bounds),))
 
 
+@public
 def flip(input: Tensor, *dims: Any) -> Tensor:
     """The elements along `dims` in the opposite order (a view)."""
     turned = [normalize_dim("flip", d, input.ndim) for d in sizes(dims)]
@@ -324,8 +362,9 @@ def flip(input: Tensor, *dims: Any) -> Tensor:
     )
 
 
+@public
 def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Tensor:
-    """The elements moved on by `shifts` along `dims`, round the end; without dims in the flattened order."""
+    """The elements shifted by `shifts` along `dims`, cyclically; without dims in the flattened order."""
     if dims is None:
         return reshape(roll(reshape(input, -1), shifts, 0), input.shape)
     steps, along = ((s,) if isinstance(s, int) else tuple(s) for s in (shifts, dims))
@@ -338,6 +377,7 @@ def roll(input: Tensor, shifts: int | Sequence[int], dims: int | Sequence[int] |
     return input
 
 
+@public
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned k times by a right angle in the plane of two dims, from the first
     towards the second (a view).
@@ -350,6 +390,7 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     return transpose(flip(input, b), a, b) if k % 4 == 1 else flip(transpose(input, a, b), b)
 
 
+@public
 def tile(input: Tensor, *dims: Any) -> Tensor:
     """The input repeated dims[i] times along dim i; the shorter of its shape and
     dims counts from the last dim.
@@ -364,6 +405,7 @@ def tile(input: Tensor, *dims: Any) -> Tensor:
     return reshape(repeated, tuple(count * size for count, size in zip(times, shape, strict=True)))
 
 
+@public
 def repeat(input: Tensor, *repeats: Any) -> Tensor:
     """`tile` with a count for every dim at least: Tensor.repeat."""
     if len(sizes(repeats)) < input.ndim:
@@ -373,6 +415,7 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     return tile(input, *repeats)
 
 
+@public
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors expanded to their common shape (views)."""
     shape = common_shape("broadcast_tensors", *tensors)
@@ -390,6 +433,7 @@ def common_shape(who: str, *values: Any) -> tuple[int, ...]:
         ) from None
 
 
+@public
 def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges
     the first two dims of the grid.
@@ -409,6 +453,7 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
     return broadcast_tensors(*lines) if lines else ()
 
 
+@public
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
     """The elements [..., i, i + offset] of two dims, as a new last dim (a view)."""
     a, b = normalize_dim("diagonal", dim1, input.ndim), normalize_dim("diagonal", dim2, input.ndim)
@@ -417,6 +462,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return _diagonal(input, offset=offset, dim1=a, dim2=b)
 
 
+@public
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The square matrix with a vector on a diagonal, zeros elsewhere; of a matrix that diagonal."""
     if input.ndim not in (1, 2):
@@ -425,75 +471,3 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
         return _diagonal(input, offset=diagonal, dim1=0, dim2=1)
     n = input.shape[0] + abs(diagonal)
     return _place_diagonal(input, shape=(n, n), offset=diagonal, dim1=0, dim2=1)
-
-
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Pad by `value` (None: 0), by the mirror image ("reflect"), the edge ("replicate")
-    or the other end ("circular").
-
-    `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror
-    image leaves the edge out and needs pads below the size; "circular" needs pads up to the size.
-    """
-    if not isinstance(pad, Sequence) or len(pad) % 2 or len(pad) > 2 * input.ndim:
-        raise ShapeError(f"pad: expected pairs for at most {input.ndim} dims, got {pad}")
-    if mode not in ("constant", "reflect", "replicate", "circular"):
-        raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
-    low, high = ([0] * (input.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
-    if any(
-        max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, input.shape, strict=True)
-    ):
-        raise ShapeError(f"pad: expected sizes that stay positive for {input.shape}, got {tuple(pad)}")
-    crop = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, a, n in zip(low, high, input.shape, strict=True))
-    input = _index(input, index=crop) if min(*low, *high, 0) < 0 else input
-    low, high = ([max(n, 0) for n in side] for side in (low, high))
-    if mode == "constant":
-        return _pad(input, low=tuple(low), high=tuple(high), value=0.0 if value is None else value)
-    for dim, (before, after) in enumerate(zip(low, high, strict=True)):
-        if before or after:
-            limit = {
-                "reflect": input.shape[dim] - 1,
-                "circular": input.shape[dim],
-                "replicate": math.inf if input.shape[dim] else 0,
-            }[mode]
-            if max(before, after) > limit:
-                raise ShapeError(
-                    f"pad: expected at most {limit} along dim {dim} of {input.shape} in mode {mode!r}, got "
-                    f"{tuple(pad)}"
-                )
-            input = cat(
-                [_margin(input, dim, before, mode, True), input, _margin(input, dim, after, mode, False)], dim
-            )
-    return input
-
-
-def _margin(x: Tensor, dim: int, count: int, mode: str, front: bool) -> Tensor:
-    """What stands before (or behind) x along `dim`: `count` elements."""
-    n = x.shape[dim]
-    if mode == "replicate":
-        edge = _slice(x, dim, 0, 1) if front else _slice(x, dim, n - 1, n)
-        return expand(edge, shape=(*x.shape[:dim], count, *x.shape[dim + 1 :]))
-    if mode == "circular":
-        return _slice(x, dim, n - count, n) if front else _slice(x, dim, 0, count)
-    return flip(_slice(x, dim, 1, count + 1) if front else _slice(x, dim, n - 1 - count, n - 1), dim)
-
-
-def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
-    """(*, C r², H, W) to (*, C, H r, W r): channels become the pixels of r by r blocks.
-    Shi et al., arXiv 1609.05158.
-    """
-    r = upscale_factor
-    if input.ndim < 3 or r < 1 or input.shape[-3] % (r * r):
-        raise ShapeError(f"pixel_shuffle: expected (*, C·{r}², H, W), got {input.shape}")
-    *batch, C, H, W = input.shape
-    x = reshape(input, (math.prod(batch), C // (r * r), r, r, H, W))
-    return reshape(permute(x, 0, 1, 4, 2, 5, 3), (*batch, C // (r * r), H * r, W * r))
-
-
-def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """(*, C, H r, W r) to (*, C r², H, W): the inverse of `pixel_shuffle`."""
-    r = downscale_factor
-    if input.ndim < 3 or r < 1 or input.shape[-1] % r or input.shape[-2] % r:
-        raise ShapeError(f"pixel_unshuffle: expected (*, C, H·{r}, W·{r}), got {input.shape}")
-    *batch, C, H, W = input.shape
-    x = reshape(input, (math.prod(batch), C, H // r, r, W // r, r))
-    return reshape(permute(x, 0, 1, 3, 5, 2, 4), (*batch, C * r * r, H // r, W // r))

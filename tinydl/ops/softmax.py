@@ -1,4 +1,4 @@
-"""Softmax and losses."""
+"""Softmax, its logarithm, and the cross entropy of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tinydl_kernels.machine.errors import DtypeError, ShapeError
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
 from ..engine.promotion import require_floating
+from ..engine.public import public
 from .elementwise import (
     div,
     eq,
@@ -28,6 +29,13 @@ from .elementwise import (
 )
 from .reduce import mean, sum
 from .shape import normalize_dim, permute, reshape, unsqueeze
+
+__all__ = [
+    "cross_entropy",
+    "log_softmax",
+    "softmax",
+    "softmin",
+]
 
 
 @primitive(floating=True)
@@ -110,22 +118,26 @@ def _mass(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Te
     return (1 - label_smoothing) * sum(target, 1) + label_smoothing
 
 
+@public
 def softmax(input: Tensor, dim: int = -1) -> Tensor:
     """exp(input), normalized to sum 1 along `dim`."""
     return _softmax(input, dim=normalize_dim("softmax", dim, input.ndim))
 
 
+@public
 def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
     """log softmax(input), without overflow."""
     return _log_softmax(input, dim=normalize_dim("log_softmax", dim, input.ndim))
 
 
+@public
 def softmin(input: Tensor, dim: int = -1) -> Tensor:
     """softmax(-input)."""
     require_floating("softmin", input)
     return _softmax(neg(input), dim=normalize_dim("softmin", dim, input.ndim))
 
 
+@public
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -134,12 +146,12 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε /
-    K with ε the label smoothing.
+    """-Σ_k w_k t'_k log softmax(input)_k for logits (N, K, *) or (K,), t' = (1 - ε) t + ε / K with ε the
+    label smoothing.
 
-    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating
-    dtype, which carry a gradient.
-    weight: one a class (K,). ignore_index: an index whose positions count for nothing, in the mean either.
+    target: class indices (N, *) of an integer dtype, or soft targets (N, K, *) of a floating dtype, which
+    carry a gradient.
+    weight: one per class (K,). ignore_index: an index whose positions count for nothing, in the mean either.
     Another index that is no class is an error; where it goes unseen (on the GPU, in the replay of a
     recorded step) the loss is NaN.
     reduction: "mean" over all positions (for class indices weighted by w_target), "sum", or "none"
@@ -157,26 +169,48 @@ def cross_entropy(
     if soft:
         target = to_dtype(target, input.dtype)
         if target.requires_grad or weight is not None:
-            smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
-            smoothed = (
-                smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
-            )
-            losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
-            return reduced("cross_entropy", losses, reduction)
+            return _of_distributions(input, target, weight, reduction, label_smoothing)
     elif weight is not None:
-        log_p = log_softmax(input, 1)
-        weights, total = class_weights("cross_entropy", input, target, weight, ignore_index)
-        terms = neg(mul(weights, log_p))
-        if label_smoothing:
-            counted = cast(ne(target, ignore_index), dtype=input.dtype)
-            every = mul(log_p, _per_class("cross_entropy", weight, input))
-            terms = terms * (1 - label_smoothing) - mul(every, unsqueeze(counted, 1)) * (
-                label_smoothing / input.shape[1]
-            )
-        return picked("cross_entropy", terms, total, reduction)
-    flat = _rows(target) if soft else reshape(to_dtype(target, np.int64), (-1,))
+        return _of_weighted_classes(input, target, weight, ignore_index, reduction, label_smoothing)
+    return _fused(input, target, soft, ignore_index, reduction, label_smoothing)
+
+
+def _of_distributions(
+    input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
+) -> Tensor:
+    """Cross entropy as a composition that is differentiable in soft targets too, with weights."""
+    smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
+    smoothed = smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
+    losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
+    return reduced("cross_entropy", losses, reduction)
+
+
+def _of_weighted_classes(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    """Cross entropy of class indices with weights, whose mean is over the sum of the targets' weights."""
+    log_p = log_softmax(input, 1)
+    weights, total = class_weights("cross_entropy", input, target, weight, ignore_index)
+    terms = neg(mul(weights, log_p))
+    if label_smoothing:
+        counted = cast(ne(target, ignore_index), dtype=input.dtype)
+        every = mul(mul(log_p, _per_class("cross_entropy", weight, input)), unsqueeze(counted, 1))
+        terms = terms * (1 - label_smoothing) - every * (label_smoothing / input.shape[1])
+    return picked("cross_entropy", terms, total, reduction)
+
+
+def _fused(
+    input: Tensor, target: Tensor, soft: bool, ignore_index: int, reduction: str, label_smoothing: float
+) -> Tensor:
+    """Cross entropy as one kernel over rows (N · prod(*), K), without weights."""
     if not soft:
         _require_classes("cross_entropy", target, input.shape[1], ignore_index)
+    flat = _rows(target) if soft else reshape(to_dtype(target, np.int64), (-1,))
     losses = _cross_entropy(_rows(input), flat, label_smoothing=label_smoothing, ignored=ignore_index)
     if reduction == "mean" and not soft:
         return div(sum(losses), _counted(flat, ignored=ignore_index, dtype=losses.dtype))
@@ -230,7 +264,7 @@ def class_weights(
 
 def _per_class(who: str, weight: Tensor, input: Tensor) -> Tensor:
     if weight.shape != input.shape[1:2]:
-        raise ShapeError(f"{who}: expected one weight a class {input.shape[1:2]}, got {weight.shape}")
+        raise ShapeError(f"{who}: expected one weight per class {input.shape[1:2]}, got {weight.shape}")
     return reshape(weight, (-1, *(1,) * (input.ndim - 2)))
 
 

@@ -8,9 +8,17 @@ from tinydl_kernels import sort as kernels
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Array, Tensor, primitive
+from ..engine.public import public
 from .indexing import gather, refuse_recording
 from .reduce import Picked
 from .shape import narrow, normalize_dim, reshape
+
+__all__ = [
+    "argsort",
+    "sort",
+    "topk",
+    "unique",
+]
 
 
 @primitive(constant=("x", "out"))
@@ -23,6 +31,7 @@ def _unique(x: Array, *, dim: int | None) -> tuple[Array, Array, Array]:
     return kernels.unique(x, dim)
 
 
+@public
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
     """The indices (int64) that sort along `dim`. The order of equals is kept whether `stable` or not."""
     dim = normalize_dim("argsort", dim, input.ndim)
@@ -33,6 +42,7 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
     )
 
 
+@public
 def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Picked:
     """(values, indices) sorted along `dim`. The order of equals is kept whether `stable` or not."""
     dim = normalize_dim("sort", dim, input.ndim)
@@ -42,6 +52,7 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     return Picked(values, indices) if input.ndim else Picked(reshape(values, ()), reshape(indices, ()))
 
 
+@public
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Picked:
     """(values, indices) of the k largest (or smallest) elements along `dim`, in
     order whether `sorted` or not.
@@ -61,6 +72,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     )
 
 
+@public
 def unique(
     input: Tensor,
     sorted: bool = True,

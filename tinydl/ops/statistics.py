@@ -10,8 +10,16 @@ from tinydl_kernels.machine import memory
 
 from ..engine.core import Array, Tensor, primitive
 from ..engine.promotion import require_floating
+from ..engine.public import public
 from .elementwise import abs, div, eq, mul, ne, pow, sign, square, sub, where
 from .reduce import Dim, amax, amin, mean, reduced_dims, sum
+
+__all__ = [
+    "norm",
+    "std",
+    "var",
+    "var_mean",
+]
 
 
 @primitive(floating=True)
@@ -23,6 +31,7 @@ def _root(x: Array, *, degree: float) -> Array:
 _root.rule(x=lambda g, x, out, *, degree: mul(g, div(out, mul(where(eq(x, 0.0), 1.0, x), degree))))
 
 
+@public
 def var(
     input: Tensor,
     dim: Any = None,
@@ -37,6 +46,7 @@ def var(
     return _var_mean("var", input, dim, unbiased, keepdim, correction)[0]
 
 
+@public
 def std(
     input: Tensor,
     dim: Any = None,
@@ -49,6 +59,7 @@ def std(
     return _root(_var_mean("std", input, dim, unbiased, keepdim, correction)[0], degree=2)
 
 
+@public
 def var_mean(
     input: Tensor,
     dim: Any = None,
@@ -73,6 +84,7 @@ def _var_mean(
     return spread, centre if keepdim else mean(x, dim)
 
 
+@public
 def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
     """(Σ |x|ᵖ)^(1/p) over `dim`; "fro" is 2, inf the largest |x|, -inf the smallest, 0 counts what is not 0.
 

@@ -10,9 +10,15 @@ from tinydl_kernels.machine.errors import ShapeError
 from tinydl_kernels.machine.window import Window, per_axis
 
 from ..engine.core import Array, Tensor, add, primitive
+from ..engine.public import public
 from .matmul import _matmul
 from .shape import permute, reshape
 from .spatial import batched, require_planes
+
+__all__ = [
+    "fold",
+    "unfold",
+]
 
 
 @primitive(floating=True)
@@ -36,6 +42,7 @@ def _window(
     return Window.conv(who, shape, (1, shape[1], *kernel), stride, padding, dilation)
 
 
+@public
 def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1) -> Tensor:
     """The windows of (N, C, H, W) as columns (N, C·KH·KW, L), L = OH·OW of them; N may be missing.
 
@@ -50,6 +57,7 @@ def unfold(input: Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     return batched(2, run, input)
 
 
+@public
 def fold(
     input: Tensor, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from tinydl_kernels import update as kernels
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.update import Rule
 
 from ..devices import constant
 from ..engine.core import Array, Tensor
@@ -16,40 +19,34 @@ from ..engine.effect import effect
 from ..engine.promotion import is_scalar
 
 
-def _written(*lists: int, of: int) -> Callable[[int], list[int]]:
-    """Positions of some of the `of` equally long lists that follow the learning rate."""
-    return lambda inputs: [
-        1 + which * ((inputs - 1) // of) + i for which in lists for i in range((inputs - 1) // of)
-    ]
+@functools.lru_cache(maxsize=256)
+def _lists(rule: Rule, members: int) -> dict[str, range]:
+    """Where the arrays of `optimizer_step` stand: those that are written, then those that are read."""
+    sizes = {
+        "params": members,
+        "moments": members * len(rule.moments),
+        "numbers": members * len(rule.numbers),
+        "shared": len(rule.shared),
+        "grads": members,
+        "options": len(rule.options),
+    }
+    ends = accumulate(sizes.values())
+    return {name: range(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
-def _split(arrays: Sequence[Array], parts: int) -> list[list[Array]]:
-    k = len(arrays) // parts
-    return [list(arrays[i * k : (i + 1) * k]) for i in range(parts)]
+def _written(inputs: int, settings: dict[str, Any]) -> range:
+    return range(_lists(settings["rule"], settings["members"])["shared"].stop)
 
 
-@effect(writes=_written(0, of=2))
-def _sgd(lr: Array, *arrays: Array, weight_decay: float) -> None:
-    params, grads = _split(arrays, 2)
-    kernels.sgd(lr, params, grads, None, None, 0.0, 0.0, False, weight_decay)
-
-
-@effect(writes=_written(0, 2, 3, of=4))
-def _momentum(
-    lr: Array, *arrays: Array, momentum: float, dampening: float, nesterov: bool, weight_decay: float
-) -> None:
-    params, grads, buffers, steps = _split(arrays, 4)
-    kernels.sgd(lr, params, grads, buffers, steps, momentum, dampening, nesterov, weight_decay)
-    kernels.increment(*steps)
-
-
-@effect(writes=_written(0, 2, 3, 4, of=5))
-def _adam(
-    lr: Array, *arrays: Array, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool
-) -> None:
-    params, grads, first, second, steps = _split(arrays, 5)
-    kernels.increment(*steps)
-    kernels.adam(lr, params, grads, first, second, steps, beta1, beta2, eps, weight_decay, decoupled)
+@effect(writes=_written)
+def _optimizer_step(*arrays: Array, rule: Rule, members: int, leads: bool) -> None:
+    lists = {name: list(arrays[places.start : places.stop]) for name, places in _lists(rule, members).items()}
+    moments, numbers = (
+        [whole[at : at + members] for at in range(0, len(whole), members)]
+        for whole in (lists["moments"], lists["numbers"])
+    )
+    rest = lists["shared"], lists["options"], rule, leads
+    kernels.optimizer_step(lists["params"], lists["grads"], moments, numbers, *rest)
 
 
 @effect(writes=("counter",))
@@ -57,75 +54,31 @@ def _increment(counter: Array) -> None:
     kernels.increment(counter)
 
 
-@effect(writes=("rate",))
-def _piecewise(rate: Array, base: Array, step: Array, boundaries: Array, factors: Array) -> None:
-    kernels.piecewise(rate, base, step, boundaries, factors)
-
-
 @effect(writes=("target",))
 def _assign(target: Array, value: Array) -> None:
     kernels.assign(target, value)
 
 
-def sgd(
-    lr: Tensor,
+def optimizer_step(
+    rule: Rule,
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
-    buffers: Sequence[Tensor] = (),
-    steps: Sequence[Tensor] = (),
-    *,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    nesterov: bool = False,
-    weight_decay: float = 0.0,
+    states: Sequence[Sequence[Tensor]],
+    shared: Sequence[Tensor],
+    options: Sequence[Tensor],
+    leads: bool,
 ) -> None:
-    """One step of stochastic gradient descent on a group. Momentum needs the buffers and
-    `steps`, which count the steps.
+    """One step of an optimizer's rule on a group. `states`: for each name in `rule.moments` and then in
+    `rule.numbers` a list with a tensor per parameter; `shared` and `options` by `rule.shared` and
+    `rule.options`. `leads`: is it the first group of the step?
     """
-    if momentum:
-        smoothing = {"momentum": momentum, "dampening": dampening, "nesterov": nesterov}
-        _momentum(lr, *params, *grads, *buffers, *steps, **smoothing, weight_decay=weight_decay)
-    else:
-        _sgd(lr, *params, *grads, weight_decay=weight_decay)
-
-
-def adam(
-    lr: Tensor,
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    first: Sequence[Tensor],
-    second: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    *,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-) -> None:
-    """One step of Adam (AdamW if `decoupled`) on a group, with the moments `first` and
-    `second`; `steps` count the steps.
-    """
-    settings = {
-        "beta1": beta1,
-        "beta2": beta2,
-        "eps": eps,
-        "weight_decay": weight_decay,
-        "decoupled": decoupled,
-    }
-    _adam(lr, *params, *grads, *first, *second, *steps, **settings)
+    kept = [x for state in states for x in state]
+    _optimizer_step(*params, *kept, *shared, *grads, *options, rule=rule, members=len(params), leads=leads)
 
 
 def increment(counter: Tensor) -> None:
     """counter += 1."""
     _increment(counter)
-
-
-def piecewise(rate: Tensor, base: Tensor, step: Tensor, boundaries: Tensor, factors: Tensor) -> None:
-    """rate = base factors[k], where k of the ascending int64 boundaries (K,) are
-    <= step; factors (K + 1,).
-    """
-    _piecewise(rate, base, step, boundaries, factors)
 
 
 def assign(target: Tensor, value: Any) -> None:

@@ -1,7 +1,17 @@
-"""Optimizers, parameter groups, schedules."""
+"""Optimizers, parameter groups, schedules: the `__all__` of each module beside this one.
 
-from .adam import Adam, AdamW
-from .groups import decay_groups
-from .lr_scheduler.piecewise import MultiStepLR, PiecewiseConstant
-from .optimizer import Optimizer
-from .sgd import SGD
+optimizer.py says how to write an optimizer; its file with `__all__` is all that this package needs.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ..rooms import collect
+from . import lr_scheduler as lr_scheduler
+
+__all__ = collect(__name__)
+
+PiecewiseConstant, MultiStepLR = lr_scheduler.PiecewiseConstant, lr_scheduler.MultiStepLR
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

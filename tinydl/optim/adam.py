@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..engine.core import Tensor
-from ..nn.parameter import Buffer
-from ..ops import update
-from .optimizer import Group, Optimizer
+from tinydl_kernels.update import State
+from tinydl_kernels.update.expression import maximum, sqrt
+
+from .optimizer import Optimizer, at_least_0
+
+__all__ = ["Adam", "AdamW"]
 
 
 class Adam(Optimizer):
@@ -24,6 +26,9 @@ class Adam(Optimizer):
         betas: (beta1, beta2), each in [0, 1).
         eps: >= 0.
         weight_decay: coefficient of the L2 penalty, >= 0.
+        amsgrad: the largest exp_avg_sq so far in the place of the present one (Reddi, Kale & Kumar, On the
+            convergence of Adam and beyond, arXiv 1904.09237).
+        maximize: step up the gradient.
     """
 
     decoupled = False
@@ -35,26 +40,42 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, options | {"amsgrad": amsgrad, "maximize": maximize})
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        for name in ("lr", "eps", "weight_decay"):
-            if not options[name] >= 0:
-                raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
+        at_least_0(cls, options, "lr", "eps", "weight_decay")
         if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
             raise ValueError(f"{cls.__name__}: betas: expected two numbers in [0, 1), got {options['betas']}")
 
-    @staticmethod
-    def moments(options: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("exp_avg", "exp_avg_sq")
+    @classmethod
+    def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
+        largest = {"max_exp_avg_sq": State()} if options["amsgrad"] else {}
+        return {"exp_avg": State(), "exp_avg_sq": State(), **largest, "step": State("parameter", whole=True)}
 
-    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *state: list[Buffer]) -> None:
-        first, second, steps = state
-        options = {"eps": group["eps"], "weight_decay": group["weight_decay"], "decoupled": self.decoupled}
-        beta1, beta2 = group["betas"]
-        update.adam(group["lr"], params, grads, first, second, steps, beta1=beta1, beta2=beta2, **options)
+    @classmethod
+    def scalars(cls, o: Any, s: Any) -> dict[str, Any]:
+        beta1, beta2 = o.betas
+        s.step = s.step + 1
+        return {"rate": o.lr / (1.0 - beta1**s.step), "spread": 1.0 / sqrt(1.0 - beta2**s.step)}
+
+    @classmethod
+    def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
+        beta1, beta2 = o.betas
+        d = -g if o.maximize else g
+        d = d if cls.decoupled else d + o.weight_decay * p
+        s.exp_avg = beta1 * s.exp_avg + (1.0 - beta1) * d
+        s.exp_avg_sq = beta2 * s.exp_avg_sq + (1.0 - beta2) * d * d
+        if o.amsgrad:
+            s.max_exp_avg_sq = maximum(s.max_exp_avg_sq, s.exp_avg_sq)
+        square = s.max_exp_avg_sq if o.amsgrad else s.exp_avg_sq
+        p = (1.0 - o.lr * o.weight_decay) * p if cls.decoupled else p
+        return p - c.rate * s.exp_avg / (sqrt(square) * c.spread + o.eps)
 
 
 class AdamW(Adam):
@@ -74,5 +95,8 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

@@ -1,65 +1,91 @@
-"""What all optimizers share: groups of parameters with options of their own, the state of each
-parameter, saving and loading.
+"""What all optimizers share: groups of parameters with options of their own, states, saving and loading; and
+the contract by which an optimizer is one file.
 
-What varies between steps is a Buffer and changes through effects alone: each group's `lr`, each parameter's
-moments and step counter. So a recorded step sees a new rate, and a checkpoint is a list of arrays. Every
-other option is a Python number, a constant of a recording.
+A new optimizer states its options, its states and its formula:
+
+    class Momentum(Optimizer):
+        def __init__(self, params, lr=1e-2, beta=0.9, maximize=False):
+            super().__init__(params, {"lr": lr, "beta": beta, "maximize": maximize})
+
+        @classmethod
+        def check(cls, options):                    # refuse options out of range
+            at_least_0(cls, options, "lr")
+
+        @classmethod
+        def states(cls, options):                   # what is remembered; see State
+            return {"average": State(), "step": State("parameter", whole=True)}
+
+        @classmethod
+        def scalars(cls, o, s):                     # numbers, in float64: once per parameter and step
+            s.step = s.step + 1
+            return {"rate": o.lr / (1.0 - o.beta**s.step)}
+
+        @classmethod
+        def element(cls, o, s, c, p, g):            # returns the new value of each element of a parameter
+            d = -g if o.maximize else g
+            s.average = o.beta * s.average + (1.0 - o.beta) * d
+            return p - c.rate * s.average
+
+`scalars` and `element` are called once, on symbols: o.lr stands for a number, s.average and p for an element
+of an array. What they do with the symbols is the update on every backend, operation by operation (NumPy,
+Numba, CUDA: tinydl_kernels/update/). So there are no loops and no `if` on a symbol (`where(a < b, x, y)`
+chooses); an `if` on what is known, as o.maximize or `"average" in s`, gives another formula. Functions of
+symbols (sqrt, where, sign, ...) are those of tinydl_kernels.update.expression. What `element` takes from `o`,
+or computes of numbers alone, is computed in float64 and cast once to the parameter's dtype; literals have the
+dtype of what they meet.
+
+What is no formula of elements overrides `step`, as with PyTorch:
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    state = self.state[p]           # a dict of the parameter's own
+                    ...
 """
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections import UserDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.update import Rule, State, trace
 
 from ..devices import constant, follow, on_host
-from ..engine.core import Tensor, enable_grad, no_grad
+from ..engine.core import Tensor, contiguous, enable_grad, no_grad
 from ..engine.effect import happened
+from ..engine.state import state as engine_state
 from ..engine.tape import Version
 from ..nn.parameter import Buffer
-from ..ops.creation import zeros_like
-from ..ops.update import assign
+from ..ops.update import assign, optimizer_step
+from .groups import Group
+
+__all__ = ["Optimizer"]
 
 optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 """Those that are alive: an objective asks how many steps its model's has taken."""
 
 
-class Group(UserDict):
-    """Options of one group of parameters, `params` among them. `group["lr"] = 0.01` writes
-    into the Buffer that is there.
-    """
+def _counted(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step that tells an objective that it was taken."""
 
-    def __init__(self, optimizer: type[Optimizer], options: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._optimizer = optimizer
-        self.data.update(options)
+    @functools.wraps(step)
+    def counted(self: Optimizer, *args: Any, **settings: Any) -> Any:
+        result = step(self, *args, **settings)
+        happened(self.steps_taken)
+        return result
 
-    def __setitem__(self, name: str, value: Any) -> None:
-        who = self._optimizer.__name__
-        if name not in self._options():
-            raise KeyError(f"{who}: expected one of the options {sorted(self._options())}, got {name!r}")
-        if not isinstance(value, Tensor):  # whose value must not be looked at: the step may be recorded
-            self._optimizer.check({**self.data, name: value})
-        if name == "lr":
-            with no_grad():
-                assign(self.data["lr"], value)
-        else:
-            self.data[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        raise KeyError(f"{self._optimizer.__name__}: expected the option {name!r} to stay")
-
-    def _options(self) -> set[str]:
-        return self.data.keys() - {"params", "param_names"}
+    return counted
 
 
 class Optimizer:
-    """Base of all optimizers. A subclass gives `check`, `moments` and `update`, each
-    for the options of one group.
+    """Base of all optimizers; the head of this file says how to write one.
 
     Args:
         params: what to optimize: leaf tensors, (name, tensor) pairs as from `model.named_parameters()`, or
@@ -68,7 +94,8 @@ class Optimizer:
 
     Attributes:
         param_groups: a `Group` each.
-        state: for each parameter its moments, shaped as it is, and `step`, int64: how often it was updated.
+        state: for each parameter a dict of its states, and of what a user keeps there.
+        structural: names of the options that are numbers and yet no Buffers, because formulas branch on them.
 
     Raises:
         ValueError: nothing to optimize, a parameter twice, an option out of range.
@@ -76,11 +103,19 @@ class Optimizer:
         not floating, not contiguous.
     """
 
+    structural: frozenset[str] = frozenset()
+    element: Any = None
+    """element(o, s, c, p, g), a classmethod: the new value of parameter p with gradient g. Sets the next
+    value of states per element; `c` has what `scalars` returned.
+    """
+
     def __init__(self, params: Iterable[Any], defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
         self.param_groups: list[Group] = []
-        self.state: dict[Tensor, dict[str, Buffer]] = {}
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.shared: dict[str, Buffer] = {}  # states of the optimizer
         self.steps_taken = Version()  # its count: of step(), replays included
+        self._rules: dict[Any, Rule] = {}
         optimizers.add(self)
         if isinstance(params, (Tensor, set, frozenset, Mapping)):
             raise TypeError(f"{self}: expected a list of parameters, got {type(params).__name__}")
@@ -90,40 +125,48 @@ class Optimizer:
         for options in given if isinstance(given[0], Mapping) else [{"params": given}]:
             self.add_param_group(options)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Steps of a subclass's own are counted too."""
+        super().__init_subclass__(**options)
+        if "step" in vars(cls):
+            cls.step = _counted(cls.step)  # type: ignore[method-assign]
+
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         """Raise ValueError for an option out of range."""
-        raise NotImplementedError
 
-    @staticmethod
-    def moments(options: Mapping[str, Any]) -> Sequence[str]:
-        """Names of the arrays that are kept for each parameter."""
-        raise NotImplementedError
+    @classmethod
+    def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
+        """The states by name, for these options."""
+        return {}
 
-    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *state: list[Buffer]) -> None:
-        """Update `params` by one effect. `state`: a list for each of the moments, and where there are any one
-        of the steps, which the effect advances.
+    @classmethod
+    def scalars(cls, o: Any, s: Any) -> dict[str, Any]:
+        """From the options and the states that are one number each: set the next value of such states, and
+        return further numbers by name.
         """
-        raise NotImplementedError
+        return {}
+
+    @classmethod
+    def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:
+        """The saved states of a parameter with those that another library does not save."""
+        return saved
 
     def add_param_group(self, options: Mapping[str, Any]) -> None:
-        """One more group: {"params": [...], "weight_decay": 0.1, ...}; what it does
-        not say is as in `defaults`.
+        """One more group: {"params": [...], "weight_decay": 0.1, ...}; what it does not say is as in
+        `defaults`. Names that are no options are the user's own.
         """
         if not isinstance(options, Mapping) or "params" not in options:
             raise TypeError(
                 f"{self}: expected a dict with 'params' for each group, got {type(options).__name__}"
             )
-        unknown = sorted(options.keys() - {"params", *self.defaults})
-        if unknown:
-            raise ValueError(f"{self}: expected options out of {sorted(self.defaults)}, got {unknown}")
-        settings = {**self.defaults, **options}
+        settings = self.defaults | {name: options[name] for name in options.keys() & self.defaults.keys()}
         self.check(settings)
         given = [options["params"]] if isinstance(options["params"], Tensor) else list(options["params"])
         pairs: list[tuple[Any, Any]] = [
             p if isinstance(p, tuple) and len(p) == 2 else (None, p) for p in given
         ]
-        seen = set(self.state)
+        seen = {p for group in self.param_groups for p in group["params"]}
         for number, (name, p) in enumerate(pairs, start=len(seen)):
             self._check_parameter(p, name or number)
             if p in seen:
@@ -131,12 +174,14 @@ class Optimizer:
                     f"{self}: expected each parameter once, got {name or number} {p.shape} again"
                 )
             seen.add(p)
-        settings |= {"lr": Buffer(float(settings["lr"]), np.float64), "params": [p for _, p in pairs]}
+        group = Group(str(self), settings, self.structural, type(self), [p for _, p in pairs])
+        group.data.update(
+            {name: options[name] for name in options.keys() - self.defaults.keys() - {"params"}}
+        )
         if all(name is not None for name, _ in pairs):
-            settings["param_names"] = [name for name, _ in pairs]
-        self.param_groups.append(Group(type(self), settings))
-        for p in settings["params"]:
-            self._kept(p, self.moments(settings))
+            group.data["param_names"] = [name for name, _ in pairs]
+        self.param_groups.append(group)
+        self._remember(group)
 
     def zero_grad(self) -> None:
         """Set `.grad` of every parameter to None."""
@@ -144,6 +189,7 @@ class Optimizer:
             for p in group["params"]:
                 p.grad = None
 
+    @_counted
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a `.grad`. A `closure` that computes them is
         called first; returns its result.
@@ -152,92 +198,152 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 result = closure()
+        if self.element is None:
+            return result
+        if engine_state.recorder is not None:
+            engine_state.recorder.depends(self, Optimizer._structure)
+        leads = True
         with no_grad():
             for group in self.param_groups:
-                grads = {p: p.grad for p in group["params"]}
-                params = [p for p, g in grads.items() if g is not None]
+                params, grads = [], []
+                for p in group.data["params"]:
+                    g = p.grad
+                    if g is not None:
+                        params.append(p)
+                        grads.append(g if g.array.flags.c_contiguous else contiguous(g))
                 if params:
-                    follow([group["lr"]], params[0].device)
-                    kept = [self._kept(p, self.moments(group)) for p in params]
-                    self.update(
-                        group, params, [grads[p] for p in params], *map(list, zip(*kept, strict=True))
-                    )
-        happened(self.steps_taken)
+                    self._update(group, params, grads, leads)
+                    leads = False
         return result
+
+    def _update(self, group: Group, params: list[Tensor], grads: list[Tensor], leads: bool) -> None:
+        """Update parameters of a group by one effect."""
+        rule = self._rule(group)
+        states = [self._states(group, name, params) for name in (*rule.moments, *rule.numbers)]
+        shared = [self.shared[name] if name in self.shared else group.buffer(name) for name in rule.shared]
+        options = [group.buffers[name] for name in rule.options]
+        follow([*shared, *options], params[0].device)
+        optimizer_step(rule, params, grads, states, shared, options, leads)
+
+    def rules(self) -> list[Rule]:
+        """The traced formula of each group."""
+        return [self._rule(group) for group in self.param_groups]
+
+    def _rule(self, group: Group) -> Rule:
+        rule = self._rules.get(group.structure)
+        if rule is None:
+            sizes = {name: (x.shape[0] if x.shape else None) for name, x in group.buffers.items()}
+            sizes = {name: size for name, size in sizes.items() if name not in group.states}
+            rule = trace(str(self), sizes, group.structural, group.states, self.scalars, self.element)
+            self._rules[group.structure] = rule
+        return rule
+
+    def _states(self, group: Group, name: str, params: list[Tensor]) -> list[Buffer]:
+        """A state of these parameters, on their device."""
+        found = []
+        for p in params:
+            own = self.state[p].get(name)
+            if own is None:
+                self._remember(group)
+                own = self.state[p][name]
+            if type(own.array) is not type(p.array):
+                follow([own], p.device)
+            if own.array.dtype != p.array.dtype and group.states[name].per == "element":
+                raise DtypeError(
+                    f"{self}: expected {name} in its parameter's {p.dtype}, got {own.dtype}: "
+                    "make the optimizer once the model has its dtype"
+                )
+            found.append(own)
+        return found
+
+    def _remember(self, group: Group) -> None:
+        """Make the states that are not there yet, in memory that no recorder plans."""
+        for name, spec in group.states.items():
+            if spec.per == "optimizer" and name not in self.shared:
+                self.shared[name] = _made(spec, group["params"][0])
+            if spec.per in ("element", "parameter"):
+                for p in group["params"]:
+                    if name not in self.state[p]:
+                        self.state[p][name] = _made(spec, p)
+
+    def _structure(self) -> Any:
+        """What a recorded step depends on besides arrays."""
+        return [group.structure for group in self.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout: {"state": {number of the parameter: {name: tensor}}, "param_groups": [options]}.
 
-        Parameters are numbered through the groups. The tensors share memory with the
-        optimizer; the rest is ready for JSON.
+        Parameters are numbered through the groups. The tensors share memory with the optimizer; the rest is
+        ready for JSON if what users keep there is. States of the optimizer, if it has any, are under
+        "shared".
         """
-        numbers = {p: i for i, p in enumerate(self.state)}
-        return {
-            "state": {
-                numbers[p]: {name: t.detach() for name, t in own.items()}
-                for p, own in self.state.items()
-                if own
-            },
-            "param_groups": [
-                {**group.data, "lr": group["lr"].item(), "params": [numbers[p] for p in group["params"]]}
-                for group in self.param_groups
-            ],
+        numbers = {p: i for i, p in enumerate(self._parameters())}
+        state = {
+            number: {name: x.detach() if isinstance(x, Tensor) else x for name, x in self.state[p].items()}
+            for p, number in numbers.items()
+            if self.state.get(p)
         }
+        groups = [
+            {**{name: group[name] for name in group}, "params": [numbers[p] for p in group["params"]]}
+            for group in self.param_groups
+        ]
+        shared = {"shared": {name: x.item() for name, x in self.shared.items()}} if self.shared else {}
+        return {"state": state, "param_groups": groups, **shared}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from the `state_dict` of an optimizer of the same groups, in place. Nothing is
-        written unless all of it fits.
+        """Go on from the `state_dict` of an optimizer of the same groups, this library's or PyTorch's, in
+        place.
+
+        Nothing is written unless all of it fits. Structural options that are not in it stay as they are; what
+        is no option is kept; a parameter without states begins anew.
 
         Raises:
-            ValueError: groups, names, options or state other than this optimizer's.
+            ValueError: groups, names, options or states other than this optimizer's.
         """
-        own, groups = self.state_dict(), state_dict["param_groups"]
+        groups = state_dict["param_groups"]
         # JSON makes strings of numbers
-        state = {int(number): arrays for number, arrays in state_dict["state"].items()}
-        for what, describe in (
-            (
-                "groups",
-                lambda groups, _: [
-                    (sorted(group), group["params"], group.get("param_names")) for group in groups
-                ],
-            ),
-            (
-                "state",
-                lambda _, state: {
-                    f"{i}.{name}": np.shape(a) for i, kept in state.items() for name, a in kept.items()
-                },
-            ),
-        ):
-            expected, got = describe(own["param_groups"], own["state"]), describe(groups, state)
-            if expected != got:
-                raise ValueError(f"{self}.load_state_dict: {what}: expected {expected}, got {got}")
-        for theirs in groups:
-            self.check(theirs)
-        for group, theirs in zip(self.param_groups, groups, strict=True):
-            for name in self.defaults:
-                group[name] = theirs[name]
+        saved = {int(number): dict(own) for number, own in state_dict["state"].items()}
+        self._require(
+            "groups",
+            [_outline(group) for group in self.state_dict()["param_groups"]],
+            [*map(_outline, groups)],
+        )
+        loaded: list[tuple[Tensor, dict[str, State], dict[str, Any]]] = []
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            names = [mine.data.get("param_names"), theirs.get("param_names")]
+            if None not in names:
+                self._require("groups", *names)
+            options = {name: theirs.get(name, mine.data[name]) for name in mine.options}
+            self._require("groups", sorted(mine.buffers), sorted(mine.buffers.keys() & theirs.keys()))
+            self.check(options)
+            specs = self.states(options)
+            for p, number in zip(mine["params"], theirs["params"], strict=True):
+                own = self.completed({n: x for n, x in saved.get(number, {}).items() if x is not None})
+                wanted = {name: spec for name, spec in specs.items() if spec.per in ("element", "parameter")}
+                shapes = {name: p.shape if spec.per == "element" else () for name, spec in wanted.items()}
+                if own:
+                    got = {name: np.shape(own[name]) for name in wanted if name in own}
+                    self._require(f"state: {number}", shapes, got)
+                loaded.append((p, wanted, own))
+        self._require("shared", sorted(self.shared), sorted(state_dict.get("shared", {})))
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            mine.load({name: x for name, x in theirs.items() if name not in ("params", "param_names")})
+            self._remember(mine)
         with no_grad():
-            for kept, theirs in zip(
-                self.state.values(), (state.get(i, {}) for i in range(len(self.state))), strict=True
-            ):
-                for name, value in theirs.items():
-                    assign(kept[name], constant(kept[name], on_host(value)))
+            for p, wanted, own in loaded:
+                for name, spec in wanted.items():
+                    _write(self.state[p][name], own.pop(name, spec.initial))
+                for name, value in own.items():
+                    self.state[p][name] = _kept(self.state[p].get(name), value, p)
+            for name, value in state_dict.get("shared", {}).items():
+                _write(self.shared[name], value)
 
-    def _kept(self, p: Tensor, names: Sequence[str]) -> list[Buffer]:
-        """The moments of a parameter and its step counter, zeros where they are new."""
-        kept = self.state.setdefault(p, {})
-        for name in names:
-            if name not in kept:
-                kept[name] = Buffer(zeros_like(p))
-            if kept[name].dtype != p.dtype:
-                raise DtypeError(
-                    f"{self}: expected {name} in its parameter's {p.dtype}, got {kept[name].dtype}: "
-                    "make the optimizer once the model has its dtype"
-                )
-        if names and "step" not in kept:
-            kept["step"] = Buffer(0)
-        follow(kept.values(), p.device)
-        return [kept[name] for name in (*names, "step")] if names else []
+    def _require(self, what: str, expected: Any, got: Any) -> None:
+        if expected != got:
+            raise ValueError(f"{self}.load_state_dict: {what}: expected {expected}, got {got}")
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
 
     def _check_parameter(self, p: Any, name: Any) -> None:
         if not isinstance(p, Tensor):
@@ -255,3 +361,40 @@ class Optimizer:
 
     def __repr__(self) -> str:
         return type(self).__name__
+
+
+def at_least_0(cls: type, options: Mapping[str, Any], *names: str) -> None:
+    """ValueError unless these options are numbers of at least 0."""
+    for name in names:
+        if not options[name] >= 0:
+            raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
+
+
+def _made(spec: State, p: Tensor) -> Buffer:
+    """A state of parameter p."""
+    module = memory.array_module(p.array)
+    shape, dtype = (
+        (p.shape, p.dtype) if spec.per == "element" else ((), np.int64 if spec.whole else np.float64)
+    )
+    made = Buffer(0)
+    made.array = module.full(shape, spec.initial, dtype)
+    return made
+
+
+def _outline(group: Mapping[str, Any]) -> list[int]:
+    """The numbers of a group's parameters."""
+    return list(group["params"])
+
+
+def _write(kept: Tensor, value: Any) -> None:
+    assign(kept, constant(kept, on_host(value)))
+
+
+def _kept(present: Any, value: Any, p: Tensor) -> Any:
+    """A value of the user's own: in the tensor that is there, if it fits; arrays on p's device."""
+    if not hasattr(value, "shape"):
+        return value
+    if isinstance(present, Tensor) and (present.shape, present.dtype) == (np.shape(value), value.dtype):
+        _write(present, value)
+        return present
+    return constant(p, np.array(on_host(value)))

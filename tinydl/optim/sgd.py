@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..engine.core import Tensor
-from ..nn.parameter import Buffer
-from ..ops import update
-from .optimizer import Group, Optimizer
+from tinydl_kernels.update import State
+from tinydl_kernels.update.expression import where
+
+from .optimizer import Optimizer, at_least_0
+
+__all__ = ["SGD"]
 
 
 class SGD(Optimizer):
@@ -26,6 +28,7 @@ class SGD(Optimizer):
         momentum, dampening: see the formula; momentum >= 0.
         weight_decay: coefficient of the L2 penalty, >= 0; `decay_groups` asks for it where it belongs.
         nesterov: Nesterov's momentum; needs momentum and no dampening.
+        maximize: step up the gradient.
     """
 
     def __init__(
@@ -36,31 +39,46 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        options = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-        }
-        super().__init__(params, options)
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, options | {"nesterov": nesterov, "maximize": maximize})
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            if not options[name] >= 0:
-                raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
+        at_least_0(cls, options, "lr", "momentum", "weight_decay")
         if options["nesterov"] and (options["momentum"] == 0 or options["dampening"] != 0):
             raise ValueError(
                 f"{cls.__name__}: nesterov: expected a momentum and no dampening, "
                 f"got momentum={options['momentum']}, dampening={options['dampening']}"
             )
 
-    @staticmethod
-    def moments(options: Mapping[str, Any]) -> tuple[str, ...]:
-        return ("momentum_buffer",) if options["momentum"] else ()
+    @classmethod
+    def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
+        return (
+            {"momentum_buffer": State(), "step": State("parameter", whole=True)}
+            if options["momentum"]
+            else {}
+        )
 
-    def update(self, group: Group, params: list[Tensor], grads: list[Tensor], *state: list[Buffer]) -> None:
-        options = {name: group[name] for name in ("momentum", "dampening", "nesterov", "weight_decay")}
-        update.sgd(group["lr"], params, grads, *state, **options)
+    @classmethod
+    def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:
+        # PyTorch counts no steps: a buffer that is there means that the first one is over
+        return {"step": 1, **saved} if "momentum_buffer" in saved else saved
+
+    @classmethod
+    def scalars(cls, o: Any, s: Any) -> dict[str, Any]:
+        if "momentum_buffer" not in s:
+            return {}
+        first = s.step == 0
+        s.step = s.step + 1
+        return {"keep": where(first, 0.0, o.momentum), "fresh": where(first, 1.0, 1.0 - o.dampening)}
+
+    @classmethod
+    def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
+        d = (-g if o.maximize else g) + o.weight_decay * p
+        if "momentum_buffer" in s:
+            s.momentum_buffer = c.keep * s.momentum_buffer + c.fresh * d
+            d = d + o.momentum * s.momentum_buffer if o.nesterov else s.momentum_buffer
+        return p - o.lr * d

@@ -17,7 +17,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tinydl_kernels import elementwise
+from tinydl_kernels import conv, elementwise, matmul
+from tinydl_kernels.machine.window import Window
 
 from ..engine.core import Array
 
@@ -25,6 +26,18 @@ WORTH = 1 << 14
 """Numbers from which on elementwise calls are fused: a loop costs half a second to compile, once."""
 ALIGNMENT = 64
 """Bytes: a line of the cache, and the largest vector register."""
+
+
+def _conv_relu(x: Array, w: Array, b: Array, *, window: Window) -> Array:
+    return conv.forward(x, w, b, window, True)
+
+
+def _linear_relu(x: Array, w: Array, b: Array) -> Array:
+    return matmul.linear(x, w, b, True)
+
+
+WITH_RELU: dict[str, Callable[..., Array]] = {"conv.conv": _conv_relu, "matmul.linear": _linear_relu}
+"""By the key of a primitive: the same and then relu, bit for bit, where a kernel has it as an epilogue."""
 
 
 class Buffer(NamedTuple):
@@ -60,77 +73,78 @@ class Call(NamedTuple):
         """The call with the arrays that `bind` gives for its arguments."""
         return functools.partial(self.primitive.function, *map(bind, self.arguments), **self.settings)
 
+    def writes(self) -> bool:
+        """Does it write into any of its arguments?"""
+        return bool(self.primitive.writes(len(self.arguments), self.settings))
+
     def reads(self) -> set[int]:
         """The buffers that its arguments lie in."""
         return {x.buffer for x in self.arguments if isinstance(x, Place)}
 
 
-def live(calls: Sequence[Call], kept: Collection[int]) -> list[Call]:
-    """The calls that write, or that lead to one that does or to a buffer that is kept."""
-    read, found = set(kept), []
+def live(calls: Sequence[Call], live_out: Collection[int]) -> list[Call]:
+    """The calls that write, or that lead to one that does or to a buffer that is live after the step."""
+    read, found = set(live_out), []
     for call in reversed(calls):
-        if hasattr(call.primitive, "writes") or not read.isdisjoint(call.buffers):
+        if call.writes() or not read.isdisjoint(call.buffers):
             found.append(call)
             read |= call.reads()
     return found[::-1]
 
 
-class _Rectified:
-    """Stands for a primitive and the relu that follows it."""
+class _Joined:
+    """Stands for the primitives of several calls that are made as one. They write into no input."""
 
     elementwise = False
 
-    def __init__(self, primitive: Any) -> None:
-        self.function, self.name = primitive.relu, f"{primitive.name}_relu"
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name, self.function = name, function
+
+    @staticmethod
+    def writes(inputs: int, settings: dict[str, Any]) -> Sequence[int]:
+        return ()
 
 
-def rectify(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]) -> list[Call]:
+def join_relu(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collection[int]) -> list[Call]:
     """Calls whose results relu alone reads become one with it, where there is a kernel for both."""
     readers = collections.Counter(buffer for call in calls for buffer in call.reads())
     makers = {buffer: number for number, call in enumerate(calls) for buffer in call.buffers}
     found = dict(enumerate(calls))
     for number, call in enumerate(calls):
         x = call.arguments[0] if call.primitive.name == "relu" else None
-        if not isinstance(x, Place) or not x.whole or readers[x.buffer] != 1 or x.buffer in kept:
+        if not isinstance(x, Place) or not x.whole or readers[x.buffer] != 1 or x.buffer in live_out:
             continue
         maker, (result,) = calls[makers[x.buffer]], call.buffers
-        if maker.primitive.relu and _on_processor(maker, buffers) and _on_processor(call, buffers):
+        both = WITH_RELU.get(maker.primitive.key)
+        if both and _on_processor(maker, buffers) and _on_processor(call, buffers):
             taken = [result if buffer == x.buffer else buffer for buffer in maker.buffers]
-            found[makers[x.buffer]] = maker._replace(primitive=_Rectified(maker.primitive), buffers=taken)
+            found[makers[x.buffer]] = maker._replace(
+                primitive=_Joined(f"{maker.primitive.name}_relu", both), buffers=taken
+            )
             del found[number]
     return list(found.values())
 
 
-class _Chain:
-    """Stands for the primitives of a chain of elementwise calls."""
-
-    def __init__(self, tree: Any) -> None:
-        self.function = elementwise.chained(tree)
-        self.name = self.function.__name__
-
-
 class _End(NamedTuple):
-    """The last call of a chain so far: its number, and the tree of operations on
-    operands that its result is.
-    """
+    """The last call of a chain so far: its number, and its result as a tree of operations on operands."""
 
     number: int
     tree: Any
     operands: list[Any]
 
 
-def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]) -> list[Call]:
-    """Elementwise calls that alone read the result of another become one with it: what
-    stands between is never stored.
+def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collection[int]) -> list[Call]:
+    """Elementwise calls that alone read the result of another become one with it: what stands between is
+    never stored.
 
-    Only where both work on whole arrays of one shape and floating dtype, large enough to
-    be worth a loop of their own.
+    Only where both work on whole arrays of one shape and floating dtype, large enough to be worth a loop of
+    their own.
     """
     readers = collections.Counter(buffer for call in calls for buffer in call.reads())
     ends: dict[int, _End] = {}  # by the buffer of the result
     found = dict(enumerate(calls))
     for number, call in enumerate(calls):
-        if hasattr(call.primitive, "writes"):
+        if call.writes():
             ends.clear()  # it may write to what a chain reads
         if not _fusable(call, buffers):
             continue
@@ -142,8 +156,8 @@ def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]
             and x.whole
             and x.buffer in ends
             and readers[x.buffer] == 1
-            and x.buffer not in kept
-            if buffers[x.buffer].shape == buffers[result].shape
+            and x.buffer not in live_out
+            and buffers[x.buffer].shape == buffers[result].shape
         }
         tree, operands = _tree(call, ends, joined)
         if len(operands) > elementwise.OPERANDS:
@@ -151,15 +165,16 @@ def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], kept: Collection[int]
             tree, operands = _tree(call, ends, joined)
         ends[result] = _End(number, tree, operands)
         if joined:
-            found[number] = call._replace(primitive=_Chain(tree), arguments=operands)
+            chain = elementwise.chained(tree)
+            found[number] = call._replace(primitive=_Joined(chain.__name__, chain), arguments=operands)
         for buffer in joined:
             del found[ends[buffer].number]
     return list(found.values())
 
 
 def _tree(call: Call, ends: dict[int, _End], joined: Collection[int]) -> tuple[Any, list[Any]]:
-    """A call as a tree of operations (see `elementwise.chained`), going on from the
-    chains in `joined`; its operands.
+    """A call as a tree of operations (see `elementwise.chained`) that includes the chains in `joined`; the
+    tree's operands.
     """
     operands: dict[Any, tuple[int, Any]] = {}
 
@@ -186,12 +201,9 @@ def _tree(call: Call, ends: dict[int, _End], joined: Collection[int]) -> tuple[A
 def _fusable(call: Call, buffers: Sequence[Buffer]) -> bool:
     """Is it an operation of one element at a time on enough numbers of one floating dtype, in Numba?"""
     primitive = call.primitive
-    if (
-        not primitive.elementwise
-        or call.settings
-        or not _on_processor(call, buffers)
-        or len(call.buffers) != 1
-    ):
+    if not primitive.elementwise or call.settings or len(call.buffers) != 1:
+        return False
+    if not _on_processor(call, buffers):
         return False
     out = buffers[call.buffers[0]]
     same = all(x is not None and x.dtype == out.dtype for x in call.arguments)
@@ -204,18 +216,18 @@ def _on_processor(call: Call, buffers: Sequence[Buffer]) -> bool:
     return call.backend in (None, "cpu") and all(buffers[buffer].module is np for buffer in call.buffers)
 
 
-def lay_out(buffers: Sequence[Buffer], calls: Sequence[Call], kept: Collection[int]) -> dict[int, Array]:
-    """Memory for the buffers of the calls, by number: one block a device.
+def lay_out(buffers: Sequence[Buffer], calls: Sequence[Call], live_out: Collection[int]) -> dict[int, Array]:
+    """Memory for the buffers of the calls, by number: one block per device.
 
     The largest come first, each at the lowest address that is free while it lives (greedy by size;
     Pisarchyk & Lee, arXiv 2001.03288, section 4.2). It lives from the call that takes it to the last that
-    reads it; to the end if it is kept.
+    reads it; to the end if it is live after the step.
     """
     lives: dict[int, list[int]] = {}
     for number, call in enumerate(calls):
         for buffer in itertools.chain(call.buffers, call.reads()):
             lives.setdefault(buffer, [number, number])[1] = number
-    for buffer in kept:
+    for buffer in live_out:
         lives[buffer][1] = len(calls)
     planned = {}
     for module in {buffers[number].module for number in lives}:
@@ -231,12 +243,12 @@ def lay_out(buffers: Sequence[Buffer], calls: Sequence[Call], kept: Collection[i
 
 
 def _addresses(sizes: np.ndarray, lives: np.ndarray) -> np.ndarray:
-    """Where each of the buffers begins; sizes descend, lives (n, 2) are its first and last call."""
+    """Where each of the buffers begins. `sizes` descend; `lives` (n, 2): the first and last call of each."""
     starts = np.zeros_like(sizes)
     for i, size in enumerate(sizes):
         meets = np.flatnonzero((lives[:i, 0] <= lives[i, 1]) & (lives[:i, 1] >= lives[i, 0]))
         meets = meets[starts[meets].argsort(kind="stable")]
-        # of all that begin before
+        # how far those reach that begin before each of them
         ends = np.maximum.accumulate(np.concatenate(([0], (starts + sizes)[meets])))
         gaps = starts[meets] - ends[:-1] >= size
         starts[i] = ends[gaps.argmax() if gaps.any() else -1]

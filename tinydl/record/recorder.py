@@ -28,9 +28,8 @@ from tinydl_kernels.machine.errors import GraphError
 from ..devices import NAMES, Graph, Resident
 from ..engine.core import Array, Primitive, Tensor, state
 from ..engine.tape import Version
-from .plan import Buffer, Call, Place, address, fuse, lay_out, live, owner, rectify, view
-
-_UNSEEN = object()
+from .gradients import Gradients, Noted
+from .plan import Buffer, Call, Place, address, fuse, join_relu, lay_out, live, owner, view
 
 
 class _Recorder:
@@ -45,8 +44,9 @@ class _Recorder:
         self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}
         self.written: list[Version] = []
         self.guards: list[Callable[[], None]] = []  # what a replay asks before it begins
-        # id -> a leaf, its .grad at the first look or _UNSEEN
-        self.grads: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
+        self.gradients = Noted()
+        # (id, structure) -> an owner, its structure, and what that was
+        self.structures: dict[Any, tuple[weakref.ref[Any], Callable[[Any], Any], Any]] = {}
 
     def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         """A buffer for a kernel's output or scratch."""
@@ -75,27 +75,21 @@ class _Recorder:
                 raise GraphError(
                     f"{primitive.name}: expected outputs in the allocator's buffers, got an array of its own"
                 )
-        if hasattr(primitive, "writes"):
-            self.written += [
-                tensors[i].version for i in primitive.writes(len(tensors)) if tensors[i] is not None
-            ]
+        positions = primitive.writes(len(tensors), settings)
+        self.written += [tensors[i].version for i in positions if tensors[i] is not None]
         self.calls.append(
             Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers)))
         )
         return results
 
-    def grad_read(self, leaf: Tensor) -> None:
-        """`.grad` was looked at: a replay needs it as it is now."""
-        self._note(leaf, leaf._grad)
-
-    def grad_written(self, leaf: Tensor) -> None:
-        """`.grad` was set without a look: what it was before is of no matter."""
-        self._note(leaf, _UNSEEN)
-
-    def _note(self, leaf: Tensor, before: Any) -> None:
-        # a dead leaf's id may have come again
-        if id(leaf) not in self.grads or self.grads[id(leaf)][0]() is not leaf:
-            self.grads[id(leaf)] = (weakref.ref(leaf), before)
+    def depends(self, owner: Any, structure: Callable[[Any], Any]) -> None:
+        """What the step does depends on `structure(owner)`, a value that can be compared: where a later call
+        finds another one, it is recorded anew. Structural options of an optimizer, say; numbers that merely
+        vary belong into arrays. The owner is not kept alive.
+        """
+        key = id(owner), structure
+        if key not in self.structures or self.structures[key][0]() is not owner:
+            self.structures[key] = weakref.ref(owner), structure, structure(owner)
 
     def place(self, array: Array | None) -> Any:
         """Where `array` lies among the buffers; an array from outside, or None, as it is."""
@@ -120,55 +114,50 @@ class _Call(NamedTuple):
             self.run() if tracer is None else tracer.replay(self.run)
 
 
+class _Binding:
+    """Gives the array of a recording that stands in for an array of its step: a place in the planned buffers,
+    a copy where the array is (a view of) one in `copied`, else the array itself.
+    """
+
+    def __init__(self, recorder: _Recorder, planned: dict[int, Array], copied: Sequence[Array]) -> None:
+        self.recorder, self.planned = recorder, planned
+        bases = {id(base): base for base in map(owner, copied)}
+        self.copies = {key: (base, base.copy(order="K")) for key, base in bases.items()}
+
+    def __call__(self, array: Any) -> Any:
+        place = array if isinstance(array, Place) else self.recorder.place(array)
+        if isinstance(place, Place):
+            base = self.planned[place.buffer]
+            return base if place.whole else view(base, place.offset, place.shape, place.strides, place.dtype)
+        base, copy = (None, None) if array is None else self.copies.get(id(owner(array)), (None, None))
+        if base is None:
+            return array
+        if array is base:
+            return copy
+        return view(copy, address(array) - address(base), array.shape, array.strides, array.dtype)
+
+
+def _simplified(recorder: _Recorder, live_out: set[int]) -> list[Call]:
+    """The calls that are needed, relu and elementwise chains joined."""
+    calls = join_relu(live(recorder.calls, live_out), recorder.buffers, live_out)
+    return fuse(calls, recorder.buffers, live_out)
+
+
 class _Recording:
     """A recorded step, bound to its static arrays."""
 
     def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
         self.inputs = inputs
         self.written, self.guards = recorder.written, recorder.guards
-        leaves: list[Any] = [(ref(), before) for ref, before in recorder.grads.values()]
-        leaves = [
-            (leaf, before)
-            for leaf, before in leaves
-            if leaf is not None and all(leaf is not x for x in inputs)
-        ]
-        changed = [leaf for leaf, before in leaves if leaf._grad is not before]
-        results = [x.array for x in _tensors(outputs)] + [
-            leaf._grad.array for leaf in changed if leaf._grad is not None
-        ]
-        kept = {place.buffer for array in results if isinstance(place := recorder.place(array), Place)}
-        calls = fuse(rectify(live(recorder.calls, kept), recorder.buffers, kept), recorder.buffers, kept)
+        self.structures = list(recorder.structures.values())
+        changed, found = recorder.gradients.leaves(inputs)
+        results = [x.array for x in _tensors(outputs)]
+        results += [leaf._grad.array for leaf in changed if leaf._grad is not None]
+        live_out = {place.buffer for array in results if isinstance(place := recorder.place(array), Place)}
+        calls = _simplified(recorder, live_out)
         memory.release()
-        planned = lay_out(recorder.buffers, calls, kept)
-        # Gradients that were there at the start: a copy of the recording's own,
-        # which replays bring up to date.
-        seen = [(leaf, before) for leaf, before in leaves if before is not _UNSEEN]
-        bases = [owner(before.array) for _, before in seen if before is not None]
-        copies = {id(base): (base, base.copy(order="K")) for base in bases}
-
-        def bind(array: Any) -> Any:
-            """The array of the recording that stands in for an array of the step."""
-            place = array if isinstance(array, Place) else recorder.place(array)
-            if isinstance(place, Place):
-                base = planned[place.buffer]
-                return (
-                    base if place.whole else view(base, place.offset, place.shape, place.strides, place.dtype)
-                )
-            base, copy = (None, None) if array is None else copies.get(id(owner(array)), (None, None))
-            if base is None:
-                return array
-            return (
-                copy
-                if array is base
-                else view(copy, address(array) - address(base), array.shape, array.strides, array.dtype)
-            )
-
-        self.before = [
-            (weakref.ref(leaf), None if before is None else bind(before.array)) for leaf, before in seen
-        ]
-        self.after = [
-            (weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed
-        ]
+        planned = lay_out(recorder.buffers, calls, live_out)
+        bind = _Binding(recorder, planned, [g.array for _, g in found if g is not None])
         self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
         self.outside = [
             (ref, array, x.requires_grad)
@@ -179,13 +168,21 @@ class _Recording:
             _Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls
         ]
         self.parts: list[Callable[[], Any]] = []  # the same for replays on the processor
-        for leaf in changed:
-            leaf._grad = None if leaf._grad is None else leaf._grad.detach()
+        self.gradients = Gradients(changed, found, bind)
         self.device = _device(recorder.buffers, calls)
         self.graph: Graph | None = None
 
+    def fits(self) -> bool:
+        """Is all that the step depends on as it was?"""
+        for ref, structure, value in self.structures:
+            owner = ref()
+            if owner is not None and structure(owner) != value:
+                return False
+        return True
+
     def replay(self, arguments: list[Tensor]) -> Any:
         self._check()
+        self.gradients.bring()
         for static, given in zip(self.inputs, arguments, strict=True):
             static.array[...] = given.array
         if state.tracer is not None:
@@ -200,12 +197,7 @@ class _Recording:
             self.parts = jobs.compiled(self.calls)
         for version in self.written:
             version.count += 1
-        for ref, grad in self.after:
-            leaf = ref()
-            if leaf is not None:
-                leaf._grad = grad
-                if grad is not None:
-                    grad.version.count += 1
+        self.gradients.leave()
         return _map(self.outputs, lambda x: Tensor(x.array.copy()))
 
     def _launch(self) -> None:
@@ -214,7 +206,7 @@ class _Recording:
             call()
 
     def _check(self) -> None:
-        """Refuse what the recording would not see; bring gradients that the step adds to into place."""
+        """Refuse what the recording would not see."""
         for guard in self.guards:
             guard()
         for ref, array, required in self.outside:
@@ -226,19 +218,6 @@ class _Recording:
                 raise GraphError(
                     f"record: expected the tensor {x.shape} that was recorded, got it {change} since"
                 )
-        leaves: list[Any] = [(ref(), static) for ref, static in self.before]
-        leaves = [(leaf, static) for leaf, static in leaves if leaf is not None]
-        for leaf, static in leaves:
-            if (leaf._grad is None) is not (static is None):
-                pattern = ("without .grad", "with a .grad")
-                raise GraphError(
-                    f"record: expected a leaf {leaf.shape} {pattern[static is not None]} as in the recorded "
-                    "step, "
-                    f"got it {pattern[static is None]}: call zero_grad() at the same place each time"
-                )
-        for leaf, static in leaves:
-            if static is not None:
-                static[...] = leaf._grad.array
 
 
 def _device(buffers: Sequence[Buffer], calls: Sequence[Call]) -> str:
@@ -265,7 +244,8 @@ class Recorded:
     def __init__(self, step: Callable[..., Any]) -> None:
         functools.update_wrapper(self, step)
         self.step = step
-        self.recordings: dict[Any, _Recording] = {}
+        # by signature; several differ in what the step depends on besides
+        self.recordings: dict[Any, list[_Recording]] = {}
         self._lock = threading.Lock()  # the static arrays serve one thread at a time
 
     def __call__(self, *arguments: Any) -> Any:
@@ -274,12 +254,12 @@ class Recorded:
         given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         tensors = [x for x in given if isinstance(x, Tensor)]
         with self._lock:
-            recording = (
-                None
-                if state.tracer is not None and state.tracer.eager
-                else self.recordings.get(_signature(given))
-            )
-            return self._run(given, tensors) if recording is None else recording.replay(tensors)
+            eager = state.tracer is not None and state.tracer.eager
+            known = [] if eager else self.recordings.get(_signature(given), [])
+            for recording in known:
+                if recording.fits():
+                    return recording.replay(tensors)
+            return self._run(given, tensors)
 
     def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
         """Run the step eagerly on copies of its tensors, and keep what it does."""
@@ -288,12 +268,9 @@ class Recorded:
         arguments = [next(replaced) if isinstance(x, Tensor) else x for x in given]
         if state.tracer is not None and state.tracer.eager:
             return _map(self.step(*arguments), lambda x: Tensor(x.array.copy()))
-        recorder = state.recorder = _Recorder()
-        try:
-            with memory.supplied_by(recorder.supply):
-                outputs = self.step(*arguments)
-        finally:
-            state.recorder = None
+        recorder = _Recorder()
+        with state.replaced(recorder=recorder), memory.supplied_by(recorder.supply):
+            outputs = self.step(*arguments)
         for x in _tensors(outputs):
             if not isinstance(x, Tensor):
                 raise GraphError(
@@ -301,7 +278,7 @@ class Recorded:
                     f"{type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
-        self.recordings[_signature(given)] = _Recording(recorder, static, outputs)
+        self.recordings.setdefault(_signature(given), []).append(_Recording(recorder, static, outputs))
         return results
 
 
@@ -320,13 +297,14 @@ def _signature(arguments: list[Any]) -> Any:
 
 
 def record(step: Callable[..., Any]) -> Recorded:
-    """Record `step(*arguments)` at its first call and replay it later: the same
-    results, bit for bit, in less time.
+    """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less
+    time.
 
     Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant,
-    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew. The
-    step works on copies of the tensors: their own `.grad` stays as it is. It returns tensors (or tuples,
-    lists, dicts of them, or None); a replay returns copies.
+    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so
+    is a change of the structural options of an optimizer that the step uses. The step works on copies of the
+    tensors: their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None);
+    a replay returns copies.
 
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and
     a tensor that was bound to another array or frozen since. It leaves `.grad` in an array of the recording,

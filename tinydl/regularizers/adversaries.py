@@ -9,7 +9,8 @@ from typing import Any
 
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from ..engine.core import Tensor, grad, state
+from ..engine.backward import grad
+from ..engine.core import Tensor, state
 from ..nn.module import Module
 from ..ops.elementwise import add, exp, gt, mul, sub, where
 from ..ops.indexing import gather, one_hot

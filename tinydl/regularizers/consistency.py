@@ -17,7 +17,8 @@ import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import follow
-from ..engine.core import Tensor, cast, grad, no_grad
+from ..engine.backward import grad
+from ..engine.core import Tensor, cast, no_grad
 from ..nn.module import Module
 from ..nn.parameter import Buffer
 from ..ops.elementwise import (
@@ -35,11 +36,12 @@ from ..ops.elementwise import (
     sub,
     where,
 )
-from ..ops.indexing import index_select, setitem
+from ..ops.indexing import index_select
 from ..ops.random import Generator, randn, random_from
 from ..ops.reduce import amax, mean, sum
 from ..ops.shape import reshape, unsqueeze
 from ..ops.softmax import cross_entropy, log_softmax
+from ..ops.subscript import setitem
 from ..ops.update import assign, increment
 from .contract import Penalty, Weight
 from .measures import divergence, divergences, unit
@@ -387,6 +389,8 @@ class TrainingSignalAnnealing(Penalty):
 
     Xie et al., arXiv 1904.12848, beside `UDA`. Needs `objective.after()`, once per step.
     """
+
+    coupled = True  # how many samples count is the batch's
 
     def __init__(
         self,

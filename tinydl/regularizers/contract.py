@@ -95,10 +95,14 @@ class Penalty(Term):
 
     Attributes:
         weight: the float64 Buffer, which recorded steps read; assigning a number writes into it.
+        coupled: is the value of a batch no mean over the values of its parts, even where the model's samples
+            do not meet? Accumulated micro-batches are then not one batch.
 
     Raises:
         ValueError: a weight below 0, `every` below 1.
     """
+
+    coupled: bool = False
 
     def __init__(
         self,

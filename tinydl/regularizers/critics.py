@@ -1,314 +1,261 @@
-"""Losses and penalties of critics.
+"""Critics of generated samples: losses and penalties of a model D that gives one number per sample.
 
-    objective = Objective(critic, Wasserstein(), [GradientPenalty(10.0)])
-    terms = objective(real, fake=generator(noise).detach())
+The objective is the critic's: x is real, `fake=` the generated samples, both in their own batches; the pass
+of the fakes is an extra one with random numbers of the term's. Losses are penalties that take the loss's
+place:
 
-The main pass is that of the critic D on real samples x; `fake=` is given to the Objective's call, detached in
-the critic's step. D puts out one number per sample, (B,) or (B, 1); penalties are of D itself, never of a
-loss of it. Passes on fakes and between are extra ones: running statistics are those of the real samples. In
-the generator's step give the fakes on the tape, and step the generator's optimizer alone.
+    Objective(critic, Wasserstein(), [GradientPenalty()])(real, fake=generator(noise).detach())
 
-`every=c` on a penalty is lazy regularization (Karras et al., arXiv 1912.04958): it joins each c-th step,
-times c, in the loss's own step, so that the optimizer stays as it is.
+`every=c` on a penalty is lazy regularization (Karras et al., arXiv 1912.04958): it joins the loss's own step
+on each c-th step with c times its weight, and the optimizer stays as it is.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.machine.errors import GraphError, ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
-from ..nn.init import normal_
 from ..nn.module import Module
-from ..nn.normalization import _BatchNorm
+from ..nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ..nn.parameter import Parameter
 from ..ops.activations import softplus
-from ..ops.elementwise import abs as absolute
-from ..ops.elementwise import exp, maximum, mul, sqrt, square, sub
+from ..ops.elementwise import abs, exp, mul, neg, relu, sqrt, square, sub
 from ..ops.matmul import matmul
-from ..ops.random import Generator, rand, random_from
+from ..ops.random import Generator, rand, randn, random_from
 from ..ops.reduce import mean, sum
 from ..ops.shape import cat, reshape, unsqueeze
 from .contract import Penalty, Weight
+from .gradients import InputGradientPenalty, mean_square, norms, require_count, sample_mean, single_outputs
 from .passes import Pass
 
 __all__ = [
-    "DRAGAN",
     "R1",
     "R2",
-    "Consistency",
+    "CriticConsistency",
+    "Dragan",
     "FeatureMatching",
     "GradientPenalty",
     "Hinge",
     "LeastSquares",
+    "Logistic",
     "MinibatchDiscrimination",
-    "NonSaturating",
     "Relativistic",
     "Wasserstein",
 ]
 
 
-# What they share
-# ------------------------------------------------------------------------------------------------------------
+def fake_of(term: Penalty, seen: Pass) -> Tensor:
+    """What the objective was given as fake=."""
+    fake = seen.given.get("fake")
+    if not isinstance(fake, Tensor):
+        got = [*seen.given] if fake is None else type(fake).__name__
+        raise ValueError(f"{term.name}: expected fake= of the objective's call, a tensor, got {got}")
+    return fake
 
 
-class CriticPenalty(Penalty):
-    """Of a critic's outputs on real samples and on fakes."""
-
-    def scores(self, seen: Pass) -> Tensor:
-        """(B,), D of each sample."""
-        z = seen.logits
-        if z.shape not in ((seen.samples,), (seen.samples, 1)):
-            raise ShapeError(
-                f"{type(self).__name__}: expected one output per sample ({seen.samples},), got {z.shape}"
-            )
-        return reshape(z, (-1,))
-
-    def fakes(self, seen: Pass) -> Tensor:
-        """What the Objective's call was given as fake=."""
-        fake = seen.given.get("fake")
-        if not isinstance(fake, Tensor):
-            raise ValueError(f"{self.name}: expected fake= of the objective's call, got {[*seen.given]}")
-        return fake
-
-    def paired(self, seen: Pass) -> tuple[Tensor, Tensor]:
-        """Real samples and fakes of the same shape, both off the tape."""
-        fake = self.fakes(seen)
-        if isinstance(seen.x, tuple) or fake.shape != seen.x.shape:
-            wanted = "one input" if isinstance(seen.x, tuple) else seen.x.shape
-            raise ShapeError(f"{self.name}: expected fake of the shape of x, {wanted}, got {fake.shape}")
-        return seen.x.detach(), fake.detach()
-
-    def on_fakes(self, seen: Pass, fake: Tensor, layers: tuple[str, ...] = ()) -> Pass:
-        """D's pass on fakes; on the main pass's draws where there are as many."""
-        same = fake.shape[0] == seen.samples
-        return seen.again(
-            fake, draws="same" if same else "own", generator=None if same else self.generator, layers=layers
-        )
-
-    def squared_slopes(self, seen: Pass) -> Tensor:
-        """(B,): ‖row b of ∂(Σ D)/∂x‖², of each sample, not of the batch."""
-        rows = seen.slopes(self.scores(seen), None, self.name)
-        return sum(square(rows), 1)
+def real_of(term: Penalty, seen: Pass) -> Tensor:
+    """The one input of the critic."""
+    if isinstance(seen.x, tuple):
+        raise ShapeError(f"{term.name}: expected a critic of one input, got {len(seen.x)}")
+    return seen.x
 
 
 # Losses
 # ------------------------------------------------------------------------------------------------------------
 
 
-class CriticLoss(CriticPenalty):
-    """The mean of one function of D(x) and that of another of D(x̃); in the generator's step,
-    `Objective(critic, Hinge(side="generator"))(generator(noise))`, of a third of D on what is given as x.
-    """
+class CriticLoss(Penalty):
+    """The mean of a function of D(x) and of D(fake)."""
 
     def __init__(
         self,
         weight: Weight = 1.0,
-        side: str = "critic",
         *,
         every: int = 1,
         generator: Generator | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(weight, every=every, generator=generator, name=name)
-        if side not in ("critic", "generator"):
-            raise ValueError(f"{type(self).__name__}: expected side in ('critic', 'generator'), got {side!r}")
-        self.side = side
 
-    def of_real(self, d: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def of_fake(self, d: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def of_generator(self, d: Tensor) -> Tensor:
-        """By default fakes are to look real."""
-        return self.of_real(d)
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The loss of outputs (B,) and (B',)."""
+        raise NotImplementedError(f"{type(self).__name__}.of")
 
     def __call__(self, seen: Pass) -> Tensor:
-        if self.side == "generator":
-            return mean(self.of_generator(self.scores(seen)))
-        other = self.on_fakes(seen, self.fakes(seen))
-        return add(mean(self.of_real(self.scores(seen))), mean(self.of_fake(self.scores(other))))
+        who, there = (
+            type(self).__name__,
+            seen.again(fake_of(self, seen), draws="own", generator=self.generator),
+        )
+        return self.of(single_outputs(who, seen.logits), single_outputs(who, there.logits))
 
 
 class Wasserstein(CriticLoss):
-    """mean D(x̃) − mean D(x); the generator's −D. Arjovsky et al., arXiv 1701.07875."""
+    """mean D(fake) - mean D(x). Arjovsky et al., arXiv 1701.07875."""
 
-    def of_real(self, d: Tensor) -> Tensor:
-        return mul(d, -1.0)
-
-    def of_fake(self, d: Tensor) -> Tensor:
-        return d
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return sub(mean(fake), mean(real))
 
 
 class Hinge(CriticLoss):
-    """mean max(0, 1 − D(x)) + mean max(0, 1 + D(x̃)); the generator's −D. Lim & Ye, arXiv 1705.02894."""
+    """mean max(0, 1 - D(x)) + mean max(0, 1 + D(fake)). Lim and Ye, arXiv 1705.02894."""
 
-    def of_real(self, d: Tensor) -> Tensor:
-        return maximum(sub(1.0, d), 0.0)
-
-    def of_fake(self, d: Tensor) -> Tensor:
-        return maximum(add(d, 1.0), 0.0)
-
-    def of_generator(self, d: Tensor) -> Tensor:
-        return mul(d, -1.0)
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return add(mean(relu(sub(1.0, real))), mean(relu(add(fake, 1.0))))
 
 
 class LeastSquares(CriticLoss):
-    """½ mean (D(x) − 1)² + ½ mean D(x̃)²; the generator's ½(D − 1)². Mao et al., arXiv 1611.04076."""
+    """mean (D(x) - 1)² + mean D(fake)², without the paper's halves. Mao et al., arXiv 1611.04076."""
 
-    def of_real(self, d: Tensor) -> Tensor:
-        return mul(square(sub(d, 1.0)), 0.5)
-
-    def of_fake(self, d: Tensor) -> Tensor:
-        return mul(square(d), 0.5)
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return add(mean(square(sub(real, 1.0))), mean(square(fake)))
 
 
-class NonSaturating(CriticLoss):
-    """mean softplus(−D(x)) + mean softplus(D(x̃)); the generator's softplus(−D), which does not saturate.
-
-    Goodfellow et al., arXiv 1406.2661.
+class Logistic(CriticLoss):
+    """mean softplus(-D(x)) + mean softplus(D(fake)): that of Goodfellow et al., arXiv 1406.2661, with D the
+    logit. The generator's non-saturating loss is softplus(-D(fake)).
     """
 
-    def of_real(self, d: Tensor) -> Tensor:
-        return softplus(mul(d, -1.0))
-
-    def of_fake(self, d: Tensor) -> Tensor:
-        return softplus(d)
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        return add(mean(softplus(neg(real))), mean(softplus(fake)))
 
 
-class Relativistic(CriticPenalty):
-    """A critic's loss: mean softplus(−(D(x) − D(x̃))), each real sample beside the fake of its row. In the
-    generator's step x and fake change places.
-
-    Jolicoeur-Martineau, arXiv 1807.00734; with `R1` and `R2` on every step the loss of R3GAN, Huang et al.,
-    arXiv 2501.05441.
+class Relativistic(CriticLoss):
+    """mean_b softplus(-(D(x_b) - D(fake_b))), in pairs. Jolicoeur-Martineau, arXiv 1807.00734; with R1 and R2
+    on every step it is R3GAN's (Huang et al., arXiv 2501.05441). The generator's has the roles swapped.
     """
 
-    def __init__(
-        self,
-        weight: Weight = 1.0,
-        *,
-        every: int = 1,
-        generator: Generator | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(weight, every=every, generator=generator, name=name)
-
-    def __call__(self, seen: Pass) -> Tensor:
-        fake = self.fakes(seen)
-        if fake.shape[0] != seen.samples:
-            raise ShapeError(f"{self.name}: expected fakes of {seen.samples} rows, got {fake.shape}")
-        other = self.on_fakes(seen, fake)
-        return mean(softplus(sub(self.scores(other), self.scores(seen))))
+    def of(self, real: Tensor, fake: Tensor) -> Tensor:
+        if real.shape != fake.shape:
+            raise ShapeError(f"Relativistic: expected a fake for each of {real.shape}, got {fake.shape}")
+        return mean(softplus(sub(fake, real)))
 
 
-# Penalties on slopes
+# Penalties on gradients
 # ------------------------------------------------------------------------------------------------------------
 
 
-class R1(CriticPenalty):
-    """γ · ½ mean_b ‖∂D/∂x‖² on real samples. Mescheder et al., arXiv 1801.04406 (γ .1 to 10)."""
+class R1(InputGradientPenalty):
+    """γ · ½ mean_b ‖g_b(D)‖₂² at the real samples, of D itself, never of a loss of it.
 
-    follows = True
+    Mescheder et al., arXiv 1801.04406: γ .1 to 10.
 
-    def __call__(self, seen: Pass) -> Tensor:
-        return mul(mean(self.squared_slopes(seen)), 0.5)
-
-
-class R2(CriticPenalty):
-    """γ · ½ mean_b ‖∂D/∂x̃‖² on fakes. Mescheder et al., arXiv 1801.04406."""
+    Raises:
+        ShapeError: a critic with several outputs per sample.
+    """
 
     def __call__(self, seen: Pass) -> Tensor:
-        other = self.on_fakes(seen, self.fakes(seen).detach().requires_grad_())
-        return mul(mean(self.squared_slopes(other)), 0.5)
+        return mul(self.squared(seen, single_outputs("R1", seen.logits)), 0.5)
 
 
-class LengthPenalty(CriticPenalty):
-    """mean_b (‖∂D/∂x̂‖ − 1)² at inputs x̂ of a subclass's; one-sided: of lengths above 1 alone."""
+class _Elsewhere(InputGradientPenalty):
+    """At other samples than the objective's, which are followed in an extra pass."""
 
     def __init__(
         self,
-        weight: Weight = 10.0,
-        one_sided: bool = False,
+        weight: Weight,
         *,
-        batch_norm: bool = False,
         every: int = 1,
         generator: Generator | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(weight, every=every, generator=generator, name=name)
-        self.one_sided, self.batch_norm = one_sided, batch_norm
+        self.follows = False
 
-    def between(self, seen: Pass) -> Tensor:
-        """The inputs x̂."""
-        raise NotImplementedError
+    def slopes(self, seen: Pass, x: Tensor, **how: Any) -> tuple[Tensor, ...]:
+        there = seen.again(x.detach().requires_grad_(), **how)
+        return self.rows(there, single_outputs(type(self).__name__, there.logits))
+
+    def excess(self, seen: Pass, x: Tensor) -> Tensor:
+        """(B,), ‖g_b(D)‖₂ - 1 at x (B, *), on the random numbers of the objective's pass."""
+        if any(m.training and isinstance(m, BATCH_NORMS) for m in seen.model.modules()):
+            warnings.warn(
+                f"{type(self).__name__}: expected a critic whose samples do not meet, got a BatchNorm in "
+                "training: the norm of a gradient is then not a sample's own",
+                stacklevel=4,
+            )
+        return sub(norms(self.slopes(seen, x)), 1.0)
+
+
+BATCH_NORMS = BatchNorm1d, BatchNorm2d, BatchNorm3d
+
+
+class R2(_Elsewhere):
+    """γ · ½ mean_b ‖g_b(D)‖₂² at `fake=`, which is detached. Mescheder et al., arXiv 1801.04406.
+
+    Raises:
+        ShapeError: a critic with several outputs per sample.
+        ValueError: no fake=.
+    """
 
     def __call__(self, seen: Pass) -> Tensor:
-        meeting = [m for m in seen.model.modules() if isinstance(m, _BatchNorm) and m.training]
-        if meeting and not self.batch_norm:
-            raise GraphError(
-                f"{type(self).__name__}: expected a critic whose samples do not meet (batch_norm=True allows "
-                "it), got one with BatchNorm in training"
-            )
-        other = seen.again(self.between(seen).requires_grad_())
-        away = sub(sqrt(add(self.squared_slopes(other), 1e-16)), 1.0)
-        return mean(square(maximum(away, 0.0) if self.one_sided else away))
+        fake = fake_of(self, seen)
+        found = self.slopes(seen, fake, draws="own", generator=self.generator)
+        return mul(mean_square(found), 0.5)
 
 
-class GradientPenalty(LengthPenalty):
-    """λ · mean_b (‖∂D/∂x̂‖ − 1)² at x̂ = tx + (1 − t)x̃, t uniform per sample: WGAN-GP.
+class GradientPenalty(_Elsewhere):
+    """λ · mean_b (‖g_b(D)‖₂ - 1)² at t_b x_b + (1 - t_b) fake_b, t uniform in [0, 1) for each sample; with
+    `one_sided` only where the norm is above 1. WGAN-GP, Gulrajani et al., arXiv 1704.00028.
 
-    Gulrajani et al., arXiv 1704.00028 (λ 10); √(Σg² + 1e-16) has a derivative at 0, which theirs lacks.
-    `one_sided` counts lengths above 1 alone. A critic with BatchNorm in training is refused: its D(x̂) is one
-    of the whole batch.
+    The norm is √(Σ g² + 1e-16), without which its derivative at 0 is NaN. Warns of a BatchNorm in the critic.
     """
 
-    def between(self, seen: Pass) -> Tensor:
-        x, fake = self.paired(seen)
+    def __init__(self, weight: Weight = 10.0, one_sided: bool = False, **options: Any) -> None:
+        super().__init__(weight, **options)
+        self.one_sided = one_sided
+
+    def __call__(self, seen: Pass) -> Tensor:
+        x, fake = real_of(self, seen).detach(), fake_of(self, seen).detach()
+        if x.shape != fake.shape:
+            raise ShapeError(f"GradientPenalty: expected a fake for each sample {x.shape}, got {fake.shape}")
         shape = (x.shape[0], *(1,) * (x.ndim - 1))
         t = rand(shape, generator=self.generator, dtype=x.dtype, device=x.device)
-        return add(mul(x, t), mul(fake, sub(1.0, t)))
+        excess = self.excess(seen, add(mul(x, t), mul(fake, sub(1.0, t))))
+        return sample_mean(square(relu(excess) if self.one_sided else excess))
 
 
-class DRAGAN(LengthPenalty):
-    """λ · mean_b (‖∂D/∂x̂‖ − 1)² at x̂ = x + α·c·std·U, α uniform per sample, then U in [0, 1)^n; std is that
-    of the whole batch.
+class Dragan(_Elsewhere):
+    """λ · mean_b (‖g_b(D)‖₂ - 1)² at x_b + α_b c s u_b, s the standard deviation of all numbers of the batch,
+    α_b and each element of u_b uniform in [0, 1). DRAGAN, Kodali et al., arXiv 1705.07215.
 
-    Kodali et al., arXiv 1705.07215 (λ 10, c ½). The noise points upwards alone, as theirs does.
+    As in the authors' code the noise goes upwards only. s is the batch's, so batches of parts give another
+    value. Warns of a BatchNorm in the critic.
     """
+
+    coupled = True
 
     def __init__(self, weight: Weight = 10.0, c: float = 0.5, **options: Any) -> None:
         super().__init__(weight, **options)
-        if not c >= 0:
-            raise ValueError(f"DRAGAN: expected c of at least 0, got {c}")
-        self.c = c
+        if not 0 < c < math.inf:
+            raise ValueError(f"Dragan: expected c above 0, got {c!r}")
+        self.c = float(c)
 
-    def between(self, seen: Pass) -> Tensor:
-        if isinstance(seen.x, tuple):
-            raise ShapeError(f"DRAGAN: expected one input, got {len(seen.x)}")
-        x = seen.x.detach()
-        more = {"generator": self.generator, "dtype": x.dtype, "device": x.device}
-        alpha = rand((x.shape[0], *(1,) * (x.ndim - 1)), **more)
-        noise = rand(x.shape, **more)
-        deviation = sqrt(mean(square(sub(x, mean(x)))))
-        return add(x, mul(mul(noise, alpha), mul(deviation, self.c)))
+    def __call__(self, seen: Pass) -> Tensor:
+        x = real_of(self, seen).detach()
+        options: dict[str, Any] = {"generator": self.generator, "dtype": x.dtype, "device": x.device}
+        alpha = rand((x.shape[0], *(1,) * (x.ndim - 1)), **options)
+        spread = mul(sqrt(mean(square(sub(x, mean(x))))), self.c)
+        return mean(square(self.excess(seen, add(x, mul(mul(alpha, spread), rand(x.shape, **options))))))
 
 
-# Penalties on outputs and features
+# Others
 # ------------------------------------------------------------------------------------------------------------
 
 
-class FeatureMatching(CriticPenalty):
-    """λ · Σ_j (mean_b f_j(x) − mean_b f_j(x̃))² of a layer's outputs f, the real side detached: the
-    generator's loss, `Objective(critic, FeatureMatching(1.0, layer))(real, fake=generator(noise))`.
+class FeatureMatching(Penalty):
+    """λ · ‖mean_b f(x_b) - mean_b f(fake_b)‖₂² of what a layer puts out, the real side detached: for a
+    generator whose samples are `fake=`. Salimans et al., arXiv 1606.03498.
 
-    Salimans et al., arXiv 1606.03498.
+    Of means over the batch, so batches of parts give another value.
     """
+
+    coupled = True
 
     def __init__(
         self,
@@ -323,77 +270,75 @@ class FeatureMatching(CriticPenalty):
         self.layers = (layer,)
 
     def __call__(self, seen: Pass) -> Tensor:
-        (layer,) = self.layers
-        other = self.on_fakes(seen, self.fakes(seen), self.layers)
-        return sum(square(sub(self.real(seen), mean(other.outputs[layer], 0))))
+        there = seen.again(fake_of(self, seen), draws="own", generator=self.generator, layers=self.layers)
+        return sum(square(sub(self.target(seen), mean(there.outputs[self.layers[0]], 0))))
 
-    def real(self, seen: Pass) -> Tensor:
-        """The mean features of the real samples, detached."""
-        return mean(seen.outputs[self.layers[0]], 0).detach()
+    def target(self, seen: Pass) -> Tensor:
+        """mean_b f(x_b), detached."""
+        return mean(seen.outputs[self.layers[0]].detach(), 0)
 
 
-class Consistency(CriticPenalty):
-    """λ · mean_b (D(x) − D(augment(x)))², both differentiated; with `fakes` that of the fakes is added.
+class CriticConsistency(Penalty):
+    """λ · mean_b (D(x_b) - D(augment(x_b)))², both differentiated; with `fakes` the same of `fake=` too.
 
-    Zhang et al., arXiv 1910.12027 (λ 10); with fakes bCR, Zhao et al., arXiv 2002.04724. `augment` is a
-    function of x; what it draws comes from the term's generator.
+    Zhang et al., arXiv 1910.12027; balanced: Zhao et al., arXiv 2002.04724. `augment` draws from the term's
+    generator; the second pass is on the random numbers of the first.
     """
 
     def __init__(
         self,
-        weight: Weight,
+        weight: Weight = 10.0,
+        *,
         augment: Callable[[Tensor], Tensor],
         fakes: bool = False,
-        *,
         every: int = 1,
         generator: Generator | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__(weight, every=every, generator=generator, name=name)
-        self.augment, self.of_fakes = augment, fakes
+        self.augment, self.fakes = augment, fakes
 
     def __call__(self, seen: Pass) -> Tensor:
-        value = self._of(seen)
-        return add(value, self._of(self.on_fakes(seen, self.fakes(seen)))) if self.of_fakes else value
+        value = self._gap(seen, real_of(self, seen))
+        if self.fakes:
+            fake = fake_of(self, seen)
+            clean = seen.again(fake, draws="own", generator=self.generator)
+            value = add(value, self._gap(clean, fake))
+        return value
 
-    def _of(self, seen: Pass) -> Tensor:
+    def _gap(self, clean: Pass, x: Tensor) -> Tensor:
         with random_from(self.generator):
-            x = self.augment(seen.x)
-        return mean(square(sub(self.scores(seen), self.scores(seen.again(x)))))
+            view = self.augment(x)
+        outputs = [single_outputs("CriticConsistency", each.logits) for each in (clean, clean.again(view))]
+        return mean(square(sub(*outputs)))
 
 
 class MinibatchDiscrimination(Module):
-    """A layer of critics: features f (B, in_features) with `kernels` numbers appended that say how near the
-    other samples are: o_ib = Σ_{j≠i} exp(−‖M_ib − M_jb‖₁), M = fT of shape (B, kernels, dims).
+    """(B, in) to (B, in + kernels): appends o_ik = Σ_{j≠i} exp(-‖M_ik - M_jk‖₁), M = x T with T (in, kernels,
+    dims), so that a critic sees how alike the samples of a batch are. Salimans et al., arXiv 1606.03498,
+    whose sum holds j = i too: 1 more everywhere.
 
-    Salimans et al., arXiv 1606.03498, whose sum has j = i in it, a constant 1. T is drawn from N(0, .05²).
-    Refuses a single sample.
+    T starts as N(0, 1/in).
     """
 
-    def __init__(self, in_features: int, kernels: int = 100, dims: int = 5) -> None:
+    def __init__(self, in_features: int, kernels: int = 100, dims: int = 5, dtype: Any = None) -> None:
         super().__init__()
-        if min(in_features, kernels, dims) < 1:
-            raise ValueError(
-                "MinibatchDiscrimination: expected in_features, kernels and dims of at least 1, got "
-                f"{in_features}, {kernels}, {dims}"
-            )
-        self.in_features, self.kernels, self.dims = in_features, kernels, dims
-        self.weight = Parameter(np.empty((in_features, kernels * dims), np.float32))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw T anew."""
-        normal_(self.weight, 0.0, 0.05)
+        sizes = {"in_features": in_features, "kernels": kernels, "dims": dims}
+        self.in_features, self.kernels, self.dims = (
+            require_count("MinibatchDiscrimination", **{name: size}) for name, size in sizes.items()
+        )
+        shape = (self.in_features, self.kernels * self.dims)
+        self.T = Parameter(
+            mul(randn(shape, dtype=np.dtype(np.float32) if dtype is None else dtype), self.in_features**-0.5)
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim != 2 or input.shape[1] != self.in_features or input.shape[0] < 2:
-            raise ShapeError(
-                f"MinibatchDiscrimination: expected input (B, {self.in_features}) of at least 2 samples, got "
-                f"{input.shape}"
-            )
-        m = reshape(matmul(input, self.weight), (-1, self.kernels, self.dims))
-        distances = sum(absolute(sub(unsqueeze(m, 0), unsqueeze(m, 1))), 3)
-        return cat([input, sub(sum(exp(mul(distances, -1.0)), 1), 1.0)], 1)
+            wanted = f"at least 2 samples (B, {self.in_features})"
+            raise ShapeError(f"MinibatchDiscrimination: expected {wanted}, got {input.shape}")
+        M = reshape(matmul(input, self.T), (input.shape[0], self.kernels, self.dims))
+        apart = sum(abs(sub(unsqueeze(M, 0), unsqueeze(M, 1))), 3)
+        return cat([input, sub(sum(exp(neg(apart)), 1), 1.0)], 1)  # without exp(0) of j = i
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, kernels={self.kernels}, dims={self.dims}"

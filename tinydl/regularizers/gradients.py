@@ -3,7 +3,10 @@ backpropagation.
 
 One definition for all: for a scalar s_b of each sample, g_b(s) is row b of ∂(Σ s)/∂h, where h is the input
 or, with `wrt=`, the output of the layer at that dotted path; a penalty is the mean over b of a function of
-g_b. Under batch statistics row b holds the other samples' scalars too, and that is the definition.
+g_b. Under batch statistics row b holds the other samples' scalars too, and that is the definition. There
+"the Jacobian" has three readings, which are one without them: Σ_b' ‖∂z_b'/∂x_b‖² is the expectation of
+`SpectReg` with an r per sample and (halved) of `JacobianRegularizer`; ‖Σ_b' ∂z_b'/∂x_b‖² is
+`FrobeniusJacobian` and the expectation of an r per batch; ‖∂z_b/∂x_b‖² alone is none of these.
 
 Varga, Csiszárik and Zombori, "Gradient regularization improves accuracy of discriminative models", arXiv
 1712.09936. The functions take a forward pass that is there already; the classes are what an `Objective` adds
@@ -19,19 +22,34 @@ import warnings
 from collections.abc import Sequence
 from functools import reduce
 
+import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
-from ..ops.elementwise import div, square
-from ..ops.random import Generator, randn
+from ..ops.elementwise import abs, div, exp, mul, relu, sqrt, square, sub
+from ..ops.indexing import one_hot
+from ..ops.random import Generator, randint, randn
 from ..ops.reduce import sum
-from ..ops.shape import broadcast_to
+from ..ops.shape import broadcast_to, reshape
 from .contract import Penalty, Weight
 from .passes import Pass, followed_gradients, require_trainable
 
-__all__ = ["DataGrad", "FrobeniusJacobian", "SpectReg", "data_grad", "spect_reg"]
+__all__ = [
+    "DataGrad",
+    "FrobeniusJacobian",
+    "JacobianNorm",
+    "JacobianRegularizer",
+    "L1DataGrad",
+    "LipschitzPenalty",
+    "OneHotGradient",
+    "SoftmaxJacobian",
+    "SpectReg",
+    "data_grad",
+    "spect_reg",
+]
 
 PENALTY_STREAM = 4
+TINY = 1e-16  # under a root that is differentiated: its derivative at 0 is then 0, without it NaN
 
 
 def data_grad(losses: Tensor, x: Tensor) -> Tensor:
@@ -64,17 +82,58 @@ def spect_reg(logits: Tensor, x: Tensor, r: Tensor) -> Tensor:
 
 def _squared_gradient(who: str, outputs: Tensor, seed: Tensor | None, x: Tensor) -> Tensor:
     """mean_b ‖row b of ∂<outputs, seed>/∂x‖₂², on the tape. x is (B, *)."""
-    penalty = _mean_square(followed_gradients(who, outputs, seed, [x], "x"))
+    penalty = mean_square(followed_gradients(who, outputs, seed, [x], "x"))
     require_trainable(who, penalty, {x.slot})
     return penalty
 
 
-def _mean_square(gradients: Sequence[Tensor]) -> Tensor:
+def mean_square(gradients: Sequence[Tensor]) -> Tensor:
     """Σ g² over everything, by the number of samples."""
     return div(reduce(add, [sum(square(g)) for g in gradients]), float(max(gradients[0].shape[0], 1)))
 
 
-class GradientPenalty(Penalty):
+def per_sample(x: Tensor) -> Tensor:
+    """(B,), the sums over all but the first dim."""
+    return x if x.ndim == 1 else sum(x, tuple(range(1, x.ndim)))
+
+
+def sample_mean(values: Tensor) -> Tensor:
+    """The mean of one value per sample (B,), 0 without samples."""
+    return div(sum(values), float(max(values.shape[0], 1)))
+
+
+def beside(x: Tensor, values: Tensor) -> Tensor:
+    """One value per sample (B,), shaped to broadcast to x (B, *)."""
+    return reshape(values, (values.shape[0], *(1,) * (x.ndim - 1)))
+
+
+def require_classes(who: str, logits: Tensor) -> None:
+    """Refuse outputs that are not (B, m)."""
+    if logits.ndim != 2:
+        raise ShapeError(f"{who}: expected logits (B, m), got {logits.shape}")
+
+
+def require_count(who: str, **option: int) -> int:
+    """The option, a whole number of at least 1."""
+    ((name, value),) = option.items()
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{who}: expected {name} as a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def single_outputs(who: str, outputs: Tensor) -> Tensor:
+    """(B,), the outputs of a model that gives one per sample."""
+    if outputs.shape[1:] not in ((), (1,)) or outputs.ndim == 0:
+        raise ShapeError(f"{who}: expected one output per sample (B,) or (B, 1), got {outputs.shape}")
+    return reshape(outputs, (outputs.shape[0],))
+
+
+def norms(gradients: Sequence[Tensor]) -> Tensor:
+    """(B,), √(Σ g² + 1e-16) over all that belongs to a sample."""
+    return sqrt(add(reduce(add, [per_sample(square(g)) for g in gradients]), TINY))
+
+
+class InputGradientPenalty(Penalty):
     """Of derivatives by the input or, with `wrt`, by the output of the layer at that dotted path."""
 
     def __init__(
@@ -92,13 +151,16 @@ class GradientPenalty(Penalty):
 
     def squared(self, seen: Pass, outputs: Tensor, seed: Tensor | None = None) -> Tensor:
         """mean_b ‖g_b‖² for s_b = <outputs_b, seed_b>, without a seed the sum of outputs_b."""
-        return _mean_square(seen.gradients(outputs, seed, self.wrt, self.name))
+        return mean_square(self.rows(seen, outputs, seed))
+
+    def rows(self, seen: Pass, outputs: Tensor, seed: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The g_b for s_b = <outputs_b, seed_b>, for each followed input."""
+        return seen.gradients(outputs, seed, self.wrt, self.name)
 
     def require_logits(self, seen: Pass, sums_over_samples: bool) -> None:
         """Refuse outputs that are not (B, m); warn of logits whose sum over the samples is a constant."""
         who, logits = type(self).__name__, seen.logits
-        if logits.ndim != 2:
-            raise ShapeError(f"{who}: expected logits (B, m), got {logits.shape}")
+        require_classes(who, logits)
         if sums_over_samples and logits.node is not None and logits.node.primitive.name == "batch_norm":
             warnings.warn(
                 f"{who}: expected logits that vary with the batch, got them out of a BatchNorm in training: "
@@ -107,7 +169,7 @@ class GradientPenalty(Penalty):
             )
 
 
-class DataGrad(GradientPenalty):
+class DataGrad(InputGradientPenalty):
     """λ · mean_b ‖g_b(ℓ)‖₂² of the losses ℓ_b, on the same forward pass, dropout mask included.
 
     Double backpropagation, Drucker & LeCun, IJCNN 1991; Varga et al., arXiv 1712.09936. See `data_grad`.
@@ -118,7 +180,7 @@ class DataGrad(GradientPenalty):
         return self.squared(seen, seen.losses)
 
 
-class SpectReg(GradientPenalty):
+class SpectReg(InputGradientPenalty):
     """λ · mean_b ‖g_b(r·z)‖₂² of the logits z (B, m), r ~ N(0, I). See `spect_reg`.
 
     Varga et al., arXiv 1712.09936. Its expectation is λ · mean_b ‖J_b‖_F² where samples do not meet.
@@ -161,7 +223,7 @@ class SpectReg(GradientPenalty):
         return self.squared(seen, logits, broadcast_to(r, logits.shape))
 
 
-class FrobeniusJacobian(GradientPenalty):
+class FrobeniusJacobian(InputGradientPenalty):
     """λ · mean_b Σ_k ‖g_b(z_k)‖₂² of the logits z (B, m): exactly ‖J_b‖_F² where samples do not meet.
 
     m backward passes; SpectReg is its estimate by one. FrobReg of Varga et al., arXiv 1712.09936. Under batch
@@ -172,3 +234,141 @@ class FrobeniusJacobian(GradientPenalty):
         self.require_logits(seen, sums_over_samples=True)
         columns = [seen.logits[:, k] for k in range(seen.logits.shape[1])]
         return reduce(add, [self.squared(seen, column) for column in columns])
+
+
+class L1DataGrad(InputGradientPenalty):
+    """λ · mean_b ‖g_b(ℓ)‖₁ of the losses ℓ_b: what adversarial training by FGSM adds to first order,
+    ℓ(x + ε sign g) = ℓ(x) + ε ‖g‖₁ (Simon-Gabriel et al., arXiv 1802.01421). The sign of 0 is 0.
+    """
+
+    def __call__(self, seen: Pass) -> Tensor:
+        found = [sum(abs(g)) for g in self.rows(seen, seen.losses)]
+        return div(reduce(add, found), float(max(seen.samples, 1)))
+
+
+class SoftmaxJacobian(InputGradientPenalty):
+    """λ · mean_b Σ_k ‖g_b(p_k)‖₂² of p = softmax of the logits (B, m): ‖∂p_b/∂x_b‖_F² where samples do not
+    meet. m backward passes. JacReg of Varga et al., arXiv 1712.09936.
+    """
+
+    def __call__(self, seen: Pass) -> Tensor:
+        require_classes("SoftmaxJacobian", seen.logits)
+        p = exp(seen.log_probabilities)
+        return reduce(add, [self.squared(seen, p[:, k]) for k in range(p.shape[1])])
+
+
+class OneHotGradient(InputGradientPenalty):
+    """λ · mean_b ‖g_b(z_c)‖₂² of one logit of z (B, m) per sample. Varga et al., arXiv 1712.09936.
+
+    which    "target": the true class, for soft and mixed targets the mixture of their logits; "random": a
+             class drawn from all m, one per sample (the authors' code never draws the last one). m times its
+             expectation is `FrobeniusJacobian` where samples do not meet.
+    """
+
+    def __init__(
+        self,
+        weight: Weight,
+        which: str = "target",
+        *,
+        wrt: str | None = None,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, wrt=wrt, every=every, generator=generator, name=name)
+        if which not in ("target", "random"):
+            raise ValueError(f"OneHotGradient: expected which in ('target', 'random'), got {which!r}")
+        self.which = which
+
+    def __call__(self, seen: Pass) -> Tensor:
+        logits = seen.logits
+        require_classes("OneHotGradient", logits)
+        if self.which == "target":
+            return self.squared(seen, logits, seen.target_weights)
+        B, m = logits.shape
+        classes = randint(0, m, (B,), generator=self.generator, device=logits.device)
+        return self.squared(seen, logits, one_hot(classes, m).to(logits.dtype))
+
+
+class JacobianRegularizer(InputGradientPenalty):
+    """λ · ½ (m / n_proj) mean_b Σ_proj ‖g_b(v·z)‖₂² of the logits z (B, m), v uniform on the unit sphere, one
+    per sample and projection, one projection after the other.
+
+    Hoffman, Roberts and Yaida, arXiv 1908.02729; eq. (8) there lacks the m that their Algorithm 1 has. Its
+    expectation is λ/2 · mean_b Σ_b' ‖∂z_b'/∂x_b‖_F²: λ/2 · mean_b ‖J_b‖_F² where samples do not meet. The
+    variance of one projection is below that of SpectReg's Gaussian r.
+    """
+
+    def __init__(
+        self,
+        weight: Weight,
+        n_proj: int = 1,
+        *,
+        wrt: str | None = None,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, wrt=wrt, every=every, generator=generator, name=name)
+        self.n_proj = require_count("JacobianRegularizer", n_proj=n_proj)
+
+    def __call__(self, seen: Pass) -> Tensor:
+        logits = seen.logits
+        require_classes("JacobianRegularizer", logits)
+        found = []
+        for _ in range(self.n_proj):
+            v = randn(logits.shape, generator=self.generator, dtype=logits.dtype, device=logits.device)
+            found.append(self.squared(seen, logits, div(v, sqrt(sum(square(v), 1, keepdim=True)))))
+        return mul(reduce(add, found), 0.5 * logits.shape[1] / self.n_proj)
+
+
+class JacobianNorm(InputGradientPenalty):
+    """λ · mean_b √(Σ_k ‖g_b(z_k)‖₂² + 1e-16) of the logits z (B, m): the norm itself, not its square.
+
+    m backward passes. Jakubovitz and Giryes, arXiv 1803.08680, whose script takes the norm of the Jacobian of
+    the batch's first sample only; here it is each sample's own. Zero with a zero derivative where J_b = 0.
+    """
+
+    def __init__(
+        self,
+        weight: Weight = 0.1,
+        *,
+        wrt: str | None = None,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, wrt=wrt, every=every, generator=generator, name=name)
+
+    def __call__(self, seen: Pass) -> Tensor:
+        self.require_logits(seen, sums_over_samples=True)
+        columns = [seen.logits[:, k] for k in range(seen.logits.shape[1])]
+        return sample_mean(norms([g for column in columns for g in self.rows(seen, column)]))
+
+
+class LipschitzPenalty(InputGradientPenalty):
+    """λ · mean_b (‖g_b(D)‖₂ - 1)² of the one output D_b per sample; with `one_sided` only where the norm is
+    above 1: mean_b max(0, ‖g_b(D)‖₂ - 1)² (Petzka et al., arXiv 1709.08894).
+
+    At the batch's own samples; Gulrajani et al. (arXiv 1704.00028) take interpolates of real and fake ones.
+
+    Raises:
+        ShapeError: a model with several outputs per sample.
+    """
+
+    def __init__(
+        self,
+        weight: Weight = 10.0,
+        one_sided: bool = False,
+        *,
+        wrt: str | None = None,
+        every: int = 1,
+        generator: Generator | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(weight, wrt=wrt, every=every, generator=generator, name=name)
+        self.one_sided = one_sided
+
+    def __call__(self, seen: Pass) -> Tensor:
+        excess = sub(norms(self.rows(seen, single_outputs("LipschitzPenalty", seen.logits))), 1.0)
+        return sample_mean(square(relu(excess) if self.one_sided else excess))

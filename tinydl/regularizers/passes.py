@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from ..engine.core import Tensor, cast, grad, state
+from ..engine.backward import grad
+from ..engine.core import Tensor, cast, state
 from ..engine.tape import Slot, ancestors
-from ..nn.forward import extra_forward
+from ..nn.extra_forward import extra_forward
 from ..nn.module import Module, intercept
 from ..ops.elementwise import add, mul, sub
 from ..ops.indexing import one_hot

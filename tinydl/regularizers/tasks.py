@@ -14,7 +14,8 @@ import numpy as np
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
 from ..devices import follow
-from ..engine.core import Tensor, add, cast, grad, no_grad
+from ..engine.backward import grad
+from ..engine.core import Tensor, add, cast, no_grad
 from ..nn.module import Module
 from ..nn.parameter import Buffer, Parameter
 from ..ops.creation import zeros_like

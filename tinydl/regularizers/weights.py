@@ -1,28 +1,114 @@
-"""Penalties on the parameters: on those with more than one dim (the filters and matrices that `decay_groups`
+"""Terms on the parameters: on those with more than one dim (the filters and matrices that `decay_groups`
 decays), or on those that `params` names.
+
+A weight as a matrix W has a row for each output: (out, rest), that of a transposed convolution too, which is
+stored as (in, out, *kernel).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
+from typing import Any
 
-from ..engine.core import Tensor, add
-from ..nn.parameter import Parameter
-from ..ops.elementwise import mul, square
+import numpy as np
+from tinydl_kernels.machine.errors import GraphError
+
+from ..devices import follow, on_host
+from ..engine.core import Tensor, add, cast
+from ..nn.convolution import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+from ..nn.module import Module
+from ..nn.parameter import Buffer, Parameter
+from ..ops.elementwise import abs, div, gt, maximum, mul, relu, sign, sqrt, square, sub, where
 from ..ops.random import Generator
 from ..ops.reduce import sum
-from .contract import Penalty, Weight
+from ..ops.shape import reshape, transpose
+from ..ops.update import assign
+from .contract import Penalty, Term, Weight
+from .gradients import TINY
 from .passes import Pass
 
-__all__ = ["L2"]
+__all__ = [
+    "L1",
+    "L2",
+    "L2SP",
+    "ElasticNet",
+    "ElasticNetProx",
+    "GroupLasso",
+    "GroupLassoProx",
+    "L1Prox",
+    "MaxNorm",
+]
 
 Params = str | Iterable[str] | Callable[[str, Parameter], bool]
+TRANSPOSED = ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
+GROUPS = ("out", "in", "layer")
+
+
+def names_of(params: Params | None) -> Any:
+    """`params` as what can be asked again: None, a tuple of names or a predicate."""
+    if params is None or callable(params):
+        return params
+    return (params,) if isinstance(params, str) else tuple(params)
+
+
+def chosen(who: str, model: Module, params: Any) -> dict[str, Parameter]:
+    """The parameters of the model that `params` says, by name; a ValueError where there are none."""
+    named = dict(model.named_parameters())
+    if params is None:
+        found = {name: p for name, p in named.items() if p.ndim > 1}
+    elif isinstance(params, tuple):
+        if unknown := [name for name in params if name not in named]:
+            raise ValueError(f"{who}: expected parameters out of {list(named)}, got {unknown}")
+        found = {name: named[name] for name in params}
+    else:
+        found = {name: p for name, p in named.items() if params(name, p)}
+    if not found:
+        raise ValueError(f"{who}: expected parameters to act on, got none out of {list(named)}")
+    return found
+
+
+def axis_of(model: Module, name: str, p: Tensor, groups: str = "out") -> int:
+    """The axis of a parameter along which its outputs ("out") or inputs ("in") lie."""
+    if p.ndim < 2:
+        return 0
+    turned = isinstance(model.get_submodule(name.rpartition(".")[0]), TRANSPOSED)
+    return int(turned is (groups == "out"))
+
+
+def as_matrix(p: Tensor, axis: int = 0) -> Tensor:
+    """(size of the axis, rest)."""
+    turned = p if axis == 0 else transpose(p, 0, axis)
+    return reshape(turned, (turned.shape[0], math.prod(turned.shape[1:])))
+
+
+def group_rows(model: Module, name: str, p: Tensor, groups: str) -> Tensor:
+    """A parameter as rows that are its groups."""
+    return (
+        reshape(p, (1, p.array.size)) if groups == "layer" else as_matrix(p, axis_of(model, name, p, groups))
+    )
+
+
+def require_share(who: str, l1_ratio: float) -> float:
+    if not 0 <= l1_ratio <= 1:
+        raise ValueError(f"{who}: expected l1_ratio in [0, 1], got {l1_ratio!r}")
+    return float(l1_ratio)
+
+
+def require_groups(who: str, groups: str) -> str:
+    if groups not in GROUPS:
+        raise ValueError(f"{who}: expected groups in {GROUPS}, got {groups!r}")
+    return groups
+
+
+# Penalties
+# ------------------------------------------------------------------------------------------------------------
 
 
 class WeightPenalty(Penalty):
     """A sum over parameters of the model: those with more than one dim, or `params`, their dotted names or a
-    predicate of (name, parameter). Subclasses say `of` one of them.
+    predicate of (name, parameter). Subclasses say `of` one of them, or `at` where the layer matters.
     """
 
     def __init__(
@@ -35,29 +121,19 @@ class WeightPenalty(Penalty):
         name: str | None = None,
     ) -> None:
         super().__init__(weight, every=every, generator=generator, name=name)
-        self.params = params if params is None or callable(params) else _names(params)
+        self.params = names_of(params)
 
     def of(self, w: Tensor) -> Tensor:
         """The penalty of one parameter."""
         raise NotImplementedError(f"{type(self).__name__}.of")
 
+    def at(self, model: Module, name: str, w: Tensor) -> Tensor:
+        """The penalty of the parameter of that name."""
+        return self.of(w)
+
     def __call__(self, seen: Pass) -> Tensor:
-        named, wanted = dict(seen.model.named_parameters()), self.params
-        if wanted is None:
-            chosen = [p for p in named.values() if p.ndim > 1]
-        elif isinstance(wanted, tuple):
-            if unknown := [name for name in wanted if name not in named]:
-                raise ValueError(f"{self.name}: expected parameters out of {list(named)}, got {unknown}")
-            chosen = [named[name] for name in wanted]
-        else:
-            chosen = [p for name, p in named.items() if wanted(name, p)]
-        if not chosen:
-            raise ValueError(f"{self.name}: expected parameters to act on, got none out of {list(named)}")
-        return reduce(add, [self.of(p) for p in chosen])
-
-
-def _names(params: str | Iterable[str]) -> tuple[str, ...]:
-    return (params,) if isinstance(params, str) else tuple(params)
+        found = chosen(self.name, seen.model, self.params)
+        return reduce(add, [self.at(seen.model, name, p) for name, p in found.items()])
 
 
 class L2(WeightPenalty):
@@ -69,3 +145,193 @@ class L2(WeightPenalty):
 
     def of(self, w: Tensor) -> Tensor:
         return mul(sum(square(w)), 0.5)
+
+
+class L1(WeightPenalty):
+    """λ · Σ |w|, with the subgradient sign(w), 0 at 0. It makes weights small and none zero: `L1Prox` does.
+
+    Tibshirani, JRSS B 1996. Under Adam its gradient is scaled like the loss's.
+    """
+
+    def of(self, w: Tensor) -> Tensor:
+        return sum(abs(w))
+
+
+class ElasticNet(WeightPenalty):
+    """λ · (ρ Σ |w| + ½ (1 - ρ) Σ w²), ρ = l1_ratio. Zou & Hastie, JRSS B 2005, in scikit-learn's scaling.
+
+    Raises:
+        ValueError: l1_ratio outside [0, 1].
+    """
+
+    def __init__(self, weight: Weight, l1_ratio: float = 0.5, **options: Any) -> None:
+        super().__init__(weight, **options)
+        self.l1_ratio = require_share("ElasticNet", l1_ratio)
+
+    def of(self, w: Tensor) -> Tensor:
+        return add(mul(sum(abs(w)), self.l1_ratio), mul(sum(square(w)), 0.5 * (1 - self.l1_ratio)))
+
+
+class GroupLasso(WeightPenalty):
+    """λ · Σ_g √|g| · √(‖w_g‖₂² + 1e-16): makes whole groups small; only `GroupLassoProx` makes them zero.
+
+    groups   "out": the rows of W, a filter each; "in": the columns with their kernels; "layer": all of a
+             parameter
+
+    Yuan & Lin, JRSS B 2006; Wen et al., arXiv 1608.03665. A row of zeros before a BatchNorm still has its
+    shift.
+    """
+
+    def __init__(self, weight: Weight, groups: str = "out", **options: Any) -> None:
+        super().__init__(weight, **options)
+        self.groups = require_groups("GroupLasso", groups)
+
+    def at(self, model: Module, name: str, w: Tensor) -> Tensor:
+        rows = group_rows(model, name, w, self.groups)
+        return mul(sum(sqrt(add(sum(square(rows), 1), TINY))), math.sqrt(rows.shape[1]))
+
+
+class L2SP(WeightPenalty):
+    """λ · (½ Σ (w - w⁰)² + new · ½ Σ w²): the first sum over the parameters that `start` has, the second over
+    the others, those of a new head. Li, Grandvalet and Davoine, arXiv 1802.01483: α = λ, β = new · λ.
+
+    Args:
+        start: a model or a mapping of arrays by dotted name: w⁰, copied when the term is made and part of its
+            state. What differs from it in shape is new.
+        new: the weight of the second sum beside the first's.
+    """
+
+    def __init__(
+        self, weight: Weight, start: Module | Mapping[str, Any], new: float = 0.1, **options: Any
+    ) -> None:
+        super().__init__(weight, **options)
+        if not new >= 0:
+            raise ValueError(f"L2SP: expected new of at least 0, got {new!r}")
+        self.new = float(new)
+        named = dict(start.named_parameters()) if isinstance(start, Module) else start
+        self.start = Held((name, Buffer(np.array(on_host(value)))) for name, value in named.items())
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "start": self.start}
+
+    def at(self, model: Module, name: str, w: Tensor) -> Tensor:
+        start = self.start.get(name)
+        if start is None or start.shape != w.shape:
+            return mul(sum(square(w)), 0.5 * self.new)
+        follow([start], w.device)
+        return mul(sum(square(sub(w, cast(start, dtype=w.dtype)))), 0.5)
+
+
+class Held(dict):
+    """Buffers by name, saved and loaded together."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: value.detach() for name, value in self.items()}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        for name, value in self.items():
+            assign(value, on_host(saved[name]))
+
+
+# After the step
+# ------------------------------------------------------------------------------------------------------------
+
+
+class MaxNorm(Term):
+    """After each step every row of W is row · min(1, c/‖row‖₂): the nearest with a norm of at most c.
+
+    Srebro and Shraibman, COLT 2005; Srivastava et al., JMLR 2014: c of 3 to 4. A constraint, not a penalty:
+    no value and no derivative. Momentum stays as it is.
+
+    Raises:
+        ValueError: c not above 0.
+    """
+
+    def __init__(self, c: float = 3.0, *, params: Params | None = None, name: str | None = None) -> None:
+        super().__init__(name=name)
+        if not 0 < c < float("inf"):
+            raise ValueError(f"MaxNorm: expected c above 0, got {c!r}")
+        self.c, self.params = float(c), names_of(params)
+
+    def after(self, model: Module, optimizer: Any) -> None:
+        for name, p in chosen(self.name, model, self.params).items():
+            axis = axis_of(model, name, p)
+            others = tuple(dim for dim in range(p.ndim) if dim != axis)
+            squares = sum(square(p), others, keepdim=True) if others else square(p)
+            assign(p, mul(p, div(self.c, maximum(sqrt(squares), self.c))))
+
+    def __repr__(self) -> str:
+        return f"MaxNorm({self.c})"
+
+
+class Proximal(Term):
+    """After each step the proximal step of λ times a penalty, with the learning rate of the parameter's
+    group. `objective.after(optimizer)` must be given the optimizer.
+    """
+
+    def __init__(self, weight: float, *, params: Params | None = None, name: str | None = None) -> None:
+        super().__init__(name=name)
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"{type(self).__name__}: expected a weight of at least 0, got {weight!r}")
+        self.weight, self.params = float(weight), names_of(params)
+
+    def step(self, model: Module, name: str, w: Tensor, amount: Tensor) -> Tensor:
+        """What takes the parameter's place; amount = rate · λ, a tensor of shape () in the dtype of w."""
+        raise NotImplementedError(f"{type(self).__name__}.step")
+
+    def after(self, model: Module, optimizer: Any) -> None:
+        who = type(self).__name__
+        if optimizer is None:
+            raise GraphError(f"{who}: expected objective.after(optimizer), whose rate it needs, got none")
+        names = {p: name for name, p in chosen(self.name, model, self.params).items()}
+        ours = [(group, p) for group in optimizer.param_groups for p in group["params"] if p in names]
+        if not ours:
+            raise ValueError(f"{who}: expected an optimizer of its parameters, got one of others")
+        for group, p in ours:
+            follow([group.buffer("lr")], p.device)
+            amount = cast(mul(group.buffer("lr"), self.weight), dtype=p.dtype)
+            assign(p, self.step(model, names[p], p, amount))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.weight})"
+
+
+class ElasticNetProx(Proximal):
+    """w ← soft(w, ηλρ)/(1 + ηλ(1 - ρ)) after each step, soft(w, t) = sign(w) · max(0, |w| - t), η the rate:
+    the proximal step of `ElasticNet`, which leaves exact zeros. Parikh and Boyd, 2014.
+    """
+
+    def __init__(self, weight: float, l1_ratio: float = 0.5, **options: Any) -> None:
+        super().__init__(weight, **options)
+        self.l1_ratio = require_share(type(self).__name__, l1_ratio)
+
+    def step(self, model: Module, name: str, w: Tensor, amount: Tensor) -> Tensor:
+        soft = mul(sign(w), relu(sub(abs(w), mul(amount, self.l1_ratio))))
+        return div(soft, add(mul(amount, 1 - self.l1_ratio), 1.0))
+
+
+class L1Prox(ElasticNetProx):
+    """w ← sign(w) · max(0, |w| - ηλ) after each step, η the rate: the proximal step of `L1`, which leaves
+    exact zeros. Daubechies et al., 2004 (iterative soft thresholding).
+    """
+
+    def __init__(self, weight: float, *, params: Params | None = None, name: str | None = None) -> None:
+        super().__init__(weight, 1.0, params=params, name=name)
+
+
+class GroupLassoProx(Proximal):
+    """w_g ← w_g · max(0, 1 - ηλ √|g|/‖w_g‖₂) after each step, η the rate: the proximal step of `GroupLasso`,
+    which leaves groups of exact zeros. Yuan & Lin, JRSS B 2006.
+    """
+
+    def __init__(self, weight: float, groups: str = "out", **options: Any) -> None:
+        super().__init__(weight, **options)
+        self.groups = require_groups("GroupLassoProx", groups)
+
+    def step(self, model: Module, name: str, w: Tensor, amount: Tensor) -> Tensor:
+        axis = None if self.groups == "layer" else axis_of(model, name, w, self.groups)
+        others = tuple(dim for dim in range(w.ndim) if dim != axis)
+        squares = sum(square(w), others, keepdim=True) if others else square(w)
+        norm = sqrt(where(gt(squares, 0), squares, 1.0))  # a group of zeros stays one by its own factor
+        size = math.prod(w.shape[dim] for dim in others)
+        return mul(w, relu(sub(1.0, div(mul(amount, math.sqrt(size)), norm))))

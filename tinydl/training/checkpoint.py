@@ -28,10 +28,10 @@ from importlib import metadata
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
-from tinydl_kernels.machine.errors import TinydlError
+from tinydl_kernels.machine.errors import DtypeError, TinydlError
 
+from ..archives import SAFETENSORS_DTYPES, parsing, reason, safetensors_arrays
 from ..devices import constant, on_host
 from ..engine.core import Tensor, no_grad
 from ..files import DataError, atomic_write
@@ -41,10 +41,17 @@ from ..version import __version__
 
 FORMAT = 2
 ARRAY = "$array"
+DAMAGED = "not a whole checkpoint"
+NAMED = 20  # differences in a message
 
 
 class CheckpointError(TinydlError, ValueError):
-    """A checkpoint that does not fit what it is loaded into, or a thing that cannot be saved."""
+    """A checkpoint that does not fit what it is loaded into, or a thing that cannot be saved. The message is
+    one line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 @dataclass(frozen=True)
@@ -59,20 +66,46 @@ class Checkpoint:
 def save(path: str | os.PathLike[str], **things: Any) -> None:
     """Write the things to one file, whole or not at all. The default generators go with them, unasked.
 
+    What was written is read back before it takes the place of an older file.
+
     Args:
         path: the file; its folder must exist.
         things: by name, in any number
             * what has `state_dict()` and `load_state_dict()`: a Module, an Optimizer, a schedule, Batches, a
             Generator; * a tensor (a Buffer of your own); * a dict or list of such; * anything that JSON can
-            say: step=100, epoch=3, extra={"best": 0.93}. Tuples come back as lists.
+            say: step=100, epoch=3, extra={"best": 0.93}. Tuples come back as lists, keys as strings.
 
     Raises:
-        CheckpointError: something that is none of these.
+        CheckpointError: something that is none of these, or would not come back as it is: keys that differ
+            only by type (1 and "1"), the key "$array", complex numbers, a list within itself.
         DataError: the file cannot be written.
     """
-    stateful, values = _sorted(things)
     arrays: dict[str, np.ndarray] = {}
-    header = {
+    try:
+        header = _header(things, arrays)
+        text = json.dumps(header)
+        if json.dumps(json.loads(text)) != text:
+            raise CheckpointError(f"{path}: expected values that JSON brings back")
+    except RecursionError as error:
+        raise CheckpointError(f"{path}: expected values of no more than some hundred levels") from error
+    except ValueError as error:
+        if isinstance(error, TinydlError):
+            raise
+        raise CheckpointError(f"{path}: expected values that JSON brings back: {reason(error)}") from error
+    try:
+        content = safetensors.numpy.save(arrays, {"tinydl": text})
+    except (UnicodeError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a name of an array: {reason(error)}") from error
+    with atomic_write(path) as file:
+        file.write(content)
+        file.flush()
+        _check_written(path, file.name, arrays, text)
+
+
+def _header(things: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The JSON header for the things; their arrays go into `arrays`."""
+    stateful, values = _sorted(things)
+    return {
         "format": FORMAT,
         "libraries": {
             "tinydl": __version__,
@@ -82,9 +115,23 @@ def save(path: str | os.PathLike[str], **things: Any) -> None:
         "state": {name: _packed(_state(thing), name, arrays) for name, thing in stateful.items()},
         "values": {name: _packed(value, name, arrays) for name, value in values.items()},
     }
-    content = safetensors.numpy.save(arrays, {"tinydl": json.dumps(header)})
-    with atomic_write(path) as file:
-        file.write(content)
+
+
+def _check_written(
+    path: str | os.PathLike[str], written: str, arrays: dict[str, np.ndarray], text: str
+) -> None:
+    """The names, shapes, dtypes and header in a file that was just written, against what should be there."""
+    with parsing(path, "not written: what was written cannot be read"):
+        with safetensors.safe_open(written, "numpy") as file:
+            found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+            got = {
+                name: (tuple(part.get_shape()), SAFETENSORS_DTYPES.get(part.get_dtype()))
+                for name, part in found.items()
+            }
+            metadata = (file.metadata() or {}).get("tinydl")
+        expected = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+        if got != expected or metadata != text:
+            raise CheckpointError(f"{path}: not written: the file does not hold what was saved")
 
 
 def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
@@ -111,7 +158,8 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
     present = {name: _state(thing) for name, thing in stateful.items()}
     wrong = list(_differences("", present, saved.state))
     if wrong:
-        raise CheckpointError(f"{path}: {'; '.join(wrong)}")
+        more = f"; and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
+        raise CheckpointError(f"{path}: {'; '.join(part[:200] for part in wrong[:NAMED])}{more}")
     before = _map_tree(present, lambda x: x.copy() if isinstance(x, np.ndarray) else x)
     try:
         for name, thing in stateful.items():
@@ -132,23 +180,27 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         DataError: no such file, or not a whole one.
     """
     try:
-        with safetensors.safe_open(path, "numpy") as file:
-            header = json.loads((file.metadata() or {}).get("tinydl", "null"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except OSError as error:
-        raise DataError(f"{path}: not read: {error.strerror or error}") from error
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not a whole checkpoint: {error}") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        arrays, metadata = safetensors_arrays(path, DAMAGED)
+    except DtypeError as error:  # no file of ours
+        raise CheckpointError(str(error)) from error
+    with parsing(path, DAMAGED):
+        header = json.loads(metadata.get("tinydl", "null"))
+    if not isinstance(header, dict) or type(header.get("format")) is not int or header["format"] != FORMAT:
         got = (
-            f"format {header['format']!r}"
+            f"format {str(header['format'])[:50]}"
             if isinstance(header, dict) and "format" in header
             else "a file without one"
         )
         raise CheckpointError(f"{path}: expected a checkpoint of format {FORMAT}, got {got}")
-    return Checkpoint(
-        _unpacked(header["state"], arrays), _unpacked(header["values"], arrays), header["libraries"]
-    )
+    for part in ("libraries", "state", "values"):
+        if not isinstance(header.get(part), dict):
+            raise DataError(f"{path}: {DAMAGED}: {part}: expected an object of JSON")
+    with parsing(path, DAMAGED):
+        return Checkpoint(
+            _unpacked(header["state"], arrays),
+            _unpacked(header["values"], arrays),
+            {name: str(version) for name, version in header["libraries"].items()},
+        )
 
 
 def _sorted(things: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -205,7 +257,7 @@ def _restore(thing: Any, state: Any) -> None:
 def _map_tree(x: Any, function: Callable[[Any], Any]) -> Any:
     """Dicts and lists kept, with strings as keys, and `function` of what they hold."""
     if isinstance(x, Mapping):
-        return {str(key): _map_tree(value, function) for key, value in x.items()}
+        return {key: _map_tree(value, function) for key, value in _with_names("state", x).items()}
     if isinstance(x, (list, tuple)):
         return [_map_tree(value, function) for value in x]
     return function(x)
@@ -214,11 +266,14 @@ def _map_tree(x: Any, function: Callable[[Any], Any]) -> Any:
 def _packed(x: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """A tree ready for JSON; its arrays go into `arrays` under their dotted names."""
     if isinstance(x, Mapping):
-        return {str(key): _packed(value, f"{name}.{key}", arrays) for key, value in x.items()}
+        return {key: _packed(value, f"{name}.{key}", arrays) for key, value in _with_names(name, x).items()}
     if isinstance(x, (list, tuple)):
         return [_packed(value, f"{name}.{i}", arrays) for i, value in enumerate(x)]
     if isinstance(x, np.ndarray):
-        while name in arrays:  # {"a": {"b": x}, "a.b": y}
+        if x.dtype.name not in SAFETENSORS_DTYPES.values() or isinstance(x, np.ma.MaskedArray):
+            got = "a masked array" if isinstance(x, np.ma.MaskedArray) else x.dtype.name
+            raise CheckpointError(f"{name}: expected real numbers of 8 to 64 bits, got {got}")
+        while name in arrays or name == "__metadata__":  # {"a": {"b": x}, "a.b": y}; the format's own
             name += "'"
         arrays[name] = np.asarray(x, order="C")
         return {ARRAY: name}
@@ -229,22 +284,34 @@ def _packed(x: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     return x
 
 
+def _with_names(where: str, x: Mapping[Any, Any]) -> dict[str, Any]:
+    """The mapping with strings as keys."""
+    named = {str(key): value for key, value in x.items()}
+    if len(named) < len(x) or ARRAY in named:
+        wrong = f"{ARRAY!r}, which marks arrays" if ARRAY in named else "two that are the same string"
+        raise CheckpointError(f"{where}: expected keys that come back as they are, got {wrong}")
+    return named
+
+
 def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(x, dict):
-        return arrays[x[ARRAY]] if ARRAY in x else {key: _unpacked(value, arrays) for key, value in x.items()}
+        if ARRAY not in x:
+            return {key: _unpacked(value, arrays) for key, value in x.items()}
+        if len(x) > 1 or not isinstance(x[ARRAY], str) or x[ARRAY] not in arrays:
+            raise ValueError(f"expected the name of an array in the file, got {str(x)[:50]}")
+        return arrays[x[ARRAY]]
     return [_unpacked(value, arrays) for value in x] if isinstance(x, list) else x
 
 
 def _differences(path: str, ours: Any, saved: Any) -> Iterator[str]:
-    """What of the saved tree does not fit: keys, shapes, dtypes. JSON values are
-    for the thing itself to judge.
+    """What of the saved tree does not fit: things, arrays, shapes, dtypes. JSON values, and which of them
+    there are, are for the thing itself to judge.
     """
     if isinstance(ours, dict) and isinstance(saved, dict):
-        for what, names in (
-            ("missing", ours.keys() - saved.keys()),
-            ("unexpected", saved.keys() - ours.keys()),
-        ):
-            yield from (f"{what} {_joined(path, name)}" for name in sorted(names))
+        for what, tree, other in (("missing", ours, saved), ("unexpected", saved, ours)):
+            for name in sorted(tree.keys() - other.keys()):
+                if not path or any(isinstance(x, np.ndarray) for x in _leaves(tree[name])):
+                    yield f"{what} {_joined(path, name)}"
         for name in ours.keys() & saved.keys():
             yield from _differences(_joined(path, name), ours[name], saved[name])
     elif isinstance(ours, list) and isinstance(saved, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .calibration import reliability_diagram
 from .experiment import learning_curves, misclassified, save
 
-__all__ = ["learning_curves", "misclassified", "save"]
+__all__ = ["learning_curves", "misclassified", "reliability_diagram", "save"]

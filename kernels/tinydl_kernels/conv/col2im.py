@@ -1,10 +1,10 @@
-"""The input gradient of a convolution as a product of matrices whose results are added up
-where windows overlap (col2im).
+"""The input gradient of a convolution as a product of matrices whose results are added up where windows
+overlap (col2im).
 
     columns[p, (t, c)] = Σ_o g[o, p] · w[o, c, t]             p a window, t a tap, c a channel
     dx[position[p] + tap[t], c] += columns[p, (t, c)]
 
-No multiplication is in vain, whatever the stride, and lanes are full where a kernel has many weights an
+No multiplication is in vain, whatever the stride, and lanes are full where a kernel has many weights per
 output channel. The channels of dx are innermost meanwhile, so that taps side by side are one stretch of
 dx as they are one of columns:
 
@@ -25,7 +25,7 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import panels_of, plan_of
 from ..cpu.simd import ROWS
-from ..cpu.tiles import add, copy, fill, panel, transpose
+from ..cpu.tiles import add_rows, copy, fill, panel, transpose
 from ..machine import memory
 from ..machine.memory import line
 from ..machine.window import Window
@@ -58,8 +58,8 @@ def blocks_of(window: Window, C: int) -> Blocks:
 
 
 def grad_input(g: Array, w: Array, dx: Array, window: Window, cuts: tuple[int, int, int]) -> None:
-    """dx (N, C, *input) of g (N, O, *out) and w (O, C / G, *kernel); `cuts`: parts of the
-    batch, parts of the blocks, grain.
+    """dx (N, C, *input) of g (N, O, *out) and w (O, C / G, *kernel); `cuts`: parts of the batch, parts of the
+    blocks, grain.
     """
     (N, C), O = dx.shape[:2], g.shape[1]
     plan, blocks = plan_of(window, C, O, False), blocks_of(window, C)
@@ -112,7 +112,7 @@ def _pack(start, stop, w, packed, row, plan, blocks, panels):
                     row[block],
                     number * width,
                     1,
-                    max(0, some),
+                    some,
                 )
 
 
@@ -149,7 +149,7 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
                             packed, at, width, -(-min(width, count * T - number * width) // panels.lanes),
                         )  # fmt: skip
                     for t in range(0, T, blocks.run):
-                        add(
+                        add_rows(
                             plane, plan.x_terms[t] * count, plan.positions, p, count,
                             sums, t * count, step, rows, blocks.run * count, blocks.run,
                         )  # fmt: skip
@@ -158,8 +158,8 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
 
 @kernel
 def _turn(dx, channel, plane, count, plan):
-    """A plane with `count` channels innermost to that many planes of dx, without the pads;
-    zeros where no window reaches.
+    """A plane with `count` channels innermost to that many planes of dx, without the pads; zeros where no
+    window reaches.
     """
     (D, H, W), (QD, QH, QW), low = plan.sizes, plan.grid, plan.low
     at, size = channel * D * H * W, D * H * W

@@ -5,7 +5,7 @@
 //     grad_input      c of a group   n, position of a phase    o, tap of the phase  w[o, c, tap]    g at the position's tap
 //     grad_weight     o of a group   c, tap                    n, position          g               x at the position's tap
 //
-// conv.py explains the operations, conv.cuh phases and taps. Each kernel stands here once for each size of the tile.
+// __init__.py explains the operations, conv.cuh phases and taps. Each kernel stands here once for each size of the tile.
 
 #include "conv.cuh"
 #include "gemm.cuh"
@@ -27,7 +27,7 @@ template <bool TAPS_OUTSIDE> struct Gather {
     const Lattice& lattice;
     int image;  // elements from one image to the next
 
-    __device__ static Part outside() { return {0, -(1 << 30), 0, 0}; }
+    __device__ static Part outside() { return {0, OUTSIDE, 0, 0}; }
     __device__ static bool wide() { return false; }
     __device__ Part outer(int x) const { return TAPS_OUTSIDE ? tap(x) : position(x); }
     __device__ Part inner(int k) const { return TAPS_OUTSIDE ? position(k) : tap(k); }

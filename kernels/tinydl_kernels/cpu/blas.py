@@ -1,4 +1,4 @@
-"""OpenBLAS on one thread: its own pool would spin against ours, and its bits depend on the number of its threads."""
+"""OpenBLAS on one thread: its own pool would spin against ours, and its bits depend on its threads."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ LOG = 1 << 17
 
 
 class Capture:
-    """What a call does that is being added to jobs."""
+    """What is known so far of a call that is being added to jobs."""
 
     def __init__(self) -> None:
-        self.whole = True  # nothing but loops so far
-        self.depth = 0  # of implementations that promise that
-        self.arguments: list[Any] = []  # of its loops
+        self.whole = True  # has it done nothing but run loops?
+        self.depth = 0  # how many implementations that do nothing else it is within
+        self.arguments: list[Any] = []  # those of its loops
 
 
 capturing: dict[int, Capture] = {}
@@ -95,8 +95,8 @@ class Jobs:
         self._arguments: list[Any] = []  # what the frames hold the addresses of
 
     def add(self, call: Callable[[], Any]) -> bool:
-        """Call `call` and keep its loops; keep nothing and return False if it has
-        done something else as well.
+        """Call `call` and keep its loops; keep nothing and return False if it has done something else as
+        well.
         """
         global _log
         if jit_disabled():
@@ -123,12 +123,12 @@ class Jobs:
         """Run the loops. An exception in one ends the run."""
         if not threads.running:
             threads.start()
-        run(self._words.ctypes.data, self._words.size)
+        run_jobs(self._words.ctypes.data, self._words.size)
 
 
 def compiled(calls: Iterable[Any]) -> list[Callable[[], Any]]:
-    """Call each, and return what does the same again: jobs for calls in a row that are
-    nothing but loops, else the calls.
+    """Call each, and return what does the same again: jobs for calls in a row that are nothing but loops,
+    else the calls.
     """
     parts: list[Any] = []
     for call in calls:
@@ -163,8 +163,8 @@ def set_word(typing, address, value):
 
 @intrinsic
 def note(typing, piece, frame, size, n, grain):
-    """Write a job down in the log, whose frame has so many words; one that does not
-    fit leaves the log too long.
+    """Write a job down in the log, whose frame has so many words; one that does not fit leaves the log too
+    long.
 
     LLVM code, as each loop has it: what Numba makes of a function takes longer to compile.
     """
@@ -194,7 +194,7 @@ def note(typing, piece, frame, size, n, grain):
 
 
 @kernel
-def run(jobs, size):
+def run_jobs(jobs, size):
     """Run the jobs that lie from address `jobs` on in so many words."""
     at, end = jobs, jobs + 8 * size
     while at < end:

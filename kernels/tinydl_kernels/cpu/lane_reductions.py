@@ -1,16 +1,18 @@
 """Sums and maxima over the lanes of register tiles (simd.py).
 
-    best = across.constant(1, 4, x, -inf)
-    for k in ...: best = across.larger(best, simd.load(1, 4, x, k, 0, None, None))
-    top = across.largest(best)
+    best = lane_reductions.constant(1, 4, x, -inf)
+    for k in ...: best = lane_reductions.larger(best, simd.load(1, 4, x, k, 0, None, None))
+    top = lane_reductions.largest(best)
 
-Lanes are combined by halves: 16 against 16, then 8 against 8, down to one number.
+Lanes are combined by halves: each of 16 with one of the other 8, then of 4, down to one number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from . import simd
 from .lazy import Module, intrinsic
@@ -80,3 +82,32 @@ def _combined(emit: Any, value: Any, combine: Callable[[Any, Any], Any]) -> Any:
         all_lanes = combine(all_lanes, emit.builder.shuffle_vector(all_lanes, all_lanes, turned))
         half //= 2
     return emit.builder.extract_element(all_lanes, ir.Constant(ir.IntType(32), 0))
+
+
+# ---- A row of numbers
+
+
+def _largest_of_row_plainly(row):
+    top = row.dtype.type(-np.inf)
+    for k in range(row.size):
+        top = row[k] if row[k] > top else top
+    return top
+
+
+@simd.vectorized(_largest_of_row_plainly)
+def largest_of_row(row):
+    """The largest of a row of floating numbers, -inf if there is none but NaN."""
+    x, lanes, top = simd.pointer(row, 0), simd.width(row), row.dtype.type(-np.inf)
+    whole, some = row.size - row.size % lanes, row.size - row.size % (4 * lanes)
+    if whole:
+        # four registers, since each waits for its last comparison
+        best = constant(1, 4, x, top)
+        for k in range(0, some, 4 * lanes):
+            best = larger(best, simd.load(1, 4, x, k, 0, None, None))
+        last = constant(1, 1, x, largest(best))
+        for k in range(some, whole, lanes):
+            last = larger(last, simd.load(1, 1, x, k, 0, None, None))
+        top = largest(last)
+    for k in range(whole, row.size):
+        top = row[k] if row[k] > top else top
+    return top

@@ -1,5 +1,5 @@
-"""How a convolution packs its images. Every window becomes one of stride 1 without padding,
-in which a tap is an offset:
+"""How a convolution packs its images. Every window becomes one of stride 1 without padding, in which a tap is
+an offset:
 
     planes    a channel of x is dealt out, pads included, to a plane per phase (position modulo stride). Along
               W, stride 2:
@@ -74,8 +74,8 @@ class Plan(NamedTuple):
 def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
     """How images of C channels are packed for a convolution to O channels.
 
-    Not phased, the stride is one of the windows: a plane is an image with its pads,
-    and several may lie together.
+    Not phased, the stride is one of the windows: a plane is an image with its pads, and several may lie
+    together.
     """
     sizes, kernel, stride, low, dilation, out = window.geometry
     hop, stride = ((1, 1, 1), stride) if phased else (stride, (1, 1, 1))  # from window to window in a plane
@@ -136,8 +136,8 @@ class Panels(NamedTuple):
 
 @lru_cache(maxsize=256)
 def panels_of(channels: int, itemsize: int) -> Panels:
-    """The fewest panels, as narrow as can be; a register less wide if few lanes more are
-    empty then: that tile is faster.
+    """The fewest panels, as narrow as can be; a register less wide if few lanes more are empty then: that
+    tile is faster.
     """
     width = lanes(itemsize)
     needed = max(1, -(-channels // width))
@@ -153,10 +153,10 @@ def panels_of(channels: int, itemsize: int) -> Panels:
 
 @kernel
 def deal(images, at_channel, planes, first, last, back, plan):
-    """Channels of images (channel · D · H · W) to planes (channel · phases · grid), pads
-    as zeros; `back`: the reverse.
+    """Copy channels of images (channel · D · H · W) to planes (channel · phases · grid), with zeros for pads.
 
-    Plane c, for first <= c < last, is that of channel at_channel + c.
+    With `back` the other way round: planes to images, without the pads. Plane c, for first <= c < last, is
+    that of channel at_channel + c.
     """
     D, H, W = plan.sizes
     QD, QH, QW = plan.grid

@@ -50,8 +50,10 @@ and B is as wide as makes up for it; in blocks of so many rows.
 """
 LEAST = 64
 """Rows that a task has at least: to pack a panel takes as long as to multiply it with ten or twenty."""
-GRAIN = 1 << 17
-"""Multiply-adds below which it is not worth while to wake another thread."""
+GRAIN = 1 << 18
+"""Flops below which it is not worth while to wake another thread: a multiply-add is two."""
+RECTIFIED = 1 << 17
+"""Numbers of a piece, where relu is a loop of its own."""
 
 
 def product(
@@ -96,7 +98,7 @@ def _by_numpy(
     if bias is not None:
         np.add(y, bias, out=y)
     if relu:
-        _rectify(y.size, GRAIN, line(y))
+        _rectify(y.size, RECTIFIED, line(y))
 
 
 def oriented(a: Array, transpose: bool) -> Array:
@@ -111,8 +113,8 @@ def _rectify(start, stop, y):
 
 @lru_cache(maxsize=1024)
 def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
-    """How a product of arrays of these shapes is cut, for panels of registers of so many
-    lanes; None if it is NumPy's.
+    """How a product of arrays of these shapes is cut, for panels of registers of so many lanes; None if it is
+    NumPy's.
 
     ((runs of tasks with scratch of their own, numbers in that), grain of the loop, where the matrices
     of a and of b begin that the products of the batch take, (I, J, K), (cuts along i, cuts along j,
@@ -122,7 +124,7 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
     K = a[-2 if transpose_a else -1]
     if I < HEIGHT or J < 4:
         return None
-    count, vectors, work = max(1, prod(batch)), -(-J // lanes), max(1, I * J * K * prod(batch))
+    count, vectors, work = max(1, prod(batch)), -(-J // lanes), max(1, 2 * I * J * K * prod(batch))
     tasks = min(TASKS, -(-work // GRAIN))
     panels = -(-vectors // VECTORS)
     panels = min(vectors, panels + panels % 2) if tasks > 1 else panels  # two threads have as much to do each

@@ -158,8 +158,8 @@ class _Emitter:
         return [self.builder.gep(first, [self.builder.mul(step, i)]) for i in numbers]
 
     def masks(self, begin: Any, end: Any) -> list[Any]:
-        """For each vector of a row, which lanes stand for columns from `begin` on and before
-        `end`? None: for all, unasked.
+        """For each vector of a row, which lanes stand for columns from `begin` on and before `end`? None: for
+        all, unasked.
         """
         if end is None:
             return [None] * self.tile.vectors
@@ -199,8 +199,8 @@ class _Emitter:
         return self.builder.shuffle_vector(first, undefined, self.lane_numbers([0] * register.count))
 
     def load(self, row: Any, j: int, mask: Any) -> Any:
-        """Vector j of the row at address `row`; zeros in the lanes that are masked
-        out, which are not read.
+        """Vector j of the row at address `row`; zeros in the lanes that are masked out, which are not
+        read.
         """
         at, size = self.place(row, j)
         if mask is None:
@@ -262,8 +262,8 @@ def _integers(number: int) -> list[Any]:
 
 @intrinsic
 def pointer(typing, array, start):
-    """The address of array[start] in a flat array. It costs nothing to pass on, unlike an
-    array, and keeps nothing alive.
+    """The address of array[start] in a flat array. It costs nothing to pass on, unlike an array, and keeps
+    nothing alive.
     """
 
     def code(context, builder, signature, args):
@@ -288,9 +288,10 @@ def width(typing, array):
 
 
 @intrinsic(prefer_literal=True)
-def vectors_beside(typing, rows):
-    """The vectors of a tile of so many rows that keep the multipliers busy and leave registers
-    for the operands: a constant.
+def vectors_for(typing, rows):
+    """How many vectors wide a tile of so many rows should be: a constant.
+
+    As many as keep the multipliers busy and leave registers for the operands.
     """
     if not _literal(rows):
         return None
@@ -419,8 +420,8 @@ def multiply_add_lanes(typing, tile, g, g_step, x, offsets, end):
 
 @intrinsic
 def transposed(typing, y, step, rows, columns):
-    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step +
-    i] for p < rows, i < columns.
+    """A square tile of as many rows as a register has lanes: tile[i, p] = y[p step + i] for p < rows, i <
+    columns.
     """
     side = lanes(y.dtype.bitwidth // 8)
     tile = _tile_type()(y.dtype, side, 1)
@@ -461,8 +462,10 @@ def store_part(typing, tile, y, step, rows, columns):
 
 
 @intrinsic(prefer_literal=True)
-def rows_beside(typing, vectors):
-    """The rows of a tile so many vectors wide, 1 to `most_vectors`: a constant. They divide ROWS."""
+def rows_for(typing, vectors):
+    """How many rows a tile so many vectors wide, 1 to `most_vectors`, should have: a constant; it divides
+    ROWS.
+    """
     if not _literal(vectors):
         return None
     few, many = {1: 8, 2: 6, 3: 4, 4: 2}, {1: 8, 2: 8, 3: 8, 4: 6}
@@ -473,8 +476,8 @@ def rows_beside(typing, vectors):
 
 
 @intrinsic(prefer_literal=True)
-def columns_beside(typing, rows):
-    """The columns of a tile of whole-vector sums (`multiply_add_lanes`) of so many rows: a constant."""
+def sums_for(typing, rows):
+    """How many sums side by side a tile of so many rows has in `multiply_add_lanes`: a constant."""
     number = 5 if many_registers() else 3
     return nb.types.literal(number)(rows), lambda context, builder, signature, args: ir.Constant(
         ir.IntType(64), number

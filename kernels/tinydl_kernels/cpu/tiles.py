@@ -10,6 +10,8 @@ Lanes run along the rows. Each has a plain twin, which says what it does.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from . import lane_reductions, simd
@@ -22,6 +24,14 @@ def copy(to, start, step, source, source_start, source_step, n):
     t, s, t_step, s_step = np.uint64(start), np.uint64(source_start), np.uint64(step), np.uint64(source_step)
     for i in range(np.uint64(max(n, 0))):
         to[t + i * t_step] = source[s + i * s_step]
+
+
+@kernel
+def add_strided(y, to, to_step, x, at, step, n):
+    """y[to + i to_step] += x[at + i step]     for i < n"""
+    to, at, to_step, step = np.uint64(to), np.uint64(at), np.uint64(to_step), np.uint64(step)
+    for i in range(np.uint64(max(n, 0))):
+        y[to + i * to_step] += x[at + i * step]
 
 
 @kernel
@@ -65,10 +75,9 @@ def _pack_rows_plainly(to, to0, source, source0, source_step, rows, columns, wid
 
 @simd.vectorized(_pack_rows_plainly)
 def pack_rows(to, to0, source, source0, source_step, rows, columns, width):
-    """to[to0 + i width + p] = source[source0 + i source_step + p] where p < columns, else 0;
-            i < rows, p < width
+    """to[to0 + i width + p] = source[source0 + i source_step + p] where p < columns, else 0
 
-    A row takes three registers at most.
+    for i < rows, p < width. A row takes three registers at most.
     """
     to, source = simd.pointer(to, to0), simd.pointer(source, source0)
     for i in range(rows):
@@ -85,26 +94,27 @@ def _totals_plainly(to, to0, source, source0, rows, columns):
 
 @simd.vectorized(_totals_plainly)
 def totals(to, to0, source, source0, rows, columns):
-    """to[to0 + i] = Σ_p source[source0 + i columns + p]     for i < rows, p < columns, which
-    are the lanes of a register
+    """to[to0 + i] = Σ_p source[source0 + i columns + p]
+
+    for i < rows, p < columns, which are the lanes of a register.
     """
     x = simd.pointer(source, source0)
     for i in range(rows):
         to[to0 + i] = lane_reductions.total(simd.load(1, 1, x, i * columns, 0, None, None))
 
 
-def _add_plainly(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
+def _add_rows_plainly(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
     for i in range(rows):
         for p in range(n):
             to[to0 + places[place0 + i] * scale + p] += source[source0 + i * source_step + p]
 
 
-@simd.vectorized(_add_plainly)
-def add(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
+@simd.vectorized(_add_rows_plainly)
+def add_rows(to, to0, places, place0, scale, source, source0, source_step, rows, n, apart):
     """to[to0 + places[place0 + i] scale + p] += source[source0 + i source_step + p]     for i < rows, p < n
 
-    Rows that are `apart` from each other come one after the other: a row that overlaps with the last one
-    waits until that has been stored.
+    Rows may overlap with their neighbours, and would wait until those have been stored. So they are taken in
+    the order 0, apart, 2 apart, ..., then 1, 1 + apart, ...
     """
     to, places, source, lanes = (
         simd.pointer(to, to0),
@@ -128,19 +138,45 @@ def add(to, to0, places, place0, scale, source, source0, source_step, rows, n, a
                 simd.store(total, to, at + whole, 0, None, n - whole)
 
 
+# ---- The size of a tile is a constant: one kernel for each size, and this to choose between them
+
+
+_inline = kernel(forceinline=True, no_cpython_wrapper=True)
+
+
+def _largest_first(blocks: dict[int, Any]) -> Any:
+    """choose(n, *args): calls the largest of the blocks of size n or less; its size, 0 if all are larger."""
+    size, *smaller = sorted(blocks, reverse=True)
+    block = blocks[size]
+
+    @_inline
+    def none(n, *args):
+        return 0
+
+    otherwise = _largest_first({size: blocks[size] for size in smaller}) if smaller else none
+
+    @_inline
+    def choose(n, *args):
+        if n < size:
+            return otherwise(n, *args)
+        block(*args)
+        return size
+
+    return choose
+
+
 # ---- multiply_add
 
 
 def _block(rows, wide):
-    """multiply_add for so many rows, from `y` and `w` on, and for as many positions from p
-    on as fill tiles; the next p.
+    """multiply_add for so many rows, from `y` and `w` on, and for as many positions from p on as fill tiles.
 
-    Narrow tiles have one vector for what is left, of which the last may be filled in part.
+    Returns the next p. Narrow tiles have one vector, for what is left; the last may be filled in part.
     """
 
     @kernel(no_cpython_wrapper=True)
-    def block(y, y_step, gap, period, w, w_step, w_terms, x, x_terms, terms, bias, biased, p, n):
-        vectors = simd.vectors_beside(rows) if wide else 1
+    def block(y, y_step, gap, period, w, w_step, w_terms, x, x_terms, terms, bias, biased, n, p):
+        vectors = simd.vectors_for(rows) if wide else 1
         columns = vectors * simd.width(y)
         while p < (n - columns + 1 if wide else n):
             end = None if wide else n - p
@@ -160,8 +196,18 @@ def _block(rows, wide):
     return block
 
 
-_wide1, _wide4, _wide6, _wide8 = (_block(rows, True) for rows in (1, 4, 6, 8))
-_narrow1, _narrow4, _narrow6, _narrow8 = (_block(rows, False) for rows in (1, 4, 6, 8))
+def _rows(rows):
+    """multiply_add for so many rows."""
+    wide, narrow = _block(rows, True), _block(rows, False)
+
+    @_inline
+    def block(*args):
+        narrow(*args, wide(*args, 0))
+
+    return block
+
+
+_most_rows = _largest_first({rows: _rows(rows) for rows in (1, 4, 6, 8)})
 
 
 def _multiply_add_plainly(
@@ -180,10 +226,9 @@ def _multiply_add_plainly(
 @simd.vectorized(_multiply_add_plainly)
 def multiply_add(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x0, x_terms, bias, bias0, n):
     """y[y0 + i y_step + p] = Σ_j w[w0 + i w_step + w_terms[j]] · x[x0 + x_terms[j] + p]
-            for i < count, all j, p < n
 
-    plus bias[bias0 + i], if there is one, else plus what is there. Of every `period` positions the last `gap`
-    are left out; this goes with a bias only.
+    for i < count, all j, p < n, plus bias[bias0 + i], if there is one, else plus what is there. Of every
+    `period` positions the last `gap` are left out; this goes with a bias only.
     """
     terms, biased, i = x_terms.size, bias.size > 0, 0
     x, x_terms, w_terms = simd.pointer(x, x0), simd.pointer(x_terms, 0), simd.pointer(w_terms, 0)
@@ -193,22 +238,9 @@ def multiply_add(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x
             simd.pointer(w, w0 + i * w_step),
             simd.pointer(bias, bias0 + i),
         )
-        if count - i >= 8:
-            p = _wide8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
-            _narrow8(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
-            i += 8
-        elif count - i >= 6:
-            p = _wide6(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
-            _narrow6(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
-            i += 6
-        elif count - i >= 4:
-            p = _wide4(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
-            _narrow4(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
-            i += 4
-        else:
-            p = _wide1(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, 0, n)
-            _narrow1(to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, p, n)
-            i += 1
+        i += _most_rows(
+            count - i, to, y_step, gap, period, row, w_step, w_terms, x, x_terms, terms, start, biased, n
+        )
 
 
 # ---- dots
@@ -221,9 +253,9 @@ def _dots(rows):
     def block(sums, sums_step, g, g_step, x, x_step, taps, count, lines, line):
         width = simd.width(sums)
         whole = line - line % width
-        for k in range(0, count, simd.columns_beside(rows)):
-            columns = width * min(count - k, simd.columns_beside(rows))
-            tile = simd.load(rows, simd.columns_beside(rows), sums, k * width, sums_step, None, columns)
+        for k in range(0, count, simd.sums_for(rows)):
+            columns = width * min(count - k, simd.sums_for(rows))
+            tile = simd.load(rows, simd.sums_for(rows), sums, k * width, sums_step, None, columns)
             offsets = simd.shifted(taps, k)
             for r in range(lines):
                 a, b = simd.shifted(g, r * line), simd.shifted(x, r * x_step)
@@ -239,7 +271,7 @@ def _dots(rows):
     return block
 
 
-_dots1, _dots2, _dots4 = map(_dots, (1, 2, 4))
+_most_dots = _largest_first({rows: _dots(rows) for rows in (1, 2, 4)})
 
 
 def _dots_plainly(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count, lines, line):
@@ -254,8 +286,8 @@ def _dots_plainly(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, ta
 
 @simd.vectorized(_dots_plainly)
 def dots(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count, lines, line):
-    """sums[i, k, :] += Σ g[g0 + i g_step + r line + p] · x[x0 + taps[k] + r x_step + p]
-            over p < line, r < lines
+    """sums[i, k, :] += Σ g[g0 + i g_step + r line + p] · x[x0 + taps[k] + r x_step + p] over p < line, r <
+    lines
 
     for i < rows, k < count. Each sum is a vector, whose lanes are to be added in the end; row i of the
     vectors begins at sums[sums0 + i sums_step]. `taps` has a few more entries than `count`.
@@ -263,15 +295,7 @@ def dots(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count
     taps, x, i = simd.pointer(taps, 0), simd.pointer(x, x0), 0
     while i < rows:
         to, row = simd.pointer(sums, sums0 + i * sums_step), simd.pointer(g, g0 + i * g_step)
-        if rows - i >= 4:
-            _dots4(to, sums_step, row, g_step, x, x_step, taps, count, lines, line)
-            i += 4
-        elif rows - i >= 2:
-            _dots2(to, sums_step, row, g_step, x, x_step, taps, count, lines, line)
-            i += 2
-        else:
-            _dots1(to, sums_step, row, g_step, x, x_step, taps, count, lines, line)
-            i += 1
+        i += _most_dots(rows - i, to, sums_step, row, g_step, x, x_step, taps, count, lines, line)
 
 
 # ---- panel
@@ -285,7 +309,7 @@ def _panel(vectors):
 
     @kernel(no_cpython_wrapper=True)
     def block(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, terms):
-        many = simd.rows_beside(vectors)
+        many = simd.rows_for(vectors)
         for i in range(0, rows, many):
             sums = simd.load(many, vectors, first, i * first_step, first_step, None, None)
             places = simd.shifted(w_rows, i)
@@ -296,7 +320,7 @@ def _panel(vectors):
     return block
 
 
-_panel1, _panel2, _panel3, _panel4 = map(_panel, (1, 2, 3, 4))
+_panels = _largest_first({vectors: _panel(vectors) for vectors in (1, 2, 3, 4)})
 
 
 def _panel_plainly(
@@ -312,8 +336,10 @@ def _panel_plainly(
 
 @simd.vectorized(_panel_plainly)
 def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms, x, x0, x_step, vectors):
-    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + w_rows[i] +
-    w_terms[j]] · x[x0 + j x_step + p]
+    """Products of places that `w_rows` and `w_terms` give with a panel of x:
+
+        y[y0 + i y_step + p] = first[first0 + i first_step + p]
+                               + Σ_j w[w0 + w_rows[i] + w_terms[j]] · x[x0 + j x_step + p]
 
     for i < rows, all j, p < vectors · lanes; first_step may be 0. Up to the next multiple of simd.ROWS, `y`,
     `first` and `w_rows` have more rows, which are spoilt.
@@ -328,14 +354,7 @@ def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms
     most = BLOCK // max(1, vectors)
     for j in range(0, max(1, terms), most):
         some = min(most, terms - j)
-        if vectors == 1:
-            _panel1(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
-        elif vectors == 2:
-            _panel2(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
-        elif vectors == 3:
-            _panel3(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
-        elif vectors == 4:
-            _panel4(y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
+        _panels(vectors, y, y_step, first, first_step, rows, w, w_rows, w_terms, x, x_step, some)
         first, first_step, x, w_terms = y, y_step, simd.shifted(x, some * x_step), simd.shifted(w_terms, some)
 
 
@@ -346,8 +365,8 @@ def _strip(vectors, tall):
     """strip for so many vectors, from row i on in tall tiles as far as they go, or row by row; the next i."""
 
     @kernel(no_cpython_wrapper=True)
-    def block(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns):
-        many = simd.rows_beside(vectors) if tall else 1
+    def block(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns, i):
+        many = simd.rows_for(vectors) if tall else 1
         while i + many <= rows:
             sums = simd.load(many, vectors, first, i * first_step, first_step, None, columns)
             row, last = simd.shifted(w, i * w_step), terms - 1
@@ -363,8 +382,18 @@ def _strip(vectors, tall):
     return block
 
 
-_tall1, _tall2, _tall3 = (_strip(vectors, True) for vectors in (1, 2, 3))
-_single1, _single2, _single3 = (_strip(vectors, False) for vectors in (1, 2, 3))
+def _strips(vectors):
+    """strip for so many vectors."""
+    tall, single = _strip(vectors, True), _strip(vectors, False)
+
+    @_inline
+    def block(*args):
+        single(*args, tall(*args, 0))
+
+    return block
+
+
+_most_vectors = _largest_first({vectors: _strips(vectors) for vectors in (1, 2, 3)})
 
 
 def _strip_plainly(
@@ -382,8 +411,10 @@ def _strip_plainly(
 def strip(
     y, y0, y_step, first, first0, first_step, rows, w, w0, w_step, w_term, x, x0, x_step, terms, columns
 ):
-    """y[y0 + i y_step + p] = first[first0 + i first_step + p] + Σ_j w[w0 + i w_step + j
-    w_term] · x[x0 + j x_step + p]
+    """Products of rows at even steps with a panel of x:
+
+        y[y0 + i y_step + p] = first[first0 + i first_step + p]
+                               + Σ_j w[w0 + i w_step + j w_term] · x[x0 + j x_step + p]
 
     for i < rows, j < terms, p < columns, of which there are as many as three registers hold, at most;
     first_step may be 0. Rows of x are read up to the next multiple of a register's lanes.
@@ -395,15 +426,7 @@ def strip(
         simd.pointer(x, x0),
     )
     vectors = -(-columns // simd.width(y))
-    if vectors == 1:
-        i = _tall1(0, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
-        _single1(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
-    elif vectors == 2:
-        i = _tall2(0, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
-        _single2(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
-    elif vectors == 3:
-        i = _tall3(0, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
-        _single3(i, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
+    _most_vectors(vectors, rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns)
 
 
 # ---- transpose
@@ -444,8 +467,8 @@ def _frame_plainly(to, to0, source, source0, planes, sizes, low, grid):
 
 @simd.vectorized(_frame_plainly)
 def frame(to, to0, source, source0, planes, sizes, low, grid):
-    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros
-    around; what is beyond is cut.
+    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is
+    beyond is cut.
     """
     to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
     (D, H, W), (QD, QH, QW) = sizes, grid

@@ -38,10 +38,13 @@ template <class T, int N> __device__ void store(T* array, i64 first, i64 n, cons
 
 // What travels with a launch: numbers, and arrays of one type.
 struct Table {
-    i64 at[64];
+    i64 at[GROUP];
+};
+struct Counts {
+    int at[64];
 };
 template <class T> struct Arrays {
-    T* at[64];
+    T* at[GROUP];
 };
 
 // for (i64 i = first(); i < n; i += stride()): the threads of the grid share n items.
@@ -123,7 +126,7 @@ template <class T, class Combine> __device__ T block_reduce(T value, T identity,
     return scratch[32];
 }
 
-// The threads that share an item, of which the grid has as many as it is told (cuda.launch_teams): `lanes` neighbours, 1 to 32
+// The threads that share an item, of which the grid has as many as it is told (`launch_teams`): `lanes` neighbours, 1 to 32
 // and a power of two, in one warp or in each of the 8 warps of the block. Every thread of the block must call `reduce`, those
 // too whose item is beyond the last.
 //

@@ -76,8 +76,8 @@ def _cut(tile: Tile, splits: int, I: int, J: int, K: int, batch: int) -> Cut:
 
 
 def _time(choice: Cut, I: int, J: int, batch: int) -> float:
-    """In multiply-adds of one multiprocessor: the work of the busiest one, the
-    first step and the last sum.
+    """In multiply-adds of one multiprocessor: the work of the busiest one, the first step and the last
+    sum.
     """
     tile, blocks, splits, depth = choice
     share = max(1, -(-blocks // MULTIPROCESSORS))
@@ -86,8 +86,8 @@ def _time(choice: Cut, I: int, J: int, batch: int) -> float:
 
 
 def module(family: str, dtype: np.dtype) -> launching.Module:
-    """The kernels for arrays of that dtype: with tensor cores where the precision that
-    the user asks for allows it.
+    """The kernels for arrays of that dtype: with tensor cores where the precision that the user asks for
+    allows it.
     """
     return launching.module(
         family, dtype, dtype == np.float32 and precision.get_float32_matmul_precision() == "high"

@@ -5,7 +5,7 @@
 // A block of threads makes one tile of y. It walks along k in steps of DEPTH: while it multiplies what lies in one half of
 // shared memory, copies from global memory fill the other half.
 //
-//                     b: DEPTH x COLUMNS                 global    a and b, each element read once a tile
+//                     b: DEPTH x COLUMNS                 global    a and b, each element read once per tile
 //                     +--------------------+             shared    two steps of both: a[k][i], b[k][j]
 //                     |  one step          |             registers of a thread: some of a column of a, some of a row of b,
 //                     +--------------------+                       and their outer product, summed up: its part of y
@@ -24,7 +24,8 @@
 
 // ---- Operands
 
-constexpr int OUTSIDE = -1;
+// Stays negative whatever is added, and keeps what it is added to aligned: so must be the address of a copy of no bytes.
+constexpr int OUTSIDE = -(1 << 30);
 
 struct Spot {  // in an operand
     int offset;

@@ -1,34 +1,38 @@
 """Launches of the .cu files: one call for CuPy arrays (on the GPU) and for NumPy arrays (on the emulator).
 
-    cuda.launch("random", "uniform_float32", items, key, start, out, np.int64(out.size))  # a grid of one axis
-    cuda.launch("softmax", "log_softmax", items, x, out, np.int64(C), real=x.dtype)
-            # the kernel for that dtype
-    cuda.module("softmax", x.dtype).get_function("log_softmax")(grid, block, args)  # as cupy.RawKernel
+    launching.launch("random", "integers", items, key, start, out, np.int64(out.size))    # a grid of one axis
+    launching.launch("norm", "dx", items, g, x, mean, factors, dx, *sizes, real=x.dtype)   # for that dtype
+    launching.module("norm", x.dtype).get_function("dx")(grid, block, args)                # as cupy.RawKernel
 
 A .cu file includes nothing but .cuh files of the package, which are pasted in: NVRTC has no headers, and
-CuPy's cache does not see what a source includes. Its kernels are `extern "C" __global__`, written out or
-by a macro that makes one a line. A file that says `real` is compiled once per floating dtype, with `real`
-as its name; one that says `number` for int64 too; one that asks whether TENSOR_CORES is defined once
-more, for float32 and with that name. Arguments are arrays, None for a null pointer, a list of up to 64
-arrays for `Arrays<type>`, and NumPy scalars of the parameter's own type (`real` and structs included);
-all are checked against the kernel's signature, since CUDA reads whatever bytes it is given. Strides are
-not passed: arrays are C-contiguous.
+CuPy's cache does not see what a source includes. The numbers that Python and CUDA share (constants.py) stand
+at the head of a source. Its kernels are `extern "C" __global__`, written out or by a macro that makes one per
+line. A file that says `real` is compiled once per floating dtype, with `real` as its name; one that says
+`number` for int64 too; one that asks whether TENSOR_CORES is defined once more, for float32 and with that
+name. Arguments are arrays, None for a null pointer, a list of up to 64 arrays for `Arrays<type>`, and NumPy
+scalars of the parameter's own type (`real` and structs included); all are checked against the kernel's
+signature (signatures.py). Strides are not passed: arrays are C-contiguous. A launch runs on the GPU of its
+first array.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..machine import device, layout, memory, window
+from ..machine import device, memory
 from ..machine.device import is_available as is_available
-from ..machine.errors import BackendError, DeviceError, DtypeError, ShapeError
+from ..machine.errors import BackendError, DeviceError, DtypeError
+from . import constants
+from .constants import GROUP
+from .signatures import COUNTS, TABLE, Parameter, signatures
 
 OPTIONS = ("-std=c++17",)
 """What every .cu is compiled with."""
@@ -45,122 +49,28 @@ _BUSY = 1 << 17
 STATIC_SHARED = 48 * 1024
 """Bytes of shared memory that a kernel may have without asking the driver."""
 
-GROUP = 64
-"""Members that `Table` and `Arrays<type>` (common.cuh) have at most."""
-TABLE = np.dtype([("at", np.int64, GROUP)])
-"""int64 numbers that travel with the launch."""
+PARAMETER_BYTES = 4096
+"""What the parameters of a kernel may take together, on every GPU."""
 _POINTERS = np.dtype([("at", np.uintp, GROUP)])
 
-DTYPES: dict[str, Any] = {
-    "bool": np.bool_,
-    "signed char": np.int8,
-    "unsigned char": np.uint8,
-    "int": np.int32,
-    "unsigned": np.uint32,
-    "unsigned int": np.uint32,
-    "long long": np.int64,
-    "unsigned long long": np.uint64,
-    "float": np.float32,
-    "double": np.float64,
-    "Layout": layout.STRUCT,
-    "Window": window.STRUCT,
-    "Table": TABLE,
-}
-"""The types that a kernel's parameters may have, or point to; and `real` or
-`number`, where the module has one.
-"""
 REAL: dict[np.dtype, str] = {np.dtype(np.float32): "float", np.dtype(np.float64): "double"}
 """What `real` can be."""
 NUMBER: dict[np.dtype, str] = {**REAL, np.dtype(np.int64): "long long"}
 """What `number` can be."""
 
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_BOUNDS = r"__launch_bounds__\s*\([^()]*\)"
-_KERNEL = re.compile(
-    rf'extern\s+"C"\s+__global__\s+(?:{_BOUNDS}\s*)?void\s+(?:{_BOUNDS}\s*)?(\w+)\s*\(([^()]*)\)'
-)
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$')
-_MACRO = re.compile(r"^#define (\w+)\(([^()]*)\)((?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
-_PARAMETER = re.compile(r"(const )?([A-Za-z ]*?[A-Za-z]) ?(\* ?(?:__restrict__)?)? ?(\w+)")
-_ARRAYS = re.compile(r"Arrays<(const )?([a-z ]+)> (\w+)")
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a kernel: a value of `dtype`, a pointer to it, or a list of pointers."""
-
-    name: str
-    type: str
-    dtype: np.dtype
-    pointer: bool
-    const: bool
-    many: bool = False
-
-    def check(self, who: str, argument: Any) -> None:
-        """DtypeError or ShapeError unless `argument` can be passed for this parameter."""
-        if self.many:
-            if not isinstance(argument, list) or len(argument) > GROUP:
-                got = f"{len(argument)} of them" if isinstance(argument, list) else type(argument).__name__
-                raise DtypeError(f"{who}: {self.name}: expected a list of at most {GROUP} arrays, got {got}")
-            member = replace(self, many=False)
-            for array in argument:
-                member.check(who, array)
-            return
-        if self.pointer and argument is None:
-            return
-        scalar = isinstance(argument, np.generic)
-        if scalar is self.pointer or getattr(argument, "dtype", None) != self.dtype:
-            kind = "scalar" if scalar else "array"
-            got = f"a {argument.dtype} {kind}" if hasattr(argument, "dtype") else type(argument).__name__
-            expected = f"a {self.dtype} array" if self.pointer else f"a numpy.{self.dtype} scalar"
-            raise DtypeError(f"{who}: {self.name}: expected {expected}, got {got}")
-        if self.pointer and not argument.flags.c_contiguous:
-            layout = f"shape {argument.shape}, strides {argument.strides}"
-            raise ShapeError(f"{who}: {self.name}: expected a C-contiguous array, got {layout}")
-
-
-def signatures(source: str, real: np.dtype | None = None) -> dict[str, tuple[Parameter, ...]]:
-    """The kernels of a .cu source and their parameters. BackendError for a parameter
-    type outside `DTYPES`.
-    """
-    return {
-        name: tuple(_parameter(name, text, real) for text in parameters.split(",") if text.strip())
-        for name, parameters in _KERNEL.findall(_written_out(_COMMENT.sub(" ", source)))
-    }
-
-
-def _written_out(source: str) -> str:
-    """A source with the lines that use one of its macros to make a kernel replaced by that kernel."""
-    for macro, parameters, body in _MACRO.findall(source):
-        if "__global__" in body:
-            definition = re.compile(rf"^#define {macro}\((?:[^\n]*\\\n)*[^\n]*", re.MULTILINE)
-            kernel = functools.partial(_filled_in, [name.strip() for name in parameters.split(",")], body)
-            source = re.sub(rf"^{macro}\((.*)\)$", kernel, definition.sub("", source), flags=re.MULTILINE)
-    return source
-
-
-def _filled_in(names: list[str], body: str, use: re.Match[str]) -> str:
-    """The body with the arguments of a use. The last one may have commas; a kernel's
-    signature has no use for it.
-    """
-    given = dict(zip(names, map(str.strip, use[1].split(",", len(names) - 1)), strict=True))
-    words = re.sub(r"\w+", lambda word: given.get(word[0], word[0]), body)
-    return words.replace("##", "").replace("\\\n", "\n")
-
-
-def _parameter(kernel: str, text: str, real: np.dtype | None) -> Parameter:
-    text = " ".join(text.split())
-    known: dict[str, Any] = DTYPES if real is None else {**DTYPES, "real": real, "number": real}
-    match = _ARRAYS.fullmatch(text)
-    if match is not None and match[2] in known:
-        return Parameter(match[3], match[2], np.dtype(known[match[2]]), True, bool(match[1]), many=True)
-    match = _PARAMETER.fullmatch(text)
-    if match is None or match[2] not in known:
-        raise BackendError(
-            f"{kernel}: expected a parameter of type {', '.join(known)} or a pointer to it, got {text!r}"
-        )
-    const, type_, star, name = match.groups()
-    return Parameter(name, type_, np.dtype(known[type_]), bool(star), bool(const))
+def parameter_bytes(signature: Sequence[Parameter]) -> int:
+    """What the parameters of a kernel take, each on a multiple of its own alignment, at most 8."""
+    at = 0
+    for parameter in signature:
+        kind: np.dtype[Any] = np.dtype(np.uintp) if parameter.pointer else parameter.dtype
+        kind = _POINTERS if parameter.many else kind
+        aligned = kind.itemsize if kind.fields is None else 4 if kind == COUNTS else 8
+        at = -(-at // aligned) * aligned + kind.itemsize
+    return at
 
 
 @functools.cache
@@ -169,12 +79,13 @@ def _sources() -> dict[str, Path]:
     return {path.name: path for path in sorted(Path(__file__).parents[1].rglob("*.cu*"))}
 
 
-def _expand(path: Path, pasted: set[str]) -> list[str]:
-    """The lines of a source, those of a .cuh file (beside it, or of the package) in the place
-    of the first #include of each.
+def _expand(path: Path, pasted: set[str], text: str | None = None) -> list[str]:
+    """The lines of a source (`text`, if it is in no file), those of a .cuh file (beside it, or of the
+    package) in the place of the first #include of each.
     """
     lines = [f'#line 1 "{path.name}"']
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    text = path.read_text(encoding="utf-8") if text is None else text
+    for number, line in enumerate(text.splitlines(), 1):
         include = _INCLUDE.match(line)
         if include is None:
             lines.append(line)
@@ -189,8 +100,8 @@ def _expand(path: Path, pasted: set[str]) -> list[str]:
 
 
 def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
-    """`real` or `number`, whichever a source is written with, and what it can be: nothing
-    for a source without either.
+    """`real` or `number`, whichever a source is written with, and what it can be: nothing for a source
+    without either.
     """
     words = set(re.findall(r"\breal\b|\bnumber\b", _COMMENT.sub(" ", source)))
     if "number" in words:
@@ -199,12 +110,14 @@ def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
 
 
 class Module:
-    """A .cu file for one `real`. Compiled at the first launch, for the GPU or for the
-    emulator as the arrays want it.
+    """A .cu file, or `text` that was generated in the place of one, for one `real`. Compiled at the first
+    launch, for the GPU or for the emulator as the arrays want it.
     """
 
-    def __init__(self, path: Path, real: np.dtype | None = None, tensor_cores: bool = False) -> None:
-        text = "\n".join([*_expand(path, set()), ""])
+    def __init__(
+        self, path: Path, real: np.dtype | None = None, tensor_cores: bool = False, text: str | None = None
+    ) -> None:
+        text = "\n".join([*_expand(path, set(), text), ""])
         word, types = _generic(text)
         if real is not None and real not in types:
             raise DtypeError(f"{path.name}: expected {' or '.join(map(str, types))} for {word}, got {real}")
@@ -213,6 +126,7 @@ class Module:
         self.source = (
             "#define TENSOR_CORES\n" * tensor_cores
             + ("" if real is None else f"using {word} = {types[real]};\n")
+            + constants.lines(path.stem)
             + text
         )
         self.signatures = signatures(self.source, real)
@@ -236,8 +150,8 @@ class Function:
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Sequence[Any], shared_mem: int = 0
     ) -> None:
-        """Launch on the device of the arrays. DtypeError, ShapeError for arguments that
-        the signature does not take.
+        """Launch on the device of the arrays. DtypeError, ShapeError for arguments that the signature does
+        not take.
         """
         parameters = self.module.signatures[self.name]
         who = f"{self.module.path.name}: {self.name}"
@@ -252,11 +166,17 @@ class Function:
 
             emulator.launch(self.module, self.name, grid, block, args, shared_mem)
         else:
-            function = _device_function(self.module, self.name, _device())
-            if shared_mem > STATIC_SHARED:
-                function.max_dynamic_shared_size_bytes = shared_mem
-            by_value = tuple(map(_by_value, args))
-            function(grid, block, by_value, shared_mem=shared_mem)
+            with _on_device_of(args) as number:
+                function = _device_function(self.module, self.name, number)
+                if shared_mem > STATIC_SHARED:
+                    function.max_dynamic_shared_size_bytes = shared_mem
+                by_value = tuple(map(_by_value, args))
+                function(grid, block, by_value, shared_mem=shared_mem)
+
+
+def counts(numbers: Sequence[int]) -> np.void:
+    """At most `GROUP` numbers as an argument for `Counts`."""
+    return _struct(COUNTS, numbers)
 
 
 def table(numbers: Sequence[int]) -> np.void:
@@ -292,8 +212,21 @@ def _module(family: str, real: np.dtype | None, tensor_cores: bool) -> Module:
     return Module(_sources()[f"{family}.cu"], real, tensor_cores)
 
 
+generated_modules: dict[tuple[str, np.dtype], Module] = {}
+"""Those of `generated`, by name and `real`."""
+
+
+def generated(name: str, real: np.dtype, source: Callable[[], str]) -> Module:
+    """A .cu that a program makes, for that `real`; made once for a name."""
+    if (name, real) not in generated_modules:
+        generated_modules[name, real] = Module(Path(f"{name}.cu"), real, text=source())
+    return generated_modules[name, real]
+
+
 def modules() -> list[Module]:
-    """Every .cu of the package, for each `real` or `number` that it can have, and for tensor cores."""
+    """Every .cu of the package, for each `real` or `number` that it can have, and for tensor cores; and what
+    was generated so far.
+    """
     found = []
     for name, path in sorted(_sources().items()):
         if not name.endswith(".cu"):
@@ -302,12 +235,12 @@ def modules() -> list[Module]:
         found += [module(path.stem, real) for real in _generic(source)[1] or (None,)]
         if "defined(TENSOR_CORES)" in source:
             found.append(module(path.stem, np.dtype(np.float32), True))
-    return found
+    return [*found, *generated_modules.values()]
 
 
 def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | None = None) -> None:
-    """Launch a kernel whose threads share `items` independent items by a
-    grid-stride loop; nothing for no items.
+    """Launch a kernel whose threads share `items` independent items by a grid-stride loop; nothing for no
+    items.
     """
     if items:
         blocks = min(-(-items // THREADS), MAX_BLOCKS)
@@ -315,15 +248,15 @@ def launch(family: str, kernel: str, items: int, *args: Any, real: np.dtype | No
 
 
 def whole_warps(items: int, lanes: int) -> int:
-    """The threads for `items` items that `lanes` neighbours each share and exchange values
-    about: a multiple of `WARP`.
+    """The threads for `items` items that `lanes` neighbours each share and exchange values about: a multiple
+    of `WARP`.
     """
     return -(-items * lanes // WARP) * WARP
 
 
 def widened(x: Any, kinds: str = "fb") -> Any:
-    """x as kernels can take it: itself if its dtype is int64 or of one of these
-    kinds, else a copy as int64.
+    """x as kernels can take it: itself if its dtype is int64 or of one of these kinds, else a copy as
+    int64.
     """
     if x.dtype.kind in kinds or x.dtype == np.int64:
         return x
@@ -333,8 +266,8 @@ def widened(x: Any, kinds: str = "fb") -> Any:
 
 
 def team_part(outer: int, size: int, inner: int) -> int:
-    """How much of a line of (outer, size, inner) a team should have: less than all if there
-    are too few lines for a GPU.
+    """How much of a line of (outer, size, inner) a team should have: less than all if there are too few lines
+    for a GPU.
 
     There are never so many parts that their results would be cut again.
     """
@@ -346,12 +279,12 @@ def team_part(outer: int, size: int, inner: int) -> int:
 def launch_teams(
     family: str, kernel: str, items: int, size: int, inner: int, *args: Any, real: np.dtype | None = None
 ) -> None:
-    """Launch a kernel whose teams of threads (`Team` of common.cuh) have a line of `size`
-    elements each, `inner` apart.
+    """Launch a kernel whose teams of threads (`Team` of common.cuh) have a line of `size` elements each,
+    `inner` apart.
 
-    The kernel's last two parameters, `int lanes, bool one_warp`, say what the teams are. Short
-    lines get a few threads, long ones a block. Lines that lie side by side get neighbouring
-    threads. Nothing for no items.
+    The kernel's last two parameters, `int lanes, bool one_warp`, say what the teams are. Short lines get a
+    few threads, long ones a block. Lines that lie side by side get neighbouring threads. Nothing for no
+    items.
     """
     if not items:
         return
@@ -369,10 +302,19 @@ def launch_teams(
     module(family, real).get_function(kernel)((blocks,), (threads,), arguments)
 
 
-def _device() -> int:
+@contextlib.contextmanager
+def _on_device_of(args: Sequence[Any]) -> Iterator[int]:
+    """Within the scope, the GPU of the first array among the arguments is the present one: its number."""
     import cupy  # optional package
 
-    return cupy.cuda.runtime.getDevice()
+    members = (member for arg in args for member in (arg if isinstance(arg, list) else (arg,)))
+    arrays = (member for member in members if member is not None and not isinstance(member, np.generic))
+    present, device = cupy.cuda.runtime.getDevice(), next((array.device for array in arrays), None)
+    if device is None or device.id == present:
+        yield present
+    else:
+        with device:
+            yield device.id
 
 
 @functools.cache

@@ -11,20 +11,20 @@ The Numba loop of an operation is compiled once per dtype and serves every broad
 tells it the shape, its axes merged as far as all strides allow, and the strides of each operand. It walks
 over rows of the last merged axis, whose common cases (all operands contiguous, or some constant along the
 row) LLVM turns into vector code. The result is C-contiguous. On a GPU it is the same (launches.py), with a
-line in a .cu file for each operation.
-Cost: bytes of the operands and of the result, once each.
+line in a .cu file for each operation. Cost: bytes of the operands and of the result, once each.
 """
 
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..cpu import jobs, transcendental
-from ..cpu.compiler import Kernel, kernel, parallel
+from ..cpu.compiler import Kernel, Parallel, kernel, parallel
 from ..machine import memory
 from ..machine.dispatch import Operation, operation
 from ..machine.errors import ShapeError
@@ -36,7 +36,7 @@ Array = Any
 GRAIN = 1 << 13
 
 
-# ---- Loops: one body per number of operands
+# ---- The loop
 
 
 @kernel
@@ -50,111 +50,71 @@ def _row(layout, operand, row):
     return at + row * layout[operand, 0] if last > 0 else at
 
 
-def _unary(f):
-    def loop(start, stop, layout, out, a):
-        last = layout.shape[1] - 2
-        width, sa = layout[0, last], layout[1, last]
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa = _row(layout, 1, row) + column * sa
-            y = out[start : start + count]
-            if sa == 1:
-                x = a[pa : pa + count]
-                for k in range(count):
-                    y[k] = f(x[k])
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa])
-            start, row, column = start + count, row + 1, 0
+_STEPS: dict[int, list[tuple[int, ...]]] = {
+    1: [(1,)],
+    2: [(1, 1), (1, 0), (0, 1)],
+    3: [(1, 1, 1), (1, 0, 0)],
+    4: [(1, 1, 0, 0)],
+}
+"""By the number of operands: steps along a row that have code of their own, of which LLVM makes vector code.
 
-    return loop
+An operand of step 0 is one number for the whole row.
+"""
 
 
-def _binary(f):
-    def loop(start, stop, layout, out, a, b):
-        last = layout.shape[1] - 2
-        width, sa, sb = layout[0, last], layout[1, last], layout[2, last]
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
-            y = out[start : start + count]
-            if sa == 1 and sb == 1:
-                x, z = a[pa : pa + count], b[pb : pb + count]
-                for k in range(count):
-                    y[k] = f(x[k], z[k])
-            elif sa == 1 and sb == 0:
-                x, constant = a[pa : pa + count], b[pb]
-                for k in range(count):
-                    y[k] = f(x[k], constant)
-            elif sa == 0 and sb == 1:
-                left, z = a[pa], b[pb : pb + count]
-                for k in range(count):
-                    y[k] = f(left, z[k])
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa], b[pb + k * sb])
-            start, row, column = start + count, row + 1, 0
+@functools.cache
+def _loop_code(arity: int) -> types.CodeType:
+    """The code of loop(start, stop, layout, out, a0, a1, ...): out = f(a0, a1, ...), row by row."""
+    numbers = range(arity)
+    lines = [
+        f"def loop(start, stop, layout, out, {', '.join(f'a{i}' for i in numbers)}):",
+        "    last = layout.shape[1] - 2",
+        "    width = layout[0, last]",
+        *(f"    step{i} = layout[{i + 1}, last]" for i in numbers),
+        "    row, column = start // width, start % width",
+        "    while start < stop:",
+        "        count = min(stop - start, width - column)",
+        "        y = out[start : start + count]",
+        *(f"        at{i} = _row(layout, {i + 1}, row) + column * step{i}" for i in numbers),
+    ]
 
-    return loop
+    def branch(test: str, before: list[str], values: list[str]) -> None:
+        lines.append(f"        {test}:")
+        lines.extend(f"            {line}" for line in before)
+        lines.append("            for k in range(count):")
+        lines.append(f"                y[k] = f({', '.join(values)})")
 
-
-def _ternary(f):
-    def loop(start, stop, layout, out, a, b, c):
-        last = layout.shape[1] - 2
-        width, sa, sb, sc = layout[0, last], layout[1, last], layout[2, last], layout[3, last]
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
-            pc = _row(layout, 3, row) + column * sc
-            y = out[start : start + count]
-            if sa == 1 and sb == 1 and sc == 1:
-                x, z, w = a[pa : pa + count], b[pb : pb + count], c[pc : pc + count]
-                for k in range(count):
-                    y[k] = f(x[k], z[k], w[k])
-            elif sa == 1 and sb == 0 and sc == 0:
-                x, second, third = a[pa : pa + count], b[pb], c[pc]
-                for k in range(count):
-                    y[k] = f(x[k], second, third)
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa], b[pb + k * sb], c[pc + k * sc])
-            start, row, column = start + count, row + 1, 0
-
-    return loop
-
-
-def _quaternary(f):
-    def loop(start, stop, layout, out, a, b, c, d):
-        last = layout.shape[1] - 2
-        width, sa, sb, sc, sd = (
-            layout[0, last],
-            layout[1, last],
-            layout[2, last],
-            layout[3, last],
-            layout[4, last],
+    for number, steps in enumerate(_STEPS[arity]):
+        test = " and ".join(f"step{i} == {step}" for i, step in enumerate(steps))
+        branch(
+            f"{'elif' if number else 'if'} {test}",
+            [
+                f"row{i} = a{i}[at{i} : at{i} + count]" if step else f"number{i} = a{i}[at{i}]"
+                for i, step in enumerate(steps)
+            ],
+            [f"row{i}[k]" if step else f"number{i}" for i, step in enumerate(steps)],
         )
-        row, column = start // width, start % width
-        while start < stop:
-            count = min(stop - start, width - column)
-            pa, pb = _row(layout, 1, row) + column * sa, _row(layout, 2, row) + column * sb
-            pc, pd = _row(layout, 3, row) + column * sc, _row(layout, 4, row) + column * sd
-            y = out[start : start + count]
-            if sa == 1 and sb == 1 and sc == 0 and sd == 0:
-                x, z, third, fourth = a[pa : pa + count], b[pb : pb + count], c[pc], d[pd]
-                for k in range(count):
-                    y[k] = f(x[k], z[k], third, fourth)
-            else:
-                for k in range(count):
-                    y[k] = f(a[pa + k * sa], b[pb + k * sb], c[pc + k * sc], d[pd + k * sd])
-            start, row, column = start + count, row + 1, 0
-
-    return loop
+    branch("else", [], [f"a{i}[at{i} + k * step{i}]" for i in numbers])
+    lines.append("        start, row, column = start + count, row + 1, 0")
+    return _code(lines)
 
 
-_LOOPS: dict[int, Callable[..., Any]] = {1: _unary, 2: _binary, 3: _ternary, 4: _quaternary}
+def _code(lines: Sequence[str]) -> types.CodeType:
+    """The code of the one function that the lines define."""
+    module = compile("\n".join([*lines, ""]), "<elementwise>", "exec")
+    return next(part for part in module.co_consts if isinstance(part, types.CodeType))
+
+
+def _function(name: str, code: types.CodeType, **names: Any) -> Callable[..., Any]:
+    """A function of that name and code, where `names` are known."""
+    function = types.FunctionType(code, {"__name__": __name__, **names}, name)
+    function.__qualname__ = name
+    return function
+
+
+def _loop(name: str, f: Kernel, arity: int) -> Parallel:
+    """The loop of one operation: the code of its arity, in which `f` is its scalar function."""
+    return parallel(_function(f"{name}_loop", _loop_code(arity), f=f, _row=_row))
 
 
 # ---- Making an operation
@@ -172,10 +132,7 @@ def _scalar(name: str, function: Callable[..., Any]) -> Kernel:
 def _compiled(name: str, scalar: Kernel) -> Callable[..., Array]:
     """run(dtype, *operands): the Numba loop of a scalar function."""
     arity = scalar.function.__code__.co_argcount
-    function = _LOOPS[arity](scalar)
-    function.__name__ = function.__qualname__ = f"{name}_loop"
-    loop = parallel(function)
-    flat = FLAT[arity]
+    loop, flat = _loop(name, scalar, arity), FLAT[arity]
 
     def run(dtype: Any, *operands: Array) -> Array:
         first = operands[0]
@@ -212,8 +169,8 @@ def _mismatch(name: str, operands: Sequence[Array]) -> ShapeError:
 def elementwise_operation(
     name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None
 ) -> Operation:
-    """The operation of an expression on arrays, which is right for one element
-    too unless `scalar` is given.
+    """The operation of an expression on arrays, which is right for one element too unless `scalar` is
+    given.
     """
 
     def reference(*operands: Array) -> Array:
@@ -254,7 +211,7 @@ def elementwise_operation(
     return made
 
 
-OPERANDS = max(_LOOPS)
+OPERANDS = max(_STEPS)
 """A loop has so many at most."""
 
 
@@ -277,10 +234,9 @@ def chained(tree: Any) -> Callable[..., Array]:
 
     body = expression(tree)
     arguments = ", ".join(f"a{i}" for i in range(1 + _last(tree)))
-    namespace: dict[str, Any] = {name: scalars[name] for name in names} | {"__name__": __name__}
+    code = _code([f"def chain({arguments}):", f"    return {body}"])
     name = "_".join(names)
-    exec(compile(f"def chain({arguments}):\n    return {body}\n", f"<chain {name}>", "exec"), namespace)
-    run = _compiled(name, _scalar(name, namespace["chain"]))
+    run = _compiled(name, _scalar(name, _function("chain", code, **{name: scalars[name] for name in names})))
 
     def chain(*operands: Array) -> Array:
         return jobs.looping(run, operands[0].dtype, *operands)

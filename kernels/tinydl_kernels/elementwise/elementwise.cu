@@ -1,4 +1,4 @@
-// One line an operation: arithmetic and comparisons of elementwise.py that integers have too. Those of floating numbers alone
+// One line per operation: arithmetic and comparisons of __init__.py that integers have too. Those of floating numbers alone
 // are in functions.cu, those of truth values in masks.cu.
 
 #include "elementwise.cuh"

@@ -1,4 +1,4 @@
-// One line an operation: those rows of elementwise.py and functions.py that are for floating numbers alone.
+// One line per operation: those rows of __init__.py and functions.py that are for floating numbers alone.
 
 #include "elementwise.cuh"
 

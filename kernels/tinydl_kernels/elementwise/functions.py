@@ -1,8 +1,8 @@
-"""Functions of one element beyond arithmetic: exponential, trigonometric, hyperbolic, error
-and gamma functions, rounding.
+"""Functions of one element beyond arithmetic: exponential, trigonometric, hyperbolic, error and gamma
+functions, rounding.
 
-Rows of the same kind as those of elementwise.py, with its broadcasting, strides and
-cost. digamma and polygamma are
+Rows of the same kind as those of `__init__.py`, with its broadcasting, strides and cost. digamma and
+polygamma are
 
     ψ⁽ⁿ⁾(x) = (-1)ⁿ⁺¹ n! Σ_k (x + k)⁻ⁿ⁻¹      (n ≥ 1; digamma is n = 0)
 

@@ -1,5 +1,5 @@
-"""Launches of the elementwise kernels: elementwise.cu (numbers), functions.cu (floating
-numbers), masks.cu (truth values).
+"""Launches of the elementwise kernels: elementwise.cu (numbers), functions.cu (floating numbers), masks.cu
+(truth values).
 
 A kernel's operands have one dtype, but for the condition of `where`. Others are cast first, by NumPy's rule,
 and results after: what is not float32, float64, int64 or bool is computed in int64.
@@ -108,8 +108,8 @@ def copy(x: Array) -> Array:
 
 
 def cast(x: Array, dtype: Any) -> Array:
-    """A contiguous copy of x as `dtype`. What is neither float32, float64, int64
-    nor bool is assigned by CuPy.
+    """A contiguous copy of x as `dtype`. What is neither float32, float64, int64 nor bool is assigned by
+    CuPy.
     """
     dtype = np.dtype(dtype)
     if {x.dtype, dtype} <= {*launching.NUMBER, BOOL}:

@@ -1,4 +1,4 @@
-// Operations on truth values, one a line; elementwise.py says which serve for arithmetic, as in NumPy.
+// Operations on truth values, one per line; launches.py says which serve for arithmetic, as in NumPy.
 
 #include "elementwise.cuh"
 

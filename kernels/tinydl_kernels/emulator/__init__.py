@@ -20,21 +20,23 @@ import ctypes
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cuda.launching import pointers
+from ..cuda.launching import PARAMETER_BYTES, parameter_bytes, pointers
 from ..machine.errors import BackendError, ShapeError
+from ..machine.scoped import Scoped
 from . import build
 from .build import unavailable
 
 if TYPE_CHECKING:
-    from ..cuda.launching import Module, Parameter
+    from ..cuda.launching import Module
+    from ..cuda.signatures import Parameter
 
 __all__ = ["ORDERS", "EmulatorError", "Mode", "launch", "launched", "mode", "unavailable"]
 
@@ -48,8 +50,8 @@ class EmulatorError(BackendError):
 
 @dataclass(frozen=True)
 class Mode:
-    """The order of threads and blocks, and whether each memory access is checked, which
-    takes about ten times as long.
+    """The order of threads and blocks, and whether each memory access is checked, which takes about ten times
+    as long.
     """
 
     order: str = "forward"
@@ -57,28 +59,23 @@ class Mode:
     seed: int = 0
 
 
-class _Local(threading.local):
+class _Here(Scoped):
     mode = Mode()
 
 
-_local = _Local()
+_here = _Here()
 launched: Counter[tuple[str, str]] = Counter()
 """How often each kernel has run to its end in this process, by module and name."""
 _lock = threading.Lock()  # the runtime has one launch at a time
 
 
-@contextmanager
-def mode(order: str = "forward", check: bool = False, seed: int = 0) -> Iterator[None]:
+def mode(order: str = "forward", check: bool = False, seed: int = 0) -> AbstractContextManager[None]:
     """Within the scope, launches of this thread run in that mode. BackendError for
     an order outside `ORDERS`.
     """
     if order not in ORDERS:
         raise BackendError(f"emulator.mode: expected order {', '.join(map(repr, ORDERS))}, got {order!r}")
-    outer, _local.mode = _local.mode, Mode(order, check, seed)
-    try:
-        yield
-    finally:
-        _local.mode = outer
+    return _here.replaced(mode=Mode(order, check, seed))
 
 
 class _Argument(ctypes.Structure):  # runtime.h
@@ -115,7 +112,7 @@ def launch(
 ) -> None:
     """Run a kernel on NumPy arrays that fit its signature (cuda.Function checks that).
 
-    ShapeError for a grid, block or shared memory beyond CUDA's limits, EmulatorError
+    ShapeError for a grid, block, parameters or shared memory beyond CUDA's limits, EmulatorError
     for what the kernel does wrong.
     """
     grid, block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
@@ -130,7 +127,9 @@ def launch(
             f"{kernel}: expected at most {MAX_DYNAMIC_SHARED} bytes of dynamic shared memory, got "
             f"{shared_mem}"
         )
-    mode = _local.mode
+    if (taken := parameter_bytes(module.signatures[kernel])) > PARAMETER_BYTES:
+        raise ShapeError(f"{kernel}: expected at most {PARAMETER_BYTES} bytes of parameters, got {taken}")
+    mode = _here.mode
     library, runtime = build.library(module, mode.check), build.runtime()
     arguments, _alive = _describe(module.signatures[kernel], args)
     wanted = _Launch(

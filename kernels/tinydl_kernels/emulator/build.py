@@ -21,7 +21,8 @@ from ..cpu import cache
 from ..machine.errors import BackendError
 
 if TYPE_CHECKING:
-    from ..cuda.launching import Module, Parameter
+    from ..cuda.launching import Module
+    from ..cuda.signatures import Parameter
 
 _HERE = Path(__file__).parent
 _FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti")

@@ -185,7 +185,7 @@ atomicCAS(T* p, std::common_type_t<T> expected, std::common_type_t<T> desired, E
 // ---- Asynchronous copies and tensor cores, by the names of ptx.cuh
 template <int BYTES> static inline void cp_async(void* to, const void* from, bool there, EMU_SITE) {
     static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async moves 4, 8 or 16 bytes");
-    if ((uintptr_t(to) | (there ? uintptr_t(from) : 0)) % BYTES) emu_fail("cp.async: misaligned address", emu_file, emu_line);
+    if ((uintptr_t(to) | uintptr_t(from)) % BYTES) emu_fail("cp.async: misaligned address", emu_file, emu_line);
     emu_copy(to, from, BYTES, there, emu_file, emu_line);
 }
 static inline void cp_async_wait_all() { emu_copies_wait(); }

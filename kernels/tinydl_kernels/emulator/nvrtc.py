@@ -1,5 +1,5 @@
-"""NVIDIA's run-time compiler without a driver or a GPU: proves that a .cu is CUDA, and
-shows what ptxas made of it.
+"""NVIDIA's run-time compiler without a driver or a GPU: proves that a .cu is CUDA, and shows what ptxas made
+of it.
 
     usage = resources(compile(source, "sm_80").log)["uniform_float32"]  # registers, spills, shared memory
 
@@ -37,8 +37,8 @@ _SASS = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", r
 
 @dataclass(frozen=True)
 class Binary:
-    """A compiled program: machine code (ELF) for `sm_..`, text for `compute_..`,
-    and what the compiler said.
+    """A compiled program: machine code (ELF) for `sm_..`, text for `compute_..`, and what the compiler
+    said.
     """
 
     code: bytes
@@ -46,8 +46,8 @@ class Binary:
 
     @property
     def architecture(self) -> int:
-        """The compute capability times ten that the machine code is for.
-        BackendError if it is no machine code.
+        """The compute capability times ten that the machine code is for. BackendError if it is no machine
+        code.
         """
         if self.code[:4] != b"\x7fELF":
             raise BackendError(f"NVRTC: expected an ELF image, got {len(self.code)} bytes {self.code[:8]!r}")
@@ -93,8 +93,8 @@ def unavailable() -> str | None:
 
 
 def compile(source: str, architecture: str, options: Sequence[str] = ()) -> Binary:
-    """Compile with CuPy's options to machine code (`sm_80`) or PTX (`compute_80`).
-    BackendError with the log if it fails.
+    """Compile with CuPy's options to machine code (`sm_80`) or PTX (`compute_80`). BackendError with the log
+    if it fails.
 
     A missing `__device__` is an error here, whereas CuPy's --device-as-default-execution-space would hide it.
     """

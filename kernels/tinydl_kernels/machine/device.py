@@ -11,8 +11,8 @@ OLDEST = (7, 5)
 
 
 def cupy() -> Any:
-    """CuPy, where there is a GPU for it. DeviceError: no CuPy, no driver or an old one,
-    no GPU, a GPU before `OLDEST`.
+    """CuPy, where there is a GPU for it. DeviceError: no CuPy, no driver or an old one, no GPU, a GPU before
+    `OLDEST`.
     """
     try:
         import cupy  # optional package
@@ -75,8 +75,8 @@ def described(cupy: Any) -> str:
 
 
 def exhausted(error: MemoryError, requested: int | None = None) -> DeviceError:
-    """What to raise for CuPy's MemoryError: how many bytes were asked for, how many
-    the GPU has free and in all.
+    """What to raise for CuPy's MemoryError: how many bytes were asked for, how many the GPU has free and in
+    all.
     """
     import cupy  # optional package
 

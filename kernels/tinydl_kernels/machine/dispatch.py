@@ -9,9 +9,9 @@
     @forward.cuda                   # launches of the .cu file beside it
     def _(x, w, b, window): ...
 
-The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")`
-overrides it for a scope. "cuda-emulated" runs the CUDA implementation on NumPy arrays: its
-launches go to the emulator (cuda.py).
+The array's kind gives the backend (NumPy: "cpu", CuPy: "cuda"); `with use("reference")` overrides it for a
+scope. "cuda-emulated" runs the CUDA implementation on NumPy arrays: its launches go to the emulator
+(cuda/launching.py).
 
 An operation marked `portable` has a body that is right for NumPy and CuPy alike (methods, slicing,
 `array_module(x).f`): there CuPy does the work itself, and under "cuda-emulated" NumPy stands in for it
@@ -21,9 +21,8 @@ An operation marked `portable` has a body that is right for NumPy and CuPy alike
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -31,16 +30,17 @@ import numpy as np
 from ..cpu import jobs
 from . import device, memory
 from .errors import BackendError
+from .scoped import Scoped
 
 DEVICE = {"reference": "cpu", "cpu": "cpu", "cuda": "cuda", "cuda-emulated": "cpu"}
 """Backend name -> the device its arrays live on."""
 
 
-class _Local(threading.local):
+class _Here(Scoped):
     override: str | None = None
 
 
-_local = _Local()
+_here = _Here()
 operations: dict[str, Operation] = {}
 """Every operation of the package by "family.name"."""
 
@@ -52,7 +52,7 @@ def device_of(array: Any) -> str:
 
 def backend_for(array: Any) -> str:
     """The backend that runs an operation on `array` here and now."""
-    override = _local.override
+    override = _here.override
     if override is None:
         return "cpu" if type(array) is np.ndarray else device_of(array)
     if DEVICE[override] != device_of(array):
@@ -62,21 +62,16 @@ def backend_for(array: Any) -> str:
 
 def override() -> str | None:
     """The backend that a surrounding `use` names, if any."""
-    return _local.override
+    return _here.override
 
 
-@contextmanager
-def use(backend: str | None) -> Iterator[None]:
+def use(backend: str | None) -> AbstractContextManager[None]:
     """Run operations of this thread on `backend` (arrays of another device keep their
     own); None lifts an outer one.
     """
     if backend is not None and backend not in DEVICE:
         raise BackendError(f"backend: expected one of {', '.join(map(repr, DEVICE))}, got {backend!r}")
-    outer, _local.override = _local.override, backend
-    try:
-        yield
-    finally:
-        _local.override = outer
+    return _here.replaced(override=backend)
 
 
 class Operation:
@@ -102,8 +97,8 @@ class Operation:
     def loops(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Register the Numba implementation, which does nothing to arrays but run loops (`@parallel`).
 
-        What it hands to them depends on shapes, dtypes and settings alone: a recorded step
-        may keep the loops (jobs.py).
+        What it hands to them depends on shapes, dtypes and settings alone: a recorded step may keep the loops
+        (jobs.py).
         """
         self.looping = True
         return self.cpu(function)
@@ -165,8 +160,8 @@ def numpy_stand_ins() -> list[str]:
 
 
 def _settled(reference: Callable[..., Any]) -> Callable[..., Any]:
-    """A reference returns whatever NumPy gives; this lays its results out as kernels
-    do: in the allocator's arrays.
+    """A reference returns whatever NumPy gives; this lays its results out as kernels do: in the allocator's
+    arrays.
     """
 
     @functools.wraps(reference)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class TinydlError(Exception):
-    """Base of every error raised on purpose. `layers` is filled in by the modules
-    that the error passes through.
+    """Base of every error raised on purpose. `layers` is filled in by the modules that the error passes
+    through.
     """
 
     layers: tuple[str, ...] = ()
@@ -28,8 +28,8 @@ class DeviceError(TinydlError, RuntimeError):
 
 
 class GraphError(TinydlError, RuntimeError):
-    """A misuse of the tape: a freed graph, a recorded array that was written, a
-    gradient that does not exist.
+    """A misuse of the tape: a freed graph, a recorded array that was written, a gradient that does not
+    exist.
     """
 
 

@@ -32,8 +32,8 @@ Shape = tuple[int, ...]
 def layout(
     shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tuple[int, ...]
 ) -> tuple[Shape, Array]:
-    """(shape, table): the broadcast shape and int64 (1 + operands, axes + 1). ValueError for
-    shapes that do not broadcast.
+    """(shape, table): the broadcast shape and int64 (1 + operands, axes + 1). ValueError for shapes that do
+    not broadcast.
     """
     shape = np.broadcast_shapes(*shapes)
     columns: list[list[int]] = []  # per merged axis: size, stride of each operand
@@ -83,8 +83,8 @@ STRUCT = np.dtype(
 def packed(
     shapes: tuple[Shape, ...], strides: tuple[Shape, ...], itemsizes: tuple[int, ...], n: int
 ) -> tuple[Shape, int, Any]:
-    """(shape, items, struct): the broadcast shape, how many packs of n elements it
-    has, and the layout of `STRUCT`.
+    """(shape, items, struct): the broadcast shape, how many packs of n elements it has, and the layout of
+    `STRUCT`.
 
     ValueError for shapes that do not broadcast; ShapeError if more than `AXES` axes are left.
     """

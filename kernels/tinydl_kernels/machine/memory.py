@@ -1,5 +1,5 @@
-"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so
-that a recorder can plan them.
+"""The one allocator. Every kernel takes its outputs and its scratch from `empty`, so that a recorder can plan
+them.
 
 Eager calls get fresh arrays. While a step is recorded or replayed, a *source* stands in: it notes what is
 asked for, or hands the planned buffers out again in the same order.
@@ -12,15 +12,15 @@ import ctypes
 import functools
 import math
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ..cpu import jobs
 from . import device
+from .scoped import Scoped
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 Source = Callable[[tuple[int, ...], np.dtype, Array], Array]
@@ -30,16 +30,16 @@ LARGEST = 1 << 25
 """Bytes of the largest arrays whose memory is reused: as much as glibc can."""
 KEPT = 1 << 29
 """Bytes of dead arrays that are kept for new ones."""
-ALIGNED, LINE = 1 << 14, 64
+ALIGNED, CACHE_LINE = 1 << 14, 64
 """Bytes from which on scratch is aligned, and to what: a line of the cache."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
-class _Local(threading.local):
+class _Here(Scoped):
     source: Source | None = None
 
 
-_local = _Local()
+_here = _Here()
 
 
 def array_module(array: Array) -> Any:
@@ -62,10 +62,10 @@ def fresh(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 
 def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
-    """An uninitialized C-contiguous array on the device of `like`: planned while a
-    step is recorded, else fresh.
+    """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else
+    fresh.
     """
-    source = _local.source
+    source = _here.source
     if source is None:
         return fresh(shape, dtype, like)
     jobs.allocated()
@@ -78,13 +78,13 @@ def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be
     told from a view: no result is.)
     """
-    if _local.source is not None or not isinstance(like, (np.ndarray, np.generic)):
+    if _here.source is not None or not isinstance(like, (np.ndarray, np.generic)):
         return empty(shape, dtype, like)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < ALIGNED:
         return np.empty(shape, dtype)
-    block = np.empty(size + LINE, np.uint8)
-    return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % LINE)
+    block = np.empty(size + CACHE_LINE, np.uint8)
+    return np.ndarray(shape, dtype, block, -block.__array_interface__["data"][0] % CACHE_LINE)
 
 
 def empty_like(array: Array) -> Array:
@@ -102,8 +102,10 @@ def zeros(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
 
 @functools.lru_cache(maxsize=256)
 def constant(shape: tuple[int, ...], dtype: np.dtype, value: float) -> np.ndarray:
-    """A NumPy array filled with a value, the same at each call: to be read only."""
-    return np.full(shape, value, dtype)
+    """A NumPy array filled with a value, the same at each call, so it cannot be written to."""
+    array = np.full(shape, value, dtype)
+    array.flags.writeable = False
+    return array
 
 
 def scalar(value: Any, dtype: Any, like: Array) -> Array:
@@ -122,25 +124,20 @@ def line(array: Array) -> Array:
 
 def planned() -> bool:
     """Is a recorder in charge of this thread's allocations?"""
-    return _local.source is not None
+    return _here.source is not None
 
 
-@contextmanager
-def supplied_by(source: Source) -> Iterator[None]:
+def supplied_by(source: Source) -> AbstractContextManager[None]:
     """Within the scope, `empty` on this thread is answered by `source(shape, dtype, like)`."""
-    outer, _local.source = _local.source, source
-    try:
-        yield
-    finally:
-        _local.source = outer
+    return _here.replaced(source=source)
 
 
 def _keep() -> None:
-    """Let glibc reuse the memory of dead arrays for new ones.
+    """Let glibc reuse the memory of dead arrays for new ones: in the whole process, from the import on.
 
-    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends
-    a fifth of its time there. The environment variables that glibc reads for this come first; on
-    other systems nothing happens.
+    By itself it asks the system for most arrays anew, a page fault each 4 KB: an eager step spends a fifth of
+    its time there. The environment variables that glibc reads for this come first; on other systems nothing
+    happens.
     """
     if (
         "MALLOC_TRIM_THRESHOLD_" in os.environ

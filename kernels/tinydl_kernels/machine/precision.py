@@ -23,8 +23,8 @@ def get_float32_matmul_precision() -> str:
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Set it to "highest" or "high". As torch.set_float32_matmul_precision, whose
-    "medium" (bfloat16) is refused.
+    """Set it to "highest" or "high". As torch.set_float32_matmul_precision, whose "medium" (bfloat16) is
+    refused.
 
     ValueError for another word, GraphError while a step is recorded.
     """

@@ -1,5 +1,5 @@
-"""Every backend against the reference, and how long each takes: for the families'
-`main` and for the tests.
+"""Every backend against the reference, and how long each takes: for the families' `main` and for the
+tests.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ EMULATED = 200_000_000
 
 
 def backends(op: Operation) -> list[str]:
-    """The backends that run `op` on NumPy arrays by code of their own, the emulator
-    where there is a C++ compiler.
+    """The backends that run `op` on NumPy arrays by code of their own, the emulator where there is a C++
+    compiler.
     """
     from .. import emulator  # only when it is used
 
@@ -31,11 +31,11 @@ def backends(op: Operation) -> list[str]:
 
 
 def agree(op: Operation, *args: Any, tolerance: float | None = None, only: str | None = None) -> Any:
-    """The reference's result, after every other backend, or one, has given the same and has
-    left the same in the arguments.
+    """The reference's result, after every other backend, or one, has given the same and has left the same in
+    the arguments.
 
-    `tolerance` is relative to the value, and to 1 for values below 1. Raises
-    AssertionError. Effects are undone.
+    `tolerance` is relative to the value, and to 1 for values below 1. Raises AssertionError. Effects are
+    undone.
     """
     expected, expected_args = _run(op, "reference", args)
     for backend in backends(op) if only is None else (only,):
@@ -69,11 +69,11 @@ def _require_close(who: str, got: Any, expected: Any, tolerance: float | None) -
 
 
 def report(op: Operation, *args: Any, flops: int = 0, tolerance: float | None = None) -> None:
-    """Validate `op` on these arguments, then print the best time of several on each
-    backend, with GFLOP/s or else GB/s.
+    """Validate `op` on these arguments, then print the best time of several on each backend, with GFLOP/s or
+    else GB/s.
 
-    The GPU takes part if there is one. The emulator, whose time says nothing, is validated
-    where that takes about a second.
+    The GPU takes part if there is one. The emulator, whose time says nothing, is validated where that takes
+    about a second.
     """
     chosen = [name for name in backends(op) if name != "cuda-emulated" or flops <= EMULATED]
     for backend in chosen or ["reference"]:
@@ -102,8 +102,8 @@ def _best(op: Operation, backend: str, args: Any) -> float:
 
 
 def _best_on_gpu(op: Operation, args: Any, expected: Any, tolerance: float | None) -> float:
-    """The same on the GPU, ten calls between two events of the stream; the first
-    result must be the expected one.
+    """The same on the GPU, ten calls between two events of the stream; the first result must be the expected
+    one.
     """
     import cupy  # optional package
 

@@ -52,8 +52,8 @@ STRUCT = np.dtype(
 
 @dataclass(frozen=True)
 class Window:
-    """Sizes per spatial axis; build it with `Window.conv`, `transposed` or `pool`,
-    which check what a user passes.
+    """Sizes per spatial axis; build it with `Window.conv`, `transposed` or `pool`, which check what a user
+    passes.
     """
 
     input: Sizes
@@ -72,8 +72,8 @@ class Window:
 
     @cached_property
     def out(self) -> Sizes:
-        """Number of windows per axis. In `ceil_mode` a partial last one counts if it starts
-        inside the input or its low pad.
+        """Number of windows per axis. In `ceil_mode` a partial last one counts if it starts inside the input
+        or its low pad.
         """
         sizes = []
         for size, span, stride, low, high in zip(
@@ -88,15 +88,15 @@ class Window:
 
     @cached_property
     def extent(self) -> Sizes:
-        """Positions that windows reach: fewer than low + input + high where the stride leaves a
-        rest, or more (`ceil_mode`).
+        """Positions that windows reach: fewer than low + input + high where the stride leaves a rest, or more
+        (`ceil_mode`).
         """
         return tuple((o - 1) * s + span for o, s, span in zip(self.out, self.stride, self.span, strict=True))
 
     @cached_property
     def geometry(self) -> Geometry:
-        """The window on three axes: leading ones of size one are added, so that
-        one kernel serves one to three.
+        """The window on three axes: leading ones of size one are added, so that one kernel serves one to
+        three.
         """
         ones, zeros = (1,) * (3 - len(self.input)), (0,) * (3 - len(self.input))
         return Geometry(
@@ -114,8 +114,8 @@ class Window:
         return _struct(self.input, self.kernel, self.stride, self.low, self.high, self.dilation, self.out)
 
     def turned(self) -> Window | None:
-        """The window of the transposed convolution, which takes the output to the input; None
-        if it is not one of stride 1.
+        """The window of the transposed convolution, which takes the output to the input; None if it is not
+        one of stride 1.
         """
         low, high = (
             tuple(s - 1 - p for s, p in zip(self.span, pads, strict=True)) for pads in (self.low, self.high)
@@ -125,8 +125,8 @@ class Window:
         return Window(self.out, self.kernel, self.stride, low, high, self.dilation, self.groups)
 
     def counts(self, include_pad: bool) -> tuple[np.ndarray, ...]:
-        """Per axis, how many taps of each window lie in the input (or in the input and its
-        pads, but never beyond them).
+        """Per axis, how many taps of each window lie in the input (or in the input and its pads, but never
+        beyond them).
         """
         result = []
         for axis, size in enumerate(self.input):
@@ -137,8 +137,8 @@ class Window:
         return tuple(result)
 
     def flops(self, batch: int, in_channels: int, out_channels: int) -> int:
-        """Floating-point operations of a convolution, forward or either gradient; a
-        multiply and an add count as two.
+        """Floating-point operations of a convolution, forward or either gradient; a multiply and an add count
+        as two.
         """
         taps = math.prod(self.kernel) * in_channels // self.groups
         return 2 * batch * out_channels * taps * math.prod(self.out)
@@ -157,9 +157,9 @@ class Window:
         """The window of a convolution of x (N, C, *input) with w (O, C / groups,
         *kernel) over `axes` spatial axes.
 
-        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per
-        axis; "same" keeps the size at stride 1 and puts the odd one on the high side. `op` is the
-        name that errors speak under.
+        Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per axis; "same"
+        keeps the size at stride 1 and puts the odd one on the high side. `op` is the name that errors speak
+        under.
 
         Raises ShapeError.
         """
@@ -180,8 +180,8 @@ class Window:
         groups: int = 1,
         axes: int = 2,
     ) -> Window:
-        """The window whose `grad_input` is the transposed convolution of x (N, C, *out)
-        with w (C, O / groups, *kernel).
+        """The window whose `grad_input` is the transposed convolution of x (N, C, *out) with w (C, O /
+        groups, *kernel).
 
         It lies in the result (N, O, *input), with input = (out - 1) stride + span - pads +
         output_padding. Arguments mean what they mean in PyTorch; what output_padding adds is taken off
@@ -217,8 +217,8 @@ class Window:
         ceil_mode: bool = False,
         axes: int = 2,
     ) -> Window:
-        """The window of a pooling of x (N, C, *input) over `axes` spatial axes; the
-        stride defaults to the kernel.
+        """The window of a pooling of x (N, C, *input) over `axes` spatial axes; the stride defaults to the
+        kernel.
 
         Arguments mean what they mean in PyTorch. `padding` also takes a (low, high) pair per axis;
         each side is at most half the kernel. Every window must have a tap inside the input. `op` is
@@ -234,8 +234,8 @@ class Window:
 
 
 def adaptive_spans(size: int, out: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the past-last position of each of `out` spans that cover `size`
-    positions, overlapping by one at most.
+    """The first and the past-last position of each of `out` spans that cover `size` positions, overlapping by
+    one at most.
     """
     steps = np.arange(out)
     return steps * size // out, -(-(steps + 1) * size // out)
@@ -262,8 +262,8 @@ def taps(kernel: Sizes) -> Iterator[Sizes]:
 
 
 def padded(x: Any, window: Window, fill: float) -> Any:
-    """x (..., *input) with pads of `fill`, as (..., *extent): a copy in which
-    every tap of every window exists.
+    """x (..., *input) with pads of `fill`, as (..., *extent): a copy in which every tap of every window
+    exists.
     """
     lead = x.shape[: x.ndim - len(window.input)]
     result: Any = np.full(lead + window.extent, fill, x.dtype)

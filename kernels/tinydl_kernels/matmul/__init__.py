@@ -3,8 +3,8 @@
     y[..., i, j] = Σ_k A[..., i, k] B[..., k, j]      A = aᵀ if transpose_a else a (last two axes), B likewise
     linear[i, j] = Σ_k x[i, k] w[j, k] + b[j]
 
-a and b have two axes or more; the leading ones broadcast. 2·batch·I·K·J flops. How a
-product is computed: product.py.
+a and b have two axes or more; the leading ones broadcast. 2·batch·I·K·J flops. How a product is computed:
+product.py.
 """
 
 from __future__ import annotations

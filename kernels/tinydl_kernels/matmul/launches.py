@@ -55,8 +55,8 @@ def matmul(a: Array, b: Array, transpose_a: bool, transpose_b: bool, shape: tupl
 def _axes(
     batch: tuple[int, ...], a_shape: tuple[int, ...], b_shape: tuple[int, ...], a_size: int, b_size: int
 ) -> list[tuple[int, int, int]]:
-    """Per axis of the batch its size and how far apart its matrices lie in a and in b: 0
-    along an axis that is broadcast.
+    """Per axis of the batch its size and how far apart its matrices lie in a and in b: 0 along an axis that
+    is broadcast.
 
     Axes that can be walked as one are one.
     """

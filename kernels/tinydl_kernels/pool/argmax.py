@@ -1,13 +1,13 @@
 """Registers of winners inside kernels: in each lane the largest value so far, and where it was found.
 
-    best = winner.none(x)
+    best = argmax.none(x)
     for each tap:
-        best = winner.larger(best, x, at, step, begin, end)  lane p meets x[at + p step], for begin <= p < end
-    winner.store(best, values, indices, to, step, end)
+        best = argmax.larger(best, x, at, step, begin, end)  # lane p meets x[at + p step], begin <= p < end
+    argmax.store(best, values, indices, to, step, end)
 
 A later value wins if it is larger, if it is NaN, or if it is the first that its lane meets. `x`, `values` and
-`indices` (int64) are pointers, as on tiles (simd.py); a place is counted from the pointer x, and less than
-2³¹. `step` is a constant, 1 or 2.
+`indices` (int64) are pointers, as on tiles (simd.py). A place is counted from the pointer x, and 32 bits must
+hold it, so a plane has at most `LARGEST` places. `step` is a constant, 1 or 2.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from ..cpu.lazy import Module, intrinsic, nb
 ir = Module("llvmlite.ir")
 extending = Module("numba.extending")
 
+LARGEST = 1 << 30
+"""Places that a plane may have: half of what 32 bits count, for the taps in its padding."""
 UNMET = -(1 << 31)
 """Stands for the place of a winner where there is none."""
 
@@ -57,8 +59,8 @@ def _paired(builder: Any, values: Any, starts: Any) -> Any:
 
 
 def _lanes(builder: Any, count: int, begin: Any, end: Any) -> Any:
-    """The mask of the lanes from `begin` on and before `end`: cheaper by shifting ones than
-    by comparing numbers of lanes.
+    """The mask of the lanes from `begin` on and before `end`: cheaper by shifting ones than by comparing
+    numbers of lanes.
     """
     number = ir.IntType(64)
 

@@ -1,5 +1,5 @@
-// Pooling on the GPU: the twin of pool.py. Each thread writes elements of its own: the transposed maps, too, are written as
-// gathers, over the windows that have a position in them.
+// Pooling on the GPU: __init__.py has the formulas. Each thread writes elements of its own: the transposed maps, too, are written
+// as gathers, over the windows that have a position in them.
 //
 //     input    . . x . .        adaptive windows:  floor(p n / m) ... ceil((p + 1) n / m)
 //     windows  [ p ]            over x:            floor(x m / n) ... ceil((x + 1) m / n)

@@ -7,26 +7,32 @@ A batch file holds 10,000 records of 3,073 bytes: the label, then 1,024 red, 1,0
 
 from __future__ import annotations
 
-import lzma
 import os
-import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ...archives import decompressed, parsing, tar_members
 from ...files import DataError, DataFile, find
-from .mnist import ImageSet
+from .dataset import TensorDataset
+from .image_set import ImageSet
+
+__all__ = ["CIFAR10", "cifar10"]
 
 RECORDS = 10_000
 RECORD_BYTES = 1 + 3 * 32 * 32
 MEMBERS = {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)}
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 ARCHIVE = DataFile(
     name="cifar-10/cifar-10-binary.tar.gz",
     checksum="md5:c32a1d4ab5d03f1284b67883e8d87530",  # the figure that its page publishes
     urls=("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
     also=("cifar-10/cifar-10-batches-bin", "cifar-10-batches-bin", "cifar-10/cifar-10-binary.tar.xz"),
+    size=170_052_171,
 )
 
 
@@ -35,8 +41,8 @@ def cifar10(split: str = "train", data: str | os.PathLike[str] | None = None) ->
 
     They come (see `files.find`) from the folder `data` or TINYDL_DATA, which holds
     ``cifar-10/cifar-10-batches-bin/*.bin`` or ``cifar-10/cifar-10-binary.tar.gz`` or ``.tar.xz``; else from
-    the cache; else from the author's page (170 MB). An archive is read member by member up to the last one
-    needed and never unpacked to disk; that takes seconds, an unpacked folder does not.
+    the cache; else from the author's page (170 MB). An archive is read to its end, where its checksum is, and
+    never unpacked to disk; that takes seconds, an unpacked folder does not.
 
     Args:
         split: "train" or "test".
@@ -70,33 +76,30 @@ def cifar10(split: str = "train", data: str | os.PathLike[str] | None = None) ->
     )
 
 
-def _folder_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+class CIFAR10(TensorDataset):
+    """The 50,000 training or 10,000 test images of CIFAR-10, from where `cifar10` finds them.
+
+    Returns:
+        inputs uint8 (n, 3, 32, 32), targets int64 (n,), ten classes.
+    """
+
+    def __init__(self, split: str = "train", data: str | os.PathLike[str] | None = None) -> None:
+        images, labels, source = cifar10(split, data)
+        super().__init__(images, labels, classes=CLASSES, name=f"CIFAR-10 {split}", source=source)
+
+
+def _folder_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytearray]]:
     for member in wanted:
         if os.path.exists(path / member):
-            try:
-                raw = (path / member).read_bytes()
-            except OSError as error:
-                raise DataError(f"{path / member}: not read: {error.strerror or error}") from error
-            yield member, raw
+            with parsing(path / member, "damaged file"), decompressed(path / member) as stream:
+                yield member, stream.read(RECORDS * RECORD_BYTES + 1)
 
 
-def _archive_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    left = set(wanted)
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for entry in archive:
-                member = entry.name.rpartition("/")[2]
-                if member in left and (file := archive.extractfile(entry)) is not None:
-                    yield member, file.read()
-                    left.remove(member)
-                    if not left:
-                        return
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(":")
-        raise DataError(f"{path}: damaged archive: {reason}") from error
+def _archive_members(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, bytearray]]:
+    return tar_members(path, dict.fromkeys(wanted, RECORDS * RECORD_BYTES))
 
 
-def _records(who: str, raw: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _records(who: str, raw: bytearray) -> tuple[np.ndarray, np.ndarray]:
     if len(raw) != RECORDS * RECORD_BYTES:
         raise DataError(
             f"{who}: expected {RECORDS * RECORD_BYTES} bytes, {RECORDS} records of {RECORD_BYTES}, got "

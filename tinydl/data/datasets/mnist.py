@@ -8,18 +8,20 @@ columns), 2049 for labels (count).
 from __future__ import annotations
 
 import functools
-import gzip
 import importlib.util
 import math
 import os
 import struct
-import zlib
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from ...archives import decompressed, parsing
 from ...files import DataError, DataFile, DownloadError, find
+from .dataset import TensorDataset
+from .image_set import ImageSet
+
+__all__ = ["MNIST", "FashionMNIST", "ImageSet", "mnist", "read_idx"]
 
 MIRRORS = {
     "mnist": (
@@ -46,18 +48,16 @@ CHECKSUMS = {  # sha256 of the canonical .gz files
         "t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     },
 }
+SIZES = {  # bytes of the same
+    "mnist": (9912422, 28881, 1648877, 4542),
+    "fashion-mnist": (26421880, 29515, 4422102, 5148),
+}
 TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+FASHION = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 SPLITS = ("train", "test")
-
-
-class ImageSet(NamedTuple):
-    """Images uint8, (n, H, W) grey or (n, 3, H, W) colour; labels int64 (n,);
-    source: in a sentence, where from.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
 
 
 def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name: str = "mnist") -> ImageSet:
@@ -104,40 +104,67 @@ def mnist(split: str = "train", data: str | os.PathLike[str] | None = None, name
     )
 
 
+class MNIST(TensorDataset):
+    """The 60,000 training or 10,000 test images of MNIST, from where `mnist` finds them.
+
+    Returns:
+        inputs uint8 (n, 1, 28, 28), targets int64 (n,), classes "0" to "9".
+    """
+
+    def __init__(self, split: str = "train", data: str | os.PathLike[str] | None = None) -> None:
+        images, labels, source = mnist(split, data)
+        classes = [str(digit) for digit in range(10)]
+        super().__init__(images[:, None], labels, classes=classes, name=f"MNIST {split}", source=source)
+
+
+class FashionMNIST(TensorDataset):
+    """The 60,000 training or 10,000 test images of Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv
+    1708.07747), from where `mnist` finds them.
+
+    Returns:
+        inputs uint8 (n, 1, 28, 28), targets int64 (n,), ten classes of clothing.
+    """
+
+    def __init__(self, split: str = "train", data: str | os.PathLike[str] | None = None) -> None:
+        images, labels, source = mnist(split, data, "fashion-mnist")
+        super().__init__(
+            images[:, None], labels, classes=FASHION, name=f"Fashion-MNIST {split}", source=source
+        )
+
+
 def read_idx(path: str | os.PathLike[str], axes: int) -> np.ndarray:
-    """An IDX file of bytes, plain or gzipped (told by its first bytes, not its name), as a
+    """An IDX file of bytes, plain or gzipped (as its first bytes say, not its name), as a
     uint8 array of that many `axes`.
 
     Raises:
-        DataError: unreadable, not such a file, truncated, or longer than its header says.
+        DataError: unreadable, not such a file, truncated, longer than its header says, or unpacking to more
+            than `archives.allowance` bytes.
     """
     path = Path(path)
-    try:
-        raw = path.read_bytes()
-        if raw.startswith(b"\x1f\x8b"):
-            raw = gzip.decompress(raw)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: not read: {error.strerror or error}") from error
-    header = 4 * (1 + axes)
-    if len(raw) < header:
-        raise DataError(
-            f"{path}: truncated: expected an IDX header of {header} bytes, got {len(raw)} bytes in all"
-        )
-    magic, *shape = struct.unpack_from(f">{1 + axes}I", raw)
-    if magic != 0x0800 + axes:
-        raise DataError(
-            f"{path}: not an IDX file of {axes} axes: expected the magic number {0x0800 + axes}, got {magic}"
-        )
-    expected, got = math.prod(shape), len(raw) - header
-    if got != expected:
-        problem = "truncated" if got < expected else "trailing bytes"
+    size = 4 * (1 + axes)
+    with parsing(path, "damaged gzip file"), decompressed(path) as stream:
+        header = stream.read(size)
+        if len(header) < size:
+            raise DataError(
+                f"{path}: truncated: expected an IDX header of {size} bytes, got {len(header)} bytes in all"
+            )
+        magic, *shape = struct.unpack(f">{1 + axes}I", header)
+        if magic != 0x0800 + axes:
+            raise DataError(
+                f"{path}: not an IDX file of {axes} axes: expected the magic number {0x0800 + axes}, "
+                f"got {magic}"
+            )
+        expected = math.prod(shape)
+        content = stream.read(expected + 1)
+    if len(content) != expected:
+        problem = "truncated" if len(content) < expected else "trailing bytes"
+        more = " or more" if len(content) > expected else ""
         raise DataError(
             f"{path}: {problem}: expected {expected} bytes for the shape {tuple(shape)} of its header, got "
-            f"{got}"
+            f"{len(content)}{more}"
         )
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape).copy()  # writable, and the header goes
+    with parsing(path, "not an IDX file that an array can hold"):  # 0 × 2**32 × 2**32
+        return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 @functools.cache
@@ -153,8 +180,9 @@ def _origin(name: str, data: str | None, *environment: str | None) -> tuple[list
             checksum=f"sha256:{digest}",
             urls=tuple(f"{mirror}{stem}.gz" for mirror in MIRRORS[name]),
             also=(f"{name}/{stem}",),
+            size=size,
         )
-        for stem, digest in CHECKSUMS[name].items()
+        for (stem, digest), size in zip(CHECKSUMS[name].items(), SIZES[name], strict=True)
     ]
     try:
         return find(files, data)

@@ -1,3 +1,14 @@
-"""Schedules: a learning rate that depends on the step."""
+"""Schedules: a learning rate that depends on the step, by PyTorch's names.
 
-from .piecewise import MultiStepLR, PiecewiseConstant
+Every schedule is a file of its own; what its `__all__` names is found here.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ...rooms import collect
+
+__all__ = collect(__name__)
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

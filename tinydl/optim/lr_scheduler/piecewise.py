@@ -1,27 +1,21 @@
-"""Schedules: a learning rate that depends on the step.
-
-A schedule counts its steps in a Buffer and writes the rates by an effect, so `schedule.step()` may stand
-inside a recorded step or outside of it.
-"""
+"""Rates that are constant between given steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
-import numpy as np
-
-from ...devices import follow
-from ...engine.core import no_grad
-from ...nn.parameter import Buffer
-from ...ops.update import assign, increment, piecewise
+from ...engine.core import Tensor
+from ...ops.elementwise import where
 from ..optimizer import Optimizer
+from .schedule import LRScheduler
+
+__all__ = ["PiecewiseConstant"]
 
 
-class PiecewiseConstant:
-    """The rate of each group times factors[i] from step boundaries[i] on, and as it
-    was before the first of them.
+class PiecewiseConstant(LRScheduler):
+    """The rate of each group times factors[i] from step boundaries[i] on, and the base
+    rate before the first of them.
 
         schedule = PiecewiseConstant(optimizer, boundaries=(n // 2, 3 * n // 4), factors=(0.1, 0.01))
         for _ in range(n):
@@ -30,15 +24,22 @@ class PiecewiseConstant:
             schedule.step()
 
     Args:
-        optimizer: whose `lr` are multiplied; what they are now is their base.
+        optimizer: whose rates are multiplied.
         boundaries: numbers of steps, ascending.
         factors: as many, of the base, not of the rate before.
+        last_epoch: as in `LRScheduler`.
 
     Raises:
         ValueError: boundaries that do not ascend, or factors of another number or below 0.
     """
 
-    def __init__(self, optimizer: Optimizer, boundaries: Sequence[int], factors: Sequence[float]) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        boundaries: Sequence[int],
+        factors: Sequence[float],
+        last_epoch: int = -1,
+    ) -> None:
         who = type(self).__name__
         if any(a >= b for a, b in pairwise((-1, *boundaries))):
             raise ValueError(f"{who}: boundaries: expected steps in ascending order, got {list(boundaries)}")
@@ -46,69 +47,12 @@ class PiecewiseConstant:
             raise ValueError(
                 f"{who}: factors: expected {len(boundaries)} numbers of at least 0, got {list(factors)}"
             )
-        self.optimizer = optimizer
-        self.count = Buffer(0)
-        self.base_lrs = [Buffer(group["lr"]) for group in optimizer.param_groups]
-        self.boundaries = Buffer(np.array(boundaries, np.int64))
-        self.factors = Buffer(np.array([1.0, *factors]))
-        self._write()
+        self.boundaries = [int(boundary) for boundary in boundaries]
+        self.factors = [1.0, *map(float, factors)]
+        super().__init__(optimizer, last_epoch)
 
-    def step(self) -> None:
-        """Count one step and set the rates of the next."""
-        follow([self.count], self.optimizer.param_groups[0]["lr"].device)
-        increment(self.count)
-        self._write()
-
-    def get_last_lr(self) -> list[float]:
-        """The present rate of each group."""
-        return [group["lr"].item() for group in self.optimizer.param_groups]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The steps counted, the base rates, and the settings they go with; the arrays
-        share memory with the schedule.
-        """
-        return {
-            "count": self.count.item(),
-            "base_lrs": [lr.item() for lr in self.base_lrs],
-            **self._settings(),
-        }
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from the `state_dict` of a schedule of the same settings, in place.
-
-        Raises:
-            ValueError: other settings, or another number of groups.
-        """
-        who = f"{type(self).__name__}.load_state_dict"
-        own = self.state_dict()
-        if own.keys() != state_dict.keys():
-            raise ValueError(f"{who}: expected the keys {sorted(own)}, got {sorted(state_dict)}")
-        for name, ours in self._settings().items():
-            if state_dict[name] != ours:
-                raise ValueError(f"{who}: {name}: expected {ours}, got {state_dict[name]}")
-        if len(state_dict["base_lrs"]) != len(self.base_lrs):
-            raise ValueError(
-                f"{who}: expected {len(self.base_lrs)} groups, got {len(state_dict['base_lrs'])}"
-            )
-        with no_grad():
-            assign(self.count, state_dict["count"])
-            for mine, theirs in zip(self.base_lrs, state_dict["base_lrs"], strict=True):
-                assign(mine, theirs)
-        self._write()
-
-    def _settings(self) -> dict[str, Any]:
-        return {"boundaries": self.boundaries.tolist(), "factors": self.factors.tolist()}
-
-    def _write(self) -> None:
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            follow([base, self.count, self.boundaries, self.factors], group["lr"].device)
-            piecewise(group["lr"], base, self.count, self.boundaries, self.factors)
-
-
-class MultiStepLR(PiecewiseConstant):
-    """The rate of each group times `gamma` once more at each of the milestones; as
-    torch.optim.lr_scheduler.MultiStepLR.
-    """
-
-    def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        super().__init__(optimizer, milestones, [gamma ** (i + 1) for i in range(len(milestones))])
+    def rate(self, base: Tensor, step: Tensor, group: int = 0) -> Tensor:
+        rate = base
+        for boundary, factor in zip(self.boundaries, self.factors[1:], strict=True):
+            rate = where(step >= boundary, base * factor, rate)
+        return rate

@@ -11,8 +11,9 @@ import numpy as np
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ...devices import constant
-from ...engine.core import Tensor, enable_grad, grad
-from ...nn.forward import extra_forward
+from ...engine.backward import grad
+from ...engine.core import Tensor, enable_grad
+from ...nn.extra_forward import extra_forward
 from ...nn.module import Module
 from ...ops.elementwise import add, div, gt, maximum, minimum, mul, pow, sign, sub, where
 from ...ops.random import Generator, default_generator, rand, randn, serving

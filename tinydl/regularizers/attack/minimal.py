@@ -12,7 +12,8 @@ import numpy as np
 from tinydl_kernels.machine.errors import GraphError
 
 from ...devices import constant, on_host
-from ...engine.core import Tensor, cast, grad, no_grad, state
+from ...engine.backward import grad
+from ...engine.core import Tensor, cast, no_grad, state
 from ...nn.module import Module
 from ...ops.elementwise import abs as absolute
 from ...ops.elementwise import (

@@ -1,0 +1,297 @@
+"""The loops of batch normalization on the processor: sums over planes and over samples, passes that write.
+
+`_summing` and `_writing` make loops of formulas for one value. Planes of one value, those of features (N, C),
+would leave the lanes of a register empty: there a run of neighbouring channels takes the place of a plane.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..cpu.compiler import kernel, parallel
+
+
+@kernel
+def _run(start, stop, channels):
+    """Of planes of one value: the first channel and the length of a run of neighbours in one sample."""
+    return start % channels, min(stop - start, channels - start % channels)
+
+
+def _summing(terms: Any, plane_sums: Any, put: Any) -> Any:
+    """loop(n, grain, inputs, mean, sums, size): sums (kinds, planes) over the `size` values of each plane.
+
+    terms(inputs, k, mean) are those of value k in float64, plane_sums(inputs, at, end, mean) the sums of the
+    values from `at` on and before `end`, put(sums, plane, numbers) writes one or the other down.
+    """
+
+    @parallel
+    def loop(start, stop, inputs, mean, sums, size):
+        while start < stop and size == 1:
+            c, count = _run(start, stop, mean.size)
+            first, means = np.uint64(start), mean[c:]
+            for k in range(np.uint64(count)):
+                put(sums, first + k, terms(inputs, first + k, np.float64(means[k])))
+            start += count
+        for plane in range(start, stop):
+            centre = np.float64(mean[plane % mean.size])
+            put(sums, np.uint64(plane), plane_sums(inputs, plane * size, (plane + 1) * size, centre))
+
+    return loop
+
+
+def _writing(factors_of: Any, write: Any) -> Any:
+    """loop(n, grain, inputs, factors, outputs, size): write(outputs, k, inputs, numbers) for each value k.
+
+    The numbers are factors_of(factors, c), those of its channel.
+    """
+
+    @parallel
+    def loop(start, stop, inputs, factors, outputs, size):
+        channels = factors.shape[1]
+        while start < stop and size == 1:
+            c, count = _run(start, stop, channels)
+            first, channel = np.uint64(start), np.uint64(c)
+            for k in range(np.uint64(count)):
+                write(outputs, first + k, inputs, factors_of(factors, channel + k))
+            start += count
+        for plane in range(start, stop):
+            first, numbers = np.uint64(plane * size), factors_of(factors, plane % channels)
+            for k in range(np.uint64(size)):
+                write(outputs, first + k, inputs, numbers)
+
+    return loop
+
+
+# ---- Statistics, and y
+
+
+@kernel(fastmath={"reassoc"})
+def _plane_moments(x):
+    """Mean and Σ (x - mean)² of one plane."""
+    total, squares = 0.0, 0.0
+    for k in range(x.size):
+        total += x[k]
+    mean = total / x.size
+    for k in range(x.size):
+        centred = x[k] - mean
+        squares += centred * centred
+    return mean, squares
+
+
+@parallel
+def moments(start, stop, x, means, squares, size):
+    """Mean and Σ (x - mean)² of each plane."""
+    if size == 1:  # (N, C): each value is the mean of its plane
+        for plane in range(start, stop):
+            means[plane], squares[plane] = x[plane], 0.0
+        return
+    for plane in range(start, stop):
+        means[plane], squares[plane] = _plane_moments(x[plane * size : (plane + 1) * size])
+
+
+@parallel
+def merge_moments(start, stop, means, squares, samples, size, gamma, beta, eps, mean, var, factors):
+    """Moments of the planes (samples, C) -> mean, biased variance (C,), and factors = mean, γ s, β (3, C)."""
+    channels = mean.size
+    width = stop - start
+    centre, spread = np.zeros(width), np.zeros(width)
+    for sample in range(samples):
+        row = means[sample * channels + start : sample * channels + stop]
+        for k in range(width):
+            centre[k] += row[k]
+    for k in range(width):
+        centre[k] /= samples
+    for sample in range(samples):
+        row = means[sample * channels + start : sample * channels + stop]
+        inner = squares[sample * channels + start : sample * channels + stop]
+        for k in range(width):
+            centred = row[k] - centre[k]
+            spread[k] += inner[k] + size * centred * centred
+    for k in range(width):
+        c = start + k
+        mean[c], var[c] = centre[k], spread[k] / (samples * size)
+        factors[0, c], factors[1, c], factors[2, c] = mean[c], gamma[c] / math.sqrt(var[c] + eps), beta[c]
+
+
+@kernel
+def _three(factors, c):
+    return factors[0, c], factors[1, c], factors[2, c]
+
+
+@kernel
+def _write_y(outputs, k, inputs, numbers):
+    (y,), (x,), (mean, scale, shift) = outputs, inputs, numbers
+    y[k] = (x[k] - mean) * scale + shift
+
+
+normalize = _writing(_three, _write_y)
+
+
+# ---- First derivative
+
+
+@kernel
+def _two_terms(inputs, k, mean):
+    """g, g (x - mean)"""
+    g, x = inputs
+    return np.float64(g[k]), np.float64(g[k]) * (np.float64(x[k]) - mean)
+
+
+@kernel(fastmath={"reassoc"})
+def _two_sums(inputs, at, end, mean):
+    g, x = inputs[0][at:end], inputs[1][at:end]
+    sum_g, sum_gx = 0.0, 0.0
+    for k in range(x.size):
+        sum_g += g[k]
+        sum_gx += g[k] * (x[k] - mean)
+    return sum_g, sum_gx
+
+
+@kernel
+def _put_two(sums, plane, numbers):
+    sums[0, plane], sums[1, plane] = numbers
+
+
+sums = _summing(_two_terms, _two_sums, _put_two)
+
+
+@kernel
+def _over_samples(sums, start, stop, channels):
+    """Σ over the samples of the plane sums: sums (kinds, samples channels) -> (kinds, stop - start)."""
+    totals = np.zeros((sums.shape[0], stop - start))
+    for kind in range(sums.shape[0]):
+        total = totals[kind]
+        for first in range(start, sums.shape[1], channels):
+            row = sums[kind, first:]
+            for k in range(total.size):
+                total[k] += row[k]
+    return totals
+
+
+@parallel
+def dx_factors(start, stop, sums, mean, var, gamma, eps, n, factors, dgamma, dbeta):
+    """Per channel: factors = mean, and dx = factors[1] g + factors[2] (x - mean) + factors[3]."""
+    totals = _over_samples(sums, start, stop, var.size)
+    for c in range(start, stop):
+        s = 1 / math.sqrt(var[c] + eps)
+        sum_g, sum_gx = totals[0, c - start], totals[1, c - start]
+        dgamma[c], dbeta[c] = sum_gx * s, sum_g
+        scale = gamma[c] * s
+        factors[0, c] = mean[c]
+        factors[1, c], factors[2, c], factors[3, c] = scale, -scale * s * s * sum_gx / n, -scale * sum_g / n
+
+
+@kernel
+def _four(factors, c):
+    return factors[0, c], factors[1, c], factors[2, c], factors[3, c]
+
+
+@kernel
+def _write_dx(outputs, k, inputs, numbers):
+    (dx,), (g, x), (mean, of_g, of_x, constant) = outputs, inputs, numbers
+    dx[k] = of_g * g[k] + of_x * (x[k] - mean) + constant
+
+
+dx = _writing(_four, _write_dx)
+
+
+# ---- Second derivative
+
+
+@kernel
+def _five_terms(inputs, k, mean):
+    """v, g, v (x - mean), g (x - mean), v g"""
+    v, g, x = inputs
+    v_k, g_k, centred = np.float64(v[k]), np.float64(g[k]), np.float64(x[k]) - mean
+    return v_k, g_k, v_k * centred, g_k * centred, v_k * g_k
+
+
+@kernel(fastmath={"reassoc"})
+def _five_sums(inputs, at, end, mean):
+    v, g, x = inputs[0][at:end], inputs[1][at:end], inputs[2][at:end]
+    sum_v, sum_g, sum_vx, sum_gx, sum_vg = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(x.size):
+        centred, v_k, g_k = x[k] - mean, np.float64(v[k]), np.float64(g[k])
+        sum_v += v_k
+        sum_g += g_k
+        sum_vx += v_k * centred
+        sum_gx += g_k * centred
+        sum_vg += v_k * g_k
+    return sum_v, sum_g, sum_vx, sum_gx, sum_vg
+
+
+@kernel
+def _put_five(sums, plane, numbers):
+    sums[0, plane], sums[1, plane], sums[2, plane], sums[3, plane], sums[4, plane] = numbers
+
+
+five_sums = _summing(_five_terms, _five_sums, _put_five)
+
+
+@parallel
+def dx_dx_factors(start, stop, sums, v_gamma, v_beta, mean, var, gamma, eps, n, factors, ddgamma):
+    """Per channel: factors = mean, and ddg = factors[1] v + factors[2] (x - mean) + factors[3]; ddx =
+    factors[4] v + factors[5] g + factors[6] (x - mean) + factors[7].
+    """
+    totals = _over_samples(sums, start, stop, var.size)
+    for c in range(start, stop):
+        s = 1 / math.sqrt(var[c] + eps)
+        five = totals[:, c - start]
+        mean_v, mean_g, a, b = five[0] / n, five[1] / n, five[2] * s / n, five[3] * s / n
+        q = five[4] - n * (mean_v * mean_g + a * b)
+        scale, bend, turn = gamma[c] * s, gamma[c] * s * s, v_gamma[c] * s
+        ddgamma[c] = s * q
+        factors[0, c] = mean[c]
+        factors[1, c] = scale
+        factors[2, c] = s * (v_gamma[c] - scale * a)
+        factors[3, c] = v_beta[c] - scale * mean_v
+        factors[4, c] = -bend * b
+        factors[5, c] = turn - bend * a
+        factors[6, c] = s * (bend * (2 * a * b - q / n) - turn * b)
+        factors[7, c] = bend * (b * mean_v + a * mean_g) - turn * mean_g
+
+
+@kernel
+def _of_ddx(factors, c):
+    return factors[0, c], factors[4, c], factors[5, c], factors[6, c], factors[7, c]
+
+
+@kernel
+def _eight(factors, c):
+    return _four(factors, c), _of_ddx(factors, c)
+
+
+@kernel
+def _write_ddg(outputs, k, inputs, numbers):
+    (ddg, _), (v, _, x), (mean, of_v, of_x, constant) = outputs, inputs, numbers
+    ddg[k] = of_v * v[k] + of_x * (x[k] - mean) + constant
+
+
+@kernel
+def _write_ddx(outputs, k, inputs, numbers):
+    (_, ddx), (v, g, x), (mean, of_v, of_g, of_x, constant) = outputs, inputs, numbers
+    ddx[k] = of_v * v[k] + of_g * g[k] + of_x * (x[k] - mean) + constant
+
+
+@kernel
+def _write_both(outputs, k, inputs, numbers):
+    _write_ddg(outputs, k, inputs, numbers[0])
+    _write_ddx(outputs, k, inputs, numbers[1])
+
+
+ddg, ddx, dx_dx = _writing(_four, _write_ddg), _writing(_of_ddx, _write_ddx), _writing(_eight, _write_both)
+
+
+# ---- Running statistics
+
+
+@parallel
+def running_update(start, stop, running_mean, running_var, mean, var, momentum, factor):
+    """running += (batch - running) momentum, the variance times `factor`."""
+    number = mean.dtype.type
+    for c in range(start, stop):
+        running_mean[c] += (mean[c] - running_mean[c]) * number(momentum)
+        running_var[c] += (var[c] * number(factor) - running_var[c]) * number(momentum)

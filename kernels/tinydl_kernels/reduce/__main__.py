@@ -1,0 +1,5 @@
+"""Validate and time the family: `python -m tinydl_kernels.reduce`."""
+
+from . import main
+
+main()

@@ -1,0 +1,192 @@
+"""The loops of reductions on the processor, over rows and over columns side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..cpu import lane_reductions, transcendental
+from ..cpu.compiler import kernel, parallel
+from ..machine import memory
+from .passes import passes
+
+Array = Any
+
+GRAIN = 1 << 15
+PART = 1 << 14
+"""Elements of a row, or of a block of columns, that one partial result stands for."""
+TILE = 1 << 9
+"""Columns that are folded together: their accumulators stay in the first cache."""
+
+
+def fold(rows: Any, columns: Any, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
+    """Fold the axes `dims` of x into `out`.
+
+    rows(n, grain, a, y, size, part, parts, zero)             a (outer, size) -> y (outer, parts)
+    columns(n, grain, a, y, size, part, parts, inner, zero)  a (outer, size, inner) -> y (outer, parts, inner)
+    """
+    a = x.reshape(-1)
+    for outer, size, inner, part, final in passes(x, dims, out, zero, _part):
+        parts = -(-size // part)
+        y = (
+            out.reshape(-1)
+            if final
+            else memory.empty((outer * parts * inner,), np.result_type(type(zero)), x)
+        )
+        grain = 1 + GRAIN // ((size if size < part else part) * (inner if inner < TILE else TILE))
+        if inner == 1:
+            rows(outer * parts, grain, a, y, size, part, parts, zero)
+        else:
+            columns(outer * parts * -(-inner // TILE), grain, a, y, size, part, parts, inner, zero)
+        a = y
+    return out
+
+
+def _part(outer: int, size: int, inner: int) -> int:
+    return PART // (inner if inner < TILE else TILE)
+
+
+@kernel(fastmath={"reassoc"})
+def _total(row, zero):
+    total = zero
+    for k in range(row.size):  # by index: LLVM does not vectorize Numba's array iterator
+        total += row[k]
+    return total
+
+
+@parallel
+def sum_rows(start, stop, a, y, size, part, parts, zero):
+    for item in range(start, stop):
+        row, at = item // parts, item % parts * part
+        count = part if at + part < size else size - at
+        y[item] = _total(a[row * size + at : row * size + at + count], zero)
+
+
+@parallel
+def sum_columns(start, stop, a, y, size, part, parts, inner, zero):
+    tiles = (inner + TILE - 1) // TILE
+    sums = np.full(TILE, zero)
+    for item in range(start, stop):
+        block, column = item // tiles, item % tiles * TILE
+        outer, at = block // parts, block % parts * part
+        count = part if at + part < size else size - at
+        width = TILE if column + TILE < inner else inner - column
+        for k in range(width):
+            sums[k] = zero
+        for r in range(at, at + count):
+            base = (outer * size + r) * inner + column
+            row = a[base : base + width]
+            for k in range(width):
+                sums[k] += row[k]
+        base = block * inner + column
+        for k in range(width):
+            y[base + k] = sums[k]
+
+
+@kernel(fastmath={"reassoc"})
+def _log_total(top, row):
+    """top + log Σ exp(row - top), where an infinite top shifts nothing: the sum is then 0, inf or NaN by
+    itself.
+    """
+    shift = top if np.isfinite(top) else 0.0
+    total = 0.0
+    for k in range(row.size):
+        total += transcendental.exp(row[k] - shift)
+    return shift + np.log(total)
+
+
+@parallel
+def logsumexp_rows(start, stop, a, y, size, part, parts, zero):
+    for item in range(start, stop):
+        base, at = item // parts * size, item % parts * part
+        count = part if at + part < size else size - at
+        row = a[base + at : base + at + count]
+        y[item] = _log_total(np.float64(lane_reductions.largest_of_row(row)), row)
+
+
+@parallel
+def logsumexp_columns(start, stop, a, y, size, part, parts, inner, zero):
+    tiles = (inner + TILE - 1) // TILE
+    tops, sums = np.empty(TILE), np.empty(TILE)
+    for item in range(start, stop):
+        block, column = item // tiles, item % tiles * TILE
+        outer, at = block // parts, block % parts * part
+        count = part if at + part < size else size - at
+        width = TILE if column + TILE < inner else inner - column
+        for k in range(width):
+            tops[k], sums[k] = zero, 0.0
+        for r in range(at, at + count):
+            base = (outer * size + r) * inner + column
+            row = a[base : base + width]
+            for k in range(width):
+                tops[k] = row[k] if row[k] > tops[k] else tops[k]
+        for k in range(width):
+            tops[k] = tops[k] if np.isfinite(tops[k]) else 0.0
+        for r in range(at, at + count):
+            base = (outer * size + r) * inner + column
+            row = a[base : base + width]
+            for k in range(width):
+                sums[k] += transcendental.exp(row[k] - tops[k])
+        base = block * inner + column
+        for k in range(width):
+            y[base + k] = tops[k] + transcendental.log(sums[k])
+
+
+# ---- The winner along one axis: max, min
+
+
+def _winner_loop(name: str, beats: Callable[..., Any]) -> Any:
+    """The loop of max or min over the kept elements: x (outer, size, inner) -> values, indices (outer,
+    inner).
+    """
+
+    def loop(start, stop, x, values, indices, size, inner):
+        if inner == 1:
+            for item in range(start, stop):
+                row = x[item * size : (item + 1) * size]
+                best, index = row[0], 0
+                for r in range(1, size):
+                    if beats(row[r], best):
+                        best, index = row[r], r
+                values[item], indices[item] = best, index
+            return
+        while start < stop:  # a run of neighbours with one outer index
+            outer, column = start // inner, start % inner
+            count = inner - column if inner - column < stop - start else stop - start
+            base = outer * size * inner + column
+            best, index = values[start : start + count], indices[start : start + count]
+            for k in range(count):
+                best[k], index[k] = x[base + k], 0
+            for r in range(1, size):
+                row = x[base + r * inner : base + r * inner + count]
+                for k in range(count):
+                    if beats(row[k], best[k]):
+                        best[k], index[k] = row[k], r
+            start += count
+
+    loop.__name__ = loop.__qualname__ = f"{name}_loop"
+    return parallel(loop)
+
+
+@kernel
+def _above(a, b):
+    return a > b or (a != a and b == b)
+
+
+@kernel
+def _below(a, b):
+    return a < b or (a != a and b == b)
+
+
+max_loop, min_loop = _winner_loop("max", _above), _winner_loop("min", _below)
+
+
+def winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
+    shape = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
+    values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
+    size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
+    loop(values.size, 1 + GRAIN // size, x.reshape(-1), values.reshape(-1), indices.reshape(-1), size, inner)
+    return values, indices

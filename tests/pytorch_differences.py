@@ -1,0 +1,150 @@
+"""Where tinydl differs from PyTorch 2.13, so far as the comparisons see it: the list may only shrink.
+
+A difference that is not listed fails a test, and so does a listed one that is none any more.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# ---- Signatures, held by test_signatures.py
+
+WITHOUT_MEANING = {
+    *("out", "layout", "device", "force", "pin_memory", "memory_format", "inplace", "names"),
+    *("size_average", "reduce", "_stacklevel"),
+}
+"""Parameters that are not compared: without meaning here, deprecated there, or (`device`) left to `to`."""
+
+OWN = {"generator", "dtype", "requires_grad"}
+"""Ours in addition where PyTorch has none: the source of random numbers, the dtype of a layer."""
+
+
+class Signature(NamedTuple):
+    names: str  # below tinydl, or a method
+    what: str  # as the comparison words it
+    why: str
+
+
+NOT_YET = "Not there yet."
+TWO_FORMS = "Two of PyTorch's forms in one signature."
+
+SIGNATURES: list[Signature] = [
+    Signature("meshgrid", "indexing: default 'ij', PyTorch's None", "PyTorch means 'ij' and warns."),
+    Signature(
+        "nn.checkpoint",
+        "use_reentrant is missing",
+        "A segment is always run again, without reentrance; there is nothing to choose.",
+    ),
+    Signature(
+        "nn.checkpoint",
+        "context_fn is missing",
+        "A segment is always run again, without reentrance; there is nothing to choose.",
+    ),
+    Signature(
+        "nn.checkpoint",
+        "determinism_check is missing",
+        "A segment is always run again, without reentrance; there is nothing to choose.",
+    ),
+    Signature(
+        "nn.checkpoint",
+        "debug is missing",
+        "A segment is always run again, without reentrance; there is nothing to choose.",
+    ),
+    Signature(
+        "nn.checkpoint",
+        "early_stop is missing",
+        "A segment is always run again, without reentrance; there is nothing to choose.",
+    ),
+    Signature(
+        "nn.checkpoint Tensor.to",
+        "** is missing",
+        "Arguments of the segment and copies that do not wait are not there yet.",
+    ),
+    Signature(
+        "randperm softmax log_softmax softmin mean norm Tensor.mean Tensor.norm "
+        "Tensor.softmax Tensor.log_softmax",
+        "dtype is missing",
+        "Cast the input, or the result.",
+    ),
+    Signature("Tensor.cuda", "non_blocking is missing", "Copies from host memory wait."),
+    Signature("nn.Hardtanh", "min_value is missing", "Deprecated in PyTorch."),
+    Signature("nn.Hardtanh", "max_value is missing", "Deprecated in PyTorch."),
+    Signature(
+        "softmax log_softmax softmin topk nn.Softmax nn.LogSoftmax Tensor.topk Tensor.log_softmax",
+        "dim: default -1, PyTorch's None",
+        "PyTorch guesses a dim, for topk the last one.",
+    ),
+    Signature(
+        "Tensor.softmax", "dim: default -1, PyTorch's none", "PyTorch guesses a dim, for topk the last one."
+    ),
+    Signature(
+        "squeeze Tensor.squeeze", "dim: default None, PyTorch's none", "PyTorch has a form without dim."
+    ),
+    Signature("gather Tensor.gather", "sparse_grad is missing", "There are no sparse gradients."),
+    Signature("embedding nn.Embedding", "sparse is missing", "There are no sparse gradients."),
+    Signature(
+        "arange zeros_like ones_like full_like empty_like rand_like randn_like randint randperm",
+        "requires_grad is missing",
+        "Written x.requires_grad_().",
+    ),
+    Signature("from_dlpack", "copy is missing", NOT_YET),
+    Signature("round Tensor.round", "decimals is missing", NOT_YET),
+    Signature("add sub Tensor.add Tensor.sub", "alpha is missing", NOT_YET),
+    Signature("div Tensor.div", "rounding_mode is missing", NOT_YET),
+    Signature("repeat_interleave Tensor.repeat_interleave", "output_size is missing", NOT_YET),
+    Signature("interpolate", "antialias is missing", NOT_YET),
+    Signature("embedding nn.Embedding", "max_norm is missing", NOT_YET),
+    Signature("embedding nn.Embedding", "norm_type is missing", NOT_YET),
+    Signature("embedding nn.Embedding", "scale_grad_by_freq is missing", NOT_YET),
+    Signature("scaled_dot_product_attention", "enable_gqa is missing", NOT_YET),
+    Signature("mse_loss l1_loss huber_loss", "weight is missing", NOT_YET),
+    Signature("nn.Embedding", "_weight is missing", NOT_YET),
+    Signature("nn.Embedding", "_freeze is missing", NOT_YET),
+    Signature("nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d", "padding_mode is missing", NOT_YET),
+    Signature(
+        "nn.BatchNorm1d nn.BatchNorm2d nn.BatchNorm3d nn.InstanceNorm1d nn.InstanceNorm2d "
+        "nn.InstanceNorm3d nn.GroupNorm",
+        "bias is missing",
+        NOT_YET,
+    ),
+    Signature("nn.LSTM", "proj_size is missing", NOT_YET),
+    Signature("nn.MultiheadAttention", "add_bias_kv is missing", NOT_YET),
+    Signature("nn.MultiheadAttention", "add_zero_attn is missing", NOT_YET),
+    Signature("nn.MultiheadAttention", "kdim is missing", NOT_YET),
+    Signature("nn.MultiheadAttention", "vdim is missing", NOT_YET),
+    Signature("arange", "start: default none, PyTorch's 0", TWO_FORMS),
+    Signature("arange", "end: default None, PyTorch's none", TWO_FORMS),
+    Signature("randint", "high: default None, PyTorch's none", TWO_FORMS),
+    Signature("randint", "size: default None, PyTorch's none", TWO_FORMS),
+    Signature("bernoulli", "p is none of PyTorch's", TWO_FORMS),
+    Signature("normal", "size is none of PyTorch's", TWO_FORMS),
+    Signature("normal", "std: default 1.0, PyTorch's none", TWO_FORMS),
+    Signature("var std var_mean Tensor.var Tensor.std", "unbiased is none of PyTorch's", TWO_FORMS),
+    Signature("var std var_mean", "the order is not input, dim, correction, keepdim", TWO_FORMS),
+    Signature("var std var_mean Tensor.var Tensor.std", "correction: default None, PyTorch's 1", TWO_FORMS),
+    Signature("scatter Tensor.scatter", "value is none of PyTorch's", TWO_FORMS),
+    Signature("scatter Tensor.scatter", "src: default None, PyTorch's none", TWO_FORMS),
+    Signature("Tensor.var Tensor.std", "the order is not dim, correction, keepdim", TWO_FORMS),
+]
+
+# ---- Values, held by test_pytorch_names.py
+
+
+class Limit(NamedTuple):
+    order: int  # up to which the derivatives agree
+    tolerance: float  # relative, in float64
+    why: str
+
+
+VALUES: dict[str, Limit] = {
+    "multi_margin_loss MultiMarginLoss": Limit(1, 1e-10, "PyTorch has no second derivative."),
+    "ctc_loss CTCLoss": Limit(1, 1e-10, "PyTorch has no second derivative."),
+    "hardsigmoid Hardsigmoid": Limit(1, 1e-7, "PyTorch has no second derivative, and constants of float32."),
+    "celu CELU": Limit(2, 1e-7, "PyTorch has constants of float32."),
+}
+
+
+def limit(name: str, tolerance: float = 1e-10) -> tuple[int, float]:
+    """Up to which order and tolerance a name agrees, of the second order and this tolerance."""
+    found = next((limit for names, limit in VALUES.items() if name in names.split()), Limit(2, tolerance, ""))
+    return found.order, max(found.tolerance, tolerance)

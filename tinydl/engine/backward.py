@@ -1,0 +1,143 @@
+"""The walk backward: `backward` adds up `.grad`, `grad` returns gradients. Both are one sweep of the tape."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from tinydl_kernels.machine import dispatch, memory
+from tinydl_kernels.machine.errors import GraphError
+
+from .core import Tensor, add, contiguous
+from .public import public
+from .state import grad_mode, state
+from .tape import Key, Slot, ancestors, needed
+
+
+def backward(
+    output: Tensor,
+    gradient: Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> None:
+    """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every
+    leaf that it was computed from.
+    """
+    leaves = _sweep([(output, _seed("backward", output, gradient))], None, create_graph, retain_graph)
+    held = {id(gradient.array)} if gradient is not None else set()
+    with grad_mode(create_graph):
+        for slot, g in leaves.items():
+            leaf = slot.owner()
+            if leaf is not None:
+                before = leaf.grad
+                leaf.grad = _unshared(g, held) if before is None else add(before, g)
+                held.add(id(leaf._grad.array))
+
+
+def _unshared(gradient: Tensor, held: set[int]) -> Tensor:
+    """The gradient in memory of its own, so that each `.grad` may be written in place: a copy if it is a view
+    or its array (by id in `held`) is the user's seed or another leaf's `.grad`.
+    """
+    shared = gradient.array.base is not None or id(gradient.array) in held
+    return contiguous(gradient) if shared else gradient
+
+
+Tensor.backward = backward
+
+
+@public
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of sum <outputs, grad_outputs> with respect to `inputs`, as a
+    tuple; `.grad` stays untouched.
+
+    Like torch.autograd.grad. With `create_graph` the gradients can be differentiated again. An input that the
+    outputs do not depend on is a GraphError, or None with `allow_unused`.
+    """
+    outputs, inputs = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
+    seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    seeds = seeds * len(outputs) if grad_outputs is None else seeds
+    if len(seeds) != len(outputs):
+        raise GraphError(f"grad: expected one grad_output per output ({len(outputs)}), got {len(seeds)}")
+    for i, x in enumerate(inputs):
+        if not x.requires_grad:
+            raise GraphError(
+                f"grad: expected inputs that require grad, got input {i} of shape {x.shape} that does not"
+            )
+    roots = [(x, _seed("grad", x, seed)) for x, seed in zip(outputs, seeds, strict=True)]
+    found = _sweep(roots, {x.key for x in inputs}, create_graph, retain_graph)
+    gradients = tuple(found.get(x.key) for x in inputs)
+    for i, (x, g) in enumerate(zip(inputs, gradients, strict=True)):
+        if g is None and not allow_unused:
+            raise GraphError(
+                f"grad: expected outputs that depend on input {i} {x.shape}, got none (allow_unused=True "
+                "gives None)"
+            )
+    return gradients
+
+
+def _seed(who: str, output: Tensor, seed: Tensor | None) -> Tensor:
+    if not output.requires_grad:
+        raise GraphError(
+            f"{who}: expected an output that requires grad, got {output.shape} {output.dtype} without a graph"
+        )
+    if seed is None:
+        if output.array.size != 1:
+            raise GraphError(
+                f"{who}: expected a scalar output or a seed gradient, got shape {output.shape} and no seed"
+            )
+        return Tensor(memory.array_module(output.array).ones_like(output.array))
+    if (seed.shape, seed.dtype) != (output.shape, output.dtype):
+        raise GraphError(
+            f"{who}: expected a seed of {output.shape} {output.dtype}, got {seed.shape} {seed.dtype}"
+        )
+    return seed
+
+
+_HERE = contextlib.nullcontext()
+
+
+def _sweep(
+    roots: list[tuple[Tensor, Tensor]], wanted: set[Key] | None, create_graph: bool, retain_graph: bool | None
+) -> dict[Any, Tensor]:
+    """Walk from the roots with their seeds, newest node first: the gradients of the wanted
+    keys, or (None) of all slots.
+    """
+    order = ancestors((x.node for x, _ in roots if x.node is not None), wanted)
+    needs = needed(order, wanted)
+    found: dict[Key, Tensor] = {}
+    watched: dict[Slot, Tensor] = {}
+    here = dispatch.override()
+
+    def deliver(key: Key, gradient: Tensor) -> None:
+        found[key] = add(found[key], gradient) if key in found else gradient
+
+    with grad_mode(create_graph):
+        for x, seed in roots:
+            deliver(x.key, seed)
+        for node in reversed(order):
+            for k, slot in node.slots.items():
+                if (node, k) in found:
+                    watched[slot] = found[node, k] = slot.complete(found[node, k])
+            keys = [(node, k) for k in range(node.count)]
+            cotangents = [
+                found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys
+            ]
+            if node in needs and any(g is not None for g in cotangents):
+                gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
+                with _HERE if node.backend == here else dispatch.use(node.backend):
+                    gradients = gradients_of(node, needs[node], cotangents)
+                for edge, g in zip(node.edges, gradients, strict=True):
+                    if g is not None:
+                        deliver(edge.key, g)
+                if not (create_graph if retain_graph is None else retain_graph):
+                    node.free()
+        leaves = {key: key.complete(g) for key, g in found.items() if isinstance(key, Slot)}
+    return {**leaves, **watched} if wanted is None else {**found, **leaves}

@@ -1,0 +1,19 @@
+"""The functions of layers under the names of torch.nn.functional: `import tinydl.nn.functional as F`."""
+
+from ..ops.activations import *
+from ..ops.attention import *
+from ..ops.conv import *
+from ..ops.ctc import *
+from ..ops.elementwise import relu, sigmoid, tanh
+from ..ops.embedding import *
+from ..ops.functions import logsigmoid
+from ..ops.indexing import one_hot
+from ..ops.loss import *
+from ..ops.matmul import bilinear, linear
+from ..ops.norm import *
+from ..ops.padding import *
+from ..ops.pool import *
+from ..ops.random import alpha_dropout, dropout, dropout1d, dropout2d
+from ..ops.resample import *
+from ..ops.softmax import *
+from ..ops.unfold import *

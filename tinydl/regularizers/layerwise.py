@@ -1,0 +1,133 @@
+"""Weight decay with a coefficient for each layer (Ishii and Sato, PSIVT 2017).
+
+λ_l is such that |λ_l w_l| / |∇w_l| is the same for every layer: only the last layer's λ is tuned, the ratios
+to it are measured or predicted at initialization. Ratios are {name of the parameter: λ_l / λ_last}.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from ..devices import on_host
+from ..engine.backward import grad
+from ..engine.core import Tensor, add, enable_grad
+from ..nn.extra_forward import extra_forward
+from ..nn.module import Module
+from ..nn.parameter import Parameter
+from ..ops.elementwise import mul, square
+from ..ops.random import Generator
+from ..ops.reduce import mean, sum
+from .contract import Penalty, Weight
+from .passes import Pass, in_mode
+from .weights import axis_of, chosen
+
+__all__ = ["LayerwiseL2", "layerwise_groups", "measured_ratios", "predicted_ratios"]
+
+Ratios = Mapping[str, float]
+
+
+def measured_ratios(
+    model: Module,
+    loss: Callable[..., Tensor],
+    batches: Iterable[tuple[Any, Tensor]],
+    generator: Generator | None = None,
+) -> dict[str, float]:
+    """r_l / r_last of the parameters with more than one dim, r_l = rms(∇W_l)/rms(W_l) with ∇ the gradient of
+    the mean loss of a batch, averaged over the batches.
+
+    Extra passes in training mode that leave no trace: running statistics, modes, `.grad` and streams stay as
+    they are, dropout draws from `generator` (by default one of seed 0).
+
+    Raises:
+        ValueError: no batches, a parameter that is zero, a last layer without a gradient.
+    """
+    weights = chosen("measured_ratios", model, None)
+    generator = Generator() if generator is None else generator
+    found: list[list[float]] = []
+    for x, target in batches:
+        with enable_grad(), in_mode(model, "train"), extra_forward(generator):
+            seen = Pass(model, x, target, loss=loss)
+            slopes = grad(mean(seen.unreduced), list(weights.values()), allow_unused=True)
+        found.append([_rms(g) / _rms(w) for g, w in zip(slopes, weights.values(), strict=True)])
+    if not found:
+        raise ValueError("measured_ratios: expected batches, got none")
+    r = np.mean(found, axis=0)
+    if not (np.isfinite(r).all() and r[-1] > 0):
+        told = dict(zip(weights, r.tolist(), strict=True))
+        raise ValueError(
+            f"measured_ratios: expected parameters other than zero and a gradient of the last, got {told}"
+        )
+    return dict(zip(weights, (r / r[-1]).tolist(), strict=True))
+
+
+def _rms(x: Tensor | None) -> float:
+    return 0.0 if x is None else float(np.sqrt(np.mean(np.square(on_host(x), dtype=np.float64))))
+
+
+def predicted_ratios(model: Module) -> dict[str, float]:
+    """The same ratios for ReLU nets with He initialization: λ_l/λ_{l+1} = √(F_{l+1} n_l)/n_{l+1}, n the
+    fan-in and F = (size of the kernel) · outputs.
+
+    For a chain of convolutions and linear layers in the order in which the model lists them. A linear layer
+    after a flattened map is a convolution whose kernel is the whole map.
+
+    Raises:
+        ValueError: layers that do not follow each other.
+    """
+    layers, ahead = [], None
+    for name, p in chosen("predicted_ratios", model, None).items():
+        axis = axis_of(model, name, p)
+        outputs, inputs = p.shape[axis], p.shape[1 - axis]
+        ahead = inputs if ahead is None else ahead
+        kernel, over = divmod(math.prod(p.shape[2:]) * inputs, ahead)
+        if over:
+            raise ValueError(f"predicted_ratios: expected {name} {p.shape} to follow {ahead} channels")
+        layers.append((name, kernel * ahead, kernel * outputs))
+        ahead = outputs
+    steps = [math.sqrt(F * n) / n_next for (_, n, _), (_, n_next, F) in itertools.pairwise(layers)]
+    ratios = [math.prod(steps[i:]) for i in range(len(layers))]
+    return {name: ratio for (name, _, _), ratio in zip(layers, ratios, strict=True)}
+
+
+class LayerwiseL2(Penalty):
+    """λ_last · Σ_l r_l · ½ ‖W_l‖², r_l = λ_l/λ_last: `ratios` of `measured_ratios` or `predicted_ratios`.
+
+    Coupled, as `L2` is; `layerwise_groups` is the same for an optimizer.
+    """
+
+    def __init__(self, weight: Weight, ratios: Ratios, **options: Any) -> None:
+        super().__init__(weight, **options)
+        self.ratios = require_ratios("LayerwiseL2", ratios)
+
+    def __call__(self, seen: Pass) -> Tensor:
+        found = chosen(self.name, seen.model, tuple(self.ratios))
+        return reduce(add, [mul(sum(square(p)), 0.5 * self.ratios[name]) for name, p in found.items()])
+
+
+def layerwise_groups(model: Module, last: float, ratios: Ratios) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer: each parameter in `ratios` decays by last · its ratio, the others do
+    not. Coupled in SGD and Adam, decoupled in AdamW.
+
+        optimizer = AdamW(layerwise_groups(model, 5e-4, ratios), lr=1e-3)
+    """
+    if not last >= 0:
+        raise ValueError(f"layerwise_groups: expected a last weight decay of at least 0, got {last!r}")
+    ratios = require_ratios("layerwise_groups", ratios)
+    found = chosen("layerwise_groups", model, tuple(ratios))
+    groups: list[dict[str, Any]] = [
+        {"params": [(name, p)], "weight_decay": last * ratios[name]} for name, p in found.items()
+    ]
+    rest: list[tuple[str, Parameter]] = [each for each in model.named_parameters() if each[0] not in ratios]
+    return [*groups, {"params": rest, "weight_decay": 0.0}] if rest else groups
+
+
+def require_ratios(who: str, ratios: Ratios) -> dict[str, float]:
+    if not ratios or not all(0 <= ratio < math.inf for ratio in ratios.values()):
+        raise ValueError(f"{who}: expected ratios of at least 0 by name, got {dict(ratios)}")
+    return {name: float(ratio) for name, ratio in ratios.items()}
