@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if workers := getattr(config, "workerinput", {}).get("workercount"):
         threads.set_num_threads(max(1, threads.get_num_threads() // workers))
     for row in ROWS:  # launching.modules() has what is made of their formulas, wherever it is asked
-        (rule,) = getattr(td.optim, row.kind)([td.nn.Parameter(np.ones(1))], **row.options).rules()
+        (rule,) = getattr(td.optim, row.kind)([td.nn.Parameter(np.ones((1, 1)))], **row.options).rules()
         for real in launching.REAL:
             cuda_module(rule, real)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 WITHOUT_MEANING = {
     *("out", "layout", "device", "force", "pin_memory", "memory_format", "inplace", "names"),
-    *("size_average", "reduce", "_stacklevel"),
+    *("size_average", "reduce", "_stacklevel", "foreach"),
 }
 """Parameters that are not compared: without meaning here, deprecated there, or (`device`) left to `to`."""
 
@@ -90,7 +90,9 @@ SIGNATURES: list[Signature] = [
     Signature("from_dlpack", "copy is missing", NOT_YET),
     Signature("round Tensor.round", "decimals is missing", NOT_YET),
     Signature("add sub Tensor.add Tensor.sub", "alpha is missing", NOT_YET),
-    Signature("div Tensor.div", "rounding_mode is missing", NOT_YET),
+    Signature("div Tensor.div Tensor.div_", "rounding_mode is missing", NOT_YET),
+    Signature("Tensor.uniform_", "from is missing", "A word of Python: from_."),
+    Signature("Tensor.uniform_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("repeat_interleave Tensor.repeat_interleave", "output_size is missing", NOT_YET),
     Signature("interpolate", "antialias is missing", NOT_YET),
     Signature("embedding nn.Embedding", "max_norm is missing", NOT_YET),

@@ -126,3 +126,23 @@ def test_bad_arguments(arguments: list[str]) -> None:
     ended = command(*arguments)
     assert ended.returncode == 2
     assert "error: " in ended.stderr.splitlines()[-1]
+
+
+def test_transforms_alone(tmp_path: Path) -> None:
+    """Without torchvision, which no test needs."""
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    code = (
+        "import sys\nfrom benchmarks import transforms as program\n"
+        "program.find_spec = lambda name: None\nprogram.main(sys.argv[1:])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "--quick", "--out", str(tmp_path)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    cases_of = json.loads((tmp_path / "results.json").read_text())["cases"]
+    assert [case["case"] for case in cases_of] == [
+        f"{name}, {shape}" for name in ("affine", "affine and elastic") for shape in ("28×28", "32×32×3")
+    ]
+    assert all(0 < least <= median for case in cases_of for median, least in case["seconds"]["tinydl"])
+    assert "µs an image" in ended.stdout

@@ -30,7 +30,7 @@ def network(generator: td.Generator) -> nn.Module:
             nn.Dropout2d(0.3),
         ),
         *(nn.ReLU(), nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8, momentum=None)),
-        *(nn.Dropout(0.5, generator), nn.Dropout(0.5), nn.Linear(8, 3)),
+        *(nn.Dropout(0.5, generator=generator), nn.Dropout(0.5), nn.Linear(8, 3)),
     )
 
 

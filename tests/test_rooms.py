@@ -26,8 +26,14 @@ ROOMS = {
     "models": Room("models"),
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
     "data.datasets": Room("datasets", ("Audit", "Dataset", "Findings", "ImageSet", "read_idx")),
-    "data.transforms": Room("transforms"),
-    "optim": Room("optimizers", ("optimizer", "groups", "lr_scheduler")),
+    "data.transforms": Room("transforms", ("contract",)),
+    "optim": Room(
+        "optimizers",
+        (
+            *("optimizer", "groups", "lr_scheduler", "lbfgs", "gradient_descent"),
+            *("accumulation", "gradient_noise", "lookahead", "sam"),
+        ),
+    ),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
     "regularizers": Room("penalties", ("contract", "objective", "passes"), "Penalty"),
 }

@@ -136,8 +136,9 @@ def test_parameters_are_those_of_pytorch(name: str, theirs: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_parameters_of_methods_are_those_of_pytorch(name: str) -> None:
     own = list(inspect.signature(METHODS[name]).parameters.values())[1:]
-    # the function's documentation is the fuller one
-    forms = [without_input(form) for form in of_torch(name)] if callable(found(torch, name)) else []
+    # the function's documentation is the fuller one; `torch.zero_` has none
+    plain = callable(found(torch, name)) and not name.endswith("_")
+    forms = [without_input(form) for form in of_torch(name)] if plain else []
     forms = forms or of_torch(f"Tensor.{name}")
     assert sorted(disagreements(own, forms)) == differences(f"Tensor.{name}")
 

@@ -21,11 +21,17 @@ PAIRS: list[tuple[str, str]] = [tuple(line.split()) for line in LINES if line an
 NAMES = [name for name, _ in PAIRS]
 
 NO_DERIVATIVE = Path(__file__).with_name("no_derivative.txt").read_text(encoding="utf-8").split("\n")
-WRITES = {"nn.vector_to_parameters", "nn.update_bn", "nn.linear_to_conv", "nn.conv_to_linear"}
-"""Utilities that write or copy: no gradient flows through them."""
+WRITES = {
+    *("nn.vector_to_parameters", "nn.update_bn", "nn.linear_to_conv", "nn.conv_to_linear"),
+    *("nn.clip_grad_norm_", "nn.clip_grads_with_norm_", "nn.clip_grad_value_", "nn.get_total_norm"),
+    *("nn.adaptive_clip_grad_", "nn.centralize_grad_"),
+}
+"""Utilities that write or copy, and the norm of what is written: no gradient flows through them."""
 
 OUTSIDE = {
     *("get_float32_matmul_precision", "set_float32_matmul_precision"),
+    *("save", "load"),
+    *("inference_mode", "is_grad_enabled", "set_grad_enabled"),
     *("backend", "enable_grad", "no_grad", "manual_seed", "random_from", "remember", "repeat", "record"),
     *(
         "grad",

@@ -171,19 +171,6 @@ def test_numpy_is_read_only_where_the_tape_relies_on_it() -> None:
     assert x.tolist() == [5.0, 1.0]
 
 
-def test_augmented_assignment_rebinds() -> None:
-    x = td.ones(2)
-    before = x
-    x += 1.0
-    assert before.tolist() == [1.0, 1.0]
-    assert x.tolist() == [2.0, 2.0]
-    w = td.tensor([1.0], requires_grad=True)
-    y = w
-    y *= 3.0
-    y.backward()
-    assert w.grad.item() == 3.0
-
-
 def test_deepcopy_is_a_leaf_of_its_own() -> None:
     x = td.tensor([1.0, 2.0], requires_grad=True)
     x.register_hook(lambda g: g * 100.0)

@@ -6,8 +6,10 @@ are imported when they are first named: `import tinydl` stays quick.
 """
 
 import importlib
+import math as _math
 from typing import TYPE_CHECKING, Any
 
+import numpy as _numpy
 from tinydl_kernels.machine.dispatch import use as backend
 from tinydl_kernels.machine.errors import (
     BackendError,
@@ -19,9 +21,10 @@ from tinydl_kernels.machine.errors import (
 )
 from tinydl_kernels.machine.precision import get_float32_matmul_precision, set_float32_matmul_precision
 
+from . import devices as _devices
 from . import ops
 from .engine.backward import grad
-from .engine.core import Tensor, enable_grad, no_grad
+from .engine.core import Tensor, enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .engine.public import public as _public
 from .gradcheck import GradcheckError, gradcheck
 from .ops.activations import *
@@ -55,17 +58,27 @@ from .version import __version__
 if TYPE_CHECKING:
     from . import cuda, data, debug, interop, metrics, models, nn, optim, regularizers, study, training, viz
     from .functional import hessian, hvp, jacobian, jvp, vjp
+    from .interop.saving import load, save
     from .nn.module import functional_call
 
 cast = _public(ops.elementwise.to_dtype, "cast")
-float32, float64, int64, bool = "float32", "float64", "int64", "bool"
+float32 = float = _numpy.dtype("float32")
+float64 = double = _numpy.dtype("float64")
+int8, int16, uint8 = (_numpy.dtype(name) for name in ("int8", "int16", "uint8"))
+int32 = int = _numpy.dtype("int32")
+int64 = long = _numpy.dtype("int64")
+bool = _numpy.dtype("bool")
+dtype, device = _numpy.dtype, _devices.Device
+inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {
     *("cuda", "data", "debug", "functional", "interop", "metrics", "models", "nn", "optim", "regularizers"),
     *("study", "training", "viz"),
 }
 _HOMES = dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vjp"), "functional") | {
-    "functional_call": "nn.module"
+    "functional_call": "nn.module",
+    "load": "interop.saving",
+    "save": "interop.saving",
 }
 
 

@@ -40,6 +40,21 @@ def checked_device(device: Any, who: str) -> str:
     return name
 
 
+class Device(str):
+    """The name of a device, as PyTorch writes it: td.device("cuda"), td.device("cuda:0"). A string."""
+
+    __slots__ = ()
+    index = None  # type: ignore[assignment]
+
+    def __new__(cls, type: Any, index: int | None = None) -> Device:
+        return super().__new__(cls, checked_device(type if index is None else f"{type}:{index}", "device"))
+
+    @property
+    def type(self) -> str:
+        """ "cpu" or "cuda"."""
+        return str(self)
+
+
 def is_device(value: Any) -> bool:
     """Is it the name of a device, as opposed to a dtype?"""
     return isinstance(value, str) and value.partition(":")[0] in NAMES

@@ -32,7 +32,7 @@ ROWS: list[Row] = [
     unary("sqrt", td.sqrt, np.sqrt, positive),
     unary("tanh", td.tanh, np.tanh),
     unary("sigmoid", td.sigmoid, special.expit),
-    unary("relu", td.relu, lambda x: np.maximum(x, 0)),
+    unary("relu", td.relu, lambda x: np.maximum(x, 0), covers="elementwise.relu"),
     unary("sign", td.sign, np.sign),
     unary("abs", td.abs, np.abs),
     Row("square", td.square, samples_of(normal), np.square),

@@ -56,7 +56,7 @@ def kept(function: Any, x: np.ndarray) -> np.ndarray:
     """Dropout is affine in x: its slope and offset, from a fresh generator."""
     with td.backend("reference"):
         low, high = (
-            function(td.full(x.shape, value, dtype="float64"), 0.4, True, td.Generator()).numpy()
+            function(td.full(x.shape, value, dtype="float64"), 0.4, True, generator=td.Generator()).numpy()
             for value in (0.0, 1.0)
         )
     return low + (high - low) * x

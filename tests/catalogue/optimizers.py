@@ -5,9 +5,10 @@ here:
 
     Row("Momentum", {"lr": 0.1}, oracle)
 
-The oracle is a function of the options that returns step(p, g, own): the update in NumPy and float64, written
-apart from the class, with `own` a dict of the parameter's own that begins empty. PyTorch's class of the name
-is a second one, where it is installed, unless `torch` says False.
+The oracle, in optimizer_oracles.py, is a function of the options that returns step(p, g, own): the update in
+NumPy and float64, written apart from the class, with `own` a dict of the parameter's own. It begins with
+"group" alone, a dict that the parameters share, in which "step" is the number of the step, from 1. PyTorch's
+class of the name is a second one, where it is installed, unless `torch` says False.
 """
 
 from __future__ import annotations
@@ -16,76 +17,47 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-Step = Callable[[np.ndarray, np.ndarray, dict[str, Any]], np.ndarray]
+from .optimizer_oracles import (
+    adabelief,
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    asgd,
+    lamb,
+    lars,
+    lion,
+    momentum,
+    muon,
+    nadam,
+    prodigy,
+    radam,
+    rmsprop,
+    rprop,
+    schedule_free,
+    sgd,
+    shampoo,
+    soap,
+)
 
 
 @dataclass(frozen=True)
 class Row:
     name: str  # of the class in tinydl.optim; then what tells variants apart
     options: Mapping[str, Any]
-    oracle: Callable[[Mapping[str, Any]], Step]
+    oracle: Callable[[Mapping[str, Any]], Any]
     dynamic: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.03})  # changes that a replay sees
     structural: Mapping[str, Any] = field(default_factory=dict)  # changes that record the step anew
     bad: Sequence[tuple[Mapping[str, Any], str]] = ()  # (options, message of the ValueError)
     torch: bool = True
+    joint: bool = False  # the oracle takes lists of all parameters, gradients (or None) and their own
+    recorded: bool = True  # else a recorded step refuses it by name
+    matrices: bool = False  # takes parameters of two or more dims alone
 
     @property
     def kind(self) -> str:
         return self.name.split()[0]
-
-
-def sgd(o: Mapping[str, Any]) -> Step:
-    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
-        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
-        if o.get("momentum", 0):
-            first = "b" not in own
-            own["b"] = d if first else o["momentum"] * own["b"] + (1 - o.get("dampening", 0)) * d
-            d = d + o["momentum"] * own["b"] if o.get("nesterov") else own["b"]
-        return p - o.get("lr", 1e-3) * d
-
-    return step
-
-
-def adam(o: Mapping[str, Any], decay: float = 0.0, decoupled: bool = False) -> Step:
-    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
-        lr, (beta1, beta2), eps = o.get("lr", 1e-3), o.get("betas", (0.9, 0.999)), o.get("eps", 1e-8)
-        weight_decay = o.get("weight_decay", decay)
-        d = -g if o.get("maximize") else g
-        if decoupled:
-            p = p - lr * weight_decay * p
-        else:
-            d = d + weight_decay * p
-        own["t"] = own.get("t", 0) + 1
-        own["m"] = beta1 * own.get("m", 0) + (1 - beta1) * d
-        own["v"] = own["x"] = beta2 * own.get("v", 0) + (1 - beta2) * d**2
-        if o.get("amsgrad"):
-            own["x"] = own["most"] = np.maximum(own.get("most", 0), own["v"])
-        mean, square = own["m"] / (1 - beta1 ** own["t"]), own["x"] / (1 - beta2 ** own["t"])
-        return p - lr * mean / (np.sqrt(square) + eps)
-
-    return step
-
-
-def adamw(o: Mapping[str, Any]) -> Step:
-    return adam(o, decay=1e-2, decoupled=True)
-
-
-def rmsprop(o: Mapping[str, Any]) -> Step:
-    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
-        alpha = o.get("alpha", 0.99)
-        d = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
-        own["v"] = w = alpha * own.get("v", 0) + (1 - alpha) * d**2
-        if o.get("centered"):
-            own["a"] = alpha * own.get("a", 0) + (1 - alpha) * d
-            w = np.maximum(w - own["a"] ** 2, 0)
-        u = d / (np.sqrt(w) + o.get("eps", 1e-8))
-        if o.get("momentum", 0):
-            own["b"] = u = o["momentum"] * own.get("b", 0) + u
-        return p - o.get("lr", 1e-2) * u
-
-    return step
 
 
 def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
@@ -95,6 +67,7 @@ def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
     ]
 
 
+UNIT = r"expected a number in \[0, 1\), got "
 NESTEROV = "nesterov: expected a momentum and no dampening, got momentum="
 BETAS = r"betas: expected two numbers in \[0, 1\), got \("
 SGD_BAD = [
@@ -110,9 +83,42 @@ ADAM_BAD = [
 ]
 RMSPROP_BAD = [
     *negative("lr", "eps", "weight_decay", "momentum"),
-    ({"alpha": 1.0}, r"alpha: expected a number in \[0, 1\), got 1.0"),
-    ({"alpha": -0.1}, r"alpha: expected a number in \[0, 1\), got -0.1"),
+    ({"alpha": 1.0}, f"alpha: {UNIT}1.0"),
+    ({"alpha": -0.1}, f"alpha: {UNIT}-0.1"),
 ]
+ADAGRAD_BAD = negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+ETAS = r"etas: expected 0 < etas\[0\] < 1 < etas\[1\], got \("
+SIZES = r"step_sizes: expected 0 <= step_sizes\[0\] <= step_sizes\[1\], got \("
+MUON_BAD = [
+    *negative("lr", "weight_decay", "eps"),
+    ({"momentum": 1.0}, f"momentum: {UNIT}1.0"),
+    ({"ns_steps": 0}, "ns_steps: expected at least 1, got 0"),
+    ({"ns_coefficients": (1.0, 2.0)}, r"ns_coefficients: expected three numbers, got \(1.0, 2.0\)"),
+    ({"adjust_lr_fn": "x"}, "adjust_lr_fn: expected None, 'original' or 'match_rms_adamw', got 'x'"),
+]
+FREE = negative("lr", "weight_decay", "warmup_steps", "r", "weight_lr_power")
+OPEN = r"expected a number in \(0, 1\), got "
+RPROP_BAD = [
+    *negative("lr"),
+    *(({"etas": etas}, ETAS) for etas in ((1.0, 1.2), (0.5, 1.0), (0.0, 2.0), (0.5,))),
+    *(({"step_sizes": sizes}, SIZES) for sizes in ((2.0, 1.0), (-1.0, 1.0), (1.0,))),
+]
+PRODIGY_BAD = [
+    *ADAM_BAD,
+    *negative("d_coef"),
+    ({"beta3": 1.0}, r"beta3: expected None or a number in \[0, 1\), got 1.0"),
+    ({"d0": 0.0}, "d0: expected a number above 0, got 0.0"),
+    ({"growth_rate": 0.5}, "growth_rate: expected at least 1, got 0.5"),
+]
+EVERY = ({"every": 0}, "every: expected at least 1, got 0")
+SOAP_BAD = [
+    *ADAM_BAD,
+    EVERY,
+    ({"shampoo_beta": 1.0}, r"shampoo_beta: expected None or a number in \[0, 1\), got 1.0"),
+]
+
+CLOSURES = {"GradientDescent", "LBFGS"}
+"""Those whose steps need a closure, so that nothing here fits them: they have test files of their own."""
 
 ROWS = [
     Row("SGD", {"lr": 0.1}, sgd, structural={"momentum": 0.5}, bad=SGD_BAD),
@@ -146,5 +152,305 @@ ROWS = [
         {"momentum": 0.5, "centered": True, "alpha": 0.9, "maximize": True},
         rmsprop,
         structural={"centered": False},
+    ),
+    Row("RMSprop lecture", {"eps_inside": True, "eps": 1e-3}, rmsprop, {"eps": 1e-2}, torch=False),
+    Row("Adagrad", {"lr": 0.1, "lr_decay": 0.1}, adagrad, {"lr_decay": 0.3}, {"maximize": True}, ADAGRAD_BAD),
+    Row(
+        "Adagrad begun",
+        {"lr": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.2, "maximize": True},
+        adagrad,
+    ),
+    Row(
+        "Adagrad theory",
+        {"lr": 0.1, "eps": 1e-2, "eps_inside": True},
+        adagrad,
+        {"eps": 1e-3},
+        {"eps_inside": False},
+        torch=False,
+    ),
+    Row(
+        "Adadelta",
+        {},
+        adadelta,
+        {"rho": 0.8},
+        {"maximize": True},
+        [*negative("lr", "eps", "weight_decay"), ({"rho": 1.0}, f"rho: {UNIT}1.0")],
+    ),
+    Row("Adadelta decay", {"lr": 0.5, "eps": 1e-3, "weight_decay": 0.2, "maximize": True}, adadelta),
+    Row(
+        "Adamax",
+        {"lr": 0.1, "weight_decay": 0.2},
+        adamax,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        ADAM_BAD,
+    ),
+    Row("Adamax maximize", {"eps": 0.1, "maximize": True}, adamax, {"eps": 0.2}),
+    Row(
+        "NAdam",
+        {"lr": 0.1, "weight_decay": 0.2},
+        nadam,
+        {"momentum_decay": 0.1},
+        {"maximize": True},
+        [*ADAM_BAD, *negative("momentum_decay")],
+    ),
+    Row(
+        "NAdam decoupled",
+        {"weight_decay": 0.3, "decoupled_weight_decay": True, "maximize": True},
+        nadam,
+        structural={"decoupled_weight_decay": False},
+    ),
+    Row(
+        "RAdam", {"lr": 0.1, "weight_decay": 0.2}, radam, {"betas": (0.7, 0.95)}, {"maximize": True}, ADAM_BAD
+    ),
+    Row(
+        "RAdam decoupled",
+        {
+            "lr": 0.1,
+            "betas": (0.8, 0.9),
+            "weight_decay": 0.3,
+            "decoupled_weight_decay": True,
+            "maximize": True,
+        },
+        radam,
+        structural={"decoupled_weight_decay": False},
+    ),
+    Row(
+        "AdaBelief",
+        {"lr": 0.1, "weight_decay": 0.2},
+        adabelief,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        ADAM_BAD,
+        torch=False,
+    ),
+    Row(
+        "AdaBelief coupled",
+        {"lr": 0.1, "eps": 1e-3, "weight_decay": 0.3, "decoupled_weight_decay": False, "maximize": True},
+        adabelief,
+        {"eps": 1e-4},
+        torch=False,
+    ),
+    Row(
+        "Lion",
+        {"lr": 0.01, "weight_decay": 0.2},
+        lion,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        [*negative("lr", "weight_decay"), *ADAM_BAD[-3:]],
+        torch=False,
+    ),
+    Row(
+        "Momentum",
+        {"lr": 0.1},
+        momentum,
+        {"beta": 0.5},
+        {"maximize": True},
+        [*negative("lr", "weight_decay"), ({"beta": 1.0}, f"beta: {UNIT}1.0")],
+        torch=False,
+    ),
+    Row(
+        "Momentum decay",
+        {"weight_decay": 0.2, "maximize": True},
+        momentum,
+        {"weight_decay": 0.4},
+        torch=False,
+    ),
+    Row(
+        "ASGD",
+        {"lr": 0.1, "t0": 20},
+        asgd,
+        {"lr": 0.03, "alpha": 0.5},
+        {"maximize": True},
+        negative("lr", "lambd", "alpha", "t0", "weight_decay"),
+    ),
+    Row("ASGD decay", {"lambd": 0.1, "weight_decay": 0.2, "maximize": True}, asgd, {"lambd": 0.2}),
+    Row("Rprop", {}, rprop, {"etas": (0.4, 1.3)}, {"maximize": True}, RPROP_BAD),
+    Row(
+        "Rprop bounded",
+        {"lr": 0.1, "step_sizes": (0.05, 0.3), "maximize": True},
+        rprop,
+        {"step_sizes": (0.01, 0.4)},
+    ),
+    Row(
+        "LARS",
+        {"lr": 2.0, "trust_coeff": 0.05, "weight_decay": 0.2},
+        lars,
+        {"trust_coeff": 0.1},
+        {"always_adapt": True},
+        [*SGD_BAD, *negative("trust_coeff", "eps")],
+        torch=False,
+    ),
+    Row(
+        "LARS plain",
+        {"lr": 0.1, "maximize": True},
+        lars,
+        {"weight_decay": 0.3},
+        {"momentum": 0.5},
+        torch=False,
+    ),
+    Row(
+        "LARS nesterov",
+        {"trust_coeff": 0.05, "momentum": 0.8, "nesterov": True, "always_adapt": True, "eps": 0.1},
+        lars,
+        {"eps": 0.2},
+        torch=False,
+    ),
+    Row(
+        "LARS clipped",
+        {
+            "lr": 0.1,
+            "trust_coeff": 0.1,
+            "momentum": 0.9,
+            "dampening": 0.5,
+            "trust_clip": True,
+            "always_adapt": True,
+        },
+        lars,
+        structural={"trust_clip": False},
+        torch=False,
+    ),
+    Row("LAMB", {"lr": 0.1}, lamb, {"betas": (0.7, 0.9)}, {"maximize": True}, ADAM_BAD, torch=False),
+    Row(
+        "LAMB decay",
+        {"lr": 0.02, "weight_decay": 0.5, "eps": 0.1, "maximize": True},
+        lamb,
+        {"weight_decay": 0.2},
+        torch=False,
+    ),
+    Row(
+        "Muon",
+        {"lr": 0.05},
+        muon,
+        {"weight_decay": 0.5},
+        {"nesterov": False},
+        MUON_BAD,
+        torch=False,
+        matrices=True,
+    ),
+    Row(
+        "Muon scaled",
+        {"lr": 0.1, "nesterov": False, "momentum": 0.8, "adjust_lr_fn": "match_rms_adamw", "maximize": True},
+        muon,
+        {"momentum": 0.5},
+        {"adjust_lr_fn": "original"},
+        torch=False,
+        matrices=True,
+    ),
+    Row(
+        "Muon three",
+        {"ns_steps": 3, "eps": 2.0},
+        muon,
+        {"eps": 1.0},
+        {"ns_steps": 4},
+        torch=False,
+        matrices=True,
+    ),
+    Row(
+        "ScheduleFreeSGD",
+        {"lr": 0.2, "warmup_steps": 10},
+        schedule_free,
+        {"lr": 0.3},
+        {"maximize": True},
+        [*FREE, ({"momentum": 0.0}, f"momentum: {OPEN}0.0")],
+        torch=False,
+    ),
+    Row(
+        "ScheduleFreeSGD weighted",
+        {"lr": 0.1, "weight_decay": 0.2, "r": 1.0, "weight_lr_power": 1.0, "maximize": True},
+        schedule_free,
+        {"weight_decay": 0.1},
+        torch=False,
+    ),
+    Row(
+        "ScheduleFreeAdamW",
+        {"lr": 0.1, "betas": (0.9, 0.99)},
+        schedule_free,
+        {"betas": (0.9, 0.8)},
+        {"maximize": True},
+        [*FREE, *ADAM_BAD, ({"betas": (0.0, 0.9)}, rf"betas\[0\]: {OPEN}0.0")],
+        torch=False,
+    ),
+    Row(
+        "ScheduleFreeAdamW decay",
+        {
+            "lr": 0.05,
+            "betas": (0.8, 0.9),
+            "weight_decay": 0.3,
+            "warmup_steps": 5,
+            "eps": 1e-2,
+            "maximize": True,
+        },
+        schedule_free,
+        torch=False,
+    ),
+    Row(
+        "Prodigy",
+        {"d0": 1e-2},
+        prodigy,
+        {"lr": 0.5},
+        {"use_bias_correction": True},
+        PRODIGY_BAD,
+        torch=False,
+        joint=True,
+    ),
+    Row(
+        "Prodigy corrected",
+        {
+            "d0": 1e-2,
+            "use_bias_correction": True,
+            "safeguard_warmup": True,
+            "growth_rate": 1.05,
+            "d_coef": 30.0,
+            "weight_decay": 0.1,
+            "lr": 0.5,
+            "beta3": 0.9,
+        },
+        prodigy,
+        {"beta3": 0.95},
+        {"maximize": True},
+        torch=False,
+        joint=True,
+    ),
+    Row(
+        "Prodigy maximize",
+        {"d0": 0.1, "d_coef": 2.0, "eps": 1e-3, "maximize": True},
+        prodigy,
+        {"d_coef": 0.5},
+        torch=False,
+        joint=True,
+    ),
+    Row(
+        "Shampoo",
+        {"lr": 0.1, "weight_decay": 0.1},
+        shampoo,
+        bad=[*negative("lr", "eps", "weight_decay"), EVERY],
+        torch=False,
+        recorded=False,
+    ),
+    Row(
+        "Shampoo seldom",
+        {"lr": 0.1, "every": 3, "eps": 1e-2, "maximize": True},
+        shampoo,
+        {"weight_decay": 0.2},
+        torch=False,
+        recorded=False,
+    ),
+    Row(
+        "SOAP",
+        {"lr": 0.1},
+        soap,
+        {"lr": 0.03, "weight_decay": 0.1},
+        bad=SOAP_BAD,
+        torch=False,
+        recorded=False,
+    ),
+    Row(
+        "SOAP uncorrected",
+        {"every": 3, "correct_bias": False, "betas": (0.8, 0.9), "shampoo_beta": 0.7, "maximize": True},
+        soap,
+        {"eps": 1e-2},
+        torch=False,
+        recorded=False,
     ),
 ]

@@ -116,19 +116,29 @@ REFUSALS: list[Refusal] = [
     for cases in (
         # activations
         refused(
-            "ReLU Tanh Sigmoid LogSigmoid SELU SiLU Mish Softsign ReLU6 Hardsigmoid Hardswish",
+            "Tanh Sigmoid LogSigmoid Softsign",
             TypeError,
             "expected settings (), got (inplace=True)",
             lambda f: f(inplace=True),
         ),
         refused(
+            "ReLU SELU SiLU Mish ReLU6 Hardsigmoid Hardswish",
+            TypeError,
+            "expected settings (inplace), got (alpha=1.0)",
+            lambda f: f(alpha=1.0),
+        ),
+        refused(
             "LeakyReLU",
             TypeError,
-            "expected settings (negative_slope), got (0.1, True)",
-            lambda f: f(0.1, True),
+            "expected settings (negative_slope, inplace), got (0.1, True, 1)",
+            lambda f: f(0.1, True, 1),
         ),
-        refused("ELU CELU", TypeError, "expected settings (alpha), got (beta=1.0)", lambda f: f(beta=1.0)),
-        refused("Threshold", TypeError, "expected settings (threshold, value), got ()", lambda f: f()),
+        refused(
+            "ELU CELU", TypeError, "expected settings (alpha, inplace), got (beta=1.0)", lambda f: f(beta=1.0)
+        ),
+        refused(
+            "Threshold", TypeError, "expected settings (threshold, value, inplace), got ()", lambda f: f()
+        ),
         refused(
             "SiLU Mish Softsign LeakyReLU ELU",
             DtypeError,
@@ -421,6 +431,23 @@ REFUSALS: list[Refusal] = [
         ),
         refused("weight_norm", TypeError, "expected a Module, got int", lambda f: f(3)),
         refused("update_bn", TypeError, "expected a Module, got int", lambda f: f([X], 3)),
+        refused("get_total_norm", DtypeError, "expected tensors for 'tensors', got int", lambda f: f(3)),
+        refused(
+            "clip_grad_norm_", ValueError, "max_norm: expected at least 0, got -1.0", lambda f: f(X, -1.0)
+        ),
+        refused(
+            "clip_grads_with_norm_",
+            ValueError,
+            "max_norm: expected at least 0, got -1.0",
+            lambda f: f(X, -1.0, X),
+        ),
+        refused(
+            "clip_grad_value_", ValueError, "clip_value: expected at least 0, got -1.0", lambda f: f(X, -1.0)
+        ),
+        refused(
+            "adaptive_clip_grad_", ValueError, "clip_factor: expected at least 0, got -1", lambda f: f(X, -1)
+        ),
+        refused("centralize_grad_", DtypeError, "expected tensors for 'parameters', got int", lambda f: f(3)),
         refused(
             "linear_to_conv",
             ShapeError,

@@ -426,6 +426,34 @@ ROWS = [
         lambda b, t: b * (1 + np.cos(np.pi * min(1, t / 50))) / 2,
         torch=False,
     ),
+    Schedule(
+        "SWALR",
+        lambda lr, o: lr.SWALR(o, 0.05),
+        lambda b, t: 0.05 + (b - 0.05) * (1 + np.cos(np.pi * min(1, t / 10))) / 2,
+        bad={
+            "anneal_strategy: expected 'cos' or 'linear', got 'exp'": lambda lr, o: lr.SWALR(
+                o, 0.1, anneal_strategy="exp"
+            ),
+            "anneal_epochs: expected a whole number of at least 0, got -1": lambda lr, o: lr.SWALR(
+                o, 0.1, -1
+            ),
+            "swa_lr: expected one for each group, got 1 and a group 1": lambda lr, o: lr.SWALR(o, [0.1]),
+        },
+        torch=False,  # PyTorch's is not there but in swa_utils: test_swa_utils.py compares
+    ),
+    Schedule(
+        "SWALR linear",
+        lambda lr, o: lr.SWALR(o, [0.9, 0.1], 20, "linear"),
+        lambda b, t: b + ({0.5: 0.9, 3.0: 0.1}[b] - b) * min(1, t / 20),
+        torch=False,
+    ),
+    Schedule("SWALR at once", lambda lr, o: lr.SWALR(o, 0.7, 0), lambda b, t: 0.7, torch=False),
+    Schedule(
+        "SequentialLR of SWALR",
+        lambda lr, o: lr.SequentialLR(o, [lr.ConstantLR(o), lr.SWALR(o, 0.1, 4, "linear")], [8]),
+        lambda b, t: b / 3 if t < 5 else b if t < 8 else b + (0.1 - b) * min(1, (t - 8) / 4),
+        torch=False,
+    ),
 ]
 
 FED = [

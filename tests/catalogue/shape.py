@@ -55,6 +55,13 @@ ROWS: list[Row] = [
         lambda x: x.swapaxes(0, -1),
         bad=[((X, 0, 3), ShapeError, "transpose: expected dim in [-2, 1], got 3")],
     ),
+    Row(
+        "t",
+        td.t,
+        [[(3, 4)], [()], [(3,)], [(0, 2)]],
+        np.transpose,
+        bad=[((np.ones((2, 1, 3)),), ShapeError, "t: expected at most two dims, got (2, 1, 3)")],
+    ),
     Row("Tensor.T", lambda x: x.T, [[(3, 4)], [()], [(2, 0, 1)]], np.transpose),
     Row("squeeze", td.squeeze, [[(3, 1, 2, 1)], [(1, 1)], [(0, 1)]], np.squeeze),
     Row(

@@ -202,7 +202,7 @@ def test_dtypes() -> None:
 
 
 def test_deepcopy_is_independent_down_to_the_random_streams() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5, td.Generator(3)))
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Dropout(0.5, generator=td.Generator(3)))
     model[0].weight.requires_grad_(False)
     twin = copy.deepcopy(model)
     x = some(8, 3)

@@ -59,7 +59,9 @@ def test_it_prints_as_a_table() -> None:
 
 def test_it_leaves_no_trace() -> None:
     generator = td.Generator(4)
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Dropout(0.5, generator))
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Dropout(0.5, generator=generator)
+    )
     model[1].eval()
     model(td.randn(5, 3)).sum().backward()
 

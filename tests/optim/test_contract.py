@@ -16,7 +16,20 @@ from tinydl_kernels.update.expression import sqrt
 
 import tinydl as td
 from tinydl.ops.update import assign
-from tinydl.optim import SGD, Adam, AdamW, Optimizer, RMSprop
+from tinydl.optim import (
+    ASGD,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+    Rprop,
+)
 from tinydl.optim import optimizer as tinydl_optimizer
 from tinydl.training import checkpoint
 
@@ -213,12 +226,12 @@ class TestIdiom:
 def test_the_example_at_the_head_of_the_contract() -> None:
     """It says what it does: Adam's first moment alone."""
     text = inspect.getdoc(tinydl_optimizer) or ""
-    example = textwrap.dedent(text[text.index("    class Momentum") : text.index("`scalars` and")])
+    example = textwrap.dedent(text[text.index("    class FirstMoment") : text.index("`scalars` and")])
     namespace = {"Optimizer": Optimizer, "State": State, "at_least_0": tinydl_optimizer.at_least_0}
     exec(example, namespace)
     params = parameters()
     expected = [p.numpy().copy() for p in params]
-    optimizer = namespace["Momentum"](params, lr=0.1, beta=0.8, maximize=True)  # type: ignore[operator]
+    optimizer = namespace["FirstMoment"](params, lr=0.1, beta=0.8, maximize=True)  # type: ignore[operator]
     averages = [np.zeros(p.shape) for p in params]
     for t in range(1, 5):
         give(params, t)
@@ -297,13 +310,17 @@ TORCH = [
     (Adam, {"lr": 0.1, "amsgrad": True}),
     (AdamW, {"lr": 0.1, "maximize": True}),
     (RMSprop, {"momentum": 0.9, "centered": True}),
+    *(
+        (kind, {"lr": 0.05, "maximize": True})
+        for kind in (Adagrad, Adadelta, Adamax, NAdam, RAdam, ASGD, Rprop)
+    ),
 ]
 
 
 class TestOtherStates:
     @pytest.mark.parametrize(("kind", "options"), TORCH, ids=lambda x: getattr(x, "__name__", None))
     @pytest.mark.parametrize("steps", [0, 4])
-    def test_pytorch_s(self, kind: Any, options: dict[str, Any], steps: int) -> None:
+    def test_pytorch_s(self, kind: Any, options: dict[str, Any], steps: int, double: None) -> None:
         """What PyTorch has begun goes on here, structural options included; its further keys are kept."""
         torch = pytest.importorskip("torch")
         start = parameters()

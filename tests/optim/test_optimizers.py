@@ -7,7 +7,7 @@ import pytest
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 import tinydl as td
-from tinydl.optim import SGD, Adam, AdamW, decay_groups
+from tinydl.optim import SGD, Adam, AdamW, decay_groups, layer_groups
 
 SHAPES = [(3, 4), (4,), ()]
 
@@ -91,6 +91,29 @@ class TestGroups:
         for name, p in model.named_parameters():
             decay = np.float32(0.1) if name in names[0.1] else np.float32(0)
             np.testing.assert_allclose(p.numpy(), before[name] * (1 - decay), rtol=1e-6)
+
+    def test_rates_fall_from_layer_to_layer(self) -> None:
+        """A bias after the weights of another module, and a normalization, go with the layer before."""
+        model = td.nn.Sequential(
+            td.nn.BatchNorm2d(1),
+            td.nn.Conv2d(1, 2, 3),
+            td.nn.BatchNorm2d(2),
+            td.nn.Flatten(),
+            td.nn.Sequential(td.nn.Linear(8, 3), td.nn.Linear(3, 3, bias=False)),
+        )
+        optimizer = SGD(layer_groups(model, 0.5), lr=0.4)
+        rates = [(group["lr"], group["param_names"]) for group in optimizer.param_groups]
+        first = ["0.weight", "0.bias", "1.weight", "1.bias", "2.weight", "2.bias"]
+        assert rates == [(0.1, first), (0.2, ["4.0.weight", "4.0.bias"]), (0.4, ["4.1.weight"])]
+        td.optim.MultiStepLR(optimizer, [0], gamma=0.5)
+        assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.1, 0.2]
+        assert [group["lr_scale"] for group in layer_groups(td.nn.BatchNorm2d(2))] == [1.0]
+        with pytest.raises(ValueError, match="layer_groups: decay: expected a number above 0, got 0"):
+            layer_groups(model, 0)
+
+    def test_a_rate_of_its_own_is_not_scaled(self, random) -> None:
+        optimizer = SGD([{"params": parameters(random), "lr": 0.5, "lr_scale": 0.1}], lr=1.0)
+        assert optimizer.param_groups[0]["lr"] == 0.5
 
     def test_numbers_are_buffers(self, random) -> None:
         """Reading gives a snapshot; the Buffer stays, and assignment writes into it."""

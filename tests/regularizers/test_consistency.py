@@ -35,7 +35,7 @@ def dropped_linear() -> tuple[nn.Module, td.Generator]:
     """Dropout and then a linear layer, and the dropout's generator."""
     td.manual_seed(2)
     generator = td.Generator(4)
-    return nn.Sequential(nn.Dropout(0.5, generator), nn.Linear(D, M)).double(), generator
+    return nn.Sequential(nn.Dropout(0.5, generator=generator), nn.Linear(D, M)).double(), generator
 
 
 def masked(x: td.Tensor, generator: td.Generator) -> np.ndarray:

@@ -44,11 +44,13 @@ def test_dropout_of_inputs_is_a_ridge_of_a_linear_model() -> None:
     """
     r = np.random.default_rng(0)
     X, w, y, p = r.standard_normal((4, 3)), r.standard_normal(3), r.standard_normal(4), 0.4
-    value = by_masks(nn.Dropout(p, td.Generator(1)), 3, lambda mask: ((y - (X * mask) @ w) ** 2).sum(), p)
+    value = by_masks(
+        nn.Dropout(p, generator=td.Generator(1)), 3, lambda mask: ((y - (X * mask) @ w) ** 2).sum(), p
+    )
     expected = ((y - X @ w) ** 2).sum() + p / (1 - p) * (w**2 * (X**2).sum(0)).sum()
     np.testing.assert_allclose(value, expected, rtol=1e-12)
     slope = by_masks(
-        nn.Dropout(p, td.Generator(1)), 3, lambda mask: -2 * (X * mask).T @ (y - (X * mask) @ w), p
+        nn.Dropout(p, generator=td.Generator(1)), 3, lambda mask: -2 * (X * mask).T @ (y - (X * mask) @ w), p
     )
     np.testing.assert_allclose(
         slope, -2 * X.T @ (y - X @ w) + 2 * p / (1 - p) * w * (X**2).sum(0), rtol=1e-11
@@ -62,5 +64,7 @@ def test_the_geometric_mean_of_softmax_over_masks_is_the_evaluated_net() -> None
     def log_softmax(z: np.ndarray) -> np.ndarray:
         return z - np.log(np.exp(z).sum())
 
-    mean = by_masks(nn.Dropout(p, td.Generator(1)), 3, lambda mask: log_softmax(W @ (x * mask) + b), p)
+    mean = by_masks(
+        nn.Dropout(p, generator=td.Generator(1)), 3, lambda mask: log_softmax(W @ (x * mask) + b), p
+    )
     np.testing.assert_allclose(log_softmax(mean), log_softmax(W @ x + b), rtol=1e-12)

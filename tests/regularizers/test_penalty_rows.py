@@ -194,7 +194,12 @@ def network(generator: td.Generator, outputs: int) -> nn.Module:
     td.manual_seed(1)
     model = nn.Sequential(
         *(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Dropout2d(0.3), nn.Tanh(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(12, 6), nn.BatchNorm1d(6, momentum=None), nn.Dropout(0.5, generator)),
+        *(
+            nn.Flatten(),
+            nn.Linear(12, 6),
+            nn.BatchNorm1d(6, momentum=None),
+            nn.Dropout(0.5, generator=generator),
+        ),
         *(nn.BatchNorm1d(6), nn.Dropout(0.4), nn.Linear(6, outputs)),
     )
     model[9].eval()

@@ -51,7 +51,7 @@ def convolutions(generator: td.Generator) -> nn.Module:
         nn.Conv2d(2, 3, 3),
         nn.BatchNorm2d(3),
         nn.Tanh(),
-        nn.Dropout(0.4, generator),
+        nn.Dropout(0.4, generator=generator),
         nn.Flatten(),
         nn.Linear(72, M),
     )

@@ -11,6 +11,7 @@ Read it in this order, in one sitting:
     pullback    a rule stated as a composition of other primitives
     promotion   the table of dtypes
     state       what varies between threads and scopes: is the tape on, who is watching
+    hooks       what a registered hook is taken away by
     public      what every public function is decorated with
     face        what type checkers are told of Tensor
 

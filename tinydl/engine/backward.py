@@ -11,7 +11,7 @@ from tinydl_kernels.machine.errors import GraphError
 
 from .core import Tensor, add, contiguous
 from .public import public
-from .state import grad_mode, state
+from .state import GradMode, state
 from .tape import Key, Slot, ancestors, needed
 
 
@@ -20,15 +20,24 @@ def backward(
     gradient: Tensor | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
 ) -> None:
-    """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every
-    leaf that it was computed from.
+    """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every leaf that it was
+    computed from, or of the `inputs` alone.
     """
-    leaves = _sweep([(output, _seed("backward", output, gradient))], None, create_graph, retain_graph)
+    roots = [(output, _seed("backward", output, gradient))]
+    found: list[tuple[Any, Tensor]]
+    if inputs is None:
+        slots = _sweep(roots, None, create_graph, retain_graph)
+        found = [(slot.owner(), g) for slot, g in slots.items()]
+    else:
+        wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        _require_grad("backward", wanted)
+        keys = _sweep(roots, {x.key for x in wanted}, create_graph, retain_graph)
+        found = [(x, keys[x.key]) for x in {id(x): x for x in wanted}.values() if x.key in keys]
     held = {id(gradient.array)} if gradient is not None else set()
-    with grad_mode(create_graph):
-        for slot, g in leaves.items():
-            leaf = slot.owner()
+    with GradMode(create_graph):
+        for leaf, g in found:
             if leaf is not None:
                 before = leaf.grad
                 leaf.grad = _unshared(g, held) if before is None else add(before, g)
@@ -66,11 +75,7 @@ def grad(
     seeds = seeds * len(outputs) if grad_outputs is None else seeds
     if len(seeds) != len(outputs):
         raise GraphError(f"grad: expected one grad_output per output ({len(outputs)}), got {len(seeds)}")
-    for i, x in enumerate(inputs):
-        if not x.requires_grad:
-            raise GraphError(
-                f"grad: expected inputs that require grad, got input {i} of shape {x.shape} that does not"
-            )
+    _require_grad("grad", inputs)
     roots = [(x, _seed("grad", x, seed)) for x, seed in zip(outputs, seeds, strict=True)]
     found = _sweep(roots, {x.key for x in inputs}, create_graph, retain_graph)
     gradients = tuple(found.get(x.key) for x in inputs)
@@ -81,6 +86,14 @@ def grad(
                 "gives None)"
             )
     return gradients
+
+
+def _require_grad(who: str, inputs: Sequence[Tensor]) -> None:
+    for i, x in enumerate(inputs):
+        if not x.requires_grad:
+            raise GraphError(
+                f"{who}: expected inputs that require grad, got input {i} of shape {x.shape} that does not"
+            )
 
 
 def _seed(who: str, output: Tensor, seed: Tensor | None) -> Tensor:
@@ -119,7 +132,7 @@ def _sweep(
     def deliver(key: Key, gradient: Tensor) -> None:
         found[key] = add(found[key], gradient) if key in found else gradient
 
-    with grad_mode(create_graph):
+    with GradMode(create_graph):
         for x, seed in roots:
             deliver(x.key, seed)
         for node in reversed(order):

@@ -20,7 +20,10 @@ from tinydl_kernels.machine.errors import DeviceError, GraphError
 from . import promotion
 from .rule import Rule, parameters
 from .state import enable_grad as enable_grad
+from .state import inference_mode as inference_mode
+from .state import is_grad_enabled as is_grad_enabled
 from .state import no_grad as no_grad
+from .state import set_grad_enabled as set_grad_enabled
 from .state import state
 from .tape import Edge, Node
 from .tensor import Array, Tensor
@@ -127,6 +130,8 @@ class Primitive:
             else Tensor(array, version, node if self.several or k in self.differentiable else None, k)
             for k, array in enumerate(results if several else (results,))
         ]
+        if version is not None:
+            version.share(tensors[0], outputs[0])
         if saved_outputs:
             node.results = {k: Edge(outputs[k], True, False) for k in saved_outputs}
         return tuple(outputs) if several else outputs[0]

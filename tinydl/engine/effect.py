@@ -48,6 +48,13 @@ def effect(writes: Sequence[str] | Writes, **properties: Any) -> Callable[[Calla
     return lambda function: Effect(function, writes, **properties)
 
 
+def made(x: Tensor) -> Tensor:
+    """A tensor whose array was made just now. A recorder must know, for a replay makes none."""
+    if state.recorder is not None:
+        state.recorder.made.note(x.array)
+    return x
+
+
 def happened(event: Version) -> None:
     """Count something that a step does; replays of a recorded step count it too."""
     event.count += 1

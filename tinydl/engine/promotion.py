@@ -32,7 +32,7 @@ def checked(dtype: Any, who: str = "dtype", default: Any = None) -> np.dtype:
         ) from None
     if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
         raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
-    return dtype.newbyteorder("=")
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
 def floating(dtype: Any, who: str, default: Any = FLOAT32) -> np.dtype:
@@ -62,6 +62,11 @@ def require_one_dtype(who: str, *dtypes: np.dtype) -> None:
     """A DtypeError unless all of the dtypes are the same."""
     if len({*dtypes}) > 1:
         raise DtypeError(f"{who}: expected one dtype, got {' and '.join(sorted(map(str, {*dtypes})))}")
+
+
+def category(dtype: np.dtype) -> int:
+    """0 for bool, 1 for integers, 2 for floating dtypes."""
+    return _CATEGORY[dtype.kind]
 
 
 def is_scalar(value: Any) -> bool:

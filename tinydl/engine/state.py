@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tinydl_kernels.machine.scoped import Scoped
@@ -17,16 +19,102 @@ class _State(Scoped):
 state = _State()
 
 
-def grad_mode(enabled: bool) -> AbstractContextManager[None]:
-    """Write on the tape in this scope, or do not."""
-    return state.replaced(grad=enabled)
+class GradMode:
+    """A scope, or a decorator, in which primitives write on the tape, or do not."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = bool(enabled)
+        self._outer: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._outer.append(state.grad)
+        state.grad = self.enabled
+
+    def __exit__(self, *error: Any) -> None:
+        state.grad = self._outer.pop()
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        enabled = self.enabled
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generator(*args: Any, **settings: Any) -> Any:
+                return _resumed(function(*args, **settings), enabled)
+
+            return generator
+
+        @functools.wraps(function)
+        def called(*args: Any, **settings: Any) -> Any:
+            with GradMode(enabled):
+                return function(*args, **settings)
+
+        return called
 
 
-def no_grad() -> Any:
-    """A scope, or a decorator, whose operations stay off the tape."""
-    return grad_mode(False)
+def _resumed(generator: Any, enabled: bool) -> Iterator[Any]:
+    """The same generator, whose body alone sees the mode, not who iterates."""
+
+    def step(resume: Callable[..., Any], *args: Any) -> Any:
+        with GradMode(enabled):
+            return resume(*args)
+
+    try:
+        value = step(next, generator)
+        while True:
+            try:
+                sent = yield value
+            except GeneratorExit:
+                step(generator.close)
+                raise
+            except BaseException as error:
+                value = step(generator.throw, error)
+            else:
+                value = step(generator.send, sent)
+    except StopIteration as end:
+        return end.value
 
 
-def enable_grad() -> Any:
-    """A scope, or a decorator, whose operations go on the tape, also inside `no_grad`."""
-    return grad_mode(True)
+class _Switched(GradMode):
+    """A mode that begins where it is made; as a scope it ends, as a decorator it begins with the function."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        self._before = state.grad
+        state.grad = self.enabled
+
+    def __enter__(self) -> None:
+        self._outer.append(self._before)
+        state.grad = self.enabled
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        state.grad = self._before
+        return super().__call__(function)
+
+
+def no_grad(function: Any = None) -> Any:
+    """A scope, or a decorator with or without parentheses, whose operations stay off the tape. A generator
+    is off the tape while its body runs.
+    """
+    return GradMode(False) if function is None else GradMode(False)(function)
+
+
+def enable_grad(function: Any = None) -> Any:
+    """A scope, or a decorator with or without parentheses, whose operations go on the tape, also inside
+    `no_grad`.
+    """
+    return GradMode(True) if function is None else GradMode(True)(function)
+
+
+def set_grad_enabled(mode: bool) -> Any:
+    """From now on write on the tape, or do not; as a scope or a decorator until its end."""
+    return _Switched(mode)
+
+
+def inference_mode(mode: Any = True) -> Any:
+    """`no_grad` by another name of PyTorch's, or with False `enable_grad`; nothing else is switched off."""
+    return GradMode(False)(mode) if callable(mode) else GradMode(not mode)
+
+
+def is_grad_enabled() -> bool:
+    """Do operations go on the tape here?"""
+    return state.grad

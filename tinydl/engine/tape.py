@@ -20,6 +20,9 @@ from tinydl_kernels.machine.errors import GraphError
 if TYPE_CHECKING:
     from .core import Primitive, Tensor
 
+MANY = 16
+"""Tensors that share a storage, from which on it is asked who of them still lives."""
+
 numbers = itertools.count()
 Key = Any  # what identifies a differentiable value: the Slot of a leaf, or (Node, output number)
 
@@ -27,10 +30,28 @@ Key = Any  # what identifies a differentiable value: the Slot of a leaf, or (Nod
 class Version:
     """How often a storage was written. All views of the storage share one."""
 
-    __slots__ = ("count", "taped")
+    __slots__ = ("_many", "_sharers", "count", "taped")
 
     def __init__(self) -> None:
         self.count, self.taped = 0, False  # taped: a node has held the array
+        self._sharers: Any = ()  # weak references to tensors, as soon as there are two
+        self._many = 0
+
+    def share(self, x: Tensor, other: Tensor) -> None:
+        """Two tensors have the storage in common."""
+        sharers = self._sharers
+        if not sharers:
+            sharers = self._sharers = []
+            self._many = MANY
+        elif len(sharers) >= self._many:  # forget the dead
+            alive = {id(tensor): ref for ref in sharers if (tensor := ref()) is not None}
+            self._sharers = sharers = list(alive.values())
+            self._many = 2 * len(sharers) + MANY
+        sharers += (weakref.ref(x), weakref.ref(other))
+
+    def shared(self, x: Tensor) -> bool:
+        """Is there another living tensor on the storage of x?"""
+        return any(tensor is not None and tensor is not x for tensor in (ref() for ref in self._sharers))
 
 
 class Slot:
@@ -41,7 +62,7 @@ class Slot:
     __slots__ = ("hooks", "owner")
 
     def __init__(self, owner: Tensor | None = None) -> None:
-        self.hooks: dict[int, Callable[[Tensor], Tensor | None]] = {}
+        self.hooks: dict[object, Callable[[Tensor], Tensor | None]] = {}
         self.owner = (lambda: None) if owner is None else weakref.ref(owner)
 
     @property

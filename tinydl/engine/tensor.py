@@ -13,8 +13,9 @@ from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.errors import DtypeError, GraphError
 
 from .face import Face
+from .hooks import RemovableHandle
 from .state import state
-from .tape import Key, Node, Slot, Version, numbers
+from .tape import Key, Node, Slot, Version
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 T = TypeVar("T", bound="Tensor")
@@ -46,6 +47,11 @@ class Tensor(Face):
     ndim = property(lambda self: self.array.ndim)
     device = property(lambda self: dispatch.device_of(self.array), doc='"cpu" or "cuda".')
     is_leaf = property(lambda self: self.node is None)
+    is_cuda = property(lambda self: self.device == "cuda")
+    grad_fn = property(
+        lambda self: None if self.node is None else self.node.primitive.name,
+        doc="The name of the operation whose result this is, or None.",
+    )
 
     @property
     def requires_grad(self) -> bool:
@@ -61,6 +67,8 @@ class Tensor(Face):
         elif wanted and self.dtype.kind != "f":
             raise DtypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
         elif wanted is not (self.slot is not None):
+            if state.recorder is not None:
+                state.recorder.found(self)
             self.slot = Slot(self) if wanted else None
 
     def requires_grad_(self: T, requires_grad: bool = True) -> T:
@@ -84,15 +92,15 @@ class Tensor(Face):
 
     def detach(self) -> Tensor:
         """The same array off the tape; shares memory and version."""
-        return Tensor(self.array, self.version)
+        detached = Tensor(self.array, self.version)
+        self.version.share(self, detached)
+        return detached
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
-        """Call `hook(grad)` once this tensor's gradient is complete; what it returns
-        replaces it. Returns the remover.
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call `hook(grad)` once this tensor's gradient is complete; what it returns replaces it. The handle
+        removes it: `handle.remove()`, or `handle()`.
         """
-        hooks, number = self._watched().hooks, next(numbers)
-        hooks[number] = hook
-        return lambda: hooks.pop(number, None) and None
+        return RemovableHandle(self._watched().hooks, hook)
 
     def retain_grad(self) -> None:
         """Fill `.grad` in `backward` although this is an intermediate result."""

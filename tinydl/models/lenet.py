@@ -41,7 +41,7 @@ class LeNet(Module):
     ) -> None:
         super().__init__()
         between = {
-            "dropout": lambda: Dropout(0.5, generator),
+            "dropout": lambda: Dropout(0.5, generator=generator),
             "batchnorm": lambda: BatchNorm1d(84, track_running_stats=False, dtype=dtype),
             "none": Identity,
         }

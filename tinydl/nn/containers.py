@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from tinydl_kernels.machine.errors import ShapeError
 
@@ -31,7 +31,66 @@ def _require_iterable(container: Module, members: Any) -> None:
         raise TypeError(f"{type(container).__name__}: expected its members in an iterable, got {members!r}")
 
 
-class Sequential(Module):
+class _Ordered(Module):
+    """Modules in an order, with names "0", "1", ... that follow it when it is edited."""
+
+    def append(self: O, module: Module) -> O:
+        """Add a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self: O, modules: Iterable[Module]) -> O:
+        """Add modules at the end."""
+        _require_iterable(self, modules)
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self: O, index: int, module: Module) -> O:
+        """Put a module before the one at `index`, as list.insert."""
+        members = list(self)
+        members.insert(index, module)
+        return self._renamed(members)
+
+    def pop(self, index: int = -1) -> Module:
+        """Take a module out, the last one unless told otherwise."""
+        members = list(self)
+        module = members.pop(index)
+        self._renamed(members)
+        return module
+
+    def _renamed(self: O, members: list[Any]) -> O:
+        """The same container of other members, by their places. Nothing changes if one is no module."""
+        for i, module in enumerate(members):
+            self._require(Module, str(i), module)
+        self._modules.clear()
+        self._modules.update({str(i): module for i, module in enumerate(members)})
+        return self
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        name = list(self._modules)[index]
+        self._require(Module, name, module)
+        self._modules[name] = module
+
+    def __delitem__(self, index: int | slice) -> None:
+        members = list(self)
+        del members[index]
+        self._renamed(members)
+
+    def __iadd__(self: O, other: Iterable[Module]) -> O:
+        return self.extend(other)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._modules.values())
+
+
+O = TypeVar("O", bound=_Ordered)
+
+
+class Sequential(_Ordered):
     """Modules one after another; indexable, with names "0", "1", ... or those of a
     dict. A slice keeps the names.
     """
@@ -49,11 +108,8 @@ class Sequential(Module):
             input = module(input)
         return input
 
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Any:
-        return iter(self._modules.values())
+    def __add__(self, other: Iterable[Module]) -> Sequential:
+        return Sequential(*self, *other)
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
@@ -61,30 +117,15 @@ class Sequential(Module):
         return list(self._modules.values())[index]
 
 
-class ModuleList(Module):
+class ModuleList(_Ordered):
     """A list of modules, registered in order as "0", "1", ..."""
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
         self.extend(() if modules is None else modules)
 
-    def append(self, module: Module) -> ModuleList:
-        """Add a module at the end."""
-        self.add_module(str(len(self)), module)
-        return self
-
-    def extend(self, modules: Iterable[Module]) -> ModuleList:
-        """Add modules at the end."""
-        _require_iterable(self, modules)
-        for module in modules:
-            self.append(module)
-        return self
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(self._modules.values())
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
 
     def __getitem__(self, index: int | slice) -> Any:
         chosen = list(self._modules.values())[index]
@@ -105,6 +146,23 @@ class ModuleDict(Module):
 
     def __getitem__(self, name: str) -> Module:
         return self._modules[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self._modules[name]
+
+    def pop(self, name: str) -> Module:
+        """Take a module out."""
+        return self._modules.pop(name)
+
+    def clear(self) -> None:
+        """Take all modules out."""
+        self._modules.clear()
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add modules, or put them in the places of others of their names."""
+        _require_iterable(self, modules)
+        for name, module in dict(modules).items():
+            self[name] = module
 
     def __contains__(self, name: str) -> bool:
         return name in self._modules

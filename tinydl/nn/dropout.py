@@ -28,18 +28,18 @@ __all__ = [
 
 class Dropout(Module):
     """In training, zero each element with probability p and scale the others by 1/(1 - p).
-    Draws from `generator` if given.
+    Draws from `generator` if given. `inplace` is taken for PyTorch's sake and has no meaning.
     """
 
     function: Any = staticmethod(dropout)
 
-    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False, generator: Generator | None = None) -> None:
         super().__init__()
-        require_probability(type(self).__name__, p)
-        self.p, self.generator = p, generator
+        require_probability(type(self).__name__, p, inplace)
+        self.p, self.inplace, self.generator = p, inplace, generator
 
     def forward(self, input: Tensor) -> Tensor:
-        return self.function(input, self.p, self.training, self.generator)
+        return self.function(input, self.p, self.training, generator=self.generator)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -49,7 +49,8 @@ class FunctionLayer(Module):
 
     def extra_repr(self) -> str:
         known = self.__signature__.parameters.items()
-        return ", ".join(f"{key}={getattr(self, key)!r}" for key, p in known if not _is_tensor(p))
+        shown = [key for key, p in known if not _is_tensor(p) and (key != "inplace" or self.inplace)]
+        return ", ".join(f"{key}={getattr(self, key)!r}" for key in shown)
 
 
 L = TypeVar("L", bound=FunctionLayer)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
-from tinydl_kernels.machine.errors import ShapeError, TinydlError
+from tinydl_kernels.machine.errors import TinydlError
 
-from ..devices import constant, move, on_host
+from ..devices import move
 from ..engine.core import Tensor, no_grad, state
+from ..engine.hooks import RemovableHandle
 from ..engine.public import public, refusal
 from ..ops.creation import target
-from ..ops.update import assign
-from .parameter import Buffer, Parameter
+from ..ops.update import assign, clear_gradients
+from .parameter import Buffer, Parameter, as_buffer
+from .saved import Keys, load
 
 __all__ = [
     "Module",
     "functional_call",
     "intercept",
 ]
+
+_mode = operator.attrgetter("training")
+"""What a recorded step depends on in every module that it calls."""
 
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
@@ -34,6 +42,7 @@ class Module:
     training: bool
 
     def __init__(self) -> None:
+        object.__setattr__(self, "_transient", set())  # names of the buffers that are not saved
         for name in (
             "_parameters",
             "_buffers",
@@ -45,11 +54,21 @@ class Module:
             object.__setattr__(self, name, {})
         object.__setattr__(self, "training", True)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Layers of this library that take a dtype take a device too: they are made on the CPU and moved."""
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("tinydl.") and "__init__" in vars(cls):
+            parameters = inspect.signature(cls.__init__).parameters
+            if parameters.get("dtype") is not None and parameters["dtype"].default is None:
+                cls.__init__ = _with_device(cls.__init__)  # type: ignore[method-assign]
+
     def forward(self, *inputs: Any) -> Any:
         """What the module computes. Subclasses write it."""
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        if state.recorder is not None:
+            state.recorder.depends(self, _mode)
         if state.tracer is not None:
             state.tracer.enter(self)
         try:
@@ -98,9 +117,16 @@ class Module:
         homes = {Parameter: "_parameters", Buffer: "_buffers", Module: "_modules"}
         home = next((homes[kind] for kind in homes if isinstance(value, kind)), None)
         if "_modules" not in self.__dict__:
+            if home is None:  # a setting may come first
+                object.__setattr__(self, name, value)
+                return
             raise AttributeError(
                 f"{type(self).__name__}: expected super().__init__() before assigning {name!r}"
             )
+        if name in self._buffers and type(value) is Tensor:
+            if self._took(name, value):
+                return
+            value, home = as_buffer(value), "_buffers"
         if home is None:
             kind, home = next(
                 ((kind, h) for kind, h in homes.items() if name in getattr(self, h)), (None, None)
@@ -111,6 +137,8 @@ class Module:
             if other != home:
                 getattr(self, other).pop(name, None)
         if home is None:
+            if name == "training" and state.recorder is not None:
+                state.recorder.depends(self, _mode)
             object.__setattr__(self, name, value)
         else:
             self.__dict__.pop(name, None)
@@ -128,6 +156,7 @@ class Module:
         for home in ("_parameters", "_buffers", "_modules", "_computed"):
             if name in getattr(self, home):
                 del getattr(self, home)[name]
+                self._transient.discard(name)
                 return
         object.__delattr__(self, name)
 
@@ -143,10 +172,31 @@ class Module:
         self._require(Parameter, name, parameter)
         self._parameters[name] = parameter
 
-    def register_buffer(self, name: str, buffer: Buffer | None) -> None:
-        """A named buffer, or the name of one that is absent (None)."""
-        self._require(Buffer, name, buffer)
-        self._buffers[name] = buffer
+    def _took(self, name: str, value: Tensor) -> bool:
+        """A tensor assigned to a buffer: inside a recorded step, which does not see what names stand for, it
+        is written into the buffer if it fits.
+        """
+        own = self._buffers[name]
+        fits = own is not None and (own.shape, own.dtype, own.device) == (
+            value.shape,
+            value.dtype,
+            value.device,
+        )
+        if state.recorder is None or not fits:
+            return False
+        with no_grad():
+            assign(own, as_buffer(value))
+        return True
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """A named buffer, or the name of one that is absent (None). A tensor becomes a Buffer of the same
+        memory. Without `persistent` it moves with the module and is not saved with it.
+        """
+        if type(tensor) is Tensor:
+            tensor = as_buffer(tensor)
+        self._require(Buffer, name, tensor)
+        self._buffers[name] = tensor
+        (self._transient.discard if persistent else self._transient.add)(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """A named child, or the name of one that is absent (None)."""
@@ -164,12 +214,22 @@ class Module:
     # The tree
     # --------------------------------------------------------------------------------------------------------
 
-    def children(self) -> Iterator[Module]:
-        yield from (child for child in self._modules.values() if child is not None)
-
-    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
-        """("", self), then every module below it by its dotted path, each once unless told otherwise."""
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules right below this one by name, each once."""
         seen: set[int] = set()
+        for name, child in self._modules.items():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                yield name, child
+
+    def children(self) -> Iterator[Module]:
+        yield from (child for _, child in self.named_children())
+
+    def named_modules(
+        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """("", self), then every module below it by its dotted path, each once unless told otherwise."""
+        seen: set[int] = set() if memo is None else memo
         stack = [(prefix, self)]
         while stack:
             path, module = stack.pop()
@@ -185,27 +245,39 @@ class Module:
     def modules(self) -> Iterator[Module]:
         yield from (module for _, module in self.named_modules())
 
-    def _named(self, home: str) -> Iterator[tuple[str, Any]]:
+    def _named(self, home: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        for path, module in self.named_modules():
+        modules = self.named_modules(None, prefix, once) if recurse else [(prefix, self)]
+        for path, module in modules:
             for name, value in getattr(module, home).items():
                 if value is not None and id(value) not in seen:
-                    seen.add(id(value))
+                    if once:
+                        seen.add(id(value))
                     yield f"{path}.{name}" if path else name, value
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Every parameter by its dotted path, each once."""
-        return self._named("_parameters")
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter by its dotted path, each once; without `recurse` the module's own."""
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
 
-    def named_buffers(self) -> Iterator[tuple[str, Buffer]]:
-        """Every buffer by its dotted path, each once."""
-        return self._named("_buffers")
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Buffer]]:
+        """Every buffer by its dotted path, each once; without `recurse` the module's own."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
 
-    def parameters(self) -> Iterator[Parameter]:
-        yield from (p for _, p in self.named_parameters())
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        yield from (p for _, p in self.named_parameters(recurse=recurse))
 
-    def buffers(self) -> Iterator[Buffer]:
-        yield from (b for _, b in self.named_buffers())
+    def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
+        yield from (b for _, b in self.named_buffers(recurse=recurse))
+
+    def saved_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The module's own parameters and buffers, by name, as far as they are saved."""
+        for name, value in (*self._parameters.items(), *self._buffers.items()):
+            if value is not None and name not in self._transient:
+                yield name, value
 
     def get_submodule(self, path: str) -> Module:
         """The module at a dotted path; "" is the module itself."""
@@ -221,15 +293,19 @@ class Module:
         return module
 
     def apply(self: M, function: Callable[[Module], None]) -> M:
-        """Call `function` on every module of the tree, children first."""
-        for module in reversed(list(self.modules())):
-            function(module)
+        """Call `function` on every module of the tree, children first, by their own `apply`."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
         return self
 
     def train(self: M, mode: bool = True) -> M:
-        """Training mode (batch statistics, dropout) for the whole tree."""
-        for module in self.modules():
-            object.__setattr__(module, "training", mode)
+        """Training mode (batch statistics, dropout) for the whole tree, by the children's own `train`."""
+        if state.recorder is not None:  # which asks for the mode before the step
+            state.recorder.depends(self, _mode)
+        object.__setattr__(self, "training", mode)
+        for child in self.children():
+            child.train(mode)
         return self
 
     def eval(self: M) -> M:
@@ -242,25 +318,27 @@ class Module:
             p.requires_grad_(requires_grad)
         return self
 
-    def zero_grad(self) -> None:
-        """Set `.grad` of every parameter to None."""
-        for p in self.parameters():
-            p.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set `.grad` of every parameter to None; or those that are there to zeros."""
+        clear_gradients(self.parameters(), set_to_none)
 
     def to(self: M, *wanted: Any, dtype: Any = None, device: Any = None) -> M:
         """Parameters and buffers on another device, floating ones in another dtype: to(dtype),
         to(device), to(device, dtype).
 
-        Drops the gradients of what changes; recordings of the module end.
+        Children move by their own `to`. Drops the gradients of what changes; recordings of the module end.
         Optimizers follow at their next step.
         """
         dtype, device = target("to", wanted, dtype, device)
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in (*self.parameters(False), *self.buffers(False)):
             cast = dtype is not None and tensor.dtype.kind == "f" and tensor.dtype != dtype
             if cast or device not in (None, tensor.device):
                 tensor.grad = None
                 array = move(tensor.array, device or tensor.device)
                 tensor.array = array.astype(dtype) if cast else array
+        given = {"dtype": dtype, "device": device}
+        for child in self.children():
+            child.to(**{name: value for name, value in given.items() if value is not None})
         return self
 
     def cuda(self: M, device: Any = "cuda") -> M:
@@ -278,72 +356,47 @@ class Module:
     # State
     # --------------------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers by dotted path, in PyTorch's order; they share memory with the module.
+    def state_dict(
+        self, destination: dict[str, Any] | None = None, prefix: str = "", keep_vars: bool = False
+    ) -> dict[str, Any]:
+        """Parameters and persistent buffers by dotted path, in PyTorch's order; they share memory with the
+        module, and with `keep_vars` are the tensors themselves. Children say by their own `state_dict`.
 
         What is shared inside the module is there under each of its names, as in PyTorch.
         """
-        found: dict[str, Tensor] = {}
-        for path, module in self.named_modules(remove_duplicate=False):
-            for name, value in (*module._parameters.items(), *module._buffers.items()):
-                if value is not None:
-                    found[f"{path}.{name}" if path else name] = value.detach()
+        found: dict[str, Any] = {} if destination is None else destination
+        for name, value in self.saved_tensors():
+            found[prefix + name] = value if keep_vars else value.detach()
+        for name, child in self._modules.items():
+            if child is not None:
+                theirs = child.state_dict(keep_vars=True) if keep_vars else child.state_dict()
+                found.update({f"{prefix}{name}.{key}": value for key, value in theirs.items()})
         return found
 
-    def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True
-    ) -> tuple[list[str], list[str]]:
-        """Copy arrays or tensors in by name, each cast to its dtype; returns (missing,
-        unexpected), an error if `strict`.
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Keys:
+        """Copy arrays or tensors in by name, each cast to its dtype; returns (missing_keys, unexpected_keys),
+        an error if `strict`.
 
-        Nothing is written unless all of it fits. Running statistics without
+        Nothing is written unless all of it fits; a module below that overrides `load_state_dict` is given its
+        part, by names without its path, before the rest is written. Running statistics without
         `num_batches_tracked` come with 0, as in PyTorch.
         """
-        own = self.state_dict()
-        counters = [
-            name
-            for name in own.keys() - state_dict.keys()
-            if name.endswith("num_batches_tracked")
-            and f"{name.removesuffix('num_batches_tracked')}running_mean" in state_dict
-        ]
-        missing = [name for name in own if name not in state_dict and name not in counters]
-        unexpected = [name for name in state_dict if name not in own]
-        arrays = {name: value for name, value in state_dict.items() if name in own}
-        wrong = [
-            f"{name}: expected {own[name].shape}, got {np.shape(a)}"
-            for name, a in arrays.items()
-            if np.shape(a) != own[name].shape
-        ]
-        wrong += [f"missing {name}" for name in missing if strict] + [
-            f"unexpected {name}" for name in unexpected if strict
-        ]
-        if wrong:
-            raise ShapeError(f"load_state_dict of {type(self).__name__}: {'; '.join(wrong)}")
-        fitting = {
-            name: constant(own[name], on_host(array).astype(own[name].dtype))
-            for name, array in arrays.items()
-        }
-        with no_grad():
-            for name in counters:
-                assign(own[name], 0)
-            for name, array in fitting.items():
-                assign(own[name], array)
-        return missing, unexpected
+        return load(self, Module, state_dict, strict)
 
     # Hooks
     # --------------------------------------------------------------------------------------------------------
 
-    def register_forward_hook(self, hook: Hook) -> Callable[[], None]:
-        """Call hook(module, inputs, output) after `forward`; what it returns replaces the
-        output. Returns the remover.
+    def register_forward_hook(self, hook: Hook) -> RemovableHandle:
+        """Call hook(module, inputs, output) after `forward`; what it returns replaces the output. The handle
+        removes it: `handle.remove()`, or `handle()`.
         """
-        return _register(self._forward_hooks, hook)
+        return RemovableHandle(self._forward_hooks, hook)
 
-    def register_forward_pre_hook(self, hook: Hook) -> Callable[[], None]:
-        """Call hook(module, inputs) before `forward`; what it returns replaces the
-        inputs. Returns the remover.
+    def register_forward_pre_hook(self, hook: Hook) -> RemovableHandle:
+        """Call hook(module, inputs) before `forward`; what it returns replaces the inputs. The handle removes
+        it.
         """
-        return _register(self._forward_pre_hooks, hook)
+        return RemovableHandle(self._forward_pre_hooks, hook)
 
     def extra_repr(self) -> str:
         """What `repr` shows of the settings."""
@@ -355,14 +408,23 @@ class Module:
         return f"{type(self).__name__}({self.extra_repr()}{inside})"
 
 
+def _with_device(construct: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that takes `device=` too."""
+    signature = inspect.signature(construct)
+
+    @functools.wraps(construct)
+    def init(self: Module, *args: Any, device: Any = None, **settings: Any) -> None:
+        construct(self, *args, **settings)
+        if device is not None:
+            self.to(device=device)
+
+    own = inspect.Parameter("device", inspect.Parameter.KEYWORD_ONLY, default=None)
+    init.__signature__ = signature.replace(parameters=[*signature.parameters.values(), own])  # type: ignore[attr-defined]
+    return init
+
+
 def _note(layers: tuple[str, ...]) -> str:
     return f"in layer {'.'.join(layers)}"
-
-
-def _register(hooks: dict[object, Hook], hook: Hook) -> Callable[[], None]:
-    key = object()
-    hooks[key] = hook
-    return lambda: hooks.pop(key, None) and None
 
 
 @contextmanager

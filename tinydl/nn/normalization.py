@@ -74,10 +74,8 @@ class _BatchNorm(Module):
         if not moves:
             mean, var = (None, None) if batch else (self.running_mean, self.running_var)
             return batch_norm(input, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
-        with no_grad():
-            increment(self.num_batches_tracked)
         if self.momentum is not None:
-            return batch_norm(
+            y = batch_norm(
                 input,
                 self.running_mean,
                 self.running_var,
@@ -87,11 +85,15 @@ class _BatchNorm(Module):
                 self.momentum,
                 self.eps,
             )
+            with no_grad():  # a batch that was refused does not count
+                increment(self.num_batches_tracked)
+            return y
         # The cumulative average: the batch's own statistics with momentum 1, then mixed
         # in with weight 1 / batches.
         new_mean, new_var = clone(self.running_mean), clone(self.running_var)
         y = batch_norm(input, new_mean, new_var, self.weight, self.bias, True, 1.0, self.eps)
         with no_grad():
+            increment(self.num_batches_tracked)
             for running, new in ((self.running_mean, new_mean), (self.running_var, new_var)):
                 assign(running, add(running, div(sub(new, running), self.num_batches_tracked)))
         return y

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinydl_kernels.machine.errors import GraphError
+
 from ..engine.core import Tensor
 from ..ops.creation import copied
 
@@ -32,3 +34,14 @@ class Buffer(Tensor):
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
         super().__init__(copied("Buffer", data, dtype).array)
+
+
+def as_buffer(tensor: Tensor) -> Buffer:
+    """A Buffer of the memory of a tensor. GraphError if that requires grad: a Buffer is not trained."""
+    if tensor.requires_grad:
+        raise GraphError(
+            f"Buffer: expected a tensor off the tape, got {tensor.shape} that requires grad: detach()"
+        )
+    buffer = object.__new__(Buffer)
+    Tensor.__init__(buffer, tensor.array, tensor.version)
+    return buffer

@@ -209,7 +209,7 @@ class _Layers(_Recurrent):
         final: list[State] = []
         for k, suffixes in enumerate(self.suffixes):
             if k:
-                input = dropout(input, self.dropout, self.training, self.generator)
+                input = dropout(input, self.dropout, self.training, generator=self.generator)
             outputs = []
             for d, suffix in enumerate(suffixes):
                 begin = tuple(getitem(s, k * directions + d) for s in start)

@@ -15,6 +15,7 @@ from . import (
     elementwise,
     functions,
     indexing,
+    inplace,
     matmul,
     products,
     random,
@@ -40,6 +41,13 @@ NO_METHODS = {
 
 def _swapped(function: Any) -> Any:
     return lambda self, other: function(other, self)
+
+
+def _rounded(x: Tensor, digits: int) -> Tensor:
+    """round(x, digits)."""
+    if not digits:
+        return functions.round(x)
+    return elementwise.div(functions.round(elementwise.mul(x, 10.0**digits)), 10.0**digits)
 
 
 def _takes_a_tensor_first(function: Any) -> bool:
@@ -81,13 +89,17 @@ OPERATORS: dict[str, Any] = {
     "__bool__": creation.truth,
     "__float__": lambda self: float(creation.item(self)),
     "__int__": lambda self: int(creation.item(self)),
+    "__index__": creation.index,
+    "__round__": lambda self, digits=None: _rounded(self, digits or 0),
     "__array__": creation.to_array,
     "__dlpack__": creation.to_dlpack,
     "__dlpack_device__": creation.dlpack_device,
     "__repr__": creation.describe,
     "__format__": creation.formatted,
     "__deepcopy__": creation.deepcopy,
+    **inplace.OPERATORS,
 }
+NEW = (creation.new_tensor, creation.new_zeros, creation.new_ones, creation.new_empty, creation.new_full)
 METHODS: dict[str, Any] = {
     name: getattr(family, name)
     for family in WITH_METHODS
@@ -115,9 +127,14 @@ METHODS: dict[str, Any] = {
     "bool": lambda self: elementwise.to_dtype(self, "bool"),
     "size": lambda self, dim=None: self.shape if dim is None else self.shape[dim],
     "numel": lambda self: self.array.size,
+    "nelement": lambda self: self.array.size,
+    "element_size": lambda self: self.dtype.itemsize,
+    **{f.__name__: f for f in NEW},
     "dim": lambda self: self.ndim,
+    **inplace.METHODS,
 }
 
 for _name, _function in (OPERATORS | METHODS).items():
     setattr(Tensor, _name, _function)
 Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[attr-defined]
+Tensor.data = property(inplace.data, inplace.set_data)  # type: ignore[attr-defined]

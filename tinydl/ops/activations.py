@@ -1,4 +1,6 @@
-"""Activation functions. At a kink they have the derivative that PyTorch gives them."""
+"""Activation functions. At a kink they have the derivative that PyTorch gives them. `inplace` is taken for
+PyTorch's sake and has no meaning: the result is always a new tensor.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ __all__ = [
 
 
 @public
-def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope · x."""
     return where(gt(input, 0.0), input, mul(input, negative_slope))
 
@@ -54,14 +56,14 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 
 
 @public
-def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (exp x - 1). Clevert et al., arXiv 1511.07289."""
     require_numbers("elu", input)
     return where(gt(input, 0.0), input, mul(expm1(clip(input, max=0.0)), alpha))
 
 
 @public
-def selu(input: Tensor) -> Tensor:
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
     """λ x where x > 0, else λ α (exp x - 1) with the fixed point's constants.
     Klambauer et al., arXiv 1706.02515.
     """
@@ -70,7 +72,7 @@ def selu(input: Tensor) -> Tensor:
 
 
 @public
-def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (exp(x / alpha) - 1). Barron, arXiv 1704.07483."""
     require_numbers("celu", input)
     if alpha == 0:
@@ -92,7 +94,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 @public
-def silu(input: Tensor) -> Tensor:
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x · sigmoid(x), also known as swish. Elfwing et al., arXiv 1702.03118."""
     return mul(input, sigmoid(input))
 
@@ -107,7 +109,7 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
 
 
 @public
-def mish(input: Tensor) -> Tensor:
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """x tanh(softplus(x)). Misra, arXiv 1908.08681."""
     return mul(input, tanh(softplus(input)))
 
@@ -120,7 +122,7 @@ def softsign(input: Tensor) -> Tensor:
 
 
 @public
-def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x limited to [min_val, max_val]; unlike clip, with derivative 0 at the bounds."""
     require_numbers("hardtanh", input)
     if min_val > max_val:
@@ -130,27 +132,27 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
 
 
 @public
-def relu6(input: Tensor) -> Tensor:
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6)."""
     require_numbers("relu6", input)
     return hardtanh(input, 0.0, 6.0)
 
 
 @public
-def hardsigmoid(input: Tensor) -> Tensor:
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
     return div(relu6(add(input, 3.0)), 6.0)
 
 
 @public
-def hardswish(input: Tensor) -> Tensor:
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x · hardsigmoid(x). Howard et al., arXiv 1905.02244."""
     bent = div(mul(input, add(input, 3.0)), 6.0)
     return where(ge(input, 3.0), input, where(le(input, -3.0), 0.0, bent))
 
 
 @public
-def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
+def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where x > threshold, else value."""
     return where(gt(input, threshold), input, value)
 

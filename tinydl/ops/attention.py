@@ -74,4 +74,4 @@ def attention_weights(
         scores = (
             where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else add(scores, attn_mask)
         )
-    return dropout(softmax(scores, -1), dropout_p, dropout_p > 0, generator)
+    return dropout(softmax(scores, -1), dropout_p, dropout_p > 0, generator=generator)

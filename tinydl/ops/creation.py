@@ -9,7 +9,8 @@ from tinydl_kernels.machine.device import exhausted
 from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError
 
 from ..devices import checked_device, is_device, module_of, move, transfer
-from ..engine.core import Tensor, state
+from ..engine.core import Tensor, contiguous, expand, state
+from ..engine.effect import made
 from ..engine.promotion import FLOAT32, INT64, checked, is_scalar
 from ..engine.public import public
 from .elementwise import to_dtype
@@ -49,10 +50,13 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
 
 def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     """A new tensor that copies `data`, to a device if one is given; errors name `who`."""
-    data = data.array if isinstance(data, Tensor) else data
+    if isinstance(data, Tensor):
+        if state.recorder is not None:  # whose values a replay must see
+            return _brought(contiguous(data.detach()), *target(who, (), dtype, device))
+        data = data.array
     if hasattr(data, "__cuda_array_interface__"):
         array = data.astype(checked(data.dtype if dtype is None else dtype, who), order="C", copy=True)
-        return Tensor(move(array, checked_device(device or "cuda", who)))
+        return made(Tensor(move(array, checked_device(device or "cuda", who))))
     try:
         array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
     except ValueError:
@@ -64,7 +68,7 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise DtypeError(f"{who}: expected numbers, got dtype {array.dtype}")
     array = np.ascontiguousarray(array.astype(checked(array.dtype, who), copy=False)).reshape(array.shape)
-    return Tensor(move(array, checked_device("cpu" if device is None else device, who)))
+    return made(Tensor(move(array, checked_device("cpu" if device is None else device, who))))
 
 
 def _typed(data: Any) -> bool:
@@ -88,6 +92,8 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     if not isinstance(ndarray, np.ndarray):
         raise DtypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
     checked(ndarray.dtype, "from_numpy")
+    if state.recorder is not None:
+        state.recorder.made.note(ndarray, shared=True)
     return Tensor(ndarray)
 
 
@@ -110,7 +116,7 @@ def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:
     module = module_of(checked_device(device, who))
     dtype = checked(dtype, who, FLOAT32)
     try:
-        return Tensor(getattr(module, who)(*arguments, dtype=dtype))
+        return made(Tensor(getattr(module, who)(*arguments, dtype=dtype)))
     except MemoryError as error:
         if module is np:
             raise
@@ -133,15 +139,18 @@ def ones(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool
 def full(
     size: Any, fill_value: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
-    """`fill_value` everywhere."""
-    return _filled("full", new_size("full", size), fill_value, dtype, device).requires_grad_(requires_grad)
+    """`fill_value` everywhere. That of a tensor of shape () keeps its gradient."""
+    x = _filled("full", new_size("full", size), fill_value, dtype, device)
+    return x if x.requires_grad else x.requires_grad_(requires_grad)
 
 
 def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any, device: Any) -> Tensor:
-    value = copied(who, fill_value, dtype, "cpu")
+    value = fill_value if isinstance(fill_value, Tensor) else copied(who, fill_value, dtype, "cpu")
     if value.ndim:
         raise ShapeError(f"{who}: expected one fill_value, got {value.shape}")
-    return _made("full", device, value.dtype, size, value.item())
+    if isinstance(fill_value, Tensor):  # its gradient flows, and a replay sees its value
+        return contiguous(expand(_brought(fill_value, *target(who, (), dtype, device)), shape=size))
+    return _made("full", device, value.dtype, size, value.array.item())
 
 
 @public
@@ -184,6 +193,56 @@ def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = N
 def empty_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
     """Memory shaped as `input` with whatever it holds."""
     return empty(input.shape, dtype=checked(dtype, "empty_like", input.dtype), device=device or input.device)
+
+
+def _like(x: Tensor, dtype: Any, device: Any, requires_grad: bool) -> dict[str, Any]:
+    return {"dtype": dtype or x.dtype, "device": device or x.device, "requires_grad": requires_grad}
+
+
+@public
+def new_tensor(
+    input: Tensor, data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A new tensor of `data`, with the dtype and device of the input where nothing else is said."""
+    return tensor(data, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_zeros(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros of the given size, with the dtype and device of the input where nothing else is said."""
+    return zeros(*size, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_ones(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Ones of the given size, with the dtype and device of the input where nothing else is said."""
+    return ones(*size, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_empty(
+    input: Tensor, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Memory of the given size, with the dtype and device of the input where nothing else is said."""
+    return empty(*size, **_like(input, dtype, device, requires_grad))
+
+
+@public
+def new_full(
+    input: Tensor,
+    size: Any,
+    fill_value: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`fill_value` everywhere, with the dtype and device of the input where nothing else is said."""
+    return full(size, fill_value, **_like(input, dtype, device, requires_grad))
 
 
 @public
@@ -332,6 +391,13 @@ def formatted(x: Tensor, spec: str) -> str:
     return str(x) if x.ndim else format(_read(x, "format").item(), spec)
 
 
+def index(x: Tensor) -> int:
+    """For `range(x)` and `values[x]`: the value of a 0-d integer tensor."""
+    if x.ndim or x.dtype.kind not in "iu":
+        raise TypeError(f"index: expected a 0-d tensor of integers, got {x.shape} {x.dtype}")
+    return int(_read(x, "index"))
+
+
 def truth(x: Tensor) -> bool:
     """The truth of a tensor of one element."""
     return bool(_read(x, "bool").item())
@@ -349,9 +415,9 @@ def deepcopy(x: Tensor, memo: dict[int, Any]) -> Tensor:
     if x.node is not None:
         raise GraphError("deepcopy: expected a leaf, got the result of an operation: use detach() or clone()")
     copy = memo[id(x)] = object.__new__(type(x))
-    Tensor.__init__(copy, x.array.copy())
+    Tensor.__init__(copy, contiguous(x.detach()).array)
     copy.requires_grad = x.requires_grad
-    copy.grad = None if x.grad is None else Tensor(x.grad.array.copy())
+    copy.grad = None if x.grad is None else contiguous(x.grad.detach())
     return copy
 
 

@@ -191,7 +191,7 @@ log = unary(kernels.log, lambda g, input: div(g, input))
 sqrt = unary(kernels.sqrt, lambda g, out: div(g, mul(out, 2.0)))
 tanh = unary(kernels.tanh, lambda g, out: mul(g, sub(1.0, mul(out, out))))
 sigmoid = unary(kernels.sigmoid, lambda g, out: mul(g, mul(out, sub(1.0, out))))
-relu = unary(kernels.relu, lambda g, out: _gate(g, out), floating=False)
+_relu = unary(kernels.relu, lambda g, out: _gate(g, out), floating=False)
 sign = unary(kernels.sign, lambda g: mul(g, 0.0), floating=False)
 abs = unary(kernels.abs, lambda g, input: mul(g, sign(input)), floating=False)
 
@@ -279,6 +279,12 @@ def to_dtype(input: Tensor, dtype: Any) -> Tensor:
     if input.dtype == dtype:
         return input
     return cast(input if dtype.kind == "f" else input.detach(), dtype=dtype)
+
+
+@public
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """max(x, 0). `inplace` is taken for PyTorch's sake and has no meaning."""
+    return _relu(input)
 
 
 @public

@@ -21,7 +21,7 @@ from tinydl_kernels.machine.scoped import Scoped
 
 from ..devices import Resident, checked_device, constant, move
 from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
-from ..engine.effect import effect
+from ..engine.effect import effect, made
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from ..engine.public import public
 from .elementwise import lt, mul, to_dtype, where
@@ -124,6 +124,8 @@ class Generator:
     def __init__(self, seed: int = 0, stream: int = 0) -> None:
         self.key = Resident(np.zeros(2, np.uint64))
         self.counter = Resident(np.zeros(1, np.uint64))
+        for x in (self.key, self.counter):
+            made(x)
         self.load_state_dict({"seed": seed, "stream": stream, "counter": 0})
 
     def manual_seed(self, seed: int) -> Generator:
@@ -298,12 +300,7 @@ def normal(
 
 @public
 def rand_beta(
-    a: float,
-    b: float,
-    *size: Any,
-    generator: Generator | None = None,
-    dtype: Any = None,
-    device: Any = "cpu",
+    a: float, b: float, *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu"
 ) -> Tensor:
     """Beta(a, b) numbers in [0, 1], a and b numbers above 0. Johnk's method where both are below 1, else
     Cheng's (Communications of the ACM 21, 1978). Not differentiable in a and b.
@@ -387,14 +384,18 @@ def _chosen(p: float, like: Tensor, generator: Generator | None) -> Tensor:
 
 @public
 def dropout(
-    input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Zero each element with probability p and scale the others by 1/(1 - p). Outside training the identity.
 
     Srivastava et al., JMLR 2014. The mask is not stored: the backward draws it again
-    from the same counter range.
+    from the same counter range. `inplace` is taken for PyTorch's sake and has no meaning.
     """
-    require_probability("dropout", p)
+    require_probability("dropout", p, inplace)
     if not training or p == 0:
         return input
     key, start = _draw(generator or noise_generator, input.shape, np.bool_, input.device)
@@ -402,43 +403,55 @@ def dropout(
 
 
 def feature_dropout(
-    who: str, input: Tensor, p: float, training: bool, spatial: int, generator: Generator | None
+    who: str, input: Tensor, p: float, training: bool, spatial: int, inplace: Any, generator: Generator | None
 ) -> Tensor:
     """Zero whole channels of (N, C, *spatial) with probability p and scale the others by 1/(1 - p)."""
-    require_probability(who, p)
+    require_probability(who, p, inplace)
     if input.ndim != spatial + 2:
         raise ShapeError(f"{who}: expected input (N, C) and {spatial} spatial dims, got {input.shape}")
     if not training or p == 0:
         return input
     ones = constant(input, np.ones((*input.shape[:2], *(1,) * spatial), input.dtype))
-    return mul(input, dropout(ones, p, True, generator))
+    return mul(input, dropout(ones, p, True, generator=generator))
 
 
 @public
 def dropout1d(
-    input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Dropout of whole channels of (N, C, L). Tompson et al., arXiv 1411.4280."""
-    return feature_dropout("dropout1d", input, p, training, 1, generator)
+    return feature_dropout("dropout1d", input, p, training, 1, inplace, generator)
 
 
 @public
 def dropout2d(
-    input: Tensor, p: float = 0.5, training: bool = True, generator: Generator | None = None
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = True,
+    inplace: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Dropout of whole channels of (N, C, H, W). Tompson et al., arXiv 1411.4280."""
-    return feature_dropout("dropout2d", input, p, training, 2, generator)
+    return feature_dropout("dropout2d", input, p, training, 2, inplace, generator)
 
 
 @public
 def alpha_dropout(
-    input: Tensor, p: float = 0.5, training: bool = False, generator: Generator | None = None
+    input: Tensor,
+    p: float = 0.5,
+    training: bool = False,
+    inplace: bool = False,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Dropout for SELU nets: dropped elements become -λα, and an affine map restores mean 0 and variance 1.
 
     Klambauer et al., arXiv 1706.02515, section "New Dropout Technique".
     """
-    require_probability("alpha_dropout", p)
+    require_probability("alpha_dropout", p, inplace)
     if not training or p == 0:
         return input
     low = -SELU_ALPHA * SELU_SCALE
@@ -475,6 +488,9 @@ def gaussian_noise(
     )
 
 
-def require_probability(who: str, p: float) -> None:
+def require_probability(who: str, p: float, inplace: Any = False) -> None:
+    """ValueError unless p is in [0, 1]. TypeError for an `inplace` that is no flag, such as a generator."""
+    if not isinstance(inplace, (bool, np.bool_)):
+        raise TypeError(f"{who}: expected inplace True or False, got {inplace!r}")
     if not is_scalar(p) or not 0 <= p <= 1:
         raise ValueError(f"{who}: expected a probability in [0, 1], got {p!r}")

@@ -36,6 +36,7 @@ __all__ = [
     "split",
     "squeeze",
     "stack",
+    "t",
     "tile",
     "transpose",
     "unbind",
@@ -208,6 +209,14 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     a, b = normalize_dim("transpose", dim0, input.ndim), normalize_dim("transpose", dim1, input.ndim)
     order[a], order[b] = order[b], order[a]
     return _permute(input, dims=tuple(order))
+
+
+@public
+def t(input: Tensor) -> Tensor:
+    """The transpose of a matrix, a view; a vector or a 0-d tensor as it is."""
+    if input.ndim > 2:
+        raise ShapeError(f"t: expected at most two dims, got {input.shape}")
+    return input if input.ndim < 2 else permute(input, 1, 0)
 
 
 @public

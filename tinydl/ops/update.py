@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -15,7 +15,7 @@ from tinydl_kernels.update import Rule
 
 from ..devices import constant
 from ..engine.core import Array, Tensor
-from ..engine.effect import effect
+from ..engine.effect import effect, made
 from ..engine.promotion import is_scalar
 
 
@@ -89,10 +89,20 @@ def assign(target: Tensor, value: Any) -> None:
         value = Tensor(memory.array_module(target.array).full((), value, target.dtype))
     elif isinstance(value, (list, tuple)):
         value = constant(target, np.asarray(value, target.dtype))
-    if not _broadcasts(value.shape, target.shape):
+    if not broadcasts(value.shape, target.shape):
         raise ShapeError(f"assign: expected a value that broadcasts to {target.shape}, got {value.shape}")
     _assign(target, value)
 
 
-def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+def clear_gradients(tensors: Iterable[Tensor], set_to_none: bool) -> None:
+    """Set `.grad` of each to None; or, where it is there, to zeros."""
+    for x in tensors:
+        if set_to_none:
+            x.grad = None
+        elif x.grad is not None:
+            x.grad = made(Tensor(memory.array_module(x.array).zeros_like(x.grad.array)))
+
+
+def broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Does an array of a shape fill one of another?"""
     return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(shape[::-1], to[::-1], strict=False))

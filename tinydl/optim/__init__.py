@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..rooms import collect
 from . import lr_scheduler as lr_scheduler
+from . import swa_utils as swa_utils
 
 __all__ = collect(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 from tinydl_kernels.update import State
 from tinydl_kernels.update.expression import maximum, sqrt
 
-from .optimizer import Optimizer, at_least_0
+from .optimizer import Optimizer, at_least_0, betas_below_1
 
 __all__ = ["Adam", "AdamW"]
 
@@ -50,8 +50,7 @@ class Adam(Optimizer):
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         at_least_0(cls, options, "lr", "eps", "weight_decay")
-        if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
-            raise ValueError(f"{cls.__name__}: betas: expected two numbers in [0, 1), got {options['betas']}")
+        betas_below_1(cls, options)
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, State]:

@@ -16,7 +16,7 @@ from ..nn.module import Module
 from ..nn.parameter import Buffer
 from ..ops.update import assign
 
-__all__ = ["decay_groups"]
+__all__ = ["decay_groups", "layer_groups"]
 
 
 class Group(UserDict):
@@ -166,3 +166,35 @@ def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [(name, p) for name, p in named if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def layer_groups(model: Module, decay: float = 0.8) -> list[dict[str, Any]]:
+    """Parameter groups for an optimizer, one per layer: the rate of the last layer is the optimizer's, that
+    of each layer before it `decay` times that of the next.
+
+        optimizer = AdamW(layer_groups(model, 0.8), lr=1e-3)
+
+    A layer is a module with parameters of more than one dim; biases and normalizations belong to the layer
+    before them (those before the first layer to the first). Layers count in the order in which the model has
+    its modules. Discriminative fine-tuning: Howard & Ruder, Universal language model fine-tuning for text
+    classification, arXiv 1801.06146, section 3.2.
+
+    Raises:
+        ValueError: decay is not above 0.
+    """
+    if not decay > 0:
+        raise ValueError(f"layer_groups: decay: expected a number above 0, got {decay}")
+    layers: list[list[tuple[str, Tensor]]] = [[]]
+    home = None  # of the present layer's weights
+    for name, p in model.named_parameters():
+        module = name.rpartition(".")[0]
+        if p.ndim > 1 and module != home:
+            if home is not None:
+                layers.append([])
+            home = module
+        layers[-1].append((name, p))
+    return [
+        {"params": layer, "lr_scale": decay**depth}
+        for depth, layer in zip(reversed(range(len(layers))), layers, strict=True)
+        if layer
+    ]

@@ -3,7 +3,7 @@ the contract by which an optimizer is one file.
 
 A new optimizer states its options, its states and its formula:
 
-    class Momentum(Optimizer):
+    class FirstMoment(Optimizer):
         def __init__(self, params, lr=1e-2, beta=0.9, maximize=False):
             super().__init__(params, {"lr": lr, "beta": beta, "maximize": maximize})
 
@@ -34,6 +34,13 @@ symbols (sqrt, where, sign, ...) are those of tinydl_kernels.update.expression. 
 or computes of numbers alone, is computed in float64 and cast once to the parameter's dtype; literals have the
 dtype of what they meet.
 
+What a formula needs of whole arrays (norms) `prepare` writes into states before it runs:
+
+        def prepare(self, groups):
+            for group, params, grads in groups:         # those that have gradients
+                for p, norm in zip(params, self.states_of(group, "weight_norm", params), strict=True):
+                    assign(norm, p.norm())
+
 What is no formula of elements overrides `step`, as with PyTorch:
 
     def step(self, closure=None):
@@ -49,7 +56,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +70,8 @@ from ..engine.effect import happened
 from ..engine.state import state as engine_state
 from ..engine.tape import Version
 from ..nn.parameter import Buffer
-from ..ops.update import assign, optimizer_step
+from ..ops.update import assign, clear_gradients, optimizer_step
+from . import hooks
 from .groups import Group
 
 __all__ = ["Optimizer"]
@@ -73,12 +81,24 @@ optimizers: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
 def _counted(step: Callable[..., Any]) -> Callable[..., Any]:
-    """A step that tells an objective that it was taken."""
+    """A step with its hooks, which tells an objective that it was taken. A step of the base class that it
+    calls is a part of it.
+    """
 
     @functools.wraps(step)
     def counted(self: Optimizer, *args: Any, **settings: Any) -> Any:
-        result = step(self, *args, **settings)
-        happened(self.steps_taken)
+        if self._stepping:
+            return step(self, *args, **settings)
+        if engine_state.recorder is not None:
+            engine_state.recorder.depends(self, Optimizer._structure)
+        self._stepping = True
+        try:
+            given, settings = hooks.before(self._pre_hooks, self, (self, *args), settings)
+            result = step(*given, **settings)
+            happened(self.steps_taken)
+            hooks.after(self._post_hooks, self, given, settings)
+        finally:
+            self._stepping = False
         return result
 
     return counted
@@ -116,6 +136,9 @@ class Optimizer:
         self.shared: dict[str, Buffer] = {}  # states of the optimizer
         self.steps_taken = Version()  # its count: of step(), replays included
         self._rules: dict[Any, Rule] = {}
+        self._pre_hooks: hooks.Hooks = {}
+        self._post_hooks: hooks.Hooks = {}
+        self._stepping = False
         optimizers.add(self)
         if isinstance(params, (Tensor, set, frozenset, Mapping)):
             raise TypeError(f"{self}: expected a list of parameters, got {type(params).__name__}")
@@ -147,6 +170,12 @@ class Optimizer:
         """
         return {}
 
+    def prepare(self, groups: Sequence[tuple[Group, list[Tensor], list[Tensor]]]) -> None:
+        """Before the formula runs, with (group, parameters, their gradients) of each group that has
+        gradients: write states that come of whole arrays; put other tensors in the place of gradients, in
+        the lists.
+        """
+
     @classmethod
     def completed(cls, saved: dict[str, Any]) -> dict[str, Any]:
         """The saved states of a parameter with those that another library does not save."""
@@ -154,13 +183,16 @@ class Optimizer:
 
     def add_param_group(self, options: Mapping[str, Any]) -> None:
         """One more group: {"params": [...], "weight_decay": 0.1, ...}; what it does not say is as in
-        `defaults`. Names that are no options are the user's own.
+        `defaults`. Names that are no options are the user's own; a number "lr_scale" among them multiplies
+        an lr that the group does not say.
         """
         if not isinstance(options, Mapping) or "params" not in options:
             raise TypeError(
                 f"{self}: expected a dict with 'params' for each group, got {type(options).__name__}"
             )
         settings = self.defaults | {name: options[name] for name in options.keys() & self.defaults.keys()}
+        if "lr" not in options and "lr_scale" in options:
+            settings["lr"] = settings["lr"] * options["lr_scale"]
         self.check(settings)
         given = [options["params"]] if isinstance(options["params"], Tensor) else list(options["params"])
         pairs: list[tuple[Any, Any]] = [
@@ -183,11 +215,10 @@ class Optimizer:
         self.param_groups.append(group)
         self._remember(group)
 
-    def zero_grad(self) -> None:
-        """Set `.grad` of every parameter to None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set `.grad` of every parameter to None; or those that are there to zeros."""
         for group in self.param_groups:
-            for p in group["params"]:
-                p.grad = None
+            clear_gradients(group["params"], set_to_none)
 
     @_counted
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -200,9 +231,7 @@ class Optimizer:
                 result = closure()
         if self.element is None:
             return result
-        if engine_state.recorder is not None:
-            engine_state.recorder.depends(self, Optimizer._structure)
-        leads = True
+        taken: list[tuple[Group, list[Tensor], list[Tensor]]] = []
         with no_grad():
             for group in self.param_groups:
                 params, grads = [], []
@@ -212,17 +241,34 @@ class Optimizer:
                         params.append(p)
                         grads.append(g if g.array.flags.c_contiguous else contiguous(g))
                 if params:
-                    self._update(group, params, grads, leads)
-                    leads = False
+                    follow([*self.shared.values(), *group.buffers.values()], params[0].device)
+                    taken.append((group, params, grads))
+            self.prepare(taken)
+            for i, (group, params, grads) in enumerate(taken):
+                self._update(group, params, grads, leads=i == 0)
         return result
+
+    def register_step_pre_hook(self, hook: Callable[..., Any]) -> hooks.RemovableHandle:
+        """Call hook(optimizer, args, kwargs) before each step, the closure not called yet; `args` begins with
+        the optimizer. Returns what removes it.
+
+        The hook returns None, or (args, kwargs) to step with. In a recorded step what it does is recorded;
+        one that is added or removed later records the step anew.
+        """
+        return hooks.RemovableHandle(self._pre_hooks, hook)
+
+    def register_step_post_hook(self, hook: Callable[..., Any]) -> hooks.RemovableHandle:
+        """Call hook(optimizer, args, kwargs) after each step; as `register_step_pre_hook`, but for what it
+        returns, which nobody reads.
+        """
+        return hooks.RemovableHandle(self._post_hooks, hook)
 
     def _update(self, group: Group, params: list[Tensor], grads: list[Tensor], leads: bool) -> None:
         """Update parameters of a group by one effect."""
         rule = self._rule(group)
-        states = [self._states(group, name, params) for name in (*rule.moments, *rule.numbers)]
+        states = [self.states_of(group, name, params) for name in (*rule.moments, *rule.numbers)]
         shared = [self.shared[name] if name in self.shared else group.buffer(name) for name in rule.shared]
         options = [group.buffers[name] for name in rule.options]
-        follow([*shared, *options], params[0].device)
         optimizer_step(rule, params, grads, states, shared, options, leads)
 
     def rules(self) -> list[Rule]:
@@ -238,8 +284,8 @@ class Optimizer:
             self._rules[group.structure] = rule
         return rule
 
-    def _states(self, group: Group, name: str, params: list[Tensor]) -> list[Buffer]:
-        """A state of these parameters, on their device."""
+    def states_of(self, group: Group, name: str, params: list[Tensor]) -> list[Buffer]:
+        """A state of these parameters by its name, on their device."""
         found = []
         for p in params:
             own = self.state[p].get(name)
@@ -260,15 +306,15 @@ class Optimizer:
         """Make the states that are not there yet, in memory that no recorder plans."""
         for name, spec in group.states.items():
             if spec.per == "optimizer" and name not in self.shared:
-                self.shared[name] = _made(spec, group["params"][0])
+                self.shared[name] = made(spec, group["params"][0])
             if spec.per in ("element", "parameter"):
                 for p in group["params"]:
                     if name not in self.state[p]:
-                        self.state[p][name] = _made(spec, p)
+                        self.state[p][name] = made(spec, p)
 
     def _structure(self) -> Any:
         """What a recorded step depends on besides arrays."""
-        return [group.structure for group in self.param_groups]
+        return [group.structure for group in self.param_groups], [*self._pre_hooks], [*self._post_hooks]
 
     def state_dict(self) -> dict[str, Any]:
         """PyTorch's layout: {"state": {number of the parameter: {name: tensor}}, "param_groups": [options]}.
@@ -370,7 +416,20 @@ def at_least_0(cls: type, options: Mapping[str, Any], *names: str) -> None:
             raise ValueError(f"{cls.__name__}: {name}: expected at least 0, got {options[name]}")
 
 
-def _made(spec: State, p: Tensor) -> Buffer:
+def below_1(cls: type, options: Mapping[str, Any], *names: str) -> None:
+    """ValueError unless these options are numbers in [0, 1)."""
+    for name in names:
+        if not 0 <= options[name] < 1:
+            raise ValueError(f"{cls.__name__}: {name}: expected a number in [0, 1), got {options[name]}")
+
+
+def betas_below_1(cls: type, options: Mapping[str, Any]) -> None:
+    """ValueError unless the option betas has two numbers in [0, 1)."""
+    if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
+        raise ValueError(f"{cls.__name__}: betas: expected two numbers in [0, 1), got {options['betas']}")
+
+
+def made(spec: State, p: Tensor) -> Buffer:
     """A state of parameter p."""
     module = memory.array_module(p.array)
     shape, dtype = (

@@ -8,7 +8,7 @@ from typing import Any
 from tinydl_kernels.update import State
 from tinydl_kernels.update.expression import maximum, sqrt
 
-from .optimizer import Optimizer, at_least_0
+from .optimizer import Optimizer, at_least_0, below_1
 
 __all__ = ["RMSprop"]
 
@@ -32,10 +32,11 @@ class RMSprop(Optimizer):
         params: see `Optimizer`.
         lr: the learning rate, >= 0.
         alpha: how much of the mean stays, in [0, 1).
-        eps: >= 0, outside of the root (inside of it in the lecture).
+        eps: >= 0.
         weight_decay: coefficient of the L2 penalty, >= 0.
         momentum: >= 0.
         centered: divide by the deviation of the gradient from its mean, rather than by its size.
+        eps_inside: u = g / √(w + eps), as in the lecture.
         maximize: step up the gradient.
     """
 
@@ -49,16 +50,17 @@ class RMSprop(Optimizer):
         momentum: float = 0.0,
         centered: bool = False,
         *,
+        eps_inside: bool = False,
         maximize: bool = False,
     ) -> None:
         numbers = {"lr": lr, "alpha": alpha, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
-        super().__init__(params, numbers | {"centered": centered, "maximize": maximize})
+        flags = {"centered": centered, "eps_inside": eps_inside, "maximize": maximize}
+        super().__init__(params, numbers | flags)
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
         at_least_0(cls, options, "lr", "eps", "weight_decay", "momentum")
-        if not 0 <= options["alpha"] < 1:
-            raise ValueError(f"{cls.__name__}: alpha: expected a number in [0, 1), got {options['alpha']}")
+        below_1(cls, options, "alpha")
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
@@ -80,7 +82,7 @@ class RMSprop(Optimizer):
         if "grad_avg" in s:
             s.grad_avg = o.alpha * s.grad_avg + (1.0 - o.alpha) * d
             w = maximum(w - s.grad_avg * s.grad_avg, 0.0)
-        u = d / (sqrt(w) + o.eps)
+        u = d / (sqrt(w + o.eps) if o.eps_inside else sqrt(w) + o.eps)
         if "momentum_buffer" in s:
             s.momentum_buffer = o.momentum * s.momentum_buffer + u
             u = s.momentum_buffer

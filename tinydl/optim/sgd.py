@@ -78,7 +78,12 @@ class SGD(Optimizer):
     @classmethod
     def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
         d = (-g if o.maximize else g) + o.weight_decay * p
-        if "momentum_buffer" in s:
-            s.momentum_buffer = c.keep * s.momentum_buffer + c.fresh * d
-            d = d + o.momentum * s.momentum_buffer if o.nesterov else s.momentum_buffer
-        return p - o.lr * d
+        return p - o.lr * cls.along(o, s, c, d)
+
+    @classmethod
+    def along(cls, o: Any, s: Any, c: Any, d: Any) -> Any:
+        """The direction of the step: d after momentum."""
+        if "momentum_buffer" not in s:
+            return d
+        s.momentum_buffer = c.keep * s.momentum_buffer + c.fresh * d
+        return d + o.momentum * s.momentum_buffer if o.nesterov else s.momentum_buffer

@@ -7,12 +7,13 @@ is copied to an array of the recording. A gradient that the step changes is left
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from tinydl_kernels.machine.errors import GraphError
 
 from ..engine.core import Array, Tensor
+from .plan import owner
 
 _UNSEEN = object()
 
@@ -53,9 +54,16 @@ class Gradients:
         self,
         changed: Sequence[Tensor],
         found: Sequence[tuple[Tensor, Tensor | None]],
+        overwritten: Collection[int],
         bind: Callable[[Array], Array],
     ) -> None:
         self._before = [(weakref.ref(x), None if g is None else bind(g.array)) for x, g in found]
+        # those that the step writes into, and leaves where they are
+        self._back = [
+            (weakref.ref(x), bind(g.array))
+            for x, g in found
+            if g is not None and x._grad is g and id(owner(g.array)) in overwritten
+        ]
         self._after = [
             (weakref.ref(x), None if x._grad is None else Tensor(bind(x._grad.array))) for x in changed
         ]
@@ -81,6 +89,12 @@ class Gradients:
 
     def leave(self) -> None:
         """Set `.grad` of the leaves to what the replay has computed."""
+        leaf: Any
+        for ref, static in self._back:
+            leaf = ref()
+            if leaf is not None:
+                leaf._grad.array[...] = static
+                leaf._grad.version.count += 1
         for ref, grad in self._after:
             leaf = ref()
             if leaf is not None:

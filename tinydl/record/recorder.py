@@ -9,27 +9,35 @@ for all kernels in a row that are nothing but loops (jobs.py).
 
 What varies between steps must be an array that goes through the door: the arguments, parameters, buffers,
 the counters of the random generators. A Python number or a branch inside the step is a constant of the
-recording, and so is `model.training`.
+recording. The modes of the modules that ran (`training`), and which tensors require grad, are asked before a
+replay: where they are others than when the step was recorded, it is recorded anew.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
+import warnings
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from tinydl_kernels.cpu import jobs
-from tinydl_kernels.machine import dispatch, memory, precision
+from tinydl_kernels.machine import dispatch, memory
 from tinydl_kernels.machine.errors import GraphError
 
 from ..devices import NAMES, Graph, Resident
 from ..engine.core import Array, Primitive, Tensor, state
 from ..engine.tape import Version
 from .gradients import Gradients, Noted
+from .made import Made
 from .plan import Buffer, Call, Place, address, fuse, join_relu, lay_out, live, owner, view
+from .signature import signature
+
+RECORDINGS = 64
+"""How many recordings a step keeps: those that were used last."""
 
 
 class _Recorder:
@@ -40,8 +48,10 @@ class _Recorder:
         self.buffers: list[Buffer] = []  # in the order in which the allocator gave them
         # id -> a buffer and its place in that order
         self.number_of: dict[int, tuple[weakref.ref[Array], int]] = {}
-        # id -> a tensor from outside and its array
-        self.tensors: dict[int, tuple[weakref.ref[Tensor], Array]] = {}
+        # id -> a tensor from outside, its array, and did it require grad before the step?
+        self.tensors: dict[int, tuple[weakref.ref[Tensor], Array, bool]] = {}
+        self.made = Made()
+        self.overwritten: set[int] = set()  # ids of arrays that are written, which the calls keep alive
         self.written: list[Version] = []
         self.guards: list[Callable[[], None]] = []  # what a replay asks before it begins
         self.gradients = Noted()
@@ -60,6 +70,11 @@ class _Recorder:
     ) -> Any:
         """Run a primitive and note it."""
         before = len(self.buffers)
+        positions = primitive.writes(len(tensors), settings)
+        for i in positions:
+            if arrays[i] is not None:
+                self.made.written(primitive.name, arrays[i])
+                self.overwritten.add(id(owner(arrays[i])))
         if state.tracer is None:
             results = primitive.function(*arrays, **settings)
         else:
@@ -67,7 +82,7 @@ class _Recorder:
         arguments = [self.place(array) for array in arrays]
         for x, place in zip(tensors, arguments, strict=True):
             if x is not None and place is x.array:
-                self.tensors[id(x)] = (weakref.ref(x), x.array)
+                self.found(x)
         if primitive.view:
             return results
         for out in results if isinstance(results, tuple) else (results,):
@@ -75,12 +90,17 @@ class _Recorder:
                 raise GraphError(
                     f"{primitive.name}: expected outputs in the allocator's buffers, got an array of its own"
                 )
-        positions = primitive.writes(len(tensors), settings)
         self.written += [tensors[i].version for i in positions if tensors[i] is not None]
         self.calls.append(
             Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers)))
         )
         return results
+
+    def found(self, x: Tensor) -> None:
+        """Note a tensor from outside of which the step makes use, or whose `requires_grad` it changes."""
+        known = self.tensors.get(id(x))
+        first = known[2] if known is not None and known[0]() is x else x.requires_grad
+        self.tensors[id(x)] = weakref.ref(x), x.array, first
 
     def depends(self, owner: Any, structure: Callable[[Any], Any]) -> None:
         """What the step does depends on `structure(owner)`, a value that can be compared: where a later call
@@ -146,8 +166,8 @@ def _simplified(recorder: _Recorder, live_out: set[int]) -> list[Call]:
 class _Recording:
     """A recorded step, bound to its static arrays."""
 
-    def __init__(self, recorder: _Recorder, inputs: list[Tensor], outputs: Any) -> None:
-        self.inputs = inputs
+    def __init__(self, recorder: _Recorder, inputs: list[Tensor], arrays: list[Array], outputs: Any) -> None:
+        self.inputs = arrays  # of the inputs before the step, which may have bound them to others
         self.written, self.guards = recorder.written, recorder.guards
         self.structures = list(recorder.structures.values())
         changed, found = recorder.gradients.leaves(inputs)
@@ -159,32 +179,55 @@ class _Recording:
         planned = lay_out(recorder.buffers, calls, live_out)
         bind = _Binding(recorder, planned, [g.array for _, g in found if g is not None])
         self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
-        self.outside = [
-            (ref, array, x.requires_grad)
-            for ref, array in recorder.tensors.values()
-            if (x := ref()) is not None
+        own = {id(x) for x in inputs}
+        alive = [
+            (x, array, first)
+            for ref, array, first in recorder.tensors.values()
+            if (x := ref()) is not None and id(x) not in own
         ]
+        self.outside = [(weakref.ref(x), array, first) for x, array, first in alive]
+        # what the step leaves frozen or thawed
+        self.toggled = [
+            (weakref.ref(x), x.requires_grad) for x, _, first in alive if x.requires_grad != first
+        ]
+        self.renewed = recorder.made.renewed([x for x, *_ in alive], results)
         self.calls = [
             _Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls
         ]
         self.parts: list[Callable[[], Any]] = []  # the same for replays on the processor
-        self.gradients = Gradients(changed, found, bind)
+        self.gradients = Gradients(changed, found, recorder.overwritten, bind)
         self.device = _device(recorder.buffers, calls)
         self.graph: Graph | None = None
 
     def fits(self) -> bool:
-        """Is all that the step depends on as it was?"""
+        """Is all that the step depends on as it was? GraphError for a tensor that has another array."""
         for ref, structure, value in self.structures:
             owner = ref()
             if owner is not None and structure(owner) != value:
                 return False
+        for tensor, array, required in self.outside:
+            x = tensor()
+            if x is None:
+                continue
+            if x.requires_grad is not required:
+                return False
+            if isinstance(x, Resident):
+                x.on(dispatch.device_of(array))
+            if x.array is not array:
+                raise GraphError(
+                    f"record: expected the tensor {x.shape} that was recorded, got it bound to another array "
+                    "since"
+                )
         return True
 
     def replay(self, arguments: list[Tensor]) -> Any:
-        self._check()
+        for guard in self.guards:
+            guard()
         self.gradients.bring()
+        for array, before in self.renewed:
+            array[...] = before
         for static, given in zip(self.inputs, arguments, strict=True):
-            static.array[...] = given.array
+            static[...] = given.array
         if state.tracer is not None:
             self._launch()
         elif self.device != "cpu":
@@ -198,26 +241,16 @@ class _Recording:
         for version in self.written:
             version.count += 1
         self.gradients.leave()
+        for ref, required in self.toggled:
+            x = ref()
+            if x is not None:
+                x.requires_grad = required
         return _map(self.outputs, lambda x: Tensor(x.array.copy()))
 
     def _launch(self) -> None:
         """The kernel calls, one by one."""
         for call in self.calls:
             call()
-
-    def _check(self) -> None:
-        """Refuse what the recording would not see."""
-        for guard in self.guards:
-            guard()
-        for ref, array, required in self.outside:
-            x = ref()
-            if isinstance(x, Resident):
-                x.on(dispatch.device_of(array))
-            if x is not None and (x.array is not array or x.requires_grad is not required):
-                change = "whose requires_grad was changed" if x.array is array else "bound to another array"
-                raise GraphError(
-                    f"record: expected the tensor {x.shape} that was recorded, got it {change} since"
-                )
 
 
 def _device(buffers: Sequence[Buffer], calls: Sequence[Call]) -> str:
@@ -239,13 +272,18 @@ def _device(buffers: Sequence[Buffer], calls: Sequence[Call]) -> str:
 
 
 class Recorded:
-    """A step that runs eagerly once for each signature of its arguments, and is replayed from then on."""
+    """A step that runs eagerly once for each signature of its arguments, and is replayed from then on.
+
+    The `RECORDINGS` that were used last are kept. On a class it is a method, recorded for each instance.
+    """
 
     def __init__(self, step: Callable[..., Any]) -> None:
         functools.update_wrapper(self, step)
         self.step = step
-        # by signature; several differ in what the step depends on besides
-        self.recordings: dict[Any, list[_Recording]] = {}
+        # by signature, those used last at the end; several differ in what the step depends on besides
+        self.recordings: OrderedDict[Any, list[_Recording]] = OrderedDict()
+        self._of: dict[int, tuple[weakref.ref[Any], Recorded]] = {}  # by the id of the instance
+        self._crowded = False
         self._lock = threading.Lock()  # the static arrays serve one thread at a time
 
     def __call__(self, *arguments: Any) -> Any:
@@ -254,19 +292,37 @@ class Recorded:
         given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         tensors = [x for x in given if isinstance(x, Tensor)]
         with self._lock:
-            eager = state.tracer is not None and state.tracer.eager
-            known = [] if eager else self.recordings.get(_signature(given), [])
+            if state.tracer is not None and state.tracer.eager:
+                return self._run(given, tensors, None)
+            key = signature(given)
+            known = self.recordings.get(key, [])
             for recording in known:
                 if recording.fits():
+                    self.recordings.move_to_end(key)
+                    if recording is not known[-1]:
+                        known.remove(recording)
+                        known.append(recording)
                     return recording.replay(tensors)
-            return self._run(given, tensors)
+            return self._run(given, tensors, key)
 
-    def _run(self, given: list[Any], tensors: list[Tensor]) -> Any:
-        """Run the step eagerly on copies of its tensors, and keep what it does."""
+    def __get__(self, instance: Any, owner: type) -> Recorded:
+        """The step of an instance, which it does not keep alive."""
+        if instance is None:
+            return self
+        ref, recorded = self._of.get(id(instance), (None, self))
+        if ref is None or ref() is not instance:
+            ref = weakref.ref(instance, functools.partial(_forget, weakref.ref(self), id(instance)))
+            recorded = Recorded(_Method(self.step, ref))
+            self._of[id(instance)] = ref, recorded
+        return recorded
+
+    def _run(self, given: list[Any], tensors: list[Tensor], key: Any) -> Any:
+        """Run the step eagerly on copies of its tensors, and keep what it does if there is a key."""
         static = [Tensor(x.array.copy()).requires_grad_(x.requires_grad) for x in tensors]
+        arrays = [x.array for x in static]
         replaced = iter(static)
         arguments = [next(replaced) if isinstance(x, Tensor) else x for x in given]
-        if state.tracer is not None and state.tracer.eager:
+        if key is None:
             return _map(self.step(*arguments), lambda x: Tensor(x.array.copy()))
         recorder = _Recorder()
         with state.replaced(recorder=recorder), memory.supplied_by(recorder.supply):
@@ -278,37 +334,64 @@ class Recorded:
                     f"{type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
-        self.recordings.setdefault(_signature(given), []).append(_Recording(recorder, static, outputs))
+        self._keep(key, _Recording(recorder, static, arrays, outputs))
         return results
 
+    def _keep(self, key: Any, recording: _Recording) -> None:
+        """Keep a recording, and drop the one that was not used for longest if it is one too many."""
+        self.recordings.setdefault(key, []).append(recording)
+        self.recordings.move_to_end(key)
+        if sum(map(len, self.recordings.values())) > RECORDINGS:
+            if not self._crowded:
+                self._crowded = True
+                name = getattr(self.step, "__qualname__", type(self.step).__name__)
+                warnings.warn(
+                    f"record: {name} was recorded more than {RECORDINGS} times: a constant that varies is "
+                    "better given as a tensor",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+            oldest = next(iter(self.recordings))
+            del self.recordings[oldest][0]
+            if not self.recordings[oldest]:
+                del self.recordings[oldest]
 
-def _signature(arguments: list[Any]) -> Any:
-    """What a recording depends on: the scope, tensors but for their values, and everything else."""
-    signature = tuple(
-        (x.shape, x.dtype, x.device, x.requires_grad) if isinstance(x, Tensor) else (type(x), x)
-        for x in arguments
-    )
-    try:
-        hash(signature)
-    except TypeError:
-        kinds = ", ".join(type(x).__name__ for x in arguments)
-        raise TypeError(f"record: expected tensors, arrays and hashable constants, got ({kinds})") from None
-    return dispatch.override(), state.grad, precision.get_float32_matmul_precision(), signature
+
+class _Method:
+    """A function bound to an instance that it does not keep alive."""
+
+    def __init__(self, function: Callable[..., Any], instance: weakref.ref[Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.instance = function, instance
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(self.instance(), *arguments)
+
+
+def _forget(recorded: weakref.ref[Recorded], number: int, dead: weakref.ref[Any]) -> None:
+    """The end of an instance is the end of its recordings."""
+    method = recorded()
+    if method is not None and method._of.get(number, (None,))[0] is dead:
+        del method._of[number]
 
 
 def record(step: Callable[..., Any]) -> Recorded:
     """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less
     time.
 
-    Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant,
-    and a new value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so
-    is a change of the structural options of an optimizer that the step uses. The step works on copies of the
-    tensors: their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None);
-    a replay returns copies.
+    Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant
+    (equal means of one type and the same bits: 0.0 is not -0.0, (2,) not (2.0,), but NaN is NaN), and a new
+    value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so
+    is a change of the structural options of an optimizer that the step uses, of the modes of the modules that
+    ran (train, eval), and of which tensors require grad. The step works on copies of the tensors: their own
+    `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None); a replay returns
+    copies. The 64 recordings that were used last are kept, and a warning tells of the first that is dropped.
+    On a method it records for each instance, which is no argument but a constant.
 
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and
-    a tensor that was bound to another array or frozen since. It leaves `.grad` in an array of the recording,
-    which the next replay writes again.
+    a tensor that was bound to another array since. It leaves `.grad` in an array of the recording, which the
+    next replay writes again. What the step makes (`td.zeros`) and writes into begins anew in each replay; if
+    it lives on, as state that was not there before the step, recording it is refused.
     """
     return Recorded(step)
 

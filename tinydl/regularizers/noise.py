@@ -95,7 +95,7 @@ class DropConnect(Linear):
         if input.ndim < 2 or input.shape[-1] != self.in_features:
             raise ShapeError(f"DropConnect: expected input (B, *, {self.in_features}), got {input.shape}")
         shape = (input.shape[0], *self.weight.shape) if self.per == "sample" else self.weight.shape
-        kept = dropout(broadcast_to(self.weight, shape), self.p, True, self.generator)
+        kept = dropout(broadcast_to(self.weight, shape), self.p, True, generator=self.generator)
         positions = math.prod(input.shape[1:-1])
         rows = reshape(input, (input.shape[0], positions, self.in_features))
         found = matmul(rows, transpose(kept, -2, -1))
@@ -130,7 +130,10 @@ class DropPath(Module):
         if input.ndim < 1:
             raise ShapeError(f"DropPath: expected input (B, *), got {input.shape}")
         shape = (input.shape[0] if self.mode == "row" else 1, *(1,) * (input.ndim - 1))
-        return mul(input, dropout(constant(input, np.ones(shape, input.dtype)), self.p, True, self.generator))
+        return mul(
+            input,
+            dropout(constant(input, np.ones(shape, input.dtype)), self.p, True, generator=self.generator),
+        )
 
     def extra_repr(self) -> str:
         return f"p={self.p}, mode={self.mode!r}"

@@ -37,6 +37,7 @@ from ..engine.core import Tensor, no_grad
 from ..files import DataError, atomic_write
 from ..ops.random import default_generator, noise_generator
 from ..ops.update import assign
+from ..optim.optimizer import Optimizer
 from ..version import __version__
 
 FORMAT = 2
@@ -156,7 +157,8 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
                 f"{type(thing).__name__}"
             )
     present = {name: _state(thing) for name, thing in stateful.items()}
-    wrong = list(_differences("", present, saved.state))
+    expected = {name: _begun(thing, present[name], saved.state.get(name)) for name, thing in stateful.items()}
+    wrong = list(_differences("", expected, saved.state))
     if wrong:
         more = f"; and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
         raise CheckpointError(f"{path}: {'; '.join(part[:200] for part in wrong[:NAMED])}{more}")
@@ -301,6 +303,15 @@ def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
             raise ValueError(f"expected the name of an array in the file, got {str(x)[:50]}")
         return arrays[x[ARRAY]]
     return [_unpacked(value, arrays) for value in x] if isinstance(x, list) else x
+
+
+def _begun(thing: Any, present: Any, saved: Any) -> Any:
+    """The present state, with the saved one of parameters that an optimizer has not begun with, if it makes
+    states as it goes.
+    """
+    if not isinstance(thing, Optimizer) or thing.element is not None or not isinstance(saved, dict):
+        return present
+    return {**present, "state": {**saved.get("state", {}), **present["state"]}}
 
 
 def _differences(path: str, ours: Any, saved: Any) -> Iterator[str]:

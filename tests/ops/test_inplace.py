@@ -1,0 +1,360 @@
+"""In-place operators and methods: effects off the tape, a new value of the same object on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
+
+import tinydl as td
+from tinydl import nn
+
+Y, Z = [0.5, 2.0, -1.0], [4.0, 1.0, 2.0]
+
+
+def iadd(x, y, z):
+    x += y
+
+
+def isub(x, y, z):
+    x -= y
+
+
+def imul(x, y, z):
+    x *= y
+
+
+def itruediv(x, y, z):
+    x /= y
+
+
+def ipow(x, y, z):
+    x **= 2
+
+
+OPERATIONS = {
+    "+=": iadd,
+    "-=": isub,
+    "*=": imul,
+    "/=": itruediv,
+    "**=": ipow,
+    "+= number": lambda x, y, z: iadd(x, 2, z),
+    "add_": lambda x, y, z: x.add_(y),
+    "add_ alpha": lambda x, y, z: x.add_(y, alpha=-0.5),
+    "add_ number": lambda x, y, z: x.add_(3.0, alpha=2.0),
+    "sub_": lambda x, y, z: x.sub_(y, alpha=3.0),
+    "mul_": lambda x, y, z: x.mul_(y),
+    "mul_ then add_": lambda x, y, z: x.mul_(0.9).add_(y, alpha=0.1),
+    "div_": lambda x, y, z: x.div_(y),
+    "clamp_": lambda x, y, z: x.clamp_(-0.5, 1.5),
+    "clamp_ of tensors": lambda x, y, z: x.clamp_(min=y),
+    "lerp_": lambda x, y, z: x.lerp_(y, 0.25),
+    "addcmul_": lambda x, y, z: x.addcmul_(y, z, value=0.5),
+    "addcdiv_": lambda x, y, z: x.addcdiv_(y, z, value=-0.5),
+    "copy_": lambda x, y, z: x.copy_(y),
+    "fill_": lambda x, y, z: x.fill_(7.0),
+    "fill_ of a tensor": lambda x, y, z: x.fill_(y[1]),
+    "zero_": lambda x, y, z: x.zero_(),
+}
+BOTH = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+def values(library, requires_grad=False):
+    tensors = [library.tensor(v, dtype=library.float64) for v in ([1.0, -2.0, 3.0], Y, Z)]
+    for x in tensors[1:]:
+        x.requires_grad_(requires_grad)
+    return tensors
+
+
+class TestOffTheTape:
+    @BOTH
+    def test_pytorchs_values(self, operation) -> None:
+        torch = pytest.importorskip("torch")
+        ours, theirs = values(td), values(torch)
+        operation(*ours)
+        operation(*theirs)
+        np.testing.assert_array_equal(ours[0].numpy(), theirs[0].numpy())
+
+    @BOTH
+    def test_the_memory_is_written_and_its_views_see_it(self, operation) -> None:
+        x, y, z = values(td)
+        array, view, part, before = x.numpy(), x.detach(), x[1:], x.numpy().copy()
+        count = x.version.count
+        operation(x, y, z)
+        assert np.shares_memory(x.numpy(), array)
+        assert not np.array_equal(x.numpy(), before)
+        np.testing.assert_array_equal(view.numpy(), x.numpy())
+        np.testing.assert_array_equal(part.numpy(), x.numpy()[1:])
+        assert view.version.count > count
+
+    @BOTH
+    def test_recorded(self, operation) -> None:
+        """State from outside is written at each replay; a tensor of the step's own begins anew."""
+
+        def run(wrap) -> list:
+            state, y, z = values(td)
+
+            def step(scale):
+                own = td.ones(3, dtype=td.float64) * scale
+                made = td.ones(3, dtype=td.float64)
+                for x in (state, own, made):
+                    operation(x, y * scale, z)
+                return own, made, state * 1.0
+
+            step = wrap(step)
+            found = []
+            for scale in (1.0, 2.0, 0.5):
+                found += [t.tolist() for t in step(td.tensor(scale, dtype=td.float64))]
+            return [*found, state.tolist()]
+
+        assert run(td.record) == run(lambda f: f)
+
+    def test_every_backend(self, backend) -> None:
+        x = td.tensor([1.0, 2.0])
+        part = x[:1]
+        x += td.tensor([1.0, 1.0])
+        part.mul_(10.0)
+        x.clamp_(max=15.0)
+        assert x.tolist() == [15.0, 3.0]
+
+    @pytest.mark.parametrize("change", range(7))
+    @pytest.mark.parametrize("wrap", [lambda f: f, td.record], ids=["eager", "recorded"])
+    def test_sgd_by_hand(self, wrap, change) -> None:
+        """`p -= lr * p.grad` and its forms change the parameter."""
+        changes = [
+            lambda p: p.__isub__(0.1 * p.grad),
+            lambda p: p.sub_(0.1 * p.grad),
+            lambda p: p.add_(p.grad, alpha=-0.1),
+            lambda p: p.copy_(p - 0.1 * p.grad),
+            lambda p: p.data.sub_(0.1 * p.grad),
+            lambda p: p.data.add_(p.grad.data, alpha=-0.1),
+            lambda p: setattr(p, "data", p.data - 0.1 * p.grad.data),
+        ]
+        w = nn.Parameter(np.array([1.0, 2.0]))
+
+        @wrap
+        def step(x):
+            w.grad = None
+            (w * x).square().sum().backward()
+            with td.no_grad():
+                changes[change](w)
+
+        for _ in range(3):
+            step(td.tensor([1.0, 0.5], dtype=td.float64))
+        np.testing.assert_allclose(w.detach().numpy(), [1.0 * 0.8**3, 2.0 * 0.95**3], rtol=1e-12)
+        assert w.requires_grad
+        assert w.is_leaf
+
+    def test_gradients_that_are_scaled_in_place(self) -> None:
+        def run(wrap) -> list:
+            w = nn.Parameter(np.ones(2))
+
+            @wrap
+            def clip():
+                w.grad.mul_(0.5)
+
+            found = []
+            for value in (1.0, 2.0, 3.0):
+                w.grad = td.full((2,), value, dtype=td.float64)
+                clip()
+                found.append(w.grad.tolist())
+            return found
+
+        assert run(td.record) == run(lambda f: f) == [[0.5, 0.5], [1.0, 1.0], [1.5, 1.5]]
+
+    def test_the_tape_notices(self) -> None:
+        w = nn.Parameter(np.array([2.0]))
+        y = (w * w).sum()
+        with td.no_grad():
+            w += 1.0
+        with pytest.raises(GraphError, match="was written before the backward pass"):
+            y.backward()
+
+    def test_draws(self) -> None:
+        for draw in (
+            lambda x, g: x.normal_(3.0, 0.1, generator=g),
+            lambda x, g: x.uniform_(2.0, 4.0, generator=g),
+        ):
+            x = td.zeros(1000, dtype=td.float64)
+            assert draw(x, td.Generator(1)) is x
+            assert 2.9 < x.mean().item() < 3.1
+            again = draw(td.zeros(1000, dtype=td.float64), td.Generator(1))
+            np.testing.assert_array_equal(x.numpy(), again.numpy())
+            assert len(np.unique(x.numpy())) == 1000
+
+
+class TestOnTheTape:
+    @BOTH
+    @pytest.mark.parametrize("leading", [True, False], ids=["result", "constant"])
+    def test_pytorchs_gradients(self, operation, leading) -> None:
+        """Of the result of an operation, and of a constant that meets what requires grad."""
+        torch = pytest.importorskip("torch")
+        found = []
+        for library in (td, torch):
+            x, y, z = values(library, True)
+            leaf = library.tensor([1.0, -2.0, 3.0], dtype=library.float64).requires_grad_(True)
+            out = leaf * 2.0 if leading else x
+            same = out
+            operation(out, y, z)
+            assert same is out
+            if out.requires_grad:
+                (out.square() * out).sum().backward()
+            found.append([out, *(t.grad for t in (leaf, y, z))])
+        for ours, theirs in zip(*found, strict=True):
+            # a gradient of zeros is none where the value that it belongs to is gone
+            theirs = np.zeros(3) if theirs is None else theirs.detach().numpy()
+            np.testing.assert_allclose(
+                np.zeros(3) if ours is None else ours.detach().numpy(), theirs, rtol=1e-12, atol=1e-300
+            )
+
+    def test_second_order_and_recorded(self) -> None:
+        def step(x):
+            out = x * x
+            out *= x
+            out += x
+            (g,) = td.grad(out.sum(), x, create_graph=True)
+            return td.grad(g.sum(), x)[0], out
+
+        recorded = td.record(step)
+        for value in (1.0, 2.0, 3.0):
+            x = td.tensor([value], requires_grad=True)
+            for a, b in zip(step(x), recorded(x), strict=True):
+                assert a.tolist() == b.tolist()
+        assert step(x)[0].tolist() == [18.0]
+
+    def test_a_residual_block(self) -> None:
+        class Block(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(3, 3)
+
+            def forward(self, x):
+                identity = x
+                out = self.layer(x)
+                out += identity
+                return out
+
+        block, x = Block(), td.randn(2, 3)
+        np.testing.assert_array_equal(block(x).detach().numpy(), (block.layer(x) + x).detach().numpy())
+        block(x).sum().backward()
+        assert block.layer.bias.grad.tolist() == [2.0] * 3
+
+    def test_a_running_sum(self) -> None:
+        w = nn.Parameter([2.0])
+        total = td.zeros(1)
+        for i in range(3):
+            total += w * i
+        total.sum().backward()
+        assert w.grad.tolist() == [3.0]
+
+    def test_an_argument_of_a_recorded_step(self) -> None:
+        w = nn.Parameter([2.0])
+
+        @td.record
+        def step(x):
+            x += w
+            return x * 3.0
+
+        for value in (1.0, 2.0, 3.0):
+            assert step(td.tensor([value])).tolist() == [3.0 * (value + 2.0)]
+
+    def test_the_memory_stays(self) -> None:
+        """What the tape has saved before is as it was."""
+        w = nn.Parameter([3.0])
+        out = w * 2.0
+        y = out * out
+        out += 1.0
+        y.sum().backward()
+        assert w.grad.tolist() == [24.0]
+
+
+class TestRefused:
+    def test_leaves(self) -> None:
+        for leaf in (nn.Parameter([1.0]), td.ones(1, requires_grad=True)):
+            with pytest.raises(GraphError, match=r"\+=: expected no_grad around a write to a leaf"):
+                leaf += 1.0
+            with pytest.raises(GraphError, match="zero_: expected no_grad"):
+                leaf.zero_()
+            with pytest.raises(GraphError, match="normal_: expected no_grad"):
+                leaf.normal_()
+            assert leaf.tolist() == [1.0]
+        buffer = nn.Buffer([1.0])
+        buffer += 1.0
+        with pytest.raises(GraphError, match=r"expected no_grad around a write .* a Buffer"):
+            buffer += nn.Parameter([1.0])
+        assert buffer.tolist() == [2.0]
+
+    def test_views(self) -> None:
+        w = nn.Parameter([1.0, 2.0])
+        base = w * 2.0
+        view = base[:1]
+        for x in (base, view):
+            with pytest.raises(GraphError, match="mul_: expected a tensor without live views in grad mode"):
+                x.mul_(2.0)
+        del x, view
+        base.mul_(2.0)
+        assert base.tolist() == [4.0, 8.0]
+        alone = (w * 2.0)[:1]
+        alone += 1.0  # the base is gone: nobody else sees the memory
+        assert alone.tolist() == [3.0]
+        for _ in range(100):
+            w.detach()
+        assert not w.version.shared(w)
+
+    def test_shapes_and_dtypes(self) -> None:
+        with pytest.raises(ShapeError, match=r"add_: expected operands that broadcast to \(1,\), got \(3,\)"):
+            td.ones(1).add_(td.ones(3))
+        with pytest.raises(ShapeError, match=r"copy_: expected operands that broadcast to \(2,\), got"):
+            td.ones(2).copy_(td.ones(3))
+        with pytest.raises(ShapeError, match=r"fill_: expected one value, got \(2,\)"):
+            td.ones(2).fill_(td.ones(2))
+        integers = td.tensor([1, 2])
+        with pytest.raises(DtypeError, match="/=: expected a value that int64 can hold, got float32"):
+            integers /= 2
+        with pytest.raises(DtypeError, match="mul_: expected a value that int64 can hold"):
+            integers.mul_(0.5)
+        integers += 1
+        integers.copy_(td.tensor([5.7, -1.2]))
+        assert integers.tolist() == [5, -1]
+        single = td.ones(2)
+        single += td.ones(2, dtype=td.float64)
+        assert single.dtype == "float32"
+        mask = td.tensor([True, False])
+        mask &= td.tensor([True, True])
+        mask |= td.tensor([False, True])
+        mask ^= td.tensor([True, False])
+        assert mask.tolist() == [False, True]
+
+    def test_memory_that_may_not_be_written(self) -> None:
+        frozen = np.ones(2)
+        frozen.flags.writeable = False
+        for x in (td.ones(1).expand(3), td.from_numpy(frozen)):
+            with pytest.raises(GraphError, match=r"\*=: expected memory that may be written"):
+                x *= 2.0
+
+    def test_deprecated_forms(self) -> None:
+        with pytest.raises(TypeError):
+            td.ones(2).add_(0.5, td.ones(2))
+
+
+class TestData:
+    def test_it_shares_and_takes(self) -> None:
+        w = nn.Parameter([1.0, 2.0])
+        assert not w.data.requires_grad
+        w.data[0] = 5.0
+        assert w.tolist() == [5.0, 2.0]
+        array = w.array
+        w.data = td.tensor([7.0, 8.0])
+        assert w.array is array
+        assert w.tolist() == [7.0, 8.0]
+        w.data = td.ones(3, dtype=td.float64)
+        assert (w.shape, w.requires_grad) == ((3,), True)
+        with pytest.raises(GraphError, match="data: expected a leaf or a value of"):
+            (w * 2.0).data = td.ones(1)
+        with pytest.raises(DtypeError, match="data: expected a tensor, got list"):
+            w.data = [1.0]
+
+    def test_an_overlap(self) -> None:
+        x = td.arange(5.0)
+        x[1:].copy_(x[:-1])
+        assert x.tolist() == [0.0, 0.0, 1.0, 2.0, 3.0]

@@ -1,0 +1,222 @@
+"""Writing in place: `x += y`, `x.add_(y)`, `x.zero_()`, `x.data`.
+
+Where nothing goes on the tape (under `no_grad`, or no operand requires grad) the value is written into the
+memory of x, which its views share: an effect, so a recorded step repeats it. In grad mode the memory stays as
+it is, for the tape may have seen it: the result of an operation (or a constant that meets what requires
+grad) becomes the new value, on the tape, in the same Tensor object. Others of the same memory would not
+follow: a view, or a tensor with live views, is refused there, and so is a leaf that requires grad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
+
+from ..devices import transfer
+from ..engine.core import Tensor, contiguous, expand, no_grad, state
+from ..engine.promotion import category
+from ..engine.public import public
+from .elementwise import add, and_masks, clip, div, mul, or_masks, pow, sub, to_dtype
+from .functions import xor_masks
+from .random import Generator, rand, randn
+from .update import assign, broadcasts
+
+__all__: list[str] = []
+
+
+def update(who: str, x: Tensor, operands: tuple[Any, ...], value: Callable[[], Tensor]) -> Tensor:
+    """x with the value that is computed from it and the operands. Errors name `who`."""
+    if not state.grad or not any(y.requires_grad for y in (x, *operands) if isinstance(y, Tensor)):
+        with no_grad():
+            _write(who, x, _fitting(who, x, value()))
+        return x
+    if type(x) is not Tensor or (x.requires_grad and x.is_leaf):
+        raise GraphError(
+            f"{who}: expected no_grad around a write to a leaf that requires grad, a Parameter or a Buffer, "
+            f"got {x.shape} in grad mode"
+        )
+    if x.version.shared(x):
+        raise GraphError(
+            f"{who}: expected a tensor without live views in grad mode, got {x.shape} that shares its "
+            "memory: use the operation that returns a new tensor, or clone()"
+        )
+    new = to_dtype(_fitting(who, x, value()), x.dtype)
+    x.array, x.version, x.node, x.index, x.slot = new.array, new.version, new.node, new.index, new.slot
+    return x
+
+
+def _fitting(who: str, x: Tensor, value: Tensor) -> Tensor:
+    """The value, if it has the shape of x and is of no higher kind."""
+    if value.shape != x.shape:
+        raise ShapeError(f"{who}: expected operands that broadcast to {x.shape}, got {value.shape}")
+    if category(value.dtype) > category(x.dtype):
+        raise DtypeError(f"{who}: expected a value that {x.dtype} can hold, got {value.dtype}")
+    return value
+
+
+def _write(who: str, x: Tensor, value: Any) -> None:
+    repeated = any(n > 1 and step == 0 for n, step in zip(x.shape, x.array.strides, strict=True))
+    if repeated or not getattr(x.array.flags, "writeable", True):
+        raise GraphError(f"{who}: expected memory that may be written, got {x.shape} expanded or read-only")
+    assign(x, value)
+
+
+def _operator(function: Callable[..., Tensor], sign: str) -> Callable[[Tensor, Any], Tensor]:
+    def operator(self: Tensor, other: Any) -> Tensor:
+        return update(sign, self, (other,), lambda: function(self, other))
+
+    return operator
+
+
+OPERATORS = {
+    "__iadd__": _operator(add, "+="),
+    "__isub__": _operator(sub, "-="),
+    "__imul__": _operator(mul, "*="),
+    "__itruediv__": _operator(div, "/="),
+    "__ipow__": _operator(pow, "**="),
+    "__iand__": _operator(and_masks, "&="),
+    "__ior__": _operator(or_masks, "|="),
+    "__ixor__": _operator(xor_masks, "^="),
+}
+
+
+def _times(y: Any, alpha: float) -> Any:
+    return y if alpha == 1 else mul(y, alpha) if isinstance(y, Tensor) else y * alpha
+
+
+@public
+def add_(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
+    """input += alpha · other."""
+    return update("add_", input, (other,), lambda: add(input, _times(other, alpha)))
+
+
+@public
+def sub_(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
+    """input -= alpha · other."""
+    return update("sub_", input, (other,), lambda: sub(input, _times(other, alpha)))
+
+
+@public
+def mul_(input: Tensor, value: Any) -> Tensor:
+    """input *= value."""
+    return update("mul_", input, (value,), lambda: mul(input, value))
+
+
+@public
+def div_(input: Tensor, value: Any) -> Tensor:
+    """input /= value."""
+    return update("div_", input, (value,), lambda: div(input, value))
+
+
+@public
+def clamp_(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """The input limited to [min, max]."""
+    return update("clamp_", input, (min, max), lambda: clip(input, min, max))
+
+
+@public
+def lerp_(input: Tensor, end: Any, weight: Any) -> Tensor:
+    """input += weight · (end - input)."""
+    return update("lerp_", input, (end, weight), lambda: add(input, mul(sub(end, input), weight)))
+
+
+@public
+def addcmul_(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input += value · tensor1 · tensor2."""
+    operands = tensor1, tensor2
+    return update("addcmul_", input, operands, lambda: add(input, _times(mul(tensor1, tensor2), value)))
+
+
+@public
+def addcdiv_(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """input += value · tensor1 / tensor2."""
+    operands = tensor1, tensor2
+    return update("addcdiv_", input, operands, lambda: add(input, _times(div(tensor1, tensor2), value)))
+
+
+@public
+def fill_(input: Tensor, value: Any) -> Tensor:
+    """`value`, a number or a tensor of shape (), everywhere."""
+    if isinstance(value, Tensor) and value.ndim:
+        raise ShapeError(f"fill_: expected one value, got {value.shape}")
+    return _filled("fill_", input, value)
+
+
+@public
+def zero_(input: Tensor) -> Tensor:
+    """Zeros everywhere."""
+    return _filled("zero_", input, 0)
+
+
+def _filled(who: str, x: Tensor, value: Any) -> Tensor:
+    if not isinstance(value, Tensor):
+        value = Tensor(memory.array_module(x.array).full((), value, x.dtype))
+    return update(who, x, (value,), lambda: expand(value, shape=x.shape))
+
+
+@public
+def copy_(input: Tensor, src: Tensor, non_blocking: bool = False) -> Tensor:
+    """The values of `src`, which broadcast, are cast and moved to the input's device."""
+
+    def value() -> Tensor:
+        there = src if src.device == input.device else transfer(src, device=input.device)
+        there = to_dtype(there, input.dtype)
+        if there.version is input.version:  # it may overlap
+            there = contiguous(there)
+        return expand(there, shape=input.shape) if broadcasts(there.shape, input.shape) else there
+
+    return update("copy_", input, (src,), value)
+
+
+@public
+def normal_(input: Tensor, mean: float = 0, std: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Draws from N(mean, std²)."""
+
+    def value() -> Tensor:
+        draws = randn(input.shape, generator=generator, dtype=input.dtype, device=input.device)
+        return add(mul(draws, std), mean)
+
+    return update("normal_", input, (), value)
+
+
+@public
+def uniform_(input: Tensor, from_: float = 0, to: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Draws that are uniform in [from_, to)."""
+
+    def value() -> Tensor:
+        draws = rand(input.shape, generator=generator, dtype=input.dtype, device=input.device)
+        return add(mul(draws, to - from_), from_)
+
+    return update("uniform_", input, (), value)
+
+
+METHODS = {
+    f.__name__: f
+    for f in (
+        *(add_, sub_, mul_, div_, clamp_, lerp_, addcmul_, addcdiv_),
+        *(fill_, zero_, copy_, normal_, uniform_),
+    )
+}
+
+
+def data(x: Tensor) -> Tensor:
+    """The same array off the tape, as `detach`."""
+    return x.detach()
+
+
+def set_data(x: Tensor, value: Tensor) -> None:
+    """Write a value of the same shape, dtype and device into the memory; another one takes its place."""
+    if not isinstance(value, Tensor):
+        raise DtypeError(f"data: expected a tensor, got {type(value).__name__}")
+    if (value.shape, value.dtype, value.device) == (x.shape, x.dtype, x.device):
+        with no_grad():
+            copy_(x, value.detach())
+        return
+    if x.node is not None:
+        raise GraphError(
+            f"data: expected a leaf or a value of {x.shape} {x.dtype}, got {value.shape} {value.dtype}"
+        )
+    x.array, x.version, x.grad = value.array, value.version, None
