@@ -78,6 +78,8 @@ def test_gradients_travel_back_in_every_order() -> None:
         lambda **on: td.randn(2, 9, **on),
         lambda **on: td.rand(7, **on),
         lambda **on: td.randint(0, 9, (4,), **on),
+        lambda **on: td.rand_beta(0.4, 0.7, 9, **on),
+        lambda **on: td.rand_gamma(2.5, (3, 3), **on),
         lambda **on: td.bernoulli(td.full((9,), 0.5, **on)),
         lambda **on: td.randperm(9, **on),
     ],

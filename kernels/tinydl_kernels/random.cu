@@ -35,17 +35,20 @@ template <int N, class T, class Values> __device__ void fill(const u64* key, con
 __device__ double product(double c, double x, double y) { return __dmul_rn(__dmul_rn(c, x), y); }
 __device__ double multiply_add(double a, double c, double x) { return __dadd_rn(a, __dmul_rn(c, x)); }
 
-// Two normal numbers from u in (0, 1] and an angle in turns of 2^-64.
-__device__ double2 box_muller(double u, u64 turn) {
-    // log(u), u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s), s = (m - 1) / (m + 1)
+// log(u), u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s), s = (m - 1) / (m + 1)
+__device__ double logarithm(double u) {
     const i64 bits = __double_as_longlong(u), k = (bits - 0x3FE6A09E667F3BCD) >> 52;
     const double m = __longlong_as_double(bits - k * (i64(1) << 52));
     const double s = __dadd_rn(m, -1.0) / __dadd_rn(m, 1.0), s2 = __dmul_rn(s, s);
     double p = 1.0 / 23;
 #pragma unroll
     for (int j = 21; j > 0; j -= 2) p = multiply_add(1.0 / j, p, s2);
-    const double log_u = __dadd_rn(__dmul_rn(0.6931471805599453, double(k)), product(2.0, s, p));
-    const double radius = sqrt(-2.0 * log_u);
+    return __dadd_rn(__dmul_rn(0.6931471805599453, double(k)), product(2.0, s, p));
+}
+
+// Two normal numbers from u in (0, 1] and an angle in turns of 2^-64.
+__device__ double2 box_muller(double u, u64 turn) {
+    const double radius = sqrt(__dmul_rn(-2.0, logarithm(u)));
 
     // The angle is q quarters of a turn and x, |x| <= pi/4
     const u64 q = (turn + (u64(1) << 61)) >> 62;
@@ -59,6 +62,77 @@ __device__ double2 box_muller(double u, u64 turn) {
     sine = __dmul_rn(sine, x);
     const double x_part = q & 1 ? sine : cosine, y_part = q & 1 ? cosine : sine;
     return make_double2(__dmul_rn(radius, (q + 1) & 2 ? -x_part : x_part), __dmul_rn(radius, q & 2 ? -y_part : y_part));
+}
+
+// exp(x), exp(700) or exp(-700) beyond: 2^k times Taylor's series to r^14, x = k log 2 + r
+__device__ double exponential(double x) {
+    x = min(max(x, -700.0), 700.0);
+    const double k = floor(__dadd_rn(__dmul_rn(x, 0x1.71547652b82fep+0), 0.5));
+    const double r = __dsub_rn(__dsub_rn(x, __dmul_rn(k, 0x1.62e42ff000000p-1)), __dmul_rn(k, -0x1.718432a1b0e26p-35));
+    double p = 1.0;
+#pragma unroll
+    for (int j = 14; j > 0; --j) p = multiply_add(1.0, p, __dmul_rn(r, 1.0 / j));
+    return __dmul_rn(p, __longlong_as_double((i64(k) + 1023) << 52));
+}
+
+// Candidates of rejection.py, which explains them: each sets `value` and says whether it counts.
+struct Settings {
+    double a, b, c, d, e;
+};
+
+__device__ double twice_and(double u, double v) { return __dadd_rn(__dmul_rn(2.0, logarithm(u)), logarithm(v)); }
+
+struct Johnk {
+    __device__ bool operator()(double u, double v, Settings s, double& value) const {
+        const double x = logarithm(u) / s.a, y = logarithm(v) / s.b, top = max(x, y);
+        const double part = exponential(__dsub_rn(x, top)), whole = __dadd_rn(part, exponential(__dsub_rn(y, top)));
+        value = part / whole;
+        return __dadd_rn(top, logarithm(whole)) <= 0.0;
+    }
+};
+
+struct ChengBeta {
+    __device__ bool operator()(double u, double v, Settings s, double& value) const {
+        const double x = __dmul_rn(s.c, __dsub_rn(logarithm(u), logarithm(__dsub_rn(1.0, u))));
+        const double w = __dmul_rn(s.a, exponential(x)), all = __dadd_rn(s.b, w), both = __dadd_rn(s.a, s.b);
+        value = (s.e != 0.0 ? s.b : w) / all;
+        const double left = __dsub_rn(__dmul_rn(s.d, x), 0x1.62e42fefa39efp+0);
+        return __dadd_rn(left, __dmul_rn(both, logarithm(both / all))) >= twice_and(u, v);
+    }
+};
+
+struct ChengGamma {
+    __device__ bool operator()(double u, double v, Settings s, double& value) const {
+        const double x = __dmul_rn(s.c, __dsub_rn(logarithm(u), logarithm(__dsub_rn(1.0, u))));
+        value = __dmul_rn(s.a, exponential(x));
+        return __dsub_rn(multiply_add(s.b, s.d, x), value) >= twice_and(u, v);
+    }
+};
+
+struct AhrensDieter {
+    __device__ bool operator()(double u, double v, Settings s, double& value) const {
+        const double p = __dmul_rn(s.b, u);
+        if (p <= 1.0) {
+            value = exponential(__dmul_rn(logarithm(p), s.c));
+            return logarithm(v) <= -value;
+        }
+        value = max(__dsub_rn(logarithm(s.a), logarithm(__dsub_rn(s.b, p))), 1.0);
+        return logarithm(v) <= __dmul_rn(s.d, logarithm(value));
+    }
+};
+
+// Fills out[n]: an element is the first of its ATTEMPTS candidates that counts, or the last.
+template <class Attempt, class T>
+__device__ void reject(const u64* key, const u64* start, T* out, i64 n, Settings settings) {
+    for (i64 i = first(); i < n; i += stride()) {
+        double value = 0.0;
+        for (int t = 0; t < ATTEMPTS; ++t) {
+            const Block block = philox(key, *start + u64(i) * ATTEMPTS + t);
+            const double u = (double(block.pair(0) >> 12) + 0.5) * 0x1p-52, v = (double(block.pair(1) >> 12) + 0.5) * 0x1p-52;
+            if (Attempt()(u, v, settings, value)) break;
+        }
+        out[i] = T(value);
+    }
 }
 
 // y = x * scale where the element's word is below the threshold, else 0.
@@ -116,6 +190,46 @@ extern "C" __global__ void normal_float64(const unsigned long long* key, const u
         const double2 p = box_muller((double(b.pair(0) >> 11) + 1) * 0x1p-53, b.pair(1));
         return Pack<double, 2>{{p.x, p.y}};
     });
+}
+
+extern "C" __global__ void johnk_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<Johnk>(key, start, out, n, {a, b, c, d, e});
+}
+
+extern "C" __global__ void johnk_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<Johnk>(key, start, out, n, {a, b, c, d, e});
+}
+
+extern "C" __global__ void cheng_beta_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<ChengBeta>(key, start, out, n, {a, b, c, d, e});
+}
+
+extern "C" __global__ void cheng_beta_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<ChengBeta>(key, start, out, n, {a, b, c, d, e});
+}
+
+extern "C" __global__ void cheng_gamma_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<ChengGamma>(key, start, out, n, {a, b, c, d, e});
+}
+
+extern "C" __global__ void cheng_gamma_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<ChengGamma>(key, start, out, n, {a, b, c, d, e});
+}
+
+extern "C" __global__ void ahrens_dieter_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<AhrensDieter>(key, start, out, n, {a, b, c, d, e});
+}
+
+extern "C" __global__ void ahrens_dieter_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
+                                     double a, double b, double c, double d, double e) {
+    reject<AhrensDieter>(key, start, out, n, {a, b, c, d, e});
 }
 
 extern "C" __global__ void bernoulli(const unsigned long long* key, const unsigned long long* start, bool* out, long long n,

@@ -78,12 +78,10 @@ def _unit(bits: Any) -> Any:
     return np.int64(bits >> np.uint64(11)) * 2.0**-53
 
 
-def _box_muller(u: Any, turn: Any) -> Any:
-    """Two independent normal numbers from u in (0, 1] and an angle in turns of 2^-64 (Box and Muller,
-    1958).
+def _log(u: Any) -> Any:
+    """log(u) of a normal number u, u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s),
+    s = (m - 1) / (m + 1), |s| < 0.172.
     """
-    # log(u), u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s), s = (m - 1) / (m + 1),
-    # |s| < 0.172
     bits = np.float64(u).view(np.int64)
     k = (bits - SQRT_HALF_BITS) >> 52
     m = np.int64(bits - (k << 52)).view(np.float64)
@@ -92,26 +90,35 @@ def _box_muller(u: Any, turn: Any) -> Any:
     p = 1.0 / 23
     for j in range(21, 0, -2):
         p = 1.0 / j + p * s2
-    radius = np.sqrt(-2.0 * (LOG_2 * k + 2.0 * s * p))
+    return LOG_2 * k + 2.0 * s * p
 
-    # The angle is q quarters of a turn and x, |x| <= pi/4: Taylor's series to x^17 and x^16, then a rotation
-    # by q
-    q = (turn + np.uint64(1 << 61)) >> np.uint64(62)
-    x = np.int64(turn - (q << np.uint64(62))) * TURN
-    x2 = x * x
-    sine = cosine = 1.0
-    for j in range(16, 0, -2):
-        sine = 1.0 - 1.0 / (j * (j + 1)) * x2 * sine
-        cosine = 1.0 - 1.0 / (j * (j - 1)) * x2 * cosine
-    sine = sine * x
-    quarter = np.int64(q)
-    odd = quarter & 1
-    real, imaginary = odd * sine + (1 - odd) * cosine, odd * cosine + (1 - odd) * sine
-    return radius * ((1 - (quarter + 1 & 2)) * real), radius * ((1 - (quarter & 2)) * imaginary)
+
+def _box_muller_by(log: Callable[[Any], Any]) -> Callable[..., Any]:
+    def box_muller(u: Any, turn: Any) -> Any:
+        """Two independent normal numbers from u in (0, 1] and an angle in turns of 2^-64."""
+        radius = np.sqrt(-2.0 * log(u))  # Box and Muller, 1958
+
+        # The angle is q quarters of a turn and x, |x| <= pi/4: Taylor's series to x^17 and x^16, then a
+        # rotation by q
+        q = (turn + np.uint64(1 << 61)) >> np.uint64(62)
+        x = np.int64(turn - (q << np.uint64(62))) * TURN
+        x2 = x * x
+        sine = cosine = 1.0
+        for j in range(16, 0, -2):
+            sine = 1.0 - 1.0 / (j * (j + 1)) * x2 * sine
+            cosine = 1.0 - 1.0 / (j * (j - 1)) * x2 * cosine
+        sine = sine * x
+        quarter = np.int64(q)
+        odd = quarter & 1
+        real, imaginary = odd * sine + (1 - odd) * cosine, odd * cosine + (1 - odd) * sine
+        return radius * ((1 - (quarter + 1 & 2)) * real), radius * ((1 - (quarter & 2)) * imaginary)
+
+    return box_muller
 
 
 inline = kernel(forceinline=True)  # called functions keep LLVM from vectorizing a loop
-rounds, high, unit, box_muller = map(inline, (_rounds, _high, _unit, _box_muller))
+rounds, high, unit, log = map(inline, (_rounds, _high, _unit, _log))
+_box_muller, box_muller = _box_muller_by(_log), inline(_box_muller_by(log))
 
 
 # ---- What the backends share

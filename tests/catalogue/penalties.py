@@ -65,6 +65,7 @@ class TorchPass:
     y: Any
     logits: Any
     losses: Any
+    start: Any  # the model's state_dict before the pass
 
     def slopes(self, outputs: Any, seed: Any = None) -> Any:
         """(B, features): rows of the derivative of <outputs, seed> by x, on the tape."""

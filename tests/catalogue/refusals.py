@@ -226,6 +226,12 @@ REFUSALS: list[Refusal] = [
         ),
         refused("full", ShapeError, "expected sizes of at least 0, got (2, -1)", lambda f: f((2, -1), 0)),
         refused("randint", ShapeError, "expected sizes of at least 0, got (0.5,)", lambda f: f(0, 2, 0.5)),
+        refused(
+            "rand_beta", ShapeError, "expected sizes of at least 0, got (2, -1)", lambda f: f(1, 1, 2, -1)
+        ),
+        refused("rand_gamma", ShapeError, "expected sizes of at least 0, got (2, -1)", lambda f: f(1, 2, -1)),
+        refused("rand_beta", DtypeError, INTEGER, lambda f: f(1, 1, 2, dtype="int64")),
+        refused("rand_gamma", DtypeError, INTEGER, lambda f: f(1, 2, dtype="int64")),
         refused("randperm", ShapeError, "expected n of at least 0, got -1", lambda f: f(-1)),
         refused("linspace", ShapeError, "expected steps of at least 0, got -1", lambda f: f(0, 1, -1)),
         refused(
@@ -516,6 +522,8 @@ REFUSALS: list[Refusal] = [
         refused("gaussian_noise", ValueError, "expected std of at least 0, got -1", lambda f: f(X, -1)),
         refused("normal", ValueError, "expected std of at least 0, got -1", lambda f: f(0.0, -1, 2)),
         refused("randint", ValueError, "expected low < high, got 2 and 2", lambda f: f(2, 2, 3)),
+        refused("rand_beta", ValueError, "expected finite parameters above 0, got 0", lambda f: f(1, 0, 2)),
+        refused("rand_gamma", ValueError, "expected finite parameters above 0, got -1", lambda f: f(-1, 2)),
         refused("arange", ValueError, "expected a step other than 0, got 0", lambda f: f(0, 3, 0)),
         refused("celu", ValueError, "expected alpha other than 0, got 0", lambda f: f(X, 0)),
         refused("softplus", ValueError, "expected beta other than 0, got 0", lambda f: f(X, 0)),

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from emulated import each_mode, needs_compiler
-from tinydl_kernels import emulator
+from tinydl_kernels import emulator, rejection
 from tinydl_kernels import random as kernels
 from tinydl_kernels.cuda import launching
 from tinydl_kernels.machine import dispatch
@@ -38,6 +38,11 @@ DRAWS: dict[str, Callable[[tuple[int, ...]], np.ndarray]] = {
     "uniform float64": lambda shape: kernels.uniform(KEY, START, shape, np.float64),
     "normal float32": lambda shape: kernels.normal(KEY, START, shape, np.float32),
     "normal float64": lambda shape: kernels.normal(KEY, START, shape, np.float64),
+    "beta, both below 1": lambda shape: rejection.beta(KEY, START, shape, np.float64, 0.2, 0.7),
+    "beta, both above 1": lambda shape: rejection.beta(KEY, START, shape, np.float32, 5.0, 2.0),
+    "beta, one above 1": lambda shape: rejection.beta(KEY, START, shape, np.float64, 0.3, 4.0),
+    "gamma below 1": lambda shape: rejection.gamma(KEY, START, shape, np.float64, 0.3),
+    "gamma above 1": lambda shape: rejection.gamma(KEY, START, shape, np.float32, 2.5),
     "bernoulli": lambda shape: kernels.bernoulli(KEY, START, shape, 0.3),
     "dropout float32": lambda shape: kernels.dropout(np.full(shape, 3, np.float32), KEY, START, 0.3),
     "dropout float64": lambda shape: kernels.dropout(np.full(shape, 3, np.float64), KEY, START, 0.3),

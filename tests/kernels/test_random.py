@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from tinydl_kernels import random as kernels
+from tinydl_kernels import rejection
 from tinydl_kernels.cuda import launching
 from tinydl_kernels.machine import dispatch, memory
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
@@ -28,6 +29,11 @@ DRAWS = {
     "uniform float64": lambda key, start, shape: kernels.uniform(key, start, shape, np.float64),
     "normal float32": lambda key, start, shape: kernels.normal(key, start, shape, np.float32),
     "normal float64": lambda key, start, shape: kernels.normal(key, start, shape, np.float64),
+    "beta, both below 1": lambda key, start, shape: rejection.beta(key, start, shape, np.float64, 0.2, 0.7),
+    "beta, both above 1": lambda key, start, shape: rejection.beta(key, start, shape, np.float32, 5.0, 2.0),
+    "beta, one above 1": lambda key, start, shape: rejection.beta(key, start, shape, np.float64, 0.3, 4.0),
+    "gamma below 1": lambda key, start, shape: rejection.gamma(key, start, shape, np.float64, 0.3),
+    "gamma above 1": lambda key, start, shape: rejection.gamma(key, start, shape, np.float32, 2.5),
     "bernoulli": lambda key, start, shape: kernels.bernoulli(key, start, shape, 0.3),
     "dropout float32": lambda key, start, shape: kernels.dropout(
         threes(shape, np.float32, key), key, start, 0.3
@@ -128,6 +134,8 @@ def test_a_draw_is_a_slice_of_the_stream(each_backend, draw):
     """So any part can be made alone, and what `blocks` says is all that a draw takes."""
     whole = DRAWS[draw](KEY, START, (32,))
     used = kernels.blocks((8,), whole.dtype if "dropout" not in draw else bool)
+    if draw.startswith(("beta", "gamma")):
+        used = rejection.blocks((8,))
     np.testing.assert_array_equal(DRAWS[draw](KEY, START + np.uint64(used), (8,)), whole[8:16])
 
 
@@ -221,6 +229,50 @@ def test_box_muller_at_the_ends_of_its_domain():
     np.testing.assert_allclose(np.hypot(x, y), radius, rtol=1e-15)
 
 
+def test_log_and_exp_are_to_the_last_bits():
+    u = np.concatenate([np.geomspace(1e-300, 1e300, 10001), 1 + np.linspace(-1e-3, 1e-3, 101)])
+    np.testing.assert_allclose(kernels._log(u), np.log(u), rtol=1e-15, atol=1e-18)
+    x = np.linspace(-700, 700, 10001)
+    np.testing.assert_allclose(rejection._exp(x), np.exp(x), rtol=1e-15)
+    np.testing.assert_array_equal(
+        rejection._exp(np.array([-1e5, 1e5])), rejection._exp(np.array([-700.0, 700.0]))
+    )
+    assert rejection._open_unit(np.array([0, 2**64 - 1], np.uint64)).tolist() == [2.0**-53, 1 - 2.0**-53]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [(0.2, 0.2), (0.1, 0.9), (1.0, 1.0), (1.0, 0.3), (0.4, 6.0), (6.0, 0.4), (2.0, 2.0), (9, 1.5), (1.5, 9)],
+)
+def test_beta_numbers_are_beta(a, b):
+    x = rejection.beta(KEY, START, (N,), np.float64, a, b)
+    assert stats.kstest(x, stats.beta(a, b).cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 5 / np.sqrt(N)
+    assert abs(x.var() - stats.beta(a, b).var()) < 5 * x.std() * x.std() * 3 / np.sqrt(N)
+
+
+def test_small_beta_numbers_keep_their_digits():
+    """As what is left of 1 they would end at 1e-16."""
+    x = rejection.beta(KEY, START, (N,), np.float64, 0.05, 3.0)
+    assert stats.kstest(x, stats.beta(0.05, 3.0).cdf).pvalue > 1e-3
+    assert 0 < x.min() < 1e-60
+
+
+def test_beta_of_tiny_parameters_is_a_coin():
+    x = rejection.beta(KEY, START, (N,), np.float64, 1e-4, 3e-4)
+    assert np.isfinite(x).all()
+    assert abs(x.mean() - 0.25) < 5 * np.sqrt(3 / 16 / N)
+    assert ((x < 1e-6) | (x > 1 - 1e-6)).mean() > 0.99
+
+
+@pytest.mark.parametrize("a", [0.05, 0.5, 0.99, 1.0, 1.3, 4.0, 300.0])
+def test_gamma_numbers_are_gamma(a):
+    x = rejection.gamma(KEY, START, (N,), np.float64, a)
+    assert stats.kstest(x, stats.gamma(a).cdf).pvalue > 1e-3
+    assert abs(x.mean() - a) < 5 * np.sqrt(a / N)
+    assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 5 / np.sqrt(N)
+
+
 @pytest.mark.parametrize(
     ("low", "high"), [(0, 1), (-3, 4), (0, 10**6), (-(2**63), 2**63 - 1), (2**63 - 2, 2**63 - 1), (-5, 2**33)]
 )
@@ -304,6 +356,21 @@ def test_dropped_elements_are_zero_whatever_they_were(each_backend):
             "bernoulli: expected a probability, 0 <= p <= 1, got 1",
         ),
         (lambda: kernels.bernoulli(KEY, START, (2,), float("nan")), ValueError, "got nan"),
+        (
+            lambda: rejection.beta(KEY, START, (2,), np.float64, 0.0, 1.0),
+            ValueError,
+            "beta: expected finite parameters above 0, got 0.0, 1.0",
+        ),
+        (
+            lambda: rejection.beta(KEY, START, (2,), np.int64, 1.0, 1.0),
+            DtypeError,
+            "beta: expected float32 or",
+        ),
+        (
+            lambda: rejection.gamma(KEY, START, (2,), np.float64, float("inf")),
+            ValueError,
+            "gamma: expected finite parameters above 0, got inf",
+        ),
         (
             lambda: kernels.dropout(np.ones(3), KEY, START, -0.5),
             ValueError,

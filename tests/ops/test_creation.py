@@ -219,3 +219,26 @@ def test_only_a_floating_conversion_carries_a_gradient() -> None:
     x = td.tensor([1.5, 2.5], requires_grad=True)
     assert not any(y.requires_grad for y in (x.long(), x.int(), x.bool(), td.cast(x, "int64")))
     assert x.double().requires_grad
+
+
+def test_beta_and_gamma_numbers_in_a_recorded_step() -> None:
+    """New ones at each replay, each element's the same whatever the shape; repeated like all draws."""
+    draws = {
+        "beta": lambda *size, g: td.rand_beta(0.4, 0.7, *size, generator=g, dtype="float64"),
+        "gamma": lambda *size, g: td.rand_gamma(0.7, *size, generator=g, dtype="float64"),
+    }
+    for draw in draws.values():
+        generator = td.Generator(3)
+        play = td.record(lambda x, draw=draw, g=generator: x + draw(2, 3, g=g))
+        zeros = td.zeros(2, 3, dtype="float64")
+        found = [play(zeros).numpy().copy() for _ in range(3)]
+        eager = td.Generator(3)
+        assert [x.tolist() for x in found] == [draw(2, 3, g=eager).tolist() for _ in range(3)]
+        assert generator.state_dict() == eager.state_dict()
+        assert found[0].tolist() != found[1].tolist()
+        assert draw(4, g=td.Generator(3)).tolist() == found[0].reshape(-1)[:4].tolist()
+        with td.remember() as noted:
+            once = draw(5, g=eager)
+        with td.repeat(noted):
+            assert draw(5, g=eager).tolist() == once.tolist()
+    assert td.rand_beta(1, 1, ()).dtype == np.float32

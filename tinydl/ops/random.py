@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import random as kernels
-from tinydl_kernels import sort
+from tinydl_kernels import rejection, sort
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 from tinydl_kernels.machine.scoped import Scoped
 
@@ -41,6 +41,8 @@ __all__ = [
     "noise_generator",
     "normal",
     "rand",
+    "rand_beta",
+    "rand_gamma",
     "rand_like",
     "randint",
     "randn",
@@ -84,6 +86,16 @@ def _normal(key: Array, start: Array, *, shape: tuple[int, ...], dtype: np.dtype
 @primitive(constant=("key", "start", "out"))
 def _bernoulli(key: Array, start: Array, *, shape: tuple[int, ...], p: float) -> Array:
     return kernels.bernoulli(key, start, shape, p)
+
+
+@primitive(constant=("key", "start", "out"))
+def _beta(key: Array, start: Array, *, shape: tuple[int, ...], dtype: np.dtype, a: float, b: float) -> Array:
+    return rejection.beta(key, start, shape, dtype, a, b)
+
+
+@primitive(constant=("key", "start", "out"))
+def _gamma(key: Array, start: Array, *, shape: tuple[int, ...], dtype: np.dtype, a: float) -> Array:
+    return rejection.gamma(key, start, shape, dtype, a)
 
 
 @primitive(constant=("key", "start", "out"))
@@ -178,6 +190,11 @@ def random_from(generator: Generator | None) -> AbstractContextManager[None]:
     None leaves things as they are. `remember` and `repeat` around it see its draws as any others.
     """
     return _here.replaced(generator=generator or _here.generator)
+
+
+def serving() -> Generator | None:
+    """The generator of the innermost `random_from`; None outside of any."""
+    return _here.generator
 
 
 @contextmanager
@@ -279,6 +296,38 @@ def normal(
     dtype = floating(dtype, "normal", FLOAT32 if like is None else like.dtype)
     z = _filled(_normal, "normal", shape, generator, dtype, "cpu" if like is None else like.device)
     return add(mul(z, std), mean)
+
+
+@public
+def rand_beta(
+    a: float, b: float, *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu"
+) -> Tensor:
+    """Beta(a, b) numbers in [0, 1], a and b numbers above 0. Johnk's method where both are below 1, else
+    Cheng's (Communications of the ACM 21, 1978). Not differentiable in a and b.
+    """
+    shape, dtype = new_size("rand_beta", size), floating(dtype, "rand_beta")
+    a, b = (_positive("rand_beta", p) for p in (a, b))
+    key, start = _draw(generator, (4 * rejection.blocks(shape),), np.uint32, device)
+    return _beta(key, start, shape=shape, dtype=dtype, a=a, b=b)
+
+
+@public
+def rand_gamma(
+    a: float, *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = "cpu"
+) -> Tensor:
+    """Gamma(a) numbers of scale 1, a a number above 0. Ahrens and Dieter's method for a below 1, else Cheng's
+    (Applied Statistics 26, 1977). Not differentiable in a.
+    """
+    shape, dtype = new_size("rand_gamma", size), floating(dtype, "rand_gamma")
+    a = _positive("rand_gamma", a)
+    key, start = _draw(generator, (4 * rejection.blocks(shape),), np.uint32, device)
+    return _gamma(key, start, shape=shape, dtype=dtype, a=a)
+
+
+def _positive(who: str, parameter: float) -> float:
+    if not is_scalar(parameter) or not 0 < parameter < float("inf"):
+        raise ValueError(f"{who}: expected finite parameters above 0, got {parameter!r}")
+    return float(parameter)
 
 
 @public

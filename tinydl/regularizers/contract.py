@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,10 +49,13 @@ class Term:
     Attributes:
         follows: must the derivative by the input be on the tape? Integer inputs are never followed.
         layers: dotted paths of the layers whose outputs the pass keeps for the term.
+        replace: by a layer's dotted path a function of its output, whose result the main pass goes on with;
+            `before` may set it, on the instance.
     """
 
     follows: bool = False
     layers: tuple[str, ...] = ()
+    replace: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
     def __init__(self, *, generator: Generator | None = None, name: str | None = None) -> None:
         who = type(self).__name__

@@ -150,14 +150,20 @@ class Objective:
             self._require_after()
             if state.recorder is not None:
                 state.recorder.guards.append(self._require_after)
+        replace: dict[str, Callable[[Tensor], Tensor]] = {}
         for name, term in self._all().items():
             if name in active or name not in self._penalties:
                 x, target = term.before(self.model, x, target)
+                if twice := replace.keys() & term.replace.keys():
+                    raise ValueError(
+                        f"{name}: expected layers of its own to replace, got {sorted(twice)} again"
+                    )
+                replace.update(term.replace)
         seeing = [*self._of_loss.values(), *active.values()]
         x = _followed(x, any(term.follows for term in seeing))
         loss = None if self._of_loss else self.loss
         layers = [layer for term in seeing for layer in term.layers]
-        seen = Pass(self.model, x, target, loss=loss, given=given, layers=layers)
+        seen = Pass(self.model, x, target, loss=loss, given=given, layers=layers, replace=replace)
         follow([self.step], seen.inputs[0].device)
         total = mean = self._mean(seen)
         if self._of_loss:

@@ -38,6 +38,12 @@ class Mixed(NamedTuple):
         return add(mul(of_a, share), mul(of_b, sub(1.0, share)))
 
 
+def unreduced(loss: Any, logits: Tensor, target: Any) -> Tensor:
+    """What the loss gives with reduction="none": of a `Mixed` target the mixture of both."""
+    of = functools.partial(loss, logits, reduction="none")
+    return target.mixture(of(target.a), of(target.b)) if isinstance(target, Mixed) else of(target)
+
+
 def leaves(x: Tensor) -> set[Slot | None]:
     """The leaves that require grad and that x was computed from."""
     edges = [x] if x.node is None else [e for node in ancestors([x.node]) for e in node.edges or () if e]
@@ -119,12 +125,13 @@ class Pass:
         self.model, self.x, self.target, self.loss, self.given = model, x, target, loss, given or {}
         self.inputs: tuple[Tensor, ...] = x if isinstance(x, tuple) else (x,)
         self.outputs: dict[str, Tensor] = {}
+        self.replace = dict(replace or {})
         self._gradients: dict[Any, Any] = {}
         # Leaves that are no parameters: inputs, also those of extra passes, and kept outputs.
         self.followed: set[Slot | None] = set() if followed is None else followed
         self.followed.update(x.slot for x in self.inputs)
         with ExitStack() as scope:
-            for layer, function in (replace or {}).items():
+            for layer, function in self.replace.items():
                 scope.enter_context(intercept(model, layer, function))
             for layer in dict.fromkeys(layers):
                 scope.enter_context(intercept(model, layer, functools.partial(self._keep, layer)))
@@ -151,9 +158,7 @@ class Pass:
         """What the loss gives with reduction="none", of any shape."""
         if self.loss is None:
             raise GraphError("Pass: expected a loss that gives one value per sample, got none")
-        of = functools.partial(self.loss, self.logits, reduction="none")
-        target = self.target
-        return target.mixture(of(target.a), of(target.b)) if isinstance(target, Mixed) else of(target)
+        return unreduced(self.loss, self.logits, self.target)
 
     @functools.cached_property
     def losses(self) -> Tensor:
@@ -225,7 +230,8 @@ class Pass:
         Args:
             x: other inputs; by default this pass's.
             model: another model, a teacher or a critic.
-            draws: "same" repeats this pass's random numbers, "own" draws from `generator`.
+            draws: "same" repeats this pass's random numbers, and what this pass of the model replaced is
+                replaced again; "own" draws from `generator`.
             mode: "train" or "eval" in place of each module's own mode, for this pass.
             replace: by a layer's dotted path a function of its output; what it returns goes on in its place.
             layers: dotted paths of layers whose outputs are kept.
@@ -244,6 +250,8 @@ class Pass:
             raise ShapeError(
                 f"again: expected the {self.samples} samples whose draws are repeated, got {samples}"
             )
+        if draws == "same" and model is self.model:
+            replace = {**self.replace, **(replace or {})}
         with ExitStack() as scope:
             scope.enter_context(in_mode(model, mode))
             scope.enter_context(extra_forward(generator))

@@ -15,6 +15,9 @@ OF_FILE: dict[str, dict[str, int]] = {
     "indexing": {
         "RUN": 256,  # sources that are added up ahead where all belong to one place
     },
+    "random": {
+        "ATTEMPTS": 256,  # blocks of an element that is drawn by rejection
+    },
     "sort": {
         "DIGITS": 1 << 8,  # values of the digit that a pass sorts by
         "TILE": 1 << 11,  # items that a block of a pass puts in order
