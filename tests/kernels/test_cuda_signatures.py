@@ -101,6 +101,8 @@ def test_shared_numbers_stand_once() -> None:
         own = constants.EVERY | constants.OF_FILE.get(module.path.stem, {})
         for name, value in own.items():
             assert module.source.count(f"constexpr int {name} = {value};\n") == 1
+        if module.path.stem not in named:  # generated: its source is in no file
+            continue
         text = module.path.read_text(encoding="utf-8")
         for name in constants.OF_FILE.get(module.path.stem, {}):
             assert re.search(rf"\b{name}\b", text), f"{module.name} does not use {name}"
