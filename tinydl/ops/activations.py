@@ -1,4 +1,4 @@
-"""Activation functions. At a kink they have the derivative that PyTorch gives them."""
+"""Activation functions. At a kink and at NaN they have the derivative that PyTorch gives them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Tensor, add
 from ..engine.promotion import require_numbers
 from ..engine.public import public
-from .elementwise import abs, clip, div, exp, ge, gt, le, logical_and, lt, mul, pow, sigmoid, tanh, where
+from .elementwise import abs, clip, div, exp, ge, gt, le, logical_or, mul, pow, sigmoid, tanh, where
 from .functions import erf, expm1, log1p
 from .random import SELU_ALPHA, SELU_SCALE
 from .reduce import max
@@ -57,7 +57,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (exp x - 1). Clevert et al., arXiv 1511.07289."""
     require_numbers("elu", input)
-    return where(gt(input, 0.0), input, mul(expm1(clip(input, max=0.0)), alpha))
+    return where(le(input, 0.0), mul(expm1(clip(input, max=0.0)), alpha), input)
 
 
 @public
@@ -75,7 +75,7 @@ def celu(input: Tensor, alpha: float = 1.0) -> Tensor:
     require_numbers("celu", input)
     if alpha == 0:
         raise ValueError("celu: expected alpha other than 0, got 0")
-    return where(gt(input, 0.0), input, mul(expm1(div(clip(input, max=0.0), alpha)), alpha))
+    return where(le(input, 0.0), mul(expm1(div(clip(input, max=0.0), alpha)), alpha), input)
 
 
 @public
@@ -103,7 +103,8 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     if beta == 0:
         raise ValueError("softplus: expected beta other than 0, got 0")
     scaled = mul(input, beta)
-    return where(gt(scaled, threshold), input, div(log1p(exp(clip(scaled, max=threshold))), beta))
+    above = gt(scaled, threshold)
+    return where(above, input, div(log1p(exp(where(above, threshold, scaled))), beta))
 
 
 @public
@@ -125,8 +126,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tens
     require_numbers("hardtanh", input)
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
-    inside = logical_and(gt(input, min_val), lt(input, max_val))
-    return where(inside, input, clip(input.detach(), min_val, max_val))
+    outside = logical_or(le(input, min_val), ge(input, max_val))
+    return where(outside, clip(input.detach(), min_val, max_val), input)
 
 
 @public
@@ -151,8 +152,8 @@ def hardswish(input: Tensor) -> Tensor:
 
 @public
 def threshold(input: Tensor, threshold: float, value: float) -> Tensor:
-    """x where x > threshold, else value."""
-    return where(gt(input, threshold), input, value)
+    """x where x > threshold, else value; NaN stays."""
+    return where(le(input, threshold), value, input)
 
 
 @public

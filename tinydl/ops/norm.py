@@ -17,10 +17,11 @@ from ..engine.effect import effect
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from ..engine.pullback import pullback
-from .elementwise import abs, div, gt, mul, neg, pow, sqrt, square, sub, where
+from .elementwise import div, le, mul, neg, pow, sqrt, square, sub, where, zeros_as
 from .padding import pad
 from .reduce import mean, sum
 from .shape import normalize_dim, reshape
+from .statistics import norm
 from .subscript import getitem
 
 __all__ = [
@@ -138,7 +139,7 @@ def _second_order(
     def project(u: Tensor) -> Tensor:
         return sub(sub(u, average(u)), mul(normal, average(mul(u, normal))))
 
-    v = mul(g, 0.0) if v is None else v
+    v = zeros_as(g) if v is None else v
     scale = s if gamma is None else mul(spread(gamma), s)
     p_g = project(g)
     q = sum(mul(v, p_g), dims, keepdim=True)
@@ -322,16 +323,12 @@ def local_response_norm(
 
 @public
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(‖x‖_p, eps) along `dim`."""
+    """x / max(‖x‖_p, eps) along `dim`. The norm neither overflows nor hides NaN."""
     dim = normalize_dim("normalize", dim, input.ndim)
     if p == 0:
         raise ValueError("normalize: expected p other than 0, got 0")
-    if p == 2:
-        squares = sum(square(input), dim, keepdim=True)
-        above = gt(squares, eps * eps)
-        return div(input, where(above, sqrt(where(above, squares, 1.0)), eps))
-    length = pow(sum(pow(abs(input), p), dim, keepdim=True), 1 / p)
-    return div(input, where(gt(length, eps), length, eps))
+    length = norm(input, p, dim, keepdim=True)
+    return div(input, where(le(length, eps), eps, length))
 
 
 def _last_dims(who: str, input: Tensor, normalized_shape: Any, *affine: Tensor | None) -> tuple[int, ...]:
