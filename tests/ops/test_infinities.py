@@ -178,6 +178,8 @@ LEFT_OUT: list[tuple[str, Callable[..., Any], list[Any], Any, list[Any]]] = [
         [INF],
         [[INF]],
     ),
+    ("prelu", td.prelu, [[INF, -1.0], [0.5]], [INF, -0.5], [[1, 0.5], [-1]]),
+    ("hardswish", td.hardswish, [[INF, -INF]], [INF, 0], [[1, 0]]),
     ("dropout2d", lambda x: td.dropout2d(x, 1.0), [[[[[INF, NAN]]]]], [[[[0, 0]]]], [[[[[0, 0]]]]]),
     ("alpha_dropout", lambda x: td.alpha_dropout(x, 1.0, True), [[INF, NAN]], [0, 0], [[0, 0]]),
 ]
@@ -328,6 +330,8 @@ NAN_GRADIENTS: list[tuple[Callable[[Any], Any], Any]] = [
     (lambda x: td.threshold(x, 0.0, 7.0), 1),
     (td.softplus, NAN),
     (td.leaky_relu, 0.01),
+    (td.hardswish, 1),
+    (td.hardsigmoid, 0),
     (lambda x: td.maximum(x, 1.0), 1),
     (lambda x: td.maximum(1.0, x), 1),
     (lambda x: td.minimum(x, 1.0), 1),

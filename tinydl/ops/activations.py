@@ -9,7 +9,23 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Tensor, add
 from ..engine.promotion import require_numbers
 from ..engine.public import public
-from .elementwise import abs, clip, div, exp, ge, gt, le, logical_or, mul, pow, sigmoid, tanh, where
+from .elementwise import (
+    abs,
+    clip,
+    div,
+    exp,
+    ge,
+    gt,
+    le,
+    logical_and,
+    logical_or,
+    lt,
+    mul,
+    pow,
+    sigmoid,
+    tanh,
+    where,
+)
 from .functions import erf, expm1, log1p
 from .random import SELU_ALPHA, SELU_SCALE
 from .reduce import max
@@ -50,7 +66,8 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
             f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}"
         )
     slope = reshape(weight, () if weight.shape[0] == 1 else (-1, *(1,) * (input.ndim - 2)))
-    return where(gt(input, 0.0), input, mul(input, slope))
+    positive = gt(input, 0.0)
+    return where(positive, input, mul(where(positive, 0.0, input), slope))
 
 
 @public
@@ -140,14 +157,18 @@ def relu6(input: Tensor) -> Tensor:
 @public
 def hardsigmoid(input: Tensor) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
-    return div(relu6(add(input, 3.0)), 6.0)
+    shifted = add(input, 3.0)
+    inside = logical_and(gt(shifted, 0.0), lt(shifted, 6.0))
+    return div(where(inside, shifted, clip(shifted.detach(), 0.0, 6.0)), 6.0)
 
 
 @public
 def hardswish(input: Tensor) -> Tensor:
     """x · hardsigmoid(x). Howard et al., arXiv 1905.02244."""
-    bent = div(mul(input, add(input, 3.0)), 6.0)
-    return where(ge(input, 3.0), input, where(le(input, -3.0), 0.0, bent))
+    inside = logical_and(gt(input, -3.0), lt(input, 3.0))
+    middle = where(inside, input, 0.0)
+    bent = div(mul(middle, add(middle, 3.0)), 6.0)
+    return where(inside, bent, where(le(input, -3.0), 0.0, input))
 
 
 @public
