@@ -384,6 +384,8 @@ def test_statistics_of_extremes(backend: str) -> None:
             ("mean", td.mean(f(3e38, 3.2e38)), 3.1e38),
             ("mean dim", td.mean(td.stack([f(3e38, 3e38)] * 3), 1), [3e38] * 3),
             ("cosine", td.cosine_similarity(f(3e25, 4e25), f(3e-25, 4e-25), 0, eps=0), 1.0),
+            ("rms_norm", td.rms_norm(f(1e20, 1e20), 2), [1, 1]),
+            ("rms_norm small", td.rms_norm(f(1e-30, 1e-30), 2, eps=0.0), [1, 1]),
             ("triplet", td.triplet_margin_loss(f(3e20, 4e20), f(0, 0), f(0, 0), 1.0), 1.0),
         ]:
             np.testing.assert_allclose(value.detach().numpy(), expected, rtol=1e-6, err_msg=name)

@@ -17,11 +17,11 @@ from ..engine.effect import effect
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from ..engine.pullback import pullback
-from .elementwise import div, le, mul, neg, pow, sqrt, square, sub, where, zeros_as
+from .elementwise import div, le, maximum, mul, neg, pow, sqrt, square, sub, where, zeros_as
 from .padding import pad
 from .reduce import mean, sum
 from .shape import normalize_dim, reshape
-from .statistics import norm
+from .statistics import norm, scale_of
 from .subscript import getitem
 
 __all__ = [
@@ -235,13 +235,15 @@ def layer_norm(
 def rms_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """x / √(mean(x²) + eps) · weight over the last dims; eps is by default the dtype's. Zhang
-    & Sennrich, arXiv 1910.07467.
+    """x / √(mean(x²) + eps) · weight over the last dims, of x scaled so that no square overflows; eps is by
+    default the dtype's. Zhang & Sennrich, arXiv 1910.07467.
     """
     shape = _last_dims("rms_norm", input, normalized_shape, weight, None)
     dims = tuple(range(input.ndim - len(shape), input.ndim))
-    power = mean(square(input), dims, keepdim=True)
-    y = div(input, sqrt(add(power, float(np.finfo(input.dtype).eps) if eps is None else eps)))
+    eps = float(np.finfo(input.dtype).eps) if eps is None else eps
+    size = maximum(scale_of(input, 2.0, dims), math.sqrt(eps))  # a constant, which cancels
+    input = div(input, size)
+    y = div(input, sqrt(add(mean(square(input), dims, keepdim=True), div(div(eps, size), size))))
     return y if weight is None else mul(y, weight)
 
 

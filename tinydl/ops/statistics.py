@@ -117,7 +117,7 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
         return sum(abs(sign(input)), dim, keepdim)
     if p == 1:
         return sum(abs(input), dim, keepdim)
-    scale = _scale(input, p, dim)
+    scale = scale_of(input, p, dim)
     input = div(input, scale)
     if p == 2:
         powers = square(input)
@@ -130,7 +130,7 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     return mul(length, scale if keepdim else reshape(scale, length.shape))
 
 
-def _scale(x: Tensor, p: float, dims: tuple[int, ...]) -> Tensor:
+def scale_of(x: Tensor, p: float, dims: tuple[int, ...]) -> Tensor:
     """What to divide x by before its powers are summed: a constant, since a norm is homogeneous."""
     if not x.array.size:
         return constant(x, np.ones([1 if d in dims else n for d, n in enumerate(x.shape)], x.dtype))
