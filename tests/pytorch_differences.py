@@ -70,12 +70,14 @@ SIGNATURES: list[Signature] = [
     Signature("nn.Hardtanh", "min_value is missing", "Deprecated in PyTorch."),
     Signature("nn.Hardtanh", "max_value is missing", "Deprecated in PyTorch."),
     Signature(
-        "softmax log_softmax softmin topk nn.Softmax nn.LogSoftmax Tensor.topk Tensor.log_softmax",
+        "topk Tensor.topk",
         "dim: default -1, PyTorch's None",
-        "PyTorch guesses a dim, for topk the last one.",
+        "PyTorch takes the last one.",
     ),
     Signature(
-        "Tensor.softmax", "dim: default -1, PyTorch's none", "PyTorch guesses a dim, for topk the last one."
+        "Tensor.softmax",
+        "dim: default None, PyTorch's none",
+        "The functions have a default.",
     ),
     Signature(
         "squeeze Tensor.squeeze", "dim: default None, PyTorch's none", "PyTorch has a form without dim."

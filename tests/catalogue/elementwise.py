@@ -96,6 +96,12 @@ ROWS: list[Row] = [
         fixed=(1,),
     ),
     Row(
+        "elementwise.weighted",
+        elementwise._weighted,
+        [[(3, 4), (3, 4)], [(4,), (3, 1)], [(), ()], [(0,), (0,)]],
+        lambda weight, value: weight * value,
+    ),
+    Row(
         "elementwise.between",
         elementwise._between,
         [[(3, 4), (3, 4), exactly(-0.5), exactly(0.7)], [(0,), (0,), exactly(0.0), exactly(1.0)]],

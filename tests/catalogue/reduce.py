@@ -43,6 +43,7 @@ ROWS: list[Row] = [
         lambda x, dim=1: td.mean(x, dim),
         [[(3, 4, 2)], [(3, 1)], [(0, 3)]],
         lambda x: x.mean(1),
+        "reduce.mean",
         bad=[((X, 2), ShapeError, f"mean: {DIM}")],
     ),
     Row("mean all", td.mean, [[(3, 4)], [()], [(1,)]], np.mean),

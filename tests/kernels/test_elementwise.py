@@ -18,7 +18,7 @@ UNARY = [
     *("sigmoid", "relu", "isfinite", "logical_not", "copy"),
 ]
 BINARY = [
-    *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate"),
+    *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate", "weighted"),
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"),
 ]
 SPECIAL = [
@@ -113,7 +113,9 @@ def test_unary(name, dtype):
     assert result.dtype == (bool if name in ("isfinite", "logical_not") else dtype)
 
 
-@pytest.mark.parametrize(("name", "dtype"), cases(BINARY, ("sub", "div", "pow", "maximum", "gate")))
+@pytest.mark.parametrize(
+    ("name", "dtype"), cases(BINARY, ("sub", "div", "pow", "maximum", "gate", "weighted"))
+)
 def test_binary(name, dtype):
     x = np.array(SPECIAL, dtype)
     op = getattr(elementwise, name)
@@ -124,7 +126,7 @@ def test_binary(name, dtype):
 
 
 def test_nan_rules():
-    nan, zero, one = (np.array(value, np.float64) for value in (np.nan, 0, 1))
+    nan, zero, one, infinite = (np.array(value, np.float64) for value in (np.nan, 0, 1, -np.inf))
     for backend in ("reference", "cpu"):
         with dispatch.use(backend):
             assert np.isnan(elementwise.relu(nan))
@@ -134,6 +136,10 @@ def test_nan_rules():
             assert elementwise.where(np.array(True), one, nan) == 1
             assert elementwise.where(np.array(False), nan, one) == 1
             assert elementwise.gate(nan, zero) == 0
+            assert elementwise.gate(one, nan) == 1
+            assert elementwise.weighted(zero, infinite) == 0
+            assert np.isnan(elementwise.weighted(zero, nan))
+            assert np.isnan(elementwise.weighted(infinite, zero))
             assert elementwise.between(nan, one, zero, zero) == 0
 
 

@@ -26,7 +26,7 @@ OPERATIONS = {
     if name.startswith(("elementwise.", "functions."))
 }
 BINARY = [
-    *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate", "atan2", "hypot"),
+    *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate", "weighted", "atan2", "hypot"),
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor"),
 ]
 OF_MASKS = ["abs", "copy", "isfinite", "isinf", "isnan", "logical_not", "relu"]
@@ -157,7 +157,7 @@ def test_every_operation_checked():
         agrees_checked(OPERATIONS[name], x, tolerance=1e-5)
     for name in BINARY:
         agrees_checked(OPERATIONS[name], x, x[::-1], tolerance=1e-5)
-        if name not in ("sub", "div", "pow", "atan2", "hypot", "gate"):
+        if name not in ("sub", "div", "pow", "atan2", "hypot", "gate", "weighted"):
             agrees_checked(OPERATIONS[name], x > 0.5, x < 0.2)
     for target in (np.float32, np.float64, np.int64, bool):
         agrees_checked(elementwise.cast, x, target)

@@ -5,9 +5,11 @@ against torch's double backward.
 import numpy as np
 import pytest
 from tinydl_kernels import norm
+from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.validate import agree
 
 EPS = 1e-3
+ULPS = {np.float32: 2e-5, np.float64: 1e-11}  # means are float64, but rounded to the dtype of x
 SHAPES = [(5, 3), (1000, 40), (7, 4, 6, 5), (2, 3, 4), (64, 2, 31), (2, 1, 300, 300), (3, 5, 1, 1), (4, 0, 2)]
 
 
@@ -24,7 +26,7 @@ def draw(shape, dtype=np.float64):
 def test_against_the_reference(shape, affine, dtype):
     v, v_gamma, v_beta, g, x, gamma, beta = draw(shape, dtype)
     gamma, beta = (gamma, beta) if affine else (None, None)
-    _, mean, var = agree(norm.batch_norm, x, gamma, beta, EPS)
+    _, mean, var = agree(norm.batch_norm, x, gamma, beta, EPS, tolerance=ULPS[dtype])
     agree(norm.batch_norm_dx, g, x, gamma, mean, var, EPS, tolerance=2e-4 if dtype == np.float32 else None)
     implementations = norm.batch_norm_dx_dx.implementations
     tolerance = 2e-4 if dtype == np.float32 else 1e-11
@@ -37,6 +39,27 @@ def test_against_the_reference(shape, affine, dtype):
             if expected is not None:
                 assert got.dtype == expected.dtype == dtype
                 np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 4, 5, 2)])
+def test_a_mean_that_float32_cannot_hold(shape):
+    """Values near 2²⁴ lie 2 apart: their mean is not one of them, and yet nothing is off by half of that."""
+    v, v_gamma, v_beta, g, x, gamma, beta = draw(shape)
+    x = 2.0**24 + 2 * np.rint(4 * x)
+    narrow = [a.astype(np.float32) for a in (v, v_gamma, v_beta, g, x, gamma, beta)]
+    expected = _all_three(v, v_gamma, v_beta, g, x, gamma, beta)
+    for backend in ("reference", "cpu"):
+        with dispatch.use(backend):
+            for name, a, b in zip(
+                ["y", "dx", "dgamma", "dbeta", "ddg", "ddx", "ddgamma"], _all_three(*narrow), expected
+            ):
+                np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5 * np.abs(b).max(), err_msg=name)
+
+
+def _all_three(v, v_gamma, v_beta, g, x, gamma, beta):
+    y, mean, var = norm.batch_norm(x, gamma, beta, EPS)
+    first = norm.batch_norm_dx(g, x, gamma, mean, var, EPS)
+    return y, *first, *norm.batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, EPS)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

@@ -36,6 +36,7 @@ def test_sums_over_any_axes(shape, dtype):
     for count in range(x.ndim + 1):
         for dims in itertools.combinations(range(x.ndim), count):
             agree(reduce.sum, x, dims)
+            agree(reduce.wide_sum, x, dims, tolerance=1e-11)
             agree(reduce.logsumexp, x, dims)
 
 

@@ -36,6 +36,7 @@ def check_folds(agrees: Callable[..., None], case: str, dtype: type) -> None:
     shape, dims = FOLDS[case]
     x = draw(shape, dtype)
     agrees(reduce.sum, x, dims)
+    agrees(reduce.wide_sum, x, dims)
     agrees(reduce.sum_to, x, tuple(1 if dim in dims else size for dim, size in enumerate(shape)))
     agrees(reduce.sum, x.astype(np.int64), dims)
     agrees(reduce.sum, x.astype(np.int32), dims)

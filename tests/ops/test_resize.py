@@ -154,3 +154,16 @@ def test_errors(inputs: Any, settings: Any, error: type[Exception], message: str
     with pytest.raises(error) as caught:
         td.interpolate(*inputs, **settings)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_scales_just_above_a_whole_number(mode: str, axes: int) -> None:
+    """PyTorch copies or doubles images of mode "nearest" where the sizes say so, whatever the scale says."""
+    torch = pytest.importorskip("torch")
+    for scale in (1.01, 1.05, 2.01, 2.05, (2.05, 1.3, 1.05)[:axes]):
+        for n in (5, 7):
+            x = np.arange(float(n**axes)).reshape(1, 1, *(n,) * axes)
+            settings = {"scale_factor": scale, "mode": mode}
+            theirs = torch.nn.functional.interpolate(torch.tensor(x), **settings).numpy()
+            np.testing.assert_array_equal(td.interpolate(td.tensor(x), **settings).numpy(), theirs)

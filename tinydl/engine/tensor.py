@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.errors import DtypeError, GraphError
 
@@ -37,6 +38,8 @@ class Tensor(Face):
         index: int = 0,
         slot: Slot | None = None,
     ) -> None:
+        if type(array) is not np.ndarray and not hasattr(array, "dtype"):
+            raise DtypeError(f"Tensor: expected an array, got {type(array).__name__}: use tinydl.tensor")
         self.array = array
         self.version = Version() if version is None else version
         self.node, self.index, self.slot = node, index, slot

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
+from ..devices import constant
 from ..engine.core import Tensor, add
 from ..ops.attention import attention_weights
 from ..ops.elementwise import where
@@ -75,8 +76,9 @@ class MultiheadAttention(Module):
         """Masks are PyTorch's here: True in `key_padding_mask` (N, S) or a boolean
         `attn_mask` leaves a key *out*.
 
-        attn_mask is (L, S), or (N · num_heads, L, S); numbers in it are added to the scores.
-        One sample may come without N.
+        attn_mask is (L, S), or (N · num_heads, L, S); numbers in it are added to the scores. `is_causal`
+        leaves keys out beside what the masks do. A query without a key has weights of 0. One sample may
+        come without N.
         """
         if any(
             x.ndim != query.ndim or x.ndim not in (2, 3) or x.shape[-1] != self.embed_dim
@@ -96,6 +98,9 @@ class MultiheadAttention(Module):
             return squeeze(out, batch), None if shown is None else squeeze(shown, 0)
         heads = [self._heads(x, part) for part, x in enumerate((query, key, value))]
         mask = self._mask(heads[0], heads[1], key_padding_mask, attn_mask)
+        if is_causal and mask is not None:
+            before = constant(query, np.tri(heads[0].shape[2], heads[1].shape[2], dtype=np.bool_))
+            mask = where(before, mask, -math.inf)
         rate = self.dropout if self.training else 0.0
         weights = attention_weights(
             heads[0], heads[1], mask, rate, is_causal and mask is None, None, self.generator

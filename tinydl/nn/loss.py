@@ -59,9 +59,12 @@ def _layer(name: str, function: Callable[..., Tensor], **checks: Check) -> type[
 
 
 CrossEntropyLoss = _layer(
-    "CrossEntropyLoss", softmax.cross_entropy, label_smoothing=softmax.require_smoothing
+    "CrossEntropyLoss",
+    softmax.cross_entropy,
+    label_smoothing=softmax.require_smoothing,
+    ignore_index=softmax.require_index,
 )
-NLLLoss = _layer("NLLLoss", loss.nll_loss)
+NLLLoss = _layer("NLLLoss", loss.nll_loss, ignore_index=softmax.require_index)
 MSELoss = _layer("MSELoss", loss.mse_loss)
 L1Loss = _layer("L1Loss", loss.l1_loss)
 SmoothL1Loss = _layer("SmoothL1Loss", loss.smooth_l1_loss, beta=_at_least_0("beta"))

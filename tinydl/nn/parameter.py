@@ -6,7 +6,7 @@ from typing import Any
 
 from tinydl_kernels.machine.errors import GraphError
 
-from ..engine.core import Tensor
+from ..engine.core import Tensor, state
 from ..ops.creation import copied
 
 __all__ = [
@@ -27,12 +27,16 @@ class Parameter(Tensor):
 
 class Buffer(Tensor):
     """State that belongs to a module and is not trained: running statistics, counters, a
-    learning rate. Copies `data`.
+    learning rate. Copies `data`, which must not require grad: a buffer carries none.
     """
 
     __slots__ = ()
 
     def __init__(self, data: Any, dtype: Any = None) -> None:
+        if isinstance(data, Tensor) and data.requires_grad and state.grad:
+            raise GraphError(
+                "Buffer: expected data without gradient, got a tensor that requires grad: use detach()"
+            )
         super().__init__(copied("Buffer", data, dtype).array)
 
 

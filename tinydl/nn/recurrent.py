@@ -206,6 +206,8 @@ class _Layers(_Recurrent):
         count = self.num_layers * directions
         start = self._start(hx, count, batch, like=input)
         alive = None if lengths is None else self._alive(lengths, steps, batch)
+        if alive:  # what stands in the padding, be it NaN, reaches no gradient
+            input = where(stack(alive), input, 0.0)
         final: list[State] = []
         for k, suffixes in enumerate(self.suffixes):
             if k:
@@ -252,6 +254,11 @@ class _Layers(_Recurrent):
                 f"{type(self).__name__}: expected integer lengths ({batch},), got {lengths.shape} "
                 f"{lengths.dtype}"
             )
+        if lengths.device == "cpu":
+            wrong = lengths.array[(lengths.array < 1) | (lengths.array > steps)]
+            if wrong.size:
+                got = f"{wrong.min()} .. {wrong.max()}"
+                raise ShapeError(f"{type(self).__name__}: expected lengths in [1, {steps}], got {got}")
         ends = unsqueeze(lengths, 1)
         return [lt(t, ends) for t in range(steps)]
 

@@ -1,5 +1,5 @@
-"""Activation functions. At a kink they have the derivative that PyTorch gives them. `inplace` is taken for
-PyTorch's sake and has no meaning: the result is always a new tensor.
+"""Activation functions. At a kink and at NaN they have the derivative that PyTorch gives them. `inplace` is
+taken for PyTorch's sake and has no meaning: the result is always a new tensor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,23 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Tensor, add
 from ..engine.promotion import require_numbers
 from ..engine.public import public
-from .elementwise import abs, clip, div, exp, ge, gt, le, logical_and, lt, mul, pow, sigmoid, tanh, where
+from .elementwise import (
+    abs,
+    clip,
+    div,
+    exp,
+    ge,
+    gt,
+    le,
+    logical_and,
+    logical_or,
+    lt,
+    mul,
+    pow,
+    sigmoid,
+    tanh,
+    where,
+)
 from .functions import erf, expm1, log1p
 from .random import SELU_ALPHA, SELU_SCALE
 from .reduce import max
@@ -52,14 +68,15 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
             f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}"
         )
     slope = reshape(weight, () if weight.shape[0] == 1 else (-1, *(1,) * (input.ndim - 2)))
-    return where(gt(input, 0.0), input, mul(input, slope))
+    positive = gt(input, 0.0)
+    return where(positive, input, mul(where(positive, 0.0, input), slope))
 
 
 @public
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (exp x - 1). Clevert et al., arXiv 1511.07289."""
     require_numbers("elu", input)
-    return where(gt(input, 0.0), input, mul(expm1(clip(input, max=0.0)), alpha))
+    return where(le(input, 0.0), mul(expm1(clip(input, max=0.0)), alpha), input)
 
 
 @public
@@ -77,7 +94,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     require_numbers("celu", input)
     if alpha == 0:
         raise ValueError("celu: expected alpha other than 0, got 0")
-    return where(gt(input, 0.0), input, mul(expm1(div(clip(input, max=0.0), alpha)), alpha))
+    return where(le(input, 0.0), mul(expm1(div(clip(input, max=0.0), alpha)), alpha), input)
 
 
 @public
@@ -105,7 +122,8 @@ def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tenso
     if beta == 0:
         raise ValueError("softplus: expected beta other than 0, got 0")
     scaled = mul(input, beta)
-    return where(gt(scaled, threshold), input, div(log1p(exp(clip(scaled, max=threshold))), beta))
+    above = gt(scaled, threshold)
+    return where(above, input, div(log1p(exp(where(above, threshold, scaled))), beta))
 
 
 @public
@@ -127,8 +145,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     require_numbers("hardtanh", input)
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
-    inside = logical_and(gt(input, min_val), lt(input, max_val))
-    return where(inside, input, clip(input.detach(), min_val, max_val))
+    outside = logical_or(le(input, min_val), ge(input, max_val))
+    return where(outside, clip(input.detach(), min_val, max_val), input)
 
 
 @public
@@ -141,20 +159,24 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 @public
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6) / 6."""
-    return div(relu6(add(input, 3.0)), 6.0)
+    shifted = add(input, 3.0)
+    inside = logical_and(gt(shifted, 0.0), lt(shifted, 6.0))
+    return div(where(inside, shifted, clip(shifted.detach(), 0.0, 6.0)), 6.0)
 
 
 @public
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x · hardsigmoid(x). Howard et al., arXiv 1905.02244."""
-    bent = div(mul(input, add(input, 3.0)), 6.0)
-    return where(ge(input, 3.0), input, where(le(input, -3.0), 0.0, bent))
+    inside = logical_and(gt(input, -3.0), lt(input, 3.0))
+    middle = where(inside, input, 0.0)
+    bent = div(mul(middle, add(middle, 3.0)), 6.0)
+    return where(inside, bent, where(le(input, -3.0), 0.0, input))
 
 
 @public
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else value."""
-    return where(gt(input, threshold), input, value)
+    """x where x > threshold, else value; NaN stays."""
+    return where(le(input, threshold), value, input)
 
 
 @public

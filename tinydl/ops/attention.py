@@ -10,9 +10,10 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Tensor, add
 from ..engine.public import public
-from .elementwise import mul, where
+from .elementwise import mul, ne, where
 from .matmul import matmul
 from .random import Generator, dropout, require_probability
+from .reduce import any, max
 from .shape import common_shape, transpose
 from .softmax import softmax
 
@@ -36,7 +37,8 @@ def scaled_dot_product_attention(
     value (*, S, V) give (*, L, V).
 
     attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets
-    position i see keys up to i. scale is by default 1/√E. Vaswani et al., arXiv 1706.03762.
+    position i see keys up to i. A row whose keys are all masked gives 0 and has no gradient. scale is by
+    default 1/√E. Vaswani et al., arXiv 1706.03762.
     """
     if key.ndim > 1 and (value.ndim < 2 or value.shape[-2] != key.shape[-2]):
         got = f"{value.shape} and {key.shape}"
@@ -71,7 +73,20 @@ def attention_weights(
         attn_mask = constant(query, np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
     if attn_mask is not None:
         common_shape("scaled_dot_product_attention", scores, attn_mask)
-        scores = (
-            where(attn_mask, scores, -math.inf) if attn_mask.dtype.kind == "b" else add(scores, attn_mask)
-        )
-    return dropout(softmax(scores, -1), dropout_p, dropout_p > 0, generator=generator)
+        if attn_mask.dtype.kind == "b":
+            seen = any(attn_mask, -1, keepdim=True) if attn_mask.ndim else attn_mask
+            scores = where(attn_mask, scores, where(seen, -math.inf, 0.0))
+        else:
+            seen = _seen(attn_mask)
+            scores = add(scores, where(seen, attn_mask, 0.0))
+    weights = softmax(scores, -1)
+    if attn_mask is not None and not is_causal:  # of a causal row the first key is seen
+        weights = where(seen, weights, 0.0)
+    return dropout(weights, dropout_p, dropout_p > 0, generator=generator)
+
+
+def _seen(mask: Tensor) -> Tensor:
+    """Is a number of the rows (*, S) that are added to the scores above -inf?"""
+    if not mask.ndim or not mask.shape[-1]:
+        return ne(mask, -math.inf)
+    return ne(max(mask.detach(), -1, keepdim=True)[0], -math.inf)

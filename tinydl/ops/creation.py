@@ -42,6 +42,7 @@ DLPACK_CUDA = 2  # the number of the kind of device in DLPack
 @public
 def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A new tensor that copies `data`: numbers, nested lists, an array, a tensor. Python floats give float32.
+    It is a leaf: no gradient goes back to a tensor that was copied (`clone`, `stack` carry it).
 
     Without a device it stays where the data is, numbers on the CPU.
     """
@@ -139,7 +140,7 @@ def ones(*size: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool
 def full(
     size: Any, fill_value: Any, dtype: Any = None, device: Any = "cpu", requires_grad: bool = False
 ) -> Tensor:
-    """`fill_value` everywhere. That of a tensor of shape () keeps its gradient."""
+    """`fill_value` everywhere: a number, or a tensor of one element, whose gradient is carried."""
     x = _filled("full", new_size("full", size), fill_value, dtype, device)
     return x if x.requires_grad else x.requires_grad_(requires_grad)
 
@@ -148,9 +149,9 @@ def _filled(who: str, size: tuple[int, ...], fill_value: Any, dtype: Any, device
     value = fill_value if isinstance(fill_value, Tensor) else copied(who, fill_value, dtype, "cpu")
     if value.ndim:
         raise ShapeError(f"{who}: expected one fill_value, got {value.shape}")
-    if isinstance(fill_value, Tensor):  # its gradient flows, and a replay sees its value
-        return contiguous(expand(_brought(fill_value, *target(who, (), dtype, device)), shape=size))
-    return _made("full", device, value.dtype, size, value.array.item())
+    if value is fill_value:  # recorded and differentiated, as any other use of its value
+        return contiguous(expand(_brought(value, *target(who, (), dtype, device)), shape=size))
+    return _made("full", device, value.dtype, size, value.array[()])
 
 
 @public
@@ -183,7 +184,7 @@ def ones_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
 
 @public
 def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """`fill_value` everywhere, shaped as `input`."""
+    """`fill_value` everywhere, as `full`, shaped as `input`."""
     return _filled(
         "full_like", input.shape, fill_value, checked(dtype, "full_like", input.dtype), device or input.device
     )

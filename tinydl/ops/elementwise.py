@@ -1,11 +1,13 @@
 """Elementwise arithmetic, functions and comparisons, with NumPy broadcasting.
 
 Dtypes follow promotion.py. At a kink: relu and abs have derivative 0, clip 1 at its bounds,
-maximum and minimum share it.
+maximum and minimum share it. What is not chosen is left out of a derivative, not multiplied by 0: an infinite
+cotangent makes no NaN there. NaN goes through relu, maximum and minimum with derivative 1, as in PyTorch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +17,8 @@ from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.dispatch import Operation
 from tinydl_kernels.machine.errors import DtypeError
 
-from ..engine.core import Array, Primitive, Tensor, add, cast, contiguous, primitive
+from ..devices import constant
+from ..engine.core import Array, Primitive, Tensor, add, cast, contiguous, expand, primitive
 from ..engine.promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
 from ..engine.public import public
 from .shape import common_shape
@@ -75,13 +78,33 @@ def query(kernel: Operation) -> Primitive:
     return Primitive(_named(function, kernel), elementwise=True, constant=("out",))
 
 
+class Comparison(Primitive):
+    """A primitive of two inputs whose result is boolean. A number beyond the range of integers is compared
+    with them as an infinite one: no uint8 is -1.
+    """
+
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        if len(inputs) == 2 and any(type(x) is int for x in inputs):
+            a, b = inputs
+            inputs = _in_range(a, b), _in_range(b, a)
+        return super().__call__(*inputs, **settings)
+
+
+def _in_range(number: Any, other: Any) -> Any:
+    """A number to compare with a tensor: ±inf beyond what its integers hold."""
+    if type(number) is not int or not isinstance(other, (Tensor, np.ndarray)) or other.dtype.kind not in "iu":
+        return number
+    limits = np.iinfo(other.dtype)
+    return number if limits.min <= number <= limits.max else math.copysign(math.inf, number)
+
+
 def comparison(kernel: Operation) -> Primitive:
     """The primitive of a kernel of two inputs whose result is boolean and carries no gradient."""
 
     def function(input: Array, other: Array) -> Array:
         return kernel(input, other)
 
-    return Primitive(_named(function, kernel), elementwise=True, constant=("out",))
+    return Comparison(_named(function, kernel), elementwise=True, constant=("out",))
 
 
 def on_masks(who: str, logical: Primitive) -> Callable[..., Tensor]:
@@ -140,27 +163,40 @@ def _power(x: Array, *, exponent: float) -> Array:
 
 @primitive(elementwise=True, constant=("condition",))
 def where(condition: Array, input: Array, other: Array) -> Array:
-    """input where the condition holds, else other. A NaN on the side that is not taken stays out of the
-    gradient too.
+    """input where the condition holds, else other. The side that is not taken has gradient 0, whatever it
+    holds.
+
+    What stands before it makes NaN of that 0 where its derivative is infinite or NaN: where(x > 0, sqrt(x),
+    x) has gradient NaN at x <= 0, as in PyTorch. Choose first: sqrt(where(x > 0, x, 1)).
     """
     return kernels.where(condition, input, other)
 
 
 @primitive(elementwise=True)
 def maximum(input: Array, other: Array) -> Array:
-    """The larger of the two; NaN if either is. Equal values share the gradient by halves."""
+    """The larger of the two; NaN if either is. Equal values share the gradient by halves; with NaN both have
+    it.
+    """
     return kernels.maximum(input, other)
 
 
 @primitive(elementwise=True)
 def minimum(input: Array, other: Array) -> Array:
-    """The smaller of the two; NaN if either is. Equal values share the gradient by halves."""
+    """The smaller of the two; NaN if either is. Equal values share the gradient by halves; with NaN both have
+    it.
+    """
     return kernels.minimum(input, other)
+
+
+@primitive(elementwise=True, floating=True)
+def _weighted(weight: Array, value: Array) -> Array:
+    """weight · value, and 0 where the weight is 0 and the value infinite: 0 log 0 = 0."""
+    return kernels.weighted(weight, value)
 
 
 @primitive(elementwise=True, constant=("y",))
 def _gate(g: Array, y: Array) -> Array:
-    """g where y > 0, else 0."""
+    """0 where y <= 0, else g."""
     return kernels.gate(g, y)
 
 
@@ -192,7 +228,7 @@ sqrt = unary(kernels.sqrt, lambda g, out: div(g, mul(out, 2.0)))
 tanh = unary(kernels.tanh, lambda g, out: mul(g, sub(1.0, mul(out, out))))
 sigmoid = unary(kernels.sigmoid, lambda g, out: mul(g, mul(out, sub(1.0, out))))
 _relu = unary(kernels.relu, lambda g, out: _gate(g, out), floating=False)
-sign = unary(kernels.sign, lambda g: mul(g, 0.0), floating=False)
+sign = unary(kernels.sign, lambda g: zeros_as(g), floating=False)
 abs = unary(kernels.abs, lambda g, input: mul(g, sign(input)), floating=False)
 
 sub.rule(input=lambda g: g, other=lambda g: neg(g))
@@ -203,29 +239,35 @@ _pow.rule(
     b=lambda g, a, b, out: mul(g, where(logical_and(eq(a, 0.0), ge(b, 0.0)), 0.0, mul(out, log(a)))),
 )
 _power.rule(
-    x=lambda g, x, *, exponent: mul(
-        g, mul(_power(x, exponent=exponent - 1), exponent) if exponent else mul(x, 0.0)
+    x=lambda g, x, *, exponent: (
+        mul(g, mul(_power(x, exponent=exponent - 1), exponent)) if exponent else zeros_as(g)
     )
 )
 where.rule(
     input=lambda g, condition: where(condition, g, 0.0), other=lambda g, condition: where(condition, 0.0, g)
 )
 maximum.rule(
-    input=lambda g, input, other: mul(g, _share(gt(input, other), input, other)),
-    other=lambda g, input, other: mul(g, _share(lt(input, other), input, other)),
+    input=lambda g, input, other: _share(g, lt(input, other), input, other),
+    other=lambda g, input, other: _share(g, gt(input, other), input, other),
 )
 minimum.rule(
-    input=lambda g, input, other: mul(g, _share(lt(input, other), input, other)),
-    other=lambda g, input, other: mul(g, _share(gt(input, other), input, other)),
+    input=lambda g, input, other: _share(g, gt(input, other), input, other),
+    other=lambda g, input, other: _share(g, lt(input, other), input, other),
 )
+_weighted.rule(weight=lambda g, value: _weighted(g, value), value=lambda g, weight: _weighted(weight, g))
 _gate.rule(g=lambda h, y: _gate(h, y))
 _clip.rule(x=lambda g, x, low, high: _between(g, x, low, high))
 _between.rule(g=lambda h, x, low, high: _between(h, x, low, high))
 
 
-def _share(wins: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """1 where this side wins, ½ where both are equal, else 0."""
-    return add(cast(wins, dtype=a.dtype), mul(cast(eq(a, b), dtype=a.dtype), 0.5))
+def _share(g: Tensor, loses: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """0 where this side loses, ½ g where both are equal, else g."""
+    return where(loses, 0.0, where(eq(a, b), mul(g, 0.5), g))
+
+
+def zeros_as(x: Tensor) -> Tensor:
+    """Zeros of the shape and dtype of x, of which one is stored."""
+    return expand(constant(x, np.zeros((), x.dtype)), shape=x.shape)
 
 
 @public
@@ -246,8 +288,10 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
 
 @public
 def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to [min, max] (torch.clamp). At a bound the derivative is 1. A bound may
-    be a number, a tensor or None.
+    """x limited to [min, max] (torch.clamp), max where min > max. A bound may be a number, a tensor or None;
+    numbers beyond an integer dtype limit nothing.
+
+    At a bound the derivative is 1 by x, 0 by a bound that is a tensor.
     """
     if min is None and max is None:
         raise ValueError("clip: expected min, max or both, got neither")
@@ -260,14 +304,22 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
             input, _bound(input, low if min is None else min), _bound(input, high if max is None else max)
         )
     common_shape("clip", input, min, max)
-    input = input if min is None else maximum(input, min)
-    return input if max is None else minimum(input, max)
+    input = input if min is None else _limited(input, min, ge)
+    return input if max is None else _limited(input, max, le)
+
+
+def _limited(x: Tensor, bound: Any, keeps: Primitive) -> Tensor:
+    """x where it keeps the bound, or is NaN, else the bound."""
+    return where(logical_or(keeps(x, bound), ne(x, x)), x, bound)
 
 
 clamp = clip
 
 
 def _bound(x: Tensor, value: Any) -> Tensor:
+    if x.dtype.kind in "iu":
+        limits = np.iinfo(x.dtype)
+        value = limits.min if value < limits.min else limits.max if value > limits.max else value
     return Tensor(memory.array_module(x.array).full((), value, x.dtype))
 
 

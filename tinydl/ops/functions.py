@@ -7,10 +7,25 @@ from typing import Any
 
 from tinydl_kernels.elementwise import functions as kernels
 from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import DtypeError
 
 from ..engine.core import Array, Primitive, Tensor, add, primitive
+from ..engine.promotion import is_scalar
 from ..engine.public import public
-from .elementwise import comparison, div, exp, mul, neg, on_masks, query, sigmoid, square, sub, unary
+from .elementwise import (
+    comparison,
+    div,
+    exp,
+    mul,
+    neg,
+    on_masks,
+    query,
+    sigmoid,
+    square,
+    sub,
+    unary,
+    zeros_as,
+)
 from .shape import common_shape
 
 __all__ = [
@@ -75,10 +90,10 @@ erfc = unary(kernels.erfc, lambda g, input: mul(g, mul(_gaussian(input), -2 / ma
 lgamma = unary(kernels.lgamma, lambda g, input: mul(g, digamma(input)))
 digamma: Primitive = unary(kernels.digamma, lambda g, input: mul(g, _polygamma(input, n=1)))
 logsigmoid = unary(kernels.logsigmoid, lambda g, input: mul(g, sigmoid(neg(input))))
-floor = unary(kernels.floor, lambda g: mul(g, 0.0), floating=False)
-ceil = unary(kernels.ceil, lambda g: mul(g, 0.0), floating=False)
-round = unary(kernels.round, lambda g: mul(g, 0.0), floating=False)  # halves to even
-trunc = unary(kernels.trunc, lambda g: mul(g, 0.0), floating=False)
+floor = unary(kernels.floor, lambda g: zeros_as(g), floating=False)
+ceil = unary(kernels.ceil, lambda g: zeros_as(g), floating=False)
+round = unary(kernels.round, lambda g: zeros_as(g), floating=False)  # halves to even
+trunc = unary(kernels.trunc, lambda g: zeros_as(g), floating=False)
 isnan, isinf, logical_xor = query(kernels.isnan), query(kernels.isinf), comparison(kernels.logical_xor)
 xor_masks = on_masks("xor", logical_xor)
 
@@ -129,15 +144,25 @@ def lerp(input: Tensor, end: Any, weight: Any) -> Tensor:
     return add(input, mul(sub(end, input), weight))
 
 
+def _require_number(who: str, value: Any) -> None:
+    """Torch's old addcdiv(input, value, tensor1, tensor2) would mean something else here."""
+    if not is_scalar(value):
+        raise DtypeError(
+            f"{who}: expected (input, tensor1, tensor2, value) with a number value, got {value!r}"
+        )
+
+
 @public
 def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
-    """input + value · tensor1 · tensor2."""
+    """input + value · tensor1 · tensor2, for a number `value`."""
+    _require_number("addcmul", value)
     common_shape("addcmul", input, tensor1, tensor2)
     return add(input, mul(mul(tensor1, tensor2), value))
 
 
 @public
 def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
-    """input + value · tensor1 / tensor2."""
+    """input + value · tensor1 / tensor2, for a number `value`."""
+    _require_number("addcdiv", value)
     common_shape("addcdiv", input, tensor1, tensor2)
     return add(input, mul(div(tensor1, tensor2), value))

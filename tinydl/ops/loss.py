@@ -12,11 +12,34 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Tensor, add
 from ..engine.promotion import require_numbers
 from ..engine.public import public
-from .elementwise import abs, clip, div, exp, gt, log, lt, mul, ne, neg, pow, relu, sqrt, square, sub, where
+from .elementwise import (
+    _weighted,
+    abs,
+    clip,
+    div,
+    eq,
+    exp,
+    gt,
+    log,
+    logical_and,
+    lt,
+    minimum,
+    mul,
+    ne,
+    neg,
+    pow,
+    relu,
+    square,
+    sub,
+    where,
+    zeros_as,
+)
 from .functions import logsigmoid
+from .norm import normalize
 from .reduce import sum
 from .shape import broadcast_to, common_shape, normalize_dim, reshape, unsqueeze
-from .softmax import class_weights, picked, reduced, require_reduction
+from .softmax import class_weights, picked, reduced, require_index, require_reduction
+from .statistics import norm
 
 __all__ = [
     "binary_cross_entropy",
@@ -85,7 +108,10 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
         raise ValueError(f"smooth_l1_loss: expected beta of at least 0, got {beta}")
     d = sub(input, target)
     size = abs(d)
-    loss = size if beta == 0 else where(lt(size, beta), div(square(d), 2 * beta), sub(size, 0.5 * beta))
+    if beta == 0:
+        return reduced("smooth_l1_loss", size, reduction)
+    near = lt(size, beta)
+    loss = where(near, div(square(where(near, d, 0.0)), 2 * beta), sub(size, 0.5 * beta))
     return reduced("smooth_l1_loss", loss, reduction)
 
 
@@ -97,11 +123,9 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
         raise ValueError(f"huber_loss: expected delta above 0, got {delta}")
     d = sub(input, target)
     size = abs(d)
-    return reduced(
-        "huber_loss",
-        where(lt(size, delta), mul(square(d), 0.5), mul(sub(size, 0.5 * delta), delta)),
-        reduction,
-    )
+    near = lt(size, delta)
+    loss = where(near, mul(square(where(near, d, 0.0)), 0.5), mul(sub(size, 0.5 * delta), delta))
+    return reduced("huber_loss", loss, reduction)
 
 
 @public
@@ -132,15 +156,15 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of p = sigmoid(input), without overflow; `pos_weight` (broadcast)
-    multiplies the positive term.
+    """Binary cross-entropy of p = sigmoid(input), without overflow, for infinite logits too: a class of
+    target 0 counts nothing. `pos_weight` (broadcast) multiplies the positive term.
     """
     _require("binary_cross_entropy_with_logits", input, target, reduction)
     common_shape("binary_cross_entropy_with_logits", input, weight, pos_weight)
-    positive = mul(target, logsigmoid(input))
+    positive = _weighted(target, logsigmoid(input))
     if pos_weight is not None:
         positive = mul(positive, pos_weight)
-    loss = neg(add(positive, mul(sub(1.0, target), logsigmoid(neg(input)))))
+    loss = neg(add(positive, _weighted(sub(1.0, target), logsigmoid(neg(input)))))
     return reduced(
         "binary_cross_entropy_with_logits", loss if weight is None else mul(loss, weight), reduction
     )
@@ -160,28 +184,33 @@ def nll_loss(
     Positions of `ignore_index` count for nothing. Another index that is no class is an error; where it goes
     unseen (on the GPU, in the replay of a recorded step) the loss is NaN.
     """
+    require_index("nll_loss", ignore_index)
     require_reduction("nll_loss", reduction)
     if input.ndim == 1:
         return reshape(
             nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction), ()
         )
-    coefficients, total = class_weights("nll_loss", input, target, weight, ignore_index)
-    return picked("nll_loss", neg(mul(coefficients, input)), total, reduction)
+    counts, coefficients, total = class_weights("nll_loss", input, target, weight, ignore_index)
+    return picked("nll_loss", neg(mul(coefficients, where(counts, input, 0.0))), total, reduction)
 
 
 @public
 def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: bool = False) -> Tensor:
-    """KL(target ‖ exp(input)) pointwise: t (log t - input), for log-probabilities `input`.
+    """KL(target ‖ exp(input)) pointwise: t (log t - input), for log-probabilities `input`; 0 where t is 0.
 
     "mean" divides by the number of elements, "batchmean" by the batch, which is the
     divergence of the definition.
     """
     _require("kl_div", input, target, reduction, "batchmean")
     if log_target:
+        never = logical_and(eq(target, -math.inf), eq(input, input))
+        target, input = where(never, 0.0, target), where(never, 0.0, input)
         loss = mul(exp(target), sub(target, input))
     else:
         positive = gt(target, 0.0)
-        loss = sub(where(positive, mul(target, log(where(positive, target, 1.0))), 0.0), mul(target, input))
+        loss = sub(
+            where(positive, mul(target, log(where(positive, target, 1.0))), 0.0), _weighted(target, input)
+        )
     if reduction == "batchmean":
         return div(sum(loss), float(input.shape[0]))
     return reduced("kl_div", loss, reduction)
@@ -221,12 +250,12 @@ def multi_margin_loss(
         got = f"{input.shape}" if weight is None else f"{input.shape} and {weight.shape}"
         raise ShapeError(f"multi_margin_loss: expected input (N, K) and weight (K,), got {got}")
     require_reduction("multi_margin_loss", reduction)
-    one_hot, _ = class_weights("multi_margin_loss", input, target, None, None)
-    right = sum(mul(one_hot, input), 1, keepdim=True)
+    own, one_hot, _ = class_weights("multi_margin_loss", input, target, None, None)
+    right = sum(mul(one_hot, where(own, input, 0.0)), 1, keepdim=True)
     short = pow(relu(add(sub(margin, right), input)), p)
-    loss = mul(short, sub(1.0, one_hot))
+    loss = where(eq(one_hot, 1.0), 0.0, short)
     if weight is not None:
-        loss = mul(loss, sum(mul(one_hot, weight), 1, keepdim=True))
+        loss = mul(loss, sum(mul(one_hot, where(own, weight, 0.0)), 1, keepdim=True))
     return reduced("multi_margin_loss", div(sum(loss, 1), float(input.shape[1])), reduction)
 
 
@@ -236,14 +265,7 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     shape = common_shape("cosine_similarity", x1, x2)
     x1, x2 = (x if x.shape == shape else broadcast_to(x, shape) for x in (x1, x2))
     dim = normalize_dim("cosine_similarity", dim, len(shape))
-    return div(sum(mul(x1, x2), dim), mul(_length(x1, dim, eps), _length(x2, dim, eps)))
-
-
-def _length(x: Tensor, dim: int, eps: float) -> Tensor:
-    """max(‖x‖, eps); below eps its derivative is 0."""
-    squares = sum(square(x), dim)
-    above = gt(squares, eps * eps)
-    return where(above, sqrt(where(above, squares, 1.0)), eps)
+    return sum(mul(normalize(x1, 2.0, dim, eps), normalize(x2, 2.0, dim, eps)), dim)
 
 
 @public
@@ -284,15 +306,13 @@ def triplet_margin_loss(
         raise ValueError(f"triplet_margin_loss: expected p above 0, got {p}")
 
     def distance(x: Tensor, y: Tensor) -> Tensor:
-        d = add(sub(x, y), eps)
-        return sqrt(sum(square(d), -1)) if p == 2 else pow(sum(pow(abs(d), p), -1), 1 / p)
+        return norm(add(sub(x, y), eps), p, -1)
 
     _require("triplet_margin_loss", anchor, positive, reduction)
     _require("triplet_margin_loss", anchor, negative, reduction)
     far = distance(anchor, negative)
     if swap:
-        other = distance(positive, negative)
-        far = where(lt(other, far), other, far)
+        far = minimum(far, distance(positive, negative))
     return reduced("triplet_margin_loss", relu(add(sub(distance(anchor, positive), far), margin)), reduction)
 
 
@@ -305,7 +325,7 @@ def gaussian_nll_loss(
     """
     _require("gaussian_nll_loss", input, target, reduction)
     if not isinstance(var, Tensor):
-        var = add(mul(input.detach(), 0.0), float(var))
+        var = add(zeros_as(input), float(var))
     elif var.shape == input.shape[:-1]:
         var = unsqueeze(var, -1)
     elif var.shape not in (input.shape, (*input.shape[:-1], 1)):
@@ -331,7 +351,14 @@ def poisson_nll_loss(
     `full` adds Stirling's term.
     """
     _require("poisson_nll_loss", input, target, reduction)
-    loss = sub(exp(input), mul(target, input)) if log_input else sub(input, mul(target, log(add(input, eps))))
+    if isinstance(eps, bool):  # PyTorch's old signature has size_average here
+        raise TypeError(f"poisson_nll_loss: expected eps a number, got {eps!r}")
+    if log_input:
+        loss = sub(exp(input), _weighted(target, input))
+    else:
+        rate = add(input, eps)
+        nothing = logical_and(eq(target, 0.0), eq(rate, 0.0))  # 0 log 0 = 0
+        loss = sub(input, mul(target, log(where(nothing, 1.0, rate))))
     if full:
         safe = where(gt(target, 1.0), target, 1.0)
         stirling = add(sub(mul(safe, log(safe)), safe), mul(log(mul(safe, 2 * math.pi)), 0.5))

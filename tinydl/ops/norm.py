@@ -17,10 +17,11 @@ from ..engine.effect import effect
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from ..engine.pullback import pullback
-from .elementwise import abs, div, gt, mul, neg, pow, sqrt, square, sub, where
+from .elementwise import div, le, maximum, mul, neg, pow, sqrt, square, sub, where, zeros_as
 from .padding import pad
 from .reduce import mean, sum
 from .shape import normalize_dim, reshape
+from .statistics import norm, scale_of
 from .subscript import getitem
 
 __all__ = [
@@ -138,7 +139,7 @@ def _second_order(
     def project(u: Tensor) -> Tensor:
         return sub(sub(u, average(u)), mul(normal, average(mul(u, normal))))
 
-    v = mul(g, 0.0) if v is None else v
+    v = zeros_as(g) if v is None else v
     scale = s if gamma is None else mul(spread(gamma), s)
     p_g = project(g)
     q = sum(mul(v, p_g), dims, keepdim=True)
@@ -234,13 +235,15 @@ def layer_norm(
 def rms_norm(
     input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """x / √(mean(x²) + eps) · weight over the last dims; eps is by default the dtype's. Zhang
-    & Sennrich, arXiv 1910.07467.
+    """x / √(mean(x²) + eps) · weight over the last dims, of x scaled so that no square overflows; eps is by
+    default the dtype's. Zhang & Sennrich, arXiv 1910.07467.
     """
     shape = _last_dims("rms_norm", input, normalized_shape, weight, None)
     dims = tuple(range(input.ndim - len(shape), input.ndim))
-    power = mean(square(input), dims, keepdim=True)
-    y = div(input, sqrt(add(power, float(np.finfo(input.dtype).eps) if eps is None else eps)))
+    eps = float(np.finfo(input.dtype).eps) if eps is None else eps
+    size = maximum(scale_of(input, 2.0, dims), math.sqrt(eps))  # a constant, which cancels
+    input = div(input, size)
+    y = div(input, sqrt(add(mean(square(input), dims, keepdim=True), div(div(eps, size), size))))
     return y if weight is None else mul(y, weight)
 
 
@@ -322,16 +325,12 @@ def local_response_norm(
 
 @public
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """x / max(‖x‖_p, eps) along `dim`."""
+    """x / max(‖x‖_p, eps) along `dim`. The norm neither overflows nor hides NaN."""
     dim = normalize_dim("normalize", dim, input.ndim)
     if p == 0:
         raise ValueError("normalize: expected p other than 0, got 0")
-    if p == 2:
-        squares = sum(square(input), dim, keepdim=True)
-        above = gt(squares, eps * eps)
-        return div(input, where(above, sqrt(where(above, squares, 1.0)), eps))
-    length = pow(sum(pow(abs(input), p), dim, keepdim=True), 1 / p)
-    return div(input, where(gt(length, eps), length, eps))
+    length = norm(input, p, dim, keepdim=True)
+    return div(input, where(le(length, eps), eps, length))
 
 
 def _last_dims(who: str, input: Tensor, normalized_shape: Any, *affine: Tensor | None) -> tuple[int, ...]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from tinydl_kernels import indexing
 from tinydl_kernels.machine.errors import ShapeError
 
+from ..devices import constant
 from ..engine.core import Array, Tensor, expand, primitive
+from ..engine.promotion import is_scalar
 from ..engine.public import public
+from .elementwise import to_dtype, where
 from .shape import _index, _slice, cat, flip
 
 __all__ = ["pad"]
@@ -28,9 +33,9 @@ _pad.rule(
 
 
 @public
-def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
-    """Pad by `value` (None: 0), by the mirror image ("reflect"), the edge ("replicate")
-    or the other end ("circular").
+def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Tensor:
+    """Pad by `value` (None: 0; a number, or a 0-d tensor, whose gradient is carried), by the mirror image
+    ("reflect"), the edge ("replicate") or the other end ("circular").
 
     `pad` is PyTorch's: (low, high) of the last dim, then of the one before, ... Negative sizes crop. A mirror
     image leaves the edge out and needs pads below the size; "circular" needs pads up to the size.
@@ -48,7 +53,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     input = _index(input, index=crop) if min(*low, *high, 0) < 0 else input
     low, high = ([max(n, 0) for n in side] for side in (low, high))
     if mode == "constant":
-        return _pad(input, low=tuple(low), high=tuple(high), value=0.0 if value is None else value)
+        number = is_scalar(value)
+        padded = _pad(input, low=tuple(low), high=tuple(high), value=value if number else 0.0)
+        return padded if number or value is None else _around(padded, input.shape, low, value)
     for dim, (before, after) in enumerate(zip(low, high, strict=True)):
         if before or after:
             limit = {
@@ -65,6 +72,16 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
                 [_margin(input, dim, before, mode, True), input, _margin(input, dim, after, mode, False)], dim
             )
     return input
+
+
+def _around(padded: Tensor, shape: Sequence[int], low: Sequence[int], value: Any) -> Tensor:
+    """A tensor that was padded by 0, with `value` in place of what was added."""
+    if not isinstance(value, Tensor) or value.ndim:
+        got = value.shape if isinstance(value, Tensor) else type(value).__name__
+        raise ShapeError(f"pad: expected value a number or a 0-d tensor, got {got}")
+    inside = np.zeros(padded.shape, np.bool_)
+    inside[tuple(slice(before, before + n) for before, n in zip(low, shape, strict=True))] = True
+    return where(constant(padded, inside), padded, to_dtype(value, padded.dtype))
 
 
 def _margin(x: Tensor, dim: int, count: int, mode: str, front: bool) -> Tensor:

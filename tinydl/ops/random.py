@@ -24,7 +24,7 @@ from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
 from ..engine.effect import effect, made
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from ..engine.public import public
-from .elementwise import lt, mul, to_dtype, where
+from .elementwise import eq, lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign
 
@@ -412,7 +412,8 @@ def feature_dropout(
     if not training or p == 0:
         return input
     ones = constant(input, np.ones((*input.shape[:2], *(1,) * spatial), input.dtype))
-    return mul(input, dropout(ones, p, True, generator=generator))
+    kept = dropout(ones, p, True, generator=generator)
+    return where(eq(kept, 0.0), 0.0, mul(input, kept))
 
 
 @public
@@ -456,7 +457,7 @@ def alpha_dropout(
         return input
     low = -SELU_ALPHA * SELU_SCALE
     if p == 1:
-        return mul(input, 0.0)
+        return where(constant(input, np.zeros((), np.bool_)), input, 0.0)
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5
     chosen = _chosen(1 - p, input, generator or noise_generator)
     return add(mul(where(chosen, input, low), scale), -scale * low * p)

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from tinydl_kernels import elementwise
 from tinydl_kernels import reduce as kernels
+from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
 from ..engine.public import public
-from .elementwise import div, eq, exp, isfinite, mul, sub, to_dtype, where
+from .elementwise import div, eq, exp, mul, sub, to_dtype, where
 from .shape import normalize_dim, reshape
 
 __all__ = [
@@ -46,6 +47,14 @@ class Picked(NamedTuple):
 @primitive
 def _sum(x: Array, *, dims: tuple[int, ...]) -> Array:
     return kernels.sum(x, dims)
+
+
+@primitive(floating=True)
+def _mean(x: Array, *, dims: tuple[int, ...]) -> Array:
+    count = math.prod(x.shape[d] for d in dims)
+    scale = 2.0 ** -count.bit_length()  # a power of two: the bits of Σ x / count, and no overflow between
+    total = elementwise.mul(kernels.wide_sum(x, dims), memory.scalar(scale, np.dtype(np.float64), x))
+    return elementwise.div(elementwise.cast(total, x.dtype), memory.scalar(count * scale, x.dtype, x))
 
 
 @primitive(floating=True)
@@ -93,11 +102,14 @@ def _at(g: Tensor, indices: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
 
 
 def _softmax_again(x: Tensor, out: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """exp(x - logsumexp(x)); where the maximum is infinite, as if it were 0."""
-    return exp(sub(x, _spread(where(isfinite(out), out, 0.0), x.shape, dims)))
+    """exp(x - logsumexp(x)), and 0 where all of x is -inf. NaN and +inf give NaN, as in PyTorch."""
+    return exp(sub(x, _spread(where(eq(out, -math.inf), 0.0, out), x.shape, dims)))
 
 
 _sum.rule(x=lambda g, x_shape, *, dims: _spread(g, x_shape, dims))
+_mean.rule(
+    x=lambda g, x_shape, *, dims: _spread(div(g, float(math.prod(x_shape[d] for d in dims))), x_shape, dims)
+)
 _logsumexp.rule(x=lambda g, x, out, *, dims: mul(_spread(g, x.shape, dims), _softmax_again(x, out, dims)))
 _max.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
 _min.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
@@ -129,9 +141,13 @@ def sum(input: Tensor, dim: Dim = None, keepdim: bool = False, dtype: Any = None
 
 @public
 def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The mean over `dim`. NaN over nothing."""
-    count = math.prod(input.shape[d] for d in reduced_dims("mean", input, dim))
-    return div(sum(input, dim, keepdim), float(count))
+    """The mean over `dim`. NaN over nothing. float32 is accumulated in float64: the mean of finite values is
+    finite. Booleans and integers give float32.
+    """
+    dims = reduced_dims("mean", input, dim)
+    if input.dtype.kind == "f":
+        return _finish(input, _mean(input, dims=dims), dims, keepdim)
+    return div(sum(input, dim, keepdim), float(math.prod(input.shape[d] for d in dims)))
 
 
 @public
@@ -172,7 +188,9 @@ def _pick_shared(x: Array, shares: Array, value: Array, *, dims: tuple[int, ...]
     return elementwise.copy(value)
 
 
-_pick_shared.rule(x=lambda g, shares, x_shape, *, dims: mul(_spread(g, x_shape, dims), shares))
+_pick_shared.rule(
+    x=lambda g, shares, x_shape, *, dims: where(eq(shares, 0.0), 0.0, mul(_spread(g, x_shape, dims), shares))
+)
 
 
 def _require_elements(who: str, x: Tensor, dim: int) -> None:

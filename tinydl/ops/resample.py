@@ -45,8 +45,9 @@ def interpolate(
 
     size, scale_factor: a number or one per axis. mode: "nearest", "nearest-exact", "area" (means, as
     adaptive_avg_pool2d), or "linear" (N, C, W), "bilinear" and "bicubic" (N, C, H, W), "trilinear" (N, C, D,
-    H, W). Positions follow from scale_factor, or from the ratio of the sizes where it is not given or
-    `recompute_scale_factor`; with `align_corners` the corners' centres stay where they are, else the edges.
+    H, W). Positions follow from scale_factor, or from the ratio of the sizes where it is not given, or
+    `recompute_scale_factor`, or an axis of (N, C, H, W) stays or doubles in mode "nearest"; with
+    `align_corners` the corners' centres stay where they are, else the edges.
     Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
     """
     axes = input.ndim - 2
@@ -75,7 +76,10 @@ def interpolate(
     if min(*sizes, *wanted) < 1:
         raise ShapeError(f"interpolate: expected sizes of at least 1, got {input.shape} to {wanted}")
     own = scales is None or bool(recompute_scale_factor) or mode == "area"
-    ratios = [n / m if own else 1 / s for n, m, s in zip(sizes, wanted, scales or wanted, strict=True)]
+    ratios = [
+        n / m if own or (axes == 2 and mode == "nearest" and m in (n, 2 * n)) else 1 / s
+        for n, m, s in zip(sizes, wanted, scales or wanted, strict=True)
+    ]
     still = [
         n == m and (ratio == 1 or "linear" in mode) for n, m, ratio in zip(sizes, wanted, ratios, strict=True)
     ]

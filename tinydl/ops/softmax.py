@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from tinydl_kernels import softmax as kernels
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant
-from ..engine.core import Array, Tensor, cast, expand, primitive
+from ..engine.core import Array, Tensor, expand, primitive
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from .elementwise import (
+    _weighted,
     div,
     eq,
     exp,
@@ -99,9 +102,8 @@ _cross_entropy_dx.rule(
         mul(h, _unit_gradient(x, target, label_smoothing, ignored)), 1
     ),
     # the target's part is constant; Σ t' scales the softmax where soft targets do not sum to 1
-    x=lambda h, g, x, target, *, label_smoothing, ignored: mul(
-        unsqueeze(mul(g, _mass(x, target, label_smoothing, ignored)), 1),
-        _softmax_dx(h, _softmax(x, dim=1), dim=1),
+    x=lambda h, g, x, target, *, label_smoothing, ignored: _curvature(
+        h, g, x, target, label_smoothing, ignored
     ),
 )
 
@@ -111,30 +113,40 @@ def _unit_gradient(x: Tensor, target: Tensor, label_smoothing: float, ignored: i
     return _cross_entropy_dx(ones, x, target, label_smoothing=label_smoothing, ignored=ignored)
 
 
-def _mass(x: Tensor, target: Tensor, label_smoothing: float, ignored: int) -> Tensor:
-    """Σ_k t'_nk."""
+def _curvature(
+    h: Tensor, g: Tensor, x: Tensor, target: Tensor, label_smoothing: float, ignored: int
+) -> Tensor:
+    """g_n Σ_k t'_nk times the derivative of the softmax, applied to h; 0 where the target is ignored."""
+    bent = _softmax_dx(h, _softmax(x, dim=1), dim=1)
     if target.dtype.kind != "f":
-        return cast(ne(target, ignored), dtype=x.dtype)
-    return (1 - label_smoothing) * sum(target, 1) + label_smoothing
+        return where(unsqueeze(ne(target, ignored), 1), mul(unsqueeze(g, 1), bent), 0.0)
+    return mul(unsqueeze(mul(g, (1 - label_smoothing) * sum(target, 1) + label_smoothing), 1), bent)
 
 
 @public
-def softmax(input: Tensor, dim: int = -1) -> Tensor:
-    """exp(input), normalized to sum 1 along `dim`."""
-    return _softmax(input, dim=normalize_dim("softmax", dim, input.ndim))
+def softmax(input: Tensor, dim: int | None = None) -> Tensor:
+    """exp(input), normalized to sum 1 along `dim`; without one along the last of at most two."""
+    return _softmax(input, dim=_dim("softmax", input, dim))
+
+
+def _dim(who: str, x: Tensor, dim: int | None) -> int:
+    """Of more than two dims PyTorch guesses the first or second, others the last."""
+    if dim is None and x.ndim > 2:
+        raise ShapeError(f"{who}: expected dim for {x.shape}, got None")
+    return normalize_dim(who, -1 if dim is None else dim, x.ndim)
 
 
 @public
-def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
-    """log softmax(input), without overflow."""
-    return _log_softmax(input, dim=normalize_dim("log_softmax", dim, input.ndim))
+def log_softmax(input: Tensor, dim: int | None = None) -> Tensor:
+    """log softmax(input), without overflow; `dim` as there."""
+    return _log_softmax(input, dim=_dim("log_softmax", input, dim))
 
 
 @public
-def softmin(input: Tensor, dim: int = -1) -> Tensor:
+def softmin(input: Tensor, dim: int | None = None) -> Tensor:
     """softmax(-input)."""
     require_floating("softmin", input)
-    return _softmax(neg(input), dim=normalize_dim("softmin", dim, input.ndim))
+    return _softmax(neg(input), dim=_dim("softmin", input, dim))
 
 
 @public
@@ -159,6 +171,7 @@ def cross_entropy(
     (Szegedy et al., arXiv 1512.00567).
     """
     require_smoothing("cross_entropy", label_smoothing)
+    require_index("cross_entropy", ignore_index)
     require_reduction("cross_entropy", reduction)
     target = target if isinstance(target, Tensor) else Tensor(np.asarray(target))
     soft = target.dtype.kind == "f"
@@ -181,7 +194,7 @@ def _of_distributions(
     """Cross entropy as a composition that is differentiable in soft targets too, with weights."""
     smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
     smoothed = smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
-    losses = neg(sum(mul(smoothed, log_softmax(input, 1)), 1))
+    losses = neg(sum(_weighted(smoothed, log_softmax(input, 1)), 1))
     return reduced("cross_entropy", losses, reduction)
 
 
@@ -194,12 +207,12 @@ def _of_weighted_classes(
     label_smoothing: float,
 ) -> Tensor:
     """Cross entropy of class indices with weights, whose mean is over the sum of the targets' weights."""
-    log_p = log_softmax(input, 1)
-    weights, total = class_weights("cross_entropy", input, target, weight, ignore_index)
-    terms = neg(mul(weights, log_p))
+    counts, weights, total = class_weights("cross_entropy", input, target, weight, ignore_index)
+    counted = unsqueeze(ne(target, ignore_index), 1)
+    log_p = log_softmax(where(counted, input, 0.0), 1)
+    terms = neg(mul(weights, where(counts, log_p, 0.0)))
     if label_smoothing:
-        counted = cast(ne(target, ignore_index), dtype=input.dtype)
-        every = mul(mul(log_p, _per_class("cross_entropy", weight, input)), unsqueeze(counted, 1))
+        every = where(counted, _weighted(_per_class("cross_entropy", weight, input), log_p), 0.0)
         terms = terms * (1 - label_smoothing) - every * (label_smoothing / input.shape[1])
     return picked("cross_entropy", terms, total, reduction)
 
@@ -230,6 +243,12 @@ def require_reduction(who: str, reduction: str, *more: str) -> None:
         raise ValueError(f"{who}: expected reduction {first} or 'none', got {reduction!r}")
 
 
+def require_index(who: str, ignore_index: Any) -> None:
+    """A TypeError for what is no class: False would be 0, where PyTorch's old signature has size_average."""
+    if isinstance(ignore_index, (bool, np.bool_)) or not isinstance(ignore_index, (int, np.integer)):
+        raise TypeError(f"{who}: expected ignore_index an integer, got {ignore_index!r}")
+
+
 def require_smoothing(who: str, label_smoothing: float) -> None:
     """A ValueError unless the label smoothing is a share."""
     if not 0 <= label_smoothing <= 1:
@@ -244,10 +263,11 @@ def picked(who: str, terms: Tensor, total: Tensor, reduction: str) -> Tensor:
 
 def class_weights(
     who: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int | None
-) -> tuple[Tensor, Tensor]:
-    """(w_k where k is the target, else 0, shaped as the input (N, K, *); their sum).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(does k count? w_k where k is the target, else 0; both shaped as the input (N, K, *); their sum).
 
-    Ignored positions have weight 0; those whose target is no class, where that goes unseen, NaN.
+    Ignored positions count with no class; those whose target is no class, where that goes unseen, with all,
+    and their weights are NaN. Choose what counts before a product: 0 times an infinite logarithm is not 0.
     """
     _require_target(who, input, target, soft=False)
     _require_classes(who, target, input.shape[1], ignore_index)
@@ -257,9 +277,9 @@ def class_weights(
     if ignore_index is not None:
         ignored = eq(wanted, ignore_index)
         hit, known = logical_and(hit, logical_not(ignored)), logical_or(known, ignored)
-    weights = cast(where(hit, 1.0, where(known, 0.0, float("nan"))), dtype=input.dtype)
-    weights = weights if weight is None else mul(weights, _per_class(who, weight, input))
-    return weights, sum(weights)
+    own: Any = 1.0 if weight is None else _per_class(who, weight, input)
+    weights = to_dtype(where(hit, own, where(known, 0.0, float("nan"))), input.dtype)
+    return logical_or(hit, logical_not(known)), weights, sum(weights)
 
 
 def _per_class(who: str, weight: Tensor, input: Tensor) -> Tensor:

@@ -1,18 +1,26 @@
-"""Variance and norms over dims."""
+"""Variance and norms over dims.
+
+Variances are taken about the mean in two steps: what rounding left of the mean is taken off too, so that a
+large mean costs no digits. Deviations and norms are of values scaled by the largest (for p < 0 the smallest):
+no power overflows or vanishes where the result does not.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+import numpy as np
 from tinydl_kernels import elementwise as kernels
 from tinydl_kernels.machine import memory
 
+from ..devices import constant
 from ..engine.core import Array, Tensor, primitive
 from ..engine.promotion import require_floating
 from ..engine.public import public
-from .elementwise import abs, div, eq, mul, ne, pow, sign, square, sub, where
+from .elementwise import abs, div, eq, isfinite, logical_and, mul, ne, pow, sign, square, sub, where
 from .reduce import Dim, amax, amin, mean, reduced_dims, sum
+from .shape import reshape
 
 __all__ = [
     "norm",
@@ -56,7 +64,8 @@ def std(
     correction: float | None = None,
 ) -> Tensor:
     """The square root of `var`; its derivatives are 0 where it is 0."""
-    return _root(_var_mean("std", input, dim, unbiased, keepdim, correction)[0], degree=2)
+    dims, free, centred = _centred("std", input, dim, unbiased, correction)
+    return div(norm(centred, 2.0, dims, keepdim), math.sqrt(free) if free > 0 else 0.0)
 
 
 @public
@@ -75,20 +84,27 @@ def var_mean(
 def _var_mean(
     who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None
 ) -> tuple[Tensor, Tensor]:
+    dims, free, centred = _centred(who, x, dim, unbiased, correction)
+    return div(sum(square(centred), dims, keepdim), max(free, 0.0)), mean(x, dims, keepdim)
+
+
+def _centred(
+    who: str, x: Tensor, dim: Any, unbiased: bool, correction: float | None
+) -> tuple[tuple[int, ...], float, Tensor]:
+    """The dims, the degrees of freedom, and x less its mean."""
     if isinstance(dim, bool):  # var(x, unbiased)
         dim, unbiased = None, dim
-    count = math.prod(x.shape[d] for d in reduced_dims(who, x, dim))
-    free = count - (float(unbiased) if correction is None else correction)
-    centre = mean(x, dim, keepdim=True)
-    spread = div(sum(square(sub(x, centre)), dim, keepdim), max(free, 0.0))
-    return spread, centre if keepdim else mean(x, dim)
+    dims = reduced_dims(who, x, dim)
+    free = math.prod(x.shape[d] for d in dims) - (float(unbiased) if correction is None else correction)
+    near = sub(x, mean(x.detach(), dims, keepdim=True))  # about a constant: the derivatives are the same
+    return dims, free, sub(near, mean(near, dims, keepdim=True))
 
 
 @public
 def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool = False) -> Tensor:
     """(Σ |x|ᵖ)^(1/p) over `dim`; "fro" is 2, inf the largest |x|, -inf the smallest, 0 counts what is not 0.
 
-    At 0 the derivatives are 0, as PyTorch has them.
+    At 0 the derivatives are 0, as PyTorch has them. Powers and sums overflow only where the result does.
     """
     if p != "fro" and (isinstance(p, str) or math.isnan(p)):
         raise ValueError(f"norm: expected p a number or 'fro', got {p!r}")
@@ -101,6 +117,8 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
         return sum(abs(sign(input)), dim, keepdim)
     if p == 1:
         return sum(abs(input), dim, keepdim)
+    scale = scale_of(input, p, dim)
+    input = div(input, scale)
     if p == 2:
         powers = square(input)
     elif p > 0 and p % 2 == 0:
@@ -108,4 +126,13 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     else:
         there = ne(input, 0.0)  # |x|ᵖ has no derivative at 0: there the power of 1 is taken and not used
         powers = where(there, pow(where(there, abs(input), 1.0), p), 0.0 if p > 0 else math.inf)
-    return _root(sum(powers, dim, keepdim), degree=p)
+    length = _root(sum(powers, dim, keepdim), degree=p)
+    return mul(length, scale if keepdim else reshape(scale, length.shape))
+
+
+def scale_of(x: Tensor, p: float, dims: tuple[int, ...]) -> Tensor:
+    """What to divide x by before its powers are summed: a constant, since a norm is homogeneous."""
+    if not x.array.size:
+        return constant(x, np.ones([1 if d in dims else n for d, n in enumerate(x.shape)], x.dtype))
+    size = (amax if p > 0 else amin)(abs(x.detach()), dims, keepdim=True)
+    return where(logical_and(isfinite(size), ne(size, 0.0)), size, 1.0)

@@ -164,11 +164,17 @@ def _columns(x: Tensor, part: Any, dim: int) -> list[Tensor]:
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """x[index] = value, in place, for a tensor that no gradient flows through. The last of
-    several values for a place wins.
+    several values for a place wins. A value that requires grad is refused, since its gradient would be lost:
+    `stack`, `where` or `scatter` make a new tensor that carries it; `detach` lets go of it.
     """
     if x.requires_grad and state.grad:
         raise GraphError(
             "indexing assignment: expected no_grad around a write to a tensor that requires grad"
+        )
+    if isinstance(value, Tensor) and value.requires_grad and state.grad:
+        raise GraphError(
+            "indexing assignment: expected a value without gradient, which a write in place would lose, got "
+            "one that requires grad: use stack, where or scatter, or detach()"
         )
     parts = _normalized(x, index)
     at = tuple(i for i, part in enumerate(parts) if isinstance(part, Tensor))

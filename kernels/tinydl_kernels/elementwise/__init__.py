@@ -258,9 +258,14 @@ def _sigmoid(x):
     return (one if x >= 0 else e) / (one + e)
 
 
+def _sign(x):
+    zero, one = type(x)(0), type(x)(1)
+    return one if x > zero else type(x)(-1) if x < zero else zero if x == zero else x
+
+
 neg = elementwise_operation("neg", lambda x: -x)
 abs = elementwise_operation("abs", lambda x: np.abs(x))
-sign = elementwise_operation("sign", lambda x: np.sign(x))
+sign = elementwise_operation("sign", lambda x: np.sign(x), _sign)
 sqrt = elementwise_operation("sqrt", lambda x: np.sqrt(x))
 exp = elementwise_operation("exp", lambda x: np.exp(x), lambda x: transcendental.exp(x))
 log = elementwise_operation("log", lambda x: np.log(x), lambda x: transcendental.log(x))
@@ -293,14 +298,21 @@ where = elementwise_operation(
 )
 clip = elementwise_operation("clip", lambda x, low, high: np.minimum(np.maximum(x, low), high))
 
-# The derivatives of relu and of clip: g where y > 0, and where low <= x <= high; 0 elsewhere.
+# The derivatives of relu and of clip: g unless y <= 0 (NaN lets it by); g where low <= x <= high; else 0.
 gate = elementwise_operation(
-    "gate", lambda g, y: np.where(y > 0, g, 0), lambda g, y: g if y > 0 else type(g)(0)
+    "gate", lambda g, y: np.where(y <= 0, 0, g), lambda g, y: type(g)(0) if y <= 0 else g
 )
 between = elementwise_operation(
     "between",
     lambda g, x, low, high: np.where((low <= x) & (x <= high), g, 0),
     lambda g, x, low, high: g if low <= x <= high else type(g)(0),
+)
+
+# a · b, where a weight a of 0 counts nothing though b is infinite: 0 log 0 = 0.
+weighted = elementwise_operation(
+    "weighted",
+    lambda a, b: np.where((a == 0) & np.isinf(b), 0, a * b),
+    lambda a, b: type(a)(0) if a == 0 and np.isinf(b) else a * b,
 )
 
 SCATTERED = 1 << 14

@@ -54,7 +54,7 @@ BINARY(ge, bool, a >= b)
 BINARY(logical_and, bool, a != 0 && b != 0)
 BINARY(logical_or, bool, a != 0 || b != 0)
 BINARY(logical_xor, bool, (a != 0) != (b != 0))
-BINARY(gate, number, b > 0 ? a : 0)
+BINARY(gate, number, b <= 0 ? 0 : a)
 
 extern "C" __global__ void map_where(const bool* a, const number* b, const number* c, number* y, long long items,
                                      const Layout layout) {

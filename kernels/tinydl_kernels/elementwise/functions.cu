@@ -65,6 +65,7 @@ UNARY(tanh, real, tanh(a))
 UNARY(sigmoid, real, sigmoid(a))
 UNARY(isfinite, bool, a - a == 0)
 BINARY(div, a / b)
+BINARY(weighted, a == 0 && b == b && b - b != 0 ? 0 : a * b)
 
 UNARY(log1p, real, log1p(a))
 UNARY(expm1, real, expm1(a))

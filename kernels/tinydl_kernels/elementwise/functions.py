@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 from ..machine.validate import report
+from . import copy
 from . import elementwise_operation as row
 
 # B_2k of the asymptotic series
@@ -55,6 +56,22 @@ logical_xor = row("logical_xor", lambda a, b: np.logical_xor(a, b))
 def _rounded(rounding, x):
     """Integers are round as they are; NumPy's functions would make float64 of them."""
     return rounding(x) if x.dtype.kind == "f" else +x
+
+
+def _of_floats_alone(op):
+    """Numba and CUDA would make float64 of integers too, and lose bits from 2⁵³ on."""
+    for backend in ("cpu", "cuda", "cuda-emulated"):
+        op.implementations[backend] = _unless_integers(
+            op.implementations[backend], copy.implementations[backend]
+        )
+
+
+def _unless_integers(of_floats, of_integers):
+    return lambda x: of_floats(x) if x.dtype.kind == "f" else of_integers(x)
+
+
+for _op in (floor, ceil, round, trunc):
+    _of_floats_alone(_op)
 
 
 def _digamma(x):

@@ -13,11 +13,26 @@ import numpy as np
 
 from ..cpu.compiler import kernel, parallel
 
+FELT, SURE = 2.0**-20, 2.0**-40
+"""The rest of a mean counts if it is more than FELT of the deviation, and more than rounding in float64."""
+
 
 @kernel
 def _run(start, stop, channels):
     """Of planes of one value: the first channel and the length of a run of neighbours in one sample."""
     return start % channels, min(stop - start, channels - start % channels)
+
+
+@kernel
+def _rounded(mean, inputs):
+    """The mean in the dtype of x."""
+    return inputs[0].dtype.type(mean)
+
+
+@kernel
+def _rest(mean, like):
+    """What rounding to the dtype of `like` leaves of a mean."""
+    return mean - np.float64(like.dtype.type(mean))
 
 
 def _summing(terms: Any, plane_sums: Any, put: Any) -> Any:
@@ -33,10 +48,10 @@ def _summing(terms: Any, plane_sums: Any, put: Any) -> Any:
             c, count = _run(start, stop, mean.size)
             first, means = np.uint64(start), mean[c:]
             for k in range(np.uint64(count)):
-                put(sums, first + k, terms(inputs, first + k, np.float64(means[k])))
+                put(sums, first + k, terms(inputs, first + k, np.float64(_rounded(means[k], inputs))))
             start += count
         for plane in range(start, stop):
-            centre = np.float64(mean[plane % mean.size])
+            centre = np.float64(_rounded(mean[plane % mean.size], inputs))
             put(sums, np.uint64(plane), plane_sums(inputs, plane * size, (plane + 1) * size, centre))
 
     return loop
@@ -112,8 +127,13 @@ def merge_moments(start, stop, means, squares, samples, size, gamma, beta, eps, 
             spread[k] += inner[k] + size * centred * centred
     for k in range(width):
         c = start + k
-        mean[c], var[c] = centre[k], spread[k] / (samples * size)
-        factors[0, c], factors[1, c], factors[2, c] = mean[c], gamma[c] / math.sqrt(var[c] + eps), beta[c]
+        var[c] = spread[k] / (samples * size)
+        rest = _rest(centre[k], factors)
+        felt = abs(rest) > FELT * math.sqrt(var[c]) and abs(rest) > SURE * abs(centre[k])
+        rest = rest if felt else 0.0
+        factors[0, c], factors[1, c] = centre[k], gamma[c] / math.sqrt(var[c] + eps)
+        factors[2, c] = beta[c] - rest * factors[1, c]
+        mean[c] = np.float64(factors[0, c]) + rest
 
 
 @kernel
@@ -176,12 +196,14 @@ def dx_factors(start, stop, sums, mean, var, gamma, eps, n, factors, dgamma, dbe
     """Per channel: factors = mean, and dx = factors[1] g + factors[2] (x - mean) + factors[3]."""
     totals = _over_samples(sums, start, stop, var.size)
     for c in range(start, stop):
-        s = 1 / math.sqrt(var[c] + eps)
+        s, rest = 1 / math.sqrt(var[c] + eps), _rest(mean[c], factors)
         sum_g, sum_gx = totals[0, c - start], totals[1, c - start]
+        sum_gx -= rest * sum_g
         dgamma[c], dbeta[c] = sum_gx * s, sum_g
         scale = gamma[c] * s
         factors[0, c] = mean[c]
-        factors[1, c], factors[2, c], factors[3, c] = scale, -scale * s * s * sum_gx / n, -scale * sum_g / n
+        of_x = -scale * s * s * sum_gx / n
+        factors[1, c], factors[2, c], factors[3, c] = scale, of_x, -scale * sum_g / n - of_x * rest
 
 
 @kernel
@@ -238,20 +260,24 @@ def dx_dx_factors(start, stop, sums, v_gamma, v_beta, mean, var, gamma, eps, n, 
     """
     totals = _over_samples(sums, start, stop, var.size)
     for c in range(start, stop):
-        s = 1 / math.sqrt(var[c] + eps)
+        s, rest = 1 / math.sqrt(var[c] + eps), _rest(mean[c], factors)
         five = totals[:, c - start]
+        five[2] -= rest * five[0]
+        five[3] -= rest * five[1]
         mean_v, mean_g, a, b = five[0] / n, five[1] / n, five[2] * s / n, five[3] * s / n
         q = five[4] - n * (mean_v * mean_g + a * b)
         scale, bend, turn = gamma[c] * s, gamma[c] * s * s, v_gamma[c] * s
         ddgamma[c] = s * q
         factors[0, c] = mean[c]
         factors[1, c] = scale
-        factors[2, c] = s * (v_gamma[c] - scale * a)
-        factors[3, c] = v_beta[c] - scale * mean_v
+        of_x = s * (v_gamma[c] - scale * a)
+        factors[2, c] = of_x
+        factors[3, c] = v_beta[c] - scale * mean_v - of_x * rest
         factors[4, c] = -bend * b
         factors[5, c] = turn - bend * a
-        factors[6, c] = s * (bend * (2 * a * b - q / n) - turn * b)
-        factors[7, c] = bend * (b * mean_v + a * mean_g) - turn * mean_g
+        of_x = s * (bend * (2 * a * b - q / n) - turn * b)
+        factors[6, c] = of_x
+        factors[7, c] = bend * (b * mean_v + a * mean_g) - turn * mean_g - of_x * rest
 
 
 @kernel
@@ -291,7 +317,7 @@ ddg, ddx, dx_dx = _writing(_four, _write_ddg), _writing(_of_ddx, _write_ddx), _w
 @parallel
 def running_update(start, stop, running_mean, running_var, mean, var, momentum, factor):
     """running += (batch - running) momentum, the variance times `factor`."""
-    number = mean.dtype.type
+    number = running_mean.dtype.type
     for c in range(start, stop):
-        running_mean[c] += (mean[c] - running_mean[c]) * number(momentum)
+        running_mean[c] += (number(mean[c]) - running_mean[c]) * number(momentum)
         running_var[c] += (var[c] * number(factor) - running_var[c]) * number(momentum)

@@ -12,6 +12,7 @@
 #include "common.cuh"
 
 constexpr int V = 16 / sizeof(real);
+constexpr double FELT = 1. / (1 << 20), SURE = FELT * FELT;  // as in loops.py
 
 struct Shape {
     i64 samples;
@@ -120,35 +121,43 @@ struct MomentTerms {
     }
 };
 
+// What rounding leaves of a mean.
+__device__ double rest_of(double mean) { return mean - real(mean); }
+
 struct MomentsOf {
     const real* x;
-    real *mean, *var;
+    double* mean;
+    real* var;
     Shape shape;
     __device__ void operator()(int c, const double* sums) const {
         const double n = shape.count(), shift = sums[0] / n, spread = sums[1] / n - shift * shift;
-        mean[c] = real(MomentTerms::origin_of(x, i64(c) * shape.size) + shift);
+        const double centre = MomentTerms::origin_of(x, i64(c) * shape.size) + shift, rest = fabs(rest_of(centre));
         var[c] = real(spread < 0 ? 0 : spread);
+        mean[c] = rest > FELT * sqrt(double(var[c])) && rest > SURE * fabs(centre) ? centre : double(real(centre));
     }
 };
 
-extern "C" __global__ void moments(const real* x, double* partials, real* mean, real* var, long long samples, int channels,
+extern "C" __global__ void moments(const real* x, double* partials, double* mean, real* var, long long samples, int channels,
                                    int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
     sum_channels<2>(shape, MomentTerms{x, size}, partials, MomentsOf{x, mean, var, shape});
 }
 
-extern "C" __global__ void merge_moments(const real* x, double* partials, real* mean, real* var, long long samples,
+extern "C" __global__ void merge_moments(const real* x, double* partials, double* mean, real* var, long long samples,
                                          int channels, int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
     merge<2>(shape, partials, MomentsOf{x, mean, var, shape});
 }
 
 struct Normalize {
-    const real *x, *mean, *var, *gamma, *beta;
+    const real* x;
+    const double* mean;
+    const real *var, *gamma, *beta;
     real eps;
     real* y;
     template <int N> __device__ void write(int c, i64 at) const {
-        const real scale = given(gamma, c, 1) / sqrt(var[c] + eps), centre = mean[c], shift = given(beta, c, 0);
+        const real scale = given(gamma, c, 1) / sqrt(var[c] + eps), centre = real(mean[c]);
+        const real shift = given(beta, c, 0) - rest_of(mean[c]) * scale;
         Pack<real, N> piece = loaded<N>(x, at);
 #pragma unroll
         for (int j = 0; j < N; ++j) piece.element[j] = (piece.element[j] - centre) * scale + shift;
@@ -156,7 +165,7 @@ struct Normalize {
     }
 };
 
-extern "C" __global__ void normalize(const real* x, const real* mean, const real* var, const real* gamma, const real* beta,
+extern "C" __global__ void normalize(const real* x, const double* mean, const real* var, const real* gamma, const real* beta,
                                      real eps, real* y, long long samples, int channels, int size) {
     each_piece(samples, channels, size, Normalize{x, mean, var, gamma, beta, eps, y});
 }
@@ -165,9 +174,10 @@ extern "C" __global__ void normalize(const real* x, const real* mean, const real
 
 // Σ g, Σ g (x - mean).
 struct SumTerms {
-    const real *g, *x, *mean;
+    const real *g, *x;
+    const double* mean;
     real centre = 0;
-    __device__ void begin(int c) { centre = mean[c]; }
+    __device__ void begin(int c) { centre = real(mean[c]); }
     template <int N> __device__ void add(Total<real>* totals, i64 at) const {
         const Pack<real, N> of_g = loaded<N>(g, at), of_x = loaded<N>(x, at);
 #pragma unroll
@@ -180,42 +190,46 @@ struct SumTerms {
 
 // Per channel: dx = factors[0] g + factors[1] (x - mean) + factors[2].
 struct DxFactors {
+    const double* mean;
     const real *var, *gamma;
     double eps;
     real *factors, *dgamma, *dbeta;
     int channels;
     double n;
     __device__ void operator()(int c, const double* sums) const {
-        const double s = 1 / sqrt(var[c] + eps), scale = given(gamma, c, 1) * s;
-        dgamma[c] = real(sums[1] * s);
+        const double s = 1 / sqrt(var[c] + eps), scale = given(gamma, c, 1) * s, rest = rest_of(mean[c]);
+        const double sum_gx = sums[1] - rest * sums[0], of_x = -scale * s * s * sum_gx / n;
+        dgamma[c] = real(sum_gx * s);
         dbeta[c] = real(sums[0]);
         factors[c] = real(scale);
-        factors[channels + c] = real(-scale * s * s * sums[1] / n);
-        factors[2 * channels + c] = real(-scale * sums[0] / n);
+        factors[channels + c] = real(of_x);
+        factors[2 * channels + c] = real(-scale * sums[0] / n - of_x * rest);
     }
 };
 
-extern "C" __global__ void sums(const real* g, const real* x, const real* mean, const real* var, const real* gamma, double eps,
+extern "C" __global__ void sums(const real* g, const real* x, const double* mean, const real* var, const real* gamma, double eps,
                                 double* partials, real* factors, real* dgamma, real* dbeta, long long samples, int channels,
                                 int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
-    const DxFactors finish{var, gamma, eps, factors, dgamma, dbeta, channels, shape.count()};
+    const DxFactors finish{mean, var, gamma, eps, factors, dgamma, dbeta, channels, shape.count()};
     sum_channels<2>(shape, SumTerms{g, x, mean}, partials, finish);
 }
 
-extern "C" __global__ void dx_factors(const real* g, const real* x, const real* mean, const real* var, const real* gamma,
+extern "C" __global__ void dx_factors(const real* g, const real* x, const double* mean, const real* var, const real* gamma,
                                       double eps, double* partials, real* factors, real* dgamma, real* dbeta,
                                       long long samples, int channels, int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
-    merge<2>(shape, partials, DxFactors{var, gamma, eps, factors, dgamma, dbeta, channels, shape.count()});
+    merge<2>(shape, partials, DxFactors{mean, var, gamma, eps, factors, dgamma, dbeta, channels, shape.count()});
 }
 
 struct Dx {
-    const real *g, *x, *mean, *factors;
+    const real *g, *x;
+    const double* mean;
+    const real* factors;
     real* dx;
     int channels;
     template <int N> __device__ void write(int c, i64 at) const {
-        const real centre = mean[c], f0 = factors[c], f1 = factors[channels + c], f2 = factors[2 * channels + c];
+        const real centre = real(mean[c]), f0 = factors[c], f1 = factors[channels + c], f2 = factors[2 * channels + c];
         const Pack<real, N> of_g = loaded<N>(g, at), of_x = loaded<N>(x, at);
         Pack<real, N> piece;
 #pragma unroll
@@ -224,7 +238,7 @@ struct Dx {
     }
 };
 
-extern "C" __global__ void dx(const real* g, const real* x, const real* mean, const real* factors, real* dx, long long samples,
+extern "C" __global__ void dx(const real* g, const real* x, const double* mean, const real* factors, real* dx, long long samples,
                               int channels, int size) {
     each_piece(samples, channels, size, Dx{g, x, mean, factors, dx, channels});
 }
@@ -233,9 +247,10 @@ extern "C" __global__ void dx(const real* g, const real* x, const real* mean, co
 
 // Σ v, Σ g, Σ v (x - mean), Σ g (x - mean), Σ v g.
 struct FiveSumTerms {
-    const real *v, *g, *x, *mean;
+    const real *v, *g, *x;
+    const double* mean;
     real centre = 0;
-    __device__ void begin(int c) { centre = mean[c]; }
+    __device__ void begin(int c) { centre = real(mean[c]); }
     template <int N> __device__ void add(Total<real>* totals, i64 at) const {
         const Pack<real, N> of_v = loaded<N>(v, at), of_g = loaded<N>(g, at), of_x = loaded<N>(x, at);
 #pragma unroll
@@ -252,51 +267,57 @@ struct FiveSumTerms {
 
 // Per channel: ddg = [0] v + [1] (x - mean) + [2];  ddx = [3] v + [4] g + [5] (x - mean) + [6].
 struct DxDxFactors {
-    const real *v_gamma, *v_beta, *var, *gamma;
+    const real *v_gamma, *v_beta;
+    const double* mean;
+    const real *var, *gamma;
     double eps;
     real *factors, *ddgamma;
     int channels;
     double n;
     __device__ void operator()(int c, const double* sums) const {
         const double s = 1 / sqrt(var[c] + eps), of_gamma = given(v_gamma, c, 0), of_beta = given(v_beta, c, 0);
-        const double mean_v = sums[0] / n, mean_g = sums[1] / n, a = sums[2] * s / n, b = sums[3] * s / n;
+        const double mean_v = sums[0] / n, mean_g = sums[1] / n, rest = rest_of(mean[c]);
+        const double a = (sums[2] - rest * sums[0]) * s / n, b = (sums[3] - rest * sums[1]) * s / n;
         const double q = sums[4] - n * (mean_v * mean_g + a * b);
         const double scale = given(gamma, c, 1) * s, bend = scale * s, turn = of_gamma * s;
+        const double ddg_x = s * (of_gamma - scale * a), ddx_x = s * (bend * (2 * a * b - q / n) - turn * b);
         ddgamma[c] = real(s * q);
         factors[c] = real(scale);
-        factors[channels + c] = real(s * (of_gamma - scale * a));
-        factors[2 * channels + c] = real(of_beta - scale * mean_v);
+        factors[channels + c] = real(ddg_x);
+        factors[2 * channels + c] = real(of_beta - scale * mean_v - ddg_x * rest);
         factors[3 * channels + c] = real(-bend * b);
         factors[4 * channels + c] = real(turn - bend * a);
-        factors[5 * channels + c] = real(s * (bend * (2 * a * b - q / n) - turn * b));
-        factors[6 * channels + c] = real(bend * (b * mean_v + a * mean_g) - turn * mean_g);
+        factors[5 * channels + c] = real(ddx_x);
+        factors[6 * channels + c] = real(bend * (b * mean_v + a * mean_g) - turn * mean_g - ddx_x * rest);
     }
 };
 
 extern "C" __global__ void five_sums(const real* v, const real* v_gamma, const real* v_beta, const real* g, const real* x,
-                                     const real* mean, const real* var, const real* gamma, double eps, double* partials,
+                                     const double* mean, const real* var, const real* gamma, double eps, double* partials,
                                      real* factors, real* ddgamma, long long samples, int channels, int size, bool columns,
                                      int parts) {
     const Shape shape{samples, channels, size, columns, parts};
-    const DxDxFactors finish{v_gamma, v_beta, var, gamma, eps, factors, ddgamma, channels, shape.count()};
+    const DxDxFactors finish{v_gamma, v_beta, mean, var, gamma, eps, factors, ddgamma, channels, shape.count()};
     sum_channels<5>(shape, FiveSumTerms{v, g, x, mean}, partials, finish);
 }
 
 extern "C" __global__ void dx_dx_factors(const real* v, const real* v_gamma, const real* v_beta, const real* g, const real* x,
-                                         const real* mean, const real* var, const real* gamma, double eps, double* partials,
+                                         const double* mean, const real* var, const real* gamma, double eps, double* partials,
                                          real* factors, real* ddgamma, long long samples, int channels, int size, bool columns,
                                          int parts) {
     const Shape shape{samples, channels, size, columns, parts};
-    merge<5>(shape, partials, DxDxFactors{v_gamma, v_beta, var, gamma, eps, factors, ddgamma, channels, shape.count()});
+    merge<5>(shape, partials, DxDxFactors{v_gamma, v_beta, mean, var, gamma, eps, factors, ddgamma, channels, shape.count()});
 }
 
 struct DxDx {
-    const real *v, *g, *x, *mean, *factors;
+    const real *v, *g, *x;
+    const double* mean;
+    const real* factors;
     real *ddg, *ddx;
     int channels;
     template <int N> __device__ void write(int c, i64 at) const {
         const real* f = factors + c;
-        const real centre = mean[c], v_g = f[0], x_g = f[channels], one_g = f[2 * channels];
+        const real centre = real(mean[c]), v_g = f[0], x_g = f[channels], one_g = f[2 * channels];
         const real v_x = f[3 * channels], g_x = f[4 * channels], x_x = f[5 * channels], one_x = f[6 * channels];
         const Pack<real, N> of_v = loaded<N>(v, at), of_g = loaded<N>(g, at), of_x = loaded<N>(x, at);
         Pack<real, N> first, second;
@@ -311,17 +332,17 @@ struct DxDx {
     }
 };
 
-extern "C" __global__ void dx_dx(const real* v, const real* g, const real* x, const real* mean, const real* factors, real* ddg,
+extern "C" __global__ void dx_dx(const real* v, const real* g, const real* x, const double* mean, const real* factors, real* ddg,
                                  real* ddx, long long samples, int channels, int size) {
     each_piece(samples, channels, size, DxDx{v, g, x, mean, factors, ddg, ddx, channels});
 }
 
 // ---- running += (batch - running) momentum
 
-extern "C" __global__ void running_update(real* running_mean, real* running_var, const real* mean, const real* var,
+extern "C" __global__ void running_update(real* running_mean, real* running_var, const double* mean, const real* var,
                                           real momentum, real unbiased, int channels) {
     for (i64 c = first(); c < channels; c += stride()) {
-        running_mean[c] += (mean[c] - running_mean[c]) * momentum;
+        running_mean[c] += (real(mean[c]) - running_mean[c]) * momentum;
         running_var[c] += (var[c] * unbiased - running_var[c]) * momentum;
     }
 }

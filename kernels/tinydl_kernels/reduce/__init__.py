@@ -1,6 +1,7 @@
 """Reductions over axes.
 
     sum          y[k] = Σ_r x[k, r]            float32 is accumulated in float64; bool and int give int64
+    wide_sum     the same, left in float64
     sum_to       the transpose of broadcasting: x summed down to a shape that broadcasts to x's
     max, min     values and int64 indices along one axis: the first winner; NaN beats everything
     prod         Π_r x[k, r] along one axis
@@ -9,7 +10,7 @@
 
 `dims` is a tuple of axes in increasing order; the reduced axes disappear. x is C-contiguous.
 
-sum and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the
+sums and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the
 innermost R first: K R K R is K·R·K rows of length R, then K blocks of R rows of length K. A long R is cut
 into parts, which the next pass folds. What stands between passes is float64 (int64 for integers). The cuts
 depend on the shape alone, and so do the bits. Cost: one read of x; the later passes are small.
@@ -49,6 +50,23 @@ def _(x, dims):
 @sum.cuda
 def _(x, dims):
     return _sum_into_on_cuda(x, dims, _kept(x.shape, dims))
+
+
+@operation
+def wide_sum(x, dims):
+    """Sum of floating x over the axes `dims`, left in float64."""
+    return x.sum(dims, dtype=np.float64).reshape(_kept(x.shape, dims))
+
+
+@wide_sum.loops
+def _(x, dims):
+    out = memory.empty(_kept(x.shape, dims), np.float64, x)
+    return loops.fold(loops.sum_rows, loops.sum_columns, x, dims, out, 0.0)
+
+
+@wide_sum.cuda
+def _(x, dims):
+    return launches.fold("sum", x, dims, memory.empty(_kept(x.shape, dims), np.float64, x), 0.0)
 
 
 @operation
@@ -223,6 +241,7 @@ def main() -> None:
         for dims in ((0, 2, 3), (0, 1, 2, 3), (1,)):
             report(sum, images, dims)
         report(sum, rows, (0,))
+        report(wide_sum, rows, (1,))
         report(sum_to, rows, (1, 100))
         for op in (max, min):
             report(op, rows, 1)

@@ -23,7 +23,7 @@ def fold(kernel: str, x: Array, dims: tuple[int, ...], out: Array, zero: float) 
     for outer, size, inner, part, final in passes(x, dims, out, zero, launching.team_part):
         parts = -(-size // part)
         y = out if final else memory.empty((outer, parts, inner), np.result_type(type(zero)), x)
-        name = f"{kernel}_{_type(a, a is x)}_{_type(y, final)}"
+        name = f"{kernel}_{_type(a, a is x)}_{_type(y, final and y.dtype == x.dtype)}"
         shape = np.int64(outer), np.int64(size), np.int64(inner), np.int64(parts)
         launching.launch_teams("reduce", name, outer * parts * inner, part, inner, a, y, *shape, real=real)
         a = y
