@@ -371,6 +371,8 @@ CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
         two,
     ),
     **dict.fromkeys(["ones", "zeros", "empty", "rand", "randn"], lambda f, x: f(*x.shape)),
+    "rand_beta": lambda f, x: f(0.5, 2.0, *x.shape),
+    "rand_gamma": lambda f, x: f(2.0, *x.shape),
     **dict.fromkeys(["arange", "eye", "randperm"], lambda f, x: f(3)),
     "bernoulli": lambda f, x: f(td.sigmoid(x)),
     "from_dlpack": lambda f, x: f(x.detach().numpy()),

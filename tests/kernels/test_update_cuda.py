@@ -45,9 +45,10 @@ def test_checked(make: Any) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_optimizer(row: Row, dtype: Any) -> None:
-    params = [td.nn.Parameter(np.ones(1))]
+    params = [td.nn.Parameter(np.ones((1, 1)))]
     (rule,) = getattr(td.optim, row.kind)(params, **row.options).rules()
     options = {"alpha": np.array(0.9), "eps": np.array(1e-3)}
+    options |= {"etas": np.array([0.5, 1.2]), "step_sizes": np.array([1e-6, 50.0])}
     agrees(update.optimizer_step, *rules.group(rule, [dtype] * 3, ((), (1030,), (3,)), options))
 
 

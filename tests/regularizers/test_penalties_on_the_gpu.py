@@ -43,11 +43,12 @@ def answers(row: PenaltyRow, device: str, wrap: Callable[[Any], Any], steps: int
     model = mlp(row.outputs).float()
     objective = Objective(model, td.cross_entropy, [row.of(model, 0.05)])
     model.to(device)
-    optimizer = td.optim.SGD(model.parameters(), 0.05)
+    optimizer = td.optim.SGD([*model.parameters(), *objective.parameters()], 0.05)
+    given: dict[str, Any] = {}
 
     def step(x: td.Tensor, y: td.Tensor) -> Any:
         optimizer.zero_grad()
-        terms = objective(x, y, **row.given(x))
+        terms = objective(x, y, **given)
         terms.total.backward()
         optimizer.step()
         objective.after(optimizer)
@@ -57,7 +58,10 @@ def answers(row: PenaltyRow, device: str, wrap: Callable[[Any], Any], steps: int
     for i in range(steps):
         r = np.random.default_rng(i)
         x, y = r.standard_normal((B, D)).astype("f4"), r.integers(0, row.outputs, B)
-        found.append(play(td.tensor(x).to(device), td.tensor(y).to(device)))
+        x, y = td.tensor(x).to(device), td.tensor(y).to(device)
+        if not given:  # a replay reads what the recorded step found
+            given.update({name: value.to(device) for name, value in row.given(x).items()})
+        found.append(play(x, y))
         assert found[-1].device == device
     return [t.detach().to("cpu").numpy() for t in (*found, *model.parameters())]
 
