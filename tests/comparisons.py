@@ -163,6 +163,7 @@ def imports_torch(function: Any) -> bool:
     todo, seen = [function], set()
     for value in todo:
         value = inspect.unwrap(value) if callable(value) else value
+        value = getattr(value, "__func__", value)  # a fixture of a class is bound to it
         if not inspect.isfunction(value) or value in seen:
             continue
         value = value.hypothesis.inner_test if hasattr(value, "hypothesis") else value
@@ -186,8 +187,11 @@ def _of_tests(file: str | None) -> bool:
 
 
 def needs_torch(item: pytest.Item) -> bool:
-    """Does its module import torch for all of its tests, or does it itself, by a helper or by a fixture?"""
-    if inspect.ismodule(getattr(item.module, "torch", None)):  # type: ignore[attr-defined]
+    """Does its marker say so, or its module import torch for all of its tests, or it itself, by a helper or by
+    a fixture?
+    """
+    module = item.module  # type: ignore[attr-defined]
+    if item.get_closest_marker("torch") or inspect.ismodule(getattr(module, "torch", None)):
         return True
     fixtures = [d.func for ds in item._fixtureinfo.name2fixturedefs.values() for d in ds]  # type: ignore[attr-defined]
     return any(imports_torch(f) for f in (item.function, *fixtures))  # type: ignore[attr-defined]

@@ -340,13 +340,18 @@ def attack(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch, count: int,
     assert refused > count // 10  # the mutations do bite
 
 
-@pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.torch) if kind.startswith("pt") else kind for kind in KINDS]
+)
+
+
+@every_kind
 def test_a_few_damaged_files(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attack(kind, tmp_path / "quick", monkeypatch, 40, seed=0)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("seed", range(1, 4))
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_many_damaged_files(kind: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     attack(kind, tmp_path / "nightly", monkeypatch, 500, seed)

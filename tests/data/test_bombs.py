@@ -303,9 +303,17 @@ def test_a_name_that_would_not_come_back(tmp_path: Path, suffix: str, name) -> N
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs the pipes of POSIX")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    for suffix in ("npz", "safetensors", "pt"):
+    for suffix in ("npz", "safetensors"):
         os.mkfifo(tmp_path / f"a.{suffix}")
         with pytest.raises(DataError, match="not read: expected a regular file"):
             load_weights(tmp_path / f"a.{suffix}")
     with pytest.raises(DataError, match="not read: expected a regular file"):
         read_idx(tmp_path / "a.npz", 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs the pipes of POSIX")
+def test_a_pipe_in_the_place_of_pytorchs_file_is_not_waited_for(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    os.mkfifo(tmp_path / "a.pt")
+    with pytest.raises(DataError, match="not read: expected a regular file"):
+        load_weights(tmp_path / "a.pt")
