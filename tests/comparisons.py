@@ -72,7 +72,7 @@ def _watcher(calls: set[Any]) -> Callable[..., None]:
     """A call is known by its code, the class of its object, its primitive or, built in, its name."""
     from tinydl.engine.core import Primitive
 
-    primitive, wrappers = Primitive.__call__.__code__, _wrappers()
+    wrappers = _wrappers()
 
     def watch(frame: types.FrameType, event: str, argument: Any) -> None:
         if event == "c_call":
@@ -85,7 +85,8 @@ def _watcher(calls: set[Any]) -> Callable[..., None]:
                 if code.co_name != "__init__" or _holds_only(owner):
                     calls.add(owner)
             elif _outside(frame.f_back, wrappers):
-                calls.add(frame.f_locals["self"] if code is primitive else code)
+                called = frame.f_locals.get("self") if code.co_name == "__call__" else None
+                calls.add(called if isinstance(called, Primitive) else code)
 
     return watch
 
@@ -134,7 +135,8 @@ def _pairs() -> list[tuple[str, Any, Any]]:
     stepping = [
         (f"optim.{name}", ours, theirs[name])
         for name, ours in (vars(td.optim) | vars(td.optim.lr_scheduler)).items()
-        if inspect.isclass(ours) and inspect.isclass(theirs.get(name)) and name not in BASES
+        if inspect.isclass(ours) and ours.__module__.startswith("tinydl.") and name not in BASES
+        if inspect.isclass(theirs.get(name))
     ]
     return listed + stepping
 
@@ -187,7 +189,7 @@ def _of_tests(file: str | None) -> bool:
 
 
 def needs_torch(item: pytest.Item) -> bool:
-    """Does its marker say so, or its module import torch for all of its tests, or it itself, by a helper or by
+    """Does its marker say so, or does its module import torch for all of its tests, or it, by a helper or by
     a fixture?
     """
     module = item.module  # type: ignore[attr-defined]

@@ -215,6 +215,11 @@ def test_queries(name: str) -> None:
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
+def test_t() -> None:
+    torch = pytest.importorskip("torch")
+    assert_agree(td.t, torch.t, [X])
+
+
 def test_checkpoint() -> None:
     torch = pytest.importorskip("torch")
     assert_agree(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import comparison
 from tinydl_kernels.machine.errors import GraphError
 
 import tinydl as td
@@ -80,7 +81,8 @@ def test_torch(loss: Loss, options: dict[str, Any]) -> None:
         return torch.tensor(value, dtype=torch.float64)
 
     for _ in range(6):
-        returned, wanted = ours.step(closure(loss, params)), theirs.step(evaluate)
+        with comparison():
+            returned, wanted = ours.step(closure(loss, params)), theirs.step(evaluate)
         if not np.isfinite(p.detach().numpy()).all() or abs(p.detach().numpy()).max() > 1e6:
             break  # without a line search Rosenbrock's valley can be left for good
         np.testing.assert_allclose(returned.item(), wanted.item(), rtol=1e-9, atol=1e-20)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from catalogue.optimizers import CLOSURES, ROWS, Row
+from comparisons import comparison
 from tinydl_kernels import emulator
 from tinydl_kernels.machine.errors import GraphError
 
@@ -102,13 +103,15 @@ def test_torch(row: Row, double: None) -> None:
     start, grads = drawn(row)
     params = [torch.nn.Parameter(torch.tensor(p)) for p in start]
     optimizer = getattr(torch.optim, row.kind)(params, **row.options)
-    for t, gs in enumerate(grads):
-        if t == CHANGE:
-            optimizer.param_groups[0].update(row.dynamic)
-        for p, g in zip(params, gs, strict=True):
-            p.grad = None if g is None else torch.tensor(g)
-        optimizer.step()
-    assert_close(trajectory(row), [p.detach().numpy() for p in params], 1e-10)
+    with comparison():
+        for t, gs in enumerate(grads):
+            if t == CHANGE:
+                optimizer.param_groups[0].update(row.dynamic)
+            for p, g in zip(params, gs, strict=True):
+                p.grad = None if g is None else torch.tensor(g)
+            optimizer.step()
+        found = trajectory(row)
+    assert_close(found, [p.detach().numpy() for p in params], 1e-10)
 
 
 @every_row

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from catalogue.schedule_row import Schedule
 from catalogue.schedules import FED, ROWS
+from comparisons import comparison
 from tinydl_kernels import emulator
 from tinydl_kernels.machine.errors import GraphError
 
@@ -69,8 +70,10 @@ def test_as_torch(row) -> None:
         warnings.simplefilter("ignore")  # their sequences warn of their own calls
         reference = row.make(torch.optim.lr_scheduler, theirs)
         theirs.step()
-        expected = rates(reference, row.steps)
-    np.testing.assert_allclose(rates(made(row), row.steps), expected, rtol=1e-12, atol=1e-15)
+        with comparison():
+            expected = rates(reference, row.steps)
+            found = rates(made(row), row.steps)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", sorted({row.name.split()[0] for row in (*ROWS, *FED) if row.torch}))
