@@ -196,6 +196,6 @@ extern "C" __global__ void scatter_sorted(const number* x, const number* g, cons
 }
 
 // out[i, c] = 1 where c is index[i], else 0.
-extern "C" __global__ void one_hot(const long long* index, number* out, long long n, long long classes) {
+extern "C" __global__ void one_hot(const long long* index, long long* out, long long n, long long classes) {
     for (i64 i = first(); i < n; i += stride()) out[i] = index[i / classes] == i % classes;
 }

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,12 @@ HERE = Path(__file__).parent
 # ---- Kernels of the package
 
 KEY, START = np.array([0x0123456789ABCDEF, 0xFEDCBA9876543210], np.uint64), np.array([2**32 - 5], np.uint64)
+
+
+def rejected(draw, dtype, parameters, shape):
+    return draw(KEY, START, shape, dtype, *parameters)
+
+
 DRAWS: dict[str, Callable[[tuple[int, ...]], np.ndarray]] = {
     "integers": lambda shape: kernels.integers(KEY, START, shape),
     "randint": lambda shape: kernels.randint(KEY, START, shape, -7, 2**62),
@@ -38,15 +45,16 @@ DRAWS: dict[str, Callable[[tuple[int, ...]], np.ndarray]] = {
     "uniform float64": lambda shape: kernels.uniform(KEY, START, shape, np.float64),
     "normal float32": lambda shape: kernels.normal(KEY, START, shape, np.float32),
     "normal float64": lambda shape: kernels.normal(KEY, START, shape, np.float64),
-    "beta, both below 1": lambda shape: rejection.beta(KEY, START, shape, np.float64, 0.2, 0.7),
-    "beta, both above 1": lambda shape: rejection.beta(KEY, START, shape, np.float32, 5.0, 2.0),
-    "beta, one above 1": lambda shape: rejection.beta(KEY, START, shape, np.float64, 0.3, 4.0),
-    "gamma below 1": lambda shape: rejection.gamma(KEY, START, shape, np.float64, 0.3),
-    "gamma above 1": lambda shape: rejection.gamma(KEY, START, shape, np.float32, 2.5),
     "bernoulli": lambda shape: kernels.bernoulli(KEY, START, shape, 0.3),
     "dropout float32": lambda shape: kernels.dropout(np.full(shape, 3, np.float32), KEY, START, 0.3),
     "dropout float64": lambda shape: kernels.dropout(np.full(shape, 3, np.float64), KEY, START, 0.3),
 }
+for draw, *parameters in (
+    *((rejection.beta, 0.2, 0.7), (rejection.beta, 5.0, 2.0), (rejection.beta, 0.3, 4.0)),
+    *((rejection.gamma, 0.3), (rejection.gamma, 2.5)),
+):
+    for real in launching.REAL:
+        DRAWS[f"{draw.__name__} {parameters} {real}"] = partial(rejected, draw, real, parameters)
 
 
 @pytest.mark.parametrize("draw", DRAWS)
