@@ -186,6 +186,9 @@ class _Recording:
             if (x := ref()) is not None and id(x) not in own
         ]
         self.outside = [(weakref.ref(x), array, first) for x, array, first in alive]
+        self.residents = [
+            (weakref.ref(x), dispatch.device_of(array)) for x, array, _ in alive if isinstance(x, Resident)
+        ]
         # what the step leaves frozen or thawed
         self.toggled = [
             (weakref.ref(x), x.requires_grad) for x, _, first in alive if x.requires_grad != first
@@ -205,14 +208,16 @@ class _Recording:
             owner = ref()
             if owner is not None and structure(owner) != value:
                 return False
+        for resident, device in self.residents:
+            x = resident()
+            if x is not None:
+                x.on(device)
         for tensor, array, required in self.outside:
             x = tensor()
             if x is None:
                 continue
-            if x.requires_grad is not required:
+            if (x.slot is None and x.node is None) is required:  # x.requires_grad, without a call
                 return False
-            if isinstance(x, Resident):
-                x.on(dispatch.device_of(array))
             if x.array is not array:
                 raise GraphError(
                     f"record: expected the tensor {x.shape} that was recorded, got it bound to another array "
