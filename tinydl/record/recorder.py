@@ -209,9 +209,9 @@ class _Recording:
             if owner is not None and structure(owner) != value:
                 return False
         for resident, device in self.residents:
-            x = resident()
-            if x is not None:
-                x.on(device)
+            counter = resident()
+            if counter is not None:
+                counter.on(device)
         for tensor, array, required in self.outside:
             x = tensor()
             if x is None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..machine.validate import report
 from . import copy
-from . import elementwise_operation as row
+from .loops import elementwise_operation as row
 
 # B_2k of the asymptotic series
 _BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
