@@ -5,9 +5,9 @@ The flat names are what the families of `ops` list in `__all__`, and the names b
 are imported when they are first named: `import tinydl` stays quick.
 """
 
-import importlib
+import importlib as _importlib
 import math as _math
-from typing import TYPE_CHECKING, Any
+from typing import Any as _Any
 
 import numpy as _numpy
 from tinydl_kernels.machine.dispatch import use as backend
@@ -55,12 +55,6 @@ from .ops.unfold import *
 from .record.recorder import record
 from .version import __version__
 
-if TYPE_CHECKING:
-    from . import cuda, data, debug, interop, metrics, models, nn, optim, regularizers, study, training, viz
-    from .functional import hessian, hvp, jacobian, jvp, vjp
-    from .interop.saving import load, save
-    from .nn.module import functional_call
-
 cast = _public(ops.elementwise.to_dtype, "cast")
 float32 = float = _numpy.dtype("float32")
 float64 = double = _numpy.dtype("float64")
@@ -82,12 +76,12 @@ _HOMES = dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vjp"), "functional
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """A room, or a function that lives in one, imported now."""
     if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
+        return _importlib.import_module(f".{name}", __name__)
     if name in _HOMES:
-        found = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+        found = globals()[name] = getattr(_importlib.import_module(f".{_HOMES[name]}", __name__), name)
         return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -52,7 +52,7 @@ def _unshared(gradient: Tensor, held: set[int]) -> Tensor:
     return contiguous(gradient) if shared else gradient
 
 
-Tensor.backward = backward
+Tensor.backward = backward  # type: ignore[assignment,method-assign]
 
 
 @public

@@ -12,12 +12,6 @@ UndefinedMetricWarning. The oracle is scikit-learn. One metric, or one family of
 `__all__`, and a row of tests/catalogue/metrics.py.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ..rooms import collect
 
 __all__ = collect(__name__)
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...

@@ -2,12 +2,6 @@
 with `__all__`, and its rows in tests/catalogue/models.py.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ..rooms import collect
 
 __all__ = collect(__name__)
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...

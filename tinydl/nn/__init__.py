@@ -2,6 +2,7 @@
 
 import importlib
 import types
+from typing import TYPE_CHECKING
 
 from . import functional, init, utils
 from .activation import *
@@ -22,9 +23,12 @@ from .recurrent import *
 from .summary import *
 from .utils import *
 
+if TYPE_CHECKING:
+    from .. import models
+else:
 
-def __getattr__(name: str) -> types.ModuleType:
-    """`nn.models` is another name of `tinydl.models`."""
-    if name == "models":
-        return importlib.import_module("tinydl.models")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> types.ModuleType:
+        """`nn.models` is another name of `tinydl.models`."""
+        if name == "models":
+            return importlib.import_module("tinydl.models")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -136,5 +136,5 @@ METHODS: dict[str, Any] = {
 
 for _name, _function in (OPERATORS | METHODS).items():
     setattr(Tensor, _name, _function)
-Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[attr-defined]
-Tensor.data = property(inplace.data, inplace.set_data)  # type: ignore[attr-defined]
+Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[assignment]
+Tensor.data = property(inplace.data, inplace.set_data)

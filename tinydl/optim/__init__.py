@@ -3,8 +3,6 @@
 optimizer.py says how to write an optimizer; its file with `__all__` is all that this package needs.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ..rooms import collect
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils
@@ -12,7 +10,3 @@ from . import swa_utils as swa_utils
 __all__ = collect(__name__)
 
 PiecewiseConstant, MultiStepLR = lr_scheduler.PiecewiseConstant, lr_scheduler.MultiStepLR
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...

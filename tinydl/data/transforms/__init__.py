@@ -7,12 +7,6 @@ Images and masks go through together, and a mask is never interpolated into new 
 and draws nothing.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ...rooms import collect
 
 __all__ = collect(__name__)
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...

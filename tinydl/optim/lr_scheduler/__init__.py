@@ -3,12 +3,6 @@
 Every schedule is a file of its own; what its `__all__` names is found here.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ...rooms import collect
 
 __all__ = collect(__name__)
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any: ...

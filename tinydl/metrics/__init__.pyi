@@ -1,0 +1,72 @@
+"""Made by tests/stubs.py of what is there at run time."""
+
+# mypy: ignore-errors
+
+from tinydl.metrics.calibration import Brier as Brier
+from tinydl.metrics.calibration import CalibrationError as CalibrationError
+from tinydl.metrics.calibration import LogLoss as LogLoss
+from tinydl.metrics.calibration import ReliabilityCurve as ReliabilityCurve
+from tinydl.metrics.calibration import brier as brier
+from tinydl.metrics.calibration import calibration_error as calibration_error
+from tinydl.metrics.calibration import fit_temperature as fit_temperature
+from tinydl.metrics.calibration import log_loss as log_loss
+from tinydl.metrics.calibration import reliability_curve as reliability_curve
+from tinydl.metrics.checks import UndefinedMetricWarning as UndefinedMetricWarning
+from tinydl.metrics.classification import Accuracy as Accuracy
+from tinydl.metrics.classification import HammingLoss as HammingLoss
+from tinydl.metrics.classification import TopKAccuracy as TopKAccuracy
+from tinydl.metrics.classification import accuracy as accuracy
+from tinydl.metrics.classification import hamming_loss as hamming_loss
+from tinydl.metrics.classification import top_k_accuracy as top_k_accuracy
+from tinydl.metrics.confusion import BalancedAccuracy as BalancedAccuracy
+from tinydl.metrics.confusion import CohenKappa as CohenKappa
+from tinydl.metrics.confusion import ConfusionMatrix as ConfusionMatrix
+from tinydl.metrics.confusion import MCC as MCC
+from tinydl.metrics.confusion import balanced_accuracy as balanced_accuracy
+from tinydl.metrics.confusion import cohen_kappa as cohen_kappa
+from tinydl.metrics.confusion import confusion_matrix as confusion_matrix
+from tinydl.metrics.confusion import mcc as mcc
+from tinydl.metrics.intervals import bootstrap as bootstrap
+from tinydl.metrics.intervals import delong as delong
+from tinydl.metrics.intervals import delong_test as delong_test
+from tinydl.metrics.intervals import mcnemar as mcnemar
+from tinydl.metrics.intervals import wilson as wilson
+from tinydl.metrics.metric import Metric as Metric
+from tinydl.metrics.ranking import AUC as AUC
+from tinydl.metrics.ranking import AveragePrecision as AveragePrecision
+from tinydl.metrics.ranking import OperatingPoint as OperatingPoint
+from tinydl.metrics.ranking import PrecisionRecallCurve as PrecisionRecallCurve
+from tinydl.metrics.ranking import ROCCurve as ROCCurve
+from tinydl.metrics.ranking import auc as auc
+from tinydl.metrics.ranking import average_precision as average_precision
+from tinydl.metrics.ranking import operating_point as operating_point
+from tinydl.metrics.ranking import precision_recall_curve as precision_recall_curve
+from tinydl.metrics.ranking import roc_curve as roc_curve
+from tinydl.metrics.ratios import F1 as F1
+from tinydl.metrics.ratios import FDR as FDR
+from tinydl.metrics.ratios import FPR as FPR
+from tinydl.metrics.ratios import Precision as Precision
+from tinydl.metrics.ratios import Recall as Recall
+from tinydl.metrics.ratios import Sensitivity as Sensitivity
+from tinydl.metrics.ratios import Specificity as Specificity
+from tinydl.metrics.ratios import TPR as TPR
+from tinydl.metrics.ratios import f1 as f1
+from tinydl.metrics.ratios import fdr as fdr
+from tinydl.metrics.ratios import fpr as fpr
+from tinydl.metrics.ratios import precision as precision
+from tinydl.metrics.ratios import recall as recall
+from tinydl.metrics.ratios import sensitivity as sensitivity
+from tinydl.metrics.ratios import specificity as specificity
+from tinydl.metrics.ratios import tpr as tpr
+from tinydl.metrics.regression import MAE as MAE
+from tinydl.metrics.regression import MSE as MSE
+from tinydl.metrics.regression import R2 as R2
+from tinydl.metrics.regression import mae as mae
+from tinydl.metrics.regression import mse as mse
+from tinydl.metrics.regression import r2 as r2
+from tinydl.metrics.segmentation import Dice as Dice
+from tinydl.metrics.segmentation import IoU as IoU
+from tinydl.metrics.segmentation import dice as dice
+from tinydl.metrics.segmentation import iou as iou
+
+__all__: list[str]
