@@ -160,7 +160,9 @@ def line(package: str, name: str, value: Any) -> str | None:
 
 def flat() -> str:
     """Of `tinydl`."""
-    lines = [line("tinydl", name, getattr(td, name)) for name in names_of(td)]
+    rooms = {*td._ROOMS, "ops"}  # other modules are there once something has imported them
+    names = [n for n in names_of(td) if n in rooms or not isinstance(getattr(td, n), types.ModuleType)]
+    lines = [line("tinydl", name, getattr(td, name)) for name in names]
     return stub([*filter(None, lines), "__version__: builtins.str"])
 
 

@@ -27,9 +27,9 @@ LAYERS = [
     {"archives"},
     {"engine"},
     {"devices"},
-    {"record", "ops", "cuda", "debug"},
-    {"nn", "functional", "gradcheck"},
-    {"models", "optim", "data", "metrics"},
+    {"record", "ops", "debug"},
+    {"nn", "functional", "gradcheck", "cuda"},
+    {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers"},  # an objective counts the steps of optimizers
     {"training", "interop", "viz", "distributed", "warmup"},
     {"study"},

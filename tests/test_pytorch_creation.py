@@ -79,6 +79,12 @@ def test_created(torch: Any, call: Callable[..., Any]) -> None:
     np.testing.assert_array_equal(*twins(call, torch))
 
 
+def test_is_tensor(torch: Any) -> None:
+    for make in (lambda t: t.ones(2), lambda t: 2.0, lambda t: np.ones(2)):
+        with comparison():
+            assert td.is_tensor(make(td)) == torch.is_tensor(make(torch))
+
+
 def test_linspace(torch: Any) -> None:
     np.testing.assert_allclose(*twins(lambda t: t.linspace(-3, 7, 23), torch), rtol=1e-6, atol=1e-6)
 

@@ -28,6 +28,7 @@ UNDOCUMENTED: dict[str, Callable[[], list[Parameters]]] = {
     "masked_fill": lambda: [{"input": EMPTY} | form for form in of_torch("Tensor.masked_fill")],
     "log_softmax": lambda: of_torch("F.log_softmax"),
     "relu": lambda: of_torch("F.relu"),
+    "new": lambda: [{"size": EMPTY}],
 }
 """Built-in ones without a signature: that of who has the same parameters."""
 

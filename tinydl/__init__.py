@@ -66,8 +66,8 @@ dtype, device = _numpy.dtype, _devices.Device
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {
-    *("cuda", "data", "debug", "functional", "interop", "metrics", "models", "nn", "optim", "regularizers"),
-    *("study", "training", "viz"),
+    *("autograd", "cuda", "data", "debug", "functional", "interop", "metrics", "models", "nn", "optim"),
+    *("regularizers", "study", "training", "viz"),
 }
 _HOMES = dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vjp"), "functional") | {
     "functional_call": "nn.module",

@@ -14,6 +14,7 @@ from tinydl_kernels.machine.device import is_available as is_available
 from tinydl_kernels.machine.errors import DeviceError
 
 from .devices import graphs
+from .ops.random import manual_seed as _manual_seed
 
 
 def device_count() -> int:
@@ -29,6 +30,14 @@ def get_device_name(device: Any = None) -> str:
 def get_device_capability(device: Any = None) -> tuple[int, int]:
     """Its compute capability, (8, 0)."""
     return gpu.capability(gpu.cupy())
+
+
+def manual_seed(seed: int) -> None:
+    """As `tinydl.manual_seed`: the generators draw the same numbers on both devices."""
+    _manual_seed(seed)
+
+
+manual_seed_all = manual_seed
 
 
 def synchronize(device: Any = None) -> None:

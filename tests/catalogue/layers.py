@@ -179,6 +179,7 @@ SELU = (1.0507009873554805, 1.6732632423543772)
 IMAGES = [[(2, 2, 4, 6)]]
 ROWS: list[Row] = [
     *layer("Identity", lambda dtype: nn.Identity(), samples_of(normal), np.asarray),
+    *layer("DataParallel", lambda dtype: nn.DataParallel(nn.Identity()), samples_of(normal), np.asarray),
     *[
         row
         for name, settings, reference in (

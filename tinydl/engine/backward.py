@@ -25,7 +25,18 @@ def backward(
     """Add the gradient of a scalar output, or of <output, gradient>, to `.grad` of every leaf that it was
     computed from, or of the `inputs` alone.
     """
-    roots = [(output, _seed("backward", output, gradient))]
+    accumulate([output], [gradient], retain_graph, create_graph, inputs)
+
+
+def accumulate(
+    outputs: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Tensor | Sequence[Tensor] | None = None,
+) -> None:
+    """`backward` of several outputs in one sweep, each with its gradient."""
+    roots = [(x, _seed("backward", x, seed)) for x, seed in zip(outputs, gradients, strict=True)]
     found: list[tuple[Any, Tensor]]
     if inputs is None:
         slots = _sweep(roots, None, create_graph, retain_graph)
@@ -35,7 +46,7 @@ def backward(
         _require_grad("backward", wanted)
         keys = _sweep(roots, {x.key for x in wanted}, create_graph, retain_graph)
         found = [(x, keys[x.key]) for x in {id(x): x for x in wanted}.values() if x.key in keys]
-    held = {id(gradient.array)} if gradient is not None else set()
+    held = {id(seed.array) for seed in gradients if seed is not None}
     with GradMode(create_graph):
         for leaf, g in found:
             if leaf is not None:
@@ -62,13 +73,17 @@ def grad(
     grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool = False,
+    *,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of sum <outputs, grad_outputs> with respect to `inputs`, as a
     tuple; `.grad` stays untouched.
 
     Like torch.autograd.grad. With `create_graph` the gradients can be differentiated again. An input that the
-    outputs do not depend on is a GraphError, or None with `allow_unused`.
+    outputs do not depend on is a GraphError, None with `allow_unused`, zeros with `materialize_grads`.
+    `only_inputs=False` means nothing, as in PyTorch.
     """
     outputs, inputs = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
     seeds = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
@@ -79,6 +94,9 @@ def grad(
     roots = [(x, _seed("grad", x, seed)) for x, seed in zip(outputs, seeds, strict=True)]
     found = _sweep(roots, {x.key for x in inputs}, create_graph, retain_graph)
     gradients = tuple(found.get(x.key) for x in inputs)
+    if materialize_grads:
+        zeros = (Tensor(memory.array_module(x.array).zeros_like(x.array)) for x in inputs)
+        return tuple(zero if g is None else g for zero, g in zip(zeros, gradients, strict=True))
     for i, (x, g) in enumerate(zip(inputs, gradients, strict=True)):
         if g is None and not allow_unused:
             raise GraphError(

@@ -16,6 +16,7 @@ from .linear import *
 from .loss import *
 from .module import *
 from .normalization import *
+from .parallel import *
 from .parameter import *
 from .pooling import *
 from .recompute import *

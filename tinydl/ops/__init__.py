@@ -99,7 +99,10 @@ OPERATORS: dict[str, Any] = {
     "__deepcopy__": creation.deepcopy,
     **inplace.OPERATORS,
 }
-NEW = (creation.new_tensor, creation.new_zeros, creation.new_ones, creation.new_empty, creation.new_full)
+NEW = (
+    *(creation.new, creation.new_tensor, creation.new_zeros),
+    *(creation.new_ones, creation.new_empty, creation.new_full),
+)
 METHODS: dict[str, Any] = {
     name: getattr(family, name)
     for family in WITH_METHODS

@@ -28,6 +28,7 @@ __all__ = [
     "from_numpy",
     "full",
     "full_like",
+    "is_tensor",
     "linspace",
     "ones",
     "ones_like",
@@ -233,6 +234,12 @@ def new_empty(
 
 
 @public
+def new(input: Tensor, *size: Any) -> Tensor:
+    """`new_empty` by its first name, which scripts of the first years use: `weight.new(2, 3).zero_()`."""
+    return new_empty(input, *size)
+
+
+@public
 def new_full(
     input: Tensor,
     size: Any,
@@ -328,6 +335,12 @@ def dlpack_device(x: Tensor) -> tuple[int, int]:
 def equal(input: Tensor, other: Tensor) -> bool:
     """Have the two the same shape and values?"""
     return bool(np.array_equal(_read(input, "equal"), _read(other, "equal")))
+
+
+@public
+def is_tensor(obj: Any) -> bool:
+    """Is it a tensor of tinydl?"""
+    return isinstance(obj, Tensor)
 
 
 @public
