@@ -168,6 +168,7 @@ def elementwise_operation(
                 raise _mismatch(name, operands) from None
 
     reference.__name__ = reference.__qualname__ = name
+    reference.__module__ = __package__  # the operation is one of the family
     made = operation(reference)
     scalars[name] = scalar_kernel(name, scalar or expression)
     run = compiled(name, scalars[name])
