@@ -7,7 +7,7 @@ import pytest
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 import tinydl as td
-from tinydl.optim import SGD, Adam, AdamW, decay_groups, layer_groups
+from tinydl.optim import SGD, Adam, decay_groups, layer_groups
 
 SHAPES = [(3, 4), (4,), ()]
 
