@@ -14,7 +14,6 @@ from tinydl_kernels import emulator
 from tinydl_kernels.machine.errors import GraphError
 
 import tinydl as td
-from tinydl.ops.update import assign
 
 STEPS, CHANGE = 60, 25
 SHAPES = [(3, 4), (4,), (2, 3, 1, 2), ()]
