@@ -40,6 +40,21 @@ from .optimizer_oracles import (
     shampoo,
     soap,
 )
+from .optimizer_refusals import (
+    ADAGRAD_BAD,
+    ADAM_BAD,
+    EVERY,
+    FREE,
+    MUON_BAD,
+    OPEN,
+    PRODIGY_BAD,
+    RMSPROP_BAD,
+    RPROP_BAD,
+    SGD_BAD,
+    SOAP_BAD,
+    UNIT,
+    negative,
+)
 
 
 @dataclass(frozen=True)
@@ -54,74 +69,25 @@ class Row:
     joint: bool = False  # the oracle takes lists of all parameters, gradients (or None) and their own
     recorded: bool = True  # else a recorded step refuses it by name
     matrices: bool = False  # takes parameters of two or more dims alone
+    solves: Mapping[str, Any] = field(default_factory=dict)  # options at which it solves every problem
 
     @property
     def kind(self) -> str:
         return self.name.split()[0]
 
 
-def negative(*names: str) -> list[tuple[dict[str, Any], str]]:
-    """Options that are refused below 0, and when they are NaN."""
-    return [
-        ({name: x}, f"{name}: expected at least 0, got {x}") for name in names for x in (-1, float("nan"))
-    ]
-
-
-UNIT = r"expected a number in \[0, 1\), got "
-NESTEROV = "nesterov: expected a momentum and no dampening, got momentum="
-BETAS = r"betas: expected two numbers in \[0, 1\), got \("
-SGD_BAD = [
-    *negative("lr", "momentum", "weight_decay"),
-    ({"nesterov": True}, f"{NESTEROV}0.0, dampening=0.0"),
-    ({"nesterov": True, "momentum": 0.9, "dampening": 0.1}, f"{NESTEROV}0.9, dampening=0.1"),
-]
-ADAM_BAD = [
-    *negative("lr", "eps", "weight_decay"),
-    ({"betas": (1.0, 0.9)}, BETAS),
-    ({"betas": (0.9, -0.1)}, BETAS),
-    ({"betas": (0.9,)}, BETAS),
-]
-RMSPROP_BAD = [
-    *negative("lr", "eps", "weight_decay", "momentum"),
-    ({"alpha": 1.0}, f"alpha: {UNIT}1.0"),
-    ({"alpha": -0.1}, f"alpha: {UNIT}-0.1"),
-]
-ADAGRAD_BAD = negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
-ETAS = r"etas: expected 0 < etas\[0\] < 1 < etas\[1\], got \("
-SIZES = r"step_sizes: expected 0 <= step_sizes\[0\] <= step_sizes\[1\], got \("
-MUON_BAD = [
-    *negative("lr", "weight_decay", "eps"),
-    ({"momentum": 1.0}, f"momentum: {UNIT}1.0"),
-    ({"ns_steps": 0}, "ns_steps: expected at least 1, got 0"),
-    ({"ns_coefficients": (1.0, 2.0)}, r"ns_coefficients: expected three numbers, got \(1.0, 2.0\)"),
-    ({"adjust_lr_fn": "x"}, "adjust_lr_fn: expected None, 'original' or 'match_rms_adamw', got 'x'"),
-]
-FREE = negative("lr", "weight_decay", "warmup_steps", "r", "weight_lr_power")
-OPEN = r"expected a number in \(0, 1\), got "
-RPROP_BAD = [
-    *negative("lr"),
-    *(({"etas": etas}, ETAS) for etas in ((1.0, 1.2), (0.5, 1.0), (0.0, 2.0), (0.5,))),
-    *(({"step_sizes": sizes}, SIZES) for sizes in ((2.0, 1.0), (-1.0, 1.0), (1.0,))),
-]
-PRODIGY_BAD = [
-    *ADAM_BAD,
-    *negative("d_coef"),
-    ({"beta3": 1.0}, r"beta3: expected None or a number in \[0, 1\), got 1.0"),
-    ({"d0": 0.0}, "d0: expected a number above 0, got 0.0"),
-    ({"growth_rate": 0.5}, "growth_rate: expected at least 1, got 0.5"),
-]
-EVERY = ({"every": 0}, "every: expected at least 1, got 0")
-SOAP_BAD = [
-    *ADAM_BAD,
-    EVERY,
-    ({"shampoo_beta": 1.0}, r"shampoo_beta: expected None or a number in \[0, 1\), got 1.0"),
-]
-
 CLOSURES = {"GradientDescent", "LBFGS"}
 """Those whose steps need a closure, so that nothing here fits them: they have test files of their own."""
 
 ROWS = [
-    Row("SGD", {"lr": 0.1}, sgd, structural={"momentum": 0.5}, bad=SGD_BAD),
+    Row(
+        "SGD",
+        {"lr": 0.1},
+        sgd,
+        structural={"momentum": 0.5},
+        bad=SGD_BAD,
+        solves={"lr": 3e-3, "momentum": 0.9},
+    ),
     Row("SGD decay", {"lr": 0.1, "weight_decay": 0.2, "maximize": True}, sgd, {"weight_decay": 0.1}),
     Row("SGD momentum", {"lr": 0.1, "momentum": 0.9}, sgd, {"momentum": 0.5}, {"momentum": 0.0}),
     Row(
@@ -132,14 +98,30 @@ ROWS = [
         {"maximize": True},
     ),
     Row("SGD nesterov", {"lr": 0.1, "momentum": 0.8, "nesterov": True}, sgd, structural={"nesterov": False}),
-    Row("Adam", {"lr": 0.1, "weight_decay": 0.2}, adam, {"betas": (0.7, 0.9)}, {"maximize": True}, ADAM_BAD),
+    Row(
+        "Adam",
+        {"lr": 0.1, "weight_decay": 0.2},
+        adam,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        ADAM_BAD,
+        solves={"lr": 0.1},
+    ),
     Row(
         "Adam amsgrad", {"lr": 0.1, "amsgrad": True, "betas": (0.5, 0.8)}, adam, structural={"amsgrad": False}
     ),
     Row("Adam maximize", {"lr": 0.1, "eps": 1e-3, "maximize": True}, adam, {"eps": 1e-4}),
-    Row("AdamW", {"lr": 0.1}, adamw, {"weight_decay": 0.2}, {"amsgrad": True}, ADAM_BAD),
+    Row(
+        "AdamW",
+        {"lr": 0.1},
+        adamw,
+        {"weight_decay": 0.2},
+        {"amsgrad": True},
+        ADAM_BAD,
+        solves={"lr": 0.1, "weight_decay": 0.0},
+    ),
     Row("AdamW amsgrad", {"lr": 0.1, "weight_decay": 0.3, "amsgrad": True, "maximize": True}, adamw),
-    Row("RMSprop", {}, rmsprop, {"alpha": 0.9}, {"momentum": 0.5}, RMSPROP_BAD),
+    Row("RMSprop", {}, rmsprop, {"alpha": 0.9}, {"momentum": 0.5}, RMSPROP_BAD, solves={"lr": 1e-3}),
     Row(
         "RMSprop momentum",
         {"momentum": 0.9, "weight_decay": 0.1},
@@ -154,7 +136,15 @@ ROWS = [
         structural={"centered": False},
     ),
     Row("RMSprop lecture", {"eps_inside": True, "eps": 1e-3}, rmsprop, {"eps": 1e-2}, torch=False),
-    Row("Adagrad", {"lr": 0.1, "lr_decay": 0.1}, adagrad, {"lr_decay": 0.3}, {"maximize": True}, ADAGRAD_BAD),
+    Row(
+        "Adagrad",
+        {"lr": 0.1, "lr_decay": 0.1},
+        adagrad,
+        {"lr_decay": 0.3},
+        {"maximize": True},
+        ADAGRAD_BAD,
+        solves={"lr": 0.3},
+    ),
     Row(
         "Adagrad begun",
         {"lr": 0.1, "initial_accumulator_value": 0.5, "weight_decay": 0.2, "maximize": True},
@@ -175,6 +165,7 @@ ROWS = [
         {"rho": 0.8},
         {"maximize": True},
         [*negative("lr", "eps", "weight_decay"), ({"rho": 1.0}, f"rho: {UNIT}1.0")],
+        solves={"lr": 0.1},
     ),
     Row("Adadelta decay", {"lr": 0.5, "eps": 1e-3, "weight_decay": 0.2, "maximize": True}, adadelta),
     Row(
@@ -184,6 +175,7 @@ ROWS = [
         {"betas": (0.7, 0.9)},
         {"maximize": True},
         ADAM_BAD,
+        solves={"lr": 0.3},
     ),
     Row("Adamax maximize", {"eps": 0.1, "maximize": True}, adamax, {"eps": 0.2}),
     Row(
@@ -193,6 +185,7 @@ ROWS = [
         {"momentum_decay": 0.1},
         {"maximize": True},
         [*ADAM_BAD, *negative("momentum_decay")],
+        solves={"lr": 0.03},
     ),
     Row(
         "NAdam decoupled",
@@ -201,7 +194,13 @@ ROWS = [
         structural={"decoupled_weight_decay": False},
     ),
     Row(
-        "RAdam", {"lr": 0.1, "weight_decay": 0.2}, radam, {"betas": (0.7, 0.95)}, {"maximize": True}, ADAM_BAD
+        "RAdam",
+        {"lr": 0.1, "weight_decay": 0.2},
+        radam,
+        {"betas": (0.7, 0.95)},
+        {"maximize": True},
+        ADAM_BAD,
+        solves={"lr": 2e-3, "betas": (0.9, 0.9)},
     ),
     Row(
         "RAdam decoupled",
@@ -223,6 +222,7 @@ ROWS = [
         {"maximize": True},
         ADAM_BAD,
         torch=False,
+        solves={"lr": 0.1},
     ),
     Row(
         "AdaBelief coupled",
@@ -239,6 +239,7 @@ ROWS = [
         {"maximize": True},
         [*negative("lr", "weight_decay"), *ADAM_BAD[-3:]],
         torch=False,
+        solves={"lr": 3e-3},
     ),
     Row(
         "Momentum",
@@ -248,6 +249,7 @@ ROWS = [
         {"maximize": True},
         [*negative("lr", "weight_decay"), ({"beta": 1.0}, f"beta: {UNIT}1.0")],
         torch=False,
+        solves={"lr": 0.03},
     ),
     Row(
         "Momentum decay",
@@ -263,9 +265,10 @@ ROWS = [
         {"lr": 0.03, "alpha": 0.5},
         {"maximize": True},
         negative("lr", "lambd", "alpha", "t0", "weight_decay"),
+        solves={"lr": 1e-3},
     ),
     Row("ASGD decay", {"lambd": 0.1, "weight_decay": 0.2, "maximize": True}, asgd, {"lambd": 0.2}),
-    Row("Rprop", {}, rprop, {"etas": (0.4, 1.3)}, {"maximize": True}, RPROP_BAD),
+    Row("Rprop", {}, rprop, {"etas": (0.4, 1.3)}, {"maximize": True}, RPROP_BAD, solves={"lr": 0.01}),
     Row(
         "Rprop bounded",
         {"lr": 0.1, "step_sizes": (0.05, 0.3), "maximize": True},
@@ -280,6 +283,7 @@ ROWS = [
         {"always_adapt": True},
         [*SGD_BAD, *negative("trust_coeff", "eps")],
         torch=False,
+        solves={"lr": 0.1, "trust_coeff": 0.1, "always_adapt": True},
     ),
     Row(
         "LARS plain",
@@ -310,7 +314,16 @@ ROWS = [
         structural={"trust_clip": False},
         torch=False,
     ),
-    Row("LAMB", {"lr": 0.1}, lamb, {"betas": (0.7, 0.9)}, {"maximize": True}, ADAM_BAD, torch=False),
+    Row(
+        "LAMB",
+        {"lr": 0.1},
+        lamb,
+        {"betas": (0.7, 0.9)},
+        {"maximize": True},
+        ADAM_BAD,
+        torch=False,
+        solves={"lr": 0.01, "weight_decay": 0.0},
+    ),
     Row(
         "LAMB decay",
         {"lr": 0.02, "weight_decay": 0.5, "eps": 0.1, "maximize": True},
@@ -327,6 +340,7 @@ ROWS = [
         MUON_BAD,
         torch=False,
         matrices=True,
+        solves={"lr": 0.07, "weight_decay": 0.0},
     ),
     Row(
         "Muon scaled",
@@ -354,6 +368,7 @@ ROWS = [
         {"maximize": True},
         [*FREE, ({"momentum": 0.0}, f"momentum: {OPEN}0.0")],
         torch=False,
+        solves={"lr": 3e-3},
     ),
     Row(
         "ScheduleFreeSGD weighted",
@@ -370,6 +385,7 @@ ROWS = [
         {"maximize": True},
         [*FREE, *ADAM_BAD, ({"betas": (0.0, 0.9)}, rf"betas\[0\]: {OPEN}0.0")],
         torch=False,
+        solves={"lr": 0.1, "betas": (0.9, 0.999)},
     ),
     Row(
         "ScheduleFreeAdamW decay",
@@ -393,6 +409,7 @@ ROWS = [
         PRODIGY_BAD,
         torch=False,
         joint=True,
+        solves={"d0": 1e-3},
     ),
     Row(
         "Prodigy corrected",
@@ -427,6 +444,7 @@ ROWS = [
         bad=[*negative("lr", "eps", "weight_decay"), EVERY],
         torch=False,
         recorded=False,
+        solves={"lr": 1.0},
     ),
     Row(
         "Shampoo seldom",
@@ -444,6 +462,7 @@ ROWS = [
         bad=SOAP_BAD,
         torch=False,
         recorded=False,
+        solves={"lr": 0.1, "weight_decay": 0.0},
     ),
     Row(
         "SOAP uncorrected",

@@ -45,7 +45,14 @@ def test_nothing_is_put_in_another_order(backend, dtype):
         return ((p + g) - p) * 0.1 + o.lr
 
     rule = trace("order", {"lr": None}, {}, {}, lambda o, s: None, element)
-    assert [x.op for x in rule.elements if x.operands] == ["add", "sub", "mul", "coefficient", "add"]
+    assert [x.op for x in rule.elements if x.operands] == [
+        "add",
+        "sub",
+        "mul",
+        "coefficient",
+        "add",
+        "normal",
+    ]
     p, g = (np.random.default_rng(0).standard_normal(500).astype(dtype) for _ in range(2))
     g /= 1000
     expected = ((p + g) - p) * dtype(0.1) + dtype(1 / 3)

@@ -116,6 +116,14 @@ def test_shampoo_s_first_step_is_orthogonal() -> None:
     np.testing.assert_allclose(moved(optim.Shampoo, eps=1e-12)[0], -RATE * left @ right, rtol=1e-4)
 
 
+def test_shampoo_takes_large_gradients_of_one_rank() -> None:
+    """Whose moments have eigenvalues that rounding makes negative."""
+    p = td.nn.Parameter(np.zeros((4, 3)))
+    p.grad = td.tensor(1e7 * np.outer(GRADIENT[:, 0], GRADIENT[0]))
+    optim.Shampoo([p], lr=RATE).step()
+    np.testing.assert_allclose(np.linalg.svd(p.numpy(), compute_uv=False), [RATE, 0, 0], atol=1e-3 * RATE)
+
+
 def test_muon_refuses_vectors() -> None:
     with pytest.raises(td.ShapeError, match=r"Muon: expected parameter 0 of two or more dims, got \(3,\)"):
         optim.Muon([td.nn.Parameter(np.ones(3))])

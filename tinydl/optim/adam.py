@@ -8,7 +8,7 @@ from typing import Any
 from tinydl_kernels.update import State
 from tinydl_kernels.update.expression import maximum, sqrt
 
-from .optimizer import Optimizer, at_least_0, betas_below_1
+from .optimizer import Optimizer, at_least_0, betas_below_1, decayed
 
 __all__ = ["Adam", "AdamW"]
 
@@ -66,14 +66,12 @@ class Adam(Optimizer):
     @classmethod
     def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
         beta1, beta2 = o.betas
-        d = -g if o.maximize else g
-        d = d if cls.decoupled else d + o.weight_decay * p
+        p, d = decayed(o, p, g, cls.decoupled)
         s.exp_avg = beta1 * s.exp_avg + (1.0 - beta1) * d
         s.exp_avg_sq = beta2 * s.exp_avg_sq + (1.0 - beta2) * d * d
         if o.amsgrad:
             s.max_exp_avg_sq = maximum(s.max_exp_avg_sq, s.exp_avg_sq)
         square = s.max_exp_avg_sq if o.amsgrad else s.exp_avg_sq
-        p = (1.0 - o.lr * o.weight_decay) * p if cls.decoupled else p
         return p - c.rate * s.exp_avg / (sqrt(square) * c.spread + o.eps)
 
 

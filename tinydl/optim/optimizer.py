@@ -429,6 +429,12 @@ def betas_below_1(cls: type, options: Mapping[str, Any]) -> None:
         raise ValueError(f"{cls.__name__}: betas: expected two numbers in [0, 1), got {options['betas']}")
 
 
+def decayed(o: Any, p: Any, g: Any, decoupled: bool) -> tuple[Any, Any]:
+    """In `element`: the parameter and the gradient to descend, once weight decay has acted on one of them."""
+    d = -g if o.maximize else g
+    return ((1.0 - o.lr * o.weight_decay) * p, d) if decoupled else (p, d + o.weight_decay * p)
+
+
 def made(spec: State, p: Tensor) -> Buffer:
     """A state of parameter p."""
     module = memory.array_module(p.array)

@@ -8,7 +8,7 @@ from typing import Any
 from tinydl_kernels.update import State
 from tinydl_kernels.update.expression import maximum, sqrt, where
 
-from .optimizer import Optimizer, at_least_0, betas_below_1
+from .optimizer import Optimizer, at_least_0, betas_below_1, decayed
 
 __all__ = ["RAdam"]
 
@@ -74,10 +74,8 @@ class RAdam(Optimizer):
     @classmethod
     def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
         beta1, beta2 = o.betas
-        d = -g if o.maximize else g
-        d = d if o.decoupled_weight_decay else d + o.weight_decay * p
+        p, d = decayed(o, p, g, o.decoupled_weight_decay)
         s.exp_avg = beta1 * s.exp_avg + (1.0 - beta1) * d
         s.exp_avg_sq = beta2 * s.exp_avg_sq + (1.0 - beta2) * d * d
-        p = (1.0 - o.lr * o.weight_decay) * p if o.decoupled_weight_decay else p
         scaled = c.rate * s.exp_avg / (sqrt(s.exp_avg_sq) + o.eps)
         return p - where(c.adapts, scaled, c.plain * s.exp_avg)

@@ -10,8 +10,7 @@ from tinydl_kernels.update import State
 
 from ..engine.core import Tensor
 from ..nn.parameter import Buffer
-from ..ops.update import assign
-from .axes import double, gram, require_host, turned
+from .axes import double, gram, keep, require_host, turned
 from .groups import Group
 from .optimizer import Optimizer, at_least_0
 
@@ -91,10 +90,11 @@ class Shampoo(Optimizer):
     def _root(self, p: Tensor, g: Tensor, axis: int, now: bool) -> Tensor:
         """root_i, from the new moment if it is due now."""
         moment, root = (self.state[p][f"{name}_{axis}"] for name in ("moment", "root"))
-        assign(moment, moment + gram(g, axis))
+        keep(moment, moment + gram(g, axis))
         if now:
             values, vectors = np.linalg.eigh(moment.numpy())
-            assign(root, (vectors * values ** (-0.5 / p.ndim)) @ vectors.T)
+            values = np.maximum(values, np.finfo(float).eps * values[-1])  # rounding takes small ones below 0
+            keep(root, (vectors * values ** (-0.5 / p.ndim)) @ vectors.T)
         return root
 
     @classmethod

@@ -12,7 +12,7 @@ from tinydl_kernels.update.expression import sqrt, where
 from ..engine.core import Tensor
 from ..nn.parameter import Buffer
 from ..ops.update import assign
-from .axes import double, gram, require_host, turned
+from .axes import double, gram, keep, require_host, turned
 from .groups import Group
 from .optimizer import Optimizer, at_least_0, betas_below_1
 
@@ -113,8 +113,8 @@ class SOAP(Optimizer):
     def _begin(self, group: Any, p: Tensor, g: Tensor, axes: range) -> None:
         for axis in axes:
             found = (1.0 - self._beta(group)) * gram(g, axis).numpy()
-            assign(self.state[p][f"gram_{axis}"], found)
-            assign(self.state[p][f"basis_{axis}"], np.linalg.eigh(found)[1][:, ::-1].copy())
+            keep(self.state[p][f"gram_{axis}"], found)
+            keep(self.state[p][f"basis_{axis}"], np.linalg.eigh(found)[1][:, ::-1])
 
     def _direction(self, group: Any, p: Tensor, g: Tensor, axes: range, m: Tensor, v: Tensor) -> Tensor:
         own = self.state[p]
@@ -136,12 +136,12 @@ class SOAP(Optimizer):
         beta = self._beta(group)
         for axis in axes:
             moment, basis = (self.state[p][f"{name}_{axis}"] for name in ("gram", "basis"))
-            assign(moment, moment * beta + gram(g, axis) * (1.0 - beta))
+            keep(moment, moment * beta + gram(g, axis) * (1.0 - beta))
             if now:
                 image = moment.numpy() @ basis.numpy()
                 order = np.argsort(-(basis.numpy() * image).sum(0), kind="stable")
                 assign(v, np.take(v.numpy(), order, axis))
-                assign(basis, np.linalg.qr(image[:, order])[0])
+                keep(basis, np.linalg.qr(image[:, order])[0])
 
     @staticmethod
     def _beta(group: Any) -> float:

@@ -87,9 +87,7 @@ def cuda_module(rule: Rule, real: np.dtype) -> launching.Module:
 
 @kernel
 def normal(x):
-    """x, or 0 where it is subnormal: a moment of a gradient that has become 0 would decay to there and stay
-    for ever, and a processor takes a hundred times longer for such a number.
-    """
+    """x, or 0 where it is subnormal (expression.py says why)."""
     return type(x)(0) if abs(x) < np.finfo(x).tiny else x
 
 

@@ -175,7 +175,7 @@ class States:
             raise TypeError(f"{self._who}: {name}: expected a whole number, got a floating one")
         if not whole and value.kind == "i":
             value = Expression("float", (value,), value.level, "f")
-        if self._elements:
+        if value.kind == "f":
             value = apply("normal", value)
         self._present[name] = self._written[name] = value
 
@@ -247,7 +247,7 @@ def trace(
     if not isinstance(update, Expression) or update.level != ELEMENT:
         raise TypeError(f"{name}: element: expected the new parameter, got {update!r}")
     stores = [(state, x) for state, x in s._written.items() if state not in before]
-    made = Rule(name, states, programs, update, stores)
+    made = Rule(name, states, programs, apply("normal", update), stores)
     _require_new_values(made)
     return made
 

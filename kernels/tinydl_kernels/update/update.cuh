@@ -26,7 +26,7 @@ template <class F> __device__ void each_pack(int i, const Table& sizes, const Co
     for (i64 first = begin + WIDTH * threadIdx.x; first < end; first += WIDTH * blockDim.x) f(n, first);
 }
 
-// x, or 0 where it is subnormal: a moment of a gradient that has become 0 would stay there for ever.
+// x, or 0 where it is subnormal (expression.py says why).
 __device__ float normal(float x) { return fabsf(x) < 1.17549435e-38f ? 0 : x; }
 __device__ double normal(double x) { return fabs(x) < 2.2250738585072014e-308 ? 0 : x; }
 
