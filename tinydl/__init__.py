@@ -56,7 +56,21 @@ from .record.recorder import record
 from .version import __version__
 
 if TYPE_CHECKING:
-    from . import cuda, data, debug, interop, metrics, models, nn, optim, regularizers, study, training, viz
+    from . import (
+        cuda,
+        data,
+        debug,
+        interop,
+        metrics,
+        models,
+        nn,
+        optim,
+        regularizers,
+        study,
+        training,
+        utils,
+        viz,
+    )
     from .functional import hessian, hvp, jacobian, jvp, vjp
     from .interop.saving import load, save
     from .nn.module import functional_call
@@ -73,7 +87,7 @@ inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {
     *("cuda", "data", "debug", "functional", "interop", "metrics", "models", "nn", "optim", "regularizers"),
-    *("study", "training", "viz"),
+    *("study", "training", "utils", "viz"),
 }
 _HOMES = dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vjp"), "functional") | {
     "functional_call": "nn.module",
