@@ -20,6 +20,7 @@ from .samplers import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from .score_once import HeldOutWarning, ScoreOnce
 from .splits import kfold, leave_one_group_out, n_per_class, nested_subsets, split
 
 __all__ = [
@@ -31,9 +32,11 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "DownloadError",
+    "HeldOutWarning",
     "ImageSet",
     "RandomSampler",
     "Sampler",
+    "ScoreOnce",
     "SequentialSampler",
     "Subset",
     "SubsetRandomSampler",
