@@ -173,9 +173,8 @@ class DataLoader:
         """The batches of an epoch: of the next one after a loop that was broken off, else those that are left
         of the current one.
         """
-        if self._looping and self.position:
-            self._move(self.epoch + 1, 0)
-        self._looping = False
+        if self._looping:
+            self.next_epoch()
         return self._loop(self.epoch)
 
     def _loop(self, epoch: int) -> Iterator[Any]:
@@ -190,6 +189,12 @@ class DataLoader:
         self._move(self.epoch, self.position + 1)
         self._looping = False
         return batch
+
+    def next_epoch(self) -> None:
+        """Go to the beginning of the next epoch, unless at the beginning of one."""
+        if self.position:
+            self._move(self.epoch + 1, 0)
+        self._looping = False
 
     def batch(self, epoch: int, position: int) -> Any:
         """The batch at a place, without going there."""
