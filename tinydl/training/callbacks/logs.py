@@ -36,6 +36,7 @@ class Log(Callback):
         self._names: list[str] = []
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._write_all(trainer)
 
     def on_epoch_end(self, trainer: Trainer) -> None:
