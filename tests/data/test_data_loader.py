@@ -434,6 +434,10 @@ class TestWorkers:
         for settings, error, message in cases:
             with pytest.raises(error, match=message):
                 loader(**settings)
+        with pytest.raises(IndexError, match="digits: expected -23 to 22, got 2 to 23"):
+            loader(sampler=[2, 23], shuffle=False).next_batch()
+        with pytest.raises(DtypeError, match="from_numpy"):
+            DataLoader(TensorDataset(np.array(["a", "b"])), 1).next_batch()
         with pytest.raises(ShapeError, match=r"expected 1 to 0 \(the samples\)"):
             DataLoader([], 2)
 

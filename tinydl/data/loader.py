@@ -160,6 +160,7 @@ class DataLoader:
                 f"{self._who}: batch_size: expected 1 to {self.samples} (the samples), got {batch_size}"
             )
         self.epoch = self.position = 0
+        self._dtypes: set[np.dtype] = set()  # those that tensors can have
         self._looping = False  # was the last batch given to a loop, which may be broken off?
         self._orders: dict[tuple[int, int], tuple[list[np.ndarray], list[np.ndarray]]] = {}
         self._ahead: deque[tuple[Any, Future[Any]]] = deque()
@@ -203,7 +204,7 @@ class DataLoader:
         if self.collate_fn is not None:
             return self.collate_fn([self.dataset[i] for i in rows.tolist()])
         if isinstance(self.dataset, Dataset):
-            arrays = self.dataset[rows]
+            arrays = self.dataset._take(rows)  # `_order` has looked at them
         else:
             arrays = default_collate([self.dataset[i] for i in rows.tolist()])
             if isinstance(arrays, dict):
@@ -220,8 +221,10 @@ class DataLoader:
 
     def _packed(self, array: np.ndarray) -> Any:
         """An array of a batch as it is handed out."""
-        x = from_numpy(array)
-        return x if self.device is None else Tensor(move(x.array, self.device))
+        if array.dtype not in self._dtypes:
+            from_numpy(array)  # refuses what is no number
+            self._dtypes.add(array.dtype)
+        return Tensor(array if self.device is None else move(array, self.device))
 
     # Position and order
     # --------------------------------------------------------------------------------------------------------
@@ -274,6 +277,8 @@ class DataLoader:
             groups = self.batch_sampler.batches(*key)
             if len(groups) != len(self):
                 raise ShapeError(f"{self._who}: expected {len(self)} batches in an epoch, got {len(groups)}")
+            if isinstance(self.dataset, Dataset):
+                self.dataset._rows(np.concatenate(groups))  # refuses those that are not there
             found = groups, groups if self.transform is None else _numbers(groups, self.samples)
             # workers can be an epoch ahead
             self._orders = {**dict(list(self._orders.items())[-2:]), key: found}

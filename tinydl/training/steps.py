@@ -71,7 +71,7 @@ def as_batch(given: Any) -> tuple[Tensor, ...]:
     """What a loader gave, as tensors."""
     if not isinstance(given, (tuple, list)) or not given:
         raise TypeError(f"Trainer: expected batches (inputs, targets), got {type(given).__name__}")
-    return tuple(as_tensor(part) for part in given)
+    return tuple(part if isinstance(part, Tensor) else as_tensor(part) for part in given)
 
 
 class Steps:
