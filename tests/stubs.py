@@ -28,7 +28,7 @@ from tinydl.rooms import collect
 PACKAGE = Path(td.__file__).parent
 ROOMS = (
     *("optim", "optim.lr_scheduler", "optim.swa_utils", "regularizers", "metrics", "models"),
-    *("data.datasets", "data.transforms"),
+    *("data.datasets", "data.transforms", "training", "training.callbacks"),
 )
 HEAD = '"""Made by tests/stubs.py of what is there at run time."""\n\n# mypy: ignore-errors\n'
 IMPORTS = """
@@ -173,7 +173,8 @@ def room(name: str) -> str:
     for member in names_of(module):
         value = getattr(module, member)
         if isinstance(value, types.ModuleType):
-            if hasattr(value, "__path__") and value.__name__ == f"{module.__name__}.{member}":
+            listed = hasattr(value, "__path__") or member in module.__all__
+            if listed and value.__name__ == f"{module.__name__}.{member}":
                 homes.append(f"from . import {member} as {member}")
         elif str(getattr(value, "__module__", "")).startswith("tinydl.") and value is not collect:
             homes.append(f"from {value.__module__} import {value.__name__} as {member}")

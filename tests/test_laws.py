@@ -30,7 +30,7 @@ LAYERS = [
     {"record", "ops", "debug"},
     {"nn", "functional", "gradcheck", "cuda"},
     {"autograd", "models", "optim", "data", "metrics"},
-    {"regularizers"},  # an objective counts the steps of optimizers
+    {"regularizers", "utils"},  # an objective counts the steps of optimizers
     {"training", "interop", "viz", "distributed", "warmup"},
     {"study"},
     {"__main__"},
@@ -242,6 +242,7 @@ ROOMS = {
     "study",
 } | {
     "training",
+    "utils",
     "viz",
 }
 

@@ -35,6 +35,7 @@ ROOMS = {
         ),
     ),
     "optim.lr_scheduler": Room("schedules", ("LRScheduler",)),
+    "training.callbacks": Room("callbacks", ("Callback", "DivergedError")),
     "regularizers": Room("penalties", ("contract", "objective", "passes"), "Penalty"),
 }
 """A room whose table is not there yet is not looked at."""

@@ -67,7 +67,7 @@ inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {
     *("autograd", "cuda", "data", "debug", "functional", "interop", "metrics", "models", "nn", "optim"),
-    *("regularizers", "study", "training", "viz"),
+    *("regularizers", "study", "training", "utils", "viz"),
 }
 _HOMES = dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vjp"), "functional") | {
     "functional_call": "nn.module",

@@ -10,21 +10,42 @@ from .datasets.cifar import cifar10
 from .datasets.dataset import ConcatDataset, Dataset, Subset, TensorDataset
 from .datasets.image_set import ImageSet
 from .datasets.mnist import mnist, read_idx
-from .loader import Batches, normalize, subset
+from .loader import Batches, DataLoader, default_collate, normalize, subset
+from .samplers import (
+    BatchSampler,
+    ClassBalancedSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from .score_once import HeldOutWarning, ScoreOnce
 from .splits import kfold, leave_one_group_out, n_per_class, nested_subsets, split
 
 __all__ = [
+    "BatchSampler",
     "Batches",
+    "ClassBalancedSampler",
     "ConcatDataset",
     "DataError",
+    "DataLoader",
     "Dataset",
     "DownloadError",
+    "HeldOutWarning",
     "ImageSet",
+    "RandomSampler",
+    "Sampler",
+    "ScoreOnce",
+    "SequentialSampler",
     "Subset",
+    "SubsetRandomSampler",
     "TensorDataset",
+    "WeightedRandomSampler",
     "atomic_write",
     "cifar10",
     "datasets",
+    "default_collate",
     "kfold",
     "leave_one_group_out",
     "mnist",

@@ -1,3 +1,7 @@
-"""What a training run needs around its steps: checkpoints."""
+"""What goes on around training steps: the trainer with its callbacks and history, checkpoints."""
 
-from . import checkpoint
+from ..rooms import collect
+from . import callbacks, checkpoint
+from .callbacks import *
+
+__all__ = [*collect(__name__), *callbacks.__all__, "callbacks", "checkpoint"]

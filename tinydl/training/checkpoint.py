@@ -73,8 +73,9 @@ def save(path: str | os.PathLike[str], **things: Any) -> None:
         path: the file; its folder must exist.
         things: by name, in any number
             * what has `state_dict()` and `load_state_dict()`: a Module, an Optimizer, a schedule, Batches, a
-            Generator; * a tensor (a Buffer of your own); * a dict or list of such; * anything that JSON can
-            say: step=100, epoch=3, extra={"best": 0.93}. Tuples come back as lists, keys as strings.
+            Generator (one whose arrays come and go says so by an attribute `state_grows = True`, and judges a
+            saved state itself); * a tensor (a Buffer of your own); * a dict or list of such; * anything that
+            JSON can say: step=100, epoch=3, extra={"best": 0.93}. Tuples come back as lists, keys as strings.
 
     Raises:
         CheckpointError: something that is none of these, or would not come back as it is: keys that differ
@@ -162,7 +163,7 @@ def load(path: str | os.PathLike[str], **things: Any) -> dict[str, Any]:
     if wrong:
         more = f"; and {len(wrong) - NAMED} more" * (len(wrong) > NAMED)
         raise CheckpointError(f"{path}: {'; '.join(part[:200] for part in wrong[:NAMED])}{more}")
-    before = _map_tree(present, lambda x: x.copy() if isinstance(x, np.ndarray) else x)
+    before = {name: state_of(thing) for name, thing in stateful.items()}
     try:
         for name, thing in stateful.items():
             _restore(thing, saved.state[name])
@@ -203,6 +204,36 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             _unpacked(header["values"], arrays),
             {name: str(version) for name, version in header["libraries"].items()},
         )
+
+
+def state_of(thing: Any) -> Any:
+    """A copy of a thing's state, for `restore`: a checkpoint of one thing, in memory."""
+    return _map_tree(_state(thing), lambda x: x.copy() if isinstance(x, np.ndarray) else x)
+
+
+def restore(thing: Any, state: Any) -> None:
+    """Bring a thing into the state that `state_of` found, in place; recorded steps stay valid."""
+    _restore(thing, state)
+
+
+class Snapshot:
+    """The state of several things, by name or in dicts and lists of such, to come back to.
+
+    snapshot = Snapshot(model=model, optimizer=optimizer)
+    ...
+    snapshot.restore()
+
+    The default generators are among them, as in `save`.
+    """
+
+    def __init__(self, **things: Any) -> None:
+        self._things, _ = _sorted(things)
+        self._states = {name: state_of(thing) for name, thing in self._things.items()}
+
+    def restore(self) -> None:
+        """Bring all of them back; as often as wanted."""
+        for name, thing in self._things.items():
+            _restore(thing, _map_tree(self._states[name], lambda x: x))
 
 
 def _sorted(things: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -307,8 +338,11 @@ def _unpacked(x: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def _begun(thing: Any, present: Any, saved: Any) -> Any:
     """The present state, with the saved one of parameters that an optimizer has not begun with, if it makes
-    states as it goes.
+    states as it goes; the saved one of a thing that says `state_grows`: which arrays it has depends on how
+    far it got.
     """
+    if getattr(thing, "state_grows", False) and isinstance(saved, dict):
+        return saved
     if not isinstance(thing, Optimizer) or thing.element is not None or not isinstance(saved, dict):
         return present
     return {**present, "state": {**saved.get("state", {}), **present["state"]}}

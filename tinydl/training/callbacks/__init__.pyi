@@ -1,0 +1,18 @@
+"""Made by tests/stubs.py of what is there at run time."""
+
+# mypy: ignore-errors
+
+from tinydl.training.callbacks.averaging import WeightAveraging as WeightAveraging
+from tinydl.training.callbacks.callback import Callback as Callback
+from tinydl.training.callbacks.early_stopping import EarlyStopping as EarlyStopping
+from tinydl.training.callbacks.freezing import Freeze as Freeze
+from tinydl.training.callbacks.gradients import ClipGradNorm as ClipGradNorm
+from tinydl.training.callbacks.limits import TimeLimit as TimeLimit
+from tinydl.training.callbacks.logs import Log as Log
+from tinydl.training.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
+from tinydl.training.callbacks.nan_guard import DivergedError as DivergedError
+from tinydl.training.callbacks.nan_guard import NaNGuard as NaNGuard
+from tinydl.training.callbacks.progress import Progress as Progress
+from tinydl.training.callbacks.rates import Schedule as Schedule
+
+__all__: list[str]
