@@ -28,6 +28,7 @@ from .engine.core import Tensor, enable_grad, inference_mode, is_grad_enabled, n
 from .engine.public import public as _public
 from .gradcheck import GradcheckError, gradcheck
 from .ops.activations import *
+from .ops.arithmetic import *
 from .ops.attention import *
 from .ops.conv import *
 from .ops.creation import *

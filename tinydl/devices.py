@@ -20,6 +20,7 @@ from tinydl_kernels.machine.dispatch import device_of
 from tinydl_kernels.machine.errors import DeviceError, GraphError
 
 from .engine.core import primitive
+from .engine.promotion import native
 from .engine.tensor import Array, Tensor
 
 NAMES = ("cpu", "cuda")
@@ -86,7 +87,7 @@ def on_host(value: Any) -> np.ndarray:
 
 def constant(like: Tensor, array: Any) -> Tensor:
     """A NumPy array that follows from shapes and settings, on the device of `like`."""
-    return Tensor(move(np.asarray(array), like.device))
+    return Tensor(move(native(np.asarray(array)), like.device))
 
 
 def follow(tensors: Iterable[Tensor], device: str) -> None:

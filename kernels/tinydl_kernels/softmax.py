@@ -141,7 +141,8 @@ def _(x, target, label_smoothing, ignored):
 def cross_entropy_dx(g, x, target, label_smoothing, ignored):
     """Transposed derivative of `cross_entropy` for the cotangent g (N,) of the losses: (N, K)."""
     t = _smoothed(x, target, label_smoothing, ignored)
-    dx = g[:, None] * (np.exp(_log_softmax_wide(x, 1)) * t.sum(1, keepdims=True) - t)
+    with np.errstate(all="ignore"):  # where all are ignored, their mean gives g = inf
+        dx = g[:, None] * (np.exp(_log_softmax_wide(x, 1)) * t.sum(1, keepdims=True) - t)
     return np.where(t.any(1, keepdims=True), dx, 0).astype(x.dtype)
 
 

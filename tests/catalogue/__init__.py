@@ -15,6 +15,7 @@ of nn), where a line is an idea and names the functions that share it.
 """
 
 from . import (
+    arithmetic,
     conv,
     elementwise,
     functions,
@@ -36,6 +37,7 @@ from .row import Refusal as Refusal
 from .row import Row as Row
 
 FAMILIES = (
+    arithmetic,
     elementwise,
     functions,
     shape,

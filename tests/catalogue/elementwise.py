@@ -41,10 +41,7 @@ ROWS: list[Row] = [
     Row("cast", lambda x: td.cast(td.cast(x, "float64"), x.dtype), samples_of(normal), np.copy),
     Row("core.cast", lambda x: core.cast(x, dtype=x.dtype), samples_of(normal), np.copy, "core.cast"),
     Row("as_tensor", td.as_tensor, samples_of(normal), np.asarray),
-    binary("add", td.add, np.add),
-    binary("sub", td.sub, np.subtract),
     binary("mul", td.mul, np.multiply),
-    binary("div", td.div, np.divide, b=positive),
     binary("maximum", td.maximum, np.maximum),
     binary("minimum", td.minimum, np.minimum),
     Row(

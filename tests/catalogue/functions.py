@@ -48,7 +48,6 @@ ROWS: list[Row] = [
     unary("logsigmoid", td.logsigmoid, special.log_expit),
     unary("floor", td.floor, np.floor, between(0.2, 0.8)),
     unary("ceil", td.ceil, np.ceil, between(0.2, 0.8)),
-    unary("round", td.round, np.rint, between(0.6, 1.4)),
     unary("trunc", td.trunc, np.trunc, between(0.2, 0.8)),
     Row(
         "polygamma",

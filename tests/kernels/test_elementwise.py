@@ -19,6 +19,7 @@ UNARY = [
 ]
 BINARY = [
     *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate", "weighted"),
+    *("floor_divide", "remainder", "fmod"),
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or"),
 ]
 SPECIAL = [

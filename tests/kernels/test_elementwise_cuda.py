@@ -27,6 +27,7 @@ OPERATIONS = {
 }
 BINARY = [
     *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "gate", "weighted", "atan2", "hypot"),
+    *("floor_divide", "remainder", "fmod"),
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor"),
 ]
 OF_MASKS = ["abs", "copy", "isfinite", "isinf", "isnan", "logical_not", "relu"]

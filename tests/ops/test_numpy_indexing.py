@@ -127,11 +127,6 @@ def test_lists_and_arrays_of_any_integers() -> None:
             TypeError,
             "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got str",
         ),
-        (
-            (True,),
-            TypeError,
-            "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got bool",
-        ),
         (([0, 1], [0, 1, 2]), ShapeError, "indexing: expected indices that broadcast, got (2,), (3,)"),
     ],
 )

@@ -225,7 +225,7 @@ def prepared(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
     agreed, laid_out = True, True
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
-            agreed = agreed and x is None
+            agreed = agreed and x is None and not primitive.elementwise
             continue
         array = x.array
         if i not in primitive.constant_positions:
@@ -237,6 +237,8 @@ def prepared(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
     if agreed and laid_out:
         return tensors
     if not agreed:
+        if primitive.elementwise and any(x is None for x in inputs):
+            raise promotion.foreign(primitive, None)
         moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.constant_positions]
         target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
         like = next(

@@ -35,6 +35,9 @@ class Effect(Primitive):
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         tensors = prepared(self, inputs)
         written = [tensors[i] for i in self.writes(len(tensors), settings) if tensors[i] is not None]
+        for x in written:
+            if not getattr(x.array.flags, "writeable", True):
+                raise GraphError(f"{self.name}: expected memory that may be written, got {x.shape} read-only")
         if state.grad and any(x.requires_grad for x in written):
             raise GraphError(f"{self.name}: expected no_grad around a write to a tensor that requires grad")
         results = self.run(tensors, settings)

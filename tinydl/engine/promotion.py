@@ -45,7 +45,7 @@ def floating(dtype: Any, who: str, default: Any = FLOAT32) -> np.dtype:
 
 def require_floating(who: str, *tensors: Any) -> None:
     """A DtypeError unless all of the tensors (None is passed over) have one floating dtype."""
-    dtypes = {x.dtype for x in tensors if x is not None}
+    dtypes = {_native_dtype(x.dtype) for x in tensors if x is not None}
     for dtype in dtypes:
         if dtype.kind != "f":
             raise DtypeError(f"{who}: expected float32 or float64, got {dtype}")
@@ -60,7 +60,7 @@ def require_numbers(who: str, x: Any) -> None:
 
 def require_one_dtype(who: str, *dtypes: np.dtype) -> None:
     """A DtypeError unless all of the dtypes are the same."""
-    if len({*dtypes}) > 1:
+    if len({_native_dtype(dtype) for dtype in dtypes}) > 1:
         raise DtypeError(f"{who}: expected one dtype, got {' and '.join(sorted(map(str, {*dtypes})))}")
 
 
@@ -83,7 +83,7 @@ def scalar_dtype(value: Any) -> np.dtype:
 
 def target(primitive: Any, inputs: Iterable[Any]) -> np.dtype | None:
     """The dtype to cast the inputs to; None where they agree already. Only elementwise primitives promote."""
-    dtypes = {None if is_scalar(x) else require_array(primitive, x).dtype for x in inputs}
+    dtypes = {None if is_scalar(x) else _native_dtype(require_array(primitive, x).dtype) for x in inputs}
     refused = [dtype for dtype in dtypes if dtype is not None and dtype.kind in primitive.refused_kinds]
     if len(dtypes) <= 1 and None not in dtypes and not refused:
         return None
@@ -102,7 +102,8 @@ def common_dtype(inputs: Iterable[Any], floating: bool = False) -> np.dtype:
     """The dtype in which to compute on all of the inputs; with `floating`, integers become float32."""
     tiers: tuple[list[np.dtype], ...] = ([], [], [])  # arrays, 0-d, numbers
     for x in inputs:
-        tiers[2 if is_scalar(x) else 0 if x.ndim else 1].append(scalar_dtype(x) if is_scalar(x) else x.dtype)
+        dtype = scalar_dtype(x) if is_scalar(x) else _native_dtype(x.dtype)
+        tiers[2 if is_scalar(x) else 0 if x.ndim else 1].append(dtype)
     common = BOOL
     for tier in tiers:
         strongest = max((_CATEGORY[dtype.kind] for dtype in tier), default=-1)
@@ -116,9 +117,25 @@ def as_array(primitive: Any, value: Any, dtype: np.dtype | None, like: Any) -> A
     of `like`; an array as it is.
     """
     if not is_scalar(value):
-        return require_array(primitive, value)
+        return native(require_array(primitive, value))
     dtype = dtype or scalar_dtype(value)
     return np.array(value, dtype) if like is None else memory.array_module(like).full((), value, dtype)
+
+
+def _native_dtype(dtype: np.dtype) -> np.dtype:
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def native(array: Any) -> Any:
+    """An array in the byte order of this machine: itself, or a copy."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def foreign(primitive: Any, value: Any) -> DtypeError:
+    """The error about what is no tensor, array or number."""
+    return DtypeError(
+        f"{primitive.name}: expected a tensor, an array or a number, got {type(value).__name__}"
+    )
 
 
 def require_array(primitive: Any, value: Any) -> Any:
@@ -126,8 +143,6 @@ def require_array(primitive: Any, value: Any) -> Any:
     if hasattr(value, "version"):  # a tensor: its dtype was checked when it was made
         return value
     if not hasattr(value, "__array_interface__") and not hasattr(value, "__cuda_array_interface__"):
-        raise DtypeError(
-            f"{primitive.name}: expected a tensor, an array or a number, got {type(value).__name__}"
-        )
+        raise foreign(primitive, value)
     checked(value.dtype, primitive.name)
     return value

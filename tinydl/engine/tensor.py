@@ -22,6 +22,15 @@ Array = Any  # numpy.ndarray or cupy.ndarray
 T = TypeVar("T", bound="Tensor")
 
 
+def _plain(array: Any) -> Array:
+    """The same memory as an array that no subclass of NumPy's gives other manners."""
+    if not hasattr(array, "dtype"):
+        raise DtypeError(f"Tensor: expected an array, got {type(array).__name__}: use tinydl.tensor")
+    if np.ma.isMaskedArray(array) and np.ma.is_masked(array):
+        raise DtypeError("Tensor: expected an array without masked elements: use filled()")
+    return array.view(np.ndarray) if isinstance(array, np.ndarray) else array
+
+
 class Tensor(Face):
     """An array and its place on the tape. Make one with `tinydl.tensor` (copies) or
     `tinydl.from_numpy` (shares).
@@ -38,8 +47,8 @@ class Tensor(Face):
         index: int = 0,
         slot: Slot | None = None,
     ) -> None:
-        if type(array) is not np.ndarray and not hasattr(array, "dtype"):
-            raise DtypeError(f"Tensor: expected an array, got {type(array).__name__}: use tinydl.tensor")
+        if type(array) is not np.ndarray:
+            array = _plain(array)
         self.array = array
         self.version = Version() if version is None else version
         self.node, self.index, self.slot = node, index, slot

@@ -285,4 +285,6 @@ class Unflatten(Module):
                 f"Unflatten: expected sizes for the elements of dim {dim} of {input.shape}, got "
                 f"{self.unflattened_size}"
             )
-        return reshape(input, (*input.shape[:dim], *self.unflattened_size, *input.shape[dim + 1 :]))
+        rest = input.shape[dim] // max(known, 1)
+        sizes = (rest if n == -1 else n for n in self.unflattened_size)
+        return reshape(input, (*input.shape[:dim], *sizes, *input.shape[dim + 1 :]))

@@ -6,7 +6,6 @@ n_in = k² c for a k × k convolution on c channels; n_out likewise.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
@@ -53,6 +52,11 @@ def fans(weight: Tensor, who: str = "fans") -> tuple[int, int]:
         raise ShapeError(f"{who}: expected a weight (out, in, *kernel), got {weight.shape}")
     field = math.prod(weight.shape[2:])
     return weight.shape[1] * field, weight.shape[0] * field
+
+
+def _root(variance: float, fan: int) -> float:
+    """√(variance / fan); 0 for an empty weight, of which nothing is drawn."""
+    return math.sqrt(variance / fan) if fan else 0.0
 
 
 @public
@@ -154,7 +158,7 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | No
     """Uniform with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS
     2010. Keras: glorot_uniform.
     """
-    bound = gain * math.sqrt(6 / sum(fans(tensor, "xavier_uniform_")))
+    bound = gain * _root(6, sum(fans(tensor, "xavier_uniform_")))
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -163,7 +167,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     """Normal with variance gain² · 2 / (n_in + n_out). Glorot & Bengio, AISTATS
     2010. Keras: glorot_normal.
     """
-    return normal_(tensor, 0.0, gain * math.sqrt(2 / sum(fans(tensor, "xavier_normal_"))), generator)
+    return normal_(tensor, 0.0, gain * _root(2, sum(fans(tensor, "xavier_normal_"))), generator)
 
 
 @public
@@ -194,13 +198,13 @@ def kaiming_normal_(
 @public
 def lecun_normal_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """N(0, 1/n_in). LeCun et al., "Efficient BackProp", 1998. Keras: lecun_normal."""
-    return normal_(tensor, 0.0, 1 / math.sqrt(fans(tensor, "lecun_normal_")[0]), generator)
+    return normal_(tensor, 0.0, _root(1, fans(tensor, "lecun_normal_")[0]), generator)
 
 
 @public
 def lecun_uniform_(tensor: Tensor, generator: Generator | None = None) -> Tensor:
     """Uniform with variance 1/n_in. LeCun et al., "Efficient BackProp", 1998. Keras: lecun_uniform."""
-    bound = math.sqrt(3 / fans(tensor, "lecun_uniform_")[0])
+    bound = _root(3, fans(tensor, "lecun_uniform_")[0])
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -279,5 +283,5 @@ def reset(weight: Tensor, bias: Tensor | None) -> None:
 def _kaiming_std(who: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
         raise ValueError(f"{who}: expected mode 'fan_in' or 'fan_out', got {mode!r}")
-    fan: Any = fans(tensor, who)[mode == "fan_out"]
-    return calculate_gain(nonlinearity, a) / math.sqrt(fan)
+    fan = fans(tensor, who)[mode == "fan_out"]
+    return calculate_gain(nonlinearity, a) * _root(1, fan)

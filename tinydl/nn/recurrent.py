@@ -71,17 +71,21 @@ class _Recurrent(Module):
         super().__init__()
         require_sizes(self, 0, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.has_bias = input_size, hidden_size, bias
+        self.proj_size = 0  # of an LSTM whose output is projected
         self.dtype = layer_dtype(self, dtype)  # of the parameters that are drawn
 
     def _draw(self, suffix: str, inputs: int) -> None:
-        """weight_ih (gates · H, inputs), weight_hh (gates · H, H) and their biases, U(±1/√H)."""
+        """weight_ih (gates · H, inputs), weight_hh (gates · H, P) and their biases, U(±1/√H), with P = H,
+        or the size of a projection weight_hr (P, H).
+        """
         bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0.0
         rows = self.gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {
             "weight_ih": (rows, inputs),
-            "weight_hh": (rows, self.hidden_size),
+            "weight_hh": (rows, self.proj_size or self.hidden_size),
         }
         shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if self.has_bias else {}
+        shapes |= {"weight_hr": (self.proj_size, self.hidden_size)} if self.proj_size else {}
         for name, shape in shapes.items():
             setattr(self, name + suffix, init.uniform_(Parameter(np.empty(shape, self.dtype)), -bound, bound))
 
@@ -90,18 +94,17 @@ class _Recurrent(Module):
         return tuple(getattr(self, name + suffix, None) for name in names)
 
     def _start(self, hx: Any, *shape: int, like: Tensor) -> State:
-        """The given state, or zeros, of (*shape, hidden_size)."""
-        shape = (*shape, self.hidden_size)
+        """The given state, or zeros: h (*shape, proj_size or hidden_size), c (*shape, hidden_size)."""
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)[: self.states]
+        shapes = [(*shape, size) for size in sizes]
         if hx is None:
-            return tuple(constant(like, np.zeros(shape, like.dtype)) for _ in range(self.states))
+            return tuple(constant(like, np.zeros(s, like.dtype)) for s in shapes)
         state = _states(hx)
-        self._require_states(state, shape)
+        if [s.shape for s in state] != shapes:
+            got = ", ".join(str(s.shape) for s in state)
+            wanted = " and ".join(map(str, dict.fromkeys(shapes)))
+            raise ShapeError(f"{type(self).__name__}: expected {self.states} state(s) {wanted}, got {got}")
         return state
-
-    def _require_states(self, states: State, shape: tuple[int, ...]) -> None:
-        if len(states) != self.states or any(s.shape != shape for s in states):
-            got = ", ".join(str(s.shape) for s in states)
-            raise ShapeError(f"{type(self).__name__}: expected {self.states} state(s) {shape}, got {got}")
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}"
@@ -167,7 +170,8 @@ class _Layers(_Recurrent):
     Input (T, N, input_size), or (N, T, input_size) with `batch_first`. Returns (output (T, N, directions ·
     hidden_size), final state); states are (layers · directions, N, hidden_size). One sample has no N in any
     of these. With `lengths` (N,) sample n ends after lengths[n] steps: its output is 0 from there on, its
-    final state is the one at its end, and the backward direction starts there.
+    final state is the one at its end, and the backward direction starts there. `proj_size` (LSTM alone; Sak
+    et al., arXiv 1402.1128) makes h, and so the output, W_hr h of that size.
     """
 
     def __init__(
@@ -181,9 +185,15 @@ class _Layers(_Recurrent):
         bidirectional: bool = False,
         generator: Generator | None = None,
         dtype: Any = None,
+        proj_size: int = 0,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
         require_sizes(self, num_layers=num_layers)
+        require_sizes(self, 0, proj_size=proj_size)
+        if proj_size and (self.states == 1 or proj_size >= hidden_size):
+            wanted = "0 but for an LSTM" if self.states == 1 else f"below hidden_size={hidden_size}"
+            raise ValueError(f"{type(self).__name__}: expected proj_size {wanted}, got {proj_size}")
+        self.proj_size = proj_size
         require_probability(type(self).__name__, dropout)
         self.num_layers, self.batch_first, self.dropout = num_layers, batch_first, dropout
         self.bidirectional, self.generator = bidirectional, generator
@@ -192,7 +202,7 @@ class _Layers(_Recurrent):
         ]
         for k, suffixes in enumerate(self.suffixes):
             for suffix in suffixes:
-                self._draw(suffix, input_size if k == 0 else hidden_size * len(suffixes))
+                self._draw(suffix, input_size if k == 0 else (proj_size or hidden_size) * len(suffixes))
 
     def forward(self, input: Tensor, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
@@ -202,6 +212,8 @@ class _Layers(_Recurrent):
             return self._one(input, hx, lengths)
         input = transpose(input, 0, 1) if self.batch_first else input
         steps, batch = input.shape[:2]
+        if not steps:
+            raise ShapeError(f"{type(self).__name__}: expected at least one step, got input {input.shape}")
         directions = 1 + self.bidirectional
         count = self.num_layers * directions
         start = self._start(hx, count, batch, like=input)
@@ -234,10 +246,12 @@ class _Layers(_Recurrent):
     def _run(self, x: Tensor, state: State, suffix: str, alive: Any, backward: bool) -> tuple[Tensor, State]:
         """One direction of one layer over all steps."""
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
+        w_hr = getattr(self, f"weight_hr{suffix}", None)
         projected = linear(x, w_ih, b_ih)  # for all steps at once
         outputs: list[Any] = [None] * x.shape[0]
         for t in reversed(range(x.shape[0])) if backward else range(x.shape[0]):
             new = self.update(getitem(projected, t), linear(state[0], w_hh, b_hh), state)
+            new = new if w_hr is None else (linear(new[0], w_hr), *new[1:])
             if alive is None:
                 state = new
                 outputs[t] = new[0]

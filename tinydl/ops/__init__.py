@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.core import Primitive, Tensor, add, contiguous
+from ..engine.promotion import is_scalar
 from ..engine.public import public
 from . import (
+    arithmetic,
     creation,
     elementwise,
     functions,
@@ -30,7 +32,7 @@ from . import (
 
 WITH_METHODS = (
     *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
-    *(elementwise, functions),
+    *(arithmetic, elementwise, functions),
 )
 NO_METHODS = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),
@@ -39,15 +41,17 @@ NO_METHODS = {
 """Functions of a tensor that are no methods in PyTorch."""
 
 
+def _unless_foreign(function: Any) -> Any:
+    """The comparison with what can be compared; Python takes anything else for another thing."""
+
+    def operator(self: Tensor, other: Any) -> Any:
+        return function(self, other) if is_scalar(other) or hasattr(other, "dtype") else NotImplemented
+
+    return operator
+
+
 def _swapped(function: Any) -> Any:
     return lambda self, other: function(other, self)
-
-
-def _rounded(x: Tensor, digits: int) -> Tensor:
-    """round(x, digits)."""
-    if not digits:
-        return functions.round(x)
-    return elementwise.div(functions.round(elementwise.mul(x, 10.0**digits)), 10.0**digits)
 
 
 def _takes_a_tensor_first(function: Any) -> bool:
@@ -66,6 +70,18 @@ OPERATORS: dict[str, Any] = {
     "__rmul__": _swapped(elementwise.mul),
     "__truediv__": elementwise.div,
     "__rtruediv__": _swapped(elementwise.div),
+    "__floordiv__": arithmetic.floor_divide,
+    "__rfloordiv__": _swapped(arithmetic.floor_divide),
+    "__mod__": arithmetic.remainder,
+    "__rmod__": _swapped(arithmetic.remainder),
+    "__divmod__": lambda self, other: (
+        arithmetic.floor_divide(self, other),
+        arithmetic.remainder(self, other),
+    ),
+    "__rdivmod__": lambda self, other: (
+        arithmetic.floor_divide(other, self),
+        arithmetic.remainder(other, self),
+    ),
     "__pow__": elementwise.pow,
     "__rpow__": _swapped(elementwise.pow),
     "__matmul__": matmul.matmul,
@@ -76,8 +92,8 @@ OPERATORS: dict[str, Any] = {
     "__and__": elementwise.and_masks,
     "__or__": elementwise.or_masks,
     "__xor__": functions.xor_masks,
-    "__eq__": elementwise.eq,
-    "__ne__": elementwise.ne,
+    "__eq__": _unless_foreign(elementwise.eq),
+    "__ne__": _unless_foreign(elementwise.ne),
     "__lt__": elementwise.lt,
     "__le__": elementwise.le,
     "__gt__": elementwise.gt,
@@ -90,13 +106,14 @@ OPERATORS: dict[str, Any] = {
     "__float__": lambda self: float(creation.item(self)),
     "__int__": lambda self: int(creation.item(self)),
     "__index__": creation.index,
-    "__round__": lambda self, digits=None: _rounded(self, digits or 0),
+    "__round__": lambda self, digits=None: arithmetic.round(self, decimals=digits or 0),
     "__array__": creation.to_array,
     "__dlpack__": creation.to_dlpack,
     "__dlpack_device__": creation.dlpack_device,
     "__repr__": creation.describe,
     "__format__": creation.formatted,
     "__deepcopy__": creation.deepcopy,
+    "__reduce_ex__": creation.pickled,
     **inplace.OPERATORS,
 }
 NEW = (

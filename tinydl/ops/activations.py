@@ -62,12 +62,14 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
 
 @public
 def prelu(input: Tensor, weight: Tensor) -> Tensor:
-    """x where x > 0, else weight · x; weight (1,) or one per channel (axis 1)."""
-    if weight.ndim != 1 or (weight.shape[0] != 1 and (input.ndim < 2 or weight.shape[0] != input.shape[1])):
+    """x where x > 0, else weight · x; weight (1,), () or one per channel (axis 1)."""
+    if weight.ndim > 1 or (
+        weight.ndim and weight.shape[0] != 1 and (input.ndim < 2 or weight.shape[0] != input.shape[1])
+    ):
         raise ShapeError(
             f"prelu: expected weight (1,) or (C,) for input (N, C, *), got {weight.shape} for {input.shape}"
         )
-    slope = reshape(weight, () if weight.shape[0] == 1 else (-1, *(1,) * (input.ndim - 2)))
+    slope = reshape(weight, () if weight.array.size == 1 else (*weight.shape, *(1,) * (input.ndim - 2)))
     positive = gt(input, 0.0)
     return where(positive, input, mul(where(positive, 0.0, input), slope))
 

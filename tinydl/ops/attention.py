@@ -14,7 +14,7 @@ from .elementwise import mul, ne, where
 from .matmul import matmul
 from .random import Generator, dropout, require_probability
 from .reduce import any, max
-from .shape import common_shape, transpose
+from .shape import common_shape, transpose, unsqueeze
 from .softmax import softmax
 
 __all__ = [
@@ -37,15 +37,29 @@ def scaled_dot_product_attention(
     value (*, S, V) give (*, L, V).
 
     attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets
-    position i see keys up to i. A row whose keys are all masked gives 0 and has no gradient. scale is by
-    default 1/√E. Vaswani et al., arXiv 1706.03762.
+    position i see keys up to i. A row whose keys are all masked gives 0 and has no gradient; a key that no
+    query sees may hold NaN, one that some query sees may not. scale is by default 1/√E. Vaswani et al., arXiv
+    1706.03762.
     """
     if key.ndim > 1 and (value.ndim < 2 or value.shape[-2] != key.shape[-2]):
         got = f"{value.shape} and {key.shape}"
         raise ShapeError(
             f"scaled_dot_product_attention: expected value (*, S, V) for key (*, S, E), got {got}"
         )
-    return matmul(attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator), value)
+    weights = attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator)
+    return matmul(weights, without_unseen(value, attn_mask))
+
+
+def without_unseen(x: Tensor, mask: Tensor | None, heads: tuple[int, ...] = ()) -> Tensor:
+    """Keys or values (*, S, E), with 0 for those that the mask (*, L, S) hides from every query, of all heads
+    where those are dims of the mask: what stands there, be it NaN, reaches neither result nor gradient.
+    """
+    if mask is None or not mask.ndim:
+        return x
+    sees = mask if mask.dtype.kind == "b" else ne(mask.detach(), -math.inf)
+    if mask.ndim > 1:
+        sees = any(sees, (*heads, -2))
+    return where(unsqueeze(sees, -1), x, 0.0)
 
 
 def attention_weights(
@@ -66,6 +80,7 @@ def attention_weights(
     require_probability("scaled_dot_product_attention", dropout_p)
     if is_causal and attn_mask is not None:
         raise ValueError("scaled_dot_product_attention: expected attn_mask or is_causal, got both")
+    key = without_unseen(key, attn_mask)
     scores = mul(
         matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     )

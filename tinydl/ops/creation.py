@@ -60,7 +60,10 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
         array = data.astype(checked(data.dtype if dtype is None else dtype, who), order="C", copy=True)
         return made(Tensor(move(array, checked_device(device or "cuda", who))))
     try:
+        _require_unmasked(who, data)
         array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
+    except OverflowError as error:
+        raise DtypeError(f"{who}: expected numbers that {np.dtype(dtype)} can hold: {error}") from None
     except ValueError:
         raise ShapeError(
             f"{who}: expected numbers, or lists of them of equal lengths, got {data!r}"
@@ -71,6 +74,11 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
         raise DtypeError(f"{who}: expected numbers, got dtype {array.dtype}")
     array = np.ascontiguousarray(array.astype(checked(array.dtype, who), copy=False)).reshape(array.shape)
     return made(Tensor(move(array, checked_device("cpu" if device is None else device, who))))
+
+
+def _require_unmasked(who: str, data: Any) -> None:
+    if np.ma.isMaskedArray(data) and np.ma.is_masked(data):
+        raise DtypeError(f"{who}: expected an array without masked elements: use filled()")
 
 
 def _typed(data: Any) -> bool:
@@ -84,16 +92,25 @@ def _typed(data: Any) -> bool:
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
     """`data` itself if it is a tensor of that dtype and device; an array shared; else a copy."""
     shared = isinstance(data, np.ndarray) and checked(dtype, "as_tensor", data.dtype) == data.dtype
+    shared = shared and data.dtype.isnative
     x = data if isinstance(data, Tensor) else from_numpy(data) if shared else copied("as_tensor", data, dtype)
     return _brought(x, *target("as_tensor", (), dtype, device))
 
 
 @public
 def from_numpy(ndarray: np.ndarray) -> Tensor:
-    """A tensor that shares the array's memory. Writes to the array behind the tape's back go unseen."""
+    """A tensor that shares the array's memory. Writes to the array behind the tape's back go unseen.
+
+    A memory map, a matrix or another subclass is shared as the plain array that it is; masked elements and
+    another machine's byte order, which no kernel reads, are refused: `tensor` copies those.
+    """
     if not isinstance(ndarray, np.ndarray):
         raise DtypeError(f"from_numpy: expected a numpy.ndarray, got {type(ndarray).__name__}")
     checked(ndarray.dtype, "from_numpy")
+    if not ndarray.dtype.isnative:
+        raise DtypeError(
+            f"from_numpy: expected an array of this machine's byte order, got {ndarray.dtype.str}: use tensor"
+        )
     if state.recorder is not None:
         state.recorder.made.note(ndarray, shared=True)
     return Tensor(ndarray)
@@ -305,6 +322,8 @@ def numpy(input: Tensor) -> np.ndarray:
 @public
 def item(input: Tensor) -> Any:
     """The value of a tensor of one element, as a Python number."""
+    if input.array.size != 1:
+        raise ValueError(f"item: expected a tensor of one element, got {input.shape}")
     return _read(input, "item").item()
 
 
@@ -406,14 +425,16 @@ def formatted(x: Tensor, spec: str) -> str:
 
 
 def index(x: Tensor) -> int:
-    """For `range(x)` and `values[x]`: the value of a 0-d integer tensor."""
-    if x.ndim or x.dtype.kind not in "iu":
-        raise TypeError(f"index: expected a 0-d tensor of integers, got {x.shape} {x.dtype}")
-    return int(_read(x, "index"))
+    """For `range(x)` and `values[x]`: the value of an integer tensor of one element."""
+    if x.array.size != 1 or x.dtype.kind not in "biu":
+        raise TypeError(f"index: expected one integer, got {x.shape} {x.dtype}")
+    return int(_read(x, "index").item())
 
 
 def truth(x: Tensor) -> bool:
     """The truth of a tensor of one element."""
+    if x.array.size != 1:
+        raise ValueError(f"bool: expected a tensor of one element, got {x.shape}: use any() or all()")
     return bool(_read(x, "bool").item())
 
 
@@ -433,6 +454,20 @@ def deepcopy(x: Tensor, memo: dict[int, Any]) -> Tensor:
     copy.requires_grad = x.requires_grad
     copy.grad = None if x.grad is None else contiguous(x.grad.detach())
     return copy
+
+
+def pickled(x: Tensor, protocol: int) -> Any:
+    """For `pickle`: type, values and whether it requires grad. The result of an operation comes back as a
+    leaf, as in PyTorch: neither tape nor hooks nor `.grad` travel.
+    """
+    return _unpickled, (type(x), _read(x, "pickle"), x.requires_grad)
+
+
+def _unpickled(kind: type, array: np.ndarray, requires_grad: bool) -> Tensor:
+    x: Tensor = object.__new__(kind)
+    Tensor.__init__(x, array)
+    x.requires_grad = requires_grad
+    return x
 
 
 def describe(x: Tensor) -> str:

@@ -18,18 +18,17 @@ from tinydl_kernels.machine.dispatch import Operation
 from tinydl_kernels.machine.errors import DtypeError
 
 from ..devices import constant
-from ..engine.core import Array, Primitive, Tensor, add, cast, contiguous, expand, primitive
+from ..engine.core import Array, Primitive, Tensor, cast, contiguous, expand, primitive
+from ..engine.core import add as add
 from ..engine.promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
 from ..engine.public import public
 from .shape import common_shape
 
 __all__ = [
     "abs",
-    "add",
     "clamp",
     "clip",
     "clone",
-    "div",
     "eq",
     "exp",
     "ge",
@@ -52,7 +51,6 @@ __all__ = [
     "sign",
     "sqrt",
     "square",
-    "sub",
     "tanh",
     "where",
 ]

@@ -59,7 +59,6 @@ __all__ = [
     "logsigmoid",
     "polygamma",
     "reciprocal",
-    "round",
     "rsqrt",
     "sin",
     "sinh",

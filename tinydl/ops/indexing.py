@@ -22,7 +22,16 @@ from ..engine.promotion import INT64, is_scalar, require_one_dtype
 from ..engine.public import public
 from .elementwise import eq, to_dtype, where
 from .padding import pad
-from .shape import _index, broadcast_to, common_shape, narrow, normalize_dim, reshape, unsqueeze
+from .shape import (
+    _existing_dim,
+    _index,
+    broadcast_to,
+    common_shape,
+    narrow,
+    normalize_dim,
+    reshape,
+    unsqueeze,
+)
 
 __all__ = [
     "bincount",
@@ -138,10 +147,13 @@ def from_outside(who: str, given: Any, like: Tensor, dtype: Any = None) -> Tenso
 def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """The slices of `input` at the places `index` (m,) along `dim`."""
     dim, index = normalize_dim("index_select", dim, input.ndim), places("index_select", index, input)
-    if index.ndim > 1 or not input.ndim:
+    if index.ndim > 1 or (not input.ndim and index.array.size != 1):
         raise ShapeError(
-            f"index_select: expected dims and a vector of indices, got {input.shape} and {index.shape}"
+            f"index_select: expected a vector of indices, one for a 0-d tensor, got {index.shape} for "
+            f"{input.shape}"
         )
+    if not input.ndim:
+        return gather(input, 0, reshape(index, ()))
     kernels.check_index("index_select", index.array, 0, input.shape[dim])
     return _gather(input, reshape(index, (1,) * dim + (-1,) + (1,) * (input.ndim - dim - 1)), dim=dim)
 
@@ -151,8 +163,9 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i][j][k] = input[i][index[i][j][k]][k] for dim = 1: `index` has as many dims,
     elsewhere no larger than the input.
     """
+    input, index, shape = _with_dims(input, places("gather", index, input))
     dim, index = _checked("gather", input, dim, index)
-    return _gather(_box(input, index, dim), index, dim=dim)
+    return _reshaped(_gather(_box(input, index, dim), index, dim=dim), shape)
 
 
 @public
@@ -162,6 +175,8 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
 
     Where several come to one place the last one wins, and it alone has a gradient.
     """
+    shape = input.shape
+    input, index, _ = _with_dims(input, places("scatter", index, input))
     dim, index = _checked("scatter", input, dim, index)
     if (src is None) is (value is None):
         raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
@@ -170,7 +185,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
     part = _box(input, index, dim)
     scattered = _scatter(part, source, index, dim=dim)
     if part.shape == input.shape:
-        return scattered
+        return _reshaped(scattered, shape)
     inside = np.zeros(input.shape, np.bool_)
     inside[tuple(slice(n) for n in part.shape)] = True
     return where(constant(input, inside), _grown(scattered, input.shape), input)
@@ -181,9 +196,12 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """A copy of `input` with src[i][j][k] added to out[i][index[i][j][k]][k] for
     dim = 1, in the order of j.
     """
+    shape = input.shape
+    input, index, _ = _with_dims(input, places("scatter_add", index, input))
     dim, index = _checked("scatter_add", input, dim, index)
     source = _source("scatter_add", src, index, input)
-    return add(input, _grown(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.shape))
+    added = _scatter_add(source, index, size=input.shape[dim], dim=dim)
+    return _reshaped(add(input, _grown(added, input.shape)), shape)
 
 
 @public
@@ -194,7 +212,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     indices = places("take_along_dim", indices, input)
     if dim is None:
         input, indices, dim = reshape(input, -1), reshape(indices, -1), 0
-    dim = normalize_dim("take_along_dim", dim, input.ndim)
+    dim = _existing_dim("take_along_dim", dim, input)
     if indices.ndim != input.ndim:
         raise ShapeError(
             f"take_along_dim: expected indices of {input.ndim} dims for {input.shape}, got {indices.shape}"
@@ -203,6 +221,19 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     kernels.check_index("take_along_dim", indices.array, 0, input.shape[dim])
     x, index = (broadcast_to(y, (*shape[:dim], y.shape[dim], *shape[dim + 1 :])) for y in (input, indices))
     return _gather(x, index, dim=dim)
+
+
+def _with_dims(x: Tensor, index: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """x and the index with the one dim that a 0-d tensor of theirs stands for; the shape that the index
+    had.
+    """
+    if x.ndim > 1 or index.ndim > 1:
+        return x, index, index.shape
+    return _reshaped(x, x.shape or (1,)), _reshaped(index, index.shape or (1,)), index.shape
+
+
+def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape == shape else reshape(x, shape)
 
 
 def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
@@ -215,13 +246,12 @@ def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]
             f"{who}: expected an index no larger than the input {x.shape} but for dim {dim}, got "
             f"{index.shape}"
         )
-    if not x.ndim:
-        raise ShapeError(f"{who}: expected at least one dim, got a 0-d tensor")
     kernels.check_index(who, index.array, 0, x.shape[dim])
     return dim, index
 
 
 def _source(who: str, src: Tensor, index: Tensor, input: Tensor) -> Tensor:
+    src = src if src.ndim or index.ndim != 1 else reshape(src, (1,))
     if src.ndim != index.ndim or any(i > n for i, n in zip(index.shape, src.shape, strict=True)):
         raise ShapeError(f"{who}: expected src at least as large as the index {index.shape}, got {src.shape}")
     require_one_dtype(who, src.dtype, input.dtype)
@@ -243,10 +273,17 @@ def _grown(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @public
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
+def repeat_interleave(
+    input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None
+) -> Tensor:
     """Each slice along `dim`, without `dim` each element, `repeats` times in a row. A tensor
-    gives a count for each of them.
+    gives a count for each of them. Of counts alone, the place of each as often as it says.
+
+    With counts a recorded step refuses, since the size of the result depends on them; `output_size`, which
+    must be that size, says it in advance, and does not change that.
     """
+    if repeats is None:
+        return repeat_interleave(_steps(input), input, 0, output_size=output_size)
     x, d = (
         (reshape(input, -1), 0)
         if dim is None
@@ -256,12 +293,29 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Te
         if not isinstance(repeats, (int, np.integer)) or repeats < 0:
             raise ShapeError(f"repeat_interleave: expected counts of at least 0, got {repeats}")
         repeated = broadcast_to(unsqueeze(x, d + 1), (*x.shape[: d + 1], repeats, *x.shape[d + 1 :]))
+        _require_size(output_size, x.shape[d] * int(repeats))
         return reshape(repeated, (*x.shape[:d], x.shape[d] * repeats, *x.shape[d + 1 :]))
     refuse_recording("repeat_interleave")
     counts = on_host(repeats)
     if counts.ndim > 1 or counts.size not in (1, x.shape[d]) or (counts < 0).any():
         raise ShapeError(f"repeat_interleave: expected {x.shape[d]} counts of at least 0, got {counts.shape}")
-    return index_select(x, d, constant(x, np.repeat(np.arange(x.shape[d]), counts)))
+    chosen = np.repeat(np.arange(x.shape[d]), counts)
+    _require_size(output_size, chosen.size)
+    return index_select(x, d, constant(x, chosen))
+
+
+def _steps(counts: Tensor) -> Tensor:
+    """0, 1, ... for each of a vector of counts."""
+    if counts.ndim != 1 or counts.dtype.kind not in "iu":
+        raise ShapeError(
+            f"repeat_interleave: expected a vector of integers as counts, got {counts.shape} {counts.dtype}"
+        )
+    return constant(counts, np.arange(counts.shape[0]))
+
+
+def _require_size(wanted: int | None, size: int) -> None:
+    if wanted not in (None, size):
+        raise ShapeError(f"repeat_interleave: expected output_size {size}, got {wanted}")
 
 
 # ---- By masks
@@ -310,6 +364,8 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     """
     refuse_recording("nonzero")
     found = _nonzero(input)
+    if as_tuple and not input.ndim:  # as of a vector
+        return (constant(input, np.zeros(found.shape[0], np.int64)),)
     return tuple(_index(found, index=(slice(None), d)) for d in range(input.ndim)) if as_tuple else found
 
 

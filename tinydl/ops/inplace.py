@@ -19,7 +19,8 @@ from ..devices import transfer
 from ..engine.core import Tensor, contiguous, expand, no_grad, state
 from ..engine.promotion import category
 from ..engine.public import public
-from .elementwise import add, and_masks, clip, div, mul, or_masks, pow, sub, to_dtype
+from .arithmetic import div, floor_divide, remainder
+from .elementwise import add, and_masks, clip, mul, or_masks, pow, sub, to_dtype
 from .functions import xor_masks
 from .random import Generator, rand, randn
 from .update import assign, broadcasts
@@ -76,6 +77,8 @@ OPERATORS = {
     "__isub__": _operator(sub, "-="),
     "__imul__": _operator(mul, "*="),
     "__itruediv__": _operator(div, "/="),
+    "__ifloordiv__": _operator(floor_divide, "//="),
+    "__imod__": _operator(remainder, "%="),
     "__ipow__": _operator(pow, "**="),
     "__iand__": _operator(and_masks, "&="),
     "__ior__": _operator(or_masks, "|="),
@@ -106,9 +109,9 @@ def mul_(input: Tensor, value: Any) -> Tensor:
 
 
 @public
-def div_(input: Tensor, value: Any) -> Tensor:
-    """input /= value."""
-    return update("div_", input, (value,), lambda: div(input, value))
+def div_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """input /= other, rounded as in `div`."""
+    return update("div_", input, (other,), lambda: div(input, other, rounding_mode=rounding_mode))
 
 
 @public

@@ -10,7 +10,7 @@ from typing import Any
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
-from ..engine.promotion import require_numbers
+from ..engine.promotion import is_scalar, require_numbers
 from ..engine.public import public
 from .elementwise import (
     _weighted,
@@ -35,10 +35,11 @@ from .elementwise import (
     zeros_as,
 )
 from .functions import logsigmoid
+from .indexing import from_outside
 from .norm import normalize
 from .reduce import sum
 from .shape import broadcast_to, common_shape, normalize_dim, reshape, unsqueeze
-from .softmax import class_weights, picked, reduced, require_index, require_reduction
+from .softmax import class_weights, labels, picked, reduced, require_index, require_reduction
 from .statistics import norm
 
 __all__ = [
@@ -186,6 +187,7 @@ def nll_loss(
     """
     require_index("nll_loss", ignore_index)
     require_reduction("nll_loss", reduction)
+    target = labels("nll_loss", target, input)
     if input.ndim == 1:
         return reshape(
             nll_loss(unsqueeze(input, 0), unsqueeze(target, 0), weight, ignore_index, reduction), ()
@@ -250,6 +252,7 @@ def multi_margin_loss(
         got = f"{input.shape}" if weight is None else f"{input.shape} and {weight.shape}"
         raise ShapeError(f"multi_margin_loss: expected input (N, K) and weight (K,), got {got}")
     require_reduction("multi_margin_loss", reduction)
+    target = labels("multi_margin_loss", target, input)
     own, one_hot, _ = class_weights("multi_margin_loss", input, target, None, None)
     right = sum(mul(one_hot, where(own, input, 0.0)), 1, keepdim=True)
     short = pow(relu(add(sub(margin, right), input)), p)
@@ -321,14 +324,20 @@ def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
     """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which
-    no gradient flows below eps.
+    no gradient flows below eps. The target broadcasts to the input, or the input to the target; var has the
+    input's shape or one number per row, or is a number.
     """
-    _require("gaussian_nll_loss", input, target, reduction)
-    if not isinstance(var, Tensor):
+    require_reduction("gaussian_nll_loss", reduction)
+    require_numbers("gaussian_nll_loss", input)
+    common_shape("gaussian_nll_loss", input, target)
+    if is_scalar(var):
         var = add(zeros_as(input), float(var))
+    var = var if isinstance(var, Tensor) else from_outside("gaussian_nll_loss", var, input)
+    if var.shape == input.shape:
+        pass
     elif var.shape == input.shape[:-1]:
         var = unsqueeze(var, -1)
-    elif var.shape not in (input.shape, (*input.shape[:-1], 1)):
+    elif var.shape != (*input.shape[:-1], 1):
         raise ShapeError(
             f"gaussian_nll_loss: expected var of the input's shape or one per row {input.shape}, got "
             f"{var.shape}"

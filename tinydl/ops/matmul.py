@@ -9,7 +9,7 @@ from ..engine.core import Array, Tensor, primitive, sum_to
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from .elementwise import mul
-from .shape import reshape, unsqueeze
+from .shape import flatten, reshape, unsqueeze
 
 __all__ = [
     "bilinear",
@@ -65,7 +65,7 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if any(m != n and 1 not in (m, n) for m, n in batch):
         raise ShapeError(f"matmul: expected leading sizes that broadcast, got {input.shape} @ {other.shape}")
     if right.ndim == 2 and left.ndim > 2:  # one product instead of a batch of them
-        y = reshape(_matmul(reshape(left, (-1, left.shape[-1])), right), (*left.shape[:-1], right.shape[-1]))
+        y = reshape(_matmul(flatten(left, 0, -2), right), (*left.shape[:-1], right.shape[-1]))
     else:
         y = _matmul(left, right)
     shape = (*y.shape[:-2], *y.shape[-2:-1][: input.ndim > 1], *y.shape[-1:][: other.ndim > 1])
@@ -84,7 +84,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         got = f"input {input.shape}, weight {weight.shape}" + ("" if bias is None else f", bias {bias.shape}")
         raise ShapeError(f"linear: expected input (*, in), weight (out, in), bias (out,), got {got}")
     require_floating("linear", input, weight, bias)
-    rows = input if input.ndim == 2 else reshape(input, (-1, input.shape[-1]))
+    rows = input if input.ndim == 2 else flatten(input, 0, -2) if input.ndim > 2 else unsqueeze(input, 0)
     y = _matmul(rows, weight, tb=True) if bias is None else _linear(rows, weight, bias)
     return y if input.ndim == 2 else reshape(y, (*input.shape[:-1], weight.shape[0]))
 
@@ -106,4 +106,4 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
         )
     require_floating("bilinear", input1, input2, weight, bias)
     pairs = mul(unsqueeze(input1, -1), unsqueeze(input2, -2))
-    return linear(reshape(pairs, (*input1.shape[:-1], -1)), reshape(weight, (weight.shape[0], -1)), bias)
+    return linear(flatten(pairs, -2), flatten(weight, 1), bias)

@@ -12,7 +12,7 @@ import numpy as np
 from tinydl_kernels import norm as kernels
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..engine.core import Array, Tensor, add, no_grad, primitive
+from ..engine.core import Array, Tensor, add, contiguous, no_grad, primitive
 from ..engine.effect import effect
 from ..engine.promotion import require_floating
 from ..engine.public import public
@@ -185,7 +185,9 @@ def batch_norm(
             raise ShapeError(f"batch_norm: expected input (N, C, *) and {name} (C,), got {got}")
     if training:
         n = input.array.size // max(channels or 1, 1)
-        if n <= 1:
+        if n == 0:  # has no statistics, moves none
+            return _affine(contiguous(input), weight, bias, (1, channels or 0, *(1,) * (input.ndim - 2)))
+        if n == 1:
             raise ShapeError(
                 f"batch_norm: expected more than one value per channel in training, got input {input.shape}"
             )
@@ -196,7 +198,7 @@ def batch_norm(
         return y
     if running_mean is None or running_var is None:
         raise ShapeError("batch_norm: expected running statistics outside training, got None")
-    spread = (1, -1, *(1,) * (input.ndim - 2))
+    spread = (1, *input.shape[1:2], *(1,) * (input.ndim - 2))
     scale = div(1.0 if weight is None else weight, sqrt(add(running_var, eps)))
     y = mul(sub(input, reshape(running_mean, spread)), reshape(scale, spread))
     return y if bias is None else add(y, reshape(bias, spread))
@@ -206,6 +208,8 @@ def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
     """x seen as `rows` rows, each brought to mean 0 and variance 1: batch normalization
     whose channels are the rows.
     """
+    if not x.array.size:
+        return contiguous(x)
     return reshape(_batch_norm(reshape(x, (1, rows, -1)), None, None, eps=eps)[0], x.shape)
 
 
@@ -265,7 +269,7 @@ def group_norm(
         )
     _require_channels("group_norm", input, weight, bias)
     y = _normalized_rows(input, input.shape[0] * num_groups, eps)
-    return _affine(y, weight, bias, (1, -1, *(1,) * (input.ndim - 2)))
+    return _affine(y, weight, bias, (1, *input.shape[1:2], *(1,) * (input.ndim - 2)))
 
 
 @public
@@ -292,7 +296,7 @@ def instance_norm(
     n = math.prod(input.shape[2:])
     if n <= 1:
         raise ShapeError(f"instance_norm: expected more than one spatial element, got input {input.shape}")
-    if running_mean is not None and running_var is not None:
+    if input.shape[0] and running_mean is not None and running_var is not None:
         with no_grad():
             over = tuple(range(2, input.ndim))
             each = mean(input, over, keepdim=True)

@@ -11,7 +11,7 @@ from tinydl_kernels import indexing
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
-from ..engine.core import Array, Tensor, expand, primitive
+from ..engine.core import Array, Tensor, contiguous, expand, primitive
 from ..engine.promotion import is_scalar
 from ..engine.public import public
 from .elementwise import to_dtype, where
@@ -44,6 +44,8 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: Any = 
         raise ShapeError(f"pad: expected pairs for at most {input.ndim} dims, got {pad}")
     if mode not in ("constant", "reflect", "replicate", "circular"):
         raise ValueError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
+    if not pad:
+        return contiguous(input)
     low, high = ([0] * (input.ndim - len(pad) // 2) + [*reversed(pad[k::2])] for k in (0, 1))
     if any(
         max(-before, 0) + max(-after, 0) > n for before, after, n in zip(low, high, input.shape, strict=True)

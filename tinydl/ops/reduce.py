@@ -17,7 +17,7 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
 from ..engine.public import public
-from .elementwise import div, eq, exp, mul, sub, to_dtype, where
+from .elementwise import div, eq, exp, maximum, minimum, mul, sub, to_dtype, where
 from .shape import normalize_dim, reshape
 
 __all__ = [
@@ -199,19 +199,30 @@ def _require_elements(who: str, x: Tensor, dim: int) -> None:
 
 
 @public
-def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """Without `dim` the largest value of all (as `amax`); with it (values, indices),
-    where the first of equals wins.
+    where the first of equals wins. max(input, other) of two tensors is `maximum`.
     """
+    if other is not None or isinstance(dim, Tensor):
+        return maximum(input, _second("max", dim, other))
     return amax(input) if dim is None else _extreme_along("max", input, dim, keepdim, _max)
 
 
 @public
-def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     """Without `dim` the smallest value of all (as `amin`); with it (values, indices),
-    where the first of equals wins.
+    where the first of equals wins. min(input, other) of two tensors is `minimum`.
     """
+    if other is not None or isinstance(dim, Tensor):
+        return minimum(input, _second("min", dim, other))
     return amin(input) if dim is None else _extreme_along("min", input, dim, keepdim, _min)
+
+
+def _second(who: str, dim: Any, other: Any) -> Tensor:
+    """The other of two tensors, which PyTorch takes in the place of `dim`."""
+    if None not in (dim, other) if not isinstance(dim, Tensor) else other is not None:
+        raise TypeError(f"{who}: expected dim or other, got both")
+    return dim if other is None else other
 
 
 def _extreme_along(who: str, x: Tensor, dim: int, keepdim: bool, pick: Any) -> Picked:

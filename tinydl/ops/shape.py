@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,9 +125,16 @@ def sizes(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     )
 
 
+def _numbers(wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Sizes, those that are tensors of one integer as that."""
+    if not any(isinstance(n, Tensor) for n in wanted):
+        return wanted
+    return tuple(operator.index(n) if isinstance(n, Tensor) else n for n in wanted)
+
+
 def new_size(who: str, size: Any) -> tuple[int, ...]:
     """The size of a new tensor: an int or several."""
-    wanted = sizes((size,)) if not isinstance(size, tuple) else sizes(size)
+    wanted = _numbers(sizes((size,)) if not isinstance(size, tuple) else sizes(size))
     if any(not isinstance(n, (int, np.integer)) or n < 0 for n in wanted):
         raise ShapeError(f"{who}: expected sizes of at least 0, got {wanted}")
     return wanted
@@ -135,10 +143,15 @@ def new_size(who: str, size: Any) -> tuple[int, ...]:
 def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
     """The sizes of a shape for the elements of x, -1 replaced."""
     wanted = sizes(shape)
+    wanted = _numbers(wanted)
     if any(not isinstance(n, (int, np.integer)) for n in wanted):
         raise TypeError(f"{who}: expected integers, got {wanted}")
     known = math.prod(n for n in wanted if n != -1)
-    if wanted.count(-1) == 1 and known:
+    if wanted.count(-1) == 1 and not known:
+        raise ShapeError(
+            f"{who}: expected a size in the place of -1, which 0 elements leave open, got {wanted}"
+        )
+    if wanted.count(-1) == 1:
         wanted = tuple(x.array.size // known if n == -1 else n for n in wanted)
     if math.prod(wanted) != x.array.size or any(n < 0 for n in wanted):
         raise ShapeError(
@@ -207,7 +220,8 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dims exchanged (a view)."""
     order = list(range(input.ndim))
     a, b = normalize_dim("transpose", dim0, input.ndim), normalize_dim("transpose", dim1, input.ndim)
-    order[a], order[b] = order[b], order[a]
+    if input.ndim:
+        order[a], order[b] = order[b], order[a]
     return _permute(input, dims=tuple(order))
 
 
@@ -233,7 +247,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     order = [d for d in range(input.ndim) if d not in taken]
     for place, dim in sorted(zip(places, taken, strict=True)):
         order.insert(place, dim)
-    return _permute(input, dims=tuple(order))
+    return _permute(input, dims=tuple(order[: input.ndim]))
 
 
 @public
@@ -338,10 +352,11 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @public
-def narrow(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """The `length` elements from `start` along `dim` (a view)."""
+def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
+    """The `length` elements from `start`, an integer or a 0-d tensor of one, along `dim` (a view)."""
     dim = _existing_dim("narrow", dim, input)
     n = input.shape[dim]
+    start, length = operator.index(start), operator.index(length)
     first = start + n if start < 0 else start
     if not 0 <= first <= first + length <= n:
         raise ShapeError(

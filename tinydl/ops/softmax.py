@@ -10,7 +10,7 @@ from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant
-from ..engine.core import Array, Tensor, expand, primitive
+from ..engine.core import Array, Primitive, Tensor, expand, primitive
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from .elementwise import (
@@ -30,8 +30,9 @@ from .elementwise import (
     to_dtype,
     where,
 )
+from .indexing import from_outside
 from .reduce import mean, sum
-from .shape import normalize_dim, permute, reshape, unsqueeze
+from .shape import flatten, normalize_dim, permute, reshape, unsqueeze
 
 __all__ = [
     "cross_entropy",
@@ -126,7 +127,7 @@ def _curvature(
 @public
 def softmax(input: Tensor, dim: int | None = None) -> Tensor:
     """exp(input), normalized to sum 1 along `dim`; without one along the last of at most two."""
-    return _softmax(input, dim=_dim("softmax", input, dim))
+    return _along(_softmax, input, _dim("softmax", input, dim))
 
 
 def _dim(who: str, x: Tensor, dim: int | None) -> int:
@@ -136,17 +137,22 @@ def _dim(who: str, x: Tensor, dim: int | None) -> int:
     return normalize_dim(who, -1 if dim is None else dim, x.ndim)
 
 
+def _along(function: Primitive, x: Tensor, dim: int) -> Tensor:
+    """The function along a dim, the only one of a 0-d tensor."""
+    return function(x, dim=dim) if x.ndim else reshape(function(reshape(x, (1,)), dim=0), ())
+
+
 @public
 def log_softmax(input: Tensor, dim: int | None = None) -> Tensor:
     """log softmax(input), without overflow; `dim` as there."""
-    return _log_softmax(input, dim=_dim("log_softmax", input, dim))
+    return _along(_log_softmax, input, _dim("log_softmax", input, dim))
 
 
 @public
 def softmin(input: Tensor, dim: int | None = None) -> Tensor:
     """softmax(-input)."""
     require_floating("softmin", input)
-    return _softmax(neg(input), dim=_dim("softmin", input, dim))
+    return _along(_softmax, neg(input), _dim("softmin", input, dim))
 
 
 @public
@@ -173,7 +179,7 @@ def cross_entropy(
     require_smoothing("cross_entropy", label_smoothing)
     require_index("cross_entropy", ignore_index)
     require_reduction("cross_entropy", reduction)
-    target = target if isinstance(target, Tensor) else Tensor(np.asarray(target))
+    target = labels("cross_entropy", target, input)
     soft = target.dtype.kind == "f"
     if input.ndim == 1:
         pair = (unsqueeze(input, 0), unsqueeze(target, 0))
@@ -228,6 +234,11 @@ def _fused(
     if reduction == "mean" and not soft:
         return div(sum(losses), _counted(flat, ignored=ignore_index, dtype=losses.dtype))
     return reduced("cross_entropy", reshape(losses, (input.shape[0], *input.shape[2:])), reduction)
+
+
+def labels(who: str, target: Any, like: Tensor) -> Tensor:
+    """A target as a tensor, on the device of `like` where it is a list."""
+    return target if isinstance(target, Tensor) else from_outside(who, target, like)
 
 
 def reduced(who: str, losses: Tensor, reduction: str) -> Tensor:
@@ -290,7 +301,9 @@ def _per_class(who: str, weight: Tensor, input: Tensor) -> Tensor:
 
 def _rows(x: Tensor) -> Tensor:
     """(N, K, *) as (N · prod(*), K)."""
-    return x if x.ndim == 2 else reshape(permute(x, 0, *range(2, x.ndim), 1), (-1, x.shape[1]))
+    if x.ndim == 2:
+        return x
+    return flatten(permute(x, 0, *range(2, x.ndim), 1), 0, -2)
 
 
 def _require_target(who: str, input: Tensor, target: Tensor, soft: bool) -> None:

@@ -22,14 +22,15 @@ from .indexing import (
     refuse_recording,
     require_mask,
 )
-from .shape import _index, broadcast_to, common_shape, permute, reshape
+from .shape import _index, broadcast_to, common_shape, permute, reshape, unsqueeze
 from .update import assign
 
 __all__ = ["masked_select"]
 
 
 def _is_array(part: Any) -> bool:
-    return isinstance(part, (Tensor, np.ndarray, list)) or hasattr(part, "__cuda_array_interface__")
+    of_numpy = isinstance(part, (Tensor, np.ndarray, list, tuple, range, bool, np.bool_))
+    return of_numpy or hasattr(part, "__cuda_array_interface__")
 
 
 def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
@@ -37,7 +38,7 @@ def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
     parts = tuple(index) if isinstance(index, tuple) else (index,)
     for part in parts:
         basic = part is None or part is Ellipsis or isinstance(part, slice) or hasattr(part, "__index__")
-        if (not basic and not _is_array(part)) or isinstance(part, (bool, np.bool_)):
+        if not basic and not _is_array(part):
             raise TypeError(
                 "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got "
                 f"{type(part).__name__}"
@@ -63,7 +64,7 @@ def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
 def _indices(x: Tensor, part: Any) -> Tensor:
     """An array of indices as it is if it is a mask, else as int64."""
     part = part if isinstance(part, Tensor) else from_outside("indexing", part, x)
-    if part.dtype.kind == "b" and part.ndim:
+    if part.dtype.kind == "b":
         return part.detach()
     return places("indexing", part, x)
 
@@ -117,6 +118,13 @@ def _classified(x: Tensor, parts: tuple[Any, ...]) -> _Indexed:
             basic.append(part)
             consumed += part is not None
         else:
+            if isinstance(part, Tensor) and part.dtype.kind == "b" and not part.ndim:
+                basic.append(None)  # a dim of size one that a 0-d mask takes or leaves
+                part = unsqueeze(part, 0)
+                dims.append(len(basic) - 1)
+                refuse_recording("indexing by a mask")
+                arrays += nonzero(part, as_tuple=True)
+                continue
             columns = _columns(x, part, consumed)
             dims += range(len(basic), len(basic) + len(columns))
             basic += [slice(None)] * len(columns)

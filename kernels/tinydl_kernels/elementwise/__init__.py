@@ -40,6 +40,11 @@ def _sign(x):
     return one if x > zero else type(x)(-1) if x < zero else zero if x == zero else x
 
 
+def _fmod(a, b):
+    rest = np.abs(a) % np.abs(b)  # Numba's np.fmod is wrong on integers
+    return rest if a >= 0 else -rest
+
+
 neg = elementwise_operation("neg", lambda x: -x)
 abs = elementwise_operation("abs", lambda x: np.abs(x))
 sign = elementwise_operation("sign", lambda x: np.sign(x), _sign)
@@ -59,6 +64,10 @@ sub = elementwise_operation("sub", lambda a, b: a - b)
 mul = elementwise_operation("mul", lambda a, b: a * b)
 div = elementwise_operation("div", lambda a, b: a / b)
 pow = elementwise_operation("pow", lambda a, b: a**b)
+floor_divide = elementwise_operation("floor_divide", lambda a, b: np.floor_divide(a, b), lambda a, b: a // b)
+# of the divisor's sign, and of the dividend's
+remainder = elementwise_operation("remainder", lambda a, b: np.remainder(a, b), lambda a, b: a % b)
+fmod = elementwise_operation("fmod", lambda a, b: np.fmod(a, b), _fmod)
 maximum = elementwise_operation("maximum", lambda a, b: np.maximum(a, b))
 minimum = elementwise_operation("minimum", lambda a, b: np.minimum(a, b))
 eq = elementwise_operation("eq", lambda a, b: a == b)

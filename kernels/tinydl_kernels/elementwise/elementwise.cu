@@ -28,6 +28,28 @@ template <> __device__ i64 power(i64 a, i64 b) {  // modulo 2^64; negative power
     return result;
 }
 
+// Quotient and remainder as NumPy has them; by an integer 0 both are 0.
+template <class T> __device__ T rest(T a, T b) { return fmod(a, b); }
+template <> __device__ i64 rest(i64 a, i64 b) { return b == 0 || b == -1 ? 0 : a % b; }
+template <class T> __device__ T modulo(T a, T b) {
+    const T r = rest(a, b);
+    return r != 0 ? ((r < 0) != (b < 0) ? r + b : r) : T(copysign(T(0), b));
+}
+template <> __device__ i64 modulo(i64 a, i64 b) {
+    const i64 r = rest(a, b);
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+template <class T> __device__ T quotient(T a, T b) {
+    if (b == 0) return a / b;
+    const T down = (a - modulo(a, b)) / b, whole = floor(down);
+    return down == 0 ? T(copysign(T(0), a / b)) : down - whole > T(0.5) ? whole + 1 : whole;
+}
+template <> __device__ i64 quotient(i64 a, i64 b) {
+    if (b == 0) return 0;
+    if (b == -1) return i64(0 - u64(a));
+    return a / b - (a % b != 0 && (a < 0) != (b < 0));
+}
+
 UNARY(to_float32, float, float(a))
 UNARY(to_float64, double, double(a))
 UNARY(to_int64, long long, (long long)(a))
@@ -43,6 +65,9 @@ BINARY(add, number, a + b)
 BINARY(sub, number, a - b)
 BINARY(mul, number, a * b)
 BINARY(pow, number, power(a, b))
+BINARY(floor_divide, number, quotient(a, b))
+BINARY(remainder, number, modulo(a, b))
+BINARY(fmod, number, rest(a, b))
 BINARY(maximum, number, largest(a, b))
 BINARY(minimum, number, smallest(a, b))
 BINARY(eq, bool, a == b)

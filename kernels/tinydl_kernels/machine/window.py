@@ -417,10 +417,11 @@ def _pool(
 
 
 def per_axis(op: str, name: str, setting: Setting, axes: int) -> Sizes:
-    """An int for all axes or a sequence of one per axis, as a tuple."""
+    """An int, or a sequence of one, for all axes or a sequence of one per axis, as a tuple."""
     if isinstance(setting, (int, np.integer)):
         return (int(setting),) * axes
     sizes = tuple(setting) if isinstance(setting, Iterable) else (setting,)
+    sizes = sizes * axes if len(sizes) == 1 else sizes
     if len(sizes) != axes or any(not isinstance(size, (int, np.integer)) for size in sizes):
         raise ShapeError(f"{op}: {name} expected an int or {axes} of them, got {setting!r}")
     return tuple(map(int, sizes))

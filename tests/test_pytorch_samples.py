@@ -1,0 +1,329 @@
+"""Small inputs that PyTorch takes: 0-d, empty, one-tuples, arguments beside the usual ones. Values, first and
+second derivatives in float64 are PyTorch's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from agreement import assert_agree
+
+import tinydl as td
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("backend")]
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    with td.backend(request.param):
+        yield
+
+
+def drawn(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed + 17 * len(shape)).standard_normal(shape)
+
+
+def check(call: Callable[..., Any], *arrays: Any, order: int = 2) -> None:
+    """call(library, its functional, *tensors) gives the same in both."""
+    torch = pytest.importorskip("torch")
+    assert_agree(
+        functools.partial(call, td, td.nn.functional),
+        functools.partial(call, torch, torch.nn.functional),
+        [np.asarray(a) for a in arrays],
+        order=order,
+    )
+
+
+S, ZERO, ONE, YES, NO = np.array(2.0), np.array(0), np.array([0]), np.array(True), np.array(False)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t, F, x: t.softmax(x, 0),
+        lambda t, F, x: t.log_softmax(x, -1),
+        lambda t, F, x: F.softmin(x, 0),
+        lambda t, F, x: t.transpose(x, 0, -1) * x,
+        lambda t, F, x: t.movedim(x, -1, 0) * x,
+        lambda t, F, x: t.movedim(x, (), ()) * x,
+        lambda t, F, x: F.pad(x, ()) * x,
+        lambda t, F, x: x[None][t.tensor(0)] * x,
+        lambda t, F, x: x[t.tensor(True)] * x,
+        lambda t, F, x: x[t.tensor(False)] * x,
+        lambda t, F, x: x[True] * x,
+        lambda t, F, x: x[None, False] * x,
+        lambda t, F, x: t.masked_select(x, t.tensor(True)) * x,
+        lambda t, F, x: F.prelu(x, x),
+        lambda t, F, x: F.prelu(-x, x[None]),
+        lambda t, F, x: t.repeat_interleave(x, 3) * x,
+    ],
+)
+def test_0_d(call: Callable[..., Any]) -> None:
+    check(call, S)
+
+
+@pytest.mark.parametrize("index", [ZERO, ONE])
+@pytest.mark.parametrize("x", [S, np.array([2.0])])
+def test_0_d_and_one_element_by_places(index: np.ndarray, x: np.ndarray) -> None:
+    check(lambda t, F, x, i: t.index_select(x, 0, i) * x, x, index)
+    check(lambda t, F, x, i: t.gather(x, 0, i) * x, x, index)
+    check(lambda t, F, x, i, y: t.scatter(x, 0, i, y) * y * x, x, index, np.full(index.shape, 5.0))
+    check(lambda t, F, x, i: t.scatter(x, 0, i, 5.0) * x, x, index)
+    check(lambda t, F, x, i, y: t.scatter_add(x, 0, i, y) ** 2, x, index, np.full(index.shape, 5.0))
+
+
+def test_a_0_d_index_of_a_vector() -> None:
+    x = drawn(3)
+    check(lambda t, F, x, i: t.gather(x, 0, i) ** 2, x, np.array(1))
+    check(lambda t, F, x, i: t.index_select(x, 0, i) ** 2, x, np.array(2))
+    check(lambda t, F, x, i: t.narrow(x, 0, i, 2) ** 2, x, np.array(1))
+    check(lambda t, F, x, i: x.narrow(0, i, 1) ** 2, x, np.array(-1))
+    check(lambda t, F, x: x[t.tensor(True), 1:] ** 2, x)
+    check(lambda t, F, x: x[1:, None, True] ** 2, drawn(3, 2))
+
+
+@pytest.mark.parametrize("x", [S, np.array(0.0), drawn(2, 2)])
+def test_nonzero_as_tuple(x: np.ndarray) -> None:
+    check(lambda t, F, x: t.nonzero(x, as_tuple=True), x, order=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "shapes"),
+    [
+        (lambda t, F, x: F.layer_norm(x, (3,)), [(0, 3)]),
+        (lambda t, F, x, w, b: F.layer_norm(x, (3,), w, b), [(2, 0, 3), (3,), (3,)]),
+        (lambda t, F, x: F.layer_norm(x, (0,)), [(2, 0)]),
+        (lambda t, F, x: F.rms_norm(x, (3,)), [(0, 3)]),
+        (lambda t, F, x, w, b: F.group_norm(x, 2, w, b), [(0, 4, 2), (4,), (4,)]),
+        (lambda t, F, x: F.group_norm(x, 2), [(2, 4, 0)]),
+        (lambda t, F, x: F.instance_norm(x), [(0, 4, 3, 3)]),
+        (lambda t, F, x, w: F.batch_norm(x, None, None, w, training=True), [(0, 4, 3), (4,)]),
+        (lambda t, F, x: F.batch_norm(x, t.zeros(4).double(), t.ones(4).double()), [(0, 4)]),
+        (lambda t, F, q, k, v: F.scaled_dot_product_attention(q, k, v), [(0, 2, 4), (0, 3, 4), (0, 3, 5)]),
+        (lambda t, F, q, k, v: F.scaled_dot_product_attention(q, k, v), [(2, 3, 4), (2, 0, 4), (2, 0, 5)]),
+        (lambda t, F, x, y, w, b: F.bilinear(x, y, w, b), [(0, 3), (0, 2), (4, 3, 2), (4,)]),
+        (lambda t, F, x: t.nn.Unflatten(1, (2, -1))(x), [(0, 6)]),
+        (lambda t, F, x: x.reshape(-1, 2), [(0, 2)]),
+        (lambda t, F, x, y: t.matmul(x, y), [(0, 2, 3), (3, 4)]),
+        (lambda t, F, x, y: t.matmul(x, y), [(0, 2, 0), (0, 4)]),
+        (lambda t, F, x, y: t.matmul(x, y), [(5, 0, 2, 3), (1, 3, 4)]),
+        (lambda t, F, x, w: F.linear(x, w), [(2, 0, 3), (2, 3)]),
+        (lambda t, F, x, w, b: F.linear(x, w, b), [(2, 3, 0), (2, 0), (2,)]),
+        (lambda t, F, x: t.softmax(x, 1), [(3, 0)]),
+        (lambda t, F, x: F.cross_entropy(x, t.zeros(0, 2).long(), reduction="sum"), [(0, 3, 2)]),
+    ],
+)
+def test_empty(call: Callable[..., Any], shapes: Any) -> None:
+    check(call, *(drawn(*s) for s in shapes))
+
+
+def test_an_empty_batch_leaves_running_statistics_alone_and_counts() -> None:
+    torch = pytest.importorskip("torch")
+    for make in (lambda t: t.nn.BatchNorm1d(3), lambda t: t.nn.BatchNorm1d(3, momentum=None)):
+        ours, theirs = make(td), make(torch)
+        for layer, x in ((ours, td.zeros(0, 3)), (theirs, torch.zeros(0, 3))):
+            assert layer(x).shape == (0, 3)
+        assert ours.running_mean.tolist() == theirs.running_mean.tolist()
+        assert ours.running_var.tolist() == theirs.running_var.tolist()
+        assert ours.num_batches_tracked.item() == theirs.num_batches_tracked.item() == 1
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t, F, x, y: t.add(x, y, alpha=2),
+        lambda t, F, x, y: t.sub(x, y * x, alpha=0.5),
+        lambda t, F, x, y: x.add(y * x, alpha=-3.0) + x.sub(y, alpha=2),
+        lambda t, F, x, y: t.add(x * x, 3, alpha=2),
+        lambda t, F, x, y: t.div(x, y, rounding_mode="floor") * x,
+        lambda t, F, x, y: t.div(x, y, rounding_mode="trunc") * y,
+        lambda t, F, x, y: t.div(x, y, rounding_mode=None),
+        lambda t, F, x, y: t.remainder(x, y) * x,
+        lambda t, F, x, y: t.fmod(x, y) * y,
+        lambda t, F, x, y: t.remainder(x * x, 0.7),
+        lambda t, F, x, y: (x % y) ** 2 + (y % 0.3) + 0.5 % x.detach(),
+        lambda t, F, x, y: (x.detach() // y.detach()) * x + 3 // y.detach(),
+        lambda t, F, x, y: t.floor_divide(x.detach(), 0.1) * x,
+        lambda t, F, x, y: t.max(x, y) ** 2,
+        lambda t, F, x, y: t.min(x, other=y) ** 2,
+        lambda t, F, x, y: x.max(y) * x.min(y),
+        lambda t, F, x, y: t.round(x, decimals=2) * x,
+        lambda t, F, x, y: t.round(100 * x, decimals=-1) * x,
+    ],
+)
+def test_arithmetic(call: Callable[..., Any]) -> None:
+    check(call, drawn(3, 4), drawn(3, 4, seed=1))
+    check(call, drawn(2, 1), np.array(0.7))
+    check(call, drawn(0, 2), drawn(2))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
+def test_arithmetic_of_integers(dtype: str) -> None:
+    a, b = np.array([7, 200, 3, 0], dtype), np.array([2, 3, 7, 5], dtype)
+    if dtype != "uint8":
+        a, b = a * np.array([1, -1, -1, 1], dtype), b * np.array([-1, 1, 1, -1], dtype)
+    for call in (
+        lambda t, F, x, y: x // y,
+        lambda t, F, x, y: x % y,
+        lambda t, F, x, y: t.fmod(x, y),
+        lambda t, F, x, y: t.div(x, y, rounding_mode="floor"),
+        lambda t, F, x, y: t.div(x, y, rounding_mode="trunc"),
+        lambda t, F, x, y: t.add(x, y, alpha=3),
+        lambda t, F, x, y: x // 0.5,
+    ):
+        check(call, a, b, order=0)
+    big = np.array([2**53 + 1, -(2**60) - 1])
+    check(lambda t, F, x: (x // 3, x % 1000, t.div(x, 7, rounding_mode="trunc")), big, order=0)
+
+
+IMAGE = drawn(1, 1, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t, F, x: F.max_pool2d(x, (2,)) ** 2,
+        lambda t, F, x: F.max_pool2d(x, [2], (1,), (0,), (1,)) ** 2,
+        lambda t, F, x: F.avg_pool2d(x, (2,), (1,), (1,)) ** 2,
+        lambda t, F, x: F.conv2d(x, x[:, :, :2, :2], stride=(2,), padding=(1,), dilation=(1,)),
+        lambda t, F, x: F.conv_transpose2d(
+            x, x[:, :, :2, :2], stride=(2,), padding=(1,), output_padding=(0,)
+        ),
+        lambda t, F, x: t.nn.MaxPool2d((2,))(x) ** 2,
+        lambda t, F, x: t.nn.AvgPool2d((2,))(x) ** 2,
+    ],
+)
+def test_one_tuples(call: Callable[..., Any]) -> None:
+    check(call, IMAGE)
+
+
+def test_repeats() -> None:
+    x = drawn(2)
+    check(lambda t, F, x: t.repeat_interleave(x, 2, output_size=4) ** 2, x)
+    check(lambda t, F, x: t.repeat_interleave(x, t.tensor([1, 2]), 0, output_size=3) ** 2, x)
+    check(lambda t, F, n: t.repeat_interleave(n), np.array([1, 0, 2]), order=0)
+    for wrong in (3, 5):
+        with pytest.raises(td.ShapeError, match=f"repeat_interleave: expected output_size 4, got {wrong}"):
+            td.repeat_interleave(td.tensor(x), 2, output_size=wrong)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(2, 3), (2, 3), (2,)],
+        [(2, 3), (2, 3), (2, 1)],
+        [(2, 3), (3,), (2, 3)],
+        [(3,), (2, 3), (3,)],
+        [(2, 3), (), (2, 1)],
+    ],
+)
+def test_gaussian_nll_loss_broadcasts(shapes: Any) -> None:
+    x, y, v = (drawn(*s, seed=k) for k, s in enumerate(shapes))
+    for reduction in ("mean", "sum", "none"):
+        check(
+            lambda t, F, x, y, v, r=reduction: F.gaussian_nll_loss(x, y, v, full=True, reduction=r),
+            x,
+            y,
+            np.abs(v),
+        )
+
+
+@pytest.mark.filterwarnings("ignore:reduction")
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_losses_at_their_ends(reduction: str) -> None:
+    target = np.array([0.0, 1.0, 0.5])
+    check(
+        lambda t, F, x: F.kl_div(x, t.tensor(target), reduction=reduction) * x.sum(),
+        np.array([-1.0, -2.0, -3.0]),
+    )
+    ignored = np.array([-100, -100])
+    check(lambda t, F, x, y: F.cross_entropy(x, y, reduction=reduction), drawn(2, 3), ignored)
+    some = np.array([-100, 1])
+    check(lambda t, F, x, y: F.cross_entropy(x, y, reduction=reduction), drawn(2, 3), some)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: n.GroupNorm(2, 4, bias=False),
+        lambda n: n.InstanceNorm2d(4, affine=True, bias=False),
+        lambda n: n.BatchNorm2d(4, bias=False),
+    ],
+)
+def test_norms_without_bias(make: Callable[..., Any]) -> None:
+    torch = pytest.importorskip("torch")
+    ours, theirs = make(td.nn), make(torch.nn)
+    assert [name for name, _ in ours.named_parameters()] == ["weight"]
+    ours.to("float64")
+    assert_agree(ours, theirs.double(), [drawn(2, 4, 3, 3)])
+
+
+def _same_weights(ours: Any, theirs: Any) -> None:
+    """Both get the same numbers, which the state dict of PyTorch names."""
+    torch = pytest.importorskip("torch")
+    ours.to("float64"), theirs.double()
+    state = {name: 0.5 * drawn(*p.shape, seed=k) for k, (name, p) in enumerate(theirs.state_dict().items())}
+    ours.load_state_dict(state)
+    theirs.load_state_dict({name: torch.tensor(x) for name, x in state.items()})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"add_bias_kv": True},
+        {"add_zero_attn": True},
+        {"kdim": 3, "vdim": 5},
+        {"kdim": 4, "vdim": 5, "bias": False},
+        {"kdim": 3, "vdim": 5, "add_bias_kv": True, "add_zero_attn": True, "batch_first": True},
+    ],
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_arguments_of_attention(settings: dict[str, Any], masked: bool) -> None:
+    torch = pytest.importorskip("torch")
+    ours = td.nn.MultiheadAttention(4, 2, **settings)
+    theirs = torch.nn.MultiheadAttention(4, 2, **settings)
+    _same_weights(ours, theirs)
+    q = drawn(2, 2, 4)
+    k, v = drawn(2, 2, settings.get("kdim", 4), seed=1), drawn(2, 2, settings.get("vdim", 4), seed=2)
+    padding = np.array([[False, True], [False, False]])
+    causal = np.triu(np.ones((2, 2), bool), 1)
+
+    def call(t: Any, layer: Any) -> Callable[..., Any]:
+        masks = {"key_padding_mask": t.tensor(padding), "attn_mask": t.tensor(causal)} if masked else {}
+        return lambda q, k, v: layer(q, k, v, average_attn_weights=False, **masks)
+
+    parameters = [
+        [p for _, p in sorted(layer.named_parameters(), key=lambda pair: pair[0])] for layer in (ours, theirs)
+    ]
+    assert_agree(call(td, ours), call(torch, theirs), [q, k, v], parameters)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False, "batch_first": True}]
+)
+def test_projected_lstm(settings: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    ours = td.nn.LSTM(3, 4, proj_size=2, **settings)
+    theirs = torch.nn.LSTM(3, 4, proj_size=2, **settings)
+    _same_weights(ours, theirs)
+
+    def flat(layer: Any) -> Callable[..., Any]:
+        def call(x: Any, *state: Any) -> Any:
+            y, (h, c) = layer(x, state or None)
+            return y, h, c
+
+        return call
+
+    count = len(ours.suffixes) * (1 + ours.bidirectional)
+    parameters = [
+        [p for _, p in sorted(layer.named_parameters(), key=lambda pair: pair[0])] for layer in (ours, theirs)
+    ]
+    x, h, c = drawn(3, 2, 3), drawn(count, 3 if ours.batch_first else 2, 2), drawn(count, 2, 4)
+    if ours.batch_first:
+        c = drawn(count, 3, 4)
+    assert_agree(flat(ours), flat(theirs), [x], parameters)
+    assert_agree(flat(ours), flat(theirs), [x, h, c], parameters)
