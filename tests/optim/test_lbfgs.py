@@ -13,7 +13,7 @@ from tinydl_kernels.machine.errors import GraphError
 
 import tinydl as td
 from tinydl.optim import LBFGS
-from tinydl.optim.line_search import Point, strong_wolfe
+from tinydl.optim.line_search import Point, _cubic, strong_wolfe
 
 Loss = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
@@ -249,3 +249,17 @@ def test_refusals() -> None:
             LBFGS(params, **{name: 0})
     with pytest.raises(ValueError, match="LBFGS: line_search_fn: expected None or 'strong_wolfe', got 'x'"):
         LBFGS(params, line_search_fn="x")
+
+
+def test_a_bracket_that_has_no_width_left_is_not_divided():
+    """A jump is never flat: halving ends at two neighbours, and with tolerance 0 nothing else ends it."""
+
+    def at(t):
+        return Point(t, -t if t <= 0.3 else 10.0, None, -1.0)
+
+    found = strong_wolfe(at, at(0.0), 1.0, 1.0, 0.0, 500)
+    assert found.t == pytest.approx(0.3)
+
+
+def test_a_straight_line_between_two_points_is_halved():
+    assert _cubic(Point(0.0, 0.0, None, -1.0), Point(1.0, -1.0, None, -1.0), 0.0, 1.0) == 0.5

@@ -75,7 +75,7 @@ def _zoom(
     near = False  # was the last trial close to an end, and left there?
     for _ in range(trials):
         a, b = sorted(end.t for end in ends)
-        if (b - a) * largest < tolerance:
+        if a == b or (b - a) * largest < tolerance:
             break
         t = _cubic(ends[0], ends[1], a, b)
         margin = 0.1 * (b - a)
@@ -112,5 +112,8 @@ def _cubic(p: Point, q: Point, least: float, most: float) -> float:
     if not 0 <= square < math.inf:
         return (least + most) / 2
     root = math.sqrt(square)
-    t = b.t - (b.t - a.t) * ((b.slope + root - e) / (b.slope - a.slope + 2 * root))
+    bend = b.slope - a.slope + 2 * root
+    if bend == 0:
+        return (least + most) / 2
+    t = b.t - (b.t - a.t) * ((b.slope + root - e) / bend)
     return min(max(t, least), most)
