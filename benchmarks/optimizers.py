@@ -97,13 +97,17 @@ class Ours:
         shapes = [shape for shape in shapes if len(shape) > 1] if kind == "Muon" else shapes
         self.params = [nn.Parameter(random.standard_normal(shape, np.float32)) for shape in shapes]
         self.grads = [td.tensor(random.standard_normal(shape, np.float32)) for shape in shapes]
-        for p, g in zip(self.params, self.grads, strict=True):
-            p.grad = g
         self.optimizer = getattr(optim, kind)(self.params, **entry.options)
-        self.step: Call = self.optimizer.step if entry.eager else td.record(self.optimizer.step)
+        self.step: Call = self.update if entry.eager else td.record(self.update)
         (rule,) = self.optimizer.rules()
         arrays = entry.before + 3 + len(rule.moments) + len(rule.stores)
         self.bytes = 4 * arrays * sum(p.array.size for p in self.params)
+
+    def update(self) -> None:
+        """Gradients come inside of a recording, as those of a backward pass: others would be copied."""
+        for p, g in zip(self.params, self.grads, strict=True):
+            p.grad = g
+        self.optimizer.step()
 
     def rest(self) -> None:
         """Let all gradients be 0, as if they had been for long: what decays is at the end of its range."""
@@ -119,31 +123,40 @@ class Ours:
 
     def products(self, name: str) -> Call:
         """The products of a step alone."""
-        matrices = [p for p in self.params if p.ndim > 1]
+        matrices = [p.detach() for p in self.params if p.ndim > 1]
         if name == "Muon":
-            wide = [p.detach().reshape(len(p), -1) for p in matrices]
-            wide = [(x.T if x.shape[0] > x.shape[1] else x).contiguous() for x in wide]
+            wide = [x.reshape(len(x), -1) for x in matrices]
+            return _iterations([(x.T if x.shape[0] > x.shape[1] else x).contiguous() for x in wide])
+        if name == "SOAP":  # which turns two tensors into its bases, and one back
+            return _turns(matrices, 3)
+        return _turns([p.detach() for p in self.params], 1)
 
-            def call() -> None:
-                for x in wide:
-                    for _ in range(5):
-                        square = x @ x.T
-                        square @ square @ x
 
-            return call
-        given = self.params if name == "Shampoo" else matrices
-        doubled = [p.detach().to(dtype=np.float64) for p in given]
-        roots = [[td.tensor(np.eye(n)) for n in x.shape] for x in doubled]
-        turns = 1 if name == "Shampoo" else 3  # SOAP turns two tensors there, and one back
+def _iterations(matrices: list[td.Tensor]) -> Call:
+    """Newton and Schulz's, five for each matrix."""
 
-        def call() -> None:
-            for x, own in zip(doubled, roots, strict=True):
-                for axis, root in enumerate(own):
-                    gram(x, axis)
-                    for _ in range(turns):
-                        turned(x, axis, root)
+    def call() -> None:
+        for x in matrices:
+            for _ in range(5):
+                square = x @ x.T
+                square @ square @ x
 
-        return call
+    return call
+
+
+def _turns(tensors: list[td.Tensor], times: int) -> Call:
+    """A moment along every axis, and so many turns."""
+    doubled = [x.to(dtype=np.float64) for x in tensors]
+    roots = [[td.tensor(np.eye(n)) for n in x.shape] for x in doubled]
+
+    def call() -> None:
+        for x, own in zip(doubled, roots, strict=True):
+            for axis, root in enumerate(own):
+                gram(x, axis)
+                for _ in range(times):
+                    turned(x, axis, root)
+
+    return call
 
 
 def theirs(name: str, shapes: Sequence[tuple[int, ...]]) -> dict[str, Call]:
