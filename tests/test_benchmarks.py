@@ -146,3 +146,35 @@ def test_transforms_alone(tmp_path: Path) -> None:
     ]
     assert all(0 < least <= median for case in cases_of for median, least in case["seconds"]["tinydl"])
     assert "µs an image" in ended.stdout
+
+
+def test_optimizers_alone(tmp_path: Path) -> None:
+    """Without PyTorch, which no test needs; bytes are those of the arrays that a step reads and writes."""
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    code = (
+        "import sys\nfrom benchmarks import optimizers as program\n"
+        "program.find_spec = lambda name: None\nsys.exit(program.main(sys.argv[1:]))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "adam", "muon", "lars", "--quick", "--out", str(tmp_path)],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    found = {case["optimizer"]: case for case in json.loads((tmp_path / "results.json").read_text())["cases"]}
+    assert list(found) == ["Adam", "Adam amsgrad", "AdamW", "Adamax", "LARS", "Muon"]
+    arrays = {name: found[name]["bytes"] / (4 * 61_706) for name in ("Adam", "Adam amsgrad", "LARS")}
+    assert arrays == {"Adam": 7, "Adam amsgrad": 9, "LARS": 7}
+    assert all(case["idle"] > 0 and case["x bytes"] > 0 for case in found.values())
+    assert found["Muon"]["x products"] > 0
+
+
+def test_every_optimizer_is_measured() -> None:
+    from benchmarks.optimizers import OPTIMIZERS
+    from tinydl import optim
+
+    kinds = {name: getattr(optim, name) for name in optim.__all__}
+    public = {
+        name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, optim.Optimizer)
+    }
+    closures = {"GradientDescent", "LBFGS"}  # whose steps are as many evaluations as they need
+    assert {name.split()[0] for name in OPTIMIZERS} == public - closures - {"Optimizer"}

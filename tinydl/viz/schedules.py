@@ -78,7 +78,7 @@ def _closed(schedule: LRScheduler, count: int) -> tuple[np.ndarray, np.ndarray |
         rates = [[float(schedule.rate(base, t, i)) for i, base in enumerate(bases)] for t in at]
         if schedule.momentum(at[0], 0) is None:
             return np.array(rates), None
-        momenta = [[float(schedule.momentum(t, i)) for i in range(len(bases))] for t in at]  # type: ignore[arg-type]
+        momenta = [[float(schedule.momentum(t, i)) for i in range(len(bases))] for t in at]
     return np.array(rates), np.array(momenta)
 
 
