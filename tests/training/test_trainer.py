@@ -426,3 +426,16 @@ def test_refusals() -> None:
     for call, error, message in cases:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_parameters_that_no_optimizer_has() -> None:
+    """Their gradients do not pile up, and a replay does not stumble over them."""
+    net = network(dropout=0.0)
+    one = Trainer(net, td.cross_entropy, SGD(net[4].parameters(), lr=0.1))
+    whole = DataLoader(data(), 50)
+    one.fit(whole, epochs=4)
+    held = net[0].weight.grad.numpy().copy()
+    net.zero_grad()
+    terms = one.objective(*one.batch)
+    terms.backward()
+    assert np.linalg.norm(held) < 3 * np.linalg.norm(net[0].weight.grad.numpy())

@@ -119,6 +119,7 @@ class Steps:
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
+            self.objective.model.zero_grad()  # parameters that no optimizer has
             found = self._passed(batch, due) if len(sizes) == 1 else self._accumulated(batch, due, sizes)
             for point in self.gradients:
                 found["means"] |= {name: value.detach() for name, value in (point() or {}).items()}
