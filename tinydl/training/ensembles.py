@@ -15,6 +15,7 @@ from ..nn.containers import ModuleList
 from ..nn.module import Module
 from ..ops.elementwise import add, cast, div
 from ..ops.indexing import one_hot
+from ..ops.padding import pad
 from ..ops.softmax import log_softmax, softmax
 from .callbacks import Callback
 from .checkpoint import restore, state_of
@@ -22,7 +23,7 @@ from .checkpoint import restore, state_of
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Ensemble", "SnapshotEnsemble", "bagging"]
+__all__ = ["Ensemble", "SnapshotEnsemble", "TestTimeAugmentation", "bagging"]
 
 
 class Ensemble(Module):
@@ -60,6 +61,59 @@ class Ensemble(Module):
             return log_softmax(logits, 1)
         votes = one_hot(logits.argmax(1), logits.shape[1])  # (B, *, C)
         return cast(votes.movedim(-1, 1), dtype=logits.dtype)
+
+
+class TestTimeAugmentation(Module):
+    """A model that looks at several views of its input, and puts together what it sees of each, as an
+    `Ensemble` of one model: logits become probabilities.
+
+        TestTimeAugmentation(model, [lambda x: x, lambda x: td.flip(x, -1)])
+
+    Args:
+        model: of images (B, C, H, W), or whatever the views take.
+        views: functions of the input; by default the image, and the image shifted by a pixel to each side
+            (edges repeated). Mirror images are another view only where left and right mean nothing.
+        how: as in `Ensemble`.
+
+    Raises:
+        ValueError: no views, or another `how`.
+    """
+
+    __test__ = False  # for pytest, which takes it for a test
+
+    def __init__(
+        self,
+        model: Module,
+        views: Sequence[Callable[[Tensor], Tensor]] | None = None,
+        how: str = "mean",
+    ) -> None:
+        super().__init__()
+        chosen = SHIFTS if views is None else views
+        self.ensemble = Ensemble([_View(model, view) for view in chosen], how)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ensemble(x)
+
+
+class _View(Module):
+    def __init__(self, model: Module, view: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model, self.view = model, view
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(self.view(x))
+
+
+def _shifted(down: int, right: int) -> Callable[[Tensor], Tensor]:
+    def view(x: Tensor) -> Tensor:
+        H, W = x.shape[-2:]
+        padded = pad(x, (1, 1, 1, 1), "replicate")
+        return padded[..., 1 - down : 1 - down + H, 1 - right : 1 - right + W]
+
+    return view
+
+
+SHIFTS = [lambda x: x, *(_shifted(*by) for by in ((1, 0), (-1, 0), (0, 1), (0, -1)))]
 
 
 class SnapshotEnsemble(Callback):
