@@ -138,6 +138,8 @@ class Trainer:
         sanity_batches: int = 1,
     ) -> History:
         """Train until so many epochs are done in all, those of earlier fits included; returns the history.
+        A further fit goes on with the weights that the last one left: the best ones, or averages, where a
+        callback had put them there.
 
         Args:
             loader: of the training samples.
