@@ -5,6 +5,7 @@ of (seed, epoch, number of the sample).
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import threading
@@ -339,6 +340,24 @@ class TestAugmented:
         finally:
             threads.set_num_threads(before)
         assert all(expected[0, row] != expected[1, row] for row in range(23))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_whatever_process(self) -> None:
+        def digest() -> bytes:
+            found = pictures(loader(transform=AUGMENT, batch_size=6, num_workers=1))
+            return hashlib.sha256(b"".join(found[key] for key in sorted(found))).digest()
+
+        expected = digest()
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, digest())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            assert pipe.read() == expected
+        assert os.waitpid(child, 0)[1] == 0
 
     def test_the_backend_of_the_scope_reaches_the_workers(self) -> None:
         seen = set()

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fitting import bits, data, loaders, network, trainer
+from tinydl_kernels.cpu import threads
 
 import tinydl as td
 from tinydl.data import DataLoader, TensorDataset
-from tinydl.metrics import AUC, F1, Accuracy
+from tinydl.metrics import AUC, F1, MSE, Accuracy
 from tinydl.nn import Module
 from tinydl.optim import LBFGS, SAM, SGD, Adam
 from tinydl.regularizers import DataGrad, Objective, SpectReg
@@ -148,6 +149,42 @@ def test_penalties_that_are_not_due_on_every_step() -> None:
     rows = found.fit(loaders()[0], epochs=2).rows
     assert {"spect_reg", "data_grad", "total", "loss"} <= rows[0].keys()
     assert int(found.objective.step.item()) == found.steps == 10
+
+
+def test_the_bits_do_not_depend_on_threads() -> None:
+    before, found = threads.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            threads.set_num_threads(count)
+            one = trainer()
+            one.fit(*loaders(), 2)
+            found.append((bits(one.model), one.history.rows))
+    finally:
+        threads.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_numbers_and_several_labels_as_targets() -> None:
+    x = data().inputs
+    targets = {
+        "numbers": (x[:, :1] * 2, td.mse_loss, MSE()),
+        "labels": ((x[:, :2] > 0).astype(np.float32), td.binary_cross_entropy_with_logits, None),
+    }
+    for y, loss, metric in targets.values():
+        td.manual_seed(0)
+        model = td.nn.Linear(6, y.shape[1])
+        view = (Accuracy(), lambda z: (z > 0).astype(np.int64))
+        one = Trainer(
+            model,
+            loss,
+            Adam(model.parameters(), lr=0.05),
+            metrics={"score": metric or view},
+            terms=[DataGrad(1e-3)],
+        )
+        loader = DataLoader(TensorDataset(x, y), 12, shuffle=True, seed=0)
+        rows = one.fit(loader, loader, 20).rows
+        assert rows[-1]["val_loss"] < 0.6 * rows[0]["val_loss"]
+        assert rows[-1]["val_score"] != rows[0]["val_score"]
 
 
 def test_several_inputs_and_another_objective() -> None:
