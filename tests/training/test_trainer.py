@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
+import types
 import warnings
 import weakref
 from itertools import pairwise
@@ -21,8 +23,8 @@ from tinydl.data import DataLoader, TensorDataset
 from tinydl.metrics import AUC, F1, MSE, Accuracy
 from tinydl.nn import Module
 from tinydl.optim import LBFGS, SAM, SGD, Adam
-from tinydl.regularizers import DataGrad, Objective, SpectReg
-from tinydl.training import Callback, DivergedError, Freeze, NaNGuard, Schedule, Trainer
+from tinydl.regularizers import DataGrad, Objective, Penalty, SpectReg
+from tinydl.training import Callback, DivergedError, Freeze, LivePlot, NaNGuard, Schedule, Trainer
 from tinydl.training.checkpoint import CheckpointError
 
 
@@ -365,6 +367,59 @@ def test_a_time_limit_and_a_stop() -> None:
 
     history = trainer([Stop()]).fit(*loaders(), 5)
     assert (len(history), history.ended) == (1, "enough")
+
+
+def test_a_live_plot_is_whole_after_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    sizes = []
+
+    class Watch(Callback):
+        order = 2
+
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            path = tmp_path / "a" / "b.svg"
+            sizes.append(path.read_text().rstrip().endswith("</svg>") and path.stat().st_mtime_ns)
+
+    trainer([LivePlot(tmp_path / "a" / "b.svg", "loss"), Watch()]).fit(*loaders(), 3)
+    assert len(set(sizes)) == 3
+    assert all(sizes)
+
+    class Shown:
+        def __init__(self) -> None:
+            self.display = self
+            self.log: list[str] = []
+
+        def __call__(self, figure: Any, display_id: bool) -> Any:
+            self.log.append("shown")
+            return self
+
+        def update(self, figure: Any) -> None:
+            self.log.append("renewed")
+
+    shown = Shown()
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(
+        sys.modules, "IPython", types.SimpleNamespace(display=types.SimpleNamespace(display=shown))
+    )
+    trainer([LivePlot()], progress=False).fit(*loaders(), 3)
+    assert shown.log == ["shown", "renewed", "renewed"]
+
+
+def test_a_penalty_as_the_loss() -> None:
+    class Own(Penalty):
+        def __call__(self, seen: Any) -> Any:
+            return td.cross_entropy(seen.logits, seen.target)
+
+    rows = []
+    for loss in (Own(1.0), td.cross_entropy):
+        model = network()
+        one = Trainer(model, loss, SGD(model.parameters(), lr=0.1), metrics=[Accuracy()])
+        rows.append(one.fit(*loaders(), 2).rows)
+    for a, b in zip(*rows, strict=True):
+        assert [*a] == [*b]
+        np.testing.assert_allclose([*a.values()], [*b.values()], rtol=1e-5)
+    with pytest.raises(TypeError, match="class_weight: expected a loss function, got Own"):
+        Trainer(model, Own(1.0), SGD(model.parameters(), lr=0.1), class_weight=[1.0, 2.0])
 
 
 def test_the_rates_of_a_schedule_are_logged() -> None:
