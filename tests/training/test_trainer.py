@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from fitting import bits, data, loaders, network, trainer
 from tinydl_kernels.cpu import threads
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl.data import DataLoader, TensorDataset
@@ -24,7 +25,18 @@ from tinydl.metrics import AUC, F1, MSE, Accuracy
 from tinydl.nn import Module
 from tinydl.optim import LBFGS, SAM, SGD, Adam
 from tinydl.regularizers import DataGrad, Objective, Penalty, SpectReg
-from tinydl.training import Callback, DivergedError, Freeze, LivePlot, NaNGuard, Schedule, Trainer
+from tinydl.training import (
+    Callback,
+    DivergedError,
+    EarlyStopping,
+    Freeze,
+    LivePlot,
+    Log,
+    ModelCheckpoint,
+    NaNGuard,
+    Schedule,
+    Trainer,
+)
 from tinydl.training.checkpoint import CheckpointError
 
 
@@ -304,6 +316,32 @@ def test_history_draws() -> None:
         history.plot("auc")
 
 
+def test_a_fit_that_diverges_goes_on_to_its_end(tmp_path: Path) -> None:
+    """Losses and metrics are NaN, with a warning; the best weights are those from before."""
+
+    class Break(Callback):
+        order = 3
+
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            if trainer.epoch == 2:
+                with td.no_grad():
+                    trainer.model[4].weight.fill_(float("nan"))
+
+    found = trainer([EarlyStopping(patience=None), Break(), ModelCheckpoint(tmp_path, every_n_steps=1)])
+    with pytest.warns(UserWarning, match="outputs are not finite: accuracy is NaN"):
+        history = found.fit(*loaders(), 4)
+    assert np.isfinite(history["val_accuracy"]).tolist() == [True, True, False, False]
+    assert np.isnan(history["loss"]).tolist() == [False, False, True, True]
+    assert np.isfinite(found.model[4].weight.numpy()).all()
+    assert history.best("val_loss")["epoch"] <= 2
+    with pytest.raises(ValueError, match="mode: expected 'min' or 'max', got 'most'"):
+        history.best("loss", "most")
+    broken = type(history)()
+    broken.load_state_dict({"rows": history.rows[2:]})
+    with pytest.raises(ShapeError, match="expected a finite loss, got none"):
+        broken.best("loss")
+
+
 # Callbacks
 # ------------------------------------------------------------------------------------------------------------
 
@@ -420,6 +458,25 @@ def test_a_penalty_as_the_loss() -> None:
         np.testing.assert_allclose([*a.values()], [*b.values()], rtol=1e-5)
     with pytest.raises(TypeError, match="class_weight: expected a loss function, got Own"):
         Trainer(model, Own(1.0), SGD(model.parameters(), lr=0.1), class_weight=[1.0, 2.0])
+
+
+def test_a_checkpoint_by_the_clock(tmp_path: Path) -> None:
+    there = []
+
+    class Watch(Callback):
+        order = 3
+
+        def on_batch_end(self, trainer: Trainer) -> None:
+            there.append((tmp_path / "last.safetensors").exists())
+
+    trainer([ModelCheckpoint(tmp_path, every_n_minutes=1e-9), Watch()]).fit(*loaders(), 1)
+    assert there == [True] * 5
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    history = trainer([Log(tmp_path / "log.jsonl")]).fit(*loaders(), 3)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == history.rows
 
 
 def test_the_rates_of_a_schedule_are_logged() -> None:
