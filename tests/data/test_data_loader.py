@@ -23,6 +23,7 @@ from tinydl.data import (
     Batches,
     BatchSampler,
     ClassBalancedSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     RandomSampler,
@@ -214,11 +215,14 @@ class TestAsPyTorch:
     def test_a_fixed_order_and_batches_of_ones_own(self) -> None:
         assert [y.tolist() for _, y in DataLoader(digits(6), 2, sampler=[5, 1, 3])] == [[2, 1], [0]]
 
+        both = ConcatDataset([digits(4), digits(3)])
+        assert [y.tolist() for _, y in DataLoader(both, 2, sampler=[-1, 0, -7, 4])] == [[2, 0], [0, 0]]
+
         class Pairs(BatchSampler):
             def __init__(self) -> None: ...
 
             def batches(self, seed, epoch):
-                return [np.array([epoch, epoch + 1]), np.array([0])]
+                return [np.array([epoch, epoch + 1]), [0]]
 
             def __len__(self) -> int:
                 return 2
