@@ -34,8 +34,9 @@ loses the case, not the run. Run it on an idle machine: a framework whose thread
 arrived, as OpenMP's do, is slowed down manyfold by any other process, and its ratios are worth
 nothing then. `--threads 1` stands more.
 
-Transforms of images have a program of their own, `python -m benchmarks.transforms`, and so has the whole set
-of optimizers, `python -m benchmarks.optimizers`.
+Transforms of images have a program of their own, `python -m benchmarks.transforms`; so have the whole set of
+optimizers, `python -m benchmarks.optimizers`, and the cost of the Trainer beside the bare loop,
+`python -m benchmarks.training`.
 
 Reading order: cases.py (what), worker.py (one side's process), turns.py (how they alternate), with_*.py and
 models_*.py (the same in each framework), machine.py (the peaks), report.py.

@@ -41,17 +41,17 @@ TERMS: dict[str, Callable[[], list[Any]]] = {"plain": list, "DataGrad": lambda: 
 Epoch = Callable[[], Any]
 
 
-def pictures() -> TensorDataset:
+def pictures(samples: int) -> TensorDataset:
     random = np.random.default_rng(0)
-    return TensorDataset(random.normal(size=(SAMPLES, 1, 28, 28)).astype(np.float32), np.arange(SAMPLES) % 10)
+    return TensorDataset(random.normal(size=(samples, 1, 28, 28)).astype(np.float32), np.arange(samples) % 10)
 
 
-def bare(terms: list[Any]) -> Epoch:
+def bare(terms: list[Any], data: TensorDataset) -> Epoch:
     """The loop of the README, and nothing more."""
     td.manual_seed(0)
     model = LeNet()
     optimizer, objective = Adam(model.parameters(), lr=1e-3), Objective(model, td.cross_entropy, terms)
-    batches = Batches(*pictures().arrays, batch_size=BATCH)
+    batches = Batches(*data.arrays, batch_size=BATCH)
 
     @td.record
     def step(x: td.Tensor, y: td.Tensor) -> td.Tensor:
@@ -68,7 +68,7 @@ def bare(terms: list[Any]) -> Epoch:
     return epoch
 
 
-def trained(terms: list[Any], augmented: bool = False, workers: int = 0) -> Epoch:
+def trained(terms: list[Any], data: TensorDataset, augmented: bool = False, workers: int = 0) -> Epoch:
     """A Trainer's epoch, metrics on."""
     td.manual_seed(0)
     model = LeNet()
@@ -79,22 +79,23 @@ def trained(terms: list[Any], augmented: bool = False, workers: int = 0) -> Epoc
         [transforms.RandomAffine(10, (0.1, 0.1)), transforms.ElasticTransform(34.0, 4.0)]
     )
     loader = DataLoader(
-        pictures(), BATCH, shuffle=True, transform=change if augmented else None, num_workers=workers
+        data, BATCH, shuffle=True, transform=change if augmented else None, num_workers=workers
     )
     return lambda: trainer.fit(loader, epochs=trainer.epoch + 1)
 
 
-def contenders(terms: Callable[[], list[Any]]) -> dict[str, Epoch]:
+def contenders(terms: Callable[[], list[Any]], samples: int) -> dict[str, Epoch]:
+    data = pictures(samples)
     return {
-        "bare loop": bare(terms()),
-        "Trainer": trained(terms()),
-        "Trainer, augmented": trained(terms(), True),
-        "Trainer, augmented, a worker": trained(terms(), True, 1),
+        "bare loop": bare(terms(), data),
+        "Trainer": trained(terms(), data),
+        "Trainer, augmented": trained(terms(), data, True),
+        "Trainer, augmented, a worker": trained(terms(), data, True, 1),
     }
 
 
-def measure(name: str, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
-    sides = contenders(TERMS[name])
+def measure(name: str, rounds: int, samples: int, clock: Callable[[], float]) -> dict[str, Any]:
+    sides = contenders(TERMS[name], samples)
     for epoch in sides.values():
         epoch()
         epoch()  # the first is recorded, the second makes jobs of it
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=25, help="epochs of each (default %(default)s)")
     parser.add_argument("--threads", type=int, help="of the kernels (default: processors)")
     parser.add_argument("--cpu", action="store_true", help="count the processor's time")
-    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--quick", action="store_true", help="one round of two batches")
     parser.add_argument(
         "--out",
         type=Path,
@@ -147,11 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         threads.set_num_threads(options.threads)
     clock = time.process_time if options.cpu else time.perf_counter
     busy, measured = load(), []
+    rounds, samples = (1, 2 * BATCH) if options.quick else (options.rounds, SAMPLES)
     for name in TERMS:
-        measured.append(measure(name, 1 if options.quick else options.rounds, clock))
+        measured.append(measure(name, rounds, samples, clock))
         print(lines(measured[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    about = {**environment(), "load": busy, "clock": clock.__name__, "samples": SAMPLES, "batch": BATCH}
+    about = {**environment(), "load": busy, "clock": clock.__name__, "samples": samples, "batch": BATCH}
     write_json(options.out / "results.json", {"environment": about, "cases": measured})
     print(f"results.json is in {options.out}")
     return 0

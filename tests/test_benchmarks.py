@@ -178,3 +178,20 @@ def test_every_optimizer_is_measured() -> None:
     }
     closures = {"GradientDescent", "LBFGS"}  # whose steps are as many evaluations as they need
     assert {name.split()[0] for name in OPTIMIZERS} == public - closures - {"Optimizer"}
+
+
+def test_training_alone(tmp_path: Path) -> None:
+    path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+    options = ["--quick", "--cpu", "--threads", "1", "--out", str(tmp_path)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "benchmarks.training", *options],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=250,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [case["case"] for case in results["cases"]] == ["plain", "DataGrad"]
+    for case in results["cases"]:
+        assert set(case["seconds"]) == set(case["ratios"])
+        assert case["ratios"]["bare loop"] == [1.0, 1.0]
+        assert all(time > 0 for times in case["seconds"].values() for time in times)
+    assert results["environment"]["clock"] == "process_time"

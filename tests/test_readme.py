@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tinydl_kernels
 
@@ -44,13 +45,37 @@ def programs(page: str, gpu: bool) -> list[tuple[int, str]]:
     return [(line, block) for line, block in own if gpu or "cuda" not in block]
 
 
-def test_the_twenty_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def make_scans(folder: Path) -> None:
+    """A folder of PNGs for each of three classes: bars that lie, stand and slope, in noise."""
+    image = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    bars = {"lying": np.eye(28)[14], "standing": np.eye(28)[14][:, None], "sloping": np.eye(28)}
+    for name, bar in bars.items():
+        (folder / "scans" / name).mkdir(parents=True)
+        for i in range(30):
+            noisy = np.roll(bar * np.ones((28, 28)), random.integers(-4, 5), (0, 1)[i % 2])
+            pixels = (160 * noisy + random.uniform(0, 90, (28, 28))).astype(np.uint8)
+            image.fromarray(pixels).save(folder / "scans" / name / f"{i:02d}.png")
+
+
+def test_the_twenty_lines_and_the_folder_of_pictures(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_scans(tmp_path)
+    monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for line, block in programs("README.md", gpu=False):
         run("README.md", line, block, names)
-    printed = re.fullmatch(r"loss (.*), squared gradient (.*)\n", capsys.readouterr().out)
+    printed = re.fullmatch(
+        r"loss (.*), squared gradient (.*)\nended: .*; test: .*'accuracy': (.*)}\n", capsys.readouterr().out
+    )
     assert printed is not None
-    loss, penalty = map(float, printed.groups())
+    loss, penalty, accuracy = map(float, printed.groups())
+    assert accuracy > 0.8
+    assert (tmp_path / "history.png").stat().st_size > 1000
+    bundle = names["td"].training.load_bundle("scans.safetensors")
+    said = bundle.predict(sorted((tmp_path / "scans" / "sloping").iterdir()))
+    assert said.classes.count("sloping") > 20
     assert loss < math.log(10)  # what a model gets that knows nothing
     assert 0 < penalty < 1
 

@@ -1,4 +1,4 @@
-"""Commands: `python -m tinydl derivatives` and `python -m tinydl warmup`."""
+"""Commands: `python -m tinydl derivatives`, `warmup` and `predict`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 from tinydl_kernels.machine.errors import BackendError
 
 from . import warmup as ahead
+from .files import DataError
+from .training import bundle as bundles
 
 
 def derivatives(names: Sequence[str], backends: Sequence[str]) -> str:
@@ -37,6 +39,11 @@ def warmup(dtypes: Sequence[str]) -> str:
     return f"{held} compiled kernels, {new} of them new, in {time.perf_counter() - begin:.1f} s\n"
 
 
+def predict(bundle: str, files: Sequence[str]) -> str:
+    """What a trained model says of pictures, a line for each."""
+    return bundles.table(bundles.load_bundle(bundle).predict(list(files)), files)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tinydl", description=__doc__)
@@ -52,15 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compiles.add_argument(
         "--dtypes", nargs="+", default=["float32"], choices=["float32", "float64"], help="default: float32"
     )
+    classes = commands.add_parser("predict", help="classes of pictures, by a model from `save_bundle`")
+    classes.add_argument("bundle", help="the file of the model")
+    classes.add_argument("files", nargs="+", help="pictures")
     given = parser.parse_args(arguments)
+    run = {
+        "derivatives": lambda: derivatives(given.names, given.backends),
+        "warmup": lambda: warmup(given.dtypes),
+        "predict": lambda: predict(given.bundle, given.files),
+    }
     try:
-        page = (
-            derivatives(given.names, given.backends)
-            if given.command == "derivatives"
-            else warmup(given.dtypes)
-        )
-        sys.stdout.write(page)
-    except (ValueError, BackendError) as error:
+        sys.stdout.write(run[given.command]())
+    except (ValueError, BackendError, DataError, ImportError) as error:
         parser.exit(2, f"{error}\n")
     return 0
 

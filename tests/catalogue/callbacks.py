@@ -106,6 +106,18 @@ ROWS = [
     ),
     Row("Log", lambda optimizer, folder: callbacks.Log(folder / "own.csv")),
     Row("Log, lines of JSON", lambda optimizer, folder: callbacks.Log(folder / "own.jsonl")),
+    Row(
+        "LivePlot",
+        lambda optimizer, folder: callbacks.LivePlot(folder / "plots" / "own.svg", "loss", every=3),
+        [
+            (
+                lambda: callbacks.LivePlot(),
+                ValueError,
+                "expected a file, since this is no notebook",
+            ),
+            (lambda: callbacks.LivePlot("a.png", every=0), ValueError, "every: expected at least 1, got 0"),
+        ],
+    ),
     Row("Progress", lambda optimizer, folder: callbacks.Progress()),
     Row(
         "TimeLimit",

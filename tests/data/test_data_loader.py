@@ -5,6 +5,7 @@ of (seed, epoch, number of the sample).
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import threading
@@ -22,6 +23,7 @@ from tinydl.data import (
     Batches,
     BatchSampler,
     ClassBalancedSampler,
+    ConcatDataset,
     DataLoader,
     Dataset,
     RandomSampler,
@@ -213,11 +215,14 @@ class TestAsPyTorch:
     def test_a_fixed_order_and_batches_of_ones_own(self) -> None:
         assert [y.tolist() for _, y in DataLoader(digits(6), 2, sampler=[5, 1, 3])] == [[2, 1], [0]]
 
+        both = ConcatDataset([digits(4), digits(3)])
+        assert [y.tolist() for _, y in DataLoader(both, 2, sampler=[-1, 0, -7, 4])] == [[2, 0], [0, 0]]
+
         class Pairs(BatchSampler):
             def __init__(self) -> None: ...
 
             def batches(self, seed, epoch):
-                return [np.array([epoch, epoch + 1]), np.array([0])]
+                return [np.array([epoch, epoch + 1]), [0]]
 
             def __len__(self) -> int:
                 return 2
@@ -339,6 +344,24 @@ class TestAugmented:
         finally:
             threads.set_num_threads(before)
         assert all(expected[0, row] != expected[1, row] for row in range(23))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+    def test_whatever_process(self) -> None:
+        def digest() -> bytes:
+            found = pictures(loader(transform=AUGMENT, batch_size=6, num_workers=1))
+            return hashlib.sha256(b"".join(found[key] for key in sorted(found))).digest()
+
+        expected = digest()
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, digest())
+            os._exit(0)
+        os.close(write)
+        with os.fdopen(read, "rb") as pipe:
+            assert pipe.read() == expected
+        assert os.waitpid(child, 0)[1] == 0
 
     def test_the_backend_of_the_scope_reaches_the_workers(self) -> None:
         seen = set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import math
+import sys
+import types
 import warnings
 import weakref
 from itertools import pairwise
@@ -14,14 +16,27 @@ from typing import Any
 import numpy as np
 import pytest
 from fitting import bits, data, loaders, network, trainer
+from tinydl_kernels.cpu import threads
+from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl.data import DataLoader, TensorDataset
-from tinydl.metrics import AUC, F1, Accuracy
+from tinydl.metrics import AUC, F1, MSE, Accuracy
 from tinydl.nn import Module
 from tinydl.optim import LBFGS, SAM, SGD, Adam
-from tinydl.regularizers import DataGrad, Objective, SpectReg
-from tinydl.training import Callback, DivergedError, Freeze, NaNGuard, Schedule, Trainer
+from tinydl.regularizers import DataGrad, Objective, Penalty, SpectReg
+from tinydl.training import (
+    Callback,
+    DivergedError,
+    EarlyStopping,
+    Freeze,
+    LivePlot,
+    Log,
+    ModelCheckpoint,
+    NaNGuard,
+    Schedule,
+    Trainer,
+)
 from tinydl.training.checkpoint import CheckpointError
 
 
@@ -150,6 +165,42 @@ def test_penalties_that_are_not_due_on_every_step() -> None:
     assert int(found.objective.step.item()) == found.steps == 10
 
 
+def test_the_bits_do_not_depend_on_threads() -> None:
+    before, found = threads.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            threads.set_num_threads(count)
+            one = trainer()
+            one.fit(*loaders(), 2)
+            found.append((bits(one.model), one.history.rows))
+    finally:
+        threads.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_numbers_and_several_labels_as_targets() -> None:
+    x = data().inputs
+    targets = {
+        "numbers": (x[:, :1] * 2, td.mse_loss, MSE()),
+        "labels": ((x[:, :2] > 0).astype(np.float32), td.binary_cross_entropy_with_logits, None),
+    }
+    for y, loss, metric in targets.values():
+        td.manual_seed(0)
+        model = td.nn.Linear(6, y.shape[1])
+        view = (Accuracy(), lambda z: (z > 0).astype(np.int64))
+        one = Trainer(
+            model,
+            loss,
+            Adam(model.parameters(), lr=0.05),
+            metrics={"score": metric or view},
+            terms=[DataGrad(1e-3)],
+        )
+        loader = DataLoader(TensorDataset(x, y), 12, shuffle=True, seed=0)
+        rows = one.fit(loader, loader, 20).rows
+        assert rows[-1]["val_loss"] < 0.6 * rows[0]["val_loss"]
+        assert rows[-1]["val_score"] != rows[0]["val_score"]
+
+
 def test_several_inputs_and_another_objective() -> None:
     class Two(Module):
         def __init__(self) -> None:
@@ -265,6 +316,32 @@ def test_history_draws() -> None:
         history.plot("auc")
 
 
+def test_a_fit_that_diverges_goes_on_to_its_end(tmp_path: Path) -> None:
+    """Losses and metrics are NaN, with a warning; the best weights are those from before."""
+
+    class Break(Callback):
+        order = 3
+
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            if trainer.epoch == 2:
+                with td.no_grad():
+                    trainer.model[4].weight.fill_(float("nan"))
+
+    found = trainer([EarlyStopping(patience=None), Break(), ModelCheckpoint(tmp_path, every_n_steps=1)])
+    with pytest.warns(UserWarning, match="outputs are not finite: accuracy is NaN"):
+        history = found.fit(*loaders(), 4)
+    assert np.isfinite(history["val_accuracy"]).tolist() == [True, True, False, False]
+    assert np.isnan(history["loss"]).tolist() == [False, False, True, True]
+    assert np.isfinite(found.model[4].weight.numpy()).all()
+    assert history.best("val_loss")["epoch"] <= 2
+    with pytest.raises(ValueError, match="mode: expected 'min' or 'max', got 'most'"):
+        history.best("loss", "most")
+    broken = type(history)()
+    broken.load_state_dict({"rows": history.rows[2:]})
+    with pytest.raises(ShapeError, match="expected a finite loss, got none"):
+        broken.best("loss")
+
+
 # Callbacks
 # ------------------------------------------------------------------------------------------------------------
 
@@ -328,6 +405,78 @@ def test_a_time_limit_and_a_stop() -> None:
 
     history = trainer([Stop()]).fit(*loaders(), 5)
     assert (len(history), history.ended) == (1, "enough")
+
+
+def test_a_live_plot_is_whole_after_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    sizes = []
+
+    class Watch(Callback):
+        order = 2
+
+        def on_epoch_end(self, trainer: Trainer) -> None:
+            path = tmp_path / "a" / "b.svg"
+            sizes.append(path.read_text().rstrip().endswith("</svg>") and path.stat().st_mtime_ns)
+
+    trainer([LivePlot(tmp_path / "a" / "b.svg", "loss"), Watch()]).fit(*loaders(), 3)
+    assert len(set(sizes)) == 3
+    assert all(sizes)
+
+    class Shown:
+        def __init__(self) -> None:
+            self.display = self
+            self.log: list[str] = []
+
+        def __call__(self, figure: Any, display_id: bool) -> Any:
+            self.log.append("shown")
+            return self
+
+        def update(self, figure: Any) -> None:
+            self.log.append("renewed")
+
+    shown = Shown()
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setitem(
+        sys.modules, "IPython", types.SimpleNamespace(display=types.SimpleNamespace(display=shown))
+    )
+    trainer([LivePlot()], progress=False).fit(*loaders(), 3)
+    assert shown.log == ["shown", "renewed", "renewed"]
+
+
+def test_a_penalty_as_the_loss() -> None:
+    class Own(Penalty):
+        def __call__(self, seen: Any) -> Any:
+            return td.cross_entropy(seen.logits, seen.target)
+
+    rows = []
+    for loss in (Own(1.0), td.cross_entropy):
+        model = network()
+        one = Trainer(model, loss, SGD(model.parameters(), lr=0.1), metrics=[Accuracy()])
+        rows.append(one.fit(*loaders(), 2).rows)
+    for a, b in zip(*rows, strict=True):
+        assert [*a] == [*b]
+        np.testing.assert_allclose([*a.values()], [*b.values()], rtol=1e-5)
+    with pytest.raises(TypeError, match="class_weight: expected a loss function, got Own"):
+        Trainer(model, Own(1.0), SGD(model.parameters(), lr=0.1), class_weight=[1.0, 2.0])
+
+
+def test_a_checkpoint_by_the_clock(tmp_path: Path) -> None:
+    there = []
+
+    class Watch(Callback):
+        order = 3
+
+        def on_batch_end(self, trainer: Trainer) -> None:
+            there.append((tmp_path / "last.safetensors").exists())
+
+    trainer([ModelCheckpoint(tmp_path, every_n_minutes=1e-9), Watch()]).fit(*loaders(), 1)
+    assert there == [True] * 5
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    history = trainer([Log(tmp_path / "log.jsonl")]).fit(*loaders(), 3)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == history.rows
 
 
 def test_the_rates_of_a_schedule_are_logged() -> None:
@@ -426,3 +575,16 @@ def test_refusals() -> None:
     for call, error, message in cases:
         with pytest.raises(error, match=message):
             call()
+
+
+def test_parameters_that_no_optimizer_has() -> None:
+    """Their gradients do not pile up, and a replay does not stumble over them."""
+    net = network(dropout=0.0)
+    one = Trainer(net, td.cross_entropy, SGD(net[4].parameters(), lr=0.1))
+    whole = DataLoader(data(), 50)
+    one.fit(whole, epochs=4)
+    held = net[0].weight.grad.numpy().copy()
+    net.zero_grad()
+    terms = one.objective(*one.batch)
+    terms.backward()
+    assert np.linalg.norm(held) < 3 * np.linalg.norm(net[0].weight.grad.numpy())

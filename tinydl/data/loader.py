@@ -274,11 +274,12 @@ class DataLoader:
         key = self.seed, epoch
         found = self._orders.get(key)
         if found is None:
-            groups = self.batch_sampler.batches(*key)
+            groups = [np.asarray(rows) for rows in self.batch_sampler.batches(*key)]
             if len(groups) != len(self):
                 raise ShapeError(f"{self._who}: expected {len(self)} batches in an epoch, got {len(groups)}")
-            if isinstance(self.dataset, Dataset):
-                self.dataset._rows(np.concatenate(groups))  # refuses those that are not there
+            if isinstance(self.dataset, Dataset):  # which refuses what is not there, and counts from the end
+                ends = np.cumsum([len(rows) for rows in groups])[:-1]
+                groups = np.split(self.dataset._rows(np.concatenate(groups)), ends)
             found = groups, groups if self.transform is None else _numbers(groups, self.samples)
             # workers can be an epoch ahead
             self._orders = {**dict(list(self._orders.items())[-2:]), key: found}

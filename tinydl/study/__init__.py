@@ -1,4 +1,5 @@
-"""Statistics over seeds, results with their environment."""
+"""Statistics over seeds and folds, results with their environment."""
 
 from .report import environment, write_json
 from .statistics import Comparison, Difference, Estimate, compare, estimate, paired_difference
+from .validation import CrossValidation, cross_validate

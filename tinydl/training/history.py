@@ -55,8 +55,11 @@ class History:
 
         Raises:
             ShapeError: no row has a finite value.
+            ValueError: another mode.
         """
-        sign = {"min": 1, "max": -1}[mode]
+        if mode not in ("min", "max"):
+            raise ValueError(f"History.best: mode: expected 'min' or 'max', got {mode!r}")
+        sign = 1 if mode == "min" else -1
         rows = [row for row, value in zip(self.rows, self[name], strict=True) if _finite(value)]
         if not rows:
             raise ShapeError(f"History.best: expected a finite {name}, got none")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
+from ..devices import follow
 from ..engine.core import Tensor, no_grad
 from ..nn.parameter import Buffer
 from ..ops.creation import as_tensor
@@ -119,6 +120,7 @@ class Steps:
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
+            self.objective.model.zero_grad()  # parameters that no optimizer has
             found = self._passed(batch, due) if len(sizes) == 1 else self._accumulated(batch, due, sizes)
             for point in self.gradients:
                 found["means"] |= {name: value.detach() for name, value in (point() or {}).items()}
@@ -217,7 +219,9 @@ class Steps:
 
     def _weights(self, target: Any) -> Tensor:
         """(B,), each sample's class's."""
-        return self.class_weight[target]  # type: ignore[index]
+        weights: Any = self.class_weight
+        follow([weights], target.device)
+        return weights[target]
 
     def _unweighted(self, logits: Tensor, target: Any) -> Tensor:
         with no_grad():

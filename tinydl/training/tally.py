@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from ..devices import on_host
-from ..metrics import Metric
+from ..metrics import Metric, UndefinedMetricWarning
 
 LAZY = 64
 """Steps whose numbers may wait on the device before the host asks for them."""
@@ -45,6 +46,7 @@ class Tally:
         self._waiting: list[tuple[Mapping[str, Any], Any]] = []
         self._outputs: list[np.ndarray] = []
         self._targets: list[np.ndarray] = []
+        self._broken = False  # were there outputs that are not finite?
         for metric in self.metrics.values():
             metric.reset()
 
@@ -60,6 +62,14 @@ class Tally:
         self._settle()
         self._feed()
         means = {name: total / weight if weight else np.nan for name, (total, weight) in self._sums.items()}
+        if self._broken and self.metrics:
+            warnings.warn(
+                f"Trainer: the model's outputs are not finite: {', '.join(self.metrics)} is NaN "
+                "(NaNGuard says where it begins)",
+                UndefinedMetricWarning,
+                stacklevel=4,
+            )
+            return means | dict.fromkeys(self.metrics, float("nan"))
         return means | {name: plain(metric.compute()) for name, metric in self.metrics.items()}
 
     def _settle(self) -> None:
@@ -83,6 +93,9 @@ class Tally:
             outputs, targets = np.concatenate(self._outputs), np.concatenate(self._targets)
             self._outputs.clear()
             self._targets.clear()
+            self._broken = self._broken or not np.isfinite(outputs).all()
+            if self._broken:  # metrics refuse them; a fit that diverges goes on to its end
+                return
             for name, metric in self.metrics.items():
                 view = self.views.get(name)
                 metric.update(outputs if view is None else view(outputs), targets)
@@ -96,6 +109,7 @@ class Tally:
         )
         return {
             "batches": self.batches,
+            "broken": bool(self._broken),
             "sums": {name: list(sums) for name, sums in self._sums.items()},
             "waiting": waiting,
             "metrics": {name: metric.state_dict() for name, metric in self.metrics.items()},
@@ -106,7 +120,7 @@ class Tally:
         if saved.keys() != self.metrics.keys():
             raise ValueError(f"Trainer: metrics: expected {sorted(self.metrics)}, got {sorted(saved)}")
         self.reset()
-        self.batches = int(state["batches"])
+        self.batches, self._broken = int(state["batches"]), state["broken"]
         self._sums = {name: list(sums) for name, sums in state["sums"].items()}
         if state["waiting"]:
             self._outputs, self._targets = [state["waiting"]["outputs"]], [state["waiting"]["targets"]]

@@ -138,6 +138,8 @@ class Trainer:
         sanity_batches: int = 1,
     ) -> History:
         """Train until so many epochs are done in all, those of earlier fits included; returns the history.
+        A further fit goes on with the weights that the last one left: the best ones, or averages, where a
+        callback had put them there.
 
         Args:
             loader: of the training samples.
@@ -287,24 +289,34 @@ class Trainer:
                 scope.enter_context(callback.evaluating(self))
             yield
 
-    def overfit_one_batch(self, loader: DataLoader, steps: int = 100) -> np.ndarray:
-        """The totals of so many steps on the loader's next batch, float64 (steps,): does the model learn at
-        all? Gradients are clipped as in `fit`, no other callback takes part. Everything is brought back
-        afterwards.
+    @contextmanager
+    def trial(self) -> Iterator[Callable[[Any], float]]:
+        """A function of a batch that takes a step and returns its total. Gradients are clipped as in `fit`;
+        no other callback takes part. At the end of the scope model, optimizer and streams are brought back.
         """
         step = OnceRecorded(self._make_steps().train, self.trained, self.record)
-        before = Snapshot(**self.trained())
-        batch = as_batch(loader.batch(loader.epoch, loader.position))
-        totals = []
+        before, number = Snapshot(**self.trained()), self.steps
+
+        def take(given: Any) -> float:
+            nonlocal number
+            batch = as_batch(given)
+            found = step(self.objective.due(number), (batch[0].shape[0],), *batch)
+            number += 1
+            return float(on_host(found["total"]))
+
         try:
             with in_mode(self.model, "train"):
-                for number in range(steps):
-                    due = self.objective.due(self.steps + number)
-                    found = step(due, (batch[0].shape[0],), *batch)
-                    totals.append(float(on_host(found["total"])))
+                yield take
         finally:
             before.restore()
-        return np.array(totals)
+
+    def overfit_one_batch(self, loader: DataLoader, steps: int = 100) -> np.ndarray:
+        """The totals of so many steps on the loader's next batch, float64 (steps,): does the model learn at
+        all? Everything is brought back afterwards (`trial`).
+        """
+        batch = loader.batch(loader.epoch, loader.position)
+        with self.trial() as step:
+            return np.array([step(batch) for _ in range(steps)])
 
     # State
     # --------------------------------------------------------------------------------------------------------
