@@ -7,8 +7,9 @@
     python -m benchmarks --list                 the cases
 
 Families: conv, matmul, norm, pool, loss, dropout, adam (kernels), steps (training steps, eager and
-recorded), start (import and first step, from an empty and from a full cache) and memory (high water of
-training steps over the import).
+recorded), penalties (tinydl's own: recorded steps with each penalty, in turns with the plain one), start
+(import and first step, from an empty and from a full cache) and memory (high water of training steps over
+the import).
 
 How it is measured. Each framework has one process and as many threads as there are processors. The processes
 take turns: while one works the others sleep, because the thread pools of different frameworks spin against
@@ -27,17 +28,18 @@ the forward pass, and SpectReg's r is given, not drawn, so that the losses of th
 PyTorch's Adam runs as it comes, and fused.
 
 What it leaves. A table on the screen; `results.json` with every median, the versions
-and the machine; `ratios.png`.
+and the machine; `ratios.png`; `penalties.md`, the page of what penalties cost.
 
 A framework that is not installed is left out, with a line that says so. One that crashes or hangs
 loses the case, not the run. Run it on an idle machine: a framework whose threads spin until all have
 arrived, as OpenMP's do, is slowed down manyfold by any other process, and its ratios are worth
-nothing then. `--threads 1` stands more.
+nothing then. `--threads 1` stands more, and most with `--processor-time`, which counts what this process
+alone used of the processor.
 
 Transforms of images have a program of their own, `python -m benchmarks.transforms`; so have the whole set of
 optimizers, `python -m benchmarks.optimizers`, and the cost of the Trainer beside the bare loop,
 `python -m benchmarks.training`.
 
-Reading order: cases.py (what), worker.py (one side's process), turns.py (how they alternate), with_*.py and
-models_*.py (the same in each framework), machine.py (the peaks), report.py.
+Reading order: cases.py and penalties.py (what), worker.py (one side's process), turns.py (how they
+alternate), with_*.py and models_*.py (the same in each framework), machine.py (the peaks), report.py.
 """

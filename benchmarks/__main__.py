@@ -46,6 +46,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="N",
         help="of each framework (default: processors)",
     )
+    add(
+        "--processor-time",
+        action="store_true",
+        help="in place of the clock's, for a busy machine; needs --threads 1",
+    )
     add("--quick", action="store_true", help="one short round of a small case a family")
     add(
         "--out",
@@ -62,6 +67,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     if options.rounds < 1 or options.seconds <= 0 or options.threads < 1:
         parser.error("expected at least one round, some seconds and one thread")
+    if options.processor_time and options.threads > 1:
+        parser.error("--processor-time: expected --threads 1: threads that wait use the processor too")
     try:
         options.cases = choose(options.families or FAMILIES, options.match, options.quick)
     except re.error as error:
@@ -87,9 +94,16 @@ def benchmark(options: argparse.Namespace) -> None:
         )
     options.out.mkdir(parents=True, exist_ok=True)
     measured, rates, versions = run(
-        options.cases, found, options.threads, options.rounds, options.seconds, say
+        options.cases, found, options.threads, options.rounds, options.seconds, say, options.processor_time
     )
-    about = report.stamp(versions, options.threads, load=busy, rounds=options.rounds, seconds=options.seconds)
+    about = report.stamp(
+        versions,
+        options.threads,
+        load=busy,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        clock="processor" if options.processor_time else "wall",
+    )
     report.write(options.out, measured, rates, about)
     print("\n" + report.summary(measured, rates))
     try:

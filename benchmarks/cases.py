@@ -10,9 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .penalties import PRICED
+
 Arrays = dict[str, Any]
 
-FAMILIES = ("conv", "matmul", "norm", "pool", "loss", "dropout", "adam", "steps", "start", "memory")
+FAMILIES = (
+    *("conv", "matmul", "norm", "pool", "loss", "dropout", "adam"),
+    *("steps", "penalties", "start", "memory"),
+)
 PENALTIES = {"plain": 0.0, "datagrad": 50.0, "spectreg": 0.03}
 """A step's penalty and its weight."""
 LEARNING_RATE = 1e-3
@@ -277,6 +282,14 @@ def _steps() -> Iterator[Case]:
         yield Case("steps", name, "step", settings, checks=3, tolerance=5e-3, quick=quick)
 
 
+def _prices() -> Iterator[Case]:
+    for model in ("lenet", "resnet20"):
+        for penalty in PRICED:
+            name = f"{MODELS[model].title} with {penalty}"
+            quick = (model, penalty) == ("lenet", "L2")
+            yield Case("penalties", name, "price", Step(model, penalty), checks=0, quick=quick)
+
+
 def _fresh() -> Iterator[Case]:
     for cache in ("empty", "full"):
         name = f"import and first LeNet step, {cache} cache"
@@ -293,7 +306,7 @@ def _fresh() -> Iterator[Case]:
 
 CASES = {
     case.name: case
-    for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _fresh)
+    for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _prices, _fresh)
     for case in make()
 }
 
@@ -370,4 +383,5 @@ _DATA: dict[str, Callable[..., Arrays]] = {
     "adam": _update,
     "rmsprop": _update,
     "step": _step,
+    "price": _step,
 }

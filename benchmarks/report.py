@@ -11,7 +11,8 @@ from typing import Any
 
 from tinydl.study import environment, write_json
 
-from .cases import FAMILIES, PENALTIES, Case
+from . import penalties
+from .cases import FAMILIES, MODELS, PENALTIES, Case
 from .turns import Contender, Measurement
 
 NAMES = {"tinydl": "tinydl", "torch": "PyTorch", "jax": "JAX", "numpy": "NumPy"}
@@ -98,6 +99,14 @@ def summary(measured: list[Measurement], rates: dict[str, float]) -> str:
     if prices:
         lines.append("A step with a penalty, in plain steps")
         lines += [f"{price:6.2f}  {name}" for name, price in prices.items()]
+    terms = price_of_terms(measured)
+    if terms:
+        lines.append("A step with a penalty, in plain steps that take turns with it")
+        lines += [
+            f"{price:6.2f} ({least:.2f})  {name}, {network}"
+            for name, at in terms.items()
+            for network, (price, least) in at.items()
+        ]
     if rates:
         best = ", ".join(f"{rate / 1e9:.1f} {UNITS[unit]}" for unit, rate in rates.items())
         lines.append(f"This machine at its best: {best}")
@@ -117,6 +126,21 @@ def price_of_penalties(measured: list[Measurement]) -> dict[str, float]:
         for (model, penalty, who), (value, name) in medians.items()
         if penalty != "plain" and (model, "plain", who) in medians
     }
+
+
+def price_of_terms(measured: list[Measurement]) -> dict[str, dict[str, tuple[float, float]]]:
+    """The penalties family: penalty -> network -> a step with it in plain steps: the median over the rounds,
+    and by the least times.
+    """
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for m in measured:
+        sides = {c.mode: c for c in m.contenders if c.values}
+        if m.case.family == "penalties" and len(sides) == 2:
+            network = MODELS[m.case.settings.model].title
+            dear, plain = sides["with it"], sides["plain"]
+            price = ratio(dear, plain), dear.least / plain.least
+            found.setdefault(m.case.settings.penalty, {})[network] = price
+    return found
 
 
 # ---- files
@@ -158,6 +182,8 @@ def write(folder: Path, measured: list[Measurement], rates: dict[str, float], ab
         for m in measured
     ]
     write_json(folder / "results.json", {"environment": about, "rates": rates, "cases": results})
+    if prices := price_of_terms(measured):
+        (folder / "penalties.md").write_text(penalties.page(prices, about), encoding="utf-8")
 
 
 def picture(path: Path, measured: list[Measurement], about: dict[str, Any]) -> bool:

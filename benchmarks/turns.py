@@ -153,7 +153,9 @@ def workers(frameworks: Iterable[str], threads: int) -> Iterator[dict[str, Proce
         yield processes
 
 
-def by_turns(case: Case, processes: dict[str, Process], rounds: int, seconds: float) -> Measurement:
+def by_turns(
+    case: Case, processes: dict[str, Process], rounds: int, seconds: float, processor: bool = False
+) -> Measurement:
     """Let every contender of a case run for about `seconds` in each of the rounds."""
     done = Measurement(case, [])
     expected: list[np.ndarray] | None = None
@@ -181,7 +183,7 @@ def by_turns(case: Case, processes: dict[str, Process], rounds: int, seconds: fl
                 continue
             time.sleep(QUIET)
             try:
-                median, least = processes[contender.framework].ask("turn", contender.mode, seconds)
+                median, least = processes[contender.framework].ask("turn", contender.mode, seconds, processor)
             except WorkerError as error:
                 done.problems.append(str(error))
                 done.contenders = [c for c in done.contenders if c.framework != contender.framework]
@@ -269,6 +271,7 @@ def run(
     rounds: int,
     seconds: float,
     say: Callable[[Measurement, dict[str, float]], None],
+    processor: bool = False,
 ) -> tuple[list[Measurement], dict[str, float], dict[str, str]]:
     """Measure the cases, and the machine before and after. Returns them, the
     machine's best rates, the versions.
@@ -286,7 +289,7 @@ def run(
 
         def machine() -> None:
             for unit, case in PEAKS.items() if "tinydl" in processes else ():
-                found = by_turns(case, {"tinydl": processes["tinydl"]}, rounds, seconds)
+                found = by_turns(case, {"tinydl": processes["tinydl"]}, rounds, seconds, processor)
                 for problem in found.problems:
                     print(f"{case.name}: {problem}", flush=True)
                 for contender in found.contenders:
@@ -297,7 +300,7 @@ def run(
             if case.fresh:
                 measured = in_fresh_processes(case, processes, threads, rounds)
             else:
-                measured = by_turns(case, processes, rounds, seconds)
+                measured = by_turns(case, processes, rounds, seconds, processor)
             done.append(measured)
             say(measured, rates)
         machine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from tinydl_kernels.machine.window import Window
 from tinydl_kernels.matmul import matmul as product
 
 import tinydl as td
-from tinydl import nn
+from tinydl import nn, regularizers
 from tinydl.models import LeNet, resnet20
 from tinydl.regularizers import DataGrad, Objective, Pass, Penalty, spect_reg
 
 from . import machine
 from .cases import EPS, LEARNING_RATE, PENALTIES, Arrays, Case
+from .penalties import PRICED, Net
 
 VERSION = td.__version__
 Contenders = dict[str, Any]
@@ -211,6 +213,64 @@ def step(case: Case, d: Arrays) -> Contenders:
     x, y = td.tensor(d["x"]), td.tensor(d["y"])
     recorded, eager = td.record(training_step(case, d)), training_step(case, d)
     return {"recorded": lambda: recorded(x, y), "eager": lambda: eager(x, y)}
+
+
+class First(nn.Module):
+    """The first output alone, as a critic's."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: td.Tensor) -> td.Tensor:
+        return self.model(x)[:, :1]
+
+
+def _of_scores(z: td.Tensor, target: Any, reduction: str) -> td.Tensor:
+    return td.softplus(-z).sum(1)
+
+
+def priced_step(case: Case, d: Arrays, terms: bool) -> Any:
+    """(x, y) -> total, with the case's terms or without."""
+    priced, x = PRICED[case.settings.penalty], td.tensor(d["x"])
+    network = model(case.settings.model)
+    network.load_state_dict(d["params"], strict=False)
+    middle = "conv3" if case.settings.model == "lenet" else "layer2"
+    shared = "fc1.weight" if case.settings.model == "lenet" else "layer3.2.conv2.weight"
+    if priced.single:
+        network, middle, shared = First(network), f"model.{middle}", f"model.{shared}"
+    net = Net(network, middle, shared, x, x * 0.5, td.tensor(np.arange(len(d["y"]))))
+    optimizer = td.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    loss: Any = _of_scores if priced.single else td.cross_entropy
+    given: dict[str, Any] = {}
+    combine = None
+    if terms:
+        made, given = priced.make(regularizers, net), priced.given(net)
+        loss, added = made if isinstance(made, tuple) else (loss, [made])
+        if isinstance(loss, regularizers.PCGrad):
+            loss, combine = td.cross_entropy, loss
+    else:
+        added = []
+    objective = Objective(network, loss, added, combine=combine)
+
+    def step(x: td.Tensor, y: td.Tensor) -> td.Tensor:
+        optimizer.zero_grad()
+        found = objective(x, y, **given)
+        found.backward()
+        optimizer.step()
+        objective.after(optimizer)
+        return found.total
+
+    return step
+
+
+def price(case: Case, d: Arrays) -> Contenders:
+    """A recorded step with a penalty, and one without."""
+    x, y = td.tensor(d["x"]), td.tensor(d["y"])
+    calls = {}
+    for mode, terms in (("with it", True), ("plain", False)):
+        calls[mode] = functools.partial(td.record(priced_step(case, d, terms)), x, y)
+    return calls
 
 
 # ---- the machine

@@ -160,7 +160,7 @@ def gather(x, index, dim):
     return np.take_along_axis(x, index, dim)
 
 
-@gather.cpu
+@gather.loops
 def _(x, index, dim):
     check_index("gather", index, 0, x.shape[dim])
     out = memory.empty((*x.shape[:dim], index.shape[dim], *x.shape[dim + 1 :]), x.dtype, x)
@@ -356,10 +356,15 @@ def _gather_loop(start, stop, x, index, out, size, m, inner, outer_step, step, c
         at = outer * outer_step + k * step
         row, base = out[item * inner : (item + 1) * inner], outer * size * inner
         if column_step == 0:
+            if not 0 <= index[at] < size:  # in a replay, which does not pass by check_index
+                raise IndexError("gather: expected indices within the dim")
             base += index[at] * inner
             for c in range(inner):
                 row[c] = x[base + c]
         else:
+            for c in range(inner):
+                if not 0 <= index[at + c] < size:
+                    raise IndexError("gather: expected indices within the dim")
             for c in range(inner):
                 row[c] = x[base + index[at + c] * inner + c]
 

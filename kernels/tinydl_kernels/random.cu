@@ -192,45 +192,20 @@ extern "C" __global__ void normal_float64(const unsigned long long* key, const u
     });
 }
 
-extern "C" __global__ void johnk_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<Johnk>(key, start, out, n, {a, b, c, d, e});
-}
+#define REJECTION(name, Attempt, dtype, type)                                                                               \
+    extern "C" __global__ void name##_##dtype(const unsigned long long* key, const unsigned long long* start, type* out,    \
+                                              long long n, double a, double b, double c, double d, double e) {              \
+        reject<Attempt>(key, start, out, n, {a, b, c, d, e});                                                               \
+    }
 
-extern "C" __global__ void johnk_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<Johnk>(key, start, out, n, {a, b, c, d, e});
-}
-
-extern "C" __global__ void cheng_beta_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<ChengBeta>(key, start, out, n, {a, b, c, d, e});
-}
-
-extern "C" __global__ void cheng_beta_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<ChengBeta>(key, start, out, n, {a, b, c, d, e});
-}
-
-extern "C" __global__ void cheng_gamma_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<ChengGamma>(key, start, out, n, {a, b, c, d, e});
-}
-
-extern "C" __global__ void cheng_gamma_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<ChengGamma>(key, start, out, n, {a, b, c, d, e});
-}
-
-extern "C" __global__ void ahrens_dieter_float32(const unsigned long long* key, const unsigned long long* start, float* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<AhrensDieter>(key, start, out, n, {a, b, c, d, e});
-}
-
-extern "C" __global__ void ahrens_dieter_float64(const unsigned long long* key, const unsigned long long* start, double* out, long long n,
-                                     double a, double b, double c, double d, double e) {
-    reject<AhrensDieter>(key, start, out, n, {a, b, c, d, e});
-}
+REJECTION(johnk, Johnk, float32, float)
+REJECTION(johnk, Johnk, float64, double)
+REJECTION(cheng_beta, ChengBeta, float32, float)
+REJECTION(cheng_beta, ChengBeta, float64, double)
+REJECTION(cheng_gamma, ChengGamma, float32, float)
+REJECTION(cheng_gamma, ChengGamma, float64, double)
+REJECTION(ahrens_dieter, AhrensDieter, float32, float)
+REJECTION(ahrens_dieter, AhrensDieter, float64, double)
 
 extern "C" __global__ void bernoulli(const unsigned long long* key, const unsigned long long* start, bool* out, long long n,
                                      unsigned long long threshold) {

@@ -236,7 +236,7 @@ def _integers(words):
 _integers_fill = _filler(_integers, 4)
 
 
-@integers.cpu
+@integers.loops
 def _(key: Array, start: Array, shape: Shape) -> Array:
     return _fill_cpu(_integers_fill, key, start, shape, np.uint32)
 
@@ -271,7 +271,7 @@ def _randint(words, low, span):
 _randint_fill = _filler(_randint, 2)
 
 
-@randint.cpu
+@randint.loops
 def _(key: Array, start: Array, shape: Shape, low: int, high: int) -> Array:
     return _fill_cpu(_randint_fill, key, start, shape, np.int64, np.int64(low), np.uint64(_span(low, high)))
 
@@ -314,7 +314,7 @@ def _uniform64(words):
 _uniform_fill = {np.dtype(np.float32): _filler(_uniform32, 4), np.dtype(np.float64): _filler(_uniform64, 2)}
 
 
-@uniform.cpu
+@uniform.loops
 def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
     dtype = _floating("uniform", dtype)
     return _fill_cpu(_uniform_fill[dtype], key, start, shape, dtype)
@@ -362,7 +362,7 @@ def _normal64(words):
 _normal_fill = {np.dtype(np.float32): _filler(_normal32, 4), np.dtype(np.float64): _filler(_normal64, 2)}
 
 
-@normal.cpu
+@normal.loops
 def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
     dtype = _floating("normal", dtype)
     return _fill_cpu(_normal_fill[dtype], key, start, shape, dtype)
@@ -395,7 +395,7 @@ def _bernoulli(words, threshold):
 _bernoulli_fill = _filler(_bernoulli, 4)
 
 
-@bernoulli.cpu
+@bernoulli.loops
 def _(key: Array, start: Array, shape: Shape, p: float) -> Array:
     return _fill_cpu(_bernoulli_fill, key, start, shape, np.bool_, _threshold(_probability("bernoulli", p)))
 
@@ -443,7 +443,7 @@ def _dropout(first, last, x, key, start, y, threshold, scale):
             y[i] = x[i] * scale if words[i - 4 * whole] < threshold else zero
 
 
-@dropout.cpu
+@dropout.loops
 def _(x: Array, key: Array, start: Array, p: float) -> Array:
     _check(key, start)
     threshold, scale = _threshold(1 - _probability("dropout", p)), _scale(p, x.dtype)
@@ -473,6 +473,19 @@ def reserve(counter: Array, blocks: int) -> Array:
     """
     before = counter.copy()
     counter += np.uint64(blocks)
+    return before
+
+
+@parallel
+def _reserve(first, last, counter, before, blocks):
+    before[0] = counter[0]
+    counter[0] += blocks
+
+
+@reserve.loops
+def _(counter: Array, blocks: int) -> Array:
+    before = memory.empty_like(counter)
+    _reserve(1, 1, counter, before, np.uint64(blocks))
     return before
 
 

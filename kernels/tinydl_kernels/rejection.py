@@ -196,7 +196,7 @@ def beta(key: Array, start: Array, shape: Shape, dtype: Any, a: float, b: float)
     return _rejected(_beta_settings(a, b), key, start, shape).astype(dtype)
 
 
-@beta.cpu
+@beta.loops
 def _(key: Array, start: Array, shape: Shape, dtype: Any, a: float, b: float) -> Array:
     dtype = _floating("beta", dtype)
     return _reject_cpu(_beta_settings(a, b), key, start, shape, dtype)
@@ -222,7 +222,7 @@ def gamma(key: Array, start: Array, shape: Shape, dtype: Any, a: float) -> Array
     return _rejected(_gamma_settings(a), key, start, shape).astype(dtype)
 
 
-@gamma.cpu
+@gamma.loops
 def _(key: Array, start: Array, shape: Shape, dtype: Any, a: float) -> Array:
     dtype = _floating("gamma", dtype)
     return _reject_cpu(_gamma_settings(a), key, start, shape, dtype)

@@ -22,6 +22,7 @@ from tinydl.regularizers import (
     KLSparsity,
     Objective,
     Penalty,
+    TemporalActivity,
     ZLoss,
 )
 
@@ -55,6 +56,15 @@ def of_sparsity(at: Linear) -> Form:
     active, rho = a.mean(0), 0.2
     value = (rho * np.log(rho / active) + (1 - rho) * np.log((1 - rho) / (1 - active))).sum()
     return at.by_logits(value, (-rho / active + (1 - rho) / (1 - active)) / len(a) * a * (1 - a))
+
+
+def of_changes(at: Linear) -> Form:
+    """The classes are the steps of time."""
+    change = np.diff(logits(at), axis=1)
+    dz = np.zeros_like(logits(at))
+    dz[:, 1:] += change
+    dz[:, :-1] -= change
+    return at.by_logits((change**2).sum(1).mean(), 2 / len(dz) * dz)
 
 
 def of_covariance(at: Linear) -> Form:
@@ -195,6 +205,50 @@ ROWS = [
         flat_at_zero=False,
     ),
     PenaltyRow(
+        "KLSparsity, decayed",
+        at_output(KLSparsity, rho=0.2, activation=td.sigmoid, decay=0.9, units=3),
+        of_sparsity,
+        torch_sparsity,
+        [
+            (
+                lambda: KLSparsity(1.0, "", decay=1.0, units=3),
+                ValueError,
+                r"KLSparsity: expected decay in \[0, 1\), got 1.0",
+            ),
+            (
+                lambda: KLSparsity(1.0, "", decay=0.9),
+                ValueError,
+                "KLSparsity: expected units= of one layer with decay, got None of ",
+            ),
+            (
+                lambda: objective(KLSparsity(1.0, "", activation=td.sigmoid, decay=0.9, units=4))(
+                    td.ones(2, 4), td.tensor([0, 1])
+                ),
+                td.ShapeError,
+                r"KLSparsity: expected units \(4,\), got \(3,\)",
+            ),
+        ],
+        coupled=True,
+        at_zero=None,
+        flat_at_zero=False,
+        held=("past",),
+    ),
+    PenaltyRow(
+        "TemporalActivity",
+        at_output(TemporalActivity),
+        of_changes,
+        lambda seen: (seen.logits.diff(dim=1) ** 2).sum(1).mean(),
+        [
+            negative(at_output(TemporalActivity), "TemporalActivity"),
+            no_layers(TemporalActivity),
+            (
+                flat(TemporalActivity(1.0, "")),
+                td.ShapeError,
+                r"TemporalActivity: expected an output \(B, T, \*\), got \(8,\)",
+            ),
+        ],
+    ),
+    PenaltyRow(
         "DeCov",
         at_output(DeCov),
         of_covariance,
@@ -222,6 +276,18 @@ ROWS = [
                 flat(FeatureStatistics(1.0, "")),
                 td.ShapeError,
                 r"FeatureStatistics: expected an output \(B, units, \*\), got \(8,\)",
+            ),
+            (
+                lambda: FeatureStatistics(1.0, "", mean="moving"),
+                ValueError,
+                "FeatureStatistics: expected mean as a number, a tensor or 'running', got 'moving'",
+            ),
+            (
+                lambda: objective(FeatureStatistics(1.0, "", var="running"))(
+                    td.ones(2, 4), td.tensor([0, 1])
+                ),
+                ValueError,
+                "FeatureStatistics: expected a BatchNorm with running statistics at '', got Linear",
             ),
         ],
         coupled=True,

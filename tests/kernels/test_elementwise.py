@@ -1,5 +1,6 @@
 """Elementwise kernels: every operation against its reference on every kind of operand."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -224,3 +225,17 @@ def test_memory_that_numpy_cannot_align():
 def test_shapes_that_do_not_broadcast():
     with pytest.raises(ShapeError, match=r"add: expected shapes that broadcast, got \(2, 3\), \(4,\)"):
         elementwise.add(np.ones((2, 3)), np.ones(4))
+
+
+@pytest.mark.parametrize(
+    "steps", [*itertools.product((0, 1), repeat=3), *itertools.product((0, 1), repeat=4)]
+)
+def test_chains_have_the_bits_of_single_calls_whichever_operands_are_one_number_a_row(steps):
+    """Such as x s + y t with s and t of a sample each."""
+    random = np.random.default_rng(0)
+    operands = [random.standard_normal((3, 37 if step else 1)).astype(np.float32) for step in steps]
+    a, b, *rest = operands
+    first, last = elementwise.mul(a, b), rest[0] if len(rest) == 1 else elementwise.mul(*rest)
+    tree = ("add", ("mul", 0, 1), 2 if len(rest) == 1 else ("mul", 2, 3))
+    expected = elementwise.add(first, last)
+    np.testing.assert_array_equal(elementwise.chained(tree)(*operands), expected)

@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from tinydl_kernels import elementwise
+from tinydl_kernels import elementwise, indexing, random, rejection
 from tinydl_kernels.cpu import jobs, threads
 from tinydl_kernels.cpu.compiler import parallel
 from tinydl_kernels.machine import dispatch, memory
@@ -75,6 +75,43 @@ def test_loops_in_a_row_become_one_part(count):
         np.testing.assert_array_equal(z, 3 * np.arange(1, 101.0))
     finally:
         threads.set_num_threads(outer)
+
+
+def test_draws_and_gathers_are_loops():
+    """So a recorded step with dropout or with mixed samples needs no Python between them."""
+    key, counter, x = np.array([1, 2], np.uint64), np.zeros(1, np.uint64), np.arange(6.0)
+
+    def of(function, *args, like):
+        y = np.zeros(like.shape, like.dtype)
+
+        def call():
+            with memory.supplied_by(lambda shape, dtype, like: y):
+                function(*args)
+
+        return call, y
+
+    reserve, before = of(random.reserve, counter, 3, like=counter)
+    uniform, u = of(random.uniform, key, before, (6,), np.float64, like=x)
+    dropout, d = of(random.dropout, x, key, before, 0.5, like=x)
+    beta, b = of(rejection.beta, key, before, (6,), np.float64, 0.5, 2.0, like=x)
+    order = np.array([5, 0, 0])
+    gather, g = of(indexing.gather, x, order, 0, like=np.zeros(3))
+    parts = jobs.compiled([reserve, uniform, dropout, beta, gather])
+    assert [type(part) for part in parts] == [jobs.Jobs]
+    for start in (3, 6):  # each run goes on where the last one stopped
+        parts[0]()
+        at = np.array([start], np.uint64)
+        assert (before[0], counter[0]) == (start, start + 3)
+        np.testing.assert_array_equal(u, random.uniform(key, at, (6,), np.float64))
+        np.testing.assert_array_equal(d, random.dropout(x, key, at, 0.5))
+        np.testing.assert_array_equal(b, rejection.beta(key, at, (6,), np.float64, 0.5, 2.0))
+    order[:] = 4, 1, 2
+    parts[0]()
+    np.testing.assert_array_equal(g, x[order])
+    for bad in (6, -1):
+        order[1] = bad
+        with pytest.raises(IndexError, match=r"^gather: expected indices within the dim"):
+            parts[0]()
 
 
 def by_numpy(x):

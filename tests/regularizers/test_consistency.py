@@ -289,7 +289,7 @@ def test_uda_counts_all_samples_in_its_mean_and_draws_from_its_own_stream() -> N
     threshold = float(top[2:4].mean())
     before = td.default_generator.state_dict()
     penalty = UDA(1.0, lambda x: x + 0.3 * td.randn(x.shape, dtype=x.dtype), 0.5, threshold)
-    penalty.generator, penalty.generator_is_default = td.Generator(6), False
+    penalty.generator = td.Generator(6)
     value = Objective(model, td.cross_entropy, [penalty])(x, y).penalties[0].item()
     assert td.default_generator.state_dict() == before
     with td.no_grad():

@@ -15,6 +15,7 @@ from tinydl.regularizers import (
     R2,
     Dragan,
     FeatureMatching,
+    GeneratorLoss,
     GradientPenalty,
     Hinge,
     Logistic,
@@ -22,6 +23,7 @@ from tinydl.regularizers import (
     Objective,
     Relativistic,
     Wasserstein,
+    spectral_norm,
 )
 
 
@@ -172,6 +174,24 @@ def test_derivatives_of_minibatch_discrimination() -> None:
     assert td.gradcheck(of, tensors, order=2)
 
 
+@pytest.mark.parametrize("normalized", [False, True])
+def test_minibatch_discrimination_starts_from_data(normalized: bool) -> None:
+    """As the authors' code: the nearest is 2 away in the mean, and o + b is 0 in the mean."""
+    layer = MinibatchDiscrimination(D, 3, 2, bias=True, dtype="float64")
+    if normalized:
+        nn.utils.weight_norm(layer, "T", dim=1)
+    x, before = batch()[0], layer.T.detach().numpy().copy()
+    layer.start(x)
+    scale = (layer.T.detach().numpy() / before).reshape(D, 3, 2)
+    np.testing.assert_allclose(scale, np.broadcast_to(scale[:1, :, :1], scale.shape), rtol=1e-12)
+    M = (x.numpy() @ layer.T.detach().numpy()).reshape(B, 3, 2)
+    apart = np.abs(M[:, None] - M[None]).sum(3) + np.where(np.eye(B), np.inf, 0)[..., None]
+    np.testing.assert_allclose(apart.min(1).mean(0), 2, rtol=1e-12)
+    o = layer(x).detach().numpy()[:, D:]
+    np.testing.assert_allclose(o.mean(0), 0, atol=1e-14)
+    np.testing.assert_allclose(o - o[:1], np.exp(-apart).sum(1) - np.exp(-apart).sum(1)[:1], atol=1e-14)
+
+
 def test_minibatch_discrimination_refuses_what_has_no_others() -> None:
     layer = MinibatchDiscrimination(D)
     wanted = r"^MinibatchDiscrimination: expected at least 2 samples \(B, 4\), got \(1, 4\)"
@@ -179,6 +199,28 @@ def test_minibatch_discrimination_refuses_what_has_no_others() -> None:
         layer(td.ones(1, D))
     with pytest.raises(ValueError, match=r"^MinibatchDiscrimination: expected kernels as a whole number"):
         MinibatchDiscrimination(D, 0)
+    with pytest.raises(ValueError, match=r"^MinibatchDiscrimination.start: expected samples that differ"):
+        layer.start(td.ones(3, D))
+    nn.utils.weight_norm(layer, "T", dim=0)
+    with pytest.raises(td.ShapeError, match=r"start: expected weight_norm\(layer, 'T', dim=1\), got lengths"):
+        layer.start(td.randn(3, D))
+
+
+def test_a_generators_step_moves_nothing_of_the_critic() -> None:
+    """Neither gradients, running statistics nor vectors of spectral norms: they move with its own step."""
+    judge = nn.Sequential(
+        spectral_norm(nn.Linear(D, 6)), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 1)
+    ).double()
+    model = nn.Linear(2, D).double()
+    before = [np.array(b) for b in judge.buffers()]
+    streams = [td.noise_generator.state_dict(), td.default_generator.state_dict()]
+    objective = Objective(model, GeneratorLoss(judge, Relativistic()))
+    objective(td.randn(B, 2, dtype="float64", generator=td.Generator(3)), real=batch()[0]).total.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(p.grad is None for p in judge.parameters())
+    assert_close([np.array(b) for b in judge.buffers()], before, 0)
+    assert streams == [td.noise_generator.state_dict(), td.default_generator.state_dict()]
+    assert set(objective.state_dict()["terms"]["loss"]) == {"weight", "generator"}
 
 
 def test_pairs_need_a_fake_for_each() -> None:

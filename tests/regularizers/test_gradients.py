@@ -240,8 +240,6 @@ def test_penalties_repeat_with_their_generator() -> None:
 
     assert values(1) == values(1)  # although the main stream has moved on
     assert values(1) != values(2)
-    penalty = SpectReg(1.0)
-    assert (penalty.generator.seed, penalty.generator.stream) == (0, 4)
 
 
 def test_a_penalty_of_ones_own() -> None:

@@ -141,6 +141,21 @@ def test_dropconnect_masks_weights_with_the_moments_of_the_paper(per: str) -> No
     assert (len(np.unique(rows.round(12), axis=0)) == 1) is (per == "batch")
 
 
+def test_sampling_a_dropconnect_has_the_moments_of_the_masks() -> None:
+    """The mean of a² over the draws is mean² + variance; p 0 is the layer itself."""
+    layer, x = DropConnect(4, 3, 0.3), td.randn(5, 4, generator=td.Generator(1))
+    n, source = 4000, td.Generator(2)
+    W, v, b = layer.weight.detach().numpy(), x.numpy(), layer.bias.detach().numpy()
+    middle, variance = v @ W.T + b, 0.3 / 0.7 * v**2 @ (W**2).T
+    error = 5 * np.sqrt((2 * variance**2 + 4 * variance * middle**2) / n)
+    found = layer.sampled(x, td.square, n, source).detach().numpy()
+    assert (np.abs(found - (middle**2 + variance)) < error).all()
+    same = DropConnect(4, 3, 0.0)
+    np.testing.assert_allclose(same.sampled(x, td.relu, 2).detach(), td.relu(same(x)).detach(), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"^DropConnect.sampled: expected p below 1, got 1"):
+        DropConnect(4, 3, 1.0).sampled(x, td.relu)
+
+
 def test_masks_of_a_sample_are_shared_by_its_positions() -> None:
     x = data((B, 1, D))
     y = connect(0.5)(td.cat([x, x], 1)).detach().numpy()

@@ -14,6 +14,7 @@ import tinydl as td
 from tinydl import nn
 from tinydl.regularizers import (
     L2,
+    VAT,
     ConfidencePenalty,
     DataGrad,
     Objective,
@@ -325,12 +326,14 @@ def test_streams_come_from_the_name_and_the_seed() -> None:
             return (seen.logits * td.randn(B, M, generator=self.generator, dtype="float64")).sum()
 
     values = []
-    for seed, terms in ((1, []), (1, [L2(1.0), SpectReg(1.0)]), (2, [])):
-        model = network()
-        td.manual_seed(seed)
-        objective = Objective(model, td.cross_entropy, [Drawing(1.0), *terms])
-        values.append(objective(*batch()).penalties[0].item())
-    assert values[0] == values[1] != values[2]
+    for kind in (Drawing, SpectReg):
+        values.clear()
+        for seed, terms in ((1, []), (1, [L2(1.0), VAT(1.0, eps=1.0)]), (2, [])):
+            model = network()
+            td.manual_seed(seed)
+            objective = Objective(model, td.cross_entropy, [kind(1.0), *terms])
+            values.append(objective(*batch()).penalties[0].item())
+        assert values[0] == values[1] != values[2]
 
 
 class Uncertain(Penalty):

@@ -81,6 +81,47 @@ def test_statistics_of_a_batchnorm_are_constants_that_move_with_it() -> None:
         np.testing.assert_allclose(found.item(), expected, rtol=1e-12)
 
 
+def test_running_statistics_are_those_of_what_a_batchnorm_takes() -> None:
+    """DeepInversion's prior by the paths of the BatchNorms alone, with the same number."""
+    model, x, y = maps()
+    found = []
+    for term in (
+        FeatureStatistics(1.0, "1", mean="running", var="running"),
+        FeatureStatistics(1.0, "0", mean=model[1].running_mean, var=model[1].running_var),
+    ):
+        model.eval()
+        objective = Objective(model, td.cross_entropy, [term])
+        found.append(objective(x, y).penalties[0])
+    assert found[0].item() == found[1].item() > 0
+    for a, b in zip(*(td.grad(f, list(model[0].parameters())) for f in found), strict=True):
+        np.testing.assert_array_equal(a, b)
+    one = Objective(model, td.cross_entropy, [FeatureStatistics(1.0, "1", mean="running", var=2.0)])
+    rows = np.moveaxis(model[0](x).detach().numpy(), 1, -1).reshape(-1, 3)
+    expected = ((rows.mean(0) - model[1].running_mean.numpy()) ** 2).sum() + ((rows.var(0) - 2) ** 2).sum()
+    np.testing.assert_allclose(one(x, y).penalties[0].item(), expected, rtol=1e-12)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_decayed_activity_is_the_mean_over_the_steps_so_far() -> None:
+    model = nn.Linear(4, 3).double()
+    term = KLSparsity(1.0, "", rho=0.2, activation=td.sigmoid, decay=0.5, units=3)
+    objective, means = Objective(model, td.cross_entropy, [term]), []
+    for i in range(3):
+        x, y = batch(i)
+        a = td.sigmoid(model(x)).detach().numpy()
+        means.append(a.mean(0))
+        shares = 0.5 ** np.arange(i, -1, -1)
+        active = (shares[:, None] * means).sum(0) / shares.sum()
+        expected = (0.2 * np.log(0.2 / active) + 0.8 * np.log(0.8 / (1 - active))).sum()
+        found = objective(x, y).penalties[0]
+        np.testing.assert_allclose(found.item(), expected, rtol=1e-12)
+        # Only this step's activities are differentiated.
+        da = (-0.2 / active + 0.8 / (1 - active)) / len(a) / shares.sum()
+        np.testing.assert_allclose(
+            td.grad(found, model.weight)[0].numpy(), (da * a * (1 - a)).T @ x.numpy(), rtol=1e-10
+        )
+
+
 def test_one_sample_has_no_covariance() -> None:
     model, (x, y) = network(), batch()
     found = Objective(model, td.cross_entropy, [DeCov(layers="0")])(x[:1], y[:1]).penalties[0]

@@ -402,6 +402,10 @@ def test_no_grad_is_refused_by_name(row: PenaltyRow) -> None:
 # ------------------------------------------------------------------------------------------------------------
 
 
+def linear(layers: Any, outputs: int) -> Any:
+    return layers.Sequential(layers.Linear(D, outputs))
+
+
 def tanh_mlp(layers: Any, outputs: int) -> Any:
     return layers.Sequential(layers.Linear(D, 6), layers.Tanh(), layers.Linear(6, outputs))
 
@@ -435,7 +439,9 @@ def batch_norm(
 
 @rows
 @pytest.mark.parametrize(
-    ("build", "shape"), [(tanh_mlp, (B, D)), (convolutions, (B, 1, 6, 6))], ids=["MLP", "convolutions"]
+    ("build", "shape"),
+    [(linear, (B, D)), (tanh_mlp, (B, D)), (convolutions, (B, 1, 6, 6))],
+    ids=["linear", "MLP", "convolutions"],
 )
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_against_torch(

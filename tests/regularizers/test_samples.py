@@ -216,6 +216,30 @@ def test_mixup_of_a_linear_regression_in_expectation(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(np.mean(found), s * (residual**2).mean() + (1 - s) * residual.mean() ** 2)
 
 
+def test_class_weights_weigh_both_labels_of_a_mixed_sample() -> None:
+    """Σ (λ w_y ℓ_y + (1 - λ) w_y' ℓ_y') by Σ (λ w_y + (1 - λ) w_y'); unmixed it is cross_entropy's own."""
+    model, (x, y), w = network(), batch(), np.array([1.0, 4.0, 0.5])
+    term = Mixup(1.0, per="sample", generator=td.Generator(4))
+    objective = Objective(model, td.cross_entropy, [term])
+    found = objective(x, y, class_weights=td.tensor(w)).loss
+    term.generator = td.Generator(4)
+    mixed, target = term.before(model, x, y)
+    log_p = td.log_softmax(model(mixed), 1).detach().numpy()
+    share, rows = target.share.numpy(), np.arange(len(log_p))
+    a, b = target.a.numpy(), target.b.numpy()
+    losses = -share * w[a] * log_p[rows, a] - (1 - share) * w[b] * log_p[rows, b]
+    expected = losses.sum() / (share * w[a] + (1 - share) * w[b]).sum()
+    np.testing.assert_allclose(found.item(), expected, rtol=1e-12)
+    plain = Objective(model, td.cross_entropy)(x, y, class_weights=td.tensor(w)).loss
+    np.testing.assert_allclose(plain.item(), td.cross_entropy(model(x), y, td.tensor(w)).item(), rtol=1e-12)
+    for given, error, message in (
+        ({"weights": td.ones(len(y))}, ValueError, "Objective: expected weights or class_weights, got both"),
+        ({"class_weights": td.ones(3, 1)}, td.ShapeError, r"Objective: expected class_weights \(m,\) and"),
+    ):
+        with pytest.raises(error, match=f"^{message}"):
+            Objective(model, td.cross_entropy)(x, y, **{"class_weights": td.tensor(w), **given})
+
+
 def test_penalties_after_it_see_the_mixed_batch() -> None:
     model, (x, y) = network(), batch()
     terms = Objective(model, td.cross_entropy, [Mixup(generator=td.Generator(3)), DataGrad(1.0)])(x, y)

@@ -11,21 +11,31 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
+import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import follow
-from ..engine.core import Tensor, add, cast
+from ..engine.core import Tensor, add, cast, no_grad
 from ..nn.parameter import Buffer
 from ..ops.creation import eye
-from ..ops.elementwise import abs, clip, div, ge, le, log, mul, sqrt, square, sub, where
+from ..ops.elementwise import abs, clip, div, ge, le, log, mul, pow, sqrt, square, sub, where
 from ..ops.matmul import matmul
 from ..ops.random import Generator, random_from
 from ..ops.reduce import all, mean, sum
 from ..ops.shape import movedim, reshape, transpose
+from ..ops.update import assign, increment
 from .contract import Penalty, Weight
 from .passes import Pass
 
-__all__ = ["ActivityL1", "ActivityL2", "Barlow", "DeCov", "FeatureStatistics", "KLSparsity"]
+__all__ = [
+    "ActivityL1",
+    "ActivityL2",
+    "Barlow",
+    "DeCov",
+    "FeatureStatistics",
+    "KLSparsity",
+    "TemporalActivity",
+]
 
 CLIP = 1e-6  # of mean activities, whose logarithms are taken
 
@@ -87,6 +97,18 @@ class ActivityL2(LayerPenalty):
         return div(sum(square(activity)), _samples(activity))
 
 
+class TemporalActivity(LayerPenalty):
+    """λ · Σ_layers mean_b Σ_t Σ_j (h_b,t - h_b,t+1)² of outputs (B, T, *): the slowness that TAR
+    asks of a recurrent net (Merity et al., arXiv 1708.01009). One time step gives 0.
+    """
+
+    def of(self, activity: Tensor) -> Tensor:
+        if activity.ndim < 2:
+            raise ShapeError(f"TemporalActivity: expected an output (B, T, *), got {activity.shape}")
+        change = sub(activity[:, 1:], activity[:, :-1])
+        return div(sum(square(change)), _samples(activity))
+
+
 class KLSparsity(LayerPenalty):
     """β · Σ_layers Σ_j KL(ρ ‖ ρ̂_j), ρ̂_j = mean_b a_bj the mean activity of a unit, a in [0, 1]: sparse
     autoencoders, Ng, CS294A lecture notes. Every position of a map is a unit.
@@ -97,6 +119,10 @@ class KLSparsity(LayerPenalty):
     Args:
         rho: the mean activity that is wanted, in (0, 1).
         activation: a function of what the layer puts out, such as td.sigmoid after a linear layer.
+        decay: ρ̂ is Σ decay^(t-s) mean_s / Σ decay^(t-s) over the steps s up to this one, t, whose mean alone
+            is differentiated: steadier where batches are small (Hinton, "A practical guide to training
+            restricted Boltzmann machines", section 11: .9 to .99). Needs one layer.
+        units: with decay, the shape of the layer's output without its samples: an int or a tuple.
     """
 
     coupled = True
@@ -107,20 +133,47 @@ class KLSparsity(LayerPenalty):
         layers: str | Iterable[str] | None = None,
         rho: float = 0.05,
         activation: Callable[[Tensor], Tensor] | None = None,
+        *,
+        decay: float = 0.0,
+        units: int | tuple[int, ...] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(weight, layers, **options)
         if not 0 < rho < 1:
             raise ValueError(f"KLSparsity: expected rho in (0, 1), got {rho!r}")
-        self.rho, self.activation = float(rho), activation
+        if not 0 <= decay < 1:
+            raise ValueError(f"KLSparsity: expected decay in [0, 1), got {decay!r}")
+        if decay and (units is None or len(self.layers) > 1):
+            raise ValueError(f"KLSparsity: expected units= of one layer with decay, got {units} of {layers}")
+        self.rho, self.activation, self.decay = float(rho), activation, float(decay)
+        if decay and units is not None:
+            self.mean, self.count = Buffer(np.zeros(units)), Buffer(0)  # Σ decay^(t-s) (1 - decay) mean_s, t
 
     def of(self, activity: Tensor) -> Tensor:
         a = activity if self.activation is None else self.activation(activity)
         known, rho = all(ge(a, 0.0) & le(a, 1.0)), self.rho
-        active = clip(mean(a, 0), CLIP, 1 - CLIP)
+        active = mean(a, 0)
+        if self.decay:
+            past, share = self.past(active)
+            active = add(mul(active, share), past)
+        active = clip(active, CLIP, 1 - CLIP)
         entropy = rho * math.log(rho) + (1 - rho) * math.log(1 - rho)
         crossed = add(mul(log(active), rho), mul(log(sub(1.0, active)), 1 - rho))
         return where(known, sum(sub(entropy, crossed)), math.nan)
+
+    def past(self, active: Tensor) -> tuple[Tensor, Tensor]:
+        """What earlier steps add to this one's mean activity, and that one's share; counts this step."""
+        if active.shape != self.mean.shape:
+            raise ShapeError(f"KLSparsity: expected units {self.mean.shape}, got {active.shape}")
+        follow([self.mean, self.count], active.device)
+        with no_grad():
+            increment(self.count)
+            whole = sub(1.0, pow(self.decay, cast(self.count, dtype=self.mean.dtype)))
+            before = mul(self.mean, self.decay)
+            now = mul(cast(active.detach(), dtype=before.dtype), 1 - self.decay)
+            assign(self.mean, add(before, now))
+            past, share = div(before, whole), div(1 - self.decay, whole)
+            return cast(past, dtype=active.dtype), cast(share, dtype=active.dtype)
 
 
 class DeCov(LayerPenalty):
@@ -148,13 +201,12 @@ class DeCov(LayerPenalty):
 class FeatureStatistics(LayerPenalty):
     """λ · Σ_layers Σ_j (μ_j - mean_j)² + (v_j - var_j)², μ and v the mean and variance (1/B) of each unit.
 
-    Of the whole batch, so batches of parts give another value. With the running statistics of a BatchNorm as
-    constants it is DeepInversion's prior (Yin et al., arXiv 1912.08795): `mean=bn.running_mean,
-    var=bn.running_var` at the layer whose output the BatchNorm takes.
+    Of the whole batch, so batches of parts give another value.
 
     Args:
         mean, var: what is wanted: a number, a tensor (units,), of which a copy is kept, or a Buffer, which is
-            read at each call.
+            read at each call. "running", where the layers are BatchNorms: their running statistics as
+            constants, and μ and v are those of what they take (DeepInversion, Yin et al., arXiv 1912.08795).
     """
 
     coupled = True
@@ -163,22 +215,49 @@ class FeatureStatistics(LayerPenalty):
         self,
         weight: Weight,
         layers: str | Iterable[str] | None = None,
-        mean: float | Tensor = 0.0,
-        var: float | Tensor = 1.0,
+        mean: float | str | Tensor = 0.0,
+        var: float | str | Tensor = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(weight, layers, **options)
+        for option, value in (("mean", mean), ("var", var)):
+            if isinstance(value, str) and value != "running":
+                raise ValueError(
+                    f"FeatureStatistics: expected {option} as a number, a tensor or 'running', got {value!r}"
+                )
+        if "running" in [w for w in (mean, var) if isinstance(w, str)]:
+            self.layers, self.inputs_of = (), self.layers
         # A tuple: a BatchNorm's buffers are no state of the term.
         self.wanted = tuple(
             Buffer(w.detach()) if isinstance(w, Tensor) and not isinstance(w, Buffer) else w
             for w in (mean, var)
         )
 
+    def __call__(self, seen: Pass) -> Tensor:
+        if not self.inputs_of:
+            return super().__call__(seen)
+        found = []
+        for layer in self.inputs_of:
+            norm = seen.model.get_submodule(layer)
+            if getattr(norm, "running_mean", None) is None or not isinstance(seen.taken[layer], Tensor):
+                raise ValueError(
+                    f"FeatureStatistics: expected a BatchNorm with running statistics at {layer!r}, got "
+                    f"{type(norm).__name__}"
+                )
+            held = norm.running_mean, norm.running_var
+            pairs = zip(held, self.wanted, strict=True)
+            found.append(self.distance(seen.taken[layer], [r if isinstance(w, str) else w for r, w in pairs]))
+        return reduce(add, found)
+
     def of(self, activity: Tensor) -> Tensor:
+        return self.distance(activity, self.wanted)
+
+    def distance(self, activity: Tensor, wanted: Iterable[Any]) -> Tensor:
+        """From the statistics of an activity to those wanted."""
         h = units("FeatureStatistics", activity)
         middle = mean(h, 0)
         spread = mean(square(sub(h, middle)), 0)
-        pairs = zip((middle, spread), self.wanted, strict=True)
+        pairs = zip((middle, spread), wanted, strict=True)
         return reduce(add, [sum(square(sub(found, self._constant(w, found)))) for found, w in pairs])
 
     def _constant(self, wanted: float | Tensor, like: Tensor) -> Any:

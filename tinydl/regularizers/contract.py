@@ -49,12 +49,14 @@ class Term:
     Attributes:
         follows: must the derivative by the input be on the tape? Integer inputs are never followed.
         layers: dotted paths of the layers whose outputs the pass keeps for the term.
+        inputs_of: dotted paths of the layers whose (first) inputs the pass keeps.
         replace: by a layer's dotted path a function of its output, whose result the main pass goes on with;
             `before` may set it, on the instance.
     """
 
     follows: bool = False
     layers: tuple[str, ...] = ()
+    inputs_of: tuple[str, ...] = ()
     replace: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
     def __init__(self, *, generator: Generator | None = None, name: str | None = None) -> None:
@@ -63,7 +65,6 @@ class Term:
         if not self.name.isidentifier() or keyword.iskeyword(self.name) or self.name.startswith("_"):
             raise ValueError(f"{who}: expected a name that is an identifier, got {name!r}")
         self.generator: Any = generator
-        self.generator_is_default = generator is None
 
     def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
         """Inputs and targets of the forward pass in place of those given."""

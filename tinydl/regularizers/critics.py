@@ -20,16 +20,18 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..engine.core import Tensor, add
+from ..engine.core import Tensor, add, no_grad
 from ..nn.module import Module
 from ..nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ..nn.parameter import Parameter
 from ..ops.activations import softplus
-from ..ops.elementwise import abs, exp, mul, neg, relu, sqrt, square, sub
+from ..ops.creation import eye
+from ..ops.elementwise import abs, div, exp, gt, mul, neg, relu, sqrt, square, sub, where
 from ..ops.matmul import matmul
 from ..ops.random import Generator, rand, randn, random_from
-from ..ops.reduce import mean, sum
-from ..ops.shape import cat, reshape, unsqueeze
+from ..ops.reduce import amin, mean, sum
+from ..ops.shape import broadcast_to, cat, reshape, unsqueeze
+from ..ops.update import assign
 from .contract import Penalty, Weight
 from .gradients import InputGradientPenalty, mean_square, norms, require_count, sample_mean, single_outputs
 from .passes import Pass
@@ -87,6 +89,10 @@ class CriticLoss(Penalty):
         """The loss of outputs (B,) and (B',)."""
         raise NotImplementedError(f"{type(self).__name__}.of")
 
+    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        """The generator's loss of the same outputs, for `GeneratorLoss`."""
+        return neg(mean(fake))
+
     def __call__(self, seen: Pass) -> Tensor:
         who, there = (
             type(self).__name__,
@@ -115,25 +121,38 @@ class LeastSquares(CriticLoss):
     def of(self, real: Tensor, fake: Tensor) -> Tensor:
         return add(mean(square(sub(real, 1.0))), mean(square(fake)))
 
+    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        return mean(square(sub(fake, 1.0)))
+
 
 class Logistic(CriticLoss):
     """mean softplus(-D(x)) + mean softplus(D(fake)): that of Goodfellow et al., arXiv 1406.2661, with D the
-    logit. The generator's non-saturating loss is softplus(-D(fake)).
+    logit.
     """
 
     def of(self, real: Tensor, fake: Tensor) -> Tensor:
         return add(mean(softplus(neg(real))), mean(softplus(fake)))
 
+    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        return mean(softplus(neg(fake)))
+
 
 class Relativistic(CriticLoss):
     """mean_b softplus(-(D(x_b) - D(fake_b))), in pairs. Jolicoeur-Martineau, arXiv 1807.00734; with R1 and R2
     on every step it is R3GAN's (Huang et al., arXiv 2501.05441). The generator's has the roles swapped.
+
+    Raises:
+        ShapeError: fakes and real samples of different numbers.
     """
 
     def of(self, real: Tensor, fake: Tensor) -> Tensor:
         if real.shape != fake.shape:
             raise ShapeError(f"Relativistic: expected a fake for each of {real.shape}, got {fake.shape}")
         return mean(softplus(sub(fake, real)))
+
+    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
+        assert real is not None
+        return self.of(fake, real)
 
 
 # Penalties on gradients
@@ -318,10 +337,19 @@ class MinibatchDiscrimination(Module):
     dims), so that a critic sees how alike the samples of a batch are. Salimans et al., arXiv 1606.03498,
     whose sum holds j = i too: 1 more everywhere.
 
-    T starts as N(0, 1/in).
+    T starts as N(0, 1/in). The authors' code has a bias, lengths of T of their own (`weight_norm(layer, "T",
+    dim=1)`) and a start from data: `start`.
+
+    Args:
+        bias: o + b, with b (kernels,) that starts as 0.
+
+    Raises:
+        ShapeError: a single sample, which has no others.
     """
 
-    def __init__(self, in_features: int, kernels: int = 100, dims: int = 5, dtype: Any = None) -> None:
+    def __init__(
+        self, in_features: int, kernels: int = 100, dims: int = 5, bias: bool = False, dtype: Any = None
+    ) -> None:
         super().__init__()
         sizes = {"in_features": in_features, "kernels": kernels, "dims": dims}
         self.in_features, self.kernels, self.dims = (
@@ -331,14 +359,48 @@ class MinibatchDiscrimination(Module):
         self.T = Parameter(
             mul(randn(shape, dtype=np.dtype(np.float32) if dtype is None else dtype), self.in_features**-0.5)
         )
+        self.bias = Parameter(np.zeros(self.kernels, self.T.dtype)) if bias else None
 
-    def forward(self, input: Tensor) -> Tensor:
+    def start(self, input: Tensor) -> None:
+        """Before training, with a batch (B, in): scale T so that the distance to the nearest other sample is
+        2 in the mean, for each kernel, and set the bias to minus the mean o. T or, under weight normalization
+        of its columns, their lengths.
+        """
+        with no_grad():
+            apart = self.distances(input)
+            itself = reshape(eye(apart.shape[0], device=apart.device), (*apart.shape[:2], 1))
+            nearest = mean(amin(where(gt(itself, 0.0), math.inf, apart), 1), 0)
+            if not nearest.min().item() > 0:
+                raise ValueError(
+                    "MinibatchDiscrimination.start: expected samples that differ, got a distance of 0"
+                )
+            columns = broadcast_to(reshape(div(2.0, nearest), (-1, 1)), (self.kernels, self.dims))
+            scale = reshape(columns, (1, -1))
+            lengths = getattr(self, "T_g", self.T)
+            if lengths.shape[1] != scale.shape[1]:
+                raise ShapeError(
+                    "MinibatchDiscrimination.start: expected weight_norm(layer, 'T', dim=1), got lengths "
+                    f"{lengths.shape}"
+                )
+            assign(lengths, mul(lengths, scale))
+            if self.bias is not None:
+                assign(self.bias, neg(mean(self.likeness(input), 0)))
+
+    def distances(self, input: Tensor) -> Tensor:
+        """(B, B, kernels), ‖M_ik - M_jk‖₁."""
         if input.ndim != 2 or input.shape[1] != self.in_features or input.shape[0] < 2:
             wanted = f"at least 2 samples (B, {self.in_features})"
             raise ShapeError(f"MinibatchDiscrimination: expected {wanted}, got {input.shape}")
         M = reshape(matmul(input, self.T), (input.shape[0], self.kernels, self.dims))
-        apart = sum(abs(sub(unsqueeze(M, 0), unsqueeze(M, 1))), 3)
-        return cat([input, sub(sum(exp(neg(apart)), 1), 1.0)], 1)  # without exp(0) of j = i
+        return sum(abs(sub(unsqueeze(M, 0), unsqueeze(M, 1))), 3)
+
+    def likeness(self, input: Tensor) -> Tensor:
+        """(B, kernels), o."""
+        return sub(sum(exp(neg(self.distances(input))), 1), 1.0)  # without exp(0) of j = i
+
+    def forward(self, input: Tensor) -> Tensor:
+        o = self.likeness(input)
+        return cat([input, o if self.bias is None else add(o, self.bias)], 1)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, kernels={self.kernels}, dims={self.dims}"

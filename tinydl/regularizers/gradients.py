@@ -48,7 +48,6 @@ __all__ = [
     "spect_reg",
 ]
 
-PENALTY_STREAM = 4
 TINY = 1e-16  # under a root that is differentiated: its derivative at 0 is then 0, without it NaN
 
 
@@ -210,8 +209,6 @@ class SpectReg(InputGradientPenalty):
             if value not in choices:
                 raise ValueError(f"SpectReg: expected {option} in {choices}, got {value!r}")
         self.per, self.forward = per, forward
-        if generator is None:  # what one without a generator always drew from
-            self.generator = Generator(stream=PENALTY_STREAM)
 
     def __call__(self, seen: Pass) -> Tensor:
         if self.forward == "second":

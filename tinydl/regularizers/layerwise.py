@@ -14,20 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from ..devices import on_host
+from ..devices import follow, on_host
 from ..engine.backward import grad
-from ..engine.core import Tensor, add, enable_grad
+from ..engine.core import Tensor, add, cast, enable_grad, no_grad
 from ..nn.extra_forward import extra_forward
 from ..nn.module import Module
-from ..nn.parameter import Parameter
-from ..ops.elementwise import mul, square
+from ..nn.parameter import Buffer, Parameter
+from ..ops.elementwise import div, gt, mul, pow, sqrt, square, sub, where
 from ..ops.random import Generator
 from ..ops.reduce import mean, sum
+from ..ops.update import assign, increment
+from ..optim.hooks import RemovableHandle
 from .contract import Penalty, Weight
 from .passes import Pass, in_mode
 from .weights import axis_of, chosen
 
-__all__ = ["LayerwiseL2", "layerwise_groups", "measured_ratios", "predicted_ratios"]
+__all__ = ["LayerwiseL2", "RunningDecay", "layerwise_groups", "measured_ratios", "predicted_ratios"]
 
 Ratios = Mapping[str, float]
 
@@ -125,6 +127,95 @@ def layerwise_groups(model: Module, last: float, ratios: Ratios) -> list[dict[st
     ]
     rest: list[tuple[str, Parameter]] = [each for each in model.named_parameters() if each[0] not in ratios]
     return [*groups, {"params": rest, "weight_decay": 0.0}] if rest else groups
+
+
+class RunningDecay:
+    """The running form: before each step the weight decay of each group becomes λ_l = c · r_l, with r_l the
+    decayed mean of rms(∇W_l)/rms(W_l) over the steps, ∇ what `.grad` holds.
+
+        optimizer = SGD(layerwise_groups(model, 1.0, dict.fromkeys(names, 1.0)), lr=0.1)
+        decay = RunningDecay(0.01)
+        decay.attach(optimizer)
+
+    Groups whose weight decay is 0 stay without one. W_l are all the parameters of a group together. Coupled
+    in SGD and Adam, decoupled in AdamW. A recorded step sees it.
+
+    Args:
+        c: |λ_l W_l| / |∇W_l|, at least 0.
+        beta: of the mean, in [0, 1); the mean of the first steps is over those alone. At 0, each step's own.
+
+    Raises:
+        ValueError: c or beta out of range.
+    """
+
+    def __init__(self, c: float, beta: float = 0.99) -> None:
+        if not 0 <= c < math.inf or not 0 <= beta < 1:
+            raise ValueError(f"RunningDecay: expected c of at least 0, beta in [0, 1), got {c!r}, {beta!r}")
+        self.c, self.beta = float(c), float(beta)
+        self.means: list[Buffer] = []
+        self.count = Buffer(0)
+        self._groups: list[Any] = []
+
+    def attach(self, optimizer: Any) -> RemovableHandle:
+        """Begin; `remove()` of what it returns ends it.
+
+        Raises:
+            ValueError: no group with a weight decay above 0; attached before.
+        """
+        if self._groups:
+            raise ValueError("RunningDecay.attach: expected one optimizer, got another")
+        groups = [group for group in optimizer.param_groups if group.get("weight_decay", 0.0) > 0]
+        if not groups:
+            raise ValueError(
+                f"RunningDecay.attach: expected groups with a weight decay above 0, got none in {optimizer}"
+            )
+        self._groups, self.means = groups, [Buffer(0.0, np.float64) for _ in groups]
+        return optimizer.register_step_pre_hook(self._before)
+
+    def _before(self, optimizer: Any, args: Any, settings: Any) -> None:
+        with no_grad():
+            follow([self.count], self._groups[0]["params"][0].device)
+            increment(self.count)
+            whole = sub(1.0, pow(self.beta, cast(self.count, dtype=np.dtype(np.float64))))
+            for group, own in zip(self._groups, self.means, strict=True):
+                pairs = [(p, g) for p in group["params"] if (g := p.grad) is not None]
+                if not pairs:
+                    continue
+                follow([own, group.buffer("weight_decay")], pairs[0][0].device)
+                weights, slopes = (
+                    reduce(add, [_sum_of_squares(x) for x in each]) for each in zip(*pairs, strict=True)
+                )
+                known = gt(weights, 0.0)
+                ratio = where(known, sqrt(div(slopes, where(known, weights, 1.0))), 0.0)
+                assign(own, add(mul(own, self.beta), mul(ratio, 1 - self.beta)))
+                group["weight_decay"] = mul(div(own, whole), self.c)
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"count": ..., "means": [...]}, ready for JSON; the decays themselves are in the optimizer's."""
+        return {"count": int(on_host(self.count)), "means": [float(on_host(own)) for own in self.means]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`, in place, once attached.
+
+        Raises:
+            ValueError: means of another number of groups.
+        """
+        means = state_dict["means"]
+        if len(means) != len(self.means):
+            raise ValueError(
+                f"RunningDecay.load_state_dict: expected means of {len(self.means)} groups, got {len(means)}"
+            )
+        with no_grad():
+            assign(self.count, int(state_dict["count"]))
+            for own, value in zip(self.means, means, strict=True):
+                assign(own, float(value))
+
+    def __repr__(self) -> str:
+        return f"RunningDecay({self.c}, beta={self.beta})"
+
+
+def _sum_of_squares(x: Tensor) -> Tensor:
+    return sum(square(cast(x.detach(), dtype=np.dtype(np.float64))))
 
 
 def require_ratios(who: str, ratios: Ratios) -> dict[str, float]:

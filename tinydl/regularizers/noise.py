@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,8 @@ from ..nn.dropout import Dropout, GaussianNoise
 from ..nn.extra_forward import extra_forward
 from ..nn.linear import Linear
 from ..nn.module import Module, functional_call
-from ..ops.elementwise import div, exp, lt, maximum, mul, neg, sub, where
-from ..ops.matmul import matmul
+from ..ops.elementwise import div, exp, lt, maximum, mul, neg, sqrt, square, sub, where
+from ..ops.matmul import linear, matmul
 from ..ops.padding import pad
 from ..ops.pool import max_pool2d
 from ..ops.random import (
@@ -67,7 +68,8 @@ class DropConnect(Linear):
     """A linear layer of which training zeroes each *weight* with probability p and scales the others by
     1/(1 - p). Evaluation uses the weights themselves, their mean.
 
-    Wan et al., ICML 2013. What TensorFlow's code calls drop_connect is `DropPath`.
+    Wan et al., ICML 2013, who sample in evaluation instead: `sampled`. What TensorFlow's code calls
+    drop_connect is `DropPath`.
 
     per      "sample": a mask (out, in) for each sample; "batch": one for all, which is cheap and couples the
              samples
@@ -101,6 +103,25 @@ class DropConnect(Linear):
         found = matmul(rows, transpose(kept, -2, -1))
         found = reshape(found, (*input.shape[:-1], self.out_features))
         return found if self.bias is None else add(found, self.bias)
+
+    def sampled(
+        self,
+        input: Tensor,
+        activation: Callable[[Tensor], Tensor],
+        samples: int = 1000,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """The paper's evaluation: the mean of activation(u) over draws of u from the normal distribution with
+        the mean Wv + b and the variance p/(1 - p) · W²v² of what training computes, v the input (*, in).
+        """
+        samples = require_count("DropConnect", samples=samples)
+        if self.p == 1:
+            raise ValueError("DropConnect.sampled: expected p below 1, got 1")
+        middle = super().forward(input)
+        variance = mul(linear(square(input), square(self.weight)), self.p / (1 - self.p))
+        shape = (samples, *middle.shape)
+        drawn = randn(shape, generator=generator or noise_generator, dtype=middle.dtype, device=middle.device)
+        return mean(activation(add(middle, mul(drawn, sqrt(variance)))), 0)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, p={self.p}, per={self.per!r}"

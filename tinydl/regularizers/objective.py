@@ -23,7 +23,7 @@ from ..ops.reduce import sum
 from ..ops.update import assign, increment
 from ..optim.optimizer import optimizers
 from .contract import Penalty, Term
-from .passes import Pass, require_trainable
+from .passes import Pass, require_trainable, weighted_by_class
 
 __all__ = ["Objective", "Terms"]
 
@@ -78,8 +78,10 @@ class Objective:
         model: called as model(x), with a tuple of inputs as model(*x).
         loss: a function of (output, target, reduction="none"); or a Penalty, where a loss needs more than
             that, counted by its weight. The loss of a batch is the mean of all that it gives. Of samples with
-            weights, `objective(x, y, weights=w)` with w (B,), it is Σ w_b loss_b / Σ w_b, as PyTorch's losses
-            weight their classes; the weights are the loss's alone, penalties stay means over the samples.
+            weights, `objective(x, y, weights=w)` with w (B,), it is Σ w_b loss_b / Σ w_b; of classes with
+            weights, `class_weights=w` with w (m,), the same with w_y, as PyTorch's losses have it, and of
+            mixed labels Σ (λ w_y loss_y + (1 - λ) w_y' loss_y') / Σ (λ w_y + (1 - λ) w_y'). The weights are
+            the loss's alone, penalties stay means over the samples.
         terms: what is added to the loss or done beside it. A name that is there already gets its position.
         combine: in place of total.backward() in `terms.backward()`: a function of the weighted parts (whose
             sum is the total) and of all parameters, which leaves gradients in `.grad`.
@@ -133,7 +135,7 @@ class Objective:
     ) -> Terms:
         """One forward pass and its terms. `due` names the penalties to compute: by default those whose turn
         it is by the count of `after`. `given` is for terms (`unlabeled=`, `fake=`), but for the loss's
-        `weights`.
+        `weights` and `class_weights`.
 
         Raises:
             GraphError: no_grad; a penalty that no parameter can change; a recorded step without `due` where
@@ -163,7 +165,17 @@ class Objective:
         x = _followed(x, any(term.follows for term in seeing))
         loss = None if self._of_loss else self.loss
         layers = [layer for term in seeing for layer in term.layers]
-        seen = Pass(self.model, x, target, loss=loss, given=given, layers=layers, replace=replace)
+        inputs_of = [layer for term in seeing for layer in term.inputs_of]
+        seen = Pass(
+            self.model,
+            x,
+            target,
+            loss=loss,
+            given=given,
+            layers=layers,
+            inputs_of=inputs_of,
+            replace=replace,
+        )
         follow([self.step], seen.inputs[0].device)
         total = mean = self._mean(seen)
         if self._of_loss:
@@ -232,7 +244,12 @@ class Objective:
         """The loss of the batch."""
         if self._of_loss:
             return _scalar("loss", self.loss(seen))
-        weights = seen.given.get("weights")
+        weights, of_classes = seen.given.get("weights"), seen.given.get("class_weights")
+        if of_classes is not None:
+            if weights is not None:
+                raise ValueError("Objective: expected weights or class_weights, got both")
+            losses, counted = weighted_by_class(self.loss, seen.logits, seen.target, of_classes)
+            return div(sum(losses), sum(counted))
         if weights is None:
             losses = seen.unreduced
             return div(sum(losses), float(max(losses.array.size, 1)))
@@ -309,14 +326,10 @@ def _give_streams(terms: Mapping[str, Term]) -> None:
     """A generator of its own to each term that was given none: two never draw the same, and adding one leaves
     the draws of the others alone.
     """
-    taken: set[tuple[int, int]] = set()
     for name, term in terms.items():
-        generator = term.generator
-        if generator is None or (term.generator_is_default and (generator.seed, generator.stream) in taken):
+        if term.generator is None:
             stream = (1 << 32) + zlib.crc32(name.encode())
             term.generator = Generator(default_generator.seed, stream)
-            term.generator_is_default = False
-        taken.add((term.generator.seed, term.generator.stream))
 
 
 def _counts(term: Term) -> bool:

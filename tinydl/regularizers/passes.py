@@ -16,7 +16,7 @@ from ..engine.tape import Slot, ancestors
 from ..nn.extra_forward import extra_forward
 from ..nn.module import Module, intercept
 from ..ops.elementwise import add, mul, sub
-from ..ops.indexing import one_hot
+from ..ops.indexing import index_select, one_hot
 from ..ops.random import Draw, Generator, remember, repeat
 from ..ops.reduce import mean, sum
 from ..ops.shape import cat, reshape
@@ -42,6 +42,27 @@ def unreduced(loss: Any, logits: Tensor, target: Any) -> Tensor:
     """What the loss gives with reduction="none": of a `Mixed` target the mixture of both."""
     of = functools.partial(loss, logits, reduction="none")
     return target.mixture(of(target.a), of(target.b)) if isinstance(target, Mixed) else of(target)
+
+
+def weighted_by_class(loss: Any, logits: Tensor, target: Any, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The unreduced losses, each times the weight of its class, and these weights; of a `Mixed` target the
+    mixture of both sides.
+    """
+    if isinstance(target, Mixed):
+        sides = [weighted_by_class(loss, logits, each, weights) for each in (target.a, target.b)]
+        losses, counted = (target.mixture(*pair) for pair in zip(*sides, strict=True))
+        return losses, counted
+    if weights.ndim != 1 or not isinstance(target, Tensor) or target.dtype.kind not in "iu":
+        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise ShapeError(
+            f"Objective: expected class_weights (m,) and class indices, got {weights.shape} and {got}"
+        )
+    losses = unreduced(loss, logits, target)
+    if losses.shape != target.shape:
+        raise ShapeError(f"Objective: expected a loss per class index {target.shape}, got {losses.shape}")
+    chosen = reshape(index_select(weights, 0, reshape(target, (-1,))), target.shape)
+    chosen = cast(chosen, dtype=losses.dtype)
+    return mul(losses, chosen), chosen
 
 
 def leaves(x: Tensor) -> set[Slot | None]:
@@ -107,6 +128,7 @@ class Pass:
         given: what else the Objective was called with, by name.
         logits: the model's output.
         outputs: what each layer that a term names put out (at its last call), by dotted path.
+        taken: what each layer in a term's `inputs_of` took (at its last call), by dotted path.
         draws: the pass's random numbers, for `td.repeat`.
     """
 
@@ -119,12 +141,14 @@ class Pass:
         loss: Any = None,
         given: Mapping[str, Any] | None = None,
         layers: Iterable[str] = (),
+        inputs_of: Iterable[str] = (),
         replace: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
         followed: set[Slot | None] | None = None,
     ) -> None:
         self.model, self.x, self.target, self.loss, self.given = model, x, target, loss, given or {}
         self.inputs: tuple[Tensor, ...] = x if isinstance(x, tuple) else (x,)
         self.outputs: dict[str, Tensor] = {}
+        self.taken: dict[str, Tensor] = {}
         self.replace = dict(replace or {})
         self._gradients: dict[Any, Any] = {}
         # Leaves that are no parameters: inputs, also those of extra passes, and kept outputs.
@@ -135,6 +159,9 @@ class Pass:
                 scope.enter_context(intercept(model, layer, function))
             for layer in dict.fromkeys(layers):
                 scope.enter_context(intercept(model, layer, functools.partial(self._keep, layer)))
+            for layer in dict.fromkeys(inputs_of):
+                take = functools.partial(self._take, layer)
+                scope.callback(model.get_submodule(layer).register_forward_pre_hook(take).remove)
             self.draws: list[Draw] = scope.enter_context(remember())
             self.logits: Tensor = model(*self.inputs)
 
@@ -147,6 +174,9 @@ class Pass:
             self.followed.add(output.slot)
         self.outputs[layer] = output
         return output
+
+    def _take(self, layer: str, module: Module, inputs: tuple[Tensor, ...]) -> None:
+        self.taken[layer] = inputs[0]
 
     @property
     def samples(self) -> int:

@@ -40,8 +40,8 @@ def _row(layout, operand, row):
 _STEPS: dict[int, list[tuple[int, ...]]] = {
     1: [(1,)],
     2: [(1, 1), (1, 0), (0, 1)],
-    3: [(1, 1, 1), (1, 0, 0)],
-    4: [(1, 1, 0, 0)],
+    3: [(1, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0)],
+    4: [(1, 1, 0, 0), (1, 0, 1, 0)],
 }
 """By the number of operands: steps along a row that have code of their own, of which LLVM makes vector code.
 
