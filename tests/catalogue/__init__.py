@@ -16,6 +16,7 @@ of nn), where a line is an idea and names the functions that share it.
 
 from . import (
     arithmetic,
+    choices,
     conv,
     elementwise,
     functions,
@@ -25,6 +26,7 @@ from . import (
     linalg,
     loss,
     loss_layers,
+    margins,
     norm,
     pool,
     reduce,
@@ -38,6 +40,8 @@ from .row import Row as Row
 
 FAMILIES = (
     arithmetic,
+    choices,
+    margins,
     elementwise,
     functions,
     shape,
