@@ -152,3 +152,36 @@ def test_margins(reduction: str) -> None:
     check(lambda t, F, x: t.nn.SoftMarginLoss(reduction=r)(x, t.tensor(signs)), x)
     check(lambda t, F, x: t.nn.MultiLabelSoftMarginLoss(reduction=r)(x, t.tensor(parts)), x)
     check(lambda t, F, x: t.nn.MultiLabelMarginLoss(reduction=r)(x, t.tensor(LABELS)), x, order=1)
+
+
+# ---- Layers that give images another size
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["ConstantPad", "ZeroPad", "ReflectionPad", "ReplicationPad", "CircularPad"])
+def test_margins_of_images(kind: str, axes: int) -> None:
+    sides = (1, 2, 0, 1, 2, 1)[: 2 * axes]
+    more = (0.5,) if kind == "ConstantPad" else ()
+    shape = (2, 2, 4, 3, 5)[: axes + 2]
+    for padding in (1, sides):
+        check(lambda t, F, x, p=padding: getattr(t.nn, f"{kind}{axes}d")(p, *more)(x) ** 2, drawn(*shape))
+    check(lambda t, F, x: getattr(t.nn, f"{kind}{axes}d")(1, *more)(x) ** 2, drawn(*shape[1:]))
+    with pytest.raises(ValueError, match=rf"{kind}{axes}d: expected padding an integer"):
+        getattr(td.nn, f"{kind}{axes}d")((1,), *more)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: n.Upsample(scale_factor=2),
+        lambda n: n.Upsample((5, 4), mode="bilinear", align_corners=True),
+        lambda n: n.Upsample(scale_factor=(1.5, 2.0), mode="bicubic"),
+        lambda n: n.UpsamplingNearest2d(scale_factor=2),
+        lambda n: n.UpsamplingNearest2d((5, 4)),
+        lambda n: n.UpsamplingBilinear2d(scale_factor=2),
+        lambda n: n.PixelShuffle(2),
+        lambda n: n.PixelUnshuffle(2),
+    ],
+)
+def test_resized_images(make: Callable[..., Any]) -> None:
+    check(lambda t, F, x: make(t.nn)(x) ** 2, drawn(2, 4, 4, 2))

@@ -32,6 +32,7 @@ from . import (
     reduce,
     refusals,
     refusals_layers,
+    resizing,
     shape,
     utilities,
 )
@@ -55,6 +56,7 @@ FAMILIES = (
     layers,
     loss_layers,
     image_layers,
+    resizing,
     utilities,
 )
 REFUSALS: list[Refusal] = [*refusals.REFUSALS, *refusals_layers.REFUSALS]
