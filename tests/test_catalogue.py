@@ -367,9 +367,23 @@ CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
     ),
     **dict.fromkeys(["unique", "rand_like", "randn_like", "zeros_like", "ones_like", "empty_like"], one),
     **dict.fromkeys(
-        ["eq", "ge", "gt", "le", "lt", "ne", "logical_and", "logical_or", "logical_xor", "allclose", "equal"],
+        [
+            "eq",
+            "ge",
+            "gt",
+            "le",
+            "lt",
+            "ne",
+            "logical_and",
+            "logical_or",
+            "logical_xor",
+            "allclose",
+            "equal",
+            "isclose",
+        ],
         two,
     ),
+    "isclose": two,
     **dict.fromkeys(["ones", "zeros", "empty", "rand", "randn"], lambda f, x: f(*x.shape)),
     "rand_beta": lambda f, x: f(0.5, 2.0, *x.shape),
     "rand_gamma": lambda f, x: f(2.0, *x.shape),
@@ -386,6 +400,7 @@ CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
     "random_from": lambda f, x: drawn_in(f(td.Generator())),
     "remember": lambda f, x: drawn_in(f()),
     "repeat": lambda f, x: drawn_in(f(drawn_in(td.remember(), noted=True))),
+    "searchsorted": lambda f, x: f(x[1], x),
     "tensor": lambda f, x: f(x),
 }
 """How to call what has no derivative: of x, or of what is in it, where it takes tensors."""

@@ -26,6 +26,7 @@ EMPTY = inspect.Parameter.empty
 
 UNDOCUMENTED: dict[str, Callable[[], list[Parameters]]] = {
     "masked_fill": lambda: [{"input": EMPTY} | form for form in of_torch("Tensor.masked_fill")],
+    "index_fill": lambda: [{"input": EMPTY, "dim": EMPTY, "index": EMPTY, "value": EMPTY}],
     "log_softmax": lambda: of_torch("F.log_softmax"),
     "relu": lambda: of_torch("F.relu"),
     "new": lambda: [{"size": EMPTY}],

@@ -30,6 +30,7 @@ from .gradcheck import GradcheckError, gradcheck
 from .ops.activations import *
 from .ops.arithmetic import *
 from .ops.attention import *
+from .ops.choices import *
 from .ops.conv import *
 from .ops.creation import *
 from .ops.ctc import *
@@ -37,7 +38,9 @@ from .ops.elementwise import *
 from .ops.embedding import *
 from .ops.functions import *
 from .ops.indexing import *
+from .ops.joining import *
 from .ops.loss import *
+from .ops.margins import *
 from .ops.matmul import *
 from .ops.norm import *
 from .ops.padding import *

@@ -16,6 +16,7 @@ of nn), where a line is an idea and names the functions that share it.
 
 from . import (
     arithmetic,
+    choices,
     conv,
     elementwise,
     functions,
@@ -25,11 +26,13 @@ from . import (
     linalg,
     loss,
     loss_layers,
+    margins,
     norm,
     pool,
     reduce,
     refusals,
     refusals_layers,
+    resizing,
     shape,
     utilities,
 )
@@ -38,6 +41,8 @@ from .row import Row as Row
 
 FAMILIES = (
     arithmetic,
+    choices,
+    margins,
     elementwise,
     functions,
     shape,
@@ -51,6 +56,7 @@ FAMILIES = (
     layers,
     loss_layers,
     image_layers,
+    resizing,
     utilities,
 )
 REFUSALS: list[Refusal] = [*refusals.REFUSALS, *refusals_layers.REFUSALS]

@@ -72,7 +72,7 @@ ROWS: list[Row] = [
     quotient("floor_divide", np.floor_divide, "arithmetic.floor_divide"),
     quotient("remainder", np.remainder, "arithmetic.remainder"),
     quotient("fmod", np.fmod, "arithmetic.fmod"),
-    unary("round", td.round, np.rint, between(0.6, 1.4), covers="functions.round"),
+    unary("round", td.round, np.rint, between(0.6, 1.4), covers="elementwise.round"),
     Row(
         "round decimals",
         lambda x: td.round(x, decimals=1),

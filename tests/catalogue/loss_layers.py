@@ -11,11 +11,11 @@ from tinydl_kernels.machine.errors import DtypeError
 import tinydl as td
 from tinydl import nn
 
-from . import loss
+from . import loss, margins
 from .layers import layer
 from .row import Row, X, exactly
 
-BY_NAME = {row.name: row for row in loss.ROWS}
+BY_NAME = {row.name: row for row in (*loss.ROWS, *margins.ROWS)}
 LAYERS = {
     "MSELoss": "mse_loss",
     "L1Loss": "l1_loss",
@@ -33,6 +33,10 @@ LAYERS = {
     "TripletMarginLoss": "triplet_margin_loss",
     "GaussianNLLLoss": "gaussian_nll_loss",
     "PoissonNLLLoss": "poisson_nll_loss",
+    "MarginRankingLoss": "margin_ranking_loss",
+    "SoftMarginLoss": "soft_margin_loss",
+    "MultiLabelMarginLoss": "multilabel_margin_loss",
+    "MultiLabelSoftMarginLoss": "multilabel_soft_margin_loss",
 }
 
 

@@ -45,6 +45,15 @@ REFUSALS: list[Refusal] = [
         ),
         refused("topk chunk maxout", ShapeError, DIM, lambda f: f(X, 2, 2)),
         refused("cosine_similarity", ShapeError, DIM, lambda f: f(X, X, 2)),
+        refused(
+            "isclose", DtypeError, "expected one dtype, got float32 and float64", lambda f: f(X, X.double())
+        ),
+        refused(
+            "searchsorted",
+            ShapeError,
+            "expected a sequence (n,), or (*, n) and an input (*, m), got (3, 4) and (3,)",
+            lambda f: f(X, V),
+        ),
         refused("narrow", ShapeError, DIM, lambda f: f(X, 2, 0, 1)),
         refused("index_select gather", ShapeError, DIM, lambda f: f(X, 2, FIRST)),
         refused("scatter scatter_add", ShapeError, DIM, lambda f: f(X, 2, FIRST, V)),
@@ -132,7 +141,7 @@ REFUSALS: list[Refusal] = [
         ),
         refused("embedding", ShapeError, "expected weight (V, D), got (3,)", lambda f: f(FIRST, V)),
         refused("poisson_nll_loss mse_loss l1_loss", ShapeError, ONE_SHAPE, lambda f: f(X, V)),
-        refused("gaussian_nll_loss", ShapeError, ONE_SHAPE, lambda f: f(X, V, X)),
+        refused("gaussian_nll_loss", ShapeError, BROADCAST, lambda f: f(X, V, X)),
         refused("triplet_margin_loss", ShapeError, ONE_SHAPE, lambda f: f(X, X, V)),
         refused(
             "gaussian_nll_loss",
@@ -369,7 +378,7 @@ REFUSALS: list[Refusal] = [
         refused(
             "index_select",
             ShapeError,
-            "expected dims and a vector of indices, got (3, 4) and (3, 4)",
+            "expected a vector of indices, one for a 0-d tensor, got (3, 4) for",
             lambda f: f(X, 0, INTEGERS),
         ),
         refused(

@@ -134,11 +134,6 @@ ROWS: list[Row] = [
         bad=[
             ((X, 5), IndexError, "indexing: index 5 is out of bounds for axis 0 with size 3 of (3, 4)"),
             ((X, (0, 0, 0)), ShapeError, "indexing: expected at most 2 indices for (3, 4), got 3"),
-            (
-                (X, True),
-                TypeError,
-                "indexing: expected integers, slices, None, Ellipsis, arrays of integers or masks, got bool",
-            ),
         ],
     ),
     Row(

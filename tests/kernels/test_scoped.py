@@ -6,7 +6,10 @@ import threading
 from typing import Any
 
 import pytest
+from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.scoped import Scoped
+
+import tinydl as td
 
 
 class Here(Scoped):
@@ -51,3 +54,54 @@ def test_each_thread_has_its_own() -> None:
         seen.append(here.color)
     expected: list[Any] = [None, "green", "red"]
     assert seen == expected
+
+
+def test_a_generator_is_in_the_scope_while_its_body_runs() -> None:
+    here = Here()
+
+    @here.replaced(color="inside")
+    def counting() -> Any:
+        try:
+            for k in range(3):
+                sent = yield k, here.color
+                assert sent is None or (sent, here.color) == ("sent", "inside")
+        finally:
+            closed.append(here.color)
+        return "end"
+
+    closed: list[str] = []
+    numbers = counting()
+    assert [next(numbers), numbers.send("sent")] == [(0, "inside"), (1, "inside")]
+    assert here.color is None
+    numbers.close()
+    assert closed == ["inside"]
+    assert here.color is None
+
+    def whole() -> Any:
+        return (yield from counting())
+
+    walk = whole()
+    assert [next(walk), next(walk), next(walk)] == [(k, "inside") for k in range(3)]
+    with pytest.raises(StopIteration, match="end"):
+        next(walk)
+
+
+def test_the_scopes_of_tinydl_decorate_generators() -> None:
+    source = td.Generator(3)
+
+    @td.backend("reference")
+    def backends() -> Any:
+        while True:
+            yield dispatch.override()
+
+    @td.random_from(source)
+    def draws() -> Any:
+        while True:
+            yield td.randn(2).tolist()
+
+    with td.backend("cpu"):
+        assert next(backends()) == "reference"
+        assert dispatch.override() == "cpu"
+    expected = td.randn(2, generator=td.Generator(3)).tolist()
+    assert next(draws()) == expected
+    assert td.randn(2).tolist() != expected

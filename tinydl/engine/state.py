@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from tinydl_kernels.machine.scoped import Scoped
+from tinydl_kernels.machine.scoped import Scoped, decorated
 
 
 class _State(Scoped):
@@ -35,43 +33,7 @@ class GradMode:
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         enabled = self.enabled
-        if inspect.isgeneratorfunction(function):
-
-            @functools.wraps(function)
-            def generator(*args: Any, **settings: Any) -> Any:
-                return _resumed(function(*args, **settings), enabled)
-
-            return generator
-
-        @functools.wraps(function)
-        def called(*args: Any, **settings: Any) -> Any:
-            with GradMode(enabled):
-                return function(*args, **settings)
-
-        return called
-
-
-def _resumed(generator: Any, enabled: bool) -> Iterator[Any]:
-    """The same generator, whose body alone sees the mode, not who iterates."""
-
-    def step(resume: Callable[..., Any], *args: Any) -> Any:
-        with GradMode(enabled):
-            return resume(*args)
-
-    try:
-        value = step(next, generator)
-        while True:
-            try:
-                sent = yield value
-            except GeneratorExit:
-                step(generator.close)
-                raise
-            except BaseException as error:
-                value = step(generator.throw, error)
-            else:
-                value = step(generator.send, sent)
-    except StopIteration as end:
-        return end.value
+        return decorated(function, lambda: GradMode(enabled))
 
 
 class _Switched(GradMode):

@@ -21,6 +21,7 @@ from .parameter import *
 from .pooling import *
 from .recompute import *
 from .recurrent import *
+from .resizing import *
 from .summary import *
 from .utils import *
 

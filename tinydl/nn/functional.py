@@ -9,6 +9,7 @@ from ..ops.embedding import *
 from ..ops.functions import logsigmoid
 from ..ops.indexing import one_hot
 from ..ops.loss import *
+from ..ops.margins import *
 from ..ops.matmul import bilinear, linear
 from ..ops.norm import *
 from ..ops.padding import *

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine.core import Tensor
-from ..ops import loss, softmax
+from ..ops import loss, margins, softmax
 from ..ops.ctc import ctc_loss
 from .function_layer import Check, FunctionLayer, layer_of
 
@@ -24,10 +24,14 @@ __all__ = [
     "KLDivLoss",
     "L1Loss",
     "MSELoss",
+    "MarginRankingLoss",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
     "PoissonNLLLoss",
     "SmoothL1Loss",
+    "SoftMarginLoss",
     "TripletMarginLoss",
 ]
 
@@ -81,4 +85,8 @@ CosineEmbeddingLoss = _layer("CosineEmbeddingLoss", loss.cosine_embedding_loss)
 TripletMarginLoss = _layer("TripletMarginLoss", loss.triplet_margin_loss)
 GaussianNLLLoss = _layer("GaussianNLLLoss", loss.gaussian_nll_loss)
 PoissonNLLLoss = _layer("PoissonNLLLoss", loss.poisson_nll_loss)
+MarginRankingLoss = _layer("MarginRankingLoss", margins.margin_ranking_loss)
+SoftMarginLoss = _layer("SoftMarginLoss", margins.soft_margin_loss)
+MultiLabelMarginLoss = _layer("MultiLabelMarginLoss", margins.multilabel_margin_loss)
+MultiLabelSoftMarginLoss = _layer("MultiLabelSoftMarginLoss", margins.multilabel_soft_margin_loss)
 CTCLoss = _layer("CTCLoss", ctc_loss)

@@ -185,14 +185,30 @@ class _Layers(_Recurrent):
         bidirectional: bool = False,
         generator: Generator | None = None,
         dtype: Any = None,
+    ) -> None:
+        settings = num_layers, bias, batch_first, dropout, bidirectional, generator, dtype
+        self._build(input_size, hidden_size, *settings)
+
+    def _build(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        generator: Generator | None,
+        dtype: Any,
         proj_size: int = 0,
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, dtype)
+        """What `__init__` does, for that of an LSTM too, which has one setting more."""
+        _Recurrent.__init__(self, input_size, hidden_size, bias, dtype)
         require_sizes(self, num_layers=num_layers)
         require_sizes(self, 0, proj_size=proj_size)
-        if proj_size and (self.states == 1 or proj_size >= hidden_size):
-            wanted = "0 but for an LSTM" if self.states == 1 else f"below hidden_size={hidden_size}"
-            raise ValueError(f"{type(self).__name__}: expected proj_size {wanted}, got {proj_size}")
+        if proj_size >= max(hidden_size, 1):
+            name = type(self).__name__
+            raise ValueError(f"{name}: expected proj_size below hidden_size={hidden_size}, got {proj_size}")
         self.proj_size = proj_size
         require_probability(type(self).__name__, dropout)
         self.num_layers, self.batch_first, self.dropout = num_layers, batch_first, dropout
@@ -311,6 +327,22 @@ class LSTM(_Layers):
     )
     gates, states = 4, 2
     update = staticmethod(_lstm)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        generator: Generator | None = None,
+        dtype: Any = None,
+    ) -> None:
+        settings = num_layers, bias, batch_first, dropout, bidirectional, generator, dtype
+        self._build(input_size, hidden_size, *settings, proj_size)
 
 
 class GRU(_Layers):

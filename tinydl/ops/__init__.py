@@ -13,11 +13,13 @@ from ..engine.promotion import is_scalar
 from ..engine.public import public
 from . import (
     arithmetic,
+    choices,
     creation,
     elementwise,
     functions,
     indexing,
     inplace,
+    joining,
     matmul,
     products,
     random,
@@ -32,7 +34,7 @@ from . import (
 
 WITH_METHODS = (
     *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
-    *(arithmetic, elementwise, functions),
+    *(arithmetic, choices, elementwise, functions, joining),
 )
 NO_METHODS = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),

@@ -16,6 +16,7 @@ from .random import Generator, dropout, require_probability
 from .reduce import any, max
 from .shape import common_shape, transpose, unsqueeze
 from .softmax import softmax
+from .update import broadcasts
 
 __all__ = [
     "scaled_dot_product_attention",
@@ -80,6 +81,12 @@ def attention_weights(
     require_probability("scaled_dot_product_attention", dropout_p)
     if is_causal and attn_mask is not None:
         raise ValueError("scaled_dot_product_attention: expected attn_mask or is_causal, got both")
+    sizes = query.shape[-2], key.shape[-2]
+    if attn_mask is not None and not broadcasts(attn_mask.shape[-2:], sizes):
+        raise ShapeError(
+            f"scaled_dot_product_attention: expected shapes that broadcast, got "
+            f"{(*query.shape[:-2], *sizes)}, {attn_mask.shape}"
+        )
     key = without_unseen(key, attn_mask)
     scores = mul(
         matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale

@@ -109,9 +109,9 @@ def mul_(input: Tensor, value: Any) -> Tensor:
 
 
 @public
-def div_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """input /= other, rounded as in `div`."""
-    return update("div_", input, (other,), lambda: div(input, other, rounding_mode=rounding_mode))
+def div_(input: Tensor, value: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """input /= value, rounded as in `div`."""
+    return update("div_", input, (value,), lambda: div(input, value, rounding_mode=rounding_mode))
 
 
 @public

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
@@ -332,7 +333,8 @@ def gaussian_nll_loss(
     common_shape("gaussian_nll_loss", input, target)
     if is_scalar(var):
         var = add(zeros_as(input), float(var))
-    var = var if isinstance(var, Tensor) else from_outside("gaussian_nll_loss", var, input)
+    if isinstance(var, (np.ndarray, list, tuple)):
+        var = from_outside("gaussian_nll_loss", var, input)
     if var.shape == input.shape:
         pass
     elif var.shape == input.shape[:-1]:

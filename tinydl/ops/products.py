@@ -12,7 +12,7 @@ from typing import Any
 
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..engine.core import Tensor
+from ..engine.core import Tensor, add
 from ..engine.promotion import require_one_dtype
 from ..engine.public import public
 from .elementwise import mul, sub
@@ -21,6 +21,8 @@ from .reduce import sum
 from .shape import common_shape, diagonal, normalize_dim, permute, reshape, roll, squeeze, unsqueeze
 
 __all__ = [
+    "addmm",
+    "baddbmm",
     "bmm",
     "cross",
     "dot",
@@ -29,6 +31,7 @@ __all__ = [
     "mm",
     "mv",
     "outer",
+    "tensordot",
 ]
 
 
@@ -55,6 +58,53 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of a batch of matrices: (b, n, k) and (b, k, m) give (b, n, m)."""
     return _product("bmm", "(b, n, k) and (b, k, m)", input, mat2)
+
+
+@public
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta · input + alpha · mat1 mat2; the input broadcasts to (n, m). With beta 0 it counts for nothing."""
+    return _added("addmm", input, _product("addmm", "(n, k) and (k, m)", mat1, mat2), beta, alpha)
+
+
+@public
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta · input + alpha · batch1 batch2; the input broadcasts to (b, n, m). With beta 0 it counts for
+    nothing.
+    """
+    product = _product("baddbmm", "(b, n, k) and (b, k, m)", batch1, batch2)
+    return _added("baddbmm", input, product, beta, alpha)
+
+
+def _added(who: str, x: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    require_one_dtype(who, x.dtype, product.dtype)
+    if common_shape(who, x, product) != product.shape:
+        raise ShapeError(f"{who}: expected an input that broadcasts to {product.shape}, got {x.shape}")
+    product = product if alpha == 1 else mul(product, alpha)
+    return add(x if beta == 1 else mul(x, beta), product) if beta else product
+
+
+@public
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+    """Products summed over the last `dims` dims of a and the first of b, or over the two lists of dims."""
+    if isinstance(dims, int):
+        if not 0 <= dims <= min(a.ndim, b.ndim):
+            raise ShapeError(f"tensordot: expected dims from 0 to {min(a.ndim, b.ndim)}, got {dims}")
+        over_a, over_b = [*range(a.ndim - dims, a.ndim)], [*range(dims)]
+    else:
+        over_a, over_b = (
+            [normalize_dim("tensordot", d, x.ndim) for d in ((side,) if isinstance(side, int) else side)]
+            for x, side in zip((a, b), dims, strict=True)
+        )
+    if [a.shape[d] for d in over_a] != [b.shape[d] for d in over_b]:
+        raise ShapeError(f"tensordot: expected dims of equal sizes, got {a.shape} and {b.shape} over {dims}")
+    require_one_dtype("tensordot", a.dtype, b.dtype)
+    free_a, free_b = ([d for d in range(x.ndim) if d not in over] for x, over in ((a, over_a), (b, over_b)))
+    rows, inner, columns = (
+        math.prod(x.shape[d] for d in ds) for x, ds in ((a, free_a), (a, over_a), (b, free_b))
+    )
+    left = reshape(permute(a, *free_a, *over_a), (rows, inner))
+    right = reshape(permute(b, *over_b, *free_b), (inner, columns))
+    return reshape(matmul(left, right), (*(a.shape[d] for d in free_a), *(b.shape[d] for d in free_b)))
 
 
 @public
