@@ -152,7 +152,7 @@ class _Estimator(BaseEstimator):
             )
         self._generator = Generator(int(check_random_state(self.random_state).randint(2**31)))
         settings = {name.removeprefix(PREFIX): value for name, value in self._settings().items()}
-        inputs = x.shape[1] if x.ndim == 2 else x.shape[1:]
+        inputs: Any = x.shape[1] if x.ndim == 2 else x.shape[1:]
         with random_from(self._generator):
             self.module_ = (self.module or mlp)(inputs, outputs, **settings).to(self.dtype)
         self.loss_curve_: list[float] = []
@@ -168,7 +168,7 @@ class _Estimator(BaseEstimator):
                 self._fit_batches(x, y, weights)
 
     def _fit_whole(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
-        given = [None if part is None else from_numpy(part) for part in (x, y, weights)]
+        given = [from_numpy(part) for part in (x, y, weights) if part is not None]
         parameters = [*self.module_.parameters()]
         optimizer = optim.LBFGS(
             parameters,
@@ -181,7 +181,7 @@ class _Estimator(BaseEstimator):
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            total = self._work.backward(*given)
+            total = self._work.backward(self._work.objective.due(0), *given)
             self.loss_curve_.append(total.item())
             return total
 
@@ -198,10 +198,11 @@ class _Estimator(BaseEstimator):
             )
 
     def _fit_batches(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
-        held: tuple[Any, ...] = ()
+        held: list[Any] = []
+        parts: list[Any] = [x, y, weights]
         if self.early_stopping:
-            x, y, weights, *held = self._split(x, y, weights)
-        loader = self._loader(x, y, weights)
+            parts, held = self._split(*parts)
+        loader = self._loader(*parts)
         best, waited, kept = -math.inf, 0, None
         for _ in range(self.max_iter):
             self._epoch(loader)
@@ -216,16 +217,16 @@ class _Estimator(BaseEstimator):
         if kept is not None:
             self.module_.load_state_dict(kept)
 
-    def _split(self, *parts: np.ndarray | None) -> list[np.ndarray | None]:
-        """Training parts, then validation parts."""
+    def _split(self, *parts: Any) -> list[list[Any]]:
+        """The parts for training, and those for validation."""
         y = parts[1]
         strata = y if isinstance(self, ClassifierMixin) else None
-        rows = np.arange(len(parts[0]))  # type: ignore[arg-type]
+        rows = np.arange(len(y))
         seed = int(self._generator.seed) % 2**32
         kept, held = train_test_split(
             rows, test_size=self.validation_fraction, random_state=seed, stratify=strata
         )
-        return [None if part is None else part[chosen] for chosen in (kept, held) for part in parts]
+        return [[None if part is None else part[chosen] for part in parts] for chosen in (kept, held)]
 
     def _score(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
         """Minus the mean loss."""
@@ -307,9 +308,9 @@ class _Work:
             )
         self._recorded = record(self._stepped)
 
-    def backward(self, x: Any, y: Any, weights: Any = None, due: Sequence[str] | None = None) -> Tensor:
-        given = {} if weights is None else {"weights": weights}
-        terms = self.objective(x, y, due=self.objective.due(0) if due is None else due, **given)
+    def backward(self, due: Sequence[str], x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Leave the gradients of the total in `.grad`; returns the total."""
+        terms = self.objective(x, y, due=due, **({} if weights is None else {"weights": weights}))
         terms.backward()
         return terms.total.detach()
 
@@ -321,7 +322,7 @@ class _Work:
 
     def _stepped(self, due: Sequence[str], *batch: Tensor) -> Tensor:
         self.optimizer.zero_grad()
-        total = self.backward(*batch, due=due)
+        total = self.backward(due, *batch)
         self.optimizer.step()
         self.objective.after(self.optimizer)
         return total

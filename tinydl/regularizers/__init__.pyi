@@ -9,6 +9,7 @@ from tinydl.regularizers.activations import Barlow as Barlow
 from tinydl.regularizers.activations import DeCov as DeCov
 from tinydl.regularizers.activations import FeatureStatistics as FeatureStatistics
 from tinydl.regularizers.activations import KLSparsity as KLSparsity
+from tinydl.regularizers.activations import TemporalActivity as TemporalActivity
 from tinydl.regularizers.adversaries import AdversarialFeatures as AdversarialFeatures
 from tinydl.regularizers.adversaries import AdversarialTraining as AdversarialTraining
 from tinydl.regularizers.adversaries import MART as MART
@@ -42,6 +43,7 @@ from tinydl.regularizers.curvature import HessianTrace as HessianTrace
 from tinydl.regularizers.distillation import Distill as Distill
 from tinydl.regularizers.distillation import JensenShannon as JensenShannon
 from tinydl.regularizers.distillation import SelfDistill as SelfDistill
+from tinydl.regularizers.generators import GeneratorLoss as GeneratorLoss
 from tinydl.regularizers.gradients import DataGrad as DataGrad
 from tinydl.regularizers.gradients import FrobeniusJacobian as FrobeniusJacobian
 from tinydl.regularizers.gradients import JacobianNorm as JacobianNorm
@@ -54,6 +56,7 @@ from tinydl.regularizers.gradients import SpectReg as SpectReg
 from tinydl.regularizers.gradients import data_grad as data_grad
 from tinydl.regularizers.gradients import spect_reg as spect_reg
 from tinydl.regularizers.layerwise import LayerwiseL2 as LayerwiseL2
+from tinydl.regularizers.layerwise import RunningDecay as RunningDecay
 from tinydl.regularizers.layerwise import layerwise_groups as layerwise_groups
 from tinydl.regularizers.layerwise import measured_ratios as measured_ratios
 from tinydl.regularizers.layerwise import predicted_ratios as predicted_ratios

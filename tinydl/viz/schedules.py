@@ -76,10 +76,10 @@ def _closed(schedule: LRScheduler, count: int) -> tuple[np.ndarray, np.ndarray |
     with no_grad():
         at = [Buffer(step, np.float64) for step in range(count)]
         rates = [[float(schedule.rate(base, t, i)) for i, base in enumerate(bases)] for t in at]
-        if schedule.momentum(at[0], 0) is None:
+        momenta = [[schedule.momentum(t, i) for i in range(len(bases))] for t in at]
+        if momenta[0][0] is None:
             return np.array(rates), None
-        momenta = [[float(schedule.momentum(t, i)) for i in range(len(bases))] for t in at]
-    return np.array(rates), np.array(momenta)
+    return np.array(rates), np.array([[float(m) for m in row if m is not None] for row in momenta])
 
 
 def _told(schedule: ReduceLROnPlateau, metrics: np.ndarray) -> np.ndarray:

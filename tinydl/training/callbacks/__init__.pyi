@@ -12,6 +12,7 @@ from tinydl.training.callbacks.logs import Log as Log
 from tinydl.training.callbacks.model_checkpoint import ModelCheckpoint as ModelCheckpoint
 from tinydl.training.callbacks.nan_guard import DivergedError as DivergedError
 from tinydl.training.callbacks.nan_guard import NaNGuard as NaNGuard
+from tinydl.training.callbacks.picture import LivePlot as LivePlot
 from tinydl.training.callbacks.progress import Progress as Progress
 from tinydl.training.callbacks.rates import Schedule as Schedule
 
