@@ -391,6 +391,16 @@ def test_the_nan_guard_names_the_layer_and_goes_back(record: bool) -> None:
     assert all(np.isfinite(p.numpy()).all() for p in net.parameters())
 
 
+def test_a_monitor_that_is_not_measured(tmp_path: Path) -> None:
+    for callback in (EarlyStopping(), ModelCheckpoint(tmp_path / "none", "val_loss")):
+        one = trainer([callback])
+        with pytest.raises(ValueError, match="expected a fit with validation data for 'val_loss', got none"):
+            one.fit(loaders()[0])
+        assert one.steps == 0
+    with pytest.raises(ValueError, match=r"EarlyStopping: monitor: expected one of epoch, loss, .*'val_f1'"):
+        trainer([EarlyStopping("val_f1", mode="max")]).fit(*loaders())
+
+
 def test_a_time_limit_and_a_stop() -> None:
     from tinydl.training import TimeLimit
 

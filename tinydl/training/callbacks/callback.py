@@ -84,14 +84,18 @@ class Monitor:
         ahead = best - value if self.mode == "min" else value - best
         return bool(ahead > self.min_delta)
 
+    def begin(self, trainer: Trainer) -> None:
+        """Refuse a fit that will not measure it, before its first step."""
+        if self.name.startswith("val_") and trainer.validation is None:
+            raise ValueError(
+                f"{self.who}: monitor: expected a fit with validation data for {self.name!r}, got none"
+            )
+
     def value(self, trainer: Trainer) -> float:
         """Of the last epoch."""
         row = trainer.history.rows[-1]
         found = row.get(self.name)
         if not isinstance(found, (int, float)):
             numbers = [name for name, value in row.items() if isinstance(value, (int, float))]
-            raise ValueError(
-                f"{self.who}: monitor: expected one of {', '.join(numbers)}, got {self.name!r}"
-                + (": fit without validation data has no val_ columns" if trainer.validation is None else "")
-            )
+            raise ValueError(f"{self.who}: monitor: expected one of {', '.join(numbers)}, got {self.name!r}")
         return float(found)

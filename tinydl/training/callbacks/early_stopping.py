@@ -54,6 +54,7 @@ class EarlyStopping(Callback):
         self._weights: Any = {}
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        self.monitor.begin(trainer)
         self._stop(trainer)  # a fit that was over when it was killed
 
     def on_epoch_end(self, trainer: Trainer) -> None:

@@ -66,6 +66,8 @@ class ModelCheckpoint(Callback):
         return self.folder / f"best-{epoch:04d}.safetensors"
 
     def on_fit_begin(self, trainer: Trainer) -> None:
+        if self.monitor is not None:
+            self.monitor.begin(trainer)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._written = time.monotonic()
 
