@@ -68,9 +68,9 @@ class _Estimator(BaseEstimator):
     Args:
         module: called as module(inputs, outputs, **settings), with the number of features (of samples that
             are no vectors: their shape) and of outputs; returns a Module. None: `mlp`.
-        solver: "lbfgs", which takes all samples at once, is deterministic and right for small data and
-            models without noise or BatchNorm; else the name of an optimizer of `tinydl.optim`, or a function
-            of the parameters that makes one, for minibatches.
+        solver: "lbfgs", which takes all samples at once (the same ones together), is deterministic and right
+            for small data and models without noise or BatchNorm; else the name of an optimizer of
+            `tinydl.optim`, or a function of the parameters that makes one, for minibatches.
         lr: of an optimizer by name.
         max_iter: iterations of "lbfgs", epochs of the others.
         batch_size: of the others.
@@ -105,14 +105,14 @@ class _Estimator(BaseEstimator):
         tol: float = 1e-5,
         dtype: str = "float64",
         random_state: Any = None,
-        **settings: Any,
+        **module__: Any,
     ) -> None:
         self.module, self.solver, self.lr = module, solver, lr
         self.max_iter, self.batch_size, self.weight_decay = max_iter, batch_size, weight_decay
         self.penalties, self.early_stopping = penalties, early_stopping
         self.validation_fraction, self.n_iter_no_change = validation_fraction, n_iter_no_change
         self.tol, self.dtype, self.random_state = tol, dtype, random_state
-        self._set(settings)
+        self._set(module__)
 
     # Parameters
     # --------------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ class _Estimator(BaseEstimator):
                 self._fit_batches(x, y, weights)
 
     def _fit_whole(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> None:
-        given = [from_numpy(part) for part in (x, y, weights) if part is not None]
+        given = [from_numpy(part) for part in _distinct(x, y, weights)]
         parameters = [*self.module_.parameters()]
         optimizer = optim.LBFGS(
             parameters,
@@ -285,6 +285,16 @@ class _Estimator(BaseEstimator):
             self._work.load_state_dict(saved)
 
 
+def _distinct(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, ...]:
+    """Samples that are the same as one with the sum of their weights, in an order of their own, and none of
+    weight 0: so a weight of 2 gives the same bits as two copies.
+    """
+    rows = np.concatenate([part.reshape(len(x), -1).astype(np.float64) for part in (x, y)], 1)
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    summed = np.bincount(inverse.reshape(-1), weights, len(first)).astype(np.float64)
+    return x[first[summed > 0]], y[first[summed > 0]], summed[summed > 0]
+
+
 class _Work:
     """The objective of an estimator's module, and the steps on it."""
 
@@ -362,14 +372,14 @@ class TinydlClassifier(ClassifierMixin, _Estimator):
         tol: float = 1e-5,
         dtype: str = "float64",
         random_state: Any = None,
-        **settings: Any,
+        **module__: Any,
     ) -> None:
         self.module, self.solver, self.lr = module, solver, lr
         self.max_iter, self.batch_size, self.weight_decay = max_iter, batch_size, weight_decay
         self.penalties, self.class_weight, self.early_stopping = penalties, class_weight, early_stopping
         self.validation_fraction, self.n_iter_no_change = validation_fraction, n_iter_no_change
         self.tol, self.dtype, self.random_state = tol, dtype, random_state
-        self._set(settings)
+        self._set(module__)
 
     def _loss(self, output: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
         return cross_entropy(output, target, reduction=reduction)
@@ -377,7 +387,7 @@ class TinydlClassifier(ClassifierMixin, _Estimator):
     def _weights(self, x: np.ndarray, y: np.ndarray, sample_weight: Any) -> np.ndarray | None:
         if sample_weight is None and self.class_weight is None:
             return None
-        weights = _check_sample_weight(sample_weight, x, dtype=np.float64)
+        weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
         return weights if self.class_weight is None else weights * compute_sample_weight(self.class_weight, y)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TinydlClassifier:
@@ -417,7 +427,8 @@ class TinydlClassifier(ClassifierMixin, _Estimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Labels (n,)."""
-        return self.classes_[self._predicted(X).argmax(1)]
+        best = self._predicted(X).argmax(1)
+        return self.classes_[best]
 
 
 class TinydlRegressor(RegressorMixin, _Estimator):
@@ -429,7 +440,9 @@ class TinydlRegressor(RegressorMixin, _Estimator):
 
     def _targets(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Any, Any, Any]:
         X, y = self._given(X, y, reset=reset, multi_output=True, y_numeric=True)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if reset:
             self._single = y.ndim == 1
         return X, y.reshape(len(y), -1).astype(self.dtype), weights
