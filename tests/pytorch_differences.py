@@ -103,6 +103,7 @@ SIGNATURES: list[Signature] = [
     Signature("nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d", "padding_mode is missing", NOT_YET),
     Signature("max min Tensor.max Tensor.min", "other is none of PyTorch's", TWO_FORMS),
     Signature("median Tensor.median", "dim: default None, PyTorch's -1", TWO_FORMS),
+    Signature("cdist", "compute_mode is missing", "There is one way, the exact one."),
     Signature("searchsorted", "input is none of PyTorch's", "Its documentation says values, its code input."),
     Signature("searchsorted", "values is missing", "Its documentation says values, its code input."),
     Signature("repeat_interleave", "repeats: default None, PyTorch's none", TWO_FORMS),

@@ -395,6 +395,7 @@ CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
     "full_like": lambda f, x: f(x, 1.0),
     "linspace": lambda f, x: f(0, 1, 5),
     "manual_seed": lambda f, x: f(0),
+    "multinomial": lambda f, x: f(td.sigmoid(x), 2),
     "one_hot": lambda f, x: f(td.argmax(x, 1), 3),
     "randint": lambda f, x: f(0, 5, (2,)),
     "random_from": lambda f, x: drawn_in(f(td.Generator())),

@@ -333,3 +333,24 @@ class TestErrors:
         ):
             with pytest.raises(error, match=message):
                 call()
+
+
+def test_jacobians_by_columns_and_gradients_with_values() -> None:
+    close(td.jacfwd(vector)(X, W), td.jacobian(vector)(X, W).numpy(), 1e-12)
+    assert td.jacrev is td.jacobian
+    jx, jw = td.jacfwd(vector, (0, 1))(X, W)
+    close(jx, td.jacobian(vector, 0)(X, W).numpy(), 1e-12)
+    close(jw, td.jacobian(vector, 1)(X, W).numpy(), 1e-12)
+    assert td.jacfwd(vector)(X, W).shape == td.jacobian(vector)(X, W).shape
+    close(td.jacfwd(td.jacrev(vector))(X, W), td.jacobian(td.jacobian(vector))(X, W).numpy(), 1e-12)
+    slope, value = td.grad_and_value(scalar)(X, W)
+    close(value, scalar(X, W).numpy(), 0)
+    close(slope, differences(lambda x: scalar(x, W), X))
+    (gx, gw), _ = td.grad_and_value(scalar, (0, 1))(X, W)
+    close(gx, slope.numpy(), 0)
+    close(gw, differences(lambda w: scalar(X, w), W))
+    for wrong in (td.jacfwd, td.grad_and_value):
+        with pytest.raises(ValueError, match=rf"{wrong.__name__}: expected argnums of 2 inputs, got 2"):
+            wrong(scalar, 2)(X, W)
+    with pytest.raises(GraphError, match="grad_and_value: expected a function that returns a scalar"):
+        td.grad_and_value(vector)(X, W)

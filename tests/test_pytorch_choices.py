@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from comparisons import comparison
 from test_pytorch_samples import check, drawn
 
 import tinydl as td
@@ -185,3 +186,31 @@ def test_margins_of_images(kind: str, axes: int) -> None:
 )
 def test_resized_images(make: Callable[..., Any]) -> None:
     check(lambda t, F, x: make(t.nn)(x) ** 2, drawn(2, 4, 4, 2))
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 1.5, 2.0, 3.0, INF])
+def test_distances(p: float) -> None:
+    x, y = drawn(2, 3, 4), drawn(2, 5, 4, seed=1)
+    check(lambda t, F, x, y: t.cdist(x, y, p) ** 2, x, y, order=1 if p else 0)
+    order = 2 if p else 0
+    check(lambda t, F, x, y: F.pairwise_distance(x, y, p, keepdim=True) ** 2, x, y[:, :3], order=order)
+
+
+def test_draws_of_classes_have_the_same_frequencies() -> None:
+    torch = pytest.importorskip("torch")
+    n, p = 20_000, np.array([0.2, 0.0, 0.5, 0.3])
+    bound = 5 * np.sqrt(0.25 / n)
+    torch.manual_seed(0)
+    td.manual_seed(0)
+    with comparison():
+        for t, F in ((td, td.nn.functional), (torch, torch.nn.functional)):
+            classes = np.asarray(t.multinomial(t.tensor(p), n, True))
+            np.testing.assert_allclose(np.bincount(classes, minlength=4) / n, p, atol=bound)
+            two = np.asarray(t.multinomial(t.tensor(np.tile(p, (n, 1))), 2))
+            assert (two[:, 0] != two[:, 1]).all()
+            np.testing.assert_allclose(np.bincount(two[:, 0], minlength=4) / n, p, atol=bound)
+            logits = t.tensor(np.tile(np.log(p + 1e-300), (n, 1)))
+            chosen = F.gumbel_softmax(logits, 0.3, True)
+            np.testing.assert_allclose(np.asarray(chosen.sum(0)) / n, p, atol=bound)
+            soft = np.asarray(F.gumbel_softmax(logits, tau=0.5, hard=False, dim=1))
+            np.testing.assert_allclose(soft.sum(1), 1)

@@ -34,6 +34,7 @@ from .ops.choices import *
 from .ops.conv import *
 from .ops.creation import *
 from .ops.ctc import *
+from .ops.distances import *
 from .ops.elementwise import *
 from .ops.embedding import *
 from .ops.functions import *
@@ -49,6 +50,7 @@ from .ops.products import *
 from .ops.random import *
 from .ops.reduce import *
 from .ops.resample import *
+from .ops.sampling import *
 from .ops.scan import *
 from .ops.shape import *
 from .ops.softmax import *
@@ -73,7 +75,9 @@ _ROOMS = {
     *("autograd", "cuda", "data", "debug", "functional", "interop", "metrics", "models", "nn", "optim"),
     *("regularizers", "study", "training", "utils", "viz"),
 }
-_HOMES = dict.fromkeys(("hessian", "hvp", "jacobian", "jvp", "vjp"), "functional") | {
+_HOMES = dict.fromkeys(
+    ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp"), "functional"
+) | {
     "functional_call": "nn.module",
     "load": "interop.saving",
     "save": "interop.saving",

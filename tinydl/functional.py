@@ -114,6 +114,50 @@ def jacobian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) ->
     return evaluate
 
 
+jacrev = jacobian
+
+
+@public
+def jacfwd(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """What `jacobian` gives, column by column: cheaper where there are fewer inputs than outputs. As
+    torch.func.jacfwd.
+    """
+
+    def evaluate(*inputs: Tensor) -> Any:
+        chosen = _chosen("jacfwd", argnums, inputs)
+        found = tuple(_columns(_partial(func, inputs, [i]), inputs[i]) for i in chosen)
+        return found[0] if isinstance(argnums, int) else found
+
+    return evaluate
+
+
+def _columns(func: Callable[..., Any], x: Tensor) -> Tensor:
+    """The Jacobian (*output, *input) of a function of one input."""
+    columns = [jvp(func, [x], [_unit(x, i)])[1] for i in range(x.array.size)]
+    if not columns:
+        y = func(x)
+        return _zeros((*y.shape, *x.shape), y)
+    if not isinstance(columns[0], Tensor):
+        raise GraphError("jacfwd: expected a function that returns a tensor, got several")
+    return reshape(stack(columns, -1), (*columns[0].shape, *x.shape))
+
+
+@public
+def grad_and_value(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """A function of the same inputs that gives (gradient, value) of the scalar `func` with respect to input
+    `argnums`; a tuple of gradients for a tuple of argnums. As torch.func.grad_and_value.
+    """
+
+    def evaluate(*inputs: Tensor) -> Any:
+        chosen = _chosen("grad_and_value", argnums, inputs)
+        points = [inputs[i] for i in chosen]
+        y, fresh, followed = _follow("grad_and_value", _partial(func, inputs, chosen), points)
+        slopes = _gradients([_scalar("grad_and_value", y)], fresh, [None], followed)
+        return slopes[0] if isinstance(argnums, int) else slopes, y if followed else y.detach()
+
+    return evaluate
+
+
 @public
 def hessian(func: Callable[..., Tensor], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
     """A function of the same inputs that gives the Hessian of the scalar `func`

@@ -42,6 +42,12 @@ def in_order(k: int, axis: int = -1) -> Callable[..., tuple[np.ndarray, ...]]:
     )
 
 
+def noisy_softmax(x: np.ndarray) -> np.ndarray:
+    """With the noise of a fresh generator."""
+    u = td.rand(x.shape, generator=td.Generator(), dtype="float64").numpy()
+    return special.softmax((x - np.log(-np.log(u))) / 0.7, -1)
+
+
 PLACES = exactly(np.array([2, 0, 2]))
 
 ROWS: list[Row] = [
@@ -158,6 +164,28 @@ ROWS: list[Row] = [
         [[(2, 3, 2), (2, 3, 4), (2, 4, 2)], [(2,), (2, 3, 4), (2, 4, 2)]],
         lambda x, a, b: 0.5 * x - 2 * a @ b,
         bad=[((X, X, X), ShapeError, "baddbmm: expected (b, n, k) and (b, k, m), got (3, 4) and (3, 4)")],
+    ),
+    Row(
+        "cdist",
+        td.cdist,
+        [[(2, 3), (4, 3)], [(2, 1, 3), (2, 4, 3)], [(0, 3), (2, 3)]],
+        lambda x, y: np.linalg.norm(x[..., :, None, :] - y[..., None, :, :], axis=-1),
+        bad=[((X, V), ShapeError, "cdist: expected points (*, n, d) and (*, m, d), got (3, 4) and (3,)")],
+    ),
+    Row(
+        "pairwise_distance",
+        td.pairwise_distance,
+        [[(2, 3), (2, 3)], [(2, 3), (3,)]],
+        lambda x, y: np.linalg.norm(x - y + 1e-6, axis=-1),
+        bad=[((X, V), ShapeError, "pairwise_distance: expected shapes that broadcast, got (3, 4), (3,)")],
+    ),
+    Row(
+        "gumbel_softmax",
+        lambda x, tau=0.7: td.gumbel_softmax(x, tau),
+        [[(3, 4)], [(2, 1)]],
+        noisy_softmax,
+        dtypes=[np.float64],
+        bad=[((X, 0.0), ValueError, "gumbel_softmax: expected tau above 0, got 0.0")],
     ),
     Row(
         "tensordot",

@@ -54,6 +54,12 @@ REFUSALS: list[Refusal] = [
             "expected a sequence (n,), or (*, n) and an input (*, m), got (3, 4) and (3,)",
             lambda f: f(X, V),
         ),
+        refused(
+            "multinomial",
+            ValueError,
+            "expected finite weights of at least 0, of which 2 are above it",
+            lambda f: f(td.tensor([1.0, 0.0]), 2),
+        ),
         refused("narrow", ShapeError, DIM, lambda f: f(X, 2, 0, 1)),
         refused("index_select gather", ShapeError, DIM, lambda f: f(X, 2, FIRST)),
         refused("scatter scatter_add", ShapeError, DIM, lambda f: f(X, 2, FIRST, V)),

@@ -4,6 +4,7 @@ from ..ops.activations import *
 from ..ops.attention import *
 from ..ops.conv import *
 from ..ops.ctc import *
+from ..ops.distances import *
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.embedding import *
 from ..ops.functions import logsigmoid
@@ -16,5 +17,6 @@ from ..ops.padding import *
 from ..ops.pool import *
 from ..ops.random import alpha_dropout, dropout, dropout1d, dropout2d
 from ..ops.resample import *
+from ..ops.sampling import gumbel_softmax
 from ..ops.softmax import *
 from ..ops.unfold import *

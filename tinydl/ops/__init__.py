@@ -24,6 +24,7 @@ from . import (
     products,
     random,
     reduce,
+    sampling,
     scan,
     shape,
     softmax,
@@ -34,7 +35,7 @@ from . import (
 
 WITH_METHODS = (
     *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
-    *(arithmetic, choices, elementwise, functions, joining),
+    *(arithmetic, choices, elementwise, functions, joining, sampling),
 )
 NO_METHODS = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),

@@ -71,6 +71,7 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, a
     """beta · input + alpha · batch1 batch2; the input broadcasts to (b, n, m). With beta 0 it counts for
     nothing.
     """
+    require_one_dtype("baddbmm", input.dtype, batch1.dtype)
     product = _product("baddbmm", "(b, n, k) and (b, k, m)", batch1, batch2)
     return _added("baddbmm", input, product, beta, alpha)
 

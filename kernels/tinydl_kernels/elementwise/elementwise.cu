@@ -41,7 +41,7 @@ template <> __device__ i64 modulo(i64 a, i64 b) {
 }
 template <class T> __device__ T quotient(T a, T b) {
     if (b == 0) return a / b;
-    const T down = (a - modulo(a, b)) / b, whole = floor(down);
+    const T r = rest(a, b), down = (a - r) / b - (r != 0 && (r < 0) != (b < 0)), whole = floor(down);
     return down == 0 ? T(copysign(T(0), a / b)) : down - whole > T(0.5) ? whole + 1 : whole;
 }
 template <> __device__ i64 quotient(i64 a, i64 b) {
