@@ -233,8 +233,12 @@ def experiment(options: argparse.Namespace) -> None:
     plain = min(PLAIN, key=errors.__getitem__)
 
     runs: dict[str, list[Scores]] = {name: [] for name in settings}
-    for seed, (name, setting) in itertools.product(range(seeds), settings.items()):
-        runs[name].append(train(setting, seed, pool, dev, test, steps))
+    print("\ntest error (%) of each network")
+    for seed in range(seeds):
+        for name, setting in settings.items():
+            runs[name].append(train(setting, seed, pool, dev, test, steps))
+        scores = ", ".join(f"{name} {own[-1].test:.2f}" for name, own in runs.items())
+        print(f"  seed {seed}: {scores}", flush=True)
     print(
         f"\nmeans over {seeds} seeds ± standard error\n{'':18} {'training loss':>18} {'test error (%)':>16}"
     )

@@ -90,6 +90,16 @@ def test_lengths_of_layer_wise_steps() -> None:
     np.testing.assert_allclose(np.linalg.norm(moved(optim.LAMB)[0]), RATE * length, rtol=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_lengths_whose_squares_are_out_of_range(scale: float) -> None:
+    """In float32: a step of LARS is still in the proportion of the weights."""
+    p = td.nn.Parameter(START.astype(np.float32))
+    p.grad = td.tensor((scale * GRADIENT).astype(np.float32))
+    optim.LARS([p], lr=RATE, always_adapt=True, eps=0.0, trust_coeff=0.01).step()
+    expected = RATE * 0.01 * np.linalg.norm(START)
+    np.testing.assert_allclose(np.linalg.norm(p.numpy() - START), expected, rtol=1e-3)
+
+
 @pytest.mark.parametrize("kind", [optim.LARS, optim.LAMB])
 def test_layer_wise_steps_from_nothing(kind: Any) -> None:
     """Where a length is 0 the ratio is 1: no NaN."""

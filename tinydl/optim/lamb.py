@@ -9,7 +9,7 @@ from tinydl_kernels.update import State
 from tinydl_kernels.update.expression import sqrt, where
 
 from ..ops.update import assign
-from .optimizer import Optimizer, at_least_0, betas_below_1
+from .optimizer import Optimizer, at_least_0, betas_below_1, length
 
 __all__ = ["LAMB"]
 
@@ -68,8 +68,8 @@ class LAMB(Optimizer):
                 m = m * beta1 + g * ((beta1 - 1.0) if group.data["maximize"] else (1.0 - beta1))
                 v = v * beta2 + g.square() * (1.0 - beta2)
                 m, v = m / (1.0 - beta1 ** (step + 1)), v / (1.0 - beta2 ** (step + 1))
-                assign(weight_norm, p.norm())
-                assign(update_norm, (m / (v.sqrt() + eps) + p * decay).norm())
+                assign(weight_norm, length(p))
+                assign(update_norm, length(m / (v.sqrt() + eps) + p * decay))
 
     @classmethod
     def scalars(cls, o: Any, s: Any) -> dict[str, Any]:

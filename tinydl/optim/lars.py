@@ -9,7 +9,7 @@ from tinydl_kernels.update import State
 from tinydl_kernels.update.expression import minimum, where
 
 from ..ops.update import assign
-from .optimizer import Optimizer, at_least_0
+from .optimizer import Optimizer, at_least_0, length
 from .sgd import SGD
 
 __all__ = ["LARS"]
@@ -70,7 +70,7 @@ class LARS(SGD):
         for group, params, grads in groups:
             for name, tensors in (("weight_norm", params), ("grad_norm", grads)):
                 for x, norm in zip(tensors, self.states_of(group, name, params), strict=True):
-                    assign(norm, x.norm())
+                    assign(norm, length(x))
 
     @classmethod
     def scalars(cls, o: Any, s: Any) -> dict[str, Any]:

@@ -435,6 +435,15 @@ def decayed(o: Any, p: Any, g: Any, decoupled: bool) -> tuple[Any, Any]:
     return ((1.0 - o.lr * o.weight_decay) * p, d) if decoupled else (p, d + o.weight_decay * p)
 
 
+def length(x: Tensor) -> Tensor:
+    """The 2-norm of a whole tensor. In float64 the squares of float32 neither overflow nor vanish, so that no
+    pass has to scale them first.
+    """
+    if x.dtype == np.float64:
+        return x.norm()
+    return x.to(dtype=np.float64).square().sum().sqrt()
+
+
 def made(spec: State, p: Tensor) -> Buffer:
     """A state of parameter p."""
     module = memory.array_module(p.array)
