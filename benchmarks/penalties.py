@@ -138,9 +138,10 @@ def page(prices: dict[str, dict[str, tuple[float, float]]], about: dict[str, Any
     ]
     for name, found in prices.items():
         target = PRICED[name].target
-        cells = [
-            f"{price:.2f} ({least:.2f}){' !' if target and min(price, least) > target else ''}"
-            for price, least in (found[network] for network in networks if network in found)
-        ]
+        cells = []
+        for network in networks:
+            price, least = found.get(network, (0.0, 0.0))
+            dear = target is not None and min(price, least) > target
+            cells.append(f"{price:.2f} ({least:.2f}){' !' if dear else ''}" if price else "")
         lines.append(f"| {name} | {' | '.join(cells)} | {target or ''} |")
     return "\n".join(lines) + "\n"

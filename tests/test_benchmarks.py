@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cases, turns
+from benchmarks import cases, penalties, turns, with_tinydl
 from benchmarks.cases import CASES
+from tinydl import regularizers
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +47,51 @@ def test_quick_alone(tmp_path: Path) -> None:
     assert set(results["rates"]) == {"flop", "byte"}
     assert results["environment"]["frameworks"].keys() == {"tinydl"}
     assert not (tmp_path / "ratios.png").exists()  # there is nothing to compare with
+
+
+def test_the_page_of_penalties(tmp_path: Path) -> None:
+    printed, _ = run(
+        tmp_path, "penalties", "--quick", "--frameworks", "tinydl", "--threads", "1", "--processor-time"
+    )
+    assert "A step with a penalty, in plain steps that take turns with it" in printed
+    written = (tmp_path / "penalties.md").read_text(encoding="utf-8")
+    assert "| penalty | LeNet 6-16-120-84 | at most |" in written
+    assert "threads: 1, processor time" in written
+    assert re.search(r"^\| L2 \| \d+\.\d\d \(\d+\.\d\d\) \|  \|$", written, re.MULTILINE)
+    about = {"cpu": "a", "threads": 1, "clock": "wall", "load": 0.0}
+    prices = {"Mixup": {"LeNet": (1.3, 1.2), "ResNet-20": (1.2, 1.05)}, "L1": {"LeNet": (9.0, 9.0)}}
+    made = penalties.page(prices, about).splitlines()
+    assert made[-2:] == ["| Mixup | 1.30 (1.20) ! | 1.20 (1.05) | 1.1 |", "| L1 | 9.00 (9.00) |  |  |"]
+
+
+def test_every_penalty_has_a_price() -> None:
+    """But for those that other rows are: the same passes with another formula."""
+    public = vars(regularizers)
+    names = {name for name in regularizers.__all__ if isinstance(public[name], type)}
+    wanted = {name for name in names if issubclass(public[name], regularizers.Penalty)}
+    priced = {re.match(r"\w+", name)[0] for name in penalties.PRICED}  # type: ignore[index]
+    alike = {
+        "Hinge",
+        "LeastSquares",
+        "Logistic",
+        "Relativistic",
+        "Dragan",
+        "LipschitzPenalty",
+    }  # Wasserstein, R1
+    others = {"KLSparsity", "TemporalActivity"}  # as ActivityL2, of other layers
+    special = {"GeneratorLoss", "SelfDistill", "UncertaintyWeighting", "TrainingSignalAnnealing", "Penalty"}
+    assert wanted - priced == alike | others | special
+    assert priced <= names
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", penalties.PRICED)
+def test_every_priced_step_runs(name: str) -> None:
+    case = CASES[f"LeNet 6-16-120-84 with {name}"]
+    calls = with_tinydl.price(case, cases.data(case))
+    assert set(calls) == {"with it", "plain"}
+    for call in calls.values():
+        assert [np.isfinite(call().item()) for _ in range(2)] == [True, True]
 
 
 @pytest.mark.full

@@ -187,6 +187,21 @@ def _fill_cuda(name: str, key: Array, start: Array, shape: Shape, dtype: Any, *s
     return out
 
 
+def _drawn(draw: Any, name: str, fills: dict[Any, Any], how: Callable[..., tuple[Any, ...]]) -> None:
+    """Implement a draw: `how` makes of its arguments the dtype, which has a loop in `fills`, and settings."""
+
+    @draw.loops
+    def _(key: Array, start: Array, shape: Shape, *given: Any) -> Array:
+        dtype, *settings = how(*given)
+        return _fill_cpu(fills[dtype], key, start, shape, dtype, *settings)
+
+    @draw.cuda
+    def _(key: Array, start: Array, shape: Shape, *given: Any) -> Array:
+        dtype, *settings = how(*given)
+        kernel = name if len(fills) == 1 else f"{name}_{dtype}"
+        return _fill_cuda(kernel, key, start, shape, dtype, *settings)
+
+
 def _check(key: Array, start: Array) -> None:
     for name, array, size in (("key", key, 2), ("start", start, 1)):
         if array.dtype != np.uint64:
@@ -236,14 +251,7 @@ def _integers(words):
 _integers_fill = _filler(_integers, 4)
 
 
-@integers.loops
-def _(key: Array, start: Array, shape: Shape) -> Array:
-    return _fill_cpu(_integers_fill, key, start, shape, np.uint32)
-
-
-@integers.cuda
-def _(key: Array, start: Array, shape: Shape) -> Array:
-    return _fill_cuda("integers", key, start, shape, np.uint32)
+_drawn(integers, "integers", {np.uint32: _integers_fill}, lambda: (np.uint32,))
 
 
 # ---- randint
@@ -271,14 +279,12 @@ def _randint(words, low, span):
 _randint_fill = _filler(_randint, 2)
 
 
-@randint.loops
-def _(key: Array, start: Array, shape: Shape, low: int, high: int) -> Array:
-    return _fill_cpu(_randint_fill, key, start, shape, np.int64, np.int64(low), np.uint64(_span(low, high)))
-
-
-@randint.cuda
-def _(key: Array, start: Array, shape: Shape, low: int, high: int) -> Array:
-    return _fill_cuda("randint", key, start, shape, np.int64, np.int64(low), np.uint64(_span(low, high)))
+_drawn(
+    randint,
+    "randint",
+    {np.int64: _randint_fill},
+    lambda low, high: (np.int64, np.int64(low), np.uint64(_span(low, high))),
+)
 
 
 # ---- uniform
@@ -314,16 +320,7 @@ def _uniform64(words):
 _uniform_fill = {np.dtype(np.float32): _filler(_uniform32, 4), np.dtype(np.float64): _filler(_uniform64, 2)}
 
 
-@uniform.loops
-def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
-    dtype = _floating("uniform", dtype)
-    return _fill_cpu(_uniform_fill[dtype], key, start, shape, dtype)
-
-
-@uniform.cuda
-def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
-    dtype = _floating("uniform", dtype)
-    return _fill_cuda(f"uniform_{dtype}", key, start, shape, dtype)
+_drawn(uniform, "uniform", _uniform_fill, lambda dtype: (_floating("uniform", dtype),))
 
 
 # ---- normal
@@ -362,16 +359,7 @@ def _normal64(words):
 _normal_fill = {np.dtype(np.float32): _filler(_normal32, 4), np.dtype(np.float64): _filler(_normal64, 2)}
 
 
-@normal.loops
-def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
-    dtype = _floating("normal", dtype)
-    return _fill_cpu(_normal_fill[dtype], key, start, shape, dtype)
-
-
-@normal.cuda
-def _(key: Array, start: Array, shape: Shape, dtype: Any) -> Array:
-    dtype = _floating("normal", dtype)
-    return _fill_cuda(f"normal_{dtype}", key, start, shape, dtype)
+_drawn(normal, "normal", _normal_fill, lambda dtype: (_floating("normal", dtype),))
 
 
 # ---- bernoulli
@@ -395,14 +383,12 @@ def _bernoulli(words, threshold):
 _bernoulli_fill = _filler(_bernoulli, 4)
 
 
-@bernoulli.loops
-def _(key: Array, start: Array, shape: Shape, p: float) -> Array:
-    return _fill_cpu(_bernoulli_fill, key, start, shape, np.bool_, _threshold(_probability("bernoulli", p)))
-
-
-@bernoulli.cuda
-def _(key: Array, start: Array, shape: Shape, p: float) -> Array:
-    return _fill_cuda("bernoulli", key, start, shape, np.bool_, _threshold(_probability("bernoulli", p)))
+_drawn(
+    bernoulli,
+    "bernoulli",
+    {np.bool_: _bernoulli_fill},
+    lambda p: (np.bool_, _threshold(_probability("bernoulli", p))),
+)
 
 
 # ---- dropout
