@@ -72,7 +72,19 @@ dtype, device = _numpy.dtype, _devices.Device
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {
-    *("autograd", "cuda", "data", "debug", "functional", "interop", "metrics", "models", "nn", "optim"),
+    *(
+        "autograd",
+        "cuda",
+        "data",
+        "debug",
+        "distributions",
+        "functional",
+        "interop",
+        "metrics",
+        "models",
+        "nn",
+        "optim",
+    ),
     *("regularizers", "study", "training", "utils", "viz"),
 }
 _HOMES = dict.fromkeys(
