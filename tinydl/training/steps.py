@@ -16,6 +16,7 @@ from ..ops.creation import as_tensor
 from ..ops.elementwise import add, cast, div, mul, sub
 from ..ops.reduce import mean, sum
 from ..ops.shape import cat
+from ..ops.update import clear_gradients
 from ..record.recorder import record
 from ..regularizers.contract import Penalty
 from ..regularizers.objective import Objective
@@ -120,7 +121,8 @@ class Steps:
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            self.objective.model.zero_grad()  # parameters that no optimizer has
+            # parameters that no optimizer has
+            clear_gradients([*self.objective.model.parameters(), *self.objective.parameters()], True)
             found = self._passed(batch, due) if len(sizes) == 1 else self._accumulated(batch, due, sizes)
             for point in self.gradients:
                 found["means"] |= {name: value.detach() for name, value in (point() or {}).items()}
