@@ -209,7 +209,7 @@ def _gradients(
     if not used:
         return tuple(map(zeros_like, inputs))
     again = state.grad and (followed or any(seed is not None and seed.requires_grad for _, seed in used))
-    found = grad([y for y, _ in used], inputs, [seed for _, seed in used], True, again, True)
+    found = grad([y for y, _ in used], inputs, [seed for _, seed in used], True, again, allow_unused=True)
     return tuple(zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True))
 
 

@@ -31,7 +31,7 @@ class Critic(nn.Module):
 
     def __init__(self, like: nn.Module) -> None:
         super().__init__()
-        self.v = nn.Parameter(V, next(like.parameters()).dtype)
+        self.v = nn.Parameter(td.tensor(V, dtype=next(like.parameters()).dtype))
 
     def forward(self, z: td.Tensor) -> td.Tensor:
         return (z * self.v).sum(1) + SHIFT

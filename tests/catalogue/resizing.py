@@ -83,7 +83,7 @@ ROWS: list[Row] = [
         lambda dtype: nn.PixelShuffle(2),
         [[(2, 4, 3, 2)]],
         lambda x: x.reshape(2, 1, 2, 2, 3, 2).transpose(0, 1, 4, 2, 5, 3).reshape(2, 1, 6, 4),
-        bad=[((X,), ShapeError, "pixel_shuffle: expected (*, C·4, H, W), got (3, 4)")],
+        bad=[((X,), ShapeError, "pixel_shuffle: expected (*, C·2², H, W), got (3, 4)")],
     ),
     *layer(
         "PixelUnshuffle",
