@@ -3,7 +3,7 @@
     python -m benchmarks                        everything, about half an hour
     python -m benchmarks conv steps             some families
     python -m benchmarks steps --match lenet    cases whose names match an expression
-    python -m benchmarks --quick                one small case a family: does everything work?
+    python -m benchmarks --quick                one small case per family: does everything work?
     python -m benchmarks --list                 the cases
 
 Families: conv, matmul, norm, pool, loss, dropout, adam (kernels), steps (training steps, eager and

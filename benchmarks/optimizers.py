@@ -58,34 +58,33 @@ class Entry(NamedTuple):
     eager: bool = False  # a recorded step refuses it
 
 
-OPTIMIZERS: dict[str, Entry] = {
+CLOSURES = {"GradientDescent", "LBFGS"}  # whose steps are as many evaluations as they need
+VARIANTS = {
     "SGD": Entry({"lr": 1e-3}),
     "SGD momentum": Entry({"lr": 1e-3, "momentum": 0.9}),
-    "Momentum": Entry(),
-    "ASGD": Entry(),
-    "Adagrad": Entry(),
-    "Adadelta": Entry(),
-    "RMSprop": Entry(),
     "RMSprop centered": Entry({"centered": True, "momentum": 0.9}),
-    "Rprop": Entry(),
-    "Adam": Entry(),
     "Adam amsgrad": Entry({"amsgrad": True}),
-    "AdamW": Entry(),
-    "Adamax": Entry(),
-    "NAdam": Entry(),
-    "RAdam": Entry(),
-    "AdaBelief": Entry(),
-    "Lion": Entry(),
-    "ScheduleFreeSGD": Entry(),
-    "ScheduleFreeAdamW": Entry(),
     "LARS": Entry({"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}, before=2),
     "LAMB": Entry(before=4),
     "Prodigy": Entry(before=4),
-    "Muon": Entry(),
     "Shampoo": Entry({"every": 10}, eager=True),
     "SOAP": Entry(eager=True),
 }
-"""By the class's name; then what tells variants apart."""
+"""By the class's name; then what tells them apart."""
+
+
+def _optimizers() -> dict[str, Entry]:
+    """All of `tinydl.optim`, as they come or as `VARIANTS` has them, by name."""
+    kinds = {name: getattr(optim, name) for name in optim.__all__}
+    plain = {
+        name: Entry()
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
+    }
+    return dict(sorted((name, e) for name, e in (plain | VARIANTS).items() if name not in CLOSURES))
+
+
+OPTIMIZERS = _optimizers()
 MATRICES = ("Muon", "Shampoo", "SOAP")
 
 

@@ -64,24 +64,10 @@ def test_the_page_of_penalties(tmp_path: Path) -> None:
     assert made[-2:] == ["| Mixup | 1.30 (1.20) ! | 1.20 (1.05) | 1.1 |", "| L1 | 9.00 (9.00) |  |  |"]
 
 
-def test_every_penalty_has_a_price() -> None:
-    """But for those that other rows are: the same passes with another formula."""
+def test_what_has_a_price_is_a_penalty() -> None:
     public = vars(regularizers)
     names = {name for name in regularizers.__all__ if isinstance(public[name], type)}
-    wanted = {name for name in names if issubclass(public[name], regularizers.Penalty)}
-    priced = {re.match(r"\w+", name)[0] for name in penalties.PRICED}  # type: ignore[index]
-    alike = {
-        "Hinge",
-        "LeastSquares",
-        "Logistic",
-        "Relativistic",
-        "Dragan",
-        "LipschitzPenalty",
-    }  # Wasserstein, R1
-    others = {"KLSparsity", "TemporalActivity"}  # as ActivityL2, of other layers
-    special = {"GeneratorLoss", "SelfDistill", "UncertaintyWeighting", "TrainingSignalAnnealing", "Penalty"}
-    assert wanted - priced == alike | others | special
-    assert priced <= names
+    assert {name.split()[0].rstrip(",") for name in penalties.PRICED} <= names
 
 
 @pytest.mark.full
@@ -213,18 +199,6 @@ def test_optimizers_alone(tmp_path: Path) -> None:
     assert arrays == {"Adam": 7, "Adam amsgrad": 9, "LARS": 7}
     assert all(case["idle"] > 0 and case["x bytes"] > 0 for case in found.values())
     assert found["Muon"]["x products"] > 0
-
-
-def test_every_optimizer_is_measured() -> None:
-    from benchmarks.optimizers import OPTIMIZERS
-    from tinydl import optim
-
-    kinds = {name: getattr(optim, name) for name in optim.__all__}
-    public = {
-        name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, optim.Optimizer)
-    }
-    closures = {"GradientDescent", "LBFGS"}  # whose steps are as many evaluations as they need
-    assert {name.split()[0] for name in OPTIMIZERS} == public - closures - {"Optimizer"}
 
 
 def test_training_alone(tmp_path: Path) -> None:

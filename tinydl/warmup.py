@@ -1,8 +1,8 @@
 """Compile ahead of the first use: `python -m tinydl warmup`.
 
-Kernels are compiled when they are first called and kept on disk (tinydl_kernels/cache.py). This makes those
-calls: training steps of the usual kinds of network, plain and with gradient penalties, and evaluation. Shapes
-are small but of the widths at which kernels choose their way; the machine code serves every shape.
+Kernels are compiled when they are first called and kept on disk (tinydl_kernels/cpu/cache.py). This makes
+those calls: training steps of the usual kinds of network, plain and with gradient penalties, and evaluation.
+Shapes are small but of the widths at which kernels choose their way; the machine code serves every shape.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from .cpu.tiles import fill
 from .cuda import launching
 from .machine import memory
 from .machine.dispatch import operation
+from .machine.errors import ShapeError
 from .machine.validate import report
 from .machine.window import adaptive_spans
 
@@ -42,6 +43,16 @@ class Rows:
     starts: np.ndarray  # (rows + 1,) int64
     columns: np.ndarray  # (entries,) int64
     weights: np.ndarray  # (entries,) float64
+
+    def __post_init__(self) -> None:
+        """What loops trust: ShapeError for rows or columns that are not there."""
+        rows, columns = self.shape
+        starts, entries = self.starts, len(self.columns)
+        whole = len(starts) == rows + 1 and starts[0] == 0 and starts[-1] == entries == len(self.weights)
+        if not whole or (np.diff(starts) < 0).any():
+            raise ShapeError(f"Rows: expected starts of {rows} rows from 0 to {entries}, got {starts}")
+        if entries and not 0 <= self.columns.min() <= self.columns.max() < columns:
+            raise ShapeError(f"Rows: expected columns from 0 to {columns - 1}, got others")
 
     @cached_property
     def transposed(self) -> Rows:

@@ -296,6 +296,7 @@ ROWS = [
                 r"spectral_norm_penalty: expected parameters out of \['weight', 'bias'\], got '0.weight'",
             ),
         ],
+        held=("_right",),
         of_model=True,
     ),
     PenaltyRow(

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from test_surface import NAMES
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
@@ -321,8 +321,7 @@ STAND_INS: dict[str, Any] = {
 }
 """What the walk hands over by name; other tensors are matrices and other settings 1."""
 
-SURFACE = Path(__file__).parents[1].joinpath("surface.txt").read_text(encoding="utf-8").splitlines()
-FUNCTIONS = [line.split()[0] for line in SURFACE if line and not line.startswith(("#", "nn.init.", "nn."))]
+FUNCTIONS = [name for name in NAMES if not name.startswith("nn.")]
 
 
 def misfed(function: Any) -> dict[str, Any] | None:

@@ -137,8 +137,13 @@ def test_sparsity_is_of_a_sigmoid_and_finite_at_silent_units() -> None:
     found = Objective(model, td.cross_entropy, [KLSparsity(layers="2")])(x, y).penalties[0]
     np.testing.assert_allclose(found.item(), expected, rtol=1e-12)
 
-    outside = Objective(model, td.cross_entropy, [KLSparsity(layers="0")])(x, y).penalties[0]
-    assert np.isnan(outside.item())
+    outside = Objective(model, td.cross_entropy, [KLSparsity(layers="0")])
+    with pytest.raises(
+        ValueError, match=r"KLSparsity: expected activities in \[0, 1\] of \('0',\), got others"
+    ):
+        outside(x, y)
+    seen = td.record(lambda x, y: outside(x, y).penalties[0])(x, y)  # where nobody can look
+    assert np.isnan(seen.item())
     silent = nn.Sequential(nn.Linear(D, M), nn.ReLU()).double()
     silent.load_state_dict({"0.weight": np.zeros((M, D)), "0.bias": -np.ones(M)})
     found = Objective(silent, td.cross_entropy, [KLSparsity(layers="1")])(*batch()).penalties[0]

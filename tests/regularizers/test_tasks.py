@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from penalized import assert_close, batch, grads, network
 
 import tinydl as td
@@ -167,3 +168,32 @@ def test_pc_grad_keeps_the_dtypes_of_parameters() -> None:
     objective(td.cast(x, "float32"), y).backward()
     assert {p.grad.dtype for p in model.parameters()} == {np.dtype("float32")}
     assert weighting.s.grad.dtype == np.float64
+
+
+def test_the_order_of_surgery_is_in_the_state() -> None:
+    def made() -> Objective:
+        td.manual_seed(3)
+        return Objective(
+            nn.Linear(4, 3), td.cross_entropy, [L2(0.1), ConfidencePenalty(1.0)], combine=PCGrad()
+        )
+
+    objective, other = made(), made()
+    x, y = td.ones(2, 4), td.tensor([0, 1])
+    objective(x, y).backward()
+    moved = objective.state_dict()
+    assert "combine" in moved
+    other.load_state_dict(moved)
+    assert other.combine.generator.state_dict() == objective.combine.generator.state_dict()
+    assert made().combine.generator.state_dict() != objective.combine.generator.state_dict()
+
+
+def test_an_evaluation_moves_no_weights_of_tasks() -> None:
+    model = nn.Linear(4, 2).double()
+    loss = GradNorm([lambda z, y: (z[:, 0] ** 2).mean(), lambda z, y: (z[:, 1] ** 2).mean()], "weight")
+    objective, x = Objective(model, loss), td.ones(3, 4, dtype="float64")
+    objective(x)
+    before = {name: value.tolist() for name, value in loss.state().items() if isinstance(value, td.Tensor)}
+    with td.no_grad():
+        found = objective(2 * x)
+    assert found.loss.item() == pytest.approx(float((model(2 * x) ** 2).mean(0).sum()))
+    assert {n: v.tolist() for n, v in loss.state().items() if isinstance(v, td.Tensor)} == before

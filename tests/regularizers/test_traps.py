@@ -23,6 +23,8 @@ from tinydl.regularizers import (
     TRADES,
     UDA,
     VAT,
+    AdversarialFeatures,
+    AdversarialTraining,
     CurvaturePenalty,
     DataGrad,
     DisturbLabel,
@@ -233,6 +235,8 @@ def test_kornia_4407_a_layer_of_no_noise_draws_nothing(layer: nn.Module) -> None
         Mixup(0.0),
         RandomErasing(0.0),
         VAT(1.0, eps=0.0),
+        TRADES(1.0, eps=0.0, step_size=0.1, steps=1),
+        AdversarialFeatures(1.0, layers=("0", "1"), eps=0.0),
     ],
     ids=lambda term: type(term).__name__,
 )
@@ -242,6 +246,15 @@ def test_kornia_4407_a_term_of_no_noise_draws_nothing(term: Any) -> None:
     before = term.generator.state_dict(), streams()
     objective(td.ones(2, 1, 2, 2), td.tensor([0, 1]))
     assert (term.generator.state_dict(), streams()) == before
+
+
+def test_kornia_4407_an_attack_of_no_size_draws_nothing() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(D, M))
+    attacked = AdversarialTraining(td.cross_entropy, functools.partial(attack.pgd, eps=0.0))
+    objective = Objective(model, attacked)
+    before = attacked.generator.state_dict(), streams()
+    objective(td.ones(2, 1, 2, 2), td.tensor([0, 1]))
+    assert (attacked.generator.state_dict(), streams()) == before
 
 
 def test_torchattacks_21_modes_come_back_module_by_module_also_after_an_exception() -> None:

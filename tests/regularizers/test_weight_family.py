@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +25,7 @@ from tinydl.regularizers import (
     L1Prox,
     LayerwiseL2,
     MaxNorm,
+    MeanTeacher,
     Objective,
     Orthogonality,
     Penalty,
@@ -418,3 +420,29 @@ def test_as_a_term_and_as_groups_it_is_one_decay() -> None:
 def test_the_elastic_net_contains_both() -> None:
     model = linear(NORMAL((3, 4)))
     assert value(ElasticNet(1.0, 1.0), model).item() == value(L1(1.0), model).item()
+
+
+def test_the_spectral_penalty_holds_u_and_v_constant_where_u_has_not_converged() -> None:
+    model = nn.Linear(4, 3).double()
+    W, u = model.weight.numpy().copy(), np.array([0.6, -0.8, 0.0])
+    penalty = SpectralNormPenalty(1.0, model)
+    with td.no_grad():
+        penalty.u["weight"].copy_(td.tensor(u))
+    found = Objective(model, td.cross_entropy, [penalty])(td.ones(2, 4, dtype="float64"), td.tensor([0, 1]))
+    v = W.T @ u / np.linalg.norm(W.T @ u)
+    sigma = u @ W @ v
+    assert found.penalties[0].item() == pytest.approx(sigma**2 / 2, rel=1e-12)
+    (slope,) = td.grad(found.penalties[0], model.weight)
+    np.testing.assert_allclose(slope.numpy(), sigma * np.outer(u, v), rtol=1e-12)
+
+
+def test_copies_of_weights_see_what_constraints_leave() -> None:
+    model = nn.Sequential(nn.Linear(4, 3)).double()
+    terms = [MeanTeacher(1.0, copy.deepcopy(model), decay=0.0), MaxNorm(0.01)]
+    optimizer = td.optim.SGD(model.parameters(), lr=0.1)
+    objective = Objective(model, td.cross_entropy, terms)
+    objective(td.ones(2, 4, dtype="float64"), td.tensor([0, 1])).backward()
+    optimizer.step()
+    objective.after(optimizer)
+    assert terms[0].teacher[0].weight.tolist() == model[0].weight.tolist()
+    assert np.linalg.norm(model[0].weight.numpy(), axis=1) == pytest.approx(0.01 * np.ones(3))

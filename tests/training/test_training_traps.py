@@ -16,7 +16,7 @@ import tinydl as td
 from tinydl.data import DataLoader, TensorDataset, split
 from tinydl.metrics import F1, LogLoss
 from tinydl.optim import SGD
-from tinydl.regularizers import L2, DataGrad, DeCov, Mixup
+from tinydl.regularizers import L2, DataGrad, DeCov, Mixup, TrainingSignalAnnealing
 from tinydl.training import (
     Callback,
     EarlyStopping,
@@ -250,6 +250,9 @@ def test_accumulated_is_the_large_batch(class_weight: Any, record: bool) -> None
 def test_what_cannot_be_accumulated_is_refused() -> None:
     model = network()
     optimizer = SGD(model.parameters(), lr=0.1)
+    loss = TrainingSignalAnnealing(10)
+    with pytest.raises(ValueError, match=r"accumulate: expected .* means .*, got training_signal"):
+        Trainer(model, loss, optimizer, accumulate=2)
     with pytest.raises(ValueError, match=r"accumulate: expected terms that are means .*, got de_cov"):
         Trainer(model, td.cross_entropy, optimizer, terms=[DeCov(1.0, "0")], accumulate=2)
 

@@ -1,5 +1,5 @@
-"""Data sets as NumPy arrays, splits, minibatches with a position that can be saved, and files that
-are written whole or not at all.
+"""Data sets as NumPy arrays, transforms, splits, samplers, loaders whose position can be saved, and a test
+set that is looked at once.
 """
 
 from __future__ import annotations

@@ -222,7 +222,7 @@ class DataLoader:
     def _packed(self, array: np.ndarray) -> Any:
         """An array of a batch as it is handed out."""
         if array.dtype not in self._dtypes:
-            from_numpy(array)  # refuses what is no number
+            from_numpy(array)  # refuses dtypes that tensors cannot have
             self._dtypes.add(array.dtype)
         return Tensor(array if self.device is None else move(array, self.device))
 

@@ -75,7 +75,7 @@ def log_loss(prediction: Any, target: Any, *, sample_weight: Any = None) -> floa
         sample_weight: (n,).
 
     Raises:
-        ShapeError: what is no probability or does not sum to 1, shapes that do not fit, no samples.
+        ShapeError: values outside [0, 1] or rows that do not sum to 1, shapes that do not fit, no samples.
     """
     return once(LogLoss(), prediction, target, sample_weight)
 
@@ -160,7 +160,7 @@ def reliability_curve(
         (probability, frequency, samples), one per bin that is not empty.
 
     Raises:
-        ShapeError: what is no probability or does not sum to 1, shapes that do not fit, no samples.
+        ShapeError: values outside [0, 1] or rows that do not sum to 1, shapes that do not fit, no samples.
     """
     who = "reliability_curve"
     _settings(who, bins, strategy)

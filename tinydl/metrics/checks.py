@@ -109,7 +109,7 @@ def weights(who: str, x: Any, shape: tuple[int, ...]) -> np.ndarray | None:
 def probabilities(who: str, prediction: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n,) of class 1, or (n, C) that sum to 1, float64, and classes (n,).
 
-    Nothing is put through a sigmoid or a softmax: what is no probability is an error.
+    Nothing is put through a sigmoid or a softmax: a value outside [0, 1] is an error.
     """
     raw = host(who, "prediction", prediction)
     p = finite(who, "prediction", raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,32 +45,28 @@ class _Activation(FunctionLayer):
         return super().forward(input)
 
 
-def _layer(name: str, function: Callable[..., Tensor]) -> type[_Activation]:
-    return layer_of(_Activation, name, function, inputs=1)
-
-
-ReLU = _layer("ReLU", elementwise.relu)
-Tanh = _layer("Tanh", elementwise.tanh)
-Sigmoid = _layer("Sigmoid", elementwise.sigmoid)
-LogSigmoid = _layer("LogSigmoid", functions.logsigmoid)
-LeakyReLU = _layer("LeakyReLU", activations.leaky_relu)
-ELU = _layer("ELU", activations.elu)
-SELU = _layer("SELU", activations.selu)
-CELU = _layer("CELU", activations.celu)
-GELU = _layer("GELU", activations.gelu)
-SiLU = _layer("SiLU", activations.silu)
-Mish = _layer("Mish", activations.mish)
-Softplus = _layer("Softplus", activations.softplus)
-Softsign = _layer("Softsign", activations.softsign)
-Hardtanh = _layer("Hardtanh", activations.hardtanh)
-Hardswish = _layer("Hardswish", activations.hardswish)
-Hardsigmoid = _layer("Hardsigmoid", activations.hardsigmoid)
-ReLU6 = _layer("ReLU6", activations.relu6)
-Threshold = _layer("Threshold", activations.threshold)
-GLU = _layer("GLU", activations.glu)
-Maxout = _layer("Maxout", activations.maxout)
-Softmax = _layer("Softmax", softmax.softmax)
-LogSoftmax = _layer("LogSoftmax", softmax.log_softmax)
+ReLU = layer_of(_Activation, "ReLU", elementwise.relu)
+Tanh = layer_of(_Activation, "Tanh", elementwise.tanh)
+Sigmoid = layer_of(_Activation, "Sigmoid", elementwise.sigmoid)
+LogSigmoid = layer_of(_Activation, "LogSigmoid", functions.logsigmoid)
+LeakyReLU = layer_of(_Activation, "LeakyReLU", activations.leaky_relu)
+ELU = layer_of(_Activation, "ELU", activations.elu)
+SELU = layer_of(_Activation, "SELU", activations.selu)
+CELU = layer_of(_Activation, "CELU", activations.celu)
+GELU = layer_of(_Activation, "GELU", activations.gelu)
+SiLU = layer_of(_Activation, "SiLU", activations.silu)
+Mish = layer_of(_Activation, "Mish", activations.mish)
+Softplus = layer_of(_Activation, "Softplus", activations.softplus)
+Softsign = layer_of(_Activation, "Softsign", activations.softsign)
+Hardtanh = layer_of(_Activation, "Hardtanh", activations.hardtanh)
+Hardswish = layer_of(_Activation, "Hardswish", activations.hardswish)
+Hardsigmoid = layer_of(_Activation, "Hardsigmoid", activations.hardsigmoid)
+ReLU6 = layer_of(_Activation, "ReLU6", activations.relu6)
+Threshold = layer_of(_Activation, "Threshold", activations.threshold)
+GLU = layer_of(_Activation, "GLU", activations.glu)
+Maxout = layer_of(_Activation, "Maxout", activations.maxout)
+Softmax = layer_of(_Activation, "Softmax", softmax.softmax)
+LogSoftmax = layer_of(_Activation, "LogSoftmax", softmax.log_softmax)
 
 
 class PReLU(Module):

@@ -56,7 +56,9 @@ class FunctionLayer(Module):
 L = TypeVar("L", bound=FunctionLayer)
 
 
-def layer_of(base: type[L], name: str, function: Callable[..., Any], inputs: int, **checks: Check) -> type[L]:
+def layer_of(
+    base: type[L], name: str, function: Callable[..., Any], inputs: int = 1, **checks: Check
+) -> type[L]:
     """The layer, a subclass of `base`, of a function whose first `inputs` parameters are no settings."""
     signature = inspect.signature(function, eval_str=True)
     settings = list(signature.parameters.values())[inputs:]

@@ -56,37 +56,37 @@ def _above_0(setting: str) -> Check:
     return check
 
 
-def _layer(name: str, function: Callable[..., Tensor], **checks: Check) -> type[_Loss]:
+def _loss_layer(name: str, function: Callable[..., Tensor], **checks: Check) -> type[_Loss]:
     """The layer of a loss function: what has a default there is a setting, what has none an input."""
     inputs = sum(p.default is p.empty for p in inspect.signature(function).parameters.values())
     return layer_of(_Loss, name, function, inputs, **{"reduction": softmax.require_reduction, **checks})
 
 
-CrossEntropyLoss = _layer(
+CrossEntropyLoss = _loss_layer(
     "CrossEntropyLoss",
     softmax.cross_entropy,
     label_smoothing=softmax.require_smoothing,
     ignore_index=softmax.require_index,
 )
-NLLLoss = _layer("NLLLoss", loss.nll_loss, ignore_index=softmax.require_index)
-MSELoss = _layer("MSELoss", loss.mse_loss)
-L1Loss = _layer("L1Loss", loss.l1_loss)
-SmoothL1Loss = _layer("SmoothL1Loss", loss.smooth_l1_loss, beta=_at_least_0("beta"))
-HuberLoss = _layer("HuberLoss", loss.huber_loss, delta=_above_0("delta"))
-BCELoss = _layer("BCELoss", loss.binary_cross_entropy)
-BCEWithLogitsLoss = _layer("BCEWithLogitsLoss", loss.binary_cross_entropy_with_logits)
-KLDivLoss = _layer(
+NLLLoss = _loss_layer("NLLLoss", loss.nll_loss, ignore_index=softmax.require_index)
+MSELoss = _loss_layer("MSELoss", loss.mse_loss)
+L1Loss = _loss_layer("L1Loss", loss.l1_loss)
+SmoothL1Loss = _loss_layer("SmoothL1Loss", loss.smooth_l1_loss, beta=_at_least_0("beta"))
+HuberLoss = _loss_layer("HuberLoss", loss.huber_loss, delta=_above_0("delta"))
+BCELoss = _loss_layer("BCELoss", loss.binary_cross_entropy)
+BCEWithLogitsLoss = _loss_layer("BCEWithLogitsLoss", loss.binary_cross_entropy_with_logits)
+KLDivLoss = _loss_layer(
     "KLDivLoss", loss.kl_div, reduction=lambda who, value: softmax.require_reduction(who, value, "batchmean")
 )
-HingeEmbeddingLoss = _layer("HingeEmbeddingLoss", loss.hinge_embedding_loss)
-MultiMarginLoss = _layer("MultiMarginLoss", loss.multi_margin_loss)
-CosineSimilarity = _layer("CosineSimilarity", loss.cosine_similarity)
-CosineEmbeddingLoss = _layer("CosineEmbeddingLoss", loss.cosine_embedding_loss)
-TripletMarginLoss = _layer("TripletMarginLoss", loss.triplet_margin_loss)
-GaussianNLLLoss = _layer("GaussianNLLLoss", loss.gaussian_nll_loss)
-PoissonNLLLoss = _layer("PoissonNLLLoss", loss.poisson_nll_loss)
-MarginRankingLoss = _layer("MarginRankingLoss", margins.margin_ranking_loss)
-SoftMarginLoss = _layer("SoftMarginLoss", margins.soft_margin_loss)
-MultiLabelMarginLoss = _layer("MultiLabelMarginLoss", margins.multilabel_margin_loss)
-MultiLabelSoftMarginLoss = _layer("MultiLabelSoftMarginLoss", margins.multilabel_soft_margin_loss)
-CTCLoss = _layer("CTCLoss", ctc_loss)
+HingeEmbeddingLoss = _loss_layer("HingeEmbeddingLoss", loss.hinge_embedding_loss)
+MultiMarginLoss = _loss_layer("MultiMarginLoss", loss.multi_margin_loss)
+CosineSimilarity = _loss_layer("CosineSimilarity", loss.cosine_similarity)
+CosineEmbeddingLoss = _loss_layer("CosineEmbeddingLoss", loss.cosine_embedding_loss)
+TripletMarginLoss = _loss_layer("TripletMarginLoss", loss.triplet_margin_loss)
+GaussianNLLLoss = _loss_layer("GaussianNLLLoss", loss.gaussian_nll_loss)
+PoissonNLLLoss = _loss_layer("PoissonNLLLoss", loss.poisson_nll_loss)
+MarginRankingLoss = _loss_layer("MarginRankingLoss", margins.margin_ranking_loss)
+SoftMarginLoss = _loss_layer("SoftMarginLoss", margins.soft_margin_loss)
+MultiLabelMarginLoss = _loss_layer("MultiLabelMarginLoss", margins.multilabel_margin_loss)
+MultiLabelSoftMarginLoss = _loss_layer("MultiLabelSoftMarginLoss", margins.multilabel_soft_margin_loss)
+CTCLoss = _loss_layer("CTCLoss", ctc_loss)

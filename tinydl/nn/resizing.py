@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..engine.core import Tensor
@@ -40,13 +39,9 @@ class _Resizing(FunctionLayer):
     pass
 
 
-def _layer(name: str, function: Callable[..., Tensor]) -> type[_Resizing]:
-    return layer_of(_Resizing, name, function, inputs=1)
-
-
-Upsample = _layer("Upsample", interpolate)
-PixelShuffle = _layer("PixelShuffle", pixel_shuffle)
-PixelUnshuffle = _layer("PixelUnshuffle", pixel_unshuffle)
+Upsample = layer_of(_Resizing, "Upsample", interpolate)
+PixelShuffle = layer_of(_Resizing, "PixelShuffle", pixel_shuffle)
+PixelUnshuffle = layer_of(_Resizing, "PixelUnshuffle", pixel_unshuffle)
 
 
 class _Upsampling2d(Module):

@@ -34,7 +34,7 @@ class Lookahead(Wrapper):
         alpha: the part of the way, in [0, 1]. Both may be changed; recorded steps are recorded anew.
 
     Raises:
-        TypeError: a base that is no optimizer.
+        TypeError: a base of the wrong type.
         ValueError: k or alpha out of range.
     """
 

@@ -119,7 +119,7 @@ class Optimizer:
 
     Raises:
         ValueError: nothing to optimize, a parameter twice, an option out of range.
-        TypeError, GraphError, DtypeError, ShapeError: a parameter that is no tensor, no leaf,
+        TypeError, GraphError, DtypeError, ShapeError: a parameter of the wrong type, no leaf,
         not floating, not contiguous.
     """
 

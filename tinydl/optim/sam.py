@@ -60,7 +60,7 @@ class SAM(Wrapper):
         rho: the radius, at least 0. It may be changed; recorded steps are recorded anew.
 
     Raises:
-        TypeError: a base that is no optimizer; a step without a closure.
+        TypeError: a base of the wrong type; a step without a closure.
         ValueError: rho below 0.
         GraphError: first_step and second_step out of turn; a state that is saved between them.
     """

@@ -26,7 +26,7 @@ class Wrapper:
         settings: names of the attributes that are saved. A recorded step is recorded anew when one changes.
 
     Raises:
-        TypeError: a base that is no optimizer.
+        TypeError: a base of the wrong type.
     """
 
     settings: tuple[str, ...] = ()

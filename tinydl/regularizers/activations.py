@@ -15,7 +15,7 @@ import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import follow
-from ..engine.core import Tensor, add, cast, no_grad
+from ..engine.core import Tensor, add, cast, no_grad, state
 from ..nn.parameter import Buffer
 from ..ops.creation import eye
 from ..ops.elementwise import abs, clip, div, ge, le, log, mul, pow, sqrt, square, sub, where
@@ -152,6 +152,8 @@ class KLSparsity(LayerPenalty):
     def of(self, activity: Tensor) -> Tensor:
         a = activity if self.activation is None else self.activation(activity)
         known, rho = all(ge(a, 0.0) & le(a, 1.0)), self.rho
+        if state.recorder is None and not known.item():
+            raise ValueError(f"KLSparsity: expected activities in [0, 1] of {self.layers}, got others")
         active = mean(a, 0)
         if self.decay:
             past, share = self.past(active)

@@ -115,6 +115,8 @@ class TRADES(Penalty):
 
     def adversary(self, seen: Pass) -> Tensor:
         x = require_input("TRADES", seen.x)
+        if self.eps == 0:  # no draw
+            return x.detach()
         log_p = seen.again(mode=self.mode).log_probabilities.detach()
         noise = randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
 
@@ -225,7 +227,7 @@ class AdversarialFeatures(Penalty):
     def adversary(self, seen: Pass) -> tuple[str, Tensor]:
         """The layer, and r."""
         layer = self.layers[0]
-        if len(self.layers) > 1:
+        if len(self.layers) > 1 and self.eps > 0:  # else no draw
             if state.recorder is not None:
                 raise GraphError(
                     f"AdversarialFeatures: expected one layer in a recorded step, got {self.layers}"
@@ -237,6 +239,8 @@ class AdversarialFeatures(Penalty):
                 f"AdversarialFeatures: expected an output of layer {layer!r} for {seen.samples} samples, got "
                 f"{h.shape}"
             )
+        if self.eps == 0:
+            return layer, mul(h, 0.0)
         log_p, length = seen.log_probabilities.detach(), lengths(h)
         d = unit(randn(h.shape, generator=self.generator, dtype=h.dtype, device=h.device)).requires_grad_()
         probed = seen.again(replace={layer: lambda _: add(h, mul(d, mul(length, self.xi)))})

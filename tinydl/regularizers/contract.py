@@ -50,6 +50,8 @@ class Term:
         follows: must the derivative by the input be on the tape? Integer inputs are never followed.
         layers: dotted paths of the layers whose outputs the pass keeps for the term.
         inputs_of: dotted paths of the layers whose (first) inputs the pass keeps.
+        constrains: does `after` write the trained weights? Such terms come first, so that copies and averages
+            of weights see what they leave.
         replace: by a layer's dotted path a function of its output, whose result the main pass goes on with;
             `before` may set it, on the instance.
     """
@@ -57,6 +59,7 @@ class Term:
     follows: bool = False
     layers: tuple[str, ...] = ()
     inputs_of: tuple[str, ...] = ()
+    constrains: bool = False
     replace: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
     def __init__(self, *, generator: Generator | None = None, name: str | None = None) -> None:

@@ -108,7 +108,9 @@ class Objective:
         self._penalties = {name: term for name, term in self.terms.items() if isinstance(term, Penalty)}
         self._values: Any = namedtuple("Penalties", self._penalties)  # type: ignore[misc]
         self.step = Buffer(0)
-        _give_streams(self._all())
+        # a `combine` that draws has a `generator`, which is the Objective's to give and to save
+        self._combines = {"combine": combine} if hasattr(combine, "generator") else {}
+        _give_streams(self._all() | self._combines)
         counting = [term for term in self._all().values() if _counts(term)]
         self._waiting = ", ".join(map(repr, counting))  # for after()
         self._afters = Version()
@@ -199,7 +201,7 @@ class Objective:
         happened(self._afters)
         with no_grad():
             increment(self.step)
-            for term in self._all().values():
+            for term in sorted(self._all().values(), key=lambda term: not term.constrains):
                 term.after(self.model, optimizer)
 
     # Parts of a call
@@ -282,6 +284,7 @@ class Objective:
                 name: {key: _state(thing) for key, thing in term.state().items()}
                 for name, term in self._all().items()
             },
+            **{name: {"generator": c.generator.state_dict()} for name, c in self._combines.items()},
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -303,6 +306,8 @@ class Objective:
             for name, term in self._all().items():
                 for key, thing in term.state().items():
                     _load(thing, state_dict["terms"][name][key])
+            for name, combine in self._combines.items():
+                combine.generator.load_state_dict(state_dict[name]["generator"])
 
 
 def _by_name(terms: list[Term]) -> dict[str, Term]:

@@ -79,8 +79,9 @@ class SRIP(WeightPenalty):
 
 
 class SpectralNormPenalty(WeightPenalty):
-    """λ · ½ Σ_W σ̂², σ̂ = ‖Wv‖ with v = Wᵀu/‖Wᵀu‖ and a vector u for each W that makes one step of power
-    iteration after each step of the optimizer. Yoshida and Miyato, arXiv 1705.10941.
+    """λ · ½ Σ_W σ̂², σ̂ = uᵀWv with v = Wᵀu/‖Wᵀu‖ and a vector u for each W that makes one step of power
+    iteration after each step of the optimizer; u and v are constants, so that ∂/∂W = σ̂uvᵀ. Yoshida and
+    Miyato, arXiv 1705.10941.
 
     u starts as the left singular vector of the model's weights when the term is made, so that σ̂ = σ there;
     later on σ̂ ≤ σ. u is part of the state.
@@ -102,11 +103,12 @@ class SpectralNormPenalty(WeightPenalty):
         if name not in self.u:
             raise ValueError(f"{self.name}: expected parameters out of {list(self.u)}, got {name!r}")
         follow([self.u[name]], W.device)
-        return unit(matmul(cast(self.u[name], dtype=W.dtype), W))
+        return unit(matmul(cast(self.u[name], dtype=W.dtype), W)).detach()
 
     def at(self, model: Module, name: str, w: Tensor) -> Tensor:
         W = as_matrix(w, axis_of(model, name, w))
-        return mul(sum(square(matmul(W, self._right(name, W)))), 0.5)
+        v = self._right(name, W)
+        return mul(square(sum(mul(cast(self.u[name], dtype=W.dtype), matmul(W, v)))), 0.5)
 
     def after(self, model: Module, optimizer: Any) -> None:
         for name, p in chosen(self.name, model, self.params).items():

@@ -5,7 +5,6 @@ A task is a function of (output, target), of whatever the model puts out, that g
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
@@ -15,13 +14,13 @@ from tinydl_kernels.machine.errors import GraphError, ShapeError
 
 from ..devices import follow
 from ..engine.backward import grad
-from ..engine.core import Tensor, add, cast, no_grad
+from ..engine.core import Tensor, add, cast, no_grad, state
 from ..nn.module import Module
 from ..nn.parameter import Buffer, Parameter
 from ..ops.creation import zeros_like
 from ..ops.elementwise import div, exp, gt, maximum, minimum, mul, pow, sign, sqrt, square, sub, where
 from ..ops.indexing import index_select
-from ..ops.random import Generator, default_generator, randperm
+from ..ops.random import Generator, randperm
 from ..ops.reduce import mean, sum
 from ..ops.shape import cat, reshape, stack
 from ..ops.update import assign
@@ -123,6 +122,9 @@ class GradNorm(Penalty):
         named = dict(seen.model.named_parameters())
         if self.shared not in named:
             raise ValueError(f"GradNorm: expected shared out of {[*named]}, got {self.shared!r}")
+        if not state.grad:  # an evaluation moves nothing
+            shares = cast(self.shares, dtype=losses[0].dtype)
+            return reduce(add, [mul(loss, shares[i]) for i, loss in enumerate(losses)])
         lengths = []
         for i, loss in enumerate(losses):
             (g,) = grad(loss, named[self.shared], retain_graph=True, allow_unused=True)
@@ -155,13 +157,14 @@ class PCGrad:
 
     Yu et al., arXiv 2001.06782: for each part the others come in a random order,
     g_i ← g_i − min(0, g_i·g_j/‖g_j‖²) g_j with g_j as it was at first. The parts are the loss and each
-    penalty, weighted. One backward pass per part, and a copy of all gradients for each. A checkpoint of a run
-    takes `generator` too.
+    penalty, weighted. One backward pass per part, and a copy of all gradients for each. Without a generator
+    the Objective gives it a stream; the Objective's state holds that.
     """
 
+    name = "pc_grad"
+
     def __init__(self, generator: Generator | None = None) -> None:
-        stream = (1 << 32) + zlib.crc32(b"pc_grad")
-        self.generator = Generator(default_generator.seed, stream) if generator is None else generator
+        self.generator: Any = generator
 
     def __call__(self, parts: Sequence[Tensor], parameters: list[Tensor]) -> None:
         rows, dtype = [], np.result_type(*{p.dtype for p in parameters})

@@ -247,6 +247,8 @@ class MaxNorm(Term):
         ValueError: c not above 0.
     """
 
+    constrains = True
+
     def __init__(self, c: float = 3.0, *, params: Params | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
         if not 0 < c < float("inf"):
@@ -268,6 +270,8 @@ class Proximal(Term):
     """After each step the proximal step of λ times a penalty, with the learning rate of the parameter's
     group. `objective.after(optimizer)` must be given the optimizer.
     """
+
+    constrains = True
 
     def __init__(self, weight: float, *, params: Params | None = None, name: str | None = None) -> None:
         super().__init__(name=name)

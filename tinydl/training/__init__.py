@@ -1,4 +1,6 @@
-"""What goes on around training steps: the trainer with its callbacks and history, checkpoints."""
+"""Training: the trainer with its callbacks and history, checkpoints, bundles, ensembles, the finder of a
+learning rate.
+"""
 
 from ..rooms import collect
 from . import callbacks, checkpoint

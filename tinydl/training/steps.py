@@ -88,7 +88,7 @@ class Steps:
         updated: called after the update.
 
     Raises:
-        ShapeError, TypeError: class weights that are none, or of a loss that is no function.
+        ShapeError, TypeError: class weights out of range, or of a loss that is not a function.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from ..metrics import Metric, UndefinedMetricWarning
 from ..nn.module import Module
 from ..ops.random import Generator, default_generator, noise_generator
 from ..ops.shape import cat
-from ..regularizers.contract import Term
+from ..regularizers.contract import Penalty, Term
 from ..regularizers.objective import Objective
 from ..regularizers.passes import in_mode
 from . import checkpoint
@@ -49,7 +49,7 @@ class Trainer:
     Args:
         model: called on a batch's inputs.
         loss: a function of (output, target, reduction=), a Penalty, or an `Objective` with terms of its own.
-        optimizer: stepped once a batch.
+        optimizer: stepped once per batch.
         terms: penalties and other terms of the Objective.
         metrics: by name, or by their own; fed with outputs and targets, over whole epochs. One that wants
             something of the outputs comes with a function: {"auc": (AUC(), lambda p: p[:, 1])}.
@@ -151,7 +151,7 @@ class Trainer:
                 wrong there is told at once.
 
         Raises:
-            TypeError: a loader that is none.
+            TypeError: a loader of the wrong type.
             ValueError: as many epochs are done already.
             CheckpointError: a checkpoint of another model, optimizer, loader, metrics or callbacks.
         """
@@ -393,7 +393,8 @@ def _require_addable(objective: Objective, accumulate: int) -> None:
     if accumulate < 1:
         raise ValueError(f"Trainer: accumulate: expected at least 1, got {accumulate}")
     if accumulate > 1:
-        coupled = [penalty.name for penalty in objective.penalties if penalty.coupled]
+        losses = [objective.loss] if isinstance(objective.loss, Penalty) else []
+        coupled = [penalty.name for penalty in (*losses, *objective.penalties) if penalty.coupled]
         coupled += ["combine"] * (objective.combine is not None)
         if coupled:
             raise ValueError(

@@ -32,7 +32,7 @@ from ..machine.device import is_available as is_available
 from ..machine.errors import BackendError, DeviceError, DtypeError
 from . import constants
 from .constants import GROUP
-from .signatures import COUNTS, TABLE, Parameter, signatures
+from .signatures import COMMENT, COUNTS, TABLE, Parameter, signatures
 
 OPTIONS = ("-std=c++17",)
 """What every .cu is compiled with."""
@@ -58,7 +58,6 @@ REAL: dict[np.dtype, str] = {np.dtype(np.float32): "float", np.dtype(np.float64)
 NUMBER: dict[np.dtype, str] = {**REAL, np.dtype(np.int64): "long long"}
 """What `number` can be."""
 
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _INCLUDE = re.compile(r'^#include "(\w+\.cuh)"$')
 
 
@@ -103,7 +102,7 @@ def _generic(source: str) -> tuple[str, dict[np.dtype, str]]:
     """`real` or `number`, whichever a source is written with, and what it can be: nothing for a source
     without either.
     """
-    words = set(re.findall(r"\breal\b|\bnumber\b", _COMMENT.sub(" ", source)))
+    words = set(re.findall(r"\breal\b|\bnumber\b", COMMENT.sub(" ", source)))
     if "number" in words:
         return "number", NUMBER
     return "real", REAL if words else {}

@@ -52,7 +52,7 @@ DTYPES: dict[str, Any] = {
 KERNEL = ["extern", '"C"', "__global__"]
 """What a kernel begins with."""
 
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _WORD = re.compile(r'"[^"\n]*"|\w+|##|\.\.\.|\S')
 _MACRO = re.compile(r"#\s*define (\w+)\(([^()]*)\)(.*)")
 
@@ -105,7 +105,7 @@ def signatures(source: str, real: np.dtype | None = None) -> dict[str, tuple[Par
 def _words_of_code(source: str) -> Iterator[str]:
     """The words of a source, with the kernels that its macros make."""
     macros: dict[str, tuple[list[str], list[str]]] = {}  # parameters, words of the body
-    lines = _COMMENT.sub(" ", source).replace("\\\n", " ").splitlines()
+    lines = COMMENT.sub(" ", source).replace("\\\n", " ").splitlines()
     for line in lines:
         words = _WORD.findall(line)
         if macro := _MACRO.match(line):

@@ -24,36 +24,21 @@ from ..cpu import jobs, transcendental
 from ..machine import memory
 from ..machine.dispatch import operation
 from ..machine.validate import report
-from . import launches
+from . import launches, loops
 from .loops import OPERANDS, chained, compiled, elementwise_operation, scalar_kernel, scalars
 
 Array = Any
 
 
-def _sigmoid(x):
-    one, e = type(x)(1), transcendental.exp(-np.abs(x))
-    return (one if x >= 0 else e) / (one + e)
-
-
-def _sign(x):
-    zero, one = type(x)(0), type(x)(1)
-    return one if x > zero else type(x)(-1) if x < zero else zero if x == zero else x
-
-
-def _fmod(a, b):
-    rest = np.abs(a) % np.abs(b)  # Numba's np.fmod is wrong on integers
-    return rest if a >= 0 else -rest
-
-
 neg = elementwise_operation("neg", lambda x: -x)
 abs = elementwise_operation("abs", lambda x: np.abs(x))
-sign = elementwise_operation("sign", lambda x: np.sign(x), _sign)
+sign = elementwise_operation("sign", lambda x: np.sign(x), loops.sign)
 sqrt = elementwise_operation("sqrt", lambda x: np.sqrt(x))
 exp = elementwise_operation("exp", lambda x: np.exp(x), lambda x: transcendental.exp(x))
 log = elementwise_operation("log", lambda x: np.log(x), lambda x: transcendental.log(x))
 tanh = elementwise_operation("tanh", lambda x: np.tanh(x), lambda x: transcendental.tanh(x))
 sigmoid = elementwise_operation(
-    "sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), _sigmoid
+    "sigmoid", lambda x: np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))), loops.sigmoid
 )
 relu = elementwise_operation("relu", lambda x: np.maximum(x, 0), lambda x: type(x)(0) if x <= 0 else x)
 isfinite = elementwise_operation("isfinite", lambda x: np.isfinite(x))
@@ -67,7 +52,7 @@ pow = elementwise_operation("pow", lambda a, b: a**b)
 floor_divide = elementwise_operation("floor_divide", lambda a, b: np.floor_divide(a, b), lambda a, b: a // b)
 # of the divisor's sign, and of the dividend's
 remainder = elementwise_operation("remainder", lambda a, b: np.remainder(a, b), lambda a, b: a % b)
-fmod = elementwise_operation("fmod", lambda a, b: np.fmod(a, b), _fmod)
+fmod = elementwise_operation("fmod", lambda a, b: np.fmod(a, b), loops.fmod)
 maximum = elementwise_operation("maximum", lambda a, b: np.maximum(a, b))
 minimum = elementwise_operation("minimum", lambda a, b: np.minimum(a, b))
 eq = elementwise_operation("eq", lambda a, b: a == b)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu import jobs
+from ..cpu import jobs, transcendental
 from ..cpu.compiler import Kernel, Parallel, kernel, parallel
 from ..machine import memory
 from ..machine.dispatch import Operation, operation
@@ -238,3 +238,21 @@ def chained(tree: Any) -> Callable[..., Array]:
 def _last(tree: Any) -> int:
     """The number of the last operand of a tree."""
     return tree if isinstance(tree, int) else max(map(_last, tree[1:]))
+
+
+# ---- Scalar functions for Numba, where the expression on arrays is none
+
+
+def sigmoid(x):
+    one, e = type(x)(1), transcendental.exp(-np.abs(x))
+    return (one if x >= 0 else e) / (one + e)
+
+
+def sign(x):
+    zero, one = type(x)(0), type(x)(1)
+    return one if x > zero else type(x)(-1) if x < zero else zero if x == zero else x
+
+
+def fmod(a, b):
+    rest = np.abs(a) % np.abs(b)  # Numba's np.fmod is wrong on integers
+    return rest if a >= 0 else -rest

@@ -80,11 +80,6 @@ def loops(rule: Rule) -> _Loops:
     return _Loops(programs, made(emission.numba_elements(rule)))
 
 
-def cuda_module(rule: Rule, real: np.dtype) -> launching.Module:
-    """The kernels of a rule for parameters of that dtype."""
-    return launching.generated(rule.name, real, functools.partial(emission.cuda, rule))
-
-
 @kernel
 def normal(x):
     """x, or 0 where it is subnormal (expression.py says why)."""
@@ -111,6 +106,11 @@ def _(params, grads, moments, numbers, shared, options, rule, leads):
 def _transposed(lists: Sequence[Sequence[Array]], params: Sequence[Array]) -> Sequence[Sequence[Array]]:
     """For each member of a group its arrays out of all lists."""
     return list(zip(*lists, strict=True)) if lists else [()] * len(params)
+
+
+def cuda_module(rule: Rule, real: np.dtype) -> launching.Module:
+    """The kernels of a rule for parameters of that dtype."""
+    return launching.generated(rule.name, real, functools.partial(emission.cuda, rule))
 
 
 @optimizer_step.cuda

@@ -144,7 +144,7 @@ class Transform:
         seed: 0 to 2**64 - 1.
 
     Raises:
-        ShapeError, DtypeError: images, masks or numbers that are none, by name.
+        ShapeError, DtypeError: images, masks or numbers of the wrong shape or dtype, by name.
     """
 
     p: float = 1.0

@@ -56,7 +56,7 @@ class AveragedModel(Module):
         n_averaged: how many updates there were, an int64 Buffer.
 
     Raises:
-        TypeError: a model that is no Module.
+        TypeError: a model of the wrong type.
         ValueError: both functions.
     """
 

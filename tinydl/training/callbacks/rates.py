@@ -24,7 +24,7 @@ class Schedule(Callback):
 
     Raises:
         TypeError: no schedule.
-        ValueError: a `per` that is none; a plateau's schedule per step, or without a monitor.
+        ValueError: an unknown `per`; a plateau's schedule per step, or without a monitor.
     """
 
     def __init__(self, scheduler: Any, per: str = "epoch", monitor: str | None = None) -> None:
