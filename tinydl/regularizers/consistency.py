@@ -2,9 +2,9 @@
 augmentation, or against a teacher.
 
 Targets are detached unless a class says otherwise. Every second pass leaves no trace: running statistics
-change once per step, from the unperturbed pass. `on` names what is compared: "x", the objective's own pass, or
-what the Objective was given under that name (`objective(x, y, unlabeled=u)`), which gets a clean pass of its
-own. Probabilities come from log-softmax over axis 1; positions (B, m, *) count by their sum.
+change once per step, from the unperturbed pass. `on` names what is compared: "x", the objective's own pass,
+or what the Objective was given under that name (`objective(x, y, unlabeled=u)`), which gets a clean pass of
+its own. Probabilities come from log-softmax over axis 1; positions (B, m, *) count by their sum.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from ..ops.reduce import mean, sum
 from ..ops.scan import cumsum
 from ..ops.softmax import softmax
 from .contract import Penalty, Weight
-from .gradients import TINY, InputGradientPenalty, beside, per_sample, require_classes, require_count
+from .gradients import TINY, InputGradientPenalty, require_classes, require_count
+from .measures import beside, per_sample
 from .passes import Pass
 
 __all__ = ["CurvaturePenalty", "FisherPenalty", "GradAlign", "GradientNorm", "HessianTrace"]

@@ -32,6 +32,7 @@ from ..ops.random import Generator, randint, randn
 from ..ops.reduce import sum
 from ..ops.shape import broadcast_to, reshape
 from .contract import Penalty, Weight
+from .measures import per_sample
 from .passes import Pass, followed_gradients, require_trainable
 
 __all__ = [
@@ -91,19 +92,9 @@ def mean_square(gradients: Sequence[Tensor]) -> Tensor:
     return div(reduce(add, [sum(square(g)) for g in gradients]), float(max(gradients[0].shape[0], 1)))
 
 
-def per_sample(x: Tensor) -> Tensor:
-    """(B,), the sums over all but the first dim."""
-    return x if x.ndim == 1 else sum(x, tuple(range(1, x.ndim)))
-
-
 def sample_mean(values: Tensor) -> Tensor:
     """The mean of one value per sample (B,), 0 without samples."""
     return div(sum(values), float(max(values.shape[0], 1)))
-
-
-def beside(x: Tensor, values: Tensor) -> Tensor:
-    """One value per sample (B,), shaped to broadcast to x (B, *)."""
-    return reshape(values, (values.shape[0], *(1,) * (x.ndim - 1)))
 
 
 def require_classes(who: str, logits: Tensor) -> None:

@@ -11,6 +11,16 @@ from ..ops.shape import reshape
 __all__: list[str] = []
 
 
+def per_sample(x: Tensor) -> Tensor:
+    """(B,), the sums over all but the first dim."""
+    return x if x.ndim == 1 else sum(x, tuple(range(1, x.ndim)))
+
+
+def beside(x: Tensor, values: Tensor) -> Tensor:
+    """values (B,) or (1,), shaped to broadcast to x (B, *)."""
+    return reshape(values, (-1, *(1,) * (x.ndim - 1)))
+
+
 def lengths(d: Tensor) -> Tensor:
     """(B, 1, ...): the Euclidean length of each sample of d (B, *). Squares are of what was divided by the
     largest element, so that those of small numbers do not vanish.

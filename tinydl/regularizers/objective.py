@@ -109,7 +109,7 @@ class Objective:
         self._values: Any = namedtuple("Penalties", self._penalties)  # type: ignore[misc]
         self.step = Buffer(0)
         # a `combine` that draws has a `generator`, which is the Objective's to give and to save
-        self._combines = {"combine": combine} if hasattr(combine, "generator") else {}
+        self._combines: dict[str, Any] = {"combine": combine} if hasattr(combine, "generator") else {}
         _give_streams(self._all() | self._combines)
         counting = [term for term in self._all().values() if _counts(term)]
         self._waiting = ", ".join(map(repr, counting))  # for after()
@@ -327,7 +327,7 @@ def _by_name(terms: list[Term]) -> dict[str, Term]:
     return named
 
 
-def _give_streams(terms: Mapping[str, Term]) -> None:
+def _give_streams(terms: Mapping[str, Any]) -> None:
     """A generator of its own to each term that was given none: two never draw the same, and adding one leaves
     the draws of the others alone.
     """

@@ -39,6 +39,7 @@ from ..ops.reduce import argmax, sum
 from ..ops.shape import broadcast_to, reshape
 from ..ops.update import assign
 from .contract import Term
+from .measures import beside
 from .passes import Mixed
 
 __all__ = ["CutMix", "Cutout", "ManifoldMixup", "Mixup", "RandomErasing", "SamplePairing"]
@@ -66,11 +67,6 @@ def partners(who: str, target: Any, order: Tensor, share: Tensor) -> Mixed:
     if isinstance(target, Mixed):
         raise ShapeError(f"{who}: expected targets of one term that mixes, got Mixed")
     return Mixed(target, index_select(target, 0, order), share)
-
-
-def per_sample(x: Tensor, values: Tensor) -> Tensor:
-    """values (B,) or (1,), shaped to multiply x (B, *)."""
-    return reshape(values, (-1, *(1,) * (x.ndim - 1)))
 
 
 class _Beta(Term):
@@ -339,7 +335,7 @@ class RandomErasing(Term):
         top = floor(mul(uniform(n), add(sub(float(rows), height), 1.0)))
         left = floor(mul(uniform(n), add(sub(float(columns), width), 1.0)))
         some = logical_and(which, gather(cast(fits, dtype=x.dtype), 1, first)[:, 0] > 0)
-        box = logical_and(inside(x, top, left, height, width), per_sample(x, some))
+        box = logical_and(inside(x, top, left, height, width), beside(x, some))
         return where(box, self._filling(x, channels), x), target
 
     def _filling(self, x: Tensor, channels: int) -> Any:

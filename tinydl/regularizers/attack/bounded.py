@@ -18,9 +18,8 @@ from ...nn.module import Module
 from ...ops.elementwise import add, div, gt, maximum, minimum, mul, pow, sign, sub, where
 from ...ops.random import Generator, default_generator, rand, randn, serving
 from ...ops.reduce import sum
-from ...ops.shape import reshape
 from ...ops.softmax import cross_entropy
-from ..measures import lengths, unit
+from ..measures import beside, lengths, per_sample, unit
 from ..passes import in_mode, unreduced
 
 Number = float | Sequence[float]
@@ -216,10 +215,5 @@ def pgd(
                 value = per_sample(losses(other).detach())
                 better = gt(value, highest)
                 highest = where(better, value, highest)
-                best = where(reshape(better, (-1, *(1,) * (x.ndim - 1))), other, best)
+                best = where(beside(x, better), other, best)
     return best.detach()
-
-
-def per_sample(losses: Tensor) -> Tensor:
-    """(B,), the sum of each sample's losses."""
-    return losses if losses.ndim == 1 else sum(losses, tuple(range(1, losses.ndim)))
