@@ -109,15 +109,19 @@ def mlp(outputs: int = M) -> nn.Module:
 
 
 class Held:
-    """A function that gives its first result for good: a constant of the penalty's derivative."""
+    """A function that gives its first result for good, one for each name among its arguments: a constant of
+    the penalty's derivative.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.results = function, []
+        self.function: Callable[..., Any] = function
+        self.results: dict[Any, Any] = {}
 
     def __call__(self, *given: Any) -> Any:
-        if not self.results:
-            self.results.append(self.function(*given))
-        return self.results[0]
+        key = tuple(x for x in given if isinstance(x, str))
+        if key not in self.results:
+            self.results[key] = self.function(*given)
+        return self.results[key]
 
 
 class Value(nn.Module):
