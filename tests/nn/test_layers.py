@@ -58,6 +58,7 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("Flatten", lambda nn: nn.Flatten(), IMAGE),
     ("Flatten some", lambda nn: nn.Flatten(0, 2), IMAGE),
     ("Identity", lambda nn: nn.Identity(), IMAGE),
+    ("DataParallel", lambda nn: nn.DataParallel(nn.Tanh()), IMAGE),
     ("ReLU", lambda nn: nn.ReLU(), IMAGE),
     ("Tanh", lambda nn: nn.Tanh(), IMAGE),
     ("Sigmoid", lambda nn: nn.Sigmoid(), IMAGE),
