@@ -383,7 +383,6 @@ CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
         ],
         two,
     ),
-    "isclose": two,
     "is_tensor": lambda f, x: f(x),
     **dict.fromkeys(["ones", "zeros", "empty", "rand", "randn"], lambda f, x: f(*x.shape)),
     "rand_beta": lambda f, x: f(0.5, 2.0, *x.shape),
