@@ -21,11 +21,13 @@ def assert_agree(
     parameters: Sequence[Sequence[Any]] = ((), ()),
     order: int = 2,
     tolerance: float = 1e-10,
+    fixed: Sequence[int] = (),
 ) -> None:
     """`ours` of tinydl's tensors and `theirs` of PyTorch's, over the same arrays, agree up to
     derivatives of an order (0 to 2).
 
-    Floating arrays carry gradients, and so do `parameters`, (ours, theirs). Both may return several tensors.
+    Floating arrays carry gradients but for those at the places `fixed`, and so do `parameters`,
+    (ours, theirs). Both may return several tensors.
     Cotangents vary from element to element; a gradient that is None is as good as zeros.
     """
     torch = pytest.importorskip("torch")
@@ -38,9 +40,10 @@ def assert_agree(
 
         return called
 
-    own = [td.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays]
+    moving = [x.dtype.kind == "f" and i not in fixed for i, x in enumerate(arrays)]
+    own = [td.tensor(x, requires_grad=wanted) for x, wanted in zip(arrays, moving, strict=True)]
     found = _derivatives(seen(ours), own, parameters[0], td, order)
-    twins = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in arrays]
+    twins = [torch.tensor(x, requires_grad=wanted) for x, wanted in zip(arrays, moving, strict=True)]
     expected = _derivatives(seen(theirs), twins, parameters[1], torch, order)
     assert found.keys() == expected.keys()
     for name, values in expected.items():

@@ -122,7 +122,7 @@ SIGNATURES: list[Signature] = [
     Signature("Tensor.var Tensor.std", "the order is not dim, correction, keepdim", TWO_FORMS),
 ]
 
-# ---- Values, held by test_pytorch_names.py
+# ---- Values, held by test_catalogue_against_pytorch.py
 
 
 class Limit(NamedTuple):
@@ -131,11 +131,15 @@ class Limit(NamedTuple):
     why: str
 
 
+NO_SECOND = "PyTorch has no second derivative."
 VALUES: dict[str, Limit] = {
-    "multi_margin_loss MultiMarginLoss": Limit(1, 1e-10, "PyTorch has no second derivative."),
-    "ctc_loss CTCLoss": Limit(1, 1e-10, "PyTorch has no second derivative."),
+    "multi_margin_loss MultiMarginLoss": Limit(1, 1e-10, NO_SECOND),
+    "multilabel_margin_loss MultiLabelMarginLoss cdist": Limit(1, 1e-10, NO_SECOND),
+    "ctc_loss CTCLoss": Limit(1, 1e-10, NO_SECOND),
     "hardsigmoid Hardsigmoid": Limit(1, 1e-7, "PyTorch has no second derivative, and constants of float32."),
     "celu CELU": Limit(2, 1e-7, "PyTorch has constants of float32."),
+    "floor_divide bincount": Limit(0, 1e-10, "PyTorch has no derivative."),
+    "lgamma digamma polygamma": Limit(2, 1e-5, "PyTorch's polygamma is good to six digits."),
 }
 
 
@@ -143,3 +147,35 @@ def limit(name: str, tolerance: float = 1e-10) -> tuple[int, float]:
     """Up to which order and tolerance a name agrees, of the second order and this tolerance."""
     found = next((limit for names, limit in VALUES.items() if name in names.split()), Limit(2, tolerance, ""))
     return found.order, max(found.tolerance, tolerance)
+
+
+# ---- Rows of the catalogue, held by test_catalogue_against_pytorch.py
+
+DRAWS = "Each draws numbers of its own."
+APART: dict[str, str] = {
+    **dict.fromkeys(
+        ("dropout", "dropout1d", "dropout2d", "alpha_dropout", "gumbel_softmax", "normal"), DRAWS
+    ),
+    **dict.fromkeys((f"nn.{x} train" for x in ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout")), DRAWS),
+    **dict.fromkeys(("nn.Conv2d train odd", "nn.Conv2d eval odd"), "Padding by side is ours alone."),
+    **dict.fromkeys(
+        ("nn.DataParallel train", "nn.DataParallel eval"), "PyTorch's takes no state from functional_call."
+    ),
+    **dict.fromkeys(
+        ("index_copy", "scatter twice"),
+        "Places that are written twice: PyTorch gives the gradient to each who wrote.",
+    ),
+    **dict.fromkeys(
+        ("nn.CTCLoss train", "nn.CTCLoss eval"),
+        "PyTorch's gradient is that through a log_softmax, whatever the input.",
+    ),
+    "nn.checkpoint": "PyTorch's default, with reentrance, does not serve torch.autograd.grad.",
+    "nn.weight_norm": "Its row runs on a backend of tinydl.",
+}
+"""Rows that PyTorch cannot run or answers otherwise, and why."""
+
+STILL: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("soft_margin_loss", "nn.SoftMarginLoss train", "nn.SoftMarginLoss eval"), (1,)),
+    "batch_norm running": (1, 2),
+}
+"""Inputs of rows, by their places, through which PyTorch has no gradient."""

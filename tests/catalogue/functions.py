@@ -107,14 +107,14 @@ ROWS: list[Row] = [
     ),
     Row(
         "gelu",
-        lambda x, approximate="none": td.gelu(x, approximate),
+        lambda x, approximate="none": td.gelu(x, approximate=approximate),
         samples_of(normal),
         lambda x: x * special.ndtr(x),
         bad=[((X, "sin"), ValueError, "gelu: expected approximate 'none' or 'tanh', got 'sin'")],
     ),
     Row(
         "gelu tanh",
-        lambda x: td.gelu(x, "tanh"),
+        lambda x: td.gelu(x, approximate="tanh"),
         samples_of(normal),
         lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
     ),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,26 @@ from .row import (
 )
 
 
+@dataclass(frozen=True)
+class LayerCall:
+    """The call of a layer's row: tensors -> what the layer gives for them."""
+
+    make: Callable[[Any], Any]  # dtype -> the layer
+    training: bool
+    inputs: int  # so many tensors are what the layer is called on; its parameters and buffers follow
+
+    def __call__(self, *given: Tensor) -> Any:
+        module = _made(self, next(x.dtype for x in given if x.dtype.kind == "f"), given[0].device)
+        names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
+        state = dict(zip(names, given[self.inputs :], strict=False))
+        return functional_call(module, state, given[: self.inputs])
+
+
+@functools.cache
+def _made(call: LayerCall, dtype: Any, device: Any) -> nn.Module:
+    return _quietly(call.make, dtype).train(call.training).to(device)
+
+
 def layer(
     name: str,
     make: Callable[[Any], nn.Module],
@@ -46,16 +67,6 @@ def layer(
     """`make(dtype)` gives the layer, called on the first `inputs`; `evaluation` has (samples,
     reference) where that differs.
     """
-    made = functools.cache(lambda dtype, training, device: _quietly(make, dtype).train(training).to(device))
-
-    def call(training: bool) -> Callable[..., Any]:
-        def run(*given: Tensor) -> Any:
-            module = made(next(x.dtype for x in given if x.dtype.kind == "f"), training, given[0].device)
-            names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
-            return functional_call(module, dict(zip(names, given[inputs:], strict=False)), given[:inputs])
-
-        return run
-
     kind = name.split()
     rows = []
     for mode in ("train", "eval"):
@@ -64,7 +75,7 @@ def layer(
         rows.append(
             Row(
                 " ".join([f"nn.{kind[0]}", mode, *kind[1:]]),
-                call(mode == "train"),
+                LayerCall(make, mode == "train", inputs),
                 chosen,
                 expected,
                 fixed=fixed,
@@ -92,15 +103,18 @@ def _in_evaluation(*shape: int) -> Any:
 def _held(make: Callable[[], nn.Module], forward: Callable[..., Any]) -> Callable[[Any], nn.Module]:
     """A module that only holds others (or parameters), as part of one that calls them."""
 
-    class Holder(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.held = make()
+    def build(dtype: Any) -> nn.Module:
+        class Holder(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.held = make()
 
-        def forward(self, x: Tensor) -> Any:
-            return forward(self.held, x)
+            def forward(self, x: Tensor) -> Any:
+                return forward(self.held, x)
 
-    return lambda dtype: Holder()
+        return Holder()
+
+    return build
 
 
 def _attention(q: Any, k: Any, v: Any, w: Any, b: Any, w_out: Any, b_out: Any) -> Any:
@@ -157,16 +171,19 @@ def _unrolled(update: Any, states: int) -> Any:
 def _flat_state(make: Callable[[Any], nn.Module]) -> Callable[[Any], nn.Module]:
     """The output, then the parts of the final state, as one tuple."""
 
-    class Flat(nn.Module):
-        def __init__(self, dtype: Any) -> None:
-            super().__init__()
-            self.layer = make(dtype)
+    def build(dtype: Any) -> nn.Module:
+        class Flat(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = make(dtype)
 
-        def forward(self, x: Tensor) -> Any:
-            y, state = self.layer(x)
-            return (y, *state) if isinstance(state, tuple) else (y, state)
+            def forward(self, x: Tensor) -> Any:
+                y, state = self.layer(x)
+                return (y, *state) if isinstance(state, tuple) else (y, state)
 
-    return Flat
+        return Flat()
+
+    return build
 
 
 DROPOUTS = {
@@ -241,7 +258,7 @@ ROWS: list[Row] = [
     ),
     *layer(
         "ParameterList",
-        _held(lambda: nn.ParameterList([np.ones(4)]), lambda held, x: x * held[0]),
+        _held(lambda: nn.ParameterList([td.ones(4)]), lambda held, x: x * held[0]),
         [[(3, 4), (4,)]],
         np.multiply,
     ),

@@ -186,7 +186,7 @@ ROWS: list[Row] = [
     ),
     Row(
         "kl_div log_target",
-        lambda x, t: td.kl_div(x, t, "batchmean", True),
+        lambda x, t: td.kl_div(x, t, reduction="batchmean", log_target=True),
         [[(3, 4), (3, 4)]],
         lambda x, t: (np.exp(t) * (t - x)).sum() / 3,
     ),

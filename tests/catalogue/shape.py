@@ -32,7 +32,7 @@ ROWS: list[Row] = [
         "shape.reshape",
         bad=[((X, (5, -1)), ShapeError, "reshape: expected a shape of 12 elements for (3, 4), got (5, -1)")],
     ),
-    Row("reshape empty", lambda x: td.reshape(x, 3, 0, 2), [[(0, 5)]], lambda x: x.reshape(3, 0, 2)),
+    Row("reshape empty", lambda x: td.reshape(x, (3, 0, 2)), [[(0, 5)]], lambda x: x.reshape(3, 0, 2)),
     Row(
         "flatten",
         lambda x, *dims: td.flatten(x, *(dims or (1, -1))),
@@ -80,7 +80,7 @@ ROWS: list[Row] = [
     ),
     Row(
         "broadcast_to",
-        lambda x, *shape: td.broadcast_to(x, *(shape or (2, 3, 4))),
+        lambda x, *shape: td.broadcast_to(x, shape or (2, 3, 4)),
         [[(3, 1)], [()], [(4,)]],
         lambda x: np.broadcast_to(x, (2, 3, 4)),
         "core.expand",
@@ -159,7 +159,7 @@ ROWS: list[Row] = [
     Row("chunk", lambda x: td.chunk(x, 2, 1), [[(3, 5)], [(2, 4)]], lambda x: tuple(np.array_split(x, 2, 1))),
     Row("unbind", lambda x: td.unbind(x, 1), [[(3, 2)], [(2, 1, 2)]], lambda x: tuple(np.moveaxis(x, 1, 0))),
     Row("narrow", lambda x: td.narrow(x, 1, 1, 2), [[(3, 4)], [(0, 3)]], lambda x: x[:, 1:3]),
-    Row("flip", lambda x: td.flip(x, 0, -1), [[(3, 4)], [(1, 0)]], lambda x: np.flip(x, (0, -1))),
+    Row("flip", lambda x: td.flip(x, (0, -1)), [[(3, 4)], [(1, 0)]], lambda x: np.flip(x, (0, -1))),
     Row(
         "roll",
         lambda x: td.roll(x, (1, -2), (0, 1)),
@@ -170,7 +170,7 @@ ROWS: list[Row] = [
     Row("rot90", td.rot90, [[(3, 4)], [(2, 1, 2)]], np.rot90),
     Row(
         "tile",
-        lambda x: td.tile(x, 2, 3),
+        lambda x: td.tile(x, (2, 3)),
         [[(3, 4)], [(2,)], [()], [(2, 1, 2)]],
         lambda x: np.tile(x, (2, 3)),
     ),
