@@ -48,6 +48,7 @@ ROWS: list[Row] = [
     unary("logsigmoid", td.logsigmoid, special.log_expit),
     unary("floor", td.floor, np.floor, between(0.2, 0.8)),
     unary("ceil", td.ceil, np.ceil, between(0.2, 0.8)),
+    unary("frac", td.frac, lambda x: np.modf(x)[0], between(0.2, 0.8)),
     unary("trunc", td.trunc, np.trunc, between(0.2, 0.8)),
     Row(
         "polygamma",

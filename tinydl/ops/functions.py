@@ -47,6 +47,7 @@ __all__ = [
     "exp2",
     "expm1",
     "floor",
+    "frac",
     "hypot",
     "isinf",
     "isnan",
@@ -93,6 +94,7 @@ floor = unary(kernels.floor, lambda g: zeros_as(g), floating=False)
 ceil = unary(kernels.ceil, lambda g: zeros_as(g), floating=False)
 round = unary(kernels.round, lambda g: zeros_as(g), floating=False)  # halves to even
 trunc = unary(kernels.trunc, lambda g: zeros_as(g), floating=False)
+frac = unary(kernels.frac, lambda g: g)  # input - trunc(input)
 isnan, isinf, logical_xor = query(kernels.isnan), query(kernels.isinf), comparison(kernels.logical_xor)
 xor_masks = on_masks("xor", logical_xor)
 

@@ -69,6 +69,7 @@ BINARY(weighted, a == 0 && b == b && b - b != 0 ? 0 : a * b)
 
 UNARY(log1p, real, log1p(a))
 UNARY(expm1, real, expm1(a))
+UNARY(frac, real, a - trunc(a))
 UNARY(exp2, real, exp2(a))
 UNARY(log2, real, log2(a))
 UNARY(log10, real, log10(a))
