@@ -349,7 +349,7 @@ class TestStructures:
         @td.record
         def step(x):
             if owner is not None:
-                state.recorder.depends(owner, factor)
+                state.recorder.seen.depends(owner, factor)
                 return x * owner.factor
             return x
 

@@ -80,7 +80,7 @@ class Tensor(Face):
             raise DtypeError(f"requires_grad: expected a floating dtype, got {self.dtype}")
         elif wanted is not (self.slot is not None):
             if state.recorder is not None:
-                state.recorder.found(self)
+                state.recorder.seen.found(self)
             self.slot = Slot(self) if wanted else None
 
     def requires_grad_(self: T, requires_grad: bool = True) -> T:

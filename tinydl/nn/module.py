@@ -68,7 +68,7 @@ class Module:
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         if state.recorder is not None:
-            state.recorder.depends(self, _mode)
+            state.recorder.seen.depends(self, _mode)
         if state.tracer is not None:
             state.tracer.enter(self)
         try:
@@ -138,7 +138,7 @@ class Module:
                 getattr(self, other).pop(name, None)
         if home is None:
             if name == "training" and state.recorder is not None:
-                state.recorder.depends(self, _mode)
+                state.recorder.seen.depends(self, _mode)
             object.__setattr__(self, name, value)
         else:
             self.__dict__.pop(name, None)
@@ -302,7 +302,7 @@ class Module:
     def train(self: M, mode: bool = True) -> M:
         """Training mode (batch statistics, dropout) for the whole tree, by the children's own `train`."""
         if state.recorder is not None:  # which asks for the mode before the step
-            state.recorder.depends(self, _mode)
+            state.recorder.seen.depends(self, _mode)
         object.__setattr__(self, "training", mode)
         for child in self.children():
             child.train(mode)

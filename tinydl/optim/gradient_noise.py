@@ -53,7 +53,7 @@ class GradientNoise:
     def __call__(self, parameters: Tensor | Iterable[Tensor]) -> None:
         """Bind `.grad` of every parameter that has one to what it is with noise, and count a call."""
         if state.recorder is not None:
-            state.recorder.depends(self, GradientNoise._settings)
+            state.recorder.seen.depends(self, GradientNoise._settings)
         given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
         taken = [(p, g) for p in given if (g := p.grad) is not None]
         with no_grad():

@@ -90,7 +90,7 @@ def _counted(step: Callable[..., Any]) -> Callable[..., Any]:
         if self._stepping:
             return step(self, *args, **settings)
         if engine_state.recorder is not None:
-            engine_state.recorder.depends(self, Optimizer._structure)
+            engine_state.recorder.seen.depends(self, Optimizer._structure)
         self._stepping = True
         try:
             given, settings = hooks.before(self._pre_hooks, self, (self, *args), settings)

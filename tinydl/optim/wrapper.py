@@ -98,7 +98,7 @@ class Wrapper:
     def _note(self) -> None:
         """Tell a recorder on what the step depends."""
         if state.recorder is not None:
-            state.recorder.depends(self, type(self)._settings)
+            state.recorder.seen.depends(self, type(self)._settings)
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]

@@ -28,11 +28,12 @@ from tinydl_kernels.cpu import jobs
 from tinydl_kernels.machine import dispatch, memory
 from tinydl_kernels.machine.errors import GraphError
 
-from ..devices import NAMES, Graph, Resident
+from ..devices import NAMES, Graph
 from ..engine.core import Array, Primitive, Tensor, state
 from ..engine.tape import Version
 from .gradients import Gradients, Noted
 from .made import Made
+from .outside import Outside, Seen
 from .plan import Buffer, Call, Place, address, fuse, join_relu, lay_out, live, owner, view
 from .signature import signature
 
@@ -48,15 +49,12 @@ class _Recorder:
         self.buffers: list[Buffer] = []  # in the order in which the allocator gave them
         # id -> a buffer and its place in that order
         self.number_of: dict[int, tuple[weakref.ref[Array], int]] = {}
-        # id -> a tensor from outside, its array, and did it require grad before the step?
-        self.tensors: dict[int, tuple[weakref.ref[Tensor], Array, bool]] = {}
         self.made = Made()
         self.overwritten: set[int] = set()  # ids of arrays that are written, which the calls keep alive
         self.written: list[Version] = []
         self.guards: list[Callable[[], None]] = []  # what a replay asks before it begins
         self.gradients = Noted()
-        # (id, structure) -> an owner, its structure, and what that was
-        self.structures: dict[Any, tuple[weakref.ref[Any], Callable[[Any], Any], Any]] = {}
+        self.seen = Seen()
 
     def supply(self, shape: tuple[int, ...], dtype: np.dtype, like: Array) -> Array:
         """A buffer for a kernel's output or scratch."""
@@ -82,7 +80,7 @@ class _Recorder:
         arguments = [self.place(array) for array in arrays]
         for x, place in zip(tensors, arguments, strict=True):
             if x is not None and place is x.array:
-                self.found(x)
+                self.seen.found(x)
         if primitive.view:
             return results
         for out in results if isinstance(results, tuple) else (results,):
@@ -95,21 +93,6 @@ class _Recorder:
             Call(primitive, arguments, settings, dispatch.override(), range(before, len(self.buffers)))
         )
         return results
-
-    def found(self, x: Tensor) -> None:
-        """Note a tensor from outside of which the step makes use, or whose `requires_grad` it changes."""
-        known = self.tensors.get(id(x))
-        first = known[2] if known is not None and known[0]() is x else x.requires_grad
-        self.tensors[id(x)] = weakref.ref(x), x.array, first
-
-    def depends(self, owner: Any, structure: Callable[[Any], Any]) -> None:
-        """What the step does depends on `structure(owner)`, a value that can be compared: where a later call
-        finds another one, it is recorded anew. Structural options of an optimizer, say; numbers that merely
-        vary belong into arrays. The owner is not kept alive.
-        """
-        key = id(owner), structure
-        if key not in self.structures or self.structures[key][0]() is not owner:
-            self.structures[key] = weakref.ref(owner), structure, structure(owner)
 
     def place(self, array: Array | None) -> Any:
         """Where `array` lies among the buffers; an array from outside, or None, as it is."""
@@ -169,7 +152,6 @@ class _Recording:
     def __init__(self, recorder: _Recorder, inputs: list[Tensor], arrays: list[Array], outputs: Any) -> None:
         self.inputs = arrays  # of the inputs before the step, which may have bound them to others
         self.written, self.guards = recorder.written, recorder.guards
-        self.structures = list(recorder.structures.values())
         changed, found = recorder.gradients.leaves(inputs)
         results = [x.array for x in _tensors(outputs)]
         results += [leaf._grad.array for leaf in changed if leaf._grad is not None]
@@ -179,20 +161,8 @@ class _Recording:
         planned = lay_out(recorder.buffers, calls, live_out)
         bind = _Binding(recorder, planned, [g.array for _, g in found if g is not None])
         self.outputs = _map(outputs, lambda x: Tensor(bind(x.array)))
-        own = {id(x) for x in inputs}
-        alive = [
-            (x, array, first)
-            for ref, array, first in recorder.tensors.values()
-            if (x := ref()) is not None and id(x) not in own
-        ]
-        self.outside = [(weakref.ref(x), array, first) for x, array, first in alive]
-        self.residents = [
-            (weakref.ref(x), dispatch.device_of(array)) for x, array, _ in alive if isinstance(x, Resident)
-        ]
-        # what the step leaves frozen or thawed
-        self.toggled = [
-            (weakref.ref(x), x.requires_grad) for x, _, first in alive if x.requires_grad != first
-        ]
+        alive = recorder.seen.alive(inputs)
+        self.outside = Outside(alive, recorder.seen.structures())
         self.renewed = recorder.made.renewed([x for x, *_ in alive], results)
         self.calls = [
             _Call(call.backend, call.bound(bind), [planned[n] for n in call.buffers]) for call in calls
@@ -201,29 +171,6 @@ class _Recording:
         self.gradients = Gradients(changed, found, recorder.overwritten, bind)
         self.device = _device(recorder.buffers, calls)
         self.graph: Graph | None = None
-
-    def fits(self) -> bool:
-        """Is all that the step depends on as it was? GraphError for a tensor that has another array."""
-        for ref, structure, value in self.structures:
-            owner = ref()
-            if owner is not None and structure(owner) != value:
-                return False
-        for resident, device in self.residents:
-            counter = resident()
-            if counter is not None:
-                counter.on(device)
-        for tensor, array, required in self.outside:
-            x = tensor()
-            if x is None:
-                continue
-            if (x.slot is None and x.node is None) is required:  # x.requires_grad, without a call
-                return False
-            if x.array is not array:
-                raise GraphError(
-                    f"record: expected the tensor {x.shape} that was recorded, got it bound to another array "
-                    "since"
-                )
-        return True
 
     def replay(self, arguments: list[Tensor]) -> Any:
         for guard in self.guards:
@@ -246,10 +193,7 @@ class _Recording:
         for version in self.written:
             version.count += 1
         self.gradients.leave()
-        for ref, required in self.toggled:
-            x = ref()
-            if x is not None:
-                x.requires_grad = required
+        self.outside.leave()
         return _map(self.outputs, lambda x: Tensor(x.array.copy()))
 
     def _launch(self) -> None:
@@ -302,7 +246,7 @@ class Recorded:
             key = signature(given)
             known = self.recordings.get(key, [])
             for recording in known:
-                if recording.fits():
+                if recording.outside.fits():
                     self.recordings.move_to_end(key)
                     if recording is not known[-1]:
                         known.remove(recording)
