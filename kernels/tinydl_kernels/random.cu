@@ -12,13 +12,13 @@ __device__ Block philox(const u64* key, u64 counter) {
     u32 c0 = u32(counter), c1 = u32(counter >> 32), c2 = u32(key[1]), c3 = u32(key[1] >> 32);
 #pragma unroll
     for (int round = 0; round < 10; ++round) {
-        const u64 a = u64(0xD2511F53u) * c0, b = u64(0xCD9E8D57u) * c2;
+        const u64 a = u64(MULTIPLIERS[0]) * c0, b = u64(MULTIPLIERS[1]) * c2;
         c0 = u32(b >> 32) ^ c1 ^ k0;
         c1 = u32(b);
         c2 = u32(a >> 32) ^ c3 ^ k1;
         c3 = u32(a);
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+        k0 += WEYL[0];
+        k1 += WEYL[1];
     }
     return {{c0, c1, c2, c3}};
 }
@@ -37,13 +37,13 @@ __device__ double multiply_add(double a, double c, double x) { return __dadd_rn(
 
 // log(u), u = 2^k m with m in [sqrt(1/2), sqrt(2)): k log 2 + 2 artanh(s), s = (m - 1) / (m + 1)
 __device__ double logarithm(double u) {
-    const i64 bits = __double_as_longlong(u), k = (bits - 0x3FE6A09E667F3BCD) >> 52;
+    const i64 bits = __double_as_longlong(u), k = (bits - SQRT_HALF_BITS) >> 52;
     const double m = __longlong_as_double(bits - k * (i64(1) << 52));
     const double s = __dadd_rn(m, -1.0) / __dadd_rn(m, 1.0), s2 = __dmul_rn(s, s);
     double p = 1.0 / 23;
 #pragma unroll
     for (int j = 21; j > 0; j -= 2) p = multiply_add(1.0 / j, p, s2);
-    return __dadd_rn(__dmul_rn(0.6931471805599453, double(k)), product(2.0, s, p));
+    return __dadd_rn(__dmul_rn(LOG_2, double(k)), product(2.0, s, p));
 }
 
 // Two normal numbers from u in (0, 1] and an angle in turns of 2^-64.
@@ -52,7 +52,7 @@ __device__ double2 box_muller(double u, u64 turn) {
 
     // The angle is q quarters of a turn and x, |x| <= pi/4
     const u64 q = (turn + (u64(1) << 61)) >> 62;
-    const double x = double(i64(turn - (q << 62))) * (6.283185307179586 * 0x1p-64), x2 = __dmul_rn(x, x);
+    const double x = double(i64(turn - (q << 62))) * TURN, x2 = __dmul_rn(x, x);
     double sine = 1.0, cosine = 1.0;
 #pragma unroll
     for (int j = 16; j > 0; j -= 2) {

@@ -29,6 +29,7 @@ import numpy as np
 
 from .cpu.compiler import kernel, parallel
 from .cuda import launching
+from .cuda.constants import OF_FILE
 from .machine import memory, validate
 from .machine.dispatch import operation
 from .machine.errors import DtypeError, ShapeError
@@ -38,11 +39,8 @@ Shape = tuple[int, ...]
 
 LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
-MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-WEYL = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-SQRT_HALF_BITS = 0x3FE6A09E667F3BCD  # of the float64 nearest to sqrt(1/2)
-LOG_2 = math.log(2)
-TURN = 2 * math.pi * 2.0**-64
+MULTIPLIERS, WEYL = (tuple(map(np.uint64, OF_FILE["random"][name])) for name in ("MULTIPLIERS", "WEYL"))
+LOG_2, SQRT_HALF_BITS, TURN = (OF_FILE["random"][name] for name in ("LOG_2", "SQRT_HALF_BITS", "TURN"))
 GRAIN = 1 << 13  # blocks per chunk: 10 to 60 microseconds
 
 

@@ -100,7 +100,7 @@ def test_shared_numbers_stand_once() -> None:
     for module in launching.modules():
         own = constants.EVERY | constants.OF_FILE.get(module.path.stem, {})
         for name, value in own.items():
-            assert module.source.count(f"constexpr int {name} = {value};\n") == 1
+            assert module.source.count(constants.line(name, value)) == 1
         if module.path.stem not in named:  # generated: its source is in no file
             continue
         text = module.path.read_text(encoding="utf-8")

@@ -17,7 +17,10 @@ import math
 
 import numpy as np
 
+from ..cuda.constants import OF_FILE
 from .compiler import kernel
+
+SQRT_HALF_BITS = OF_FILE["random"]["SQRT_HALF_BITS"]
 
 CONTRACT = {"contract"}
 """x * y + z may be rounded once."""
@@ -154,7 +157,7 @@ def _log_single(x):
 def _log_double(x):
     lift = x < 2.2250738585072014e-308
     bits = np.float64(x * 18014398509481984.0 if lift else x).view(np.int64)
-    exponent = (bits - 0x3FE6A09E667F3BCD) >> 52  # from the bits of √½
+    exponent = (bits - SQRT_HALF_BITS) >> 52
     f = np.int64(bits - (exponent << 52)).view(np.float64) - 1
     k = np.float64(exponent - 54 if lift else exponent)
     s = f / (2 + f)

@@ -19,9 +19,7 @@ __device__ real sigmoid(real a) {
 }
 
 // ψ and its derivatives: functions.py has the formulas. In double: near the roots much cancels.
-constexpr int TERMS = 8;
-__device__ constexpr double BERNOULLI[TERMS] = {1. / 6,  -1. / 30,     1. / 42, -1. / 30,
-                                                5. / 66, -691. / 2730, 7. / 6,  -3617. / 510};
+constexpr int TERMS = sizeof(BERNOULLI) / sizeof(double);
 
 __device__ double digamma(double x) {
     if (x == 0) return copysign(1 / fabs(x), -x);

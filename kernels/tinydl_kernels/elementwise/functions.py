@@ -16,12 +16,12 @@ import math
 
 import numpy as np
 
+from ..cuda.constants import OF_FILE
 from ..machine.validate import report
 from . import copy
 from .loops import elementwise_operation as row
 
-# B_2k of the asymptotic series
-_BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
+_BERNOULLI = OF_FILE["functions"]["BERNOULLI"]
 
 log1p = row("log1p", lambda x: np.log1p(x))
 expm1 = row("expm1", lambda x: np.expm1(x))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..cuda import launching
+from ..cuda.constants import OF_FILE
 from ..machine import memory
 from ..machine.layout import packed, storage
 
@@ -53,7 +54,7 @@ class _Plan:
     @property
     def pack(self) -> int:
         """N of the .cu file."""
-        return 8 if self.real is None else 16 // self.real.itemsize
+        return OF_FILE["masks"]["N"] if self.real is None else 16 // self.real.itemsize
 
 
 def _plan(name: str, given: tuple[np.dtype, ...], result: np.dtype) -> _Plan:

@@ -2,8 +2,6 @@
 
 #include "elementwise.cuh"
 
-constexpr int N = 8;
-
 #define UNARY(name, result, ...)                                                                            \
     extern "C" __global__ void map_##name(const bool* a, result* y, long long items, const Layout layout) { \
         map<N>(y, items, layout, [](bool a) -> result { return __VA_ARGS__; }, a);                          \

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..cpu.compiler import kernel, parallel
+from ..cuda.constants import OF_FILE
 
-FELT, SURE = 2.0**-20, 2.0**-40
-"""The rest of a mean counts if it is more than FELT of the deviation, and more than rounding in float64."""
+FELT, SURE = (OF_FILE["norm"][name] for name in ("FELT", "SURE"))
 
 
 @kernel

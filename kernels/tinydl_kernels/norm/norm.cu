@@ -12,7 +12,6 @@
 #include "common.cuh"
 
 constexpr int V = 16 / sizeof(real);
-constexpr double FELT = 1. / (1 << 20), SURE = FELT * FELT;  // as in loops.py
 
 struct Shape {
     i64 samples;
