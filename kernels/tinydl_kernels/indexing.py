@@ -32,8 +32,8 @@ import numpy as np
 
 from .cpu.compiler import kernel, parallel
 from .cuda import launching
-from .cuda.constants import OF_FILE
 from .machine import memory
+from .machine.constants import OF_FILE
 from .machine.dispatch import operation
 from .machine.errors import ShapeError
 from .machine.memory import array_module

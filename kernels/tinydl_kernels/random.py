@@ -29,8 +29,8 @@ import numpy as np
 
 from .cpu.compiler import kernel, parallel
 from .cuda import launching
-from .cuda.constants import OF_FILE
 from .machine import memory, validate
+from .machine.constants import OF_FILE
 from .machine.dispatch import operation
 from .machine.errors import DtypeError, ShapeError
 

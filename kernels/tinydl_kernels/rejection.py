@@ -17,8 +17,8 @@ import numpy as np
 
 from .cpu.compiler import parallel
 from .cuda import launching
-from .cuda.constants import OF_FILE
 from .machine import memory, validate
+from .machine.constants import OF_FILE
 from .machine.dispatch import operation
 from .random import HALF, LOG_2, Array, Shape, _check, _floating, _log, _rounds, inline, log, rounds
 

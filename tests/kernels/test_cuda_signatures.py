@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tinydl_kernels
-from tinydl_kernels.cuda import constants, launching
+from tinydl_kernels.cuda import launching
 from tinydl_kernels.cuda.signatures import TABLE, Parameter, signatures
+from tinydl_kernels.machine import constants
 from tinydl_kernels.machine.errors import BackendError
 
 pytestmark = pytest.mark.tiny

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from ..cuda.constants import OF_FILE
+from ..machine.constants import OF_FILE
 from .compiler import kernel
 
 SQRT_HALF_BITS = OF_FILE["random"]["SQRT_HALF_BITS"]

@@ -5,9 +5,9 @@
     launching.module("norm", x.dtype).get_function("dx")(grid, block, args)                # as cupy.RawKernel
 
 A .cu file includes nothing but .cuh files of the package, which are pasted in: NVRTC has no headers, and
-CuPy's cache does not see what a source includes. The numbers that Python and CUDA share (constants.py) stand
-at the head of a source. Its kernels are `extern "C" __global__`, written out or by a macro that makes one per
-line. A file that says `real` is compiled once per floating dtype, with `real` as its name; one that says
+CuPy's cache does not see what a source includes. The numbers that Python and CUDA share (machine/constants.py)
+stand at the head of a source. Its kernels are `extern "C" __global__`, written out or by a macro that makes
+one per line. A file that says `real` is compiled once per floating dtype, with `real` as its name; one that says
 `number` for int64 too; one that asks whether TENSOR_CORES is defined once more, for float32 and with that
 name. Arguments are arrays, None for a null pointer, a list of up to 64 arrays for `Arrays<type>`, and NumPy
 scalars of the parameter's own type (`real` and structs included); all are checked against the kernel's
@@ -27,11 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from ..machine import device, memory
+from ..machine import constants, device, memory
+from ..machine.constants import GROUP
 from ..machine.device import is_available as is_available
 from ..machine.errors import BackendError, DeviceError, DtypeError
-from . import constants
-from .constants import GROUP
 from .signatures import COMMENT, COUNTS, TABLE, Parameter, signatures
 
 OPTIONS = ("-std=c++17",)

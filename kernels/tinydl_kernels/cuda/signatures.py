@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from ..machine import layout, window
+from ..machine.constants import GROUP
 from ..machine.errors import BackendError, DtypeError, ShapeError
-from .constants import GROUP
 
 TABLE = np.dtype([("at", np.int64, GROUP)])
 """int64 numbers that travel with the launch."""

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from ..cuda.constants import OF_FILE
+from ..machine.constants import OF_FILE
 from ..machine.validate import report
 from . import copy
 from .loops import elementwise_operation as row

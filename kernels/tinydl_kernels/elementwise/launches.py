@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..cuda import launching
-from ..cuda.constants import OF_FILE
 from ..machine import memory
+from ..machine.constants import OF_FILE
 from ..machine.layout import packed, storage
 
 Array = Any

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..cpu.compiler import kernel, parallel
-from ..cuda.constants import OF_FILE
+from ..machine.constants import OF_FILE
 
 FELT, SURE = (OF_FILE["norm"][name] for name in ("FELT", "SURE"))
 
