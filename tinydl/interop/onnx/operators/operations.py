@@ -1,0 +1,21 @@
+"""What the operators are made of: tinydl's operations by their flat names."""
+
+from ....engine.core import cast
+from ....ops.activations import *
+from ....ops.arithmetic import *
+from ....ops.conv import *
+from ....ops.creation import *
+from ....ops.elementwise import *
+from ....ops.functions import *
+from ....ops.indexing import *
+from ....ops.matmul import *
+from ....ops.norm import *
+from ....ops.padding import *
+from ....ops.pool import *
+from ....ops.products import *
+from ....ops.random import dropout
+from ....ops.reduce import *
+from ....ops.scan import *
+from ....ops.shape import *
+from ....ops.softmax import *
+from ....ops.statistics import *
