@@ -1,0 +1,167 @@
+"""A model to a file: what its forward does at the door of the primitives, as nodes of ONNX.
+
+The model runs twice, on batches of two sizes and of other numbers. What differs in shapes is the batch, and
+the graph says so; what differs in numbers that did not go through the door would be a wrong constant, and is
+refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...engine.core import Array, Primitive, Tensor, no_grad, state
+from ...files import atomic_write
+from ...nn.module import Module
+from .emission import EMISSIONS, Call, Writer
+from .operators import UnsupportedError
+
+LARGEST = (1 << 31) - (1 << 20)
+"""Bytes of weights that a file holds; more of them lie beside it."""
+
+
+class _Traced(NamedTuple):
+    calls: list[Call]
+    inputs: list[Array]
+    outputs: list[Array]
+
+
+class _Tracer:
+    """Notes calls at the door; see debug.py."""
+
+    eager = True
+
+    def __init__(self, model: Module) -> None:
+        self.paths = {id(module): name for name, module in model.named_modules()}
+        self.modules: list[str] = []
+        self.calls: list[Call] = []
+
+    def run(self, primitive: Primitive, arrays: list[Any], settings: dict[str, Any]) -> Any:
+        results = primitive.function(*arrays, **settings)
+        outputs = results if isinstance(results, tuple) else (results,)
+        if primitive.writes(len(arrays), settings):
+            raise UnsupportedError(
+                f"onnx.export: {primitive.name} writes into a tensor; a graph has values only"
+            )
+        path = next((p for p in reversed(self.modules) if p), "")
+        self.calls.append(Call(primitive.name, arrays, list(outputs), settings, path))
+        return results
+
+    def enter(self, module: Module) -> None:
+        self.modules.append(self.paths.get(id(module), ""))
+
+    def leave(self) -> None:
+        self.modules.pop()
+
+    def site(self) -> None:
+        return None
+
+
+def export(
+    model: Module,
+    example_inputs: Any,
+    path: str | os.PathLike[str],
+    opset: int = 17,
+    *,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic_batch: bool = True,
+    normalization: tuple[Any, Any] | None = None,
+    softmax: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model in eval mode as an ONNX file, whole or not at all.
+
+    Args:
+        example_inputs: a tensor or array, or a tuple of them, whose first dims are the batch.
+        opset: 13 to 22 of the ai.onnx domain; younger operators are written out in older ones.
+        dynamic_batch: the file takes batches of any size; otherwise that of the example.
+        normalization: (mean, standard deviation) of the channels (C,) of the first input, made part of the
+            graph.
+        softmax: the output over dim 1 as probabilities.
+        metadata: names and values that the file holds beside the graph: classes, say.
+
+    Weights keep their names of state_dict, nodes those of their modules.
+
+    Raises:
+        ValueError: a model in training mode; an opset out of range; names that do not fit.
+        UnsupportedError: an operation that ONNX lacks, or that depends on more of the input than its shape
+            outside of tinydl's operations.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    if not 13 <= opset <= 22:
+        raise ValueError(f"onnx.export: expected an opset from 13 to 22, got {opset}")
+    training = [name or type(module).__name__ for name, module in model.named_modules() if module.training]
+    if training:
+        raise ValueError(
+            f"onnx.export: expected a model in eval mode, got {training[0]} in training: dropout and batch "
+            "statistics are no part of a file; call model.eval()"
+        )
+    given = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    arrays = [np.array(x.detach().numpy() if isinstance(x, Tensor) else x) for x in given]
+    first = _trace(model, arrays)
+    second = _trace(model, [_other(x, dynamic_batch) for x in arrays])
+    names = [call.name for call in first.calls]
+    if names != [call.name for call in second.calls]:
+        raise UnsupportedError("onnx.export: expected the same operations for every batch, got others")
+    writer = Writer(opset, arrays[0].shape[0] if dynamic_batch else None)
+    ins = _names("input", input_names, len(first.inputs))
+    outs = _names("output", output_names, len(first.outputs))
+    for name, array, twin in zip(ins, first.inputs, second.inputs, strict=True):
+        writer.input(name, array, twin)
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        writer.stored[id(tensor.array)] = name, tensor.array
+    if normalization is not None:
+        writer.normalize(first.inputs[0], *normalization)
+    for call, twin in zip(first.calls, second.calls, strict=True):
+        if call.name not in EMISSIONS:
+            raise UnsupportedError(
+                f"onnx.export: {call.name} of {call.path or 'the model'} has no form in ONNX"
+            )
+        writer.call(call, twin)
+    graph = writer.graph(helper, numpy_helper, ins, outs, first, second, softmax)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="tinydl")
+    made.ir_version = helper.find_min_ir_version_for(list(made.opset_import))
+    helper.set_model_props(made, {key: str(value) for key, value in (metadata or {}).items()})
+    beside = sum(x.ByteSize() for x in made.graph.initializer) > LARGEST
+    if beside:
+        location = Path(path).name + ".data"
+        onnx.save(made, path, save_as_external_data=True, location=location, size_threshold=1024)
+        onnx.checker.check_model(os.fspath(path))
+        return
+    onnx.checker.check_model(made, full_check=True)
+    with atomic_write(path) as file:
+        file.write(made.SerializeToString())
+
+
+def _trace(model: Module, arrays: Sequence[np.ndarray]) -> _Traced:
+    tracer, inputs = _Tracer(model), [Tensor(x) for x in arrays]
+    with no_grad(), state.replaced(tracer=tracer):
+        outputs = model(*inputs)
+    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    for y in outputs:
+        if not isinstance(y, Tensor):
+            raise ValueError(f"onnx.export: expected a tensor or a tuple of them, got {type(y).__name__}")
+    return _Traced(tracer.calls, [x.array for x in inputs], [y.array for y in outputs])
+
+
+def _other(x: np.ndarray, grow: bool) -> np.ndarray:
+    """Other numbers of the same kind, one sample more."""
+    size = (x.shape[0] + 1 if grow else x.shape[0], *x.shape[1:])
+    rng = np.random.default_rng(0)
+    if x.dtype.kind == "f":
+        return rng.uniform(-1, 1, size).astype(x.dtype)
+    return rng.choice(x.ravel(), size) if x.size else np.zeros(size, x.dtype)
+
+
+def _names(kind: str, given: Sequence[str] | None, count: int) -> list[str]:
+    names = list(given or ([kind] if count == 1 else [f"{kind}_{i}" for i in range(count)]))
+    if len(set(names)) != count:
+        raise ValueError(f"onnx.export: expected {count} {kind} names, got {names}")
+    return names
