@@ -41,9 +41,15 @@ class Terms(_Terms):
     `penalties` are the values without their weights, in the order of the Objective's and by name
     (`terms.penalties.data_grad`), None where one was not due. `logits` is the model's output. A recorded step
     may return it.
+
+    Attributes:
+        target: what the loss was held against: the target as the terms left it, perhaps `Mixed`.
+        counted: Σ of the weights, of samples or classes, by which the loss was divided; None without any.
     """
 
     combine: Callable[[], None] | None = None
+    target: Any = None
+    counted: Tensor | None = None
 
     def backward(self) -> None:
         """total.backward(), or what the Objective's `combine` does instead."""
@@ -179,7 +185,8 @@ class Objective:
             replace=replace,
         )
         follow([self.step], seen.inputs[0].device)
-        total = mean = self._mean(seen)
+        mean, counted = self._mean(seen)
+        total = mean
         if self._of_loss:
             total = self.loss.weighted(mean, self.step)
         parts, values = [total], {}
@@ -188,6 +195,7 @@ class Objective:
             parts.append(penalty.weighted(value, self.step))
             total = add(total, parts[-1])
         found = Terms(total, mean, self._values(*map(values.get, self._penalties)), seen.logits)
+        found.target, found.counted = seen.target, counted
         if self.combine is not None:
             found.combine = functools.partial(
                 self.combine, parts, [*self.model.parameters(), *self.parameters()]
@@ -242,25 +250,27 @@ class Objective:
             )
         self._last = afters, steps
 
-    def _mean(self, seen: Pass) -> Tensor:
-        """The loss of the batch."""
+    def _mean(self, seen: Pass) -> tuple[Tensor, Tensor | None]:
+        """The loss of the batch, and the sum of the weights that it was divided by."""
         if self._of_loss:
-            return _scalar("loss", self.loss(seen))
+            return _scalar("loss", self.loss(seen)), None
         weights, of_classes = seen.given.get("weights"), seen.given.get("class_weights")
         if of_classes is not None:
             if weights is not None:
                 raise ValueError("Objective: expected weights or class_weights, got both")
             losses, counted = weighted_by_class(self.loss, seen.logits, seen.target, of_classes)
-            return div(sum(losses), sum(counted))
+            whole = sum(counted)
+            return div(sum(losses), whole), whole
         if weights is None:
             losses = seen.unreduced
-            return div(sum(losses), float(max(losses.array.size, 1)))
+            return div(sum(losses), float(max(losses.array.size, 1))), None
         losses = seen.losses
         if not isinstance(weights, Tensor) or weights.shape != losses.shape:
             got = weights.shape if isinstance(weights, Tensor) else type(weights).__name__
             raise ShapeError(f"Objective: expected weights of the samples {losses.shape}, got {got}")
         weights = cast(weights, dtype=losses.dtype)
-        return div(sum(mul(losses, weights)), sum(weights))
+        whole = sum(weights)
+        return div(sum(mul(losses, weights)), whole), whole
 
     def _value(self, name: str, penalty: Penalty, seen: Pass) -> Tensor:
         value = _scalar(name, penalty(seen))
