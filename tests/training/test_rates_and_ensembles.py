@@ -22,6 +22,7 @@ from tinydl.training import (
     WeightAveraging,
     bagging,
     find_learning_rate,
+    out_of_bag,
 )
 
 
@@ -111,12 +112,30 @@ class TestEnsembles:
         geometric = np.exp(np.log(p).mean(0))
         geometric /= geometric.sum(1, keepdims=True)
         np.testing.assert_allclose(Ensemble(models, "geometric")(x).numpy(), geometric, rtol=1e-12)
-        votes = np.eye(4)[z.argmax(2)].mean(0)
-        np.testing.assert_allclose(Ensemble(models, "vote")(x).numpy(), votes)
-        with pytest.raises(ValueError, match="expected models and 'mean', 'geometric' or 'vote'"):
+        votes = np.eye(4)[z.argmax(2)].sum(0)
+        found = Ensemble(models, "vote")(x).numpy()
+        np.testing.assert_allclose(found, (votes + p.mean(0) / 2) / 3.5)
+        np.testing.assert_allclose(found.sum(1), 1)
+        with pytest.raises(ValueError, match="expected models and 'probability', 'geometric' or 'vote'"):
             Ensemble(models, "median")
-        with pytest.raises(ValueError, match="got 0 and 'mean'"):
+        with pytest.raises(ValueError, match="got 0 and 'probability'"):
             Ensemble([])
+
+    def test_a_vote_of_as_many_is_decided_by_the_sum_of_probabilities(self) -> None:
+        """And no probability outweighs a vote."""
+        p = np.array([[[0.98, 0.01, 0.01]], [[0.1, 0.5, 0.4]], [[0.0, 0.4, 0.6]], [[0.3, 0.4, 0.3]]])
+
+        class Fixed(td.nn.Module):
+            def __init__(self, p: np.ndarray) -> None:
+                super().__init__()
+                self.z = td.nn.Buffer(np.log(p + 1e-300))
+
+            def forward(self, x: Any) -> Any:
+                return self.z * 1.0
+
+        for members, first in ((p[:2], 0), (p[1:3], 2), (p, 1)):
+            found = Ensemble([Fixed(each) for each in members], "vote")(td.zeros(1, 1)).numpy()
+            assert found.argmax() == first
 
     def test_snapshots_and_their_resume(self, tmp_path: Path) -> None:
         def make(snapshots: SnapshotEnsemble) -> Any:
@@ -159,6 +178,16 @@ class TestEnsembles:
             assert len(drawn) == 50
             assert sorted({*drawn.tolist(), *left.tolist()}) == list(range(50))
             assert not {*drawn.tolist()} & {*left.tolist()}
+        expected = np.full((50, 2), np.nan)
+        x = td.from_numpy(data().inputs)
+        with td.no_grad():
+            each = [td.softmax(model(x), 1).numpy() for model in ensemble.models]
+        for i in range(50):
+            own = [p[i] for p, (_, left) in zip(each, seen, strict=True) if i in left]
+            expected[i] = np.mean(own, 0) if own else np.nan
+        found = out_of_bag(ensemble, data(), seed=5, batch_size=7)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert np.isnan(found).any(1).sum() > 0
         bagging(fit, data(), 2, seed=5)
         np.testing.assert_array_equal(seen[1][0], seen[4][0])
         assert not np.array_equal(seen[0][0], seen[1][0])
