@@ -203,9 +203,9 @@ class TemporalEnsemble(ConsistencyPenalty):
         self,
         weight: Weight,
         n: int,
+        alpha: float = 0.6,
         *,
         classes: int,
-        alpha: float = 0.6,
         every: int = 1,
         generator: Generator | None = None,
         name: str | None = None,
@@ -313,7 +313,7 @@ class RDrop(Penalty):
 
     def __init__(
         self,
-        weight: Weight,
+        weight: Weight = 1.0,
         loss: Any = None,
         *,
         every: int = 1,

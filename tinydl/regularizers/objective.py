@@ -111,12 +111,16 @@ class Objective:
             raise ValueError(
                 f"Objective: expected a loss on every step, got {loss!r} with every={loss.every}"
             )
-        self._penalties = {name: term for name, term in self.terms.items() if isinstance(term, Penalty)}
+        self._penalties = {
+            name: term for name, term in self.terms.items() if isinstance(term, Penalty) and term.valued
+        }
         self._values: Any = namedtuple("Penalties", self._penalties)  # type: ignore[misc]
         self.step = Buffer(0)
         # a `combine` that draws has a `generator`, which is the Objective's to give and to save
         self._combines: dict[str, Any] = {"combine": combine} if hasattr(combine, "generator") else {}
         _give_streams(self._all() | self._combines)
+        for term in self._all().values():
+            term.attach(model)
         counting = [term for term in self._all().values() if _counts(term)]
         self._waiting = ", ".join(map(repr, counting))  # for after()
         self._afters = Version()
@@ -350,7 +354,7 @@ def _give_streams(terms: Mapping[str, Any]) -> None:
 def _counts(term: Term) -> bool:
     """Must the term know how many steps were taken?"""
     lazy = isinstance(term, Penalty) and (term.schedule is not None or term.every > 1)
-    return lazy or type(term).after is not Term.after
+    return lazy or getattr(term.after, "__func__", None) is not Term.after
 
 
 def _followed(x: Any, wanted: bool) -> Any:
