@@ -20,6 +20,7 @@ from ..nn.parameter import Buffer, Parameter
 from ..ops.elementwise import div, mul
 from ..ops.random import Generator, default_generator
 from ..ops.reduce import sum
+from ..ops.shape import reshape
 from ..ops.update import assign, increment
 from ..optim.optimizer import optimizers
 from .contract import Penalty, Term
@@ -78,7 +79,7 @@ class Objective:
     `due` is needed in recorded steps with penalties that are not computed on every step, `after` once for
     each step of the optimizer where a term has a schedule, an `every` or an `after` of its own. Without those
     two lines a plain loop stays what it is. Micro-batches add up: n calls and n times backward, one step, one
-    `after`.
+    `after`. A parameter that a penalty does not touch gets the gradient 0 of it, not None.
 
     Args:
         model: called as model(x), with a tuple of inputs as model(*x).
@@ -278,8 +279,9 @@ class Objective:
 
     def _value(self, name: str, penalty: Penalty, seen: Pass) -> Tensor:
         value = _scalar(name, penalty(seen))
-        require_trainable(name, value, seen.followed)
-        return value
+        reached = require_trainable(name, value, seen.followed)
+        others = [p for p in self.model.parameters() if p.requires_grad and p.slot not in reached]
+        return _with_zeros(value, others)
 
     # State
     # --------------------------------------------------------------------------------------------------------
@@ -376,6 +378,15 @@ def _scalar(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != ():
         got = value.shape if isinstance(value, Tensor) else type(value).__name__
         raise ShapeError(f"{name}: expected a value of shape (), got {got}")
+    return value
+
+
+def _with_zeros(value: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """The value, whose derivative by tensors that it does not depend on is zero, where it would be none: the
+    sum of none of their elements is added.
+    """
+    for p in others:
+        value = add(value, cast(sum(reshape(p, (-1,))[:0]), dtype=value.dtype))
     return value
 
 

@@ -101,13 +101,15 @@ def followed_gradients(
     return gradients
 
 
-def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> None:
-    """A GraphError unless a parameter, a leaf that is no followed input, can change the value."""
-    if not leaves(value) - followed:
+def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> set[Slot | None]:
+    """The leaves that can change the value; a GraphError unless one is a parameter, no followed input."""
+    reached = leaves(value)
+    if not reached - followed:
         raise GraphError(
             f"{who}: expected a penalty that parameters can change, got one in which every parameter is "
             "constant"
         )
+    return reached
 
 
 @contextmanager
