@@ -94,6 +94,22 @@ def test_the_trainer_does_what_a_plain_loop_does(row: PenaltyRow) -> None:
     assert {"loss", "total", penalty.name} <= set(history.rows[0])
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_what_is_coupled_is_not_accumulated(row: PenaltyRow) -> None:
+    """Its error; what is not coupled may be, and a loss too."""
+    model, penalty, optimizer = made(row)
+    if not row.coupled:
+        assert Trainer(model, td.cross_entropy, optimizer, terms=[penalty], accumulate=2).accumulate == 2
+        return
+    wanted = (
+        rf"^Trainer: accumulate: expected terms that are means over samples, got {penalty.name}, of which"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        Trainer(model, td.cross_entropy, optimizer, terms=[penalty], accumulate=2)
+    with pytest.raises(ValueError, match=wanted):
+        Trainer(model, penalty, optimizer, accumulate=2)
+
+
 @pytest.mark.parametrize("row", TERMS, ids=lambda row: row.name)
 def test_a_term_without_a_value_too(row: TermRow) -> None:
     found = []
