@@ -20,7 +20,7 @@ from ..nn.parameter import Buffer, Parameter
 from ..ops.elementwise import div, mul
 from ..ops.random import Generator, default_generator
 from ..ops.reduce import sum
-from ..ops.shape import reshape
+from ..ops.shape import cat, reshape
 from ..ops.update import assign, increment
 from ..optim.optimizer import optimizers
 from .contract import Penalty, Term
@@ -196,8 +196,11 @@ class Objective:
             total = self.loss.weighted(mean, self.step)
         parts, values = [total], {}
         for name, penalty in active.items():
-            values[name] = value = self._value(name, penalty, seen)
+            value = _scalar(name, penalty(seen))
+            reached = require_trainable(name, value, seen.followed)
             parts.append(penalty.weighted(value, self.step))
+            others = [p for p in self.model.parameters() if p.requires_grad and p.slot not in reached]
+            values[name] = _with_zeros(value, others)
             total = add(total, parts[-1])
         found = Terms(total, mean, self._values(*map(values.get, self._penalties)), seen.logits)
         found.target, found.counted = seen.target, counted
@@ -276,12 +279,6 @@ class Objective:
         weights = cast(weights, dtype=losses.dtype)
         whole = sum(weights)
         return div(sum(mul(losses, weights)), whole), whole
-
-    def _value(self, name: str, penalty: Penalty, seen: Pass) -> Tensor:
-        value = _scalar(name, penalty(seen))
-        reached = require_trainable(name, value, seen.followed)
-        others = [p for p in self.model.parameters() if p.requires_grad and p.slot not in reached]
-        return _with_zeros(value, others)
 
     # State
     # --------------------------------------------------------------------------------------------------------
@@ -385,9 +382,9 @@ def _with_zeros(value: Tensor, others: Sequence[Tensor]) -> Tensor:
     """The value, whose derivative by tensors that it does not depend on is zero, where it would be none: the
     sum of none of their elements is added.
     """
-    for p in others:
-        value = add(value, cast(sum(reshape(p, (-1,))[:0]), dtype=value.dtype))
-    return value
+    if not others:
+        return value
+    return add(value, sum(cat([cast(reshape(p, (-1,))[:0], dtype=value.dtype) for p in others])))
 
 
 def _state(thing: Any) -> Any:
