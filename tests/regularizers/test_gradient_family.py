@@ -464,3 +464,24 @@ def test_on_maps_losses_count_by_their_mean_and_empty_batches_are_zero() -> None
         "HessianTrace",
     ):
         assert value(BY_INPUT[name](1.0), network(), batch()[0][:0], batch()[1][:0]) == 0
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+def test_the_jacobian_of_softmax_takes_a_pass_less_than_classes(
+    m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last row is minus the sum of the others, under batch statistics too; of one class it is 0."""
+    td.manual_seed(1)
+    layers = nn.Linear(D, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, m)
+    model, x = nn.Sequential(*layers).double(), batch()[0]
+    y = td.tensor(np.zeros(B, np.int64))
+    leaf = x.detach().requires_grad_()
+    p = td.softmax(model(leaf), 1)
+    slopes = [td.grad(p[:, k].sum(), leaf, retain_graph=True)[0].numpy() for k in range(m)]
+    calls: list[Any] = []
+    own = gradients.SoftmaxJacobian.rows
+    counted = lambda self, *given: calls.append(1) or own(self, *given)  # noqa: E731
+    monkeypatch.setattr(gradients.SoftmaxJacobian, "rows", counted)
+    found = value(SoftmaxJacobian(1.0), model, x, y)
+    np.testing.assert_allclose(found, sum((g**2).sum() for g in slopes) / B, rtol=1e-11, atol=1e-30)
+    assert len(calls) == max(m - 1, 1)

@@ -252,13 +252,17 @@ class L1DataGrad(InputGradientPenalty):
 
 class SoftmaxJacobian(InputGradientPenalty):
     """λ · mean_b Σ_k ‖g_b(p_k)‖₂² of p = softmax of the logits (B, m): ‖∂p_b/∂x_b‖_F² where samples do not
-    meet. m backward passes. JacReg of Varga et al., arXiv 1712.09936.
+    meet. m - 1 backward passes: the p_k add up to 1, so that the last g_b is minus the sum of the others.
+    JacReg of Varga et al., arXiv 1712.09936.
     """
 
     def __call__(self, seen: Pass) -> Tensor:
         require_classes("SoftmaxJacobian", seen.logits)
         p = exp(seen.log_probabilities)
-        return reduce(add, [self.squared(seen, p[:, k]) for k in range(p.shape[1])])
+        found = [self.rows(seen, p[:, k]) for k in range(max(p.shape[1] - 1, 1))]
+        if p.shape[1] > 1:
+            found.append(tuple(reduce(add, rows) for rows in zip(*found, strict=True)))
+        return reduce(add, map(mean_square, found))
 
 
 class OneHotGradient(InputGradientPenalty):
