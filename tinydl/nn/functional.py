@@ -2,6 +2,7 @@
 
 from ..ops.activations import *
 from ..ops.attention import *
+from ..ops.channel_dropout import *
 from ..ops.conv import *
 from ..ops.ctc import *
 from ..ops.distances import *
