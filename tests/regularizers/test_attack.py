@@ -351,7 +351,7 @@ def test_an_attack_in_train_mode_draws_from_its_generator() -> None:
         ),
         (lambda m, x, y: attack.pgd(m, x, y, 0.1, restarts=0), ValueError, "pgd: expected steps of at least"),
         (lambda m, x, y: attack.pgd(m, (x, x), y, 0.1), ShapeError, r"pgd: expected one input \(B, \*\)"),
-        (lambda m, x, y: attack.fgsm(m, y, y, 0.1), DtypeError, "pgd: expected a floating input to perturb"),
+        (lambda m, x, y: attack.fgsm(m, y, y, 0.1), DtypeError, "fgsm: expected a floating input to perturb"),
         (lambda m, x, y: attack.deepfool(m, x, 1), ValueError, "deepfool: expected norm in"),
         (lambda m, x, y: attack.cw(m, x, y, -1.0), ValueError, "cw: expected kappa of at least 0, c above 0"),
         (lambda m, x, y: attack.lbfgs(m, x, y, iterations=0), ValueError, "lbfgs: expected iterations of"),
