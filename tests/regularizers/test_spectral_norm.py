@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -131,6 +133,17 @@ def test_micro_batches_of_a_step_move_it_once(wrap: Any) -> None:
         found.append([*vectors(layer), np.array(layer.weight_orig.detach())])
         assert len({v.tobytes() for v in (vectors(moved_away())[0], vectors(layer)[0])}) == 2
     assert_close(found[1], found[0], 1e-11)
+
+
+def test_a_module_that_has_moved_is_copied_and_pickled() -> None:
+    """Also within a recorded step; the copy goes on as the layer does."""
+    layer, (x, _) = moved_away(), batch()
+    td.record(lambda x: layer(x))(x)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert_close(vectors(other), vectors(layer), 0)
+        updated(other)
+        other(x)
+        assert (vectors(other)[0] != vectors(layer)[0]).any()
 
 
 def test_u_converges_over_updates() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +127,10 @@ class _SpectralNorm:
 
     name: str
     axis: int
-    moved_for: Any = None  # the weights that u and v made their step for
+    moved_for: Any = None  # the recorder and the version of the weights that u and v made their step for
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "moved_for": None}
 
     def parts(self, module: Module) -> tuple[Tensor, Buffer, Buffer]:
         w, u, v = (getattr(module, f"{self.name}_{part}") for part in ("orig", "u", "v"))
@@ -145,7 +149,8 @@ class _SpectralNorm:
         if not module.training or buffers_are_frozen():
             return
         w, u, v = self.parts(module)
-        weights = id(state.recorder), w.version.count
+        recorder = None if state.recorder is None else weakref.ref(state.recorder)
+        weights = recorder, w.version.count
         if weights == self.moved_for:
             return
         self.moved_for = weights
