@@ -29,6 +29,7 @@ from tinydl.regularizers import (
     RDrop,
     TemporalEnsemble,
     TrainingSignalAnnealing,
+    Wasserstein,
     attack,
 )
 from tinydl.training import ModelCheckpoint, Trainer
@@ -227,6 +228,36 @@ def test_another_loader_goes_along_and_is_in_the_checkpoint(tmp_path: Path) -> N
     first = fit(2)
     last = fit(4, resume=True)
     assert (last[0], first[1] + last[1]) == whole
+
+
+@pytest.mark.parametrize("record", [True, False])
+@pytest.mark.parametrize("source", ["function", "loader", "place"])
+def test_a_loss_that_compares_is_given_the_same_in_validation(source: str, record: bool) -> None:
+    model, random = network(1), np.random.default_rng(2)
+    x, fake = random.standard_normal((3 * BATCH, 4)), random.standard_normal((3 * BATCH, 4))
+    y = np.zeros(3 * BATCH, np.int64)
+    sources: dict[str, Any] = {
+        "function": lambda x, y: 0.5 * x * x,
+        "loader": DataLoader(TensorDataset(fake), BATCH, seed=0),
+        "place": 2,
+    }
+    arrays = (x, y, fake) if source == "place" else (x, y)
+    batches = [DataLoader(TensorDataset(*arrays), BATCH, seed=0) for _ in range(2)]
+    trainer = Trainer(
+        model,
+        Wasserstein(),
+        td.optim.SGD(model.parameters(), lr=0.0),
+        given={"fake": sources[source]},
+        record=record,
+    )
+    row = trainer.fit(*batches).rows[0]
+    scores = lambda z: model(td.tensor(z)).detach().numpy().mean()  # noqa: E731
+    if source == "loader":  # of whose batches a validation takes the one that comes next
+        assert row["loss"] == pytest.approx(scores(fake) - scores(x), rel=1e-9)
+        assert row["val_loss"] == pytest.approx(scores(fake[:BATCH]) - scores(x), rel=1e-9)
+    else:
+        expected = scores(0.5 * x * x if source == "function" else fake) - scores(x)
+        assert [row["loss"], row["val_loss"]] == pytest.approx([expected] * 2, rel=1e-9)
 
 
 def test_sources_of_another_kind() -> None:

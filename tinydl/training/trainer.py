@@ -63,7 +63,8 @@ class Trainer:
             then neither an input nor the target (`{"index": 2}`); a DataLoader, of which the inputs of a
             batch go along with each of ours, for ever, and whose place is in the checkpoint (`{"unlabeled":
             loader}`); a function of (inputs, target), called in each step (`{"fake": lambda x, y:
-            generator(noise()).detach()}`).
+            generator(noise()).detach()}`). In an evaluation a loss that is a penalty is given the same, of
+            loaders the batch that comes next.
         accumulate: batches of the loader that make one step. The step is that of the large batch, penalties
             and weights included, and so is a last one that is shorter; only BatchNorm and terms that mix
             samples see the parts.
