@@ -228,6 +228,9 @@ REFUSALS: list[Refusal] = [
             "dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3, 4)", lambda f: f(X)
         ),
         refused(
+            "dropout3d", ShapeError, "expected input (N, C) and 3 spatial dims, got (3, 4)", lambda f: f(X)
+        ),
+        refused(
             "normal",
             ShapeError,
             "expected a size where mean and std are numbers, got none",
@@ -516,7 +519,7 @@ REFUSALS: list[Refusal] = [
         ],
         # settings
         refused(
-            "dropout dropout1d dropout2d alpha_dropout",
+            "dropout dropout1d dropout2d dropout3d alpha_dropout",
             ValueError,
             "expected a probability in [0, 1], got -0.5",
             lambda f: f(LINE, -0.5),

@@ -348,7 +348,7 @@ REFUSALS: list[Refusal] = [
             "local_response_norm",
         ),
         refused(
-            "Dropout Dropout1d Dropout2d AlphaDropout",
+            "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout",
             ValueError,
             "expected a probability in [0, 1], got -1",
             lambda f: f(-1),
