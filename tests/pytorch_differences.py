@@ -154,9 +154,11 @@ def limit(name: str, tolerance: float = 1e-10) -> tuple[int, float]:
 DRAWS = "Each draws numbers of its own."
 APART: dict[str, str] = {
     **dict.fromkeys(
-        ("dropout", "dropout1d", "dropout2d", "alpha_dropout", "gumbel_softmax", "normal"), DRAWS
+        ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax", "normal"), DRAWS
     ),
-    **dict.fromkeys((f"nn.{x} train" for x in ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout")), DRAWS),
+    **dict.fromkeys(
+        (f"nn.{x} train" for x in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout")), DRAWS
+    ),
     **dict.fromkeys(("nn.Conv2d train odd", "nn.Conv2d eval odd"), "Padding by side is ours alone."),
     **dict.fromkeys(
         ("nn.DataParallel train", "nn.DataParallel eval"), "PyTorch's takes no state from functional_call."
