@@ -339,10 +339,16 @@ def to_array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarr
 
 
 def to_dlpack(x: Tensor, **settings: Any) -> Any:
-    """A DLPack capsule of the same memory; read-only where `numpy` is (consumers that do not
-    know read-only are refused).
+    """A DLPack capsule of the same memory, read-only where `numpy` is. A consumer that does not know
+    read-only memory (DLPack before 1.0, NumPy 2.0) gets a copy of it, or BufferError if it wants none.
     """
-    return (numpy(x) if x.device == "cpu" else x.array).__dlpack__(**settings)
+    array = numpy(x) if x.device == "cpu" else x.array
+    try:
+        return array.__dlpack__(**settings)
+    except BufferError:
+        if x.device != "cpu" or array.flags.writeable or settings.get("copy") is False:
+            raise
+        return array.copy().__dlpack__(**settings)
 
 
 def dlpack_device(x: Tensor) -> tuple[int, int]:
