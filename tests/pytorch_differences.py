@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 WITHOUT_MEANING = {
     *("out", "layout", "device", "force", "pin_memory", "memory_format", "inplace", "names"),
-    *("size_average", "reduce", "_stacklevel", "foreach"),
+    *("size_average", "reduce", "_stacklevel", "foreach", "driver"),
 }
 """Parameters that are not compared: without meaning here, deprecated there, or (`device`) left to `to`."""
 

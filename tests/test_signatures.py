@@ -40,7 +40,9 @@ def documented(name: str, text: str) -> list[Parameters]:
     """
     forms = []
     for arguments in re.findall(
-        rf"^\s*(?:\.\. \w+:: )?(?:torch\.)?{name}\((.*?)\) *(?:->|$)", text, re.DOTALL | re.MULTILINE
+        rf"^\s*(?:\.\. \w+:: )?(?:torch\.)?(?:linalg\.)?{name}\((.*?)\) *(?:->|$)",
+        text,
+        re.DOTALL | re.MULTILINE,
     ):
         form = {}
         while re.search(r"\[[^\[\]]*\]", arguments):  # commas within types

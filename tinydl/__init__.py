@@ -80,6 +80,7 @@ _ROOMS = {
         "distributions",
         "functional",
         "interop",
+        "linalg",
         "metrics",
         "models",
         "nn",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ NO_TENSOR = "expected a tensor for"
 def refused(names: str, error: type[Exception], message: str, call: Callable[..., Any]) -> list[Refusal]:
     """`call(function)` of each name raises `<name>: <message>`."""
     return [
-        Refusal(name, partial(call, getattr(td, name)), error, f"{name}: {message}") for name in names.split()
+        Refusal(name, partial(call, attrgetter(name)(td)), error, f"{name.rpartition('.')[2]}: {message}")
+        for name in names.split()
     ]
 
 
@@ -59,6 +61,12 @@ REFUSALS: list[Refusal] = [
             ValueError,
             "expected finite weights of at least 0, of which 2 are above it",
             lambda f: f(td.tensor([1.0, 0.0]), 2),
+        ),
+        refused(
+            "linalg.cholesky linalg.eigh linalg.eigvalsh",
+            ShapeError,
+            "expected square matrices (..., n, n), got (3, 4)",
+            lambda f: f(X),
         ),
         refused("narrow", ShapeError, DIM, lambda f: f(X, 2, 0, 1)),
         refused("index_select gather", ShapeError, DIM, lambda f: f(X, 2, FIRST)),
