@@ -22,7 +22,6 @@ CPUS = {  # its name and features, lanes of float32; of float64 there are half a
 SAMPLE = {
     "test_simd.py": "test_multiply_add or test_strip or test_pack_rows or test_transpose",
     "test_matmul.py": "test_bias",
-    "test_conv.py": "test_no_channels or test_nan_and_inf",
 }
 ALL = dict.fromkeys(
     ("test_simd.py", "test_matmul.py", "test_conv.py", "test_pool.py"), "not without_registers"
