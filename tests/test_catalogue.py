@@ -362,7 +362,20 @@ def test_a_row_calls_the_primitive_that_it_covers(row: Row, monkeypatch: pytest.
 
 CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
     **dict.fromkeys(
-        ["all", "any", "argmax", "argmin", "argsort", "isfinite", "isinf", "isnan", "logical_not", "nonzero"],
+        [
+            "all",
+            "any",
+            "argmax",
+            "argmin",
+            "argsort",
+            "isfinite",
+            "isinf",
+            "isnan",
+            "logical_not",
+            "nonzero",
+            "argwhere",
+            "numel",
+        ],
         one,
     ),
     **dict.fromkeys(["unique", "rand_like", "randn_like", "zeros_like", "ones_like", "empty_like"], one),

@@ -58,6 +58,7 @@ from .ops.sort import *
 from .ops.statistics import *
 from .ops.subscript import *
 from .ops.unfold import *
+from .ops.views import *
 from .record.recorder import record
 from .version import __version__
 

@@ -35,6 +35,7 @@ from . import (
     resizing,
     shape,
     utilities,
+    views,
 )
 from .row import Refusal as Refusal
 from .row import Row as Row
@@ -46,6 +47,7 @@ FAMILIES = (
     elementwise,
     functions,
     shape,
+    views,
     indexing,
     reduce,
     linalg,

@@ -40,7 +40,10 @@ REFUSALS: list[Refusal] = [
     for cases in (
         # dims
         refused(
-            "cumsum cumprod prod sort argsort argmax argmin any all flip", ShapeError, DIM, lambda f: f(X, 2)
+            "cummax cummin cumsum cumprod prod sort argsort argmax argmin any all flip",
+            ShapeError,
+            DIM,
+            lambda f: f(X, 2),
         ),
         refused(
             "var std var_mean norm softmin unbind unique normalize", ShapeError, DIM, lambda f: f(X, dim=2)
@@ -73,6 +76,13 @@ REFUSALS: list[Refusal] = [
         refused("scatter scatter_add", ShapeError, DIM, lambda f: f(X, 2, FIRST, V)),
         refused("diagonal", ShapeError, DIM, lambda f: f(X, 0, 2, 0)),
         refused("repeat_interleave roll movedim", ShapeError, DIM, lambda f: f(X, 2, 2)),
+        refused("swapaxes swapdims", ShapeError, DIM, lambda f: f(X, 0, 2)),
+        refused("diff", ShapeError, DIM, lambda f: f(X, dim=2)),
+        refused("diff", ValueError, "expected n of at least 0, got -1", lambda f: f(X, -1)),
+        refused("unflatten", ShapeError, DIM, lambda f: f(X, 2, (2, 2))),
+        refused(
+            "ravel numel argwhere", DtypeError, "expected a tensor for 'input', got list", lambda f: f([1.0])
+        ),
         refused("rot90", ShapeError, DIM, lambda f: f(X, 1, (0, 2))),
         refused("stack", ShapeError, "expected dim in [-3, 2], got 3", lambda f: f([X, X], 3)),
         refused("sum mean amax", ShapeError, "expected dim in [-2, 1], got 0.5", lambda f: f(X, 0.5)),

@@ -50,6 +50,11 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return copied("tensor", data, dtype, device).requires_grad_(requires_grad)
 
 
+def from_below(value: Any, dtype: Any) -> Any:
+    """A negative number for uint8 counts down from 256, as in PyTorch; anything else is itself."""
+    return value + 256 if dtype == np.uint8 and isinstance(value, int) and -256 < value < 0 else value
+
+
 def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     """A new tensor that copies `data`, to a device if one is given; errors name `who`."""
     if isinstance(data, Tensor):
@@ -61,7 +66,8 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
         return made(Tensor(move(array, checked_device(device or "cuda", who))))
     try:
         _require_unmasked(who, data)
-        array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
+        dtype = None if dtype is None else checked(dtype, who)
+        array = np.array(from_below(data, dtype), dtype=dtype)
     except OverflowError as error:
         raise DtypeError(f"{who}: expected numbers that {np.dtype(dtype)} can hold: {error}") from None
     except ValueError:

@@ -34,6 +34,7 @@ from .shape import (
 )
 
 __all__ = [
+    "argwhere",
     "bincount",
     "gather",
     "index_select",
@@ -367,6 +368,13 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     if as_tuple and not input.ndim:  # as of a vector
         return (constant(input, np.zeros(found.shape[0], np.int64)),)
     return tuple(_index(found, index=(slice(None), d)) for d in range(input.ndim)) if as_tuple else found
+
+
+@public
+def argwhere(input: Tensor) -> Tensor:
+    """The indices (count, dims) of the elements that are not zero: `nonzero` by NumPy's name."""
+    refuse_recording("argwhere")
+    return _nonzero(input)
 
 
 @public
