@@ -34,6 +34,7 @@ from . import (
     refusals_layers,
     resizing,
     shape,
+    transformer_layers,
     utilities,
     views,
 )
@@ -56,6 +57,7 @@ FAMILIES = (
     norm,
     loss,
     layers,
+    transformer_layers,
     loss_layers,
     image_layers,
     resizing,
