@@ -38,6 +38,7 @@ from .ops.distances import *
 from .ops.elementwise import *
 from .ops.embedding import *
 from .ops.functions import *
+from .ops.grids import *
 from .ops.indexing import *
 from .ops.joining import *
 from .ops.loss import *
