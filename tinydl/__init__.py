@@ -50,6 +50,7 @@ from .ops.pool import *
 from .ops.products import *
 from .ops.random import *
 from .ops.reduce import *
+from .ops.reductions_by_index import *
 from .ops.resample import *
 from .ops.sampling import *
 from .ops.scan import *

@@ -74,6 +74,13 @@ REFUSALS: list[Refusal] = [
         refused("narrow", ShapeError, DIM, lambda f: f(X, 2, 0, 1)),
         refused("index_select gather", ShapeError, DIM, lambda f: f(X, 2, FIRST)),
         refused("scatter scatter_add", ShapeError, DIM, lambda f: f(X, 2, FIRST, V)),
+        refused("scatter_reduce", ShapeError, DIM, lambda f: f(X, 2, FIRST, V, "sum")),
+        refused(
+            "scatter_reduce",
+            ValueError,
+            "expected reduce of sum, prod, mean, amax, amin, got 'max'",
+            lambda f: f(V, 0, FIRST, V, "max"),
+        ),
         refused("diagonal", ShapeError, DIM, lambda f: f(X, 0, 2, 0)),
         refused("repeat_interleave roll movedim", ShapeError, DIM, lambda f: f(X, 2, 2)),
         refused("swapaxes swapdims", ShapeError, DIM, lambda f: f(X, 0, 2)),

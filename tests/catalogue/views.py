@@ -6,8 +6,9 @@ import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
+from tinydl.devices import constant
 
-from .row import Row, V, apart
+from .row import Row, V, apart, between
 
 SCALAR = td.tensor(1.0)
 
@@ -75,4 +76,28 @@ ROWS: list[Row] = [
         np.trace,
         bad=[((V,), ShapeError, "trace: expected a matrix (n, m), got (3,)")],
     ),
+]
+
+
+def _reduced(x, src, reduce, include_self):
+    """Sources 0, 2 come to place 1, source 1 to place 0."""
+    function = {"sum": np.sum, "prod": np.prod, "mean": np.mean, "amax": np.max, "amin": np.min}[reduce]
+    rows = [[src[1]], [src[0], src[2]], []]
+    if include_self:
+        return np.stack([function(np.stack([x[i], *row]), 0) for i, row in enumerate(rows)])
+    return np.stack([function(np.stack(row), 0) if row else x[i] for i, row in enumerate(rows)])
+
+
+ROWS += [
+    Row(
+        f"scatter_reduce {reduce} {include_self}",
+        lambda x, src, reduce=reduce, include_self=include_self: td.scatter_reduce(
+            x, 0, constant(x, np.array([[1, 1], [0, 0], [1, 1]])), src, reduce, include_self=include_self
+        ),
+        [[apart(3, 2), between(2.1, 3)(3, 2)]],
+        lambda x, src, reduce=reduce, include_self=include_self: _reduced(x, src, reduce, include_self),
+        order=2,
+    )
+    for reduce in ("sum", "prod", "mean", "amax", "amin")
+    for include_self in (True, False)
 ]

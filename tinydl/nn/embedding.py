@@ -48,7 +48,7 @@ class Embedding(Module):
         self.padding_idx = (
             None if padding_idx is None else normalize_dim("Embedding", padding_idx, num_embeddings)
         )
-        require_real(self, norm_type=norm_type, **({} if max_norm is None else {"max_norm": max_norm}))
+        require_real(self, norm_type=norm_type, max_norm=1.0 if max_norm is None else max_norm)
         self.max_norm, self.norm_type = max_norm, norm_type
         self.weight = Parameter(
             np.empty((num_embeddings, embedding_dim), dtype) if _weight is None else _weight
@@ -76,8 +76,10 @@ class Embedding(Module):
         weight = Parameter(embeddings)
         if weight.ndim != 2:
             raise ShapeError(f"Embedding.from_pretrained: expected embeddings (V, D), got {weight.shape}")
+        rows, columns = weight.shape
         return cls(
-            *weight.shape,
+            rows,
+            columns,
             padding_idx,
             max_norm,
             norm_type,

@@ -24,6 +24,7 @@ from . import (
     products,
     random,
     reduce,
+    reductions_by_index,
     sampling,
     scan,
     shape,
@@ -36,7 +37,7 @@ from . import (
 
 WITH_METHODS = (
     *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
-    *(arithmetic, choices, elementwise, functions, joining, sampling, views),
+    *(arithmetic, choices, elementwise, functions, joining, sampling, views, reductions_by_index),
 )
 NO_METHODS = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),
