@@ -40,6 +40,7 @@ OUTSIDE = {
         "grad_and_value",
         "jvp",
         "vjp",
+        "vmap",
         "functional_call",
         "concatenate",
         "broadcast_tensors",

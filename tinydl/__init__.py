@@ -92,7 +92,7 @@ _ROOMS = {
     *("regularizers", "study", "training", "utils", "viz"),
 }
 _HOMES = dict.fromkeys(
-    ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp"), "functional"
+    ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap"), "functional"
 ) | {
     "functional_call": "nn.module",
     "load": "interop.saving",

@@ -188,6 +188,7 @@ def _pixels(pixels: Tensor, places: Sequence[Tensor], sizes: Sequence[int]) -> T
         whole = to_dtype(where(here, place.detach(), place.dtype.type(0)), "int64")
         inside = here if inside is None else and_masks(inside, here)
         at = whole if at is None else add(mul(at, n), whole)
-    assert at is not None and inside is not None
+    assert at is not None
+    assert inside is not None
     index = expand(unsqueeze(at, 1), shape=(*pixels.shape[:2], at.shape[-1]))
     return where(unsqueeze(inside, 1), gather(pixels, 2, index), pixels.dtype.type(0))
