@@ -7,6 +7,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl.devices import constant
+from tinydl.nn import backward_hooks
 
 from .row import Row, V, apart, between
 
@@ -101,3 +102,12 @@ ROWS += [
     for reduce in ("sum", "prod", "mean", "amax", "amin")
     for include_self in (True, False)
 ]
+ROWS.append(
+    Row(
+        "backward_hooks.gate",
+        lambda x, y: backward_hooks.gate(x, y, seen=list),
+        [[(3, 4), (2,)], [(), (0, 3)]],
+        lambda x, y: (x, y),
+        records=False,
+    )
+)

@@ -114,12 +114,10 @@ def _wins(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     return eq(_gather(last, index, dim=dim), order)
 
 
-def refuse_recording(who: str) -> None:
-    """A GraphError inside a recorded step, for what gives a shape that depends on values."""
+def refuse_recording(who: str, why: str = "the shape of the result depends on values") -> None:
+    """A GraphError inside a recorded step, for what a replay cannot do."""
     if state.recorder is not None:
-        raise GraphError(
-            f"{who}: expected an eager step, got a recorded one: the shape of the result depends on values"
-        )
+        raise GraphError(f"{who}: expected an eager step, got a recorded one: {why}")
 
 
 def places(who: str, index: Any, like: Tensor) -> Tensor:
