@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 WITHOUT_MEANING = {
     *("out", "layout", "device", "force", "pin_memory", "memory_format", "inplace", "names"),
-    *("size_average", "reduce", "_stacklevel", "foreach"),
+    *("size_average", "reduce", "_stacklevel", "foreach", "driver"),
 }
 """Parameters that are not compared: without meaning here, deprecated there, or (`device`) left to `to`."""
 
@@ -93,13 +93,9 @@ SIGNATURES: list[Signature] = [
     Signature("Tensor.uniform_", "from is missing", "A word of Python: from_."),
     Signature("Tensor.uniform_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("interpolate", "antialias is missing", NOT_YET),
-    Signature("embedding nn.Embedding", "max_norm is missing", NOT_YET),
-    Signature("embedding nn.Embedding", "norm_type is missing", NOT_YET),
     Signature("embedding nn.Embedding", "scale_grad_by_freq is missing", NOT_YET),
     Signature("scaled_dot_product_attention", "enable_gqa is missing", NOT_YET),
     Signature("mse_loss l1_loss huber_loss", "weight is missing", NOT_YET),
-    Signature("nn.Embedding", "_weight is missing", NOT_YET),
-    Signature("nn.Embedding", "_freeze is missing", NOT_YET),
     Signature("nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d", "padding_mode is missing", NOT_YET),
     Signature("max min Tensor.max Tensor.min", "other is none of PyTorch's", TWO_FORMS),
     Signature("median Tensor.median", "dim: default None, PyTorch's -1", TWO_FORMS),

@@ -296,6 +296,13 @@ REFUSALS: list[Refusal] = [
             lambda f: f(4, 3),
         ),
         below("MultiheadAttention", 1, 0, lambda f: f(4, 0), "num_heads"),
+        below("TransformerEncoder TransformerDecoder", 1, 0, lambda f: f(nn.Linear(2, 2), 0), "num_layers"),
+        refused(
+            "TransformerEncoderLayer TransformerDecoderLayer",
+            ValueError,
+            "expected activation 'relu', 'gelu' or a function, got 'silu'",
+            lambda f: f(4, 2, activation="silu"),
+        ),
         refused(
             "MultiheadAttention",
             ShapeError,

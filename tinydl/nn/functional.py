@@ -9,6 +9,7 @@ from ..ops.distances import *
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.embedding import *
 from ..ops.functions import logsigmoid
+from ..ops.grids import *
 from ..ops.indexing import one_hot
 from ..ops.loss import *
 from ..ops.margins import *
