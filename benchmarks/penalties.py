@@ -12,6 +12,8 @@ class Net(NamedTuple):
     model: Any
     layer: str  # in the middle
     shared: str  # a parameter near the end
+    last: str  # the layer that puts out the logits
+    critic: Any  # of the network's output
     x: Any
     more: Any  # as x
     index: Any  # of the samples of x
@@ -41,6 +43,10 @@ def square(logits: Any, target: Any) -> Any:
     return logits.square().mean()
 
 
+def squashed(x: Any) -> Any:
+    return x.sigmoid()
+
+
 def fake(net: Net) -> dict[str, Any]:
     return {"fake": net.more}
 
@@ -50,16 +56,19 @@ PRICED: dict[str, Priced] = {
     "L2": Priced(lambda r, net: r.L2(5e-4)),
     "ElasticNet": Priced(lambda r, net: r.ElasticNet(1e-5)),
     "L1Prox": Priced(lambda r, net: r.L1Prox(1e-5)),
+    "ElasticNetProx": Priced(lambda r, net: r.ElasticNetProx(1e-5)),
     "GroupLasso": Priced(lambda r, net: r.GroupLasso(1e-5)),
     "GroupLassoProx": Priced(lambda r, net: r.GroupLassoProx(1e-5)),
     "MaxNorm": Priced(lambda r, net: r.MaxNorm(3.0)),
-    "L2SP": Priced(lambda r, net: r.L2SP(0.01, net.model)),
+    "L2SP": Priced(lambda r, net: r.L2SP(0.01, 0.01, net.model)),
     "LayerwiseL2": Priced(lambda r, net: r.LayerwiseL2(5e-4, {net.shared: 1.0})),
     "Orthogonality": Priced(lambda r, net: r.Orthogonality(1e-4)),
     "SRIP": Priced(lambda r, net: r.SRIP(1e-3)),
-    "SpectralNormPenalty": Priced(lambda r, net: r.SpectralNormPenalty(0.01, net.model)),
+    "SpectralNormPenalty": Priced(lambda r, net: r.SpectralNormPenalty()),
     "ActivityL1": Priced(lambda r, net: r.ActivityL1(1e-5, net.layer)),
     "ActivityL2": Priced(lambda r, net: r.ActivityL2(1e-5, net.layer)),
+    "TemporalActivity": Priced(lambda r, net: r.TemporalActivity(1e-5, net.layer)),
+    "KLSparsity": Priced(lambda r, net: r.KLSparsity(1e-5, net.layer, activation=squashed)),
     "DeCov": Priced(lambda r, net: r.DeCov(1e-3, net.layer)),
     "FeatureStatistics": Priced(lambda r, net: r.FeatureStatistics(1e-3, net.layer)),
     "Barlow": Priced(lambda r, net: r.Barlow(1e-3, smaller)),
@@ -79,6 +88,7 @@ PRICED: dict[str, Priced] = {
     "FrobeniusJacobian": Priced(lambda r, net: r.FrobeniusJacobian(0.03), target=12),
     "SoftmaxJacobian": Priced(lambda r, net: r.SoftmaxJacobian(0.3), target=12),
     "JacobianNorm": Priced(lambda r, net: r.JacobianNorm(0.1)),
+    "LipschitzPenalty": Priced(lambda r, net: r.LipschitzPenalty(), single=True),
     "CurvaturePenalty": Priced(lambda r, net: r.CurvaturePenalty(1.0)),
     "GradAlign": Priced(lambda r, net: r.GradAlign(0.2, eps=0.1)),
     "HessianTrace": Priced(lambda r, net: r.HessianTrace(1e-3)),
@@ -92,6 +102,7 @@ PRICED: dict[str, Priced] = {
     "MeanTeacher": Priced(lambda r, net: r.MeanTeacher(1.0, net.model)),
     "RDrop": Priced(lambda r, net: r.RDrop(1.0)),
     "UDA": Priced(lambda r, net: r.UDA(1.0, smaller, on="unlabeled"), lambda net: {"unlabeled": net.more}),
+    "TrainingSignalAnnealing": Priced(lambda r, net: (r.TrainingSignalAnnealing(10_000), [])),
     "AdversarialTraining, FGSM": Priced(
         lambda r, net: (
             r.AdversarialTraining(r.FocalLoss(0.0), lambda *at: r.attack.fgsm(*at, eps=0.1)),
@@ -111,12 +122,28 @@ PRICED: dict[str, Priced] = {
     "SamplePairing": Priced(lambda r, net: r.SamplePairing()),
     "JensenShannon": Priced(lambda r, net: r.JensenShannon(12.0, smaller)),
     "Distill": Priced(lambda r, net: r.Distill(0.5, net.model)),
+    "SelfDistill": Priced(lambda r, net: r.SelfDistill(1.0, net.last)),
     "R1": Priced(lambda r, net: r.R1(1.0), single=True),
     "R2": Priced(lambda r, net: r.R2(1.0), fake, single=True),
     "GradientPenalty": Priced(lambda r, net: r.GradientPenalty(), fake, single=True),
+    "Dragan": Priced(lambda r, net: r.Dragan(), single=True),
     "Wasserstein": Priced(lambda r, net: (r.Wasserstein(), []), fake, single=True),
+    "Hinge": Priced(lambda r, net: (r.Hinge(), []), fake, single=True),
+    "LeastSquares": Priced(lambda r, net: (r.LeastSquares(), []), fake, single=True),
+    "Logistic": Priced(lambda r, net: (r.Logistic(), []), fake, single=True),
+    "Relativistic": Priced(lambda r, net: (r.Relativistic(), []), fake, single=True),
+    "SemiSupervised": Priced(
+        lambda r, net: (r.SemiSupervised(), []), lambda net: {"unlabeled": net.more, "fake": net.more}
+    ),
+    "GeneratorLoss": Priced(lambda r, net: (r.GeneratorLoss(net.critic, r.Hinge()), [])),
     "CriticConsistency": Priced(lambda r, net: r.CriticConsistency(augment=smaller), single=True),
     "FeatureMatching": Priced(lambda r, net: r.FeatureMatching(1.0, net.layer), fake),
+    "UncertaintyWeighting": Priced(
+        lambda r, net: (
+            r.UncertaintyWeighting([r.FocalLoss(0.0), square], ["classification", "regression"]),
+            [],
+        )
+    ),
     "GradNorm": Priced(lambda r, net: (r.GradNorm([r.FocalLoss(0.0), square], net.shared), [])),
     "PCGrad": Priced(lambda r, net: (r.PCGrad(), [r.ConfidencePenalty(0.5), r.ZLoss(1e-4)])),
 }

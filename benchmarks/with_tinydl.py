@@ -237,10 +237,11 @@ def priced_step(case: Case, d: Arrays, terms: bool) -> Any:
     network.load_state_dict(d["params"], strict=False)
     middle = "conv3" if case.settings.model == "lenet" else "layer2"
     shared = "fc1.weight" if case.settings.model == "lenet" else "layer3.2.conv2.weight"
+    last = "fc2" if case.settings.model == "lenet" else "linear"
     if priced.single:
-        network, middle, shared = First(network), f"model.{middle}", f"model.{shared}"
-    net = Net(network, middle, shared, x, x * 0.5, td.tensor(np.arange(len(d["y"]))))
-    optimizer = td.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+        network, middle, shared, last = First(network), *(f"model.{name}" for name in (middle, shared, last))
+    index = td.tensor(np.arange(len(d["y"])))
+    net = Net(network, middle, shared, last, nn.Linear(10, 1), x, x * 0.5, index)
     loss: Any = _of_scores if priced.single else td.cross_entropy
     given: dict[str, Any] = {}
     combine = None
@@ -252,6 +253,7 @@ def priced_step(case: Case, d: Arrays, terms: bool) -> Any:
     else:
         added = []
     objective = Objective(network, loss, added, combine=combine)
+    optimizer = td.optim.Adam([*network.parameters(), *objective.parameters()], lr=LEARNING_RATE)
 
     def step(x: td.Tensor, y: td.Tensor) -> td.Tensor:
         optimizer.zero_grad()

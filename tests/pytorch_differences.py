@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 WITHOUT_MEANING = {
     *("out", "layout", "device", "force", "pin_memory", "memory_format", "inplace", "names"),
-    *("size_average", "reduce", "_stacklevel", "foreach"),
+    *("size_average", "reduce", "_stacklevel", "foreach", "driver"),
 }
 """Parameters that are not compared: without meaning here, deprecated there, or (`device`) left to `to`."""
 
@@ -93,13 +93,9 @@ SIGNATURES: list[Signature] = [
     Signature("Tensor.uniform_", "from is missing", "A word of Python: from_."),
     Signature("Tensor.uniform_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("interpolate", "antialias is missing", NOT_YET),
-    Signature("embedding nn.Embedding", "max_norm is missing", NOT_YET),
-    Signature("embedding nn.Embedding", "norm_type is missing", NOT_YET),
     Signature("embedding nn.Embedding", "scale_grad_by_freq is missing", NOT_YET),
     Signature("scaled_dot_product_attention", "enable_gqa is missing", NOT_YET),
     Signature("mse_loss l1_loss huber_loss", "weight is missing", NOT_YET),
-    Signature("nn.Embedding", "_weight is missing", NOT_YET),
-    Signature("nn.Embedding", "_freeze is missing", NOT_YET),
     Signature("nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d", "padding_mode is missing", NOT_YET),
     Signature("max min Tensor.max Tensor.min", "other is none of PyTorch's", TWO_FORMS),
     Signature("median Tensor.median", "dim: default None, PyTorch's -1", TWO_FORMS),
@@ -154,9 +150,11 @@ def limit(name: str, tolerance: float = 1e-10) -> tuple[int, float]:
 DRAWS = "Each draws numbers of its own."
 APART: dict[str, str] = {
     **dict.fromkeys(
-        ("dropout", "dropout1d", "dropout2d", "alpha_dropout", "gumbel_softmax", "normal"), DRAWS
+        ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax", "normal"), DRAWS
     ),
-    **dict.fromkeys((f"nn.{x} train" for x in ("Dropout", "Dropout1d", "Dropout2d", "AlphaDropout")), DRAWS),
+    **dict.fromkeys(
+        (f"nn.{x} train" for x in ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout")), DRAWS
+    ),
     **dict.fromkeys(("nn.Conv2d train odd", "nn.Conv2d eval odd"), "Padding by side is ours alone."),
     **dict.fromkeys(
         ("nn.DataParallel train", "nn.DataParallel eval"), "PyTorch's takes no state from functional_call."

@@ -64,10 +64,12 @@ def test_the_page_of_penalties(tmp_path: Path) -> None:
     assert made[-2:] == ["| Mixup | 1.30 (1.20) ! | 1.20 (1.05) | 1.1 |", "| L1 | 9.00 (9.00) |  |  |"]
 
 
-def test_what_has_a_price_is_a_penalty() -> None:
-    public = vars(regularizers)
-    names = {name for name in regularizers.__all__ if isinstance(public[name], type)}
-    assert {name.split()[0].rstrip(",") for name in penalties.PRICED} <= names
+def test_every_term_has_a_price() -> None:
+    public = {name: vars(regularizers)[name] for name in regularizers.__all__}
+    terms = {name for name, x in public.items() if isinstance(x, type) and issubclass(x, regularizers.Term)}
+    others = {"FocalLoss", "LogitNormLoss", "PCGrad"}
+    priced = {name.partition(",")[0] for name in penalties.PRICED}
+    assert priced == terms - {"Term", "Penalty"} | others
 
 
 @pytest.mark.full

@@ -338,7 +338,7 @@ def test_every_layer_is_listed_in_both_modes() -> None:
 def test_no_row_is_of_something_that_is_gone() -> None:
     layers = {f"nn.{name}" for name in vars(td.nn)}
     tensor = {f"Tensor.{name}" for name in (*METHODS, *OPERATORS, "T")}
-    known = set(public()) | set(registered()) | layers | tensor
+    known = set(public()) | set(registered()) | layers | tensor | {f"linalg.{n}" for n in td.linalg.__all__}
     assert sorted({row.name.split()[0] for row in ROWS} - known) == []
     assert sorted({row.covers for row in ROWS} - {""} - set(registered())) == []
     assert len({row.name for row in ROWS}) == len(ROWS)
@@ -362,7 +362,20 @@ def test_a_row_calls_the_primitive_that_it_covers(row: Row, monkeypatch: pytest.
 
 CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
     **dict.fromkeys(
-        ["all", "any", "argmax", "argmin", "argsort", "isfinite", "isinf", "isnan", "logical_not", "nonzero"],
+        [
+            "all",
+            "any",
+            "argmax",
+            "argmin",
+            "argsort",
+            "isfinite",
+            "isinf",
+            "isnan",
+            "logical_not",
+            "nonzero",
+            "argwhere",
+            "numel",
+        ],
         one,
     ),
     **dict.fromkeys(["unique", "rand_like", "randn_like", "zeros_like", "ones_like", "empty_like"], one),

@@ -28,7 +28,7 @@ LAYERS = [
     {"engine"},
     {"devices"},
     {"record", "ops", "debug"},
-    {"nn", "functional", "gradcheck", "cuda", "distributions"},
+    {"nn", "functional", "gradcheck", "cuda", "distributions", "linalg"},
     {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers", "utils"},  # an objective counts the steps of optimizers
     {"training", "interop", "viz", "warmup"},

@@ -54,8 +54,10 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
         for what, p in (("nothing", 0.0), ("everything", 1.0))
     },
     "dropout2d": (lambda t, nn, F, x: F.dropout2d(x, 1.0), (IMAGES,)),
+    "dropout3d": (lambda t, nn, F, x: F.dropout3d(x, 1.0), (VOLUMES,)),
     "Dropout1d": (lambda t, nn, F, x: nn.Dropout1d(1.0)(x), (MAPS,)),
     "Dropout2d": (lambda t, nn, F, x: nn.Dropout2d(1.0)(x), (IMAGES,)),
+    "Dropout3d": (lambda t, nn, F, x: nn.Dropout3d(1.0)(x), (VOLUMES,)),
     "AlphaDropout": (lambda t, nn, F, x: nn.AlphaDropout(1.0)(x), (X,)),
     "ModuleList": (lambda t, nn, F, x: [f(x) for f in nn.ModuleList([nn.Tanh(), nn.Sigmoid()])], (X,)),
     "ModuleDict": (

@@ -40,6 +40,7 @@ OUTSIDE = {
         "grad_and_value",
         "jvp",
         "vjp",
+        "vmap",
         "functional_call",
         "concatenate",
         "broadcast_tensors",
@@ -78,7 +79,10 @@ def offered() -> list[str]:
         for name in functions_of(td.nn.init, "nn.init.")
         if found(td, name).__module__ == "tinydl.nn.init"
     }
-    return sorted((functions_of(td, "") | functions_of(td.nn, "nn.") | init) - OUTSIDE)
+    rooms = functions_of(td.nn, "nn.") | {f"linalg.{name}" for name in td.linalg.__all__} - {
+        "linalg.LinAlgError"
+    }
+    return sorted((functions_of(td, "") | rooms | init) - OUTSIDE)
 
 
 LINES = Path(__file__).with_name("surface.txt").read_text(encoding="utf-8").splitlines()

@@ -30,6 +30,7 @@ from .gradcheck import GradcheckError, gradcheck
 from .ops.activations import *
 from .ops.arithmetic import *
 from .ops.attention import *
+from .ops.channel_dropout import *
 from .ops.choices import *
 from .ops.conv import *
 from .ops.creation import *
@@ -38,6 +39,7 @@ from .ops.distances import *
 from .ops.elementwise import *
 from .ops.embedding import *
 from .ops.functions import *
+from .ops.grids import *
 from .ops.indexing import *
 from .ops.joining import *
 from .ops.loss import *
@@ -49,6 +51,7 @@ from .ops.pool import *
 from .ops.products import *
 from .ops.random import *
 from .ops.reduce import *
+from .ops.reductions_by_index import *
 from .ops.resample import *
 from .ops.sampling import *
 from .ops.scan import *
@@ -58,6 +61,7 @@ from .ops.sort import *
 from .ops.statistics import *
 from .ops.subscript import *
 from .ops.unfold import *
+from .ops.views import *
 from .record.recorder import record
 from .version import __version__
 
@@ -80,6 +84,7 @@ _ROOMS = {
         "distributions",
         "functional",
         "interop",
+        "linalg",
         "metrics",
         "models",
         "nn",
@@ -88,7 +93,7 @@ _ROOMS = {
     *("regularizers", "study", "training", "utils", "viz"),
 }
 _HOMES = dict.fromkeys(
-    ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp"), "functional"
+    ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap"), "functional"
 ) | {
     "functional_call": "nn.module",
     "load": "interop.saving",

@@ -1,4 +1,4 @@
-"""Derivatives of functions of tensors, of any order: vjp, jvp, hvp, jacobian, hessian.
+"""Derivatives of functions of tensors, of any order: vjp, jvp, hvp, jacobian, hessian; and vmap.
 
 Signatures are those of torch.func (hvp: torch.autograd.functional). They are built on `grad` alone. Results
 carry a graph only where there is something outside to differentiate by: an input, a cotangent or a tensor
@@ -18,7 +18,7 @@ from .engine.core import Tensor, enable_grad, state
 from .engine.public import public
 from .engine.pullback import alias, zeros_like
 from .engine.tape import ancestors
-from .ops.shape import reshape, stack
+from .ops.shape import normalize_dim, reshape, stack, unbind
 
 
 @public
@@ -259,3 +259,62 @@ def _unit(y: Tensor, i: int) -> Tensor:
     unit = zeros_like(y)
     unit.array.reshape(-1)[i] = 1
     return unit
+
+
+@public
+def vmap(
+    func: Callable[..., Any],
+    in_dims: int | tuple[int | None, ...] = 0,
+    out_dims: int | tuple[int, ...] = 0,
+    randomness: str = "error",
+    *,
+    chunk_size: int | None = None,
+) -> Callable[..., Any]:
+    """A function that calls `func` for each slice of its inputs and stacks what it returns, as torch.vmap but
+    with one call per slice: no faster than the loop that it replaces, as differentiable, and recorded whole.
+
+    Args:
+        func: of tensors; returns a tensor or a tuple of them, of one shape for all slices.
+        in_dims: of each input the dim to slice, or None: it goes as it is into every call. One number is for
+            all. Lists and dicts of tensors as inputs are not taken.
+        out_dims: where the slices are stacked in each output; one number is for all.
+        randomness: "different": each call draws its own numbers, as it does with "error", where PyTorch would
+            refuse to draw. "same" is not there.
+        chunk_size: without meaning.
+
+    Raises:
+        ShapeError: there is nothing to slice, sizes differ, or there is no slice.
+    """
+    if randomness not in ("error", "different"):
+        raise ValueError(f"vmap: expected randomness 'error' or 'different', got {randomness!r}")
+
+    def mapped(*inputs: Any) -> Any:
+        dims = in_dims if isinstance(in_dims, tuple) else (in_dims,) * len(inputs)
+        if len(dims) != len(inputs):
+            raise ShapeError(f"vmap: expected in_dims for {len(inputs)} inputs, got {in_dims}")
+        for x, dim in zip(inputs, dims, strict=True):
+            if dim is not None and not (isinstance(dim, int) and isinstance(x, Tensor) and x.ndim):
+                got = f"{type(x).__name__} {x.shape if isinstance(x, Tensor) else ''}".strip()
+                raise ShapeError(f"vmap: expected in_dims None, or a dim of a tensor, got {dim!r} for {got}")
+        cut = [
+            x if dim is None else unbind(x, normalize_dim("vmap", dim, x.ndim))
+            for x, dim in zip(inputs, dims, strict=True)
+        ]
+        sizes = {len(parts) for parts, dim in zip(cut, dims, strict=True) if dim is not None}
+        if len(sizes) != 1 or 0 in sizes:
+            raise ShapeError(f"vmap: expected one size, at least 1, of the sliced dims, got {sorted(sizes)}")
+        calls = [
+            func(*(parts if dim is None else parts[i] for parts, dim in zip(cut, dims, strict=True)))
+            for i in range(*sizes)
+        ]
+        if isinstance(calls[0], Tensor):
+            if not isinstance(out_dims, int):
+                raise ShapeError(f"vmap: expected one number for out_dims of one output, got {out_dims}")
+            return stack(calls, out_dims)
+        outputs = [*zip(*calls, strict=True)]
+        places = out_dims if isinstance(out_dims, tuple) else (out_dims,) * len(outputs)
+        if len(places) != len(outputs):
+            raise ShapeError(f"vmap: expected out_dims for {len(outputs)} outputs, got {out_dims}")
+        return tuple(stack(parts, dim) for parts, dim in zip(outputs, places, strict=True))
+
+    return mapped

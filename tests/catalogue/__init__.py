@@ -34,7 +34,9 @@ from . import (
     refusals_layers,
     resizing,
     shape,
+    transformer_layers,
     utilities,
+    views,
 )
 from .row import Refusal as Refusal
 from .row import Row as Row
@@ -46,6 +48,7 @@ FAMILIES = (
     elementwise,
     functions,
     shape,
+    views,
     indexing,
     reduce,
     linalg,
@@ -54,6 +57,7 @@ FAMILIES = (
     norm,
     loss,
     layers,
+    transformer_layers,
     loss_layers,
     image_layers,
     resizing,

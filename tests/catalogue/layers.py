@@ -190,6 +190,7 @@ DROPOUTS = {
     "Dropout": td.dropout,
     "Dropout1d": td.dropout1d,
     "Dropout2d": td.dropout2d,
+    "Dropout3d": td.dropout3d,
     "AlphaDropout": td.alpha_dropout,
 }
 SELU = (1.0507009873554805, 1.6732632423543772)
@@ -382,6 +383,7 @@ ROWS: list[Row] = [
             ("Dropout", (5, 7)),
             ("Dropout1d", (3, 4, 5)),
             ("Dropout2d", (3, 4, 2, 2)),
+            ("Dropout3d", (3, 4, 2, 1, 2)),
             ("AlphaDropout", (5, 7)),
         )
         for row in layer(

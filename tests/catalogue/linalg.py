@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tinydl_kernels.machine.errors import DtypeError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, LinAlgError, ShapeError
 
 import tinydl as td
+from tinydl import linalg
 from tinydl.ops import matmul
 
 from .row import (
@@ -149,5 +150,188 @@ ROWS: list[Row] = [
                 "bilinear: expected input1 (*, in1), input2 (*, in2), weight (out, in1, in2), got",
             )
         ],
+    ),
+]
+
+
+def _mT(x):
+    return x.swapaxes(-1, -2)
+
+
+def _shifted(x):
+    """Symmetric positive-definite."""
+    return x @ _mT(x) + np.eye(x.shape[-1])
+
+
+def _spd(x):
+    return x @ x.transpose(-1, -2) + td.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+
+
+def _symmetric(x):
+    return x + (x.transpose(-1, -2) if isinstance(x, td.Tensor) else _mT(x))
+
+
+def _unsigned(values, vectors):
+    """Eigenvectors are determined up to their signs."""
+    return values, vectors * vectors
+
+
+def _unsigned_svd(u, s, vh):
+    return u * u, s, vh * vh, (u[..., : s.shape[-1]] * s[..., None, :]) @ vh[..., : s.shape[-1], :]
+
+
+def _unsigned_qr(q, r):
+    return q * q, r * r, q @ r
+
+
+SQUARE, VECTORS = [[(3, 3)], [(2, 1, 3, 3)], [(1, 1)], [(0, 2, 2)]], [(2, 3, 3), (2, 3)]
+PLANES, LINES = [[(4, 3)], [(3, 3)], [(2, 3, 4)], [(1, 1)], [(0, 3, 2)]], [[(4, 3)], [(2, 5, 2)]]
+
+
+def _not_square(name: str) -> list[tuple]:
+    return [
+        ((X,), ShapeError, f"{name}: expected square matrices (..., n, n), got (3, 4)"),
+        ((V,), ShapeError, f"{name}: expected square matrices (..., n, n), got (3,)"),
+        ((td.zeros(2, 2, dtype="int64"),), DtypeError, "expected float32 or float64, got int64"),
+    ]
+
+
+ROWS += [
+    Row("linalg.det", td.linalg.det, SQUARE, np.linalg.det, bad=_not_square("det")),
+    Row(
+        "linalg.cofactor",
+        linalg._cofactor,
+        SQUARE,
+        lambda x: np.linalg.det(x)[..., None, None] * _mT(np.linalg.inv(x)),
+        order=2,
+    ),
+    Row("linalg.slogdet", td.linalg.slogdet, SQUARE, np.linalg.slogdet, bad=_not_square("slogdet")),
+    Row(
+        "linalg.inv",
+        td.linalg.inv,
+        SQUARE,
+        np.linalg.inv,
+        bad=[
+            *_not_square("inv"),
+            (
+                (td.zeros(2, 3, 3),),
+                LinAlgError,
+                "inv: expected invertible matrices, got matrix (0,) that is not",
+            ),
+        ],
+    ),
+    Row(
+        "linalg.solve",
+        td.linalg.solve,
+        [
+            [(3, 3), (3, 2)],
+            [(2, 1, 3, 3), (4, 3, 2)],
+            [(3, 3), (3,)],
+            VECTORS,
+            [(1, 1), (1,)],
+            [(0, 2, 2), (2, 1)],
+        ],
+        lambda a, b: (
+            np.linalg.solve(a, b)
+            if b.ndim == a.ndim
+            else (
+                np.linalg.solve(a, b[..., None])[..., 0]
+                if b.ndim == a.ndim - 1 and b.shape == a.shape[:-1]
+                else np.linalg.solve(a, b)
+            )
+        ),
+        bad=[
+            ((td.eye(3), X.T), ShapeError, "solve: expected B of 3 rows, got (3, 3) and (4, 3)"),
+            (
+                (td.zeros(3, 3), X),
+                LinAlgError,
+                "solve: expected invertible matrices, got a matrix that is not",
+            ),
+            ((td.eye(3), td.ones(3, 1, dtype="float64")), DtypeError, "solve: expected one dtype"),
+            (
+                (td.ones(2, 3, 3), td.ones(5, 3, 1)),
+                ShapeError,
+                "solve: expected leading sizes that broadcast",
+            ),
+        ],
+    ),
+    Row(
+        "linalg.solve from the right",
+        lambda a, b: td.linalg.solve(a, b, left=False),
+        [[(3, 3), (2, 3)], [(2, 3, 3), (4, 3)]],
+        lambda a, b: _mT(np.linalg.solve(_mT(a), _mT(b))),
+        bad=[((td.eye(3), V), ShapeError, "solve: expected matrices for B with left=False, got (3,)")],
+    ),
+    *[
+        Row(
+            f"linalg.cholesky {'upper' * upper}".strip(),
+            lambda x, upper=upper: td.linalg.cholesky(_spd(x), upper=upper),
+            SQUARE,
+            lambda x, upper=upper: (_mT if upper else np.asarray)(np.linalg.cholesky(_shifted(x))),
+        )
+        for upper in (False, True)
+    ],
+    *[
+        Row(
+            f"linalg.qr {mode}",
+            lambda x, mode=mode: _unsigned_qr(*td.linalg.qr(x, mode)),
+            PLANES if mode == "reduced" else [[(3, 3)], [(3, 4)]],
+            lambda x, mode=mode: _unsigned_qr(*np.linalg.qr(x, mode)),
+            order=2,
+            bad=[((V,), ShapeError, "qr: expected matrices (..., m, n), got (3,)")],
+        )
+        for mode in ("reduced", "complete")
+    ],
+    Row(
+        "linalg.qr r",
+        lambda x: td.linalg.qr(x, "r")[1].square(),
+        LINES,
+        lambda x: np.linalg.qr(x, "r") ** 2,
+        order=2,
+    ),
+    *[
+        Row(
+            f"linalg.eigh {triangle}",
+            lambda x, triangle=triangle: _unsigned(*td.linalg.eigh(_symmetric(x), triangle)),
+            SQUARE,
+            lambda x, triangle=triangle: _unsigned(*np.linalg.eigh(_symmetric(x), triangle)),
+            order=2,
+            tolerance=1e-4,
+        )
+        for triangle in "LU"
+    ],
+    Row(
+        "linalg.eigvalsh",
+        lambda x: td.linalg.eigvalsh(_symmetric(x)),
+        SQUARE,
+        lambda x: np.linalg.eigvalsh(_symmetric(x)),
+        tolerance=1e-4,
+    ),
+    Row(
+        "linalg.svd",
+        lambda x: _unsigned_svd(*td.linalg.svd(x, full_matrices=False)),
+        PLANES,
+        lambda x: _unsigned_svd(*np.linalg.svd(x, full_matrices=False)),
+        order=2,
+        tolerance=1e-4,
+        bad=[((V,), ShapeError, "svd: expected matrices (..., m, n), got (3,)")],
+    ),
+    Row(
+        "linalg.svd full",
+        lambda x: td.linalg.svd(x)[1],
+        PLANES,
+        lambda x: np.linalg.svd(x, compute_uv=False),
+        "linalg.full_svd",
+        order=2,
+        tolerance=1e-4,
+    ),
+    Row(
+        "linalg.svdvals",
+        td.linalg.svdvals,
+        PLANES,
+        lambda x: np.linalg.svd(x, compute_uv=False),
+        order=2,
+        tolerance=1e-4,
+        bad=[((V,), ShapeError, "svdvals: expected matrices (..., m, n), got (3,)")],
     ),
 ]

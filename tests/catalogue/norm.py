@@ -143,7 +143,12 @@ ROWS: list[Row] = [
     Row("random.dropout", _bumped, [[(5, 7)], [(0,)]], lambda x: dropped(x, 0.4), "random.dropout"),
     *[
         Row(f.__name__, lambda x, f=f: f(x, 0.4, True), [[shape]], lambda x, f=f: kept(f, x))
-        for f, shape in ((td.dropout1d, (3, 4, 5)), (td.dropout2d, (3, 4, 2, 2)), (td.alpha_dropout, (5, 7)))
+        for f, shape in (
+            (td.dropout1d, (3, 4, 5)),
+            (td.dropout2d, (3, 4, 2, 2)),
+            (td.dropout3d, (3, 4, 2, 1, 2)),
+            (td.alpha_dropout, (5, 7)),
+        )
     ],
     Row(
         "gaussian_noise",

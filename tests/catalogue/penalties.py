@@ -246,6 +246,7 @@ ROWS = [
         torch_spect_reg("batch"),
         [(on_images(SpectReg(1.0, forward="second")), td.ShapeError, f"SpectReg: {IMAGES}")],
         extra=True,
+        coupled=True,
     ),
     PenaltyRow(
         "FrobeniusJacobian",

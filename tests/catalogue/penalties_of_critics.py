@@ -1,4 +1,4 @@
-"""The rows of the penalties and losses in critics.py: models with one output, fakes out of the inputs."""
+"""The rows of the penalties and losses of critics: models with one output, fakes out of the inputs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tinydl.regularizers import (
     Objective,
     Penalty,
     Relativistic,
+    SemiSupervised,
     Wasserstein,
 )
 
@@ -106,6 +107,31 @@ def of_means(at: Linear) -> Form:
 def torch_means(seen: TorchPass) -> Any:
     fake = seen.model(fakes(seen.x.detach())).mean(0)
     return ((seen.logits.mean(0).detach() - fake) ** 2).sum()
+
+
+def unlabeled_too(x: Any) -> dict[str, Any]:
+    return {"unlabeled": view(x), "fake": fakes(x)}
+
+
+def of_classes(at: Linear) -> Form:
+    """lse(z) has the derivative p; softplus(lse), D p with D = Z/(Z + 1)."""
+    B = len(at.x)
+    value, dW, dc = at.by_logits(-np.log(at.p[np.arange(B), at.y]).mean(), at.delta / B)
+    for x, factor in ((view(at.x), -1.0), (fakes(at.x), 0.0)):
+        z = x @ at.W.T + at.c
+        lse = np.log(np.exp(z).sum(1))
+        there = Linear(at.W, at.c, x, at.y)
+        slope = 0.5 * (sigmoid(lse) + factor)[:, None] * there.p / B
+        part, more, bias = there.by_logits(0.5 * (softplus(lse) + factor * lse).mean(), slope)
+        value, dW, dc = value + part, dW + more, dc + bias
+    return value, dW, dc
+
+
+def torch_classes(seen: TorchPass) -> Any:
+    x = seen.x.detach()
+    real, fake = (seen.model(each).logsumexp(1) for each in (view(x), fakes(x)))
+    softplus = seen.torch.nn.functional.softplus
+    return seen.losses.mean() + 0.5 * (softplus(real) - real + softplus(fake)).mean()
 
 
 def of_consistency(both: bool) -> Callable[[Linear], Form]:
@@ -215,6 +241,29 @@ ROWS = [
         lambda real, fake: softplus(fake - real).mean(),
         lambda real, fake: (-sigmoid(fake - real), sigmoid(fake - real)),
         lambda F, real, fake: F.softplus(fake - real).mean(),
+    ),
+    PenaltyRow(
+        "SemiSupervised",
+        lambda weight, **more: SemiSupervised(weight=weight, **more),
+        of_classes,
+        torch_classes,
+        [
+            negative(lambda weight: SemiSupervised(weight=weight), "SemiSupervised"),
+            (
+                lambda: Objective(nn.Linear(4, 3), SemiSupervised())(td.ones(2, 4), td.tensor([0, 1])),
+                ValueError,
+                r"semi_supervised: expected unlabeled= of the objective's call, a tensor, got \[\]",
+            ),
+            (
+                lambda: Objective(nn.Conv1d(1, 3, 1), SemiSupervised())(td.ones(2, 1, 4), td.tensor([0, 1])),
+                td.ShapeError,
+                r"SemiSupervised: expected logits \(B, m\), got \(2, 3, 4\)",
+            ),
+        ],
+        given=unlabeled_too,
+        extra=True,
+        at_zero=None,
+        flat_at_zero=False,
     ),
     PenaltyRow(
         "R1",

@@ -172,7 +172,8 @@ def of_model(make: Callable[..., Penalty]) -> Callable[..., Penalty]:
 
 
 def spectral_of_others() -> Any:
-    penalty = SpectralNormPenalty(1.0, nn.Linear(4, 3), params=lambda name, p: True)
+    penalty = SpectralNormPenalty(1.0, params=lambda name, p: p.ndim > 1)
+    penalty.attach(nn.Linear(4, 3))
     return objective(penalty, model=nn.Sequential(nn.Linear(4, 3)))(td.ones(2, 4), td.tensor([0, 1]))
 
 
@@ -231,13 +232,21 @@ ROWS = [
     ),
     PenaltyRow(
         "L2SP",
-        of_model(lambda weight, model, **more: L2SP(weight, start(model), new=0.3, **more)),
+        of_model(lambda weight, model, **more: L2SP(1.0, 0.3, start(model), weight=weight, **more)),
         only_weight(of_start),
         torch_start,
         [
-            (lambda: L2SP(-1.0, {}), ValueError, "L2SP: expected a weight of at least 0, got -1.0"),
-            (lambda: L2SP(1.0, {}, new=-0.1), ValueError, "L2SP: expected new of at least 0, got -0.1"),
-            (frozen(L2SP(1.0, nn.Linear(4, 3))), td.GraphError, f"l2_sp: {CONSTANT}"),
+            (
+                lambda: L2SP(1.0, 0.1, {}, weight=-1.0),
+                ValueError,
+                "L2SP: expected a weight of at least 0, got -1.0",
+            ),
+            (
+                lambda: L2SP(1.0, -0.1, {}),
+                ValueError,
+                "L2SP: expected alpha and beta of at least 0, got 1.0 and",
+            ),
+            (frozen(L2SP(1.0, 0.1, nn.Linear(4, 3))), td.GraphError, f"l2_sp: {CONSTANT}"),
         ],
         at_zero=None,
         flat_at_zero=False,
@@ -276,28 +285,19 @@ ROWS = [
     ),
     PenaltyRow(
         "SpectralNormPenalty",
-        of_model(SpectralNormPenalty),
+        SpectralNormPenalty,
         only_weight(of_spectral_norm),
         lambda seen: sum(seen.torch.linalg.matrix_norm(W, 2) ** 2 / 2 for W in matrices(seen)),
         [
-            (
-                lambda: SpectralNormPenalty(-1.0, nn.Linear(4, 3)),
-                ValueError,
-                "SpectralNormPenalty: expected a weight of at least 0, got -1.0",
-            ),
-            (
-                frozen(SpectralNormPenalty(1.0, nn.Linear(4, 3))),
-                td.GraphError,
-                f"spectral_norm_penalty: {CONSTANT}",
-            ),
+            negative(SpectralNormPenalty, "SpectralNormPenalty"),
+            (frozen(SpectralNormPenalty()), td.GraphError, f"spectral_norm_penalty: {CONSTANT}"),
             (
                 spectral_of_others,
                 ValueError,
-                r"spectral_norm_penalty: expected parameters out of \['weight', 'bias'\], got '0.weight'",
+                r"spectral_norm_penalty: expected parameters out of \['weight'\], got '0.weight'",
             ),
         ],
         held=("_right",),
-        of_model=True,
     ),
     PenaltyRow(
         "LayerwiseL2",

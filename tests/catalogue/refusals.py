@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ NO_TENSOR = "expected a tensor for"
 def refused(names: str, error: type[Exception], message: str, call: Callable[..., Any]) -> list[Refusal]:
     """`call(function)` of each name raises `<name>: <message>`."""
     return [
-        Refusal(name, partial(call, getattr(td, name)), error, f"{name}: {message}") for name in names.split()
+        Refusal(name, partial(call, attrgetter(name)(td)), error, f"{name.rpartition('.')[2]}: {message}")
+        for name in names.split()
     ]
 
 
@@ -38,7 +40,10 @@ REFUSALS: list[Refusal] = [
     for cases in (
         # dims
         refused(
-            "cumsum cumprod prod sort argsort argmax argmin any all flip", ShapeError, DIM, lambda f: f(X, 2)
+            "cummax cummin cumsum cumprod prod sort argsort argmax argmin any all flip",
+            ShapeError,
+            DIM,
+            lambda f: f(X, 2),
         ),
         refused(
             "var std var_mean norm softmin unbind unique normalize", ShapeError, DIM, lambda f: f(X, dim=2)
@@ -60,11 +65,31 @@ REFUSALS: list[Refusal] = [
             "expected finite weights of at least 0, of which 2 are above it",
             lambda f: f(td.tensor([1.0, 0.0]), 2),
         ),
+        refused(
+            "linalg.cholesky linalg.eigh linalg.eigvalsh",
+            ShapeError,
+            "expected square matrices (..., n, n), got (3, 4)",
+            lambda f: f(X),
+        ),
         refused("narrow", ShapeError, DIM, lambda f: f(X, 2, 0, 1)),
         refused("index_select gather", ShapeError, DIM, lambda f: f(X, 2, FIRST)),
         refused("scatter scatter_add", ShapeError, DIM, lambda f: f(X, 2, FIRST, V)),
+        refused("scatter_reduce", ShapeError, DIM, lambda f: f(X, 2, FIRST, V, "sum")),
+        refused(
+            "scatter_reduce",
+            ValueError,
+            "expected reduce of sum, prod, mean, amax, amin, got 'max'",
+            lambda f: f(V, 0, FIRST, V, "max"),
+        ),
         refused("diagonal", ShapeError, DIM, lambda f: f(X, 0, 2, 0)),
         refused("repeat_interleave roll movedim", ShapeError, DIM, lambda f: f(X, 2, 2)),
+        refused("swapaxes swapdims", ShapeError, DIM, lambda f: f(X, 0, 2)),
+        refused("diff", ShapeError, DIM, lambda f: f(X, dim=2)),
+        refused("diff", ValueError, "expected n of at least 0, got -1", lambda f: f(X, -1)),
+        refused("unflatten", ShapeError, DIM, lambda f: f(X, 2, (2, 2))),
+        refused(
+            "ravel numel argwhere", DtypeError, "expected a tensor for 'input', got list", lambda f: f([1.0])
+        ),
         refused("rot90", ShapeError, DIM, lambda f: f(X, 1, (0, 2))),
         refused("stack", ShapeError, "expected dim in [-3, 2], got 3", lambda f: f([X, X], 3)),
         refused("sum mean amax", ShapeError, "expected dim in [-2, 1], got 0.5", lambda f: f(X, 0.5)),
@@ -226,6 +251,9 @@ REFUSALS: list[Refusal] = [
         ),
         refused(
             "dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3, 4)", lambda f: f(X)
+        ),
+        refused(
+            "dropout3d", ShapeError, "expected input (N, C) and 3 spatial dims, got (3, 4)", lambda f: f(X)
         ),
         refused(
             "normal",
@@ -516,7 +544,7 @@ REFUSALS: list[Refusal] = [
         ],
         # settings
         refused(
-            "dropout dropout1d dropout2d alpha_dropout",
+            "dropout dropout1d dropout2d dropout3d alpha_dropout",
             ValueError,
             "expected a probability in [0, 1], got -0.5",
             lambda f: f(LINE, -0.5),

@@ -296,6 +296,13 @@ REFUSALS: list[Refusal] = [
             lambda f: f(4, 3),
         ),
         below("MultiheadAttention", 1, 0, lambda f: f(4, 0), "num_heads"),
+        below("TransformerEncoder TransformerDecoder", 1, 0, lambda f: f(nn.Linear(2, 2), 0), "num_layers"),
+        refused(
+            "TransformerEncoderLayer TransformerDecoderLayer",
+            ValueError,
+            "expected activation 'relu', 'gelu' or a function, got 'silu'",
+            lambda f: f(4, 2, activation="silu"),
+        ),
         refused(
             "MultiheadAttention",
             ShapeError,
@@ -348,7 +355,7 @@ REFUSALS: list[Refusal] = [
             "local_response_norm",
         ),
         refused(
-            "Dropout Dropout1d Dropout2d AlphaDropout",
+            "Dropout Dropout1d Dropout2d Dropout3d AlphaDropout",
             ValueError,
             "expected a probability in [0, 1], got -1",
             lambda f: f(-1),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
+import tinydl as td
 from tinydl import nn
 
 from .layers import layer
-from .row import Row, X
+from .row import Row, X, uniform
 
 SIZES = {1: (2, 2, 4), 2: (2, 2, 4, 3), 3: (1, 2, 3, 4, 3)}
 SIDES = {1: (1, 2), 2: (1, 2, 0, 1), 3: (1, 2, 0, 1, 2, 1)}
@@ -93,3 +94,74 @@ ROWS: list[Row] = [
         bad=[((X,), ShapeError, "pixel_unshuffle: expected (*, C, H·2, W·2), got (3, 4)")],
     ),
 ]
+
+
+def _at_places(x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Bilinear, with zeros outside and the edges at -1 and 1."""
+    (N, _, H, W), out = x.shape, np.zeros((*x.shape[:2], *grid.shape[1:3]))
+    for n, i, j in np.ndindex(N, *grid.shape[1:3]):
+        v, u = ((grid[n, i, j, 1] + 1) * H - 1) / 2, ((grid[n, i, j, 0] + 1) * W - 1) / 2
+        for h in range(H):
+            for w in range(W):
+                out[n, :, i, j] += x[n, :, h, w] * max(0, 1 - abs(v - h)) * max(0, 1 - abs(u - w))
+    return out
+
+
+def _affine(theta: np.ndarray) -> np.ndarray:
+    """For images of 2 x 4."""
+    y, x = np.meshgrid([-0.5, 0.5], [-0.75, -0.25, 0.25, 0.75], indexing="ij")
+    return np.einsum("nij,hwj->nhwi", theta, np.stack([x, y, np.ones((2, 4))], -1))
+
+
+ROWS += [
+    Row(
+        "grid_sample",
+        td.grid_sample,
+        [
+            [(2, 2, 3, 4), uniform(-1.2, 1.2, 2, 2, 3, 2)],
+            [(1, 1, 1, 1), uniform(-0.9, 0.9, 1, 1, 1, 2)],
+            [(0, 1, 2, 2), (0, 1, 1, 2)],
+        ],
+        _at_places,
+        bad=[((X, X), ShapeError, "grid_sample: expected input (N, C, H, W) and grid (N, OH, OW, 2), or")],
+        tolerance=1e-4,
+    ),
+    Row(
+        "grid_sample bicubic",
+        lambda x, grid: td.grid_sample(x, grid, "bicubic", "reflection", True),
+        [[(1, 2, 3, 4), uniform(-1.2, 1.2, 1, 2, 3, 2)]],
+        lambda x, grid: _bicubic(x, grid),
+        tolerance=1e-4,
+    ),
+    Row(
+        "affine_grid",
+        lambda theta: td.affine_grid(theta, (theta.shape[0], 1, 2, 4)),
+        [[(2, 2, 3)], [(0, 2, 3)]],
+        _affine,
+        bad=[
+            (
+                (td.ones(2, 3, 3),),
+                ShapeError,
+                "affine_grid: expected theta (N, 2, 3) for a size (N, C, H, W), or",
+            )
+        ],
+    ),
+]
+
+
+def _kernel(t: float) -> float:
+    t, a = abs(t), -0.75
+    if t < 1:
+        return ((a + 2) * t - (a + 3)) * t * t + 1
+    return ((a * t - 5 * a) * t + 8 * a) * t - 4 * a if t < 2 else 0.0
+
+
+def _bicubic(x: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Cubic, with the image reflected at the centres of its outer pixels, which are at -1 and 1."""
+    (N, _, H, W), out = x.shape, np.zeros((*x.shape[:2], *grid.shape[1:3]))
+    far = np.pad(x, [(0, 0), (0, 0), (4, 4), (4, 4)], "reflect")
+    for n, i, j in np.ndindex(N, *grid.shape[1:3]):
+        v, u = (grid[n, i, j, 1] + 1) / 2 * (H - 1) + 4, (grid[n, i, j, 0] + 1) / 2 * (W - 1) + 4
+        for h, w in np.ndindex(H + 8, W + 8):
+            out[n, :, i, j] += far[n, :, h, w] * _kernel(v - h) * _kernel(u - w)
+    return out

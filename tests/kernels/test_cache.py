@@ -117,7 +117,7 @@ def test_code_in_a_folder_that_is_not_safe_does_not_run(tmp_path):
         return done.stderr
 
     assert run() == ""
-    [file] = (tmp_path / "open").rglob("*.nbc")
+    [file] = (tmp_path / "open").rglob("share-*.nbc")
     file.write_bytes(cache.with_checksum(pickle.dumps(Evil(str(tmp_path / "ran")))))
     file.parent.chmod(0o777)
     assert (

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinydl_kernels.cpu import cache, lazy
+from tinydl_kernels.cpu import cache, internals, lazy
 from tinydl_kernels.cpu.compiler import Kernel, Parallel, kernel, kernels, parallel
 
 PACKAGES = Path(cache.__file__).parents[2]
@@ -311,7 +311,7 @@ def test_a_changed_source_is_another_build(monkeypatch, tmp_path):
 
 @pytest.fixture
 def fresh_directory(monkeypatch, tmp_path):
-    monkeypatch.setattr(cache, "_distinguish_names", lambda: None)
+    monkeypatch.setattr(internals, "distinguish_names", lambda: None)
     monkeypatch.setattr(cache, "_candidates", lambda: iter([tmp_path / "first", tmp_path / "second"]))
     return cache.build_directory.__wrapped__
 

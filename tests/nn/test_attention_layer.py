@@ -122,7 +122,7 @@ def test_embedding_against_torch(padding_idx: int | None) -> None:
     torch = pytest.importorskip("torch")
     theirs, ours = (
         torch.nn.Embedding(5, 3, padding_idx, dtype=torch.float64),
-        nn.Embedding(5, 3, padding_idx, np.float64),
+        nn.Embedding(5, 3, padding_idx, dtype=np.float64),
     )
     if padding_idx is not None:
         assert not ours.weight.numpy()[padding_idx].any()

@@ -13,7 +13,7 @@ from tinydl import nn
 
 FUNCTIONS = [
     *("relu", "leaky_relu", "elu", "selu", "celu", "silu", "mish", "hardtanh", "relu6", "hardsigmoid"),
-    *("hardswish", "threshold", "dropout", "dropout1d", "dropout2d", "alpha_dropout"),
+    *("hardswish", "threshold", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"),
 ]
 MORE = {"threshold": (0.1, 0.5), "hardtanh": (-0.5, 0.5)}
 LAYERS = {
@@ -32,12 +32,14 @@ LAYERS = {
     "dropout": nn.Dropout,
     "dropout1d": nn.Dropout1d,
     "dropout2d": nn.Dropout2d,
+    "dropout3d": nn.Dropout3d,
     "alpha_dropout": nn.AlphaDropout,
 }
 
 
 def inputs(name: str):
-    return td.randn(*(2, 3, 4, 4)[: {"dropout1d": 3, "dropout2d": 4}.get(name, 2)], generator=td.Generator(1))
+    dims = {"dropout1d": 3, "dropout2d": 4, "dropout3d": 5}.get(name, 2)
+    return td.randn(*(2, 3, 4, 4, 2)[:dims], generator=td.Generator(1))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

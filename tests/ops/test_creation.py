@@ -93,7 +93,29 @@ def test_dlpack_both_ways(dtype: type) -> None:
 def test_what_the_tape_holds_is_exported_read_only() -> None:
     x = td.ones(3, requires_grad=True)
     assert not np.from_dlpack(x).flags.writeable
-    assert np.from_dlpack(td.ones(3)).flags.writeable
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":  # before, all that it imports is read-only
+        assert np.from_dlpack(td.ones(3)).flags.writeable
+
+
+class _BeforeVersion1:
+    """Asks as consumers did before DLPack 1.0, which cannot be told of read-only memory."""
+
+    def __init__(self, x: td.Tensor) -> None:
+        self.x = x
+
+    def __dlpack__(self, stream: object = None) -> object:
+        return self.x.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.x.__dlpack_device__()
+
+
+def test_who_does_not_know_read_only_memory_gets_a_copy() -> None:
+    x, plain = td.ones(3, requires_grad=True), td.ones(3)
+    copy = np.from_dlpack(_BeforeVersion1(x))
+    assert copy.tolist() == [1, 1, 1]
+    assert not np.shares_memory(copy, x.array)
+    assert np.shares_memory(np.from_dlpack(_BeforeVersion1(plain)), plain.array)
 
 
 def test_conversions() -> None:

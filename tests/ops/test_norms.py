@@ -69,7 +69,14 @@ def test_a_zero_vector_has_no_direction() -> None:
 # --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("function", "shape"), [(td.dropout1d, (40, 50, 3)), (td.dropout2d, (40, 50, 2, 3))])
+@pytest.mark.parametrize(
+    ("function", "shape"),
+    [
+        (td.dropout1d, (40, 50, 3)),
+        (td.dropout2d, (40, 50, 2, 3)),
+        (td.dropout3d, (40, 50, 2, 3, 1)),
+    ],
+)
 def test_whole_channels_are_dropped(function: Any, shape: tuple[int, ...]) -> None:
     x = td.tensor(np.ones(shape), requires_grad=True)
     y = function(x, 0.3, generator=td.Generator(1))

@@ -14,12 +14,13 @@ import tinydl as td
 from tinydl import nn
 from tinydl.optim import ASAM, SAM, SGD, Adam
 from tinydl.optim.lr_scheduler import StepLR
-from tinydl.regularizers import L2, Objective
+from tinydl.regularizers import L2, GradientNorm, Objective
 
 KINDS = {
     "SAM": lambda base: SAM(base, 0.1),
     "ASAM": lambda base: ASAM(base, 0.7),
     "ASAM eta": lambda base: ASAM(base, 0.7, eta=0.01),
+    "SAM, a share": lambda base: SAM(base, 0.1, alpha=0.8),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -60,7 +61,7 @@ def gradients(w: np.ndarray, b: np.ndarray, x: np.ndarray) -> list[np.ndarray]:
     return [x.T @ d, d.sum(0)]
 
 
-@every_kind
+@pytest.mark.parametrize("kind", ["SAM", "ASAM", "ASAM eta"])
 def test_trajectory(kind: str, backend: str) -> None:
     """60 steps of a net beside NumPy."""
     random = np.random.default_rng(0)
@@ -205,6 +206,48 @@ def test_an_objective_counts_one_step() -> None:
     optimizer.step(closure)
     with pytest.raises(GraphError, match=r"expected objective.after\(\) after each step of the optimizer"):
         optimizer.step(closure)
+
+
+@pytest.mark.parametrize("wrap", [plain, td.record])
+def test_a_share_of_the_gradient_is_the_penalty_on_its_norm_where_the_loss_is_quadratic(wrap: Any) -> None:
+    """(1 - α) ∇L + α ∇L(θ + r∇L/‖∇L‖) = ∇(L + αr‖∇L‖) for L = ½θᵀAθ: Aθ + αr·AAθ/‖Aθ‖."""
+    r = np.random.default_rng(0).standard_normal((3, 3))
+    A, start = r @ r.T, np.array([1.0, -2.0, 0.5])
+    p = nn.Parameter(start)
+    optimizer = SAM(SGD([p], lr=0.1), rho=0.3, alpha=0.8)
+
+    def closure() -> td.Tensor:
+        optimizer.zero_grad()
+        loss = 0.5 * (p * (td.tensor(A) @ p)).sum()
+        loss.backward()
+        return loss
+
+    step = wrap(lambda: optimizer.step(closure))
+    theta = start
+    for _ in range(3):
+        slope = A @ theta
+        theta = theta - 0.1 * (slope + 0.8 * 0.3 * A @ slope / np.linalg.norm(slope))
+        step()
+        np.testing.assert_allclose(p.numpy(), theta, rtol=1e-9)
+    model = nn.Sequential(nn.Linear(3, 2)).double()
+    x, y = td.tensor(r), td.tensor([0, 1, 0])
+    squares = lambda z, y, reduction: (z * z).sum(1)  # noqa: E731
+    objective = Objective(model, squares, [GradientNorm(0.24)])
+    slopes = td.grad(objective(x, y).total, list(model.parameters()))
+    again = SAM(SGD(model.parameters(), lr=1.0), rho=0.3, alpha=0.8)
+    before = [q.numpy().copy() for q in model.parameters()]
+
+    def squared() -> td.Tensor:
+        again.zero_grad()
+        loss = (model(x) ** 2).sum(1).mean()
+        loss.backward()
+        return loss
+
+    again.step(squared)
+    for q, old, slope in zip(model.parameters(), before, slopes, strict=True):
+        np.testing.assert_allclose(q.numpy(), old - slope.numpy(), rtol=1e-9)
+    with pytest.raises(ValueError, match=r"^SAM: alpha: expected a number in \[0, 1\], got 2"):
+        again.alpha = 2
 
 
 # Recorded, resumed, by hand
@@ -361,7 +404,9 @@ def test_refusals() -> None:
     with pytest.raises(GraphError, match=r"SAM.state_dict: expected parameters that are in their place"):
         optimizer.state_dict()
     optimizer.second_step()
-    with pytest.raises(ValueError, match=r"SAM.load_state_dict: expected the keys \['base', 'rho'\], got"):
+    with pytest.raises(
+        ValueError, match=r"SAM.load_state_dict: expected the keys \['alpha', 'base', 'rho'\], got"
+    ):
         optimizer.load_state_dict(optimizer.base.state_dict())
     p.array = p.array.astype(np.float32)
     p.grad = td.ones(2)

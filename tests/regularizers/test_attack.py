@@ -351,7 +351,7 @@ def test_an_attack_in_train_mode_draws_from_its_generator() -> None:
         ),
         (lambda m, x, y: attack.pgd(m, x, y, 0.1, restarts=0), ValueError, "pgd: expected steps of at least"),
         (lambda m, x, y: attack.pgd(m, (x, x), y, 0.1), ShapeError, r"pgd: expected one input \(B, \*\)"),
-        (lambda m, x, y: attack.fgsm(m, y, y, 0.1), DtypeError, "pgd: expected a floating input to perturb"),
+        (lambda m, x, y: attack.fgsm(m, y, y, 0.1), DtypeError, "fgsm: expected a floating input to perturb"),
         (lambda m, x, y: attack.deepfool(m, x, 1), ValueError, "deepfool: expected norm in"),
         (lambda m, x, y: attack.cw(m, x, y, -1.0), ValueError, "cw: expected kappa of at least 0, c above 0"),
         (lambda m, x, y: attack.lbfgs(m, x, y, iterations=0), ValueError, "lbfgs: expected iterations of"),
@@ -417,3 +417,17 @@ def test_trades_sees_the_running_statistics_as_the_main_pass_left_them() -> None
     for _, running in used:
         np.testing.assert_array_equal(running, np.array(model[1].running_mean))
     assert np.abs(used[1][1]).max() > 0
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_errors_are_of_the_function_that_was_called(name: str) -> None:
+    model, attacked = nn.Linear(4, 3), getattr(attack, name)
+    y = td.tensor([0, 1])
+    with pytest.raises(td.ShapeError, match=rf"^{name}: expected one input \(B, \*\) to perturb, got 2"):
+        attacked(model, (td.ones(2, 4), td.ones(2, 4)), y, 0.1)
+    with pytest.raises(ValueError, match=rf"^{name}: expected eps of at least 0, got -1"):
+        attacked(model, td.ones(2, 4), y, -1)
+    with pytest.raises(td.ShapeError, match=rf"^{name}: expected eps as a number or one per channel"):
+        attacked(model, td.ones(2, 4), y, (0.1, 0.2))
+    with pytest.raises(td.ShapeError, match=rf"^{name}: expected bounds as a number or one per channel"):
+        attacked(model, td.ones(2, 4), y, 0.1, bounds=((0.0, 0.1), 1.0))

@@ -22,7 +22,10 @@ from tinydl.regularizers import (
     MinibatchDiscrimination,
     Objective,
     Relativistic,
+    SemiSupervised,
     Wasserstein,
+    lazy_rates,
+    mixed_with_fakes,
     spectral_norm,
 )
 
@@ -241,3 +244,55 @@ def test_a_critic_of_two_inputs_is_refused_where_samples_are_mixed() -> None:
     x = batch()[0]
     with pytest.raises(td.ShapeError, match=r"^gradient_penalty: expected a critic of one input, got 2"):
         Objective(Two(), loss, [GradientPenalty()])((x, x), fake=x)
+
+
+# A class too, mixed fakes, a step of the penalty's own
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_semi_supervised_critic_knows_real_from_fake_by_the_sum_of_its_exponentials() -> None:
+    """½ the cross-entropy of D = Z/(Z + 1) on unlabeled samples and on fakes, and that of the classes."""
+    td.manual_seed(0)
+    model = nn.Linear(4, 3).double()
+    x, u, g = (td.randn(5, 4, generator=td.Generator(i), dtype="float64") for i in range(3))
+    y = td.tensor([0, 1, 2, 0, 1])
+    found = Objective(model, SemiSupervised())(x, y, unlabeled=u, fake=g).loss.item()
+    D = []
+    for each in (u, g):
+        Z = np.exp(model(each).detach().numpy()).sum(1)
+        D.append(Z / (Z + 1))
+    expected = -0.5 * np.log(D[0]).mean() - 0.5 * np.log(1 - D[1]).mean()
+    np.testing.assert_allclose(found, td.cross_entropy(model(x), y).item() + expected, rtol=1e-12)
+    large = nn.Linear(4, 3).double()
+    large.load_state_dict({"weight": np.full((3, 4), 200.0), "bias": np.zeros(3)})
+    terms = Objective(large, SemiSupervised())(x, y, unlabeled=u, fake=g)
+    terms.backward()
+    assert np.isfinite(terms.loss.item())
+    assert np.isfinite(large.weight.grad.numpy()).all()
+
+
+def test_real_samples_mixed_with_fakes_have_their_share_as_target() -> None:
+    """A lecture's λ that is missing on x would leave the target 1 with x whole."""
+    x, fake = td.ones(2000, 1, 2, dtype="float64"), td.zeros(2000, 1, 2, dtype="float64")
+    mixed, target = mixed_with_fakes(x, fake, 0.5, generator=td.Generator(1))
+    share = target.numpy()
+    np.testing.assert_allclose(mixed.numpy(), np.broadcast_to(share[:, None, None], (2000, 1, 2)), rtol=1e-13)
+    assert abs(share.mean() - 0.5) < 0.05
+    assert abs(share.var() - 1 / 8) < 0.02  # 1/(4(2α + 1))
+    same, ones = mixed_with_fakes(x, fake, 0.0)
+    assert same is x
+    assert set(ones.numpy()) == {1.0}
+    with pytest.raises(td.ShapeError, match=r"^mixed_with_fakes: expected a fake for each sample \(2000, 1"):
+        mixed_with_fakes(x, fake[:3])
+    with pytest.raises(ValueError, match=r"^mixed_with_fakes: expected alpha of at least 0, got -1"):
+        mixed_with_fakes(x, fake, -1)
+
+
+def test_lazy_rates_keep_the_memory_of_an_interval() -> None:
+    """Over c steps of the loss and one of the penalty: (c + 1) k = c steps' worth."""
+    found = lazy_rates(0.002, (0.5, 0.99), 16)
+    np.testing.assert_allclose(found["lr"] * 17, 0.002 * 16, rtol=1e-14)
+    np.testing.assert_allclose([b**17 for b in found["betas"]], [0.5**16, 0.99**16], rtol=1e-13)
+    td.optim.Adam(nn.Linear(2, 1).parameters(), **found)
+    with pytest.raises(ValueError, match=r"^lazy_rates: expected every as a whole number of at least 1"):
+        lazy_rates(0.1, (0.0, 0.9), 0)

@@ -11,6 +11,7 @@ from penalized import M
 
 import tinydl as td
 from tinydl import nn
+from tinydl.regularizers import GaussianDropout
 
 
 def by_masks(layer: nn.Module, n: int, of: Callable[[np.ndarray], Any], p: float) -> Any:
@@ -18,7 +19,8 @@ def by_masks(layer: nn.Module, n: int, of: Callable[[np.ndarray], Any], p: float
     weight, all 2^n of them.
     """
     found: dict[bytes, tuple[float, Any]] = {}
-    shape = {nn.Dropout: (1, n), nn.Dropout2d: (1, n, 2, 2), nn.Dropout1d: (1, n, 2)}.get(type(layer), (1, n))
+    maps = {nn.Dropout1d: (2,), nn.Dropout2d: (2, 2), nn.Dropout3d: (2, 2, 2)}
+    shape = (1, n, *maps.get(type(layer), ()))
     for _ in range(400 * 2**n):
         drawn = layer(td.ones(*shape, dtype="float64")).numpy()[0].reshape(n, -1)
         assert (drawn == drawn[:, :1]).all()  # a channel is dropped whole
@@ -31,11 +33,30 @@ def by_masks(layer: nn.Module, n: int, of: Callable[[np.ndarray], Any], p: float
     return sum(weight * value for weight, value in found.values())
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout, nn.Dropout1d, nn.Dropout2d])
+@pytest.mark.parametrize("layer", [nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d])
 def test_the_mean_over_all_masks_is_the_identity_with_bernoullis_variance(layer: Any) -> None:
     drop = layer(0.3, generator=td.Generator(1))
     np.testing.assert_allclose(by_masks(drop, 3, lambda mask: mask, 0.3), 1, rtol=1e-12)
     np.testing.assert_allclose(by_masks(drop, 3, lambda mask: (mask - 1) ** 2, 0.3), 0.3 / 0.7, rtol=1e-12)
+
+
+def test_gaussian_dropout_has_bernoullis_mean_and_variance_and_is_the_identity_in_evaluation() -> None:
+    x = td.tensor(np.random.default_rng(0).standard_normal(3))
+    layer = GaussianDropout(0.3, generator=td.Generator(1))
+    factors = layer(td.ones(200_000, dtype="float64")).numpy()
+    assert abs(factors.mean() - 1) < 0.01
+    assert abs(factors.var() - 0.3 / 0.7) < 0.01
+    drawn = td.randn(3, generator=td.Generator(2), dtype="float64").numpy()
+    found = GaussianDropout(0.3, generator=td.Generator(2))(x).numpy()
+    np.testing.assert_allclose(found, x.numpy() * (1 + np.sqrt(0.3 / 0.7) * drawn), rtol=1e-12)
+    assert layer.eval()(x) is x
+    assert GaussianDropout(0.0)(x) is x
+    leaf = x.detach().requires_grad_()
+    same = GaussianDropout(0.3, generator=td.Generator(2))
+    (slope,) = td.grad(same(leaf).sum(), leaf)
+    np.testing.assert_allclose(slope.numpy(), found / x.numpy(), rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^GaussianDropout: expected p in \[0, 1\), got 1"):
+        GaussianDropout(1.0)
 
 
 def test_dropout_of_inputs_is_a_ridge_of_a_linear_model() -> None:

@@ -5,6 +5,7 @@ that are known from other codes.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,16 @@ from penalized import B, D, M, assert_close, batch, grads, network
 import tinydl as td
 from tinydl import nn
 from tinydl.regularizers import (
+    R1,
+    R2,
     CurvaturePenalty,
     DataGrad,
+    Dragan,
     FisherPenalty,
     FrobeniusJacobian,
     GradAlign,
     GradientNorm,
+    GradientPenalty,
     HessianTrace,
     JacobianNorm,
     JacobianRegularizer,
@@ -98,6 +103,24 @@ def test_a_batchnorm_on_the_logits_makes_sums_over_samples_constant(penalty: Cal
     assert value(SoftmaxJacobian(1.0), model, x, y) > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:.*expected a critic whose samples do not meet")
+@pytest.mark.parametrize("penalty", [R1, R2, LipschitzPenalty, GradientPenalty, Dragan])
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_batchnorm_on_the_score_is_warned_of(penalty: Callable[..., Penalty], flat: bool) -> None:
+    """R1 and R2 are then zero; norms are, and (0 - 1)² is no less constant."""
+    outputs = nn.Flatten(0) if flat else nn.Identity()
+    model, (x, _) = nn.Sequential(nn.Linear(D, 1), nn.BatchNorm1d(1), outputs).double(), batch()
+    loss = lambda z, y, reduction: z.reshape(-1)  # noqa: E731
+    objective = Objective(model, loss, [penalty(1.0)])
+    with pytest.warns(UserWarning, match="identically zero"):
+        found = objective(x, fake=0.5 * x * x).penalties[0].item()
+    assert min(abs(found), abs(found - 1)) < 1e-6
+    model.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective(x, fake=0.5 * x * x)
+
+
 # Each at a layer, and in the units of the input
 # ------------------------------------------------------------------------------------------------------------
 
@@ -125,6 +148,27 @@ def test_at_a_layer_it_is_the_penalty_of_the_rest_of_the_net(name: str) -> None:
     assert_close([terms.penalties[0].item()], [expected.item()])
     found, wanted = (td.grad(v, tail[1].weight) for v in (terms.penalties[0], expected))
     assert_close([found[0].numpy()], [wanted[0].numpy()])
+
+
+@pytest.mark.parametrize("name", ["R1", "R2", "GradientPenalty", "Dragan", "LipschitzPenalty"])
+def test_a_critics_penalty_at_a_layer_is_that_of_its_head(name: str) -> None:
+    """Where the samples are moved they are moved before the layer."""
+    penalty = getattr(td.regularizers, name)
+    td.manual_seed(1)
+    layers = nn.Linear(D, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1)
+    model, (x, _) = nn.Sequential(*layers).double(), batch()
+    loss = lambda z, y, reduction: z.reshape(-1)  # noqa: E731
+    seen: list[td.Tensor] = []
+    handle = model[1].register_forward_hook(lambda m, i, o: seen.append(o))
+    term = penalty(1.0, wrt="1", generator=td.Generator(3))
+    found = Objective(model, loss, [term])(x, fake=0.5 * x * x).penalties[0]
+    handle.remove()
+    head, h = model[2:], seen[-1].detach()
+    scale = 0.5 if name in ("R1", "R2") else 1.0
+    norms = np.linalg.norm(td.grad(head(h.requires_grad_()).sum(), h)[0].numpy(), axis=1)
+    values = norms**2 if name in ("R1", "R2") else (norms - 1) ** 2
+    np.testing.assert_allclose(found.item(), scale * values.mean(), rtol=1e-10)
+    assert len(seen) == (1 if name in ("R1", "LipschitzPenalty") else 2)
 
 
 def test_a_penalty_on_raw_inputs_is_that_on_normalized_ones_by_the_variance() -> None:
@@ -420,3 +464,24 @@ def test_on_maps_losses_count_by_their_mean_and_empty_batches_are_zero() -> None
         "HessianTrace",
     ):
         assert value(BY_INPUT[name](1.0), network(), batch()[0][:0], batch()[1][:0]) == 0
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+def test_the_jacobian_of_softmax_takes_a_pass_less_than_classes(
+    m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last row is minus the sum of the others, under batch statistics too; of one class it is 0."""
+    td.manual_seed(1)
+    layers = nn.Linear(D, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, m)
+    model, x = nn.Sequential(*layers).double(), batch()[0]
+    y = td.tensor(np.zeros(B, np.int64))
+    leaf = x.detach().requires_grad_()
+    p = td.softmax(model(leaf), 1)
+    slopes = [td.grad(p[:, k].sum(), leaf, retain_graph=True)[0].numpy() for k in range(m)]
+    calls: list[Any] = []
+    own = gradients.SoftmaxJacobian.rows
+    counted = lambda self, *given: calls.append(1) or own(self, *given)  # noqa: E731
+    monkeypatch.setattr(gradients.SoftmaxJacobian, "rows", counted)
+    found = value(SoftmaxJacobian(1.0), model, x, y)
+    np.testing.assert_allclose(found, sum((g**2).sum() for g in slopes) / B, rtol=1e-11, atol=1e-30)
+    assert len(calls) == max(m - 1, 1)

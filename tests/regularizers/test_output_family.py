@@ -318,3 +318,19 @@ def test_as_the_loss_of_an_objective(loss: Any) -> None:
 def test_misuse_is_refused_by_name(misuse: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{message}"):
         misuse()
+
+
+def test_both_views_of_barlow_in_one_pass() -> None:
+    """Without batch statistics the value of two passes, and the loss of both views; with them another."""
+    view = lambda x: 0.7 * x + 0.2 * x * x  # noqa: E731
+    (x, y), found = batch(), {}
+    for joint in (False, True):
+        for norm in (False, True):
+            model = network(*([nn.BatchNorm1d(6)] if norm else []))
+            terms = Objective(model, td.cross_entropy, [Barlow(1.0, view, joint=joint)])(x, y)
+            found[joint, norm] = terms.penalties[0].item()
+            if joint and not norm:
+                both = [td.cross_entropy(model(each), y).item() for each in (x, view(x))]
+                np.testing.assert_allclose(terms.loss.item(), np.mean(both), rtol=1e-12)
+    np.testing.assert_allclose(found[True, False], found[False, False], rtol=1e-12)
+    assert not np.isclose(found[True, True], found[False, True], rtol=1e-3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,7 @@ def test_against_torch() -> None:
     theirs.load_state_dict(state)
     for i in range(3):
         x = batch(i)[0]
+        updated(layer)
         ours, their = layer(x), theirs(torch.tensor(x.numpy()))
         np.testing.assert_allclose(ours.detach().numpy(), their.detach().numpy(), rtol=1e-12)
         g = torch.autograd.grad(their.sin().sum(), theirs.weight_orig)[0]
@@ -75,6 +78,12 @@ def test_against_torch() -> None:
     assert_close(vectors(layer), [theirs.weight_u.numpy(), theirs.weight_v.numpy()], 1e-10)
 
 
+def updated(layer: nn.Module) -> None:
+    """As an optimizer's step of length 0."""
+    with td.no_grad():
+        td.ops.update.assign(layer.weight_orig, layer.weight_orig)
+
+
 def moved_away() -> nn.Module:
     layer = linear()
     with td.no_grad():
@@ -82,7 +91,7 @@ def moved_away() -> nn.Module:
     return layer
 
 
-def test_u_moves_once_a_forward_of_training_and_nowhere_else() -> None:
+def test_u_moves_once_an_update_and_nowhere_else() -> None:
     layer, (x, y) = moved_away(), batch()
     before = vectors(layer)
     layer.eval()(x)
@@ -101,10 +110,47 @@ def test_u_moves_once_a_forward_of_training_and_nowhere_else() -> None:
     assert_close(vectors(again), vectors(once), 0)
 
 
-def test_u_converges_over_forwards() -> None:
+@pytest.mark.parametrize("wrap", [lambda step: step, td.record], ids=["eager", "recorded"])
+def test_micro_batches_of_a_step_move_it_once(wrap: Any) -> None:
+    """So that their gradients are those of the whole batch, whatever ran before the step was recorded."""
+    found = []
+    for parts in ([slice(0, 6)], [slice(0, 2), slice(2, 6)]):
+        layer = moved_away()
+        optimizer = td.optim.SGD(layer.parameters(), 0.1)
+        layer(batch()[0])
+
+        def step(
+            x: td.Tensor, y: td.Tensor, layer: Any = layer, optimizer: Any = optimizer, parts: Any = parts
+        ) -> None:
+            optimizer.zero_grad()
+            for part in parts:
+                (td.cross_entropy(layer(x[part]), y[part], reduction="sum") / 6).backward()
+            optimizer.step()
+
+        play = wrap(step)
+        for i in range(3):
+            play(*batch(i))
+        found.append([*vectors(layer), np.array(layer.weight_orig.detach())])
+        assert len({v.tobytes() for v in (vectors(moved_away())[0], vectors(layer)[0])}) == 2
+    assert_close(found[1], found[0], 1e-11)
+
+
+def test_a_module_that_has_moved_is_copied_and_pickled() -> None:
+    """Also within a recorded step; the copy goes on as the layer does."""
+    layer, (x, _) = moved_away(), batch()
+    td.record(lambda x: layer(x))(x)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert_close(vectors(other), vectors(layer), 0)
+        updated(other)
+        other(x)
+        assert (vectors(other)[0] != vectors(layer)[0]).any()
+
+
+def test_u_converges_over_updates() -> None:
     layer, x = moved_away(), batch()[0]
     exact = np.linalg.svd(np.array(layer.weight_orig.detach()))[1][0]
     for _ in range(200):
+        updated(layer)
         layer(x)
     w = np.array(layer.weight_orig.detach()) / np.array(layer.weight.detach())
     np.testing.assert_allclose(w, exact, rtol=1e-9)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import test_traps_of_layers
 from penalized import B, D, M, assert_close, batch, grads, network
 
 import tinydl as td
 from tinydl import nn
 from tinydl.regularizers import (
+    L2,
     MART,
     R1,
     TRADES,
@@ -33,6 +37,7 @@ from tinydl.regularizers import (
     DropConnect,
     DropPath,
     FrobeniusJacobian,
+    GaussianDropout,
     GradientPenalty,
     InputNoise,
     JacobianNorm,
@@ -45,6 +50,7 @@ from tinydl.regularizers import (
     RandomErasing,
     RDrop,
     SpectReg,
+    WeightNoise,
     attack,
 )
 
@@ -78,8 +84,27 @@ def test_pytorch_47562_a_bias_that_no_input_gradient_sees_gets_zeros() -> None:
         Objective(model, td.cross_entropy, terms)(*batch()).total.backward()
         found.append(model[-1].bias.grad.numpy().copy())
     np.testing.assert_array_equal(*found)
-    (slope,) = td.grad(value(FrobeniusJacobian(1.0), model), model[-1].bias, allow_unused=True)
-    assert slope is None or not slope.numpy().any()
+    slopes = td.grad(value(FrobeniusJacobian(1.0), model), list(model.parameters()))  # none is unused
+    assert slopes[0].numpy().any()
+    assert not slopes[-1].numpy().any()
+    model.zero_grad()
+    value(L2(1.0), model).backward()
+    assert [p.grad.numpy().any() for p in model.parameters()] == [True, False, True, False]
+
+
+ADDRESSES = (
+    *("amp-rsl-rl#58", "ART#120", "davda54/sam#17", "foolbox#74", "kornia#4407", "nvSubquadratic#141"),
+    *("pytorch#47562", "pytorch#72047", "pytorch#8208", "pytorch-wgan#48", "R3GAN#20", "StudioGAN#101"),
+    *("style-based-gan#34", "stylegan2#9", "stylegan2-ada-pytorch#133", "timm#1304", "timm#2118"),
+    *("torchattacks#21", "torchattacks#68", "vat_tf#2", "VAT-pytorch#1", "vision#4379"),
+)
+
+
+def test_every_address_of_the_definition_has_a_test_that_names_it() -> None:
+    tests = [name for file in (sys.modules[__name__], test_traps_of_layers) for name in vars(file)]
+    for address in ADDRESSES:
+        words = re.sub(r"\W", "_", address.rpartition("/")[2]).lower()
+        assert any(f"_{words}_" in name for name in tests if name.startswith("test_")), address
 
 
 def test_pytorch_72047_unequal_parts_count_by_their_share() -> None:
@@ -214,7 +239,11 @@ def test_spectregs_random_one_hot_draws_the_last_class_too(monkeypatch: pytest.M
     "layer",
     [
         nn.Dropout(0.0),
+        nn.Dropout2d(0.0),
+        nn.AlphaDropout(0.0),
         nn.GaussianNoise(0.0),
+        GaussianDropout(0.0),
+        WeightNoise(nn.Linear(3, 2), 0.0),
         DropPath(0.0),
         DropBlock(0.0),
         DropConnect(3, 2, 0.0),

@@ -22,6 +22,7 @@ from tinydl.training import (
     WeightAveraging,
     bagging,
     find_learning_rate,
+    out_of_bag,
 )
 
 
@@ -111,12 +112,66 @@ class TestEnsembles:
         geometric = np.exp(np.log(p).mean(0))
         geometric /= geometric.sum(1, keepdims=True)
         np.testing.assert_allclose(Ensemble(models, "geometric")(x).numpy(), geometric, rtol=1e-12)
-        votes = np.eye(4)[z.argmax(2)].mean(0)
-        np.testing.assert_allclose(Ensemble(models, "vote")(x).numpy(), votes)
-        with pytest.raises(ValueError, match="expected models and 'mean', 'geometric' or 'vote'"):
+        votes = np.eye(4)[z.argmax(2)].sum(0)
+        found = Ensemble(models, "vote")(x).numpy()
+        np.testing.assert_allclose(found, (votes + p.mean(0) / 2) / 3.5)
+        np.testing.assert_allclose(found.sum(1), 1)
+        with pytest.raises(ValueError, match="expected models and 'probability', 'geometric' or 'vote'"):
             Ensemble(models, "median")
-        with pytest.raises(ValueError, match="got 0 and 'mean'"):
+        with pytest.raises(ValueError, match="got 0 and 'probability'"):
             Ensemble([])
+
+    def test_what_ensembles_gain(self) -> None:
+        """NLL(mean p) ≤ mean NLL; of the geometric mean mean NLL + log Σ_k Π p^{1/M}, no more either."""
+        models, z = self.logits()
+        p = np.exp(z) / np.exp(z).sum(2, keepdims=True)
+        x = td.zeros(5, 1)
+        each = -np.log(p).mean(0)  # (B, C): the loss of each class
+        assert (-np.log(Ensemble(models)(x).numpy()) <= each + 1e-12).all()
+        found = -np.log(Ensemble(models, "geometric")(x).numpy())
+        gain = np.log(np.exp(np.log(p).mean(0)).sum(1, keepdims=True))
+        np.testing.assert_allclose(found, each + gain, rtol=1e-12)
+        assert (gain <= 0).all()
+        softmax_of_mean = td.softmax(td.tensor(z.mean(0)), 1).numpy()
+        np.testing.assert_allclose(Ensemble(models, "geometric")(x).numpy(), softmax_of_mean, rtol=1e-12)
+
+    def test_the_rate_of_snapshots_is_the_papers(self) -> None:
+        """α(t) = ½α₀(cos(π·((t-1) mod ⌈T/M⌉)/⌈T/M⌉) + 1), t = 1, …, T steps in M cycles."""
+        T, M, rate = 20, 3, 0.2
+        optimizer = td.optim.SGD(td.nn.Linear(1, 1).parameters(), lr=rate)
+        cycle = -(-T // M)
+        schedule = CosineAnnealingWarmRestarts(optimizer, cycle)
+        for t in range(1, T + 1):
+            expected = rate / 2 * (np.cos(np.pi * ((t - 1) % cycle) / cycle) + 1)
+            np.testing.assert_allclose(optimizer.param_groups[0]["lr"], expected, rtol=1e-12, atol=1e-15)
+            schedule.step()
+
+    def test_a_bootstrap_has_two_thirds_of_the_samples(self) -> None:
+        """1 - (1 - 1/n)^n of them, in the mean."""
+        n, shares = 40, []
+
+        def fit(train: Any, left: Any, number: int) -> Any:
+            shares.append(len(np.unique(train.indices)) / n)
+            return td.nn.Identity()
+
+        bagging(fit, data(n), 400, seed=1)
+        assert abs(np.mean(shares) - (1 - (1 - 1 / n) ** n)) < 0.01
+
+    def test_a_vote_of_as_many_is_decided_by_the_sum_of_probabilities(self) -> None:
+        """And no probability outweighs a vote."""
+        p = np.array([[[0.98, 0.01, 0.01]], [[0.1, 0.5, 0.4]], [[0.0, 0.4, 0.6]], [[0.3, 0.4, 0.3]]])
+
+        class Fixed(td.nn.Module):
+            def __init__(self, p: np.ndarray) -> None:
+                super().__init__()
+                self.z = td.nn.Buffer(np.log(p + 1e-300))
+
+            def forward(self, x: Any) -> Any:
+                return self.z * 1.0
+
+        for members, first in ((p[:2], 0), (p[1:3], 2), (p, 1)):
+            found = Ensemble([Fixed(each) for each in members], "vote")(td.zeros(1, 1)).numpy()
+            assert found.argmax() == first
 
     def test_snapshots_and_their_resume(self, tmp_path: Path) -> None:
         def make(snapshots: SnapshotEnsemble) -> Any:
@@ -159,6 +214,16 @@ class TestEnsembles:
             assert len(drawn) == 50
             assert sorted({*drawn.tolist(), *left.tolist()}) == list(range(50))
             assert not {*drawn.tolist()} & {*left.tolist()}
+        expected = np.full((50, 2), np.nan)
+        x = td.from_numpy(data().inputs)
+        with td.no_grad():
+            each = [td.softmax(model(x), 1).numpy() for model in ensemble.models]
+        for i in range(50):
+            own = [p[i] for p, (_, left) in zip(each, seen, strict=True) if i in left]
+            expected[i] = np.mean(own, 0) if own else np.nan
+        found = out_of_bag(ensemble, data(), seed=5, batch_size=7)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert np.isnan(found).any(1).sum() > 0
         bagging(fit, data(), 2, seed=5)
         np.testing.assert_array_equal(seen[1][0], seen[4][0])
         assert not np.array_equal(seen[0][0], seen[1][0])

@@ -23,6 +23,7 @@ from .recompute import *
 from .recurrent import *
 from .resizing import *
 from .summary import *
+from .transformer import *
 from .utils import *
 
 if TYPE_CHECKING:

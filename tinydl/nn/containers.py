@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
-from ..ops.shape import flatten, normalize_dim, reshape
+from ..ops.shape import flatten
+from ..ops.views import unflattened
 from .module import Module
 from .parameter import Parameter
 
@@ -273,18 +273,4 @@ class Unflatten(Module):
         self.dim, self.unflattened_size = dim, tuple(unflattened_size)
 
     def forward(self, input: Tensor) -> Tensor:
-        dim = normalize_dim("Unflatten", self.dim, input.ndim)
-        known = math.prod(n for n in self.unflattened_size if n != -1)
-        free = self.unflattened_size.count(-1)
-        if (
-            not input.ndim
-            or free > 1
-            or (input.shape[dim] % max(known, 1) if free else input.shape[dim] != known)
-        ):
-            raise ShapeError(
-                f"Unflatten: expected sizes for the elements of dim {dim} of {input.shape}, got "
-                f"{self.unflattened_size}"
-            )
-        rest = input.shape[dim] // max(known, 1)
-        sizes = (rest if n == -1 else n for n in self.unflattened_size)
-        return reshape(input, (*input.shape[:dim], *sizes, *input.shape[dim + 1 :]))
+        return unflattened("Unflatten", input, self.dim, self.unflattened_size)

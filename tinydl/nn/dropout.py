@@ -5,15 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.core import Tensor
-from ..ops.random import (
-    Generator,
-    alpha_dropout,
-    dropout,
-    dropout1d,
-    dropout2d,
-    gaussian_noise,
-    require_probability,
-)
+from ..ops.channel_dropout import dropout1d, dropout2d, dropout3d
+from ..ops.random import Generator, alpha_dropout, dropout, gaussian_noise, require_probability
 from .checks import require_real
 from .module import Module
 
@@ -22,6 +15,7 @@ __all__ = [
     "Dropout",
     "Dropout1d",
     "Dropout2d",
+    "Dropout3d",
     "GaussianNoise",
 ]
 
@@ -55,6 +49,12 @@ class Dropout2d(Dropout):
     """Dropout of whole channels of (N, C, H, W)."""
 
     function = staticmethod(dropout2d)
+
+
+class Dropout3d(Dropout):
+    """Dropout of whole channels of (N, C, D, H, W)."""
+
+    function = staticmethod(dropout3d)
 
 
 class AlphaDropout(Dropout):

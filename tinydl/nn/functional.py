@@ -2,12 +2,14 @@
 
 from ..ops.activations import *
 from ..ops.attention import *
+from ..ops.channel_dropout import *
 from ..ops.conv import *
 from ..ops.ctc import *
 from ..ops.distances import *
 from ..ops.elementwise import relu, sigmoid, tanh
 from ..ops.embedding import *
 from ..ops.functions import logsigmoid
+from ..ops.grids import *
 from ..ops.indexing import one_hot
 from ..ops.loss import *
 from ..ops.margins import *
@@ -15,7 +17,7 @@ from ..ops.matmul import bilinear, linear
 from ..ops.norm import *
 from ..ops.padding import *
 from ..ops.pool import *
-from ..ops.random import alpha_dropout, dropout, dropout1d, dropout2d
+from ..ops.random import alpha_dropout, dropout
 from ..ops.resample import *
 from ..ops.sampling import gumbel_softmax
 from ..ops.softmax import *

@@ -18,6 +18,7 @@ from ..engine.hooks import RemovableHandle
 from ..engine.public import public, refusal
 from ..ops.creation import target
 from ..ops.update import assign, clear_gradients
+from .backward_hooks import call_watched
 from .parameter import Buffer, Parameter, as_buffer
 from .saved import Keys, load
 
@@ -50,6 +51,7 @@ class Module:
             "_computed",
             "_forward_hooks",
             "_forward_pre_hooks",
+            "_backward_hooks",
         ):
             object.__setattr__(self, name, {})
         object.__setattr__(self, "training", True)
@@ -75,7 +77,10 @@ class Module:
             for hook in list(self._forward_pre_hooks.values()):
                 changed = hook(self, inputs)
                 inputs = inputs if changed is None else changed if isinstance(changed, tuple) else (changed,)
-            output = self.forward(*inputs, **settings)
+            if self._backward_hooks:
+                output = call_watched(self, list(self._backward_hooks.values()), inputs, settings)
+            else:
+                output = self.forward(*inputs, **settings)
             for hook in list(self._forward_hooks.values()):
                 changed = hook(self, inputs, output)
                 output = output if changed is None else changed
@@ -397,6 +402,12 @@ class Module:
         it.
         """
         return RemovableHandle(self._forward_pre_hooks, hook)
+
+    def register_full_backward_hook(self, hook: Hook) -> RemovableHandle:
+        """Call hook(module, grad_input, grad_output) in each backward pass; what it returns replaces the
+        gradients of the inputs. Not in a recorded step.
+        """
+        return RemovableHandle(self._backward_hooks, hook)
 
     def extra_repr(self) -> str:
         """What `repr` shows of the settings."""

@@ -24,6 +24,7 @@ from . import (
     products,
     random,
     reduce,
+    reductions_by_index,
     sampling,
     scan,
     shape,
@@ -31,11 +32,12 @@ from . import (
     sort,
     statistics,
     subscript,
+    views,
 )
 
 WITH_METHODS = (
     *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
-    *(arithmetic, choices, elementwise, functions, joining, sampling),
+    *(arithmetic, choices, elementwise, functions, joining, sampling, views, reductions_by_index),
 )
 NO_METHODS = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),
@@ -149,7 +151,6 @@ METHODS: dict[str, Any] = {
     "long": lambda self: elementwise.to_dtype(self, "int64"),
     "bool": lambda self: elementwise.to_dtype(self, "bool"),
     "size": lambda self, dim=None: self.shape if dim is None else self.shape[dim],
-    "numel": lambda self: self.array.size,
     "nelement": lambda self: self.array.size,
     "element_size": lambda self: self.dtype.itemsize,
     **{f.__name__: f for f in NEW},

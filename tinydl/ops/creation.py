@@ -50,6 +50,11 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return copied("tensor", data, dtype, device).requires_grad_(requires_grad)
 
 
+def from_below(value: Any, dtype: Any) -> Any:
+    """A negative number for uint8 counts down from 256, as in PyTorch; anything else is itself."""
+    return value + 256 if dtype == np.uint8 and isinstance(value, int) and -256 < value < 0 else value
+
+
 def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
     """A new tensor that copies `data`, to a device if one is given; errors name `who`."""
     if isinstance(data, Tensor):
@@ -61,7 +66,8 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
         return made(Tensor(move(array, checked_device(device or "cuda", who))))
     try:
         _require_unmasked(who, data)
-        array = np.array(data, dtype=None if dtype is None else checked(dtype, who))
+        dtype = None if dtype is None else checked(dtype, who)
+        array = np.array(from_below(data, dtype), dtype=dtype)
     except OverflowError as error:
         raise DtypeError(f"{who}: expected numbers that {np.dtype(dtype)} can hold: {error}") from None
     except ValueError:
@@ -339,10 +345,16 @@ def to_array(x: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarr
 
 
 def to_dlpack(x: Tensor, **settings: Any) -> Any:
-    """A DLPack capsule of the same memory; read-only where `numpy` is (consumers that do not
-    know read-only are refused).
+    """A DLPack capsule of the same memory, read-only where `numpy` is. A consumer that does not know
+    read-only memory (DLPack before 1.0, NumPy 2.0) gets a copy of it, or BufferError if it wants none.
     """
-    return (numpy(x) if x.device == "cpu" else x.array).__dlpack__(**settings)
+    array = numpy(x) if x.device == "cpu" else x.array
+    try:
+        return array.__dlpack__(**settings)
+    except BufferError:
+        if x.device != "cpu" or array.flags.writeable or settings.get("copy") is False:
+            raise
+        return array.copy().__dlpack__(**settings)
 
 
 def dlpack_device(x: Tensor) -> tuple[int, int]:

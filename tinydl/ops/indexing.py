@@ -34,6 +34,7 @@ from .shape import (
 )
 
 __all__ = [
+    "argwhere",
     "bincount",
     "gather",
     "index_select",
@@ -113,12 +114,10 @@ def _wins(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     return eq(_gather(last, index, dim=dim), order)
 
 
-def refuse_recording(who: str) -> None:
-    """A GraphError inside a recorded step, for what gives a shape that depends on values."""
+def refuse_recording(who: str, why: str = "the shape of the result depends on values") -> None:
+    """A GraphError inside a recorded step, for what a replay cannot do."""
     if state.recorder is not None:
-        raise GraphError(
-            f"{who}: expected an eager step, got a recorded one: the shape of the result depends on values"
-        )
+        raise GraphError(f"{who}: expected an eager step, got a recorded one: {why}")
 
 
 def places(who: str, index: Any, like: Tensor) -> Tensor:
@@ -367,6 +366,13 @@ def nonzero(input: Tensor, as_tuple: bool = False) -> Any:
     if as_tuple and not input.ndim:  # as of a vector
         return (constant(input, np.zeros(found.shape[0], np.int64)),)
     return tuple(_index(found, index=(slice(None), d)) for d in range(input.ndim)) if as_tuple else found
+
+
+@public
+def argwhere(input: Tensor) -> Tensor:
+    """The indices (count, dims) of the elements that are not zero: `nonzero` by NumPy's name."""
+    refuse_recording("argwhere")
+    return _nonzero(input)
 
 
 @public

@@ -20,6 +20,7 @@ from ..engine.core import Tensor, contiguous, expand, no_grad, state
 from ..engine.promotion import category
 from ..engine.public import public
 from .arithmetic import div, floor_divide, remainder
+from .creation import from_below
 from .elementwise import add, and_masks, clip, mul, or_masks, pow, sub, to_dtype
 from .functions import xor_masks
 from .random import Generator, rand, randn
@@ -156,7 +157,10 @@ def zero_(input: Tensor) -> Tensor:
 
 def _filled(who: str, x: Tensor, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
-        value = Tensor(memory.array_module(x.array).full((), value, x.dtype))
+        try:
+            value = Tensor(memory.array_module(x.array).full((), from_below(value, x.dtype), x.dtype))
+        except OverflowError as error:
+            raise DtypeError(f"{who}: expected numbers that {x.dtype} can hold: {error}") from None
     return update(who, x, (value,), lambda: expand(value, shape=x.shape))
 
 

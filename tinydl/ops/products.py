@@ -32,6 +32,7 @@ __all__ = [
     "mv",
     "outer",
     "tensordot",
+    "trace",
 ]
 
 
@@ -344,3 +345,11 @@ def _matrices(
     merged = [math.prod(sizes[label] for label in group) for group in groups]
     x = _ordered(x, labels, [label for group in groups for label in group])
     return reshape(x, merged if shared else merged[1:]), turned
+
+
+@public
+def trace(input: Tensor) -> Tensor:
+    """The sum of the diagonal of a matrix (n, m)."""
+    if input.ndim != 2:
+        raise ShapeError(f"trace: expected a matrix (n, m), got {input.shape}")
+    return sum(diagonal(input))

@@ -24,7 +24,7 @@ from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
 from ..engine.effect import effect, made
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from ..engine.public import public
-from .elementwise import eq, lt, mul, to_dtype, where
+from .elementwise import lt, mul, to_dtype, where
 from .shape import common_shape, new_size
 from .update import assign
 
@@ -34,8 +34,6 @@ __all__ = [
     "bernoulli",
     "default_generator",
     "dropout",
-    "dropout1d",
-    "dropout2d",
     "gaussian_noise",
     "manual_seed",
     "noise_generator",
@@ -400,44 +398,6 @@ def dropout(
         return input
     key, start = _draw(generator or noise_generator, input.shape, np.bool_, input.device)
     return _dropout(input, key, start, p=p)
-
-
-def feature_dropout(
-    who: str, input: Tensor, p: float, training: bool, spatial: int, inplace: Any, generator: Generator | None
-) -> Tensor:
-    """Zero whole channels of (N, C, *spatial) with probability p and scale the others by 1/(1 - p)."""
-    require_probability(who, p, inplace)
-    if input.ndim != spatial + 2:
-        raise ShapeError(f"{who}: expected input (N, C) and {spatial} spatial dims, got {input.shape}")
-    if not training or p == 0:
-        return input
-    ones = constant(input, np.ones((*input.shape[:2], *(1,) * spatial), input.dtype))
-    kept = dropout(ones, p, True, generator=generator)
-    return where(eq(kept, 0.0), 0.0, mul(input, kept))
-
-
-@public
-def dropout1d(
-    input: Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    generator: Generator | None = None,
-) -> Tensor:
-    """Dropout of whole channels of (N, C, L). Tompson et al., arXiv 1411.4280."""
-    return feature_dropout("dropout1d", input, p, training, 1, inplace, generator)
-
-
-@public
-def dropout2d(
-    input: Tensor,
-    p: float = 0.5,
-    training: bool = True,
-    inplace: bool = False,
-    generator: Generator | None = None,
-) -> Tensor:
-    """Dropout of whole channels of (N, C, H, W). Tompson et al., arXiv 1411.4280."""
-    return feature_dropout("dropout2d", input, p, training, 2, inplace, generator)
 
 
 @public

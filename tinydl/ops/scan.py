@@ -1,4 +1,4 @@
-"""Running sums and products, and the product over a dim. Zeros among the factors are exact
+"""Running sums and products, differences, and the product over a dim. Zeros among the factors are exact
 at every order of derivative.
 """
 
@@ -7,16 +7,18 @@ from __future__ import annotations
 from typing import Any
 
 from tinydl_kernels import reduce, scan
+from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Array, Tensor, expand, primitive
 from ..engine.public import public
-from .elementwise import mul, to_dtype
+from .elementwise import mul, ne, sub, to_dtype
 from .padding import pad
-from .shape import flip, normalize_dim, reshape, unsqueeze
+from .shape import cat, flip, narrow, normalize_dim, reshape, unsqueeze
 
 __all__ = [
     "cumprod",
     "cumsum",
+    "diff",
     "prod",
 ]
 
@@ -111,3 +113,24 @@ def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, dtype: An
     dim = normalize_dim("prod", dim, input.ndim)
     y = _prod(input if input.ndim else reshape(input, 1), dim=dim)
     return unsqueeze(y, dim) if keepdim and input.ndim else y
+
+
+@public
+def diff(
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
+    """Differences x[k + 1] - x[k] along `dim`, n times; of masks, where they change. `prepend` and `append`
+    are put before and behind first.
+    """
+    if not input.ndim:
+        raise ShapeError("diff: expected at least one dim, got a 0-d tensor")
+    if n < 0:
+        raise ValueError(f"diff: expected n of at least 0, got {n}")
+    dim = normalize_dim("diff", dim, input.ndim)
+    parts = [x for x in (prepend, input, append) if x is not None]
+    x = cat(parts, dim) if len(parts) > 1 and n else input
+    for _ in range(n):
+        size = x.shape[dim]
+        later, earlier = narrow(x, dim, min(1, size), max(size - 1, 0)), narrow(x, dim, 0, max(size - 1, 0))
+        x = ne(later, earlier) if x.dtype == "bool" else sub(later, earlier)
+    return x

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tinydl_kernels import sort as kernels
 from tinydl_kernels.machine.errors import ShapeError
 
+from ..devices import constant
 from ..engine.core import Array, Tensor, primitive
 from ..engine.public import public
+from .elementwise import ge, le, or_masks, where
+from .functions import isnan
 from .indexing import gather, refuse_recording
 from .reduce import Picked
-from .shape import narrow, normalize_dim, reshape
+from .shape import cat, narrow, normalize_dim, reshape
 
 __all__ = [
     "argsort",
+    "cummax",
+    "cummin",
     "sort",
     "topk",
     "unique",
@@ -91,3 +98,37 @@ def unique(
     values, inverse, counts = _unique(input, dim=dim)
     asked = (values, *[inverse] * return_inverse, *[counts] * return_counts)
     return asked if len(asked) > 1 else values
+
+
+@public
+def cummax(input: Tensor, dim: int) -> Picked:
+    """(values, indices) of the largest element so far along `dim`; of equals the last, NaN counts as the
+    largest.
+    """
+    return _running("cummax", input, dim, ge)
+
+
+@public
+def cummin(input: Tensor, dim: int) -> Picked:
+    """(values, indices) of the smallest element so far along `dim`; of equals the last, NaN counts as the
+    smallest.
+    """
+    return _running("cummin", input, dim, le)
+
+
+def _running(who: str, input: Tensor, dim: int, wins: Callable[..., Tensor]) -> Picked:
+    """Each place takes over what is 1, 2, 4, ... places before it, unless its own wins."""
+    dim = normalize_dim(who, dim, input.ndim)
+    x = input.detach() if input.ndim else reshape(input.detach(), 1)
+    size = x.shape[dim]
+    line = np.arange(size).reshape(-1, *[1] * (x.ndim - 1 - dim))
+    best, indices, apart = x, constant(x, np.broadcast_to(line, x.shape).copy()), 1
+    while apart < size:
+        own, before = narrow(best, dim, apart, size - apart), narrow(best, dim, 0, size - apart)
+        stays = wins(own, before) if x.dtype.kind != "f" else or_masks(wins(own, before), isnan(own))
+        places = (narrow(indices, dim, start, size - apart) for start in (apart, 0))
+        best = cat([narrow(best, dim, 0, apart), where(stays, own, before)], dim)
+        indices = cat([narrow(indices, dim, 0, apart), where(stays, *places)], dim)
+        apart *= 2
+    values = gather(input if input.ndim else reshape(input, 1), dim, indices)
+    return Picked(values, indices) if input.ndim else Picked(reshape(values, ()), reshape(indices, ()))

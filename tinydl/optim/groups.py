@@ -151,19 +151,33 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
+def decaying_names(named: Mapping[str, Tensor]) -> set[str]:
+    """Of parameters by name those that decay: the ones of more than one dim, of a weight under `weight_norm`
+    the length.
+    """
+    lengths = {name for name in named if name.endswith("_g") and f"{name[:-1]}v" in named}
+    directions = {f"{name[:-1]}v" for name in lengths}
+    return {name for name, p in named.items() if p.ndim > 1 and name not in directions} | lengths
+
+
 def decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups for an optimizer: weights of more than one dim decay, biases and the
-    scales of normalizations do not.
+    scales of normalizations do not. Of a weight under `weight_norm` the length g decays, the direction v does
+    not.
 
         optimizer = SGD(decay_groups(model, 5e-4), lr=0.1, momentum=0.9)
 
     These are the convolution filters and the matrices of fully connected layers, what Varga et
     al. (arXiv 1712.09936) decay.
     """
-    named = list(model.named_parameters())
+    named = dict(model.named_parameters())
+    decaying = decaying_names(named)
     groups = [
-        {"params": [(name, p) for name, p in named if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [(name, p) for name, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [(name, p) for name, p in named.items() if name in decaying],
+            "weight_decay": weight_decay,
+        },
+        {"params": [(name, p) for name, p in named.items() if name not in decaying], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

@@ -55,22 +55,28 @@ class SAM(Wrapper):
     Weight decay is the optimizer's own, and acts at param. Parameters without a gradient stay where they are.
     For regularizers, schedules and counters this is one step.
 
+    With `alpha` below 1 the step is by (1 - alpha) grad + alpha grad(param + e): the penalty λ ‖grad‖ on the
+    gradient's norm with λ = alpha rho, without a second derivative (Zhao et al. 2022, arXiv 2202.03599: rho
+    .1, alpha .8), exact where the loss is quadratic.
+
     Args:
         base: the optimizer whose step it is.
         rho: the radius, at least 0. It may be changed; recorded steps are recorded anew.
+        alpha: the share of the gradient at param + e, in [0, 1].
 
     Raises:
         TypeError: a base of the wrong type; a step without a closure.
-        ValueError: rho below 0.
+        ValueError: rho below 0, alpha outside [0, 1].
         GraphError: first_step and second_step out of turn; a state that is saved between them.
     """
 
-    settings: tuple[str, ...] = ("rho",)
+    settings: tuple[str, ...] = ("rho", "alpha")
 
-    def __init__(self, base: Optimizer | Wrapper, rho: float = 0.05) -> None:
+    def __init__(self, base: Optimizer | Wrapper, rho: float = 0.05, alpha: float = 1.0) -> None:
         super().__init__(base)
-        self.rho = rho
+        self.rho, self.alpha = rho, alpha
         self._copies: dict[Tensor, Buffer] = {}
+        self._slopes: dict[Tensor, Buffer] = {}
         self._moved: list[Tensor] = []
         self._ascents, self._returns = Version(), Version()  # counts of both, replays included
 
@@ -84,6 +90,17 @@ class SAM(Wrapper):
         if not rho >= 0:
             raise ValueError(f"{self}: rho: expected at least 0, got {rho}")
         self._rho = float(rho)
+
+    @property
+    def alpha(self) -> float:
+        """The share of the gradient at param + e."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"{self}: alpha: expected a number in [0, 1], got {alpha}")
+        self._alpha = float(alpha)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step by a closure that computes the gradients; returns what its first call returns."""
@@ -119,10 +136,12 @@ class SAM(Wrapper):
             sizes = [self._size(p) for p in self._moved]
             scaled = [_times(g, size) for g, size in zip(gradients, sizes, strict=True)]
             scale = div(self.rho, add(get_total_norm(scaled), 1e-12))
-            for p, g, size in zip(self._moved, scaled, sizes, strict=True):
+            for p, g, scaled_g, size in zip(self._moved, gradients, scaled, sizes, strict=True):
                 copy = self._own(self._copies, p)
                 assign(copy, p)
-                assign(p, add(p, mul(_times(g, size), to_dtype(scale, p.dtype))))
+                if self.alpha < 1:
+                    assign(self._own(self._slopes, p), g)
+                assign(p, add(p, mul(_times(scaled_g, size), to_dtype(scale, p.dtype))))
         happened(self._ascents)
 
     def second_step(self) -> None:
@@ -130,6 +149,10 @@ class SAM(Wrapper):
         if not self._away:
             raise GraphError(f"{self}.second_step: expected first_step() before it, got none")
         self._return()
+        with no_grad():
+            for p in self._moved if self.alpha < 1 else ():
+                if (g := p.grad) is not None:
+                    p.grad = add(mul(self._slopes[p], 1 - self.alpha), mul(g, self.alpha))
         self.base.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -164,14 +187,16 @@ class ASAM(SAM):
     Kwon et al. 2021 (arXiv 2102.11600), equation 8 with element-wise normalization.
 
     Args:
-        base, rho: as in `SAM`.
+        base, rho, alpha: as in `SAM`.
         eta: added to each size, at least 0; the authors' 0.01 lets parameters at 0 move.
     """
 
-    settings = ("rho", "eta")
+    settings = ("rho", "alpha", "eta")
 
-    def __init__(self, base: Optimizer | Wrapper, rho: float = 0.5, eta: float = 0.0) -> None:
-        super().__init__(base, rho)
+    def __init__(
+        self, base: Optimizer | Wrapper, rho: float = 0.5, eta: float = 0.0, alpha: float = 1.0
+    ) -> None:
+        super().__init__(base, rho, alpha)
         self.eta = eta
 
     @property

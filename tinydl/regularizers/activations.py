@@ -16,13 +16,14 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import follow
 from ..engine.core import Tensor, add, cast, no_grad, state
+from ..nn.module import Module
 from ..nn.parameter import Buffer
 from ..ops.creation import eye
 from ..ops.elementwise import abs, clip, div, ge, le, log, mul, pow, sqrt, square, sub, where
 from ..ops.matmul import matmul
 from ..ops.random import Generator, random_from
 from ..ops.reduce import all, mean, sum
-from ..ops.shape import movedim, reshape, transpose
+from ..ops.shape import cat, movedim, reshape, transpose
 from ..ops.update import assign, increment
 from .contract import Penalty, Weight
 from .passes import Pass
@@ -280,24 +281,44 @@ class Barlow(Penalty):
 
     Args:
         augment: a function of the input, written with tensor operations.
+        joint: both views in the main pass, one after the other, each sample with its target: the loss is then
+            of both, and a BatchNorm has the statistics of both.
     """
 
     coupled = True
 
     def __init__(
-        self, weight: Weight, augment: Callable[[Any], Any], off: float = 0.0051, **options: Any
+        self,
+        weight: Weight,
+        augment: Callable[[Any], Any],
+        off: float = 0.0051,
+        joint: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(weight, **options)
         if not off >= 0:
             raise ValueError(f"Barlow: expected off of at least 0, got {off!r}")
-        self.augment, self.off = augment, float(off)
+        self.augment, self.off, self.joint = augment, float(off), joint
+
+    def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
+        if not self.joint:
+            return x, target
+        if not isinstance(x, Tensor) or not (target is None or isinstance(target, Tensor)):
+            raise ShapeError("Barlow: expected with joint=True one input and targets that are not mixed yet")
+        with random_from(self.generator):
+            view = self.augment(x)
+        return cat([x, view], 0), None if target is None else cat([target, target], 0)
 
     def __call__(self, seen: Pass) -> Tensor:
         if seen.logits.ndim != 2:
             raise ShapeError(f"Barlow: expected outputs (B, d), got {seen.logits.shape}")
-        with random_from(self.generator):
-            view = self.augment(seen.x)
-        first, second = (self._standard(z) for z in (seen.logits, seen.again(view).logits))
+        if self.joint:
+            B = seen.samples // 2
+            first, second = self._standard(seen.logits[:B]), self._standard(seen.logits[B:])
+        else:
+            with random_from(self.generator):
+                view = self.augment(seen.x)
+            first, second = (self._standard(z) for z in (seen.logits, seen.again(view).logits))
         C = div(matmul(transpose(first, 0, 1), second), _samples(first))
         one = eye(C.shape[0], dtype=C.dtype, device=C.device)
         weights = add(mul(one, 1 - self.off), self.off)

@@ -1,5 +1,6 @@
 """Training against adversaries: the worst inputs, or features, near those given. Attacks see the running
-statistics as the main pass left them; the input that they find is a constant of the derivative.
+statistics as the main pass left them; the input that they find is a constant of the derivative. Under
+no_grad, where nothing is trained, there is no attack: a loss is then that of the inputs as they are.
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ class AdversarialTraining(Penalty):
         self.loss, self.attack, self.alpha = loss, attack, alpha
 
     def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
-        return (self.adversary(model, x, target), target) if self.alpha == 0 else (x, target)
+        attacked = self.alpha == 0 and state.grad
+        return (self.adversary(model, x, target) if attacked else x), target
 
     def __call__(self, seen: Pass) -> Tensor:
         if seen.loss is None:  # for terms that follow
             seen.loss = self.loss
         own = mean(unreduced(self.loss, seen.logits, seen.target))
-        if self.alpha == 0:
+        if self.alpha == 0 or not state.grad:
             return own
         other = seen.again(self.adversary(seen.model, seen.x, seen.target))
         attacked = mean(unreduced(self.loss, other.logits, other.target))
@@ -168,8 +170,9 @@ class MART(Penalty):
         if isinstance(target, Mixed) or target.dtype.kind not in "iu" or target.shape != (seen.samples,):
             got = "Mixed" if isinstance(target, Mixed) else f"{target.shape} {target.dtype}"
             raise ShapeError(f"MART: expected targets as classes ({seen.samples},), got {got}")
-        log_p = seen.log_probabilities
-        log_q = seen.again(self.adversary(seen)).log_probabilities
+        log_p = log_q = seen.log_probabilities
+        if state.grad:
+            log_q = seen.again(self.adversary(seen)).log_probabilities
         y = reshape(target, (-1, 1))
         others = where(gt(one_hot(target, log_q.shape[1]), 0), -INF, log_q.detach())
         rival = argmax(others, 1)

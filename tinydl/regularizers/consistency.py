@@ -18,7 +18,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import follow
 from ..engine.backward import grad
-from ..engine.core import Tensor, cast, no_grad
+from ..engine.core import Tensor, cast, no_grad, state
 from ..nn.module import Module
 from ..nn.parameter import Buffer
 from ..ops.elementwise import (
@@ -203,9 +203,9 @@ class TemporalEnsemble(ConsistencyPenalty):
         self,
         weight: Weight,
         n: int,
+        alpha: float = 0.6,
         *,
         classes: int,
-        alpha: float = 0.6,
         every: int = 1,
         generator: Generator | None = None,
         name: str | None = None,
@@ -313,7 +313,7 @@ class RDrop(Penalty):
 
     def __init__(
         self,
-        weight: Weight,
+        weight: Weight = 1.0,
         loss: Any = None,
         *,
         every: int = 1,
@@ -385,7 +385,8 @@ class UDA(ConsistencyPenalty):
 class TrainingSignalAnnealing(Penalty):
     """A loss: the mean over the samples whose p_y is still below η, which rises from 1/m to 1 over `steps`
     steps, so that few labeled samples are not learned by heart: η = a(1 − 1/m) + 1/m with, for
-    t = step/steps, a = t ("linear"), e^{5(t − 1)} ("exp") or 1 − e^{−5t} ("log"). 0 where none counts.
+    t = step/steps, a = t ("linear"), e^{5(t − 1)} ("exp") or 1 − e^{−5t} ("log"). 0 where none counts. Under
+    no_grad, where nothing is learned, every sample counts.
 
     Xie et al., arXiv 1904.12848, beside `UDA`. Needs `objective.after()`, once per step.
     """
@@ -420,6 +421,8 @@ class TrainingSignalAnnealing(Penalty):
                 "TrainingSignalAnnealing: expected logits (B, m) and losses (B,), got "
                 f"{seen.logits.shape} and {losses.shape}"
             )
+        if not state.grad:
+            return mean(losses)
         counts = self.counts(seen)
         return div(sum(mul(losses, counts)), maximum(sum(counts), 1.0))
 

@@ -69,6 +69,9 @@ class Term:
             raise ValueError(f"{who}: expected a name that is an identifier, got {name!r}")
         self.generator: Any = generator
 
+    def attach(self, model: Module) -> None:
+        """What needs the model is made here, when an Objective of it takes the term."""
+
     def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
         """Inputs and targets of the forward pass in place of those given."""
         return x, target
@@ -98,6 +101,7 @@ class Penalty(Term):
         generator, name: see `Term`.
 
     Attributes:
+        valued: has it a value? A setting that acts after the step instead has none.
         weight: the float64 Buffer, which recorded steps read; assigning a number writes into it.
         coupled: is the value of a batch no mean over the values of its parts, even where the model's samples
             do not meet? Accumulated micro-batches are then not one batch.
@@ -107,6 +111,7 @@ class Penalty(Term):
     """
 
     coupled: bool = False
+    valued: bool = True
 
     def __init__(
         self,

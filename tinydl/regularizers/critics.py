@@ -1,10 +1,5 @@
-"""Critics of generated samples: losses and penalties of a model D that gives one number per sample.
-
-The objective is the critic's: x is real, `fake=` the generated samples, both in their own batches; the pass
-of the fakes is an extra one with random numbers of the term's. Losses are penalties that take the loss's
-place:
-
-    Objective(critic, Wasserstein(), [GradientPenalty()])(real, fake=generator(noise).detach())
+"""Critics of generated samples: penalties of a model D that gives one number per sample; its losses are in
+critic_losses.py.
 
 `every=c` on a penalty is lazy regularization (Karras et al., arXiv 1912.04958): it joins the loss's own step
 on each c-th step with c times its weight, and the optimizer stays as it is.
@@ -24,7 +19,6 @@ from ..engine.core import Tensor, add, no_grad
 from ..nn.module import Module
 from ..nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from ..nn.parameter import Parameter
-from ..ops.activations import softplus
 from ..ops.creation import eye
 from ..ops.elementwise import abs, div, exp, gt, mul, neg, relu, sqrt, square, sub, where
 from ..ops.matmul import matmul
@@ -33,7 +27,15 @@ from ..ops.reduce import amin, mean, sum
 from ..ops.shape import broadcast_to, cat, reshape, unsqueeze
 from ..ops.update import assign
 from .contract import Penalty, Weight
-from .gradients import InputGradientPenalty, mean_square, norms, require_count, sample_mean, single_outputs
+from .critic_losses import fake_of, real_of
+from .gradients import (
+    InputGradientPenalty,
+    mean_square,
+    norms,
+    require_count,
+    sample_mean,
+    single_outputs,
+)
 from .passes import Pass
 
 __all__ = [
@@ -43,116 +45,23 @@ __all__ = [
     "Dragan",
     "FeatureMatching",
     "GradientPenalty",
-    "Hinge",
-    "LeastSquares",
-    "Logistic",
     "MinibatchDiscrimination",
-    "Relativistic",
-    "Wasserstein",
+    "lazy_rates",
 ]
 
 
-def fake_of(term: Penalty, seen: Pass) -> Tensor:
-    """What the objective was given as fake=."""
-    fake = seen.given.get("fake")
-    if not isinstance(fake, Tensor):
-        got = [*seen.given] if fake is None else type(fake).__name__
-        raise ValueError(f"{term.name}: expected fake= of the objective's call, a tensor, got {got}")
-    return fake
+def lazy_rates(lr: float, betas: tuple[float, float], every: int) -> dict[str, Any]:
+    """{"lr": k · lr, "betas": (β₁^k, β₂^k)} with k = every/(every + 1), for an optimizer that takes a step of
+    its own for a penalty on each `every`-th step beside those of the loss: over them its rate and its memory
+    are what they were without (Karras et al., arXiv 1912.04958, appendix B).
 
-
-def real_of(term: Penalty, seen: Pass) -> Tensor:
-    """The one input of the critic."""
-    if isinstance(seen.x, tuple):
-        raise ShapeError(f"{term.name}: expected a critic of one input, got {len(seen.x)}")
-    return seen.x
-
-
-# Losses
-# ------------------------------------------------------------------------------------------------------------
-
-
-class CriticLoss(Penalty):
-    """The mean of a function of D(x) and of D(fake)."""
-
-    def __init__(
-        self,
-        weight: Weight = 1.0,
-        *,
-        every: int = 1,
-        generator: Generator | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(weight, every=every, generator=generator, name=name)
-
-    def of(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The loss of outputs (B,) and (B',)."""
-        raise NotImplementedError(f"{type(self).__name__}.of")
-
-    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
-        """The generator's loss of the same outputs, for `GeneratorLoss`."""
-        return neg(mean(fake))
-
-    def __call__(self, seen: Pass) -> Tensor:
-        who, there = (
-            type(self).__name__,
-            seen.again(fake_of(self, seen), draws="own", generator=self.generator),
-        )
-        return self.of(single_outputs(who, seen.logits), single_outputs(who, there.logits))
-
-
-class Wasserstein(CriticLoss):
-    """mean D(fake) - mean D(x). Arjovsky et al., arXiv 1701.07875."""
-
-    def of(self, real: Tensor, fake: Tensor) -> Tensor:
-        return sub(mean(fake), mean(real))
-
-
-class Hinge(CriticLoss):
-    """mean max(0, 1 - D(x)) + mean max(0, 1 + D(fake)). Lim and Ye, arXiv 1705.02894."""
-
-    def of(self, real: Tensor, fake: Tensor) -> Tensor:
-        return add(mean(relu(sub(1.0, real))), mean(relu(add(fake, 1.0))))
-
-
-class LeastSquares(CriticLoss):
-    """mean (D(x) - 1)² + mean D(fake)², without the paper's halves. Mao et al., arXiv 1611.04076."""
-
-    def of(self, real: Tensor, fake: Tensor) -> Tensor:
-        return add(mean(square(sub(real, 1.0))), mean(square(fake)))
-
-    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
-        return mean(square(sub(fake, 1.0)))
-
-
-class Logistic(CriticLoss):
-    """mean softplus(-D(x)) + mean softplus(D(fake)): that of Goodfellow et al., arXiv 1406.2661, with D the
-    logit.
-    """
-
-    def of(self, real: Tensor, fake: Tensor) -> Tensor:
-        return add(mean(softplus(neg(real))), mean(softplus(fake)))
-
-    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
-        return mean(softplus(neg(fake)))
-
-
-class Relativistic(CriticLoss):
-    """mean_b softplus(-(D(x_b) - D(fake_b))), in pairs. Jolicoeur-Martineau, arXiv 1807.00734; with R1 and R2
-    on every step it is R3GAN's (Huang et al., arXiv 2501.05441). The generator's has the roles swapped.
+    An `Objective` needs none of it: there a penalty with `every=` joins the loss's step.
 
     Raises:
-        ShapeError: fakes and real samples of different numbers.
+        ValueError: every below 1.
     """
-
-    def of(self, real: Tensor, fake: Tensor) -> Tensor:
-        if real.shape != fake.shape:
-            raise ShapeError(f"Relativistic: expected a fake for each of {real.shape}, got {fake.shape}")
-        return mean(softplus(sub(fake, real)))
-
-    def of_generator(self, fake: Tensor, real: Tensor | None) -> Tensor:
-        assert real is not None
-        return self.of(fake, real)
+    k = require_count("lazy_rates", every=every) / (every + 1)
+    return {"lr": k * lr, "betas": (betas[0] ** k, betas[1] ** k)}
 
 
 # Penalties on gradients
@@ -169,26 +78,22 @@ class R1(InputGradientPenalty):
     """
 
     def __call__(self, seen: Pass) -> Tensor:
-        return mul(self.squared(seen, single_outputs("R1", seen.logits)), 0.5)
+        return mul(self.squared(seen, self.single_outputs(seen.logits)), 0.5)
 
 
 class _Elsewhere(InputGradientPenalty):
-    """At other samples than the objective's, which are followed in an extra pass."""
+    """At other samples than the objective's, which are followed in an extra pass; with `wrt` the output of
+    that layer is.
+    """
 
-    def __init__(
-        self,
-        weight: Weight,
-        *,
-        every: int = 1,
-        generator: Generator | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(weight, every=every, generator=generator, name=name)
+    def __init__(self, weight: Weight, **options: Any) -> None:
+        super().__init__(weight, **options)
         self.follows = False
 
     def slopes(self, seen: Pass, x: Tensor, **how: Any) -> tuple[Tensor, ...]:
-        there = seen.again(x.detach().requires_grad_(), **how)
-        return self.rows(there, single_outputs(type(self).__name__, there.logits))
+        x = x.detach()
+        there = seen.again(x.requires_grad_() if self.wrt is None else x, layers=self.layers, **how)
+        return self.rows(there, self.single_outputs(there.logits))
 
     def excess(self, seen: Pass, x: Tensor) -> Tensor:
         """(B,), ‖g_b(D)‖₂ - 1 at x (B, *), on the random numbers of the objective's pass."""
@@ -225,6 +130,8 @@ class GradientPenalty(_Elsewhere):
     The norm is √(Σ g² + 1e-16), without which its derivative at 0 is NaN. Warns of a BatchNorm in the critic.
     """
 
+    then = "all norms identically zero"
+
     def __init__(self, weight: Weight = 10.0, one_sided: bool = False, **options: Any) -> None:
         super().__init__(weight, **options)
         self.one_sided = one_sided
@@ -248,6 +155,7 @@ class Dragan(_Elsewhere):
     """
 
     coupled = True
+    then = "all norms identically zero"
 
     def __init__(self, weight: Weight = 10.0, c: float = 0.5, **options: Any) -> None:
         super().__init__(weight, **options)

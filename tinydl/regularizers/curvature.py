@@ -190,7 +190,8 @@ class HessianTrace(_OfLosses):
 class GradientNorm(Penalty):
     """λ · √(‖∇_θ mean_b ℓ_b‖₂² + 1e-16) over all parameters; `squared`: λ · ‖∇_θ mean_b ℓ_b‖₂².
 
-    Zhao et al., arXiv 2202.03599, here with its exact derivative; squared: Barrett and Dherin, arXiv
+    Zhao et al., arXiv 2202.03599, here with its exact derivative (the paper's, which needs no second one, is
+    `td.optim.SAM(base, rho, alpha=λ/rho)`); squared: Barrett and Dherin, arXiv
     2009.11162. A norm of the batch's mean gradient, so batches of parts give another value.
     """
 

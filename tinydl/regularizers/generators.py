@@ -1,4 +1,4 @@
-"""The generator's side of critics.py: its loss is what the critic makes of its samples.
+"""The generator's side of critic_losses.py: its loss is what the critic makes of its samples.
 
     Objective(generator, GeneratorLoss(critic, Hinge()))(noise)
 
@@ -15,7 +15,8 @@ from ..engine.core import Tensor
 from ..nn.module import Module, functional_call
 from ..ops.random import Generator
 from .contract import Penalty, Weight
-from .critics import CriticLoss, Relativistic, single_outputs
+from .critic_losses import CriticLoss, Relativistic
+from .gradients import single_outputs
 from .passes import Pass
 
 __all__ = ["GeneratorLoss"]

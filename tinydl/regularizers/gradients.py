@@ -126,6 +126,8 @@ def norms(gradients: Sequence[Tensor]) -> Tensor:
 class InputGradientPenalty(Penalty):
     """Of derivatives by the input or, with `wrt`, by the output of the layer at that dotted path."""
 
+    then = "the penalty identically zero"  # where all derivatives are
+
     def __init__(
         self,
         weight: Weight,
@@ -149,13 +151,25 @@ class InputGradientPenalty(Penalty):
 
     def require_logits(self, seen: Pass, sums_over_samples: bool) -> None:
         """Refuse outputs that are not (B, m); warn of logits whose sum over the samples is a constant."""
-        who, logits = type(self).__name__, seen.logits
-        require_classes(who, logits)
-        if sums_over_samples and logits.node is not None and logits.node.primitive.name == "batch_norm":
+        require_classes(type(self).__name__, seen.logits)
+        if sums_over_samples:
+            self.warn_of_constant_sum(seen.logits)
+
+    def single_outputs(self, outputs: Tensor) -> Tensor:
+        """(B,), the outputs of a model that gives one per sample; warns where their sum is a constant."""
+        self.warn_of_constant_sum(outputs)
+        return single_outputs(type(self).__name__, outputs)
+
+    def warn_of_constant_sum(self, outputs: Tensor) -> None:
+        """The sum over the samples of what a BatchNorm in training puts out is B times its shift."""
+        node = outputs.node
+        while node is not None and node.primitive.name in ("reshape", "transpose", "cast"):
+            node = next(edge.node for edge in node.edges if edge is not None)
+        if node is not None and node.primitive.name == "batch_norm":
             warnings.warn(
-                f"{who}: expected logits that vary with the batch, got them out of a BatchNorm in training: "
-                "their sum over the samples is constant, and the penalty identically zero",
-                stacklevel=4,
+                f"{type(self).__name__}: expected outputs that vary with the batch, got them out of a "
+                f"BatchNorm in training: their sum over the samples is constant, and {self.then}",
+                stacklevel=5,
             )
 
 
@@ -175,7 +189,8 @@ class SpectReg(InputGradientPenalty):
 
     Varga et al., arXiv 1712.09936. Its expectation is λ · mean_b ‖J_b‖_F² where samples do not meet.
 
-    per      "sample": one r a sample, which has less variance; "batch": one r for all, as the authors had it
+    per      "sample": one r a sample, which has less variance; "batch": one r for all, as the authors had it,
+             so that the value of a batch is no mean over those of parts, which draw their own
     forward  "shared": the pass of the loss; "second": a pass of its own with its own dropout mask, as the
              authors had it, which moves neither running statistics nor any stream of random numbers but the
              penalty's
@@ -200,6 +215,7 @@ class SpectReg(InputGradientPenalty):
             if value not in choices:
                 raise ValueError(f"SpectReg: expected {option} in {choices}, got {value!r}")
         self.per, self.forward = per, forward
+        self.coupled = per == "batch"  # parts of a batch draw an r each
 
     def __call__(self, seen: Pass) -> Tensor:
         if self.forward == "second":
@@ -236,13 +252,17 @@ class L1DataGrad(InputGradientPenalty):
 
 class SoftmaxJacobian(InputGradientPenalty):
     """λ · mean_b Σ_k ‖g_b(p_k)‖₂² of p = softmax of the logits (B, m): ‖∂p_b/∂x_b‖_F² where samples do not
-    meet. m backward passes. JacReg of Varga et al., arXiv 1712.09936.
+    meet. m - 1 backward passes: the p_k add up to 1, so that the last g_b is minus the sum of the others.
+    JacReg of Varga et al., arXiv 1712.09936.
     """
 
     def __call__(self, seen: Pass) -> Tensor:
         require_classes("SoftmaxJacobian", seen.logits)
         p = exp(seen.log_probabilities)
-        return reduce(add, [self.squared(seen, p[:, k]) for k in range(p.shape[1])])
+        found = [self.rows(seen, p[:, k]) for k in range(max(p.shape[1] - 1, 1))]
+        if p.shape[1] > 1:
+            found.append(tuple(reduce(add, rows) for rows in zip(*found, strict=True)))
+        return reduce(add, map(mean_square, found))
 
 
 class OneHotGradient(InputGradientPenalty):
@@ -357,6 +377,8 @@ class LipschitzPenalty(InputGradientPenalty):
         super().__init__(weight, wrt=wrt, every=every, generator=generator, name=name)
         self.one_sided = one_sided
 
+    then = "all norms identically zero"
+
     def __call__(self, seen: Pass) -> Tensor:
-        excess = sub(norms(self.rows(seen, single_outputs("LipschitzPenalty", seen.logits))), 1.0)
+        excess = sub(norms(self.rows(seen, self.single_outputs(seen.logits))), 1.0)
         return sample_mean(square(relu(excess) if self.one_sided else excess))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import reduce
 from typing import Any
 
@@ -20,6 +21,7 @@ from ..engine.core import Tensor, add, cast, enable_grad, no_grad
 from ..nn.extra_forward import extra_forward
 from ..nn.module import Module
 from ..nn.parameter import Buffer, Parameter
+from ..ops.creation import zeros
 from ..ops.elementwise import div, gt, mul, pow, sqrt, square, sub, where
 from ..ops.random import Generator
 from ..ops.reduce import mean, sum
@@ -72,18 +74,21 @@ def _rms(x: Tensor | None) -> float:
     return 0.0 if x is None else float(np.sqrt(np.mean(np.square(on_host(x), dtype=np.float64))))
 
 
-def predicted_ratios(model: Module) -> dict[str, float]:
+def predicted_ratios(model: Module, input_shape: tuple[int, ...]) -> dict[str, float]:
     """The same ratios for ReLU nets with He initialization: λ_l/λ_{l+1} = √(F_{l+1} n_l)/n_{l+1}, n the
     fan-in and F = (size of the kernel) · outputs.
 
-    For a chain of convolutions and linear layers in the order in which the model lists them. A linear layer
-    after a flattened map is a convolution whose kernel is the whole map.
+    For a chain of convolutions and linear layers, in the order in which a pass of an input of that shape,
+    that of one sample, calls them; the pass leaves no trace. A linear layer after a flattened map is a
+    convolution whose kernel is the whole map.
 
     Raises:
-        ValueError: layers that do not follow each other.
+        ValueError: layers that do not follow each other, or that the pass does not call.
     """
+    weights = chosen("predicted_ratios", model, None)
     layers, ahead = [], None
-    for name, p in chosen("predicted_ratios", model, None).items():
+    for name in _called(model, weights, input_shape):
+        p = weights[name]
         axis = axis_of(model, name, p)
         outputs, inputs = p.shape[axis], p.shape[1 - axis]
         ahead = inputs if ahead is None else ahead
@@ -95,6 +100,24 @@ def predicted_ratios(model: Module) -> dict[str, float]:
     steps = [math.sqrt(F * n) / n_next for (_, n, _), (_, n_next, F) in itertools.pairwise(layers)]
     ratios = [math.prod(steps[i:]) for i in range(len(layers))]
     return {name: ratio for (name, _, _), ratio in zip(layers, ratios, strict=True)}
+
+
+def _called(model: Module, weights: Mapping[str, Parameter], input_shape: tuple[int, ...]) -> list[str]:
+    """The names of the weights in the order in which their layers are called."""
+    owners = {name: model.get_submodule(name.rpartition(".")[0]) for name in weights}
+    order: list[str] = []
+    with ExitStack() as scope:
+        for name, layer in owners.items():
+            note = lambda *_, name=name: order.append(name)  # noqa: E731
+            scope.callback(layer.register_forward_pre_hook(note).remove)
+        scope.enter_context(in_mode(model, "eval"))
+        scope.enter_context(extra_forward(Generator()))
+        scope.enter_context(no_grad())
+        like = next(iter(weights.values()))
+        model(zeros((1, *input_shape), dtype=like.dtype, device=like.device))
+    if left := [name for name in weights if name not in order]:
+        raise ValueError(f"predicted_ratios: expected a pass that calls all layers, got none of {left}")
+    return list(dict.fromkeys(order))
 
 
 class LayerwiseL2(Penalty):

@@ -16,10 +16,12 @@ from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, add, no_grad
+from ..nn.attention import MultiheadAttention
 from ..nn.dropout import Dropout, GaussianNoise
 from ..nn.extra_forward import extra_forward
 from ..nn.linear import Linear
 from ..nn.module import Module, functional_call
+from ..nn.recurrent import GRU, LSTM, RNN
 from ..ops.elementwise import div, exp, lt, maximum, mul, neg, sqrt, square, sub, where
 from ..ops.matmul import linear, matmul
 from ..ops.padding import pad
@@ -46,6 +48,7 @@ __all__ = [
     "DropBlock",
     "DropConnect",
     "DropPath",
+    "GaussianDropout",
     "InputNoise",
     "Uncertainty",
     "WeightNoise",
@@ -62,6 +65,29 @@ def _require_std(who: str, std: float) -> float:
 
 # Layers
 # ------------------------------------------------------------------------------------------------------------
+
+
+class GaussianDropout(Module):
+    """In training x · N(1, p/(1 - p)) element by element: the mean and the variance of dropout's factors.
+
+    Srivastava et al., JMLR 2014, section 10.
+    """
+
+    def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"GaussianDropout: expected p in [0, 1), got {p!r}")
+        self.p, self.generator = float(p), generator
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return input
+        source = self.generator or noise_generator
+        drawn = randn(input.shape, generator=source, dtype=input.dtype, device=input.device)
+        return mul(input, add(mul(drawn, math.sqrt(self.p / (1 - self.p))), 1.0))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
 
 
 class DropConnect(Linear):
@@ -138,7 +164,7 @@ class DropPath(Module):
     mode     "row": drawn for each sample (axis 0); "batch": one draw for all
     """
 
-    def __init__(self, p: float = 0.1, mode: str = "row", generator: Generator | None = None) -> None:
+    def __init__(self, p: float, mode: str = "row", generator: Generator | None = None) -> None:
         super().__init__()
         require_probability("DropPath", p)
         if mode not in ("row", "batch"):
@@ -353,8 +379,9 @@ def mc_dropout(model: Module, x: Any, samples: int = 20, generator: Generator | 
     """The mean prediction of softmax(model(x)), logits (B, m, *), over random masks.
 
     Gal and Ghahramani, arXiv 1506.02142. Only layers of noise (dropout of all kinds, `DropConnect`,
-    `DropPath`, `DropBlock`, `GaussianNoise`, `WeightNoise`) are in training mode: `model.train()` would
-    switch BatchNorm to batch statistics. Probabilities are averaged, not logits. Leaves no trace.
+    `DropPath`, `DropBlock`, `GaussianNoise`, `WeightNoise`, recurrent layers and attention that drop) are in
+    training mode: `model.train()` would switch BatchNorm to batch statistics. Probabilities are averaged, not
+    logits. Leaves no trace.
 
     Args:
         generator: where masks are drawn; by default one of seed 0, so that a second call finds the same.
@@ -363,7 +390,11 @@ def mc_dropout(model: Module, x: Any, samples: int = 20, generator: Generator | 
         ValueError: samples below 1, a model without noise.
     """
     samples = require_count("mc_dropout", samples=samples)
-    noisy = [module for module in model.modules() if isinstance(module, NOISE)]
+    noisy = [
+        module
+        for module in model.modules()
+        if isinstance(module, NOISE) or (isinstance(module, DROPPING) and module.dropout > 0)
+    ]
     if not noisy:
         raise ValueError(f"mc_dropout: expected layers of noise in {type(model).__name__}, got none")
     inputs = x if isinstance(x, tuple) else (x,)
@@ -381,4 +412,5 @@ def mc_dropout(model: Module, x: Any, samples: int = 20, generator: Generator | 
     return Uncertainty(middle, entropy, expected, information)
 
 
-NOISE = (Dropout, GaussianNoise, DropConnect, DropPath, DropBlock, WeightNoise)
+NOISE = (Dropout, GaussianNoise, GaussianDropout, DropConnect, DropPath, DropBlock, WeightNoise)
+DROPPING = (RNN, LSTM, GRU, MultiheadAttention)  # where they are told to

@@ -20,6 +20,7 @@ from ..nn.parameter import Buffer, Parameter
 from ..ops.elementwise import div, mul
 from ..ops.random import Generator, default_generator
 from ..ops.reduce import sum
+from ..ops.shape import cat, reshape
 from ..ops.update import assign, increment
 from ..optim.optimizer import optimizers
 from .contract import Penalty, Term
@@ -41,9 +42,15 @@ class Terms(_Terms):
     `penalties` are the values without their weights, in the order of the Objective's and by name
     (`terms.penalties.data_grad`), None where one was not due. `logits` is the model's output. A recorded step
     may return it.
+
+    Attributes:
+        target: what the loss was held against: the target as the terms left it, perhaps `Mixed`.
+        counted: Σ of the weights, of samples or classes, by which the loss was divided; None without any.
     """
 
     combine: Callable[[], None] | None = None
+    target: Any = None
+    counted: Tensor | None = None
 
     def backward(self) -> None:
         """total.backward(), or what the Objective's `combine` does instead."""
@@ -72,7 +79,7 @@ class Objective:
     `due` is needed in recorded steps with penalties that are not computed on every step, `after` once for
     each step of the optimizer where a term has a schedule, an `every` or an `after` of its own. Without those
     two lines a plain loop stays what it is. Micro-batches add up: n calls and n times backward, one step, one
-    `after`.
+    `after`. A parameter that a penalty does not touch gets the gradient 0 of it, not None.
 
     Args:
         model: called as model(x), with a tuple of inputs as model(*x).
@@ -105,12 +112,16 @@ class Objective:
             raise ValueError(
                 f"Objective: expected a loss on every step, got {loss!r} with every={loss.every}"
             )
-        self._penalties = {name: term for name, term in self.terms.items() if isinstance(term, Penalty)}
+        self._penalties = {
+            name: term for name, term in self.terms.items() if isinstance(term, Penalty) and term.valued
+        }
         self._values: Any = namedtuple("Penalties", self._penalties)  # type: ignore[misc]
         self.step = Buffer(0)
         # a `combine` that draws has a `generator`, which is the Objective's to give and to save
         self._combines: dict[str, Any] = {"combine": combine} if hasattr(combine, "generator") else {}
         _give_streams(self._all() | self._combines)
+        for term in self._all().values():
+            term.attach(model)
         counting = [term for term in self._all().values() if _counts(term)]
         self._waiting = ", ".join(map(repr, counting))  # for after()
         self._afters = Version()
@@ -179,15 +190,20 @@ class Objective:
             replace=replace,
         )
         follow([self.step], seen.inputs[0].device)
-        total = mean = self._mean(seen)
+        mean, counted = self._mean(seen)
+        total = mean
         if self._of_loss:
             total = self.loss.weighted(mean, self.step)
         parts, values = [total], {}
         for name, penalty in active.items():
-            values[name] = value = self._value(name, penalty, seen)
+            value = _scalar(name, penalty(seen))
+            reached = require_trainable(name, value, seen.followed)
             parts.append(penalty.weighted(value, self.step))
+            others = [p for p in self.model.parameters() if p.requires_grad and p.slot not in reached]
+            values[name] = _with_zeros(value, others)
             total = add(total, parts[-1])
         found = Terms(total, mean, self._values(*map(values.get, self._penalties)), seen.logits)
+        found.target, found.counted = seen.target, counted
         if self.combine is not None:
             found.combine = functools.partial(
                 self.combine, parts, [*self.model.parameters(), *self.parameters()]
@@ -242,30 +258,27 @@ class Objective:
             )
         self._last = afters, steps
 
-    def _mean(self, seen: Pass) -> Tensor:
-        """The loss of the batch."""
+    def _mean(self, seen: Pass) -> tuple[Tensor, Tensor | None]:
+        """The loss of the batch, and the sum of the weights that it was divided by."""
         if self._of_loss:
-            return _scalar("loss", self.loss(seen))
+            return _scalar("loss", self.loss(seen)), None
         weights, of_classes = seen.given.get("weights"), seen.given.get("class_weights")
         if of_classes is not None:
             if weights is not None:
                 raise ValueError("Objective: expected weights or class_weights, got both")
             losses, counted = weighted_by_class(self.loss, seen.logits, seen.target, of_classes)
-            return div(sum(losses), sum(counted))
+            whole = sum(counted)
+            return div(sum(losses), whole), whole
         if weights is None:
             losses = seen.unreduced
-            return div(sum(losses), float(max(losses.array.size, 1)))
+            return div(sum(losses), float(max(losses.array.size, 1))), None
         losses = seen.losses
         if not isinstance(weights, Tensor) or weights.shape != losses.shape:
             got = weights.shape if isinstance(weights, Tensor) else type(weights).__name__
             raise ShapeError(f"Objective: expected weights of the samples {losses.shape}, got {got}")
         weights = cast(weights, dtype=losses.dtype)
-        return div(sum(mul(losses, weights)), sum(weights))
-
-    def _value(self, name: str, penalty: Penalty, seen: Pass) -> Tensor:
-        value = _scalar(name, penalty(seen))
-        require_trainable(name, value, seen.followed)
-        return value
+        whole = sum(weights)
+        return div(sum(mul(losses, weights)), whole), whole
 
     # State
     # --------------------------------------------------------------------------------------------------------
@@ -340,7 +353,7 @@ def _give_streams(terms: Mapping[str, Any]) -> None:
 def _counts(term: Term) -> bool:
     """Must the term know how many steps were taken?"""
     lazy = isinstance(term, Penalty) and (term.schedule is not None or term.every > 1)
-    return lazy or type(term).after is not Term.after
+    return lazy or getattr(term.after, "__func__", None) is not Term.after
 
 
 def _followed(x: Any, wanted: bool) -> Any:
@@ -363,6 +376,15 @@ def _scalar(name: str, value: Any) -> Tensor:
         got = value.shape if isinstance(value, Tensor) else type(value).__name__
         raise ShapeError(f"{name}: expected a value of shape (), got {got}")
     return value
+
+
+def _with_zeros(value: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """The value, whose derivative by tensors that it does not depend on is zero, where it would be none: the
+    sum of none of their elements is added.
+    """
+    if not others:
+        return value
+    return add(value, sum(cat([cast(reshape(p, (-1,))[:0], dtype=value.dtype) for p in others])))
 
 
 def _state(thing: Any) -> Any:

@@ -52,17 +52,22 @@ def weighted_by_class(loss: Any, logits: Tensor, target: Any, weights: Tensor) -
         sides = [weighted_by_class(loss, logits, each, weights) for each in (target.a, target.b)]
         losses, counted = (target.mixture(*pair) for pair in zip(*sides, strict=True))
         return losses, counted
-    if weights.ndim != 1 or not isinstance(target, Tensor) or target.dtype.kind not in "iu":
-        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
-        raise ShapeError(
-            f"Objective: expected class_weights (m,) and class indices, got {weights.shape} and {got}"
-        )
+    require_labels(weights, target)
     losses = unreduced(loss, logits, target)
     if losses.shape != target.shape:
         raise ShapeError(f"Objective: expected a loss per class index {target.shape}, got {losses.shape}")
     chosen = reshape(index_select(weights, 0, reshape(target, (-1,))), target.shape)
     chosen = cast(chosen, dtype=losses.dtype)
     return mul(losses, chosen), chosen
+
+
+def require_labels(weights: Tensor, target: Any) -> None:
+    """Refuse weights of classes where targets are none."""
+    if weights.ndim != 1 or not isinstance(target, Tensor) or target.dtype.kind not in "iu":
+        got = target.dtype if isinstance(target, Tensor) else type(target).__name__
+        raise ShapeError(
+            f"Objective: expected class_weights (m,) and class indices, got {weights.shape} and {got}"
+        )
 
 
 def leaves(x: Tensor) -> set[Slot | None]:
@@ -96,13 +101,15 @@ def followed_gradients(
     return gradients
 
 
-def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> None:
-    """A GraphError unless a parameter, a leaf that is no followed input, can change the value."""
-    if not leaves(value) - followed:
+def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> set[Slot | None]:
+    """The leaves that can change the value; a GraphError unless one is a parameter, no followed input."""
+    reached = leaves(value)
+    if not reached - followed:
         raise GraphError(
             f"{who}: expected a penalty that parameters can change, got one in which every parameter is "
             "constant"
         )
+    return reached
 
 
 @contextmanager

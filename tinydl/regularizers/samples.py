@@ -253,17 +253,49 @@ class CutMix(_Beta):
         return where(box, index_select(x, 0, order), x), mixed
 
 
-class Cutout(Term):
-    """A square of zeros in each image (B, C, H, W), about a row and then a column, uniform, cut off at the
+class _Erasing(Term):
+    """Boxes of images that `value` fills: a number or one per channel, in the model's units, or "noise"."""
+
+    def __init__(
+        self, value: float | Sequence[float] | str, *, generator: Generator | None, name: str | None
+    ) -> None:
+        super().__init__(generator=generator, name=name)
+        if isinstance(value, str) and value != "noise":
+            who = type(self).__name__
+            raise ValueError(f"{who}: expected value as numbers or 'noise', got {value!r}")
+        self.value = value
+
+    def filling(self, x: Tensor) -> Any:
+        """What broadcasts to x (B, C, H, W)."""
+        if isinstance(self.value, str):
+            return randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        values = np.asarray(self.value, x.dtype)
+        if values.ndim and values.shape != x.shape[1:2]:
+            raise ShapeError(
+                f"{type(self).__name__}: expected value as a number or one per channel of {x.shape}, got "
+                f"{self.value}"
+            )
+        return constant(x, values.reshape(1, -1, 1, 1))
+
+
+class Cutout(_Erasing):
+    """A square in each image (B, C, H, W) is erased, about a row and then a column, uniform, cut off at the
     edges: at 28² a size of 14 covers .191, not .25.
 
-    DeVries & Taylor, arXiv 1708.04552. size 0 draws nothing.
+    DeVries & Taylor, arXiv 1708.04552. Rows, columns, noise. size 0 draws nothing.
+
+    value  in the model's units: a number, one per channel, or "noise" (standard normal)
     """
 
     def __init__(
-        self, size: int = 16, *, generator: Generator | None = None, name: str | None = None
+        self,
+        size: int = 16,
+        value: float | Sequence[float] | str = 0.0,
+        *,
+        generator: Generator | None = None,
+        name: str | None = None,
     ) -> None:
-        super().__init__(generator=generator, name=name)
+        super().__init__(value, generator=generator, name=name)
         if size < 0 or int(size) != size:
             raise ValueError(f"Cutout: expected size as a whole number of at least 0, got {size}")
         self.size = int(size)
@@ -274,10 +306,11 @@ class Cutout(Term):
             return x, target
         draws = {"generator": self.generator, "device": x.device}
         top, left = (sub(centre(x, axis, x.shape[0], draws), float(self.size // 2)) for axis in (2, 3))
-        return where(inside(x, top, left, float(self.size), float(self.size)), 0.0, x), target
+        box = inside(x, top, left, float(self.size), float(self.size))
+        return where(box, self.filling(x), x), target
 
 
-class RandomErasing(Term):
+class RandomErasing(_Erasing):
     """With probability p a box of each image (B, C, H, W) is erased: its area a uniform share of the image's,
     its height by its width log-uniform, its place uniform among those inside.
 
@@ -299,7 +332,7 @@ class RandomErasing(Term):
         generator: Generator | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(generator=generator, name=name)
+        super().__init__(value, generator=generator, name=name)
         if not 0 <= p <= 1:
             raise ValueError(f"RandomErasing: expected p in [0, 1], got {p}")
         if not 0 < scale[0] <= scale[1] <= 1 or not 0 < ratio[0] <= ratio[1]:
@@ -307,15 +340,13 @@ class RandomErasing(Term):
                 "RandomErasing: expected 0 < low <= high, shares of at most 1, got scale "
                 f"{scale}, ratio {ratio}"
             )
-        if isinstance(value, str) and value != "noise":
-            raise ValueError(f"RandomErasing: expected value as numbers or 'noise', got {value!r}")
-        self.p, self.scale, self.ratio, self.value = p, scale, ratio, value
+        self.p, self.scale, self.ratio = p, scale, ratio
 
     def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
         x = require_samples("RandomErasing", x, 4)
         if self.p == 0:
             return x, target
-        (n, channels, rows, columns), more = x.shape, {"dtype": x.dtype, "device": x.device}
+        (n, _, rows, columns), more = x.shape, {"dtype": x.dtype, "device": x.device}
 
         def uniform(*size: int) -> Tensor:
             return rand(size, generator=self.generator, **more)
@@ -336,14 +367,4 @@ class RandomErasing(Term):
         left = floor(mul(uniform(n), add(sub(float(columns), width), 1.0)))
         some = logical_and(which, gather(cast(fits, dtype=x.dtype), 1, first)[:, 0] > 0)
         box = logical_and(inside(x, top, left, height, width), beside(x, some))
-        return where(box, self._filling(x, channels), x), target
-
-    def _filling(self, x: Tensor, channels: int) -> Any:
-        if isinstance(self.value, str):
-            return randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
-        values = np.asarray(self.value, x.dtype)
-        if values.ndim and values.shape != (channels,):
-            raise ShapeError(
-                f"RandomErasing: expected value as a number or one per channel of {x.shape}, got {self.value}"
-            )
-        return constant(x, values.reshape(1, -1, 1, 1))
+        return where(box, self.filling(x), x), target

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..devices import follow, on_host
-from ..engine.core import Tensor, add, cast, no_grad
+from ..engine.core import Tensor, add, cast, no_grad, state
 from ..nn.extra_forward import buffers_are_frozen
 from ..nn.module import Module
 from ..nn.parameter import Buffer, Parameter
@@ -21,7 +22,7 @@ from ..ops.shape import transpose
 from ..ops.update import assign
 from .contract import Weight
 from .gradients import TINY, require_count
-from .weights import TRANSPOSED, Held, Params, WeightPenalty, as_matrix, axis_of, chosen
+from .weights import TRANSPOSED, Held, WeightPenalty, as_matrix, axis_of, chosen
 
 __all__ = ["SRIP", "Orthogonality", "SpectralNormPenalty", "remove_spectral_norm", "spectral_norm"]
 
@@ -83,19 +84,16 @@ class SpectralNormPenalty(WeightPenalty):
     iteration after each step of the optimizer; u and v are constants, so that ∂/∂W = σ̂uvᵀ. Yoshida and
     Miyato, arXiv 1705.10941.
 
-    u starts as the left singular vector of the model's weights when the term is made, so that σ̂ = σ there;
-    later on σ̂ ≤ σ. u is part of the state.
-
-    Args:
-        model: whose weights it is about.
+    u starts as the left singular vector of the model's weights when an Objective takes the term, so that
+    σ̂ = σ there; later on σ̂ ≤ σ. u is part of the state.
     """
 
-    def __init__(
-        self, weight: Weight, model: Module, *, params: Params | None = None, **options: Any
-    ) -> None:
-        super().__init__(weight, params=params, **options)
+    def __init__(self, weight: Weight = 0.01, **options: Any) -> None:
+        super().__init__(weight, **options)
         self.u = Held()
-        for name, p in chosen(self.name, model, self.params).items():
+
+    def attach(self, model: Module) -> None:
+        for name, p in chosen(self.name, model, self.params).items() if not self.u else ():
             W = np.array(on_host(as_matrix(p.detach(), axis_of(model, name, p))), np.float64)
             self.u[name] = Buffer(np.linalg.svd(W, full_matrices=False)[0][:, 0].copy(), np.float64)
 
@@ -123,12 +121,16 @@ class SpectralNormPenalty(WeightPenalty):
 # ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class _SpectralNorm:
     """W/σ with σ = uᵀWv."""
 
     name: str
     axis: int
+    moved_for: Any = None  # the recorder and the version of the weights that u and v made their step for
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "moved_for": None}
 
     def parts(self, module: Module) -> tuple[Tensor, Buffer, Buffer]:
         w, u, v = (getattr(module, f"{self.name}_{part}") for part in ("orig", "u", "v"))
@@ -141,10 +143,17 @@ class _SpectralNorm:
         return div(w, sigma)
 
     def move(self, module: Module, inputs: Any) -> None:
-        """One step of power iteration, before a forward of training."""
+        """One step of power iteration, before the first forward of training after the weights were written;
+        of a recording, which must hold one, before its first.
+        """
         if not module.training or buffers_are_frozen():
             return
         w, u, v = self.parts(module)
+        recorder = None if state.recorder is None else weakref.ref(state.recorder)
+        weights = recorder, w.version.count
+        if weights == self.moved_for:
+            return
+        self.moved_for = weights
         with no_grad():
             W = as_matrix(w, self.axis)
             assign(v, unit(matmul(u, W)))
@@ -155,9 +164,10 @@ def spectral_norm(module: Module, name: str = "weight") -> Module:
     """Divide a parameter by its largest singular value as a matrix (out, rest), whenever it is read: the
     module becomes 1-Lipschitz. Miyato et al., arXiv 1802.05957. Returns the module.
 
-    The value is σ = uᵀWv with vectors that make one step of power iteration before each forward of training:
-    not in evaluation, in extra passes or where a checkpoint is recomputed. They start as the singular
-    vectors. The derivative goes through W alone. Parameter and buffers are named as
+    The value is σ = uᵀWv with vectors that make one step of power iteration for each update of W, before the
+    first forward of training that follows it: not before those of further micro-batches, in evaluation, in
+    extra passes or where a checkpoint is recomputed. They start as the singular vectors. The derivative goes
+    through W alone. PyTorch's move with each forward. Parameter and buffers are named as
     torch.nn.utils.spectral_norm does: `<name>_orig`, `<name>_u`, `<name>_v`.
 
     Raises:

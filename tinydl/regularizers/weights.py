@@ -25,6 +25,7 @@ from ..ops.random import Generator
 from ..ops.reduce import sum
 from ..ops.shape import reshape, transpose
 from ..ops.update import assign
+from ..optim.groups import decaying_names
 from .contract import Penalty, Term, Weight
 from .gradients import TINY
 from .passes import Pass
@@ -57,7 +58,7 @@ def chosen(who: str, model: Module, params: Any) -> dict[str, Parameter]:
     """The parameters of the model that `params` says, by name; a ValueError where there are none."""
     named = dict(model.named_parameters())
     if params is None:
-        found = {name: p for name, p in named.items() if p.ndim > 1}
+        found = {name: p for name, p in named.items() if name in decaying_names(named)}
     elif isinstance(params, tuple):
         if unknown := [name for name in params if name not in named]:
             raise ValueError(f"{who}: expected parameters out of {list(named)}, got {unknown}")
@@ -102,6 +103,13 @@ def require_groups(who: str, groups: str) -> str:
     return groups
 
 
+def number(who: str, weight: Weight) -> float:
+    """The weight of a proximal step."""
+    if callable(weight) or isinstance(weight, Tensor):
+        raise ValueError(f"{who}: expected a number as its weight with prox=True, got {weight!r}")
+    return float(weight)
+
+
 # Penalties
 # ------------------------------------------------------------------------------------------------------------
 
@@ -109,6 +117,9 @@ def require_groups(who: str, groups: str) -> str:
 class WeightPenalty(Penalty):
     """A sum over parameters of the model: those with more than one dim, or `params`, their dotted names or a
     predicate of (name, parameter). Subclasses say `of` one of them, or `at` where the layer matters.
+
+    With `prox`, where a subclass has it, the penalty has no value: after each step it takes its proximal step
+    with the rate of the parameter's group, and `objective.after(optimizer)` must be given the optimizer.
     """
 
     def __init__(
@@ -122,6 +133,11 @@ class WeightPenalty(Penalty):
     ) -> None:
         super().__init__(weight, every=every, generator=generator, name=name)
         self.params = names_of(params)
+
+    def acts_after(self, step: Proximal) -> None:
+        """Be that step in place of a value."""
+        self.valued, self.constrains = False, True
+        self.after = step.after  # type: ignore[method-assign]
 
     def of(self, w: Tensor) -> Tensor:
         """The penalty of one parameter."""
@@ -140,18 +156,30 @@ class L2(WeightPenalty):
     """λ · ½ Σ w², summed over the elements of all its parameters: λ w in their gradients.
 
     The coupled form of weight decay: under Adam its gradient is scaled like the loss's, and AdamW's decay is
-    the other thing (Loshchilov & Hutter, arXiv 1711.05101). Krogh & Hertz, NIPS 1991.
+    the other thing (Loshchilov & Hutter, arXiv 1711.05101). Krogh & Hertz, NIPS 1991. With `prox`,
+    w ← w/(1 + ηλ) after each step instead.
     """
+
+    def __init__(self, weight: Weight, prox: bool = False, **options: Any) -> None:
+        super().__init__(weight, **options)
+        if prox:
+            self.acts_after(ElasticNetProx(number("L2", weight), 0.0, params=self.params, name=self.name))
 
     def of(self, w: Tensor) -> Tensor:
         return mul(sum(square(w)), 0.5)
 
 
 class L1(WeightPenalty):
-    """λ · Σ |w|, with the subgradient sign(w), 0 at 0. It makes weights small and none zero: `L1Prox` does.
+    """λ · Σ |w|, with the subgradient sign(w), 0 at 0. It makes weights small and none zero; with `prox`, the
+    same as `L1Prox`, it does.
 
     Tibshirani, JRSS B 1996. Under Adam its gradient is scaled like the loss's.
     """
+
+    def __init__(self, weight: Weight, prox: bool = False, **options: Any) -> None:
+        super().__init__(weight, **options)
+        if prox:
+            self.acts_after(L1Prox(number("L1", weight), params=self.params, name=self.name))
 
     def of(self, w: Tensor) -> Tensor:
         return sum(abs(w))
@@ -159,21 +187,26 @@ class L1(WeightPenalty):
 
 class ElasticNet(WeightPenalty):
     """λ · (ρ Σ |w| + ½ (1 - ρ) Σ w²), ρ = l1_ratio. Zou & Hastie, JRSS B 2005, in scikit-learn's scaling.
+    With `prox` the same as `ElasticNetProx`.
 
     Raises:
         ValueError: l1_ratio outside [0, 1].
     """
 
-    def __init__(self, weight: Weight, l1_ratio: float = 0.5, **options: Any) -> None:
+    def __init__(self, weight: Weight, l1_ratio: float = 0.5, prox: bool = False, **options: Any) -> None:
         super().__init__(weight, **options)
         self.l1_ratio = require_share("ElasticNet", l1_ratio)
+        if prox:
+            step = ElasticNetProx(number("ElasticNet", weight), l1_ratio, params=self.params, name=self.name)
+            self.acts_after(step)
 
     def of(self, w: Tensor) -> Tensor:
         return add(mul(sum(abs(w)), self.l1_ratio), mul(sum(square(w)), 0.5 * (1 - self.l1_ratio)))
 
 
 class GroupLasso(WeightPenalty):
-    """λ · Σ_g √|g| · √(‖w_g‖₂² + 1e-16): makes whole groups small; only `GroupLassoProx` makes them zero.
+    """λ · Σ_g √|g| · √(‖w_g‖₂² + 1e-16): makes whole groups small; only with `prox`, the same as
+    `GroupLassoProx`, are they made zero.
 
     groups   "out": the rows of W, a filter each; "in": the columns with their kernels; "layer": all of a
              parameter
@@ -182,9 +215,12 @@ class GroupLasso(WeightPenalty):
     shift.
     """
 
-    def __init__(self, weight: Weight, groups: str = "out", **options: Any) -> None:
+    def __init__(self, weight: Weight, groups: str = "out", prox: bool = False, **options: Any) -> None:
         super().__init__(weight, **options)
         self.groups = require_groups("GroupLasso", groups)
+        if prox:
+            step = GroupLassoProx(number("GroupLasso", weight), groups, params=self.params, name=self.name)
+            self.acts_after(step)
 
     def at(self, model: Module, name: str, w: Tensor) -> Tensor:
         rows = group_rows(model, name, w, self.groups)
@@ -192,22 +228,31 @@ class GroupLasso(WeightPenalty):
 
 
 class L2SP(WeightPenalty):
-    """λ · (½ Σ (w - w⁰)² + new · ½ Σ w²): the first sum over the parameters that `start` has, the second over
-    the others, those of a new head. Li, Grandvalet and Davoine, arXiv 1802.01483: α = λ, β = new · λ.
+    """½α Σ (w - w⁰)² + ½β Σ w²: the first sum over the parameters that `start` has, the second over the
+    others, those of a new head. Li, Grandvalet and Davoine, arXiv 1802.01483: α .001 to 1, β .01.
 
     Args:
+        alpha, beta: the weights of the sums; `weight` is that of the whole, and may be a schedule.
         start: a model or a mapping of arrays by dotted name: w⁰, copied when the term is made and part of its
             state. What differs from it in shape is new.
-        new: the weight of the second sum beside the first's.
+
+    Raises:
+        ValueError: alpha or beta below 0.
     """
 
     def __init__(
-        self, weight: Weight, start: Module | Mapping[str, Any], new: float = 0.1, **options: Any
+        self,
+        alpha: float,
+        beta: float,
+        start: Module | Mapping[str, Any],
+        *,
+        weight: Weight = 1.0,
+        **options: Any,
     ) -> None:
         super().__init__(weight, **options)
-        if not new >= 0:
-            raise ValueError(f"L2SP: expected new of at least 0, got {new!r}")
-        self.new = float(new)
+        if not alpha >= 0 or not beta >= 0:
+            raise ValueError(f"L2SP: expected alpha and beta of at least 0, got {alpha!r} and {beta!r}")
+        self.alpha, self.beta = float(alpha), float(beta)
         named = dict(start.named_parameters()) if isinstance(start, Module) else start
         self.start = Held((name, Buffer(np.array(on_host(value)))) for name, value in named.items())
 
@@ -217,9 +262,9 @@ class L2SP(WeightPenalty):
     def at(self, model: Module, name: str, w: Tensor) -> Tensor:
         start = self.start.get(name)
         if start is None or start.shape != w.shape:
-            return mul(sum(square(w)), 0.5 * self.new)
+            return mul(sum(square(w)), 0.5 * self.beta)
         follow([start], w.device)
-        return mul(sum(square(sub(w, cast(start, dtype=w.dtype)))), 0.5)
+        return mul(sum(square(sub(w, cast(start, dtype=w.dtype)))), 0.5 * self.alpha)
 
 
 class Held(dict):

@@ -25,6 +25,7 @@ from tinydl.training.ensembles import Ensemble as Ensemble
 from tinydl.training.ensembles import SnapshotEnsemble as SnapshotEnsemble
 from tinydl.training.ensembles import TestTimeAugmentation as TestTimeAugmentation
 from tinydl.training.ensembles import bagging as bagging
+from tinydl.training.ensembles import out_of_bag as out_of_bag
 from tinydl.training.history import History as History
 from tinydl.training.rate_finder import RateTest as RateTest
 from tinydl.training.rate_finder import find_learning_rate as find_learning_rate

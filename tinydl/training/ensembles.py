@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +11,23 @@ import numpy as np
 
 from ..data import Dataset, Subset
 from ..data.samplers import uniform
-from ..engine.core import Tensor
+from ..devices import on_host
+from ..engine.core import Tensor, no_grad
 from ..nn.containers import ModuleList
 from ..nn.module import Module
-from ..ops.elementwise import add, cast, div
+from ..ops.creation import as_tensor
+from ..ops.elementwise import add, cast, div, mul
 from ..ops.indexing import one_hot
 from ..ops.padding import pad
 from ..ops.softmax import log_softmax, softmax
+from ..regularizers.passes import in_mode
 from .callbacks import Callback
 from .checkpoint import restore, state_of
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["Ensemble", "SnapshotEnsemble", "TestTimeAugmentation", "bagging"]
+__all__ = ["Ensemble", "SnapshotEnsemble", "TestTimeAugmentation", "bagging", "out_of_bag"]
 
 
 class Ensemble(Module):
@@ -31,36 +35,38 @@ class Ensemble(Module):
 
     Args:
         models: at least one.
-        how: "mean" of their probabilities; "geometric", their geometric mean, brought to sum 1; "vote", the
-            share of the models that have the class in the first place.
+        how: "probability", the mean of their probabilities; "geometric", their geometric mean, brought to
+            sum 1; "vote", the share of the models that have the class in the first place, where their mean
+            probabilities count as half a vote: they decide between classes of as many votes.
 
     Raises:
         ValueError: no models, or another `how`.
     """
 
-    def __init__(self, models: Sequence[Module], how: str = "mean") -> None:
+    def __init__(self, models: Sequence[Module], how: str = "probability") -> None:
         super().__init__()
-        if not models or how not in ("mean", "geometric", "vote"):
+        if not models or how not in ("probability", "geometric", "vote"):
             raise ValueError(
-                f"Ensemble: expected models and 'mean', 'geometric' or 'vote', got {len(models)} and {how!r}"
+                "Ensemble: expected models and 'probability', 'geometric' or 'vote', got "
+                f"{len(models)} and {how!r}"
             )
         self.models, self.how = ModuleList(models), how
 
     def forward(self, *inputs: Any) -> Tensor:
-        parts = [self._part(model(*inputs)) for model in self.models]
-        total = parts[0]
-        for part in parts[1:]:
-            total = add(total, part)
-        mean = div(total, float(len(parts)))
-        return softmax(mean, 1) if self.how == "geometric" else mean
-
-    def _part(self, logits: Tensor) -> Tensor:
-        if self.how == "mean":
-            return softmax(logits, 1)
+        logits = [model(*inputs) for model in self.models]
         if self.how == "geometric":
-            return log_softmax(logits, 1)
-        votes = one_hot(logits.argmax(1), logits.shape[1])  # (B, *, C)
-        return cast(votes.movedim(-1, 1), dtype=logits.dtype)
+            return softmax(_mean([log_softmax(z, 1) for z in logits]), 1)
+        probabilities = _mean([softmax(z, 1) for z in logits])
+        if self.how == "probability":
+            return probabilities
+        votes = [one_hot(z.argmax(1), z.shape[1]).movedim(-1, 1) for z in logits]  # (B, C, *)
+        half = 0.5 / len(logits)
+        share = _mean([cast(each, dtype=probabilities.dtype) for each in votes])
+        return div(add(share, mul(probabilities, half)), 1 + half)
+
+
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    return div(functools.reduce(add, parts), float(len(parts)))
 
 
 class TestTimeAugmentation(Module):
@@ -85,7 +91,7 @@ class TestTimeAugmentation(Module):
         self,
         model: Module,
         views: Sequence[Callable[[Tensor], Tensor]] | None = None,
-        how: str = "mean",
+        how: str = "probability",
     ) -> None:
         super().__init__()
         chosen = SHIFTS if views is None else views
@@ -153,7 +159,7 @@ class SnapshotEnsemble(Callback):
     def __len__(self) -> int:
         return len(self._weights)
 
-    def ensemble(self, how: str = "mean") -> Ensemble:
+    def ensemble(self, how: str = "probability") -> Ensemble:
         """Of copies of the model, in evaluation mode.
 
         Raises:
@@ -177,7 +183,7 @@ def bagging(
     dataset: Dataset,
     members: int = 10,
     *,
-    how: str = "mean",
+    how: str = "probability",
     seed: int = 0,
 ) -> Ensemble:
     """An ensemble of models, each trained on a bootstrap sample (Breiman 1996).
@@ -197,7 +203,43 @@ def bagging(
         raise ValueError(f"bagging: members: expected at least 1, got {members}")
     n, models = len(dataset), []
     for number in range(members):
-        drawn = (uniform(seed, number, n) * n).astype(np.int64)
-        left = np.setdiff1d(np.arange(n), drawn)
+        drawn, left = _bootstrap(seed, number, n)
         models.append(fit(Subset(dataset, drawn), Subset(dataset, left), number))
     return Ensemble(models, how).eval()
+
+
+def _bootstrap(seed: int, number: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The samples that a member draws, and those that it does not."""
+    drawn = (uniform(seed, number, n) * n).astype(np.int64)
+    return drawn, np.setdiff1d(np.arange(n), drawn)
+
+
+def out_of_bag(ensemble: Ensemble, dataset: Dataset, *, seed: int = 0, batch_size: int = 500) -> np.ndarray:
+    """What the members of `bagging` say of samples that they were not trained on: a validation that costs no
+    samples (Breiman 1996, "Out-of-bag estimation").
+
+        ensemble = bagging(fit, dataset, seed=1)
+        accuracy(out_of_bag(ensemble, dataset, seed=1), dataset.targets)
+
+    Args:
+        ensemble, dataset, seed: those of `bagging`.
+        batch_size: of the passes.
+
+    Returns:
+        (n, C, *): the mean probabilities of each sample over the members that did not draw it, NaN where all
+        of them did.
+    """
+    n = len(dataset)
+    total: Any = None
+    counts = np.zeros(n)
+    for number, model in enumerate(ensemble.models):
+        _, left = _bootstrap(seed, number, n)
+        counts[left] += 1
+        with no_grad(), in_mode(model, "eval"):
+            for rows in np.array_split(left, max(-(-len(left) // batch_size), 1)):
+                inputs, *_ = dataset[rows]
+                p = on_host(softmax(model(as_tensor(inputs)), 1))
+                total = np.zeros((n, *p.shape[1:])) if total is None else total
+                total[rows] += p
+    with np.errstate(invalid="ignore"):
+        return total / counts.reshape(-1, *(1,) * (total.ndim - 1))

@@ -9,6 +9,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ from ..regularizers.passes import in_mode
 from . import checkpoint
 from .callbacks import Callback, Progress
 from .checkpoint import Snapshot
+from .given import Given, as_batch
 from .history import History
-from .steps import Found, OnceRecorded, Steps, as_batch, parts_of
+from .steps import Found, OnceRecorded, Steps
 from .tally import Tally, named_metrics
 
 __all__ = ["Trainer"]
@@ -55,7 +57,14 @@ class Trainer:
             something of the outputs comes with a function: {"auc": (AUC(), lambda p: p[:, 1])}.
         callbacks: called in this order, and in that of their `order`.
         class_weight: (classes,), for the training loss: Σ w loss / Σ w over each batch. "loss" is then
-            the weighted mean, "unweighted_loss" the plain one, in training and in validation.
+            the weighted mean, "unweighted_loss" the plain one, in training and in validation. Of mixed labels
+            both weigh, by their shares.
+        given: what terms and losses ask for besides, by name: a place in the loader's batches, whose part is
+            then neither an input nor the target (`{"index": 2}`); a DataLoader, of which the inputs of a
+            batch go along with each of ours, for ever, and whose place is in the checkpoint (`{"unlabeled":
+            loader}`); a function of (inputs, target), called in each step (`{"fake": lambda x, y:
+            generator(noise()).detach()}`). In an evaluation a loss that is a penalty is given the same, of
+            loaders the batch that comes next.
         accumulate: batches of the loader that make one step. The step is that of the large batch, penalties
             and weights included, and so is a last one that is shorter; only BatchNorm and terms that mix
             samples see the parts.
@@ -84,6 +93,7 @@ class Trainer:
         metrics: Mapping[str, Any] | Iterable[Metric] = (),
         callbacks: Sequence[Callback] = (),
         class_weight: Any = None,
+        given: Mapping[str, Any] = MappingProxyType({}),
         accumulate: int = 1,
         activation: Callable[[Tensor], Tensor] | None = None,
         record: bool = True,
@@ -104,10 +114,17 @@ class Trainer:
         own = [Progress()] if progress and not any(isinstance(c, Progress) for c in callbacks) else []
         self.callbacks = sorted([*callbacks, *own], key=lambda callback: callback.order)
         self._points = {name: self._bound(name) for name in POINTS}
+        self.given = Given(given)
         self._make_steps = functools.partial(
-            Steps, self.objective, optimizer, class_weight, activation, self._bound("on_gradients")
+            Steps,
+            self.objective,
+            optimizer,
+            class_weight,
+            activation,
+            self._bound("on_gradients"),
+            given=self.given,
         )
-        steps = self._make_steps(self._bound("on_update"))
+        self._steps = steps = self._make_steps(self._bound("on_update"))
         self._train_step = OnceRecorded(steps.train, self.trained, record)
         self._evaluation_step = OnceRecorded(steps.evaluate, self.trained, record)
         self._prediction = OnceRecorded(steps.predict, self.trained, record)
@@ -193,13 +210,14 @@ class Trainer:
 
     def _step(self, batches: int) -> None:
         """One step of the optimizer on so many batches of the loader."""
-        parts = [as_batch(self.loader.next_batch()) for _ in range(batches)]
+        parts = [(*as_batch(self.loader.next_batch()), *self.given.taken()) for _ in range(batches)]
         self.batch = parts[0] if batches == 1 else tuple(map(cat, zip(*parts, strict=True)))
-        sizes = tuple(part[0].shape[0] for part in parts)
+        sizes = tuple(tuple(tensor.shape[0] for tensor in part) for part in parts)
         self.taken = (self.objective.due(self.steps), sizes, *self.batch)
         self.found = self._train_step(*self.taken)
         self.steps += 1
-        self.tally.add(self.found, parts_of(self.batch)[1], batches)
+        target = self.given.split(self.batch, len(self.given.loaders))[1]
+        self.tally.add(self.found, self.found.get("target", target), batches)
 
     def again(self, taken: tuple[Any, ...]) -> None:
         """A step that was `taken`, on the present state; it is not counted."""
@@ -235,24 +253,27 @@ class Trainer:
     def _sanity(self, batches: int) -> None:
         """Validate a little, and leave no trace."""
         if batches > 0:
-            before = Snapshot(generators=self._generators())
             with self.evaluating(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", UndefinedMetricWarning)  # a few samples, perhaps of one class
                 self.evaluate(self.validation, limit_batches=batches)
-            before.restore()
 
     # Evaluation
     # --------------------------------------------------------------------------------------------------------
 
     def evaluate(self, loader: DataLoader, *, limit_batches: int | None = None) -> dict[str, Any]:
         """Loss and metrics of the model as it is, in evaluation mode, over all samples of a loader, whose
-        position stays.
+        position stays, as do all streams of random numbers.
         """
         tally = Tally(self._measures, self._views)
-        with in_mode(self.model, "eval"):
-            for given in _batches(loader, limit_batches):
-                batch = as_batch(given)
-                tally.add(self._evaluation_step(*batch), parts_of(batch)[1])
+        further = self.given.ahead() if self._steps.compares else ()
+        before = Snapshot(generators=self._generators() | self._of_loss())
+        try:
+            with in_mode(self.model, "eval"):
+                for given in _batches(loader, limit_batches):
+                    batch = as_batch(given)
+                    tally.add(self._evaluation_step(*batch, *further), self.given.split(batch)[1])
+        finally:
+            before.restore()
         return tally.values()
 
     def predict(self, data: Any, *, batch_size: int = 500) -> np.ndarray:
@@ -277,7 +298,7 @@ class Trainer:
         rows = []
         with in_mode(self.model, "eval"):
             for given in _batches(loader, None):
-                inputs, _ = parts_of(as_batch(given))
+                inputs = self.given.split(as_batch(given))[0]
                 rows.append(on_host(self._prediction(*(inputs if isinstance(inputs, tuple) else (inputs,)))))
         return np.concatenate(rows)
 
@@ -299,8 +320,8 @@ class Trainer:
 
         def take(given: Any) -> float:
             nonlocal number
-            batch = as_batch(given)
-            found = step(self.objective.due(number), (batch[0].shape[0],), *batch)
+            batch = (*as_batch(given), *self.given.ahead())
+            found = step(self.objective.due(number), (tuple(part.shape[0] for part in batch),), *batch)
             number += 1
             return float(on_host(found["total"]))
 
@@ -347,7 +368,8 @@ class Trainer:
         }
 
     def _rest(self) -> dict[str, Any]:
-        return {"loader": self.loader, "tally": self.tally, "history": self.history}
+        rest = {"loader": self.loader, "tally": self.tally, "history": self.history}
+        return rest | ({"given": self.given.loaders} if self.given.loaders else {})
 
     def _generators(self) -> dict[str, Generator]:
         """Those of the model's layers and of the optimizer, besides the default ones."""
@@ -360,6 +382,11 @@ class Trainer:
             and value is not default_generator
             and value is not noise_generator
         }
+
+    def _of_loss(self) -> dict[str, Generator]:
+        """The stream of a loss that draws."""
+        loss = self.objective.loss
+        return {"loss": loss.generator} if isinstance(loss, Penalty) else {}
 
     def _point(self, name: str) -> None:
         for function in self._points[name]:

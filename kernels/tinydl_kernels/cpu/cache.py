@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import itertools
 import os
 import pickle
 import platform
@@ -25,7 +24,6 @@ import shutil
 import stat
 import sys
 import tempfile
-import threading
 import time
 import types
 import uuid
@@ -36,13 +34,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from . import internals
+
 PACKAGE = __name__.partition(".")[0]
 DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
 """Packages whose functions, types and modules are known by name alone, because the key covers their contents.
-"""
-importing = threading.RLock()
-"""Held by the thread that imports Numba, so that no other thread forks meanwhile: the
-child could never import it.
 """
 KEEP_DAYS = 30
 """The directory of another build is removed when no process has started with it for so long."""
@@ -59,14 +55,14 @@ class Store:
         digest = hashlib.sha256(f"{self._fingerprint} {signature}".encode()).hexdigest()[:32]
         return self._directory / f"{self._name}-{digest}.nbc"
 
+    def holds(self, signature: Any) -> bool:
+        return self._file(signature).exists()
+
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The compiled code for these argument types; None where there is none, or a broken one."""
-        from numba.core.compiler import CompileResult
-
-        context.refresh()
         try:
             content = checked(self._file(signature).read_bytes())
-            result = CompileResult._rebuild(context, *pickle.loads(content))
+            result = internals.from_reduced(context, pickle.loads(content))
         except Exception:
             return None
         # Named tuples have types of one name for classes of the same name.
@@ -74,14 +70,12 @@ class Store:
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep compiled code, unless it holds addresses of this process or cannot be written."""
-        from numba.core.serialize import dumps
-
-        if result.library.has_dynamic_globals or result.lifted:
+        if not internals.portable(result):
             return
         file = self._file(signature)
         part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
         try:
-            part.write_bytes(with_checksum(dumps(result._reduce())))
+            part.write_bytes(with_checksum(internals.to_bytes(result)))
             part.replace(file)  # atomic: another process sees all of it or nothing
         except Exception:
             with contextlib.suppress(OSError):
@@ -116,7 +110,7 @@ class Cacheable:
         if directory is None:
             return None
         try:
-            lines = "\n".join(_describe(self, set()))
+            lines = "\n".join([internals.state(), *_describe(self, set())])
         except _IndescribableError:
             return None
         return Store(
@@ -201,12 +195,9 @@ def _known_by_name(value: Any) -> bool:
 @functools.cache
 def build_directory() -> Path | None:
     """The directory of this build's code, or None where no cache can be had."""
-    try:
-        with importing:
-            _distinguish_names()
-            build = f"numba-{_build_key()}"
-    except (AttributeError, ImportError):  # a Numba that is made differently inside
-        return None
+    with internals.importing:
+        internals.distinguish_names()
+        build = f"numba-{_build_key()}"
     for directory in folders(build):
         with contextlib.suppress(OSError):
             os.utime(directory)  # in use: not to be pruned
@@ -219,35 +210,18 @@ def build_directory() -> Path | None:
     return None
 
 
-def _distinguish_names() -> None:
-    """Let Numba number the functions that it compiles from a random start.
-
-    The number is part of a function's name in machine code. Counted from 1 in each process, namesakes
-    (closures, say) in files that two processes have left would meet in a third, and there one would silently
-    run in the place of the other.
-    """
-    from numba.core.bytecode import FunctionIdentity
-
-    FunctionIdentity._unique_ids.__next__  # noqa: B018  an AttributeError if there is none
-    FunctionIdentity._unique_ids = itertools.count(int.from_bytes(os.urandom(6)))
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        after_in_child=lambda: _distinguish_names() if build_directory.cache_info().currsize else None
+        after_in_child=lambda: (
+            internals.distinguish_names() if build_directory.cache_info().currsize else None
+        )
     )
 
 
 def _build_key() -> str:
-    import llvmlite
-    import numba
-    from numba.core.registry import cpu_target
-
     settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
-    versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__)
-    key = hashlib.sha256(
-        repr((versions, settings, cpu_target.target_context.codegen().magic_tuple())).encode()
-    )
+    versions = (sys.version, np.__version__, *map(internals.version, ("numba", "llvmlite")))
+    key = hashlib.sha256(repr((versions, settings, internals.target())).encode())
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):
         key.update(source.name.encode() + source.read_bytes())
     return key.hexdigest()[:20]

@@ -24,13 +24,29 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from . import jobs, threads
+from . import internals, jobs, threads
+from .internals import cgutils
 from .lazy import Kernel, Module, drafting, intrinsic, kernel, kernels, nb
 
 __all__ = ["Kernel", "Parallel", "kernel", "kernels", "parallel", "share"]
 
 ir = Module("llvmlite.ir")
-cgutils = Module("numba.core.cgutils")
+
+
+SHARED = """
+    piece, frame, size = pack(body, ({names}))
+    if noted:
+        note(piece, frame, size, n, grain)
+    drive(piece, frame, n, grain)
+    reraise(frame)
+"""
+"""A loop, which the pool runs, from one call of a body to all; kernels leave `noted` out."""
+SERIAL = """
+    step = max(grain, 1)
+    for start in range(0, n, step):
+        body(start, min(n, start + step), {names})
+"""
+"""The same without a pool."""
 
 
 class Parallel(Kernel):
@@ -39,7 +55,7 @@ class Parallel(Kernel):
     def __call__(self, n: int, grain: int, *args: Any) -> None:
         if n > grain and not threads.running:
             threads.start()
-        if jobs.capturing and (capture := jobs.captured()):
+        if jobs.capturing and (capture := jobs.captured()) and internals.works("threads"):
             capture.arguments.append((self, args))
             self._run(n, grain, *args, 1)
         else:
@@ -54,15 +70,10 @@ class Parallel(Kernel):
     def _make_dispatcher(self, options: dict[str, Any]) -> Any:
         # Numba's call is much faster with named arguments than with *args.
         names = "".join(f"a{i}, " for i in range(self.function.__code__.co_argcount - 2))
-        source = (
-            f"def loop(n, grain, {names}noted=0):\n"  # kernels leave `noted` out
-            f"    piece, frame, size = pack(body, ({names}))\n"
-            f"    if noted:\n"
-            f"        note(piece, frame, size, n, grain)\n"
-            f"    drive(piece, frame, n, grain)\n"
-            f"    reraise(frame)\n"
-        )
-        body = self._jit(self.function, no_cpython_wrapper=True, **drafting())
+        shared, drafts = internals.works("threads"), internals.works("drafts")
+        lines = SHARED if shared else SERIAL
+        source = f"def loop(n, grain, {names}noted=0):\n" + lines.format(names=names)
+        body = self._jit(self.function, no_cpython_wrapper=True, **(drafting() if drafts else {}))
         namespace = {
             "__name__": self.function.__module__,
             "body": body,
@@ -94,15 +105,14 @@ def pack(typing, body, args):
     call = typing.resolve_function_type(body, (*bounds, *args.types), {})
 
     def code(context, builder, signature, values):
-        result = dispatcher.get_compile_result(call)
-        context.active_code_library.add_linking_library(result.library)
+        linked = internals.linked(context, dispatcher, call)
         int64 = ir.IntType(64)
         frame_type = ir.LiteralStructType([int64, values[1].type])
 
         function = ir.Function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [frame_type.as_pointer(), int64, int64]),
-            builder.module.get_unique_name(f"{result.fndesc.llvm_func_name}.piece"),
+            builder.module.get_unique_name(f"{linked.llvm_func_name}.piece"),
         )
         function.linkage = "internal"
         frame, start, stop = function.args
@@ -110,9 +120,9 @@ def pack(typing, body, args):
         zero, one = (ir.Constant(ir.IntType(32), i) for i in (0, 1))
         packed = inner.load(inner.gep(frame, [zero, one]))
         unpacked = [inner.extract_value(packed, i) for i in range(len(args))]
-        status, _ = context.call_internal_no_propagate(inner, result.fndesc, call, [start, stop, *unpacked])
-        with inner.if_then(status.is_error, likely=False):
-            error = inner.ptrtoint(status.excinfoptr, int64)
+        failed, error = internals.call_linked(context, inner, linked, call, [start, stop, *unpacked])
+        with inner.if_then(failed, likely=False):
+            error = inner.ptrtoint(error, int64)
             inner.cmpxchg(inner.gep(frame, [zero, zero]), ir.Constant(int64, 0), error, "seq_cst")
         inner.ret_void()
 

@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from . import threads
+from . import internals, threads
+from .internals import cgutils
 from .lazy import Module, intrinsic, jit_disabled, kernel, nb
 
 ir = Module("llvmlite.ir")
-callconv = Module("numba.core.callconv")
-cgutils = Module("numba.core.cgutils")
 
 HEAD = 4
 """Words of a job before its frame: the address of the C function, n, grain, words of the frame."""
@@ -213,9 +212,7 @@ def reraise(typing, frame):
         int64 = ir.IntType(64)
         error = builder.load(builder.inttoptr(values[0], int64.as_pointer()))
         with builder.if_then(builder.icmp_unsigned("!=", error, ir.Constant(int64, 0)), likely=False):
-            error = builder.inttoptr(error, callconv.excinfo_ptr_t)
-            status = context.call_conv._get_return_status(builder, callconv.RETCODE_USEREXC, error)
-            context.call_conv.return_status_propagate(builder, status)
+            internals.raise_described(context, builder, error)
         return context.get_dummy_value()
 
     return nb.void(nb.int64), code

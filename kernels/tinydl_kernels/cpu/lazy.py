@@ -13,37 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import os
 import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .cache import Cacheable, importing
-
-
-class Module:
-    """A module that is imported when one of its attributes is first read."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = self.__qualname__ = self.__module__ = name
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked by introspection, which should not import anything
-            raise AttributeError(name)
-        return getattr(self._module(), name)
-
-    def _module(self) -> Any:
-        with importing:
-            return importlib.import_module(self.__name__)
-
-    @property
-    def _numba_type_(self) -> Any:
-        return nb.types.Module(self._module())
-
-
-nb = Module("numba")
+from . import internals
+from .cache import Cacheable
+from .internals import Module, compiler_lock, importing
+from .internals import nb as nb
 
 
 class Intrinsic(Cacheable):
@@ -51,9 +30,7 @@ class Intrinsic(Cacheable):
     def _numba_type_(self) -> Any:
         declare = Module("numba.extending").intrinsic
         function = declare(**self.options)(self.function) if self.options else declare(self.function)
-        context = Module("numba.core.registry").cpu_target.typing_context
-        context.refresh()
-        return context.resolve_value_type(function)
+        return internals.type_of_intrinsic(function)
 
 
 def intrinsic(define: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -84,12 +61,13 @@ class Kernel(Cacheable):
         return self._run(*args)
 
     def _first_run(self, *args: Any) -> Any:
-        if jit_disabled():
+        if jit_disabled() or not internals.works("compiler"):
             self._run = self.interpreted
         else:
             with compiler_lock():  # Numba imports modules for the types of arguments, too: no fork meanwhile
-                for arg in args:
-                    self.dispatcher.typeof_pyval(arg)
+                if internals.works("threads"):
+                    for arg in args:
+                        internals.type_of(self.dispatcher, arg)
             self._run = self.dispatcher
         return self._run(*args)
 
@@ -105,9 +83,8 @@ class Kernel(Cacheable):
     @property
     def _numba_type_(self) -> Any:
         whole = self._dispatchers.get(False)
-        if whole is not None and whole.is_compiling:  # it calls itself
-            return whole._numba_type_
-        return self._made(draft=True)._numba_type_
+        calls_itself = whole is not None and internals.works("threads") and internals.being_compiled(whole)
+        return self._made(draft=internals.works("drafts") and not calls_itself)._numba_type_
 
     def _made(self, draft: bool) -> Any:
         if draft not in self._dispatchers:
@@ -120,44 +97,16 @@ class Kernel(Cacheable):
         return self._finish(self._jit(self.function, **options), options)
 
     def _jit(self, function: Callable[..., Any], **options: Any) -> Any:
-        """`numba.njit` with the settings of the house; nothing is compiled yet."""
-        settings = {"nogil": True, "error_model": "numpy", "boundscheck": False, "no_cfunc_wrapper": True}
-        return nb.njit(**settings | self.options | options)(function)
+        return internals.jit(function, self.options | options)
 
     def _finish(self, dispatcher: Any, options: dict[str, Any]) -> Any:
-        """Give a dispatcher its disk cache, if it makes no drafts; let it compile only once for
-        values and arrays of one kind.
-
-        A constant that another kernel passes is taken for any number, and a read-only array
-        for a writable one. What a caller holds read-only must be an input: the compiled code
-        would not refuse to write to it.
-        """
+        """Give a dispatcher its addresses and, if it makes no drafts, its files on disk."""
         for name, address in symbols.items():
             Module("llvmlite.binding").add_symbol(name, address)
-        if not options and hasattr(dispatcher, "_cache") and (store := self.store()):
-            dispatcher._cache = store
-        compile_for = dispatcher._compile_for_args
-
-        def compile_for_writable(*args: Any, **keywords: Any) -> Any:
-            with compiler_lock():
-                given = [dispatcher.typeof_pyval(arg) for arg in args]
-                wanted = [
-                    t.copy(readonly=False) if isinstance(t, nb.types.Array) and not t.mutable else t
-                    for t in given
-                ]
-                if wanted == given:
-                    return compile_for(*args, **keywords)
-                entry = dispatcher.compile(tuple(wanted))
-                dispatcher._insert([t._code for t in given], entry, objectmode=False)
-                return entry
-
-        dispatcher._compile_for_args = compile_for_writable
-        template_for = dispatcher.get_call_template
-
-        def template_for_any_value(args: Any, keywords: Any) -> Any:
-            return template_for(tuple(map(nb.types.unliteral, args)), keywords)
-
-        dispatcher.get_call_template = template_for_any_value
+        if not options and internals.works("cache") and (store := self.store()):
+            internals.keep_in(dispatcher, store)
+        if internals.works("threads"):
+            internals.compile_once_per_kind(dispatcher)
         return dispatcher
 
     def __reduce__(self) -> str:
@@ -166,36 +115,8 @@ class Kernel(Cacheable):
 
 @functools.cache
 def drafting() -> dict[str, Any]:
-    """The option that makes a Numba dispatcher compile drafts; none with a Numba
-    that is made differently inside.
-    """
-    compiler, codegen = Module("numba.core.compiler"), Module("numba.core.codegen")
-    try:
-
-        class NoEnvironment:
-            @staticmethod
-            def set_env(name: str, environment: Any) -> None:
-                """The environment of a draft is that of the code it is linked into."""
-
-        class DraftLibrary(codegen.JITCodeLibrary):  # type: ignore[name-defined]
-            codegen = NoEnvironment
-
-            def _optimize_final_module(self) -> None:
-                pass
-
-            def _finalize_final_module(self) -> None:
-                self._finalized = True
-
-            def get_pointer_to_function(self, name: str) -> int:
-                return 0
-
-        class DraftCompiler(compiler.Compiler):  # type: ignore[name-defined]
-            def __init__(self, typing: Any, target: Any, library: Any, *more: Any) -> None:
-                super().__init__(typing, target, DraftLibrary(target.codegen(), "draft"), *more)
-
-    except AttributeError:
-        return {}
-    return {"pipeline_class": DraftCompiler}
+    """The option that makes a Numba dispatcher compile drafts."""
+    return internals.draft_options()
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -206,13 +127,6 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 def jit_disabled() -> bool:
     """TINYDL_DISABLE_JIT=1 runs every kernel as plain Python, to step through it with a debugger."""
     return os.environ.get("TINYDL_DISABLE_JIT", "0") not in ("", "0")
-
-
-def compiler_lock() -> Any:
-    """Numba's own, reentrant. Dispatchers are made while it compiles, so with a second
-    lock two threads could deadlock.
-    """
-    return Module("numba.core.compiler_lock").global_compiler_lock
 
 
 _over_fork = contextlib.ExitStack()

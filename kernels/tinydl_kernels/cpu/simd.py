@@ -34,21 +34,20 @@ from __future__ import annotations
 
 import functools
 import platform
-import warnings
 from collections.abc import Callable
 from typing import Any
 
+from . import internals
 from .lazy import Kernel, Module, intrinsic, jit_disabled, nb
 
 ir = Module("llvmlite.ir")
 extending = Module("numba.extending")
-registry = Module("numba.core.registry")
 
 
 @functools.cache
 def _features() -> str:
     """Features of the processor that Numba compiles for (NUMBA_CPU_FEATURES may take some away)."""
-    return registry.cpu_target.target_context.codegen().magic_tuple()[2]
+    return internals.target()[2]
 
 
 @functools.cache
@@ -93,16 +92,9 @@ def vectorized(plain: Callable[..., Any], **options: Any) -> Any:
     return lambda function: Vectorized(function, plain, **options)
 
 
-@functools.cache
 def available() -> bool:
     """Can this Numba be given a type for tiles?"""
-    try:
-        _tile_type()
-        _features()
-    except (AttributeError, ImportError, IndexError, TypeError) as error:
-        warnings.warn(f"tinydl: kernels run without register tiles: {error}", stacklevel=2)
-        return False
-    return True
+    return internals.works("tiles")
 
 
 @functools.cache

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from ..machine.errors import ShapeError
-from . import blas
+from . import blas, internals
 from .lazy import Module, intrinsic, jit_disabled, kernel, nb, symbols
 from .processors import available_cpus
 
@@ -71,7 +71,7 @@ each round, before it sleeps.
 
 
 def _word(context: Any, builder: Any, index: Any) -> Any:
-    array = context.get_c_value(builder, ir.ArrayType(ir.IntType(64), words.size), SYMBOL)
+    array = internals.symbol(context, builder, ir.ArrayType(ir.IntType(64), words.size), SYMBOL)
     return builder.gep(array, [ir.Constant(ir.IntType(64), 0), index], inbounds=True)
 
 
@@ -351,7 +351,7 @@ def start() -> None:
         if running:
             return
         _end()  # what an interrupted start or stop has left
-        wanted = 0 if jit_disabled() else get_num_threads() - 1
+        wanted = 0 if jit_disabled() or not internals.works("threads") else get_num_threads() - 1
         if wanted:
             work.dispatcher.compile((nb.int64, nb.int64))
             dismiss.dispatcher.compile((nb.int64,))

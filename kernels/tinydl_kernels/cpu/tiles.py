@@ -189,7 +189,11 @@ def _block(rows, wide):
                 sums = simd.multiply_add(sums, w, w_terms[j], w_step, x, x_terms[j] + p, end)
             for line in range(p // period, (min(p + columns, n) - 1) // period + 1):
                 begin = line * period - p  # of the line; its columns are moved by the gaps before it
-                simd.store(sums, y, p - line * gap, y_step, max(begin, 0), min(begin + period - gap, n - p))
+                last = min(begin + period - gap, n - p)
+                if wide and begin <= 0 and last >= columns:  # a whole tile needs no masks
+                    simd.store(sums, y, p - line * gap, y_step, None, None)
+                else:
+                    simd.store(sums, y, p - line * gap, y_step, max(begin, 0), last)
             p += columns
         return p
 
@@ -367,15 +371,23 @@ def _strip(vectors, tall):
     @kernel(no_cpython_wrapper=True)
     def block(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns, i):
         many = simd.rows_for(vectors) if tall else 1
+        whole = columns == vectors * simd.width(y)  # masks cost much where registers have none
         while i + many <= rows:
-            sums = simd.load(many, vectors, first, i * first_step, first_step, None, columns)
+            sums = (
+                simd.load(many, vectors, first, i * first_step, first_step, None, None)
+                if whole
+                else simd.load(many, vectors, first, i * first_step, first_step, None, columns)
+            )
             row, last = simd.shifted(w, i * w_step), terms - 1
             for j in range(0, last, 2):  # two terms at a time: counting takes the place of multiply-adds
                 sums = simd.multiply_add(sums, row, j * w_term, w_step, x, j * x_step, None)
                 sums = simd.multiply_add(sums, row, (j + 1) * w_term, w_step, x, (j + 1) * x_step, None)
             if terms % 2:
                 sums = simd.multiply_add(sums, row, last * w_term, w_step, x, last * x_step, None)
-            simd.store(sums, y, i * y_step, y_step, None, columns)
+            if whole:
+                simd.store(sums, y, i * y_step, y_step, None, None)
+            else:
+                simd.store(sums, y, i * y_step, y_step, None, columns)
             i += many
         return i
 

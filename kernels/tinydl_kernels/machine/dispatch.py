@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu import jobs
+from ..cpu import internals, jobs
+from ..cpu.lazy import jit_disabled
 from . import device, memory
 from .errors import BackendError
 from .scoped import Scoped
@@ -83,6 +84,7 @@ class Operation:
         self.name = f"{self.family}.{reference.__name__}"
         self.portable = portable
         self.looping = False  # does nothing on the CPU but run loops
+        self.settled = True  # is it known whether the Numba implementation can be had?
         settled = _settled(reference)
         self.implementations: dict[str, Callable[..., Any]] = {"reference": settled, "cpu": settled}
         if portable:
@@ -91,7 +93,7 @@ class Operation:
 
     def cpu(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Register the Numba implementation."""
-        self.implementations["cpu"] = function
+        self.implementations["cpu"], self.settled = function, False
         return function
 
     def loops(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,6 +119,8 @@ class Operation:
                 f"{sorted(self.implementations)}"
             )
         if backend != "cuda":
+            if backend == "cpu" and not self.settled:
+                implementation = self._settle()
             if jobs.capturing:
                 if self.looping and backend == "cpu":
                     return jobs.looping(implementation, *args)
@@ -126,6 +130,14 @@ class Operation:
             return implementation(*args)
         except MemoryError as error:  # an array that CuPy wanted for itself
             raise device.exhausted(error) from error
+
+    def _settle(self) -> Callable[..., Any]:
+        """The implementation on the CPU: the reference if Numba does not work."""
+        self.settled = True
+        if not jit_disabled() and not internals.works("compiler"):
+            self.looping = False
+            self.implementations["cpu"] = self.implementations["reference"]
+        return self.implementations["cpu"]
 
     def __repr__(self) -> str:
         return f"<operation {self.name} on {', '.join(self.implementations)}>"

@@ -23,6 +23,10 @@ class DtypeError(TinydlError, TypeError):
     """A dtype that the operation does not take, or dtypes that must not be mixed."""
 
 
+class LinAlgError(TinydlError, RuntimeError):
+    """A matrix without an answer: singular where the inverse is asked for, or not positive-definite."""
+
+
 class DeviceError(TinydlError, RuntimeError):
     """Arrays of different devices in one operation, or a device that is not there."""
 

@@ -41,6 +41,10 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
     `dim` keeps a length for each of its indices; None, and as in PyTorch -1, is one length for all. The names
     are those of torch.nn.utils.weight_norm. Salimans & Kingma, arXiv 1602.07868. Returns the module.
+
+    The derivative by v is orthogonal to v, so that without decay ‖v‖ only grows. Weight decay, and every
+    penalty on weights, acts on the parameters g and v, not on w: that of v changes nothing but the rate at
+    which w turns. `td.optim.decay_groups` leaves v out and lets g decay, which is the length of w.
     """
     require_instance("weight_norm", Module, module)
     w = module._parameters.get(name)

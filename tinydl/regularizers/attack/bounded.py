@@ -150,10 +150,9 @@ def fgsm(
     Goodfellow et al., arXiv 1412.6572. `targeted` steps towards a small loss at `target` instead. One step
     from a random start (Wong et al., arXiv 2001.03994) is pgd(..., steps=1, step_size=1.25·eps).
     """
-    return pgd(
-        model, x, target, eps, eps, 1, loss=loss, start=False, targeted=targeted, bounds=bounds, mode=mode,
-        generator=generator,
-    )  # fmt: skip
+    return _ascended(
+        "fgsm", model, x, target, eps, eps, 1, INF, False, 1, loss, targeted, bounds, mode, generator
+    )
 
 
 def pgd(
@@ -179,21 +178,44 @@ def pgd(
     Madry et al., arXiv 1706.06083. step_size is 2.5·ε/steps if nothing else; `start` begins somewhere in the
     box or ball, uniformly. Of several restarts each sample keeps its worst.
     """
-    x = require_input("pgd", x)
-    require_norm("pgd", norm, eps)
+    return _ascended(
+        "pgd", model, x, target, eps, step_size, steps, norm, start, restarts, loss, targeted, bounds, mode,
+        generator,
+    )  # fmt: skip
+
+
+def _ascended(
+    who: str,
+    model: Module,
+    x: Tensor,
+    target: Any,
+    eps: Number,
+    step_size: Number | None,
+    steps: int,
+    norm: float,
+    start: bool,
+    restarts: int,
+    loss: Any,
+    targeted: bool,
+    bounds: Bounds,
+    mode: str | None,
+    generator: Generator | None,
+) -> Tensor:
+    x = require_input(who, x)
+    require_norm(who, norm, eps)
     if steps < 0 or restarts < 1:
         raise ValueError(
-            f"pgd: expected steps of at least 0, restarts of at least 1, got {steps}, {restarts}"
+            f"{who}: expected steps of at least 0, restarts of at least 1, got {steps}, {restarts}"
         )
     if not isinstance(eps, Tensor) and np.all(np.equal(eps, 0)):
         return x.detach()  # without a draw
-    radius = in_units("pgd", "eps", eps, x)
+    radius = in_units(who, "eps", eps, x)
     if step_size is None:
         step = (
             mul(radius, 2.5 / max(steps, 1)) if isinstance(radius, Tensor) else radius * 2.5 / max(steps, 1)
         )
     else:
-        step = in_units("pgd", "step_size", step_size, x)
+        step = in_units(who, "step_size", step_size, x)
 
     def losses(moved: Tensor) -> Tensor:
         found = unreduced(loss, model(moved), target)
@@ -203,7 +225,7 @@ def pgd(
         d = somewhere(x, radius, norm, generator) if start else mul(x, 0.0)
         return climbed(
             lambda moved: slope_at(losses, moved), x, d, eps=radius, step_size=step, steps=steps, norm=norm,
-            bounds=bounds, who="pgd",
+            bounds=bounds, who=who,
         )  # fmt: skip
 
     with attacking(model, mode, generator):
