@@ -399,7 +399,14 @@ def _reduction(kind: str) -> Emission:
     return emit
 
 
-for _key, _kind in {"sum": "ReduceSum", "mean": "ReduceMean", "logsumexp": "ReduceLogSumExp"}.items():
+REDUCTIONS = {
+    "sum": "ReduceSum",
+    "mean": "ReduceMean",
+    "logsumexp": "ReduceLogSumExp",
+    "amax": "ReduceMax",
+    "amin": "ReduceMin",
+}
+for _key, _kind in REDUCTIONS.items():
     emission(_key)(_reduction(_kind))
 
 
