@@ -6,11 +6,11 @@
 
 A step is recorded and updates all parameters of LeNet (61,706 numbers) or of ResNet-18 (11.7 million), in
 float32, from gradients that stay. Beside it steps PyTorch's class of the name, as it comes and fused where it
-has that. What a step has to move at least is known: each array that is read once, each that is written once;
-for LARS, LAMB and Prodigy, whose lengths need a pass of their own, all they read once more. `x bytes` is the
-step's time over the time in which a copy moves as many bytes, measured in the same round. For Muon, Shampoo
-and SOAP, which multiply matrices, `x products` is its time over that of the products alone, in tinydl's
-kernels (eigenvectors and factorizations are not among them).
+has that. What a step has to move at least is known: each array that is read once, each that is written once,
+in each of the two passes of LARS, LAMB and Prodigy, whose sums come first. `x bytes` is the step's time over
+the time in which a copy moves as many bytes, measured in the same round. For Muon, Shampoo and SOAP, which
+multiply matrices, `x products` is its time over that of the products alone, in tinydl's kernels (eigenvectors
+and factorizations are not among them).
 
 `idle` is the time of a step once all gradients have long been 0, over that of a step at work: above 1 there
 would be numbers that a processor is slow with.
@@ -51,10 +51,9 @@ Call = Callable[[], Any]
 
 
 class Entry(NamedTuple):
-    """What is measured: a class with options, and how many arrays it reads in a pass before the last."""
+    """What is measured: a class with options."""
 
     options: dict[str, Any] = {}  # noqa: RUF012  nobody writes it
-    before: int = 0
     eager: bool = False  # a recorded step refuses it
 
 
@@ -64,9 +63,7 @@ VARIANTS = {
     "SGD momentum": Entry({"lr": 1e-3, "momentum": 0.9}),
     "RMSprop centered": Entry({"centered": True, "momentum": 0.9}),
     "Adam amsgrad": Entry({"amsgrad": True}),
-    "LARS": Entry({"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}, before=2),
-    "LAMB": Entry(before=4),
-    "Prodigy": Entry(before=4),
+    "LARS": Entry({"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}),
     "Shampoo": Entry({"every": 10}, eager=True),
     "SOAP": Entry(eager=True),
 }
@@ -99,7 +96,8 @@ class Ours:
         self.optimizer = getattr(optim, kind)(self.params, **entry.options)
         self.step: Call = self.update if entry.eager else td.record(self.update)
         (rule,) = self.optimizer.rules()
-        arrays = entry.before + 3 + len(rule.moments) + len(rule.stores)
+        passes = [each.elements for each in rule.passes]
+        arrays = sum(len(elements.loaded) + len(elements.stores) for elements in passes)
         self.bytes = 4 * arrays * sum(p.array.size for p in self.params)
 
     def update(self) -> None:
