@@ -8,9 +8,10 @@ A step is recorded and updates all parameters of LeNet (61,706 numbers) or of Re
 float32, from gradients that stay. Beside it steps PyTorch's class of the name, as it comes and fused where it
 has that. What a step has to move at least is known: each array that is read once, each that is written once,
 in each of the two passes of LARS, LAMB and Prodigy, whose sums come first. `x bytes` is the step's time over
-the time in which a copy moves as many bytes, measured in the same round. For Muon, Shampoo and SOAP, which
-multiply matrices, `x products` is its time over that of the products alone, in tinydl's kernels (eigenvectors
-and factorizations are not among them).
+the time in which a copy moves as many bytes, measured in the same round. Muon, Shampoo and SOAP multiply
+matrices: their cost is given in products, the unit being the time of X Xᵀ for each parameter X of more than
+one dim, float32, its shorter side as rows; `x own` is the step's time over that of all products which the
+step makes (eigenvectors and factorizations are not among them). All products are tinydl's.
 
 `idle` is the time of a step once all gradients have long been 0, over that of a step at work: above 1 there
 would be numbers that a processor is slow with.
@@ -118,12 +119,26 @@ class Ours:
         for _ in range(5):
             self.step()
 
+    def wide(self) -> list[td.Tensor]:
+        """The parameters of more than one dim as matrices, the shorter side as rows."""
+        matrices = [p.detach().reshape(len(p), -1) for p in self.params if p.ndim > 1]
+        return [(x.T if x.shape[0] > x.shape[1] else x).contiguous() for x in matrices]
+
+    def one_product(self) -> Call:
+        """Each of these times its transpose."""
+        matrices = self.wide()
+
+        def call() -> None:
+            for x in matrices:
+                x @ x.T
+
+        return call
+
     def products(self, name: str) -> Call:
         """The products of a step alone."""
         matrices = [p.detach() for p in self.params if p.ndim > 1]
         if name == "Muon":
-            wide = [x.reshape(len(x), -1) for x in matrices]
-            return _iterations([(x.T if x.shape[0] > x.shape[1] else x).contiguous() for x in wide])
+            return _iterations(self.wide())
         if name == "SOAP":  # which turns two tensors into its bases, and one back
             return _turns(matrices, 3)
         return _turns([p.detach() for p in self.params], 1)
@@ -182,7 +197,7 @@ def measure(name: str, model: str, rounds: int, about: float) -> dict[str, Any]:
     own, copy = Ours(name, SHAPES[model]), machine.copy()
     calls = {"tinydl": own.step, **theirs(name, SHAPES[model]), "copy": copy.call}
     if name in MATRICES:
-        calls["products"] = own.products(name)
+        calls |= {"own products": own.products(name), "one product": own.one_product()}
     times: dict[str, list[float]] = {who: [] for who in calls}
     for number in range(rounds):
         for who in list(calls)[:: 1 if number % 2 else -1]:
@@ -209,7 +224,7 @@ def line(found: dict[str, Any]) -> str:
     ms = 1e3 * statistics.median(found["seconds"]["tinydl"])
     cells = [f"{found['optimizer']:18} {found['parameters']:9} {ms:9.3f} ms"]
     if found["optimizer"] in MATRICES:
-        cells.append(f"{found['x products']:5.2f} x products")
+        cells.append(f"{found['x one product']:5.1f} products, {found['x own products']:.2f} x own")
     else:
         cells.append(f"{found['x bytes']:5.2f} x bytes   ")
     if "idle" in found:
