@@ -313,7 +313,7 @@ class Optimizer:
     def _remember(self, group: Group) -> None:
         """Make the states that are not there yet, in memory that no recorder plans."""
         for name, spec in group.states.items():
-            if spec.per == "optimizer" and name not in self.shared:
+            if spec.per == "optimizer" and name not in self.shared and group["params"]:
                 self.shared[name] = made(spec, group["params"][0])
             if spec.per in ("element", "parameter"):
                 for p in group["params"]:
