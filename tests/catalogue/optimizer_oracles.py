@@ -317,6 +317,26 @@ def prodigy(o: Mapping[str, Any]) -> Any:
     return step
 
 
+def adafactor(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        eps1, eps2 = o.get("eps", (None, 1e-3))
+        eps1 = np.finfo(np.float64).eps if eps1 is None else eps1
+        t = own["t"] = own.get("t", 0) + 1
+        b, g = t ** o.get("beta2_decay", -0.8), -g if o.get("maximize") else g
+        rate = min(o["lr"], 1 / np.sqrt(t)) * max(eps2, np.sqrt(np.mean(p**2)))
+        if p.ndim > 1:
+            for name, axis in (("rows", -1), ("columns", -2)):
+                own[name] = (1 - b) * own.get(name, 0) + b * np.mean(g**2, axis, keepdims=True)
+            v = own["rows"] * own["columns"] / np.maximum(own["rows"].mean(-2, keepdims=True), eps1)
+        else:
+            v = own["v"] = (1 - b) * own.get("v", 0) + b * g**2
+        u = g / np.sqrt(np.maximum(v, eps1**2))
+        u = u / max(1, np.sqrt(np.mean(u**2)) / o.get("d", 1))
+        return (1 - o["lr"] * o.get("weight_decay", 0)) * p - rate * u
+
+    return step
+
+
 def along(x: Any, axis: int, matrix: Any) -> Any:
     return np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
 

@@ -20,6 +20,7 @@ from typing import Any
 from .optimizer_oracles import (
     adabelief,
     adadelta,
+    adafactor,
     adagrad,
     adam,
     adamax,
@@ -41,6 +42,7 @@ from .optimizer_oracles import (
     soap,
 )
 from .optimizer_refusals import (
+    ADAFACTOR_BAD,
     ADAGRAD_BAD,
     ADAM_BAD,
     EVERY,
@@ -168,6 +170,21 @@ ROWS = [
         solves={"lr": 0.1},
     ),
     Row("Adadelta decay", {"lr": 0.5, "eps": 1e-3, "weight_decay": 0.2, "maximize": True}, adadelta),
+    Row(
+        "Adafactor",
+        {"lr": 0.1},
+        adafactor,
+        {"beta2_decay": -0.5},
+        {"maximize": True},
+        ADAFACTOR_BAD,
+        solves={"lr": 3e-3, "beta2_decay": -0.5},
+    ),
+    Row(
+        "Adafactor bounded",
+        {"lr": 0.3, "eps": (1e-4, 0.5), "d": 1.5, "weight_decay": 0.2, "maximize": True},
+        adafactor,
+        {"eps": (1e-2, 0.1), "d": 2.0},
+    ),
     Row(
         "Adamax",
         {"lr": 0.1, "weight_decay": 0.2},

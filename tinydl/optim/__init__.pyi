@@ -7,6 +7,7 @@ from . import swa_utils as swa_utils
 from tinydl.optim.accumulation import micro_batches as micro_batches
 from tinydl.optim.adabelief import AdaBelief as AdaBelief
 from tinydl.optim.adadelta import Adadelta as Adadelta
+from tinydl.optim.adafactor import Adafactor as Adafactor
 from tinydl.optim.adagrad import Adagrad as Adagrad
 from tinydl.optim.adam import Adam as Adam
 from tinydl.optim.adam import AdamW as AdamW
