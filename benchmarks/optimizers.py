@@ -7,7 +7,7 @@
 A step is recorded and updates all parameters of LeNet (61,706 numbers) or of ResNet-18 (11.7 million), in
 float32, from gradients that stay. Beside it steps PyTorch's class of the name, as it comes and fused where it
 has that. What a step has to move at least is known: each array that is read once, each that is written once,
-in each of the two passes of LARS, LAMB and Prodigy, whose sums come first. `x bytes` is the step's time over
+in each of the two passes of a formula with sums (LARS, LAMB, Prodigy, ...). `x bytes` is the step's time over
 the time in which a copy moves as many bytes, measured in the same round. Muon, Shampoo and SOAP multiply
 matrices: their cost is given in products, the unit being the time of X Xᵀ for each parameter X of more than
 one dim, float32, its shorter side as rows; `x own` is the step's time over that of all products which the

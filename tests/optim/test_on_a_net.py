@@ -20,6 +20,7 @@ NAMES = "A", "b", "C", "s", "E"
 SHAPES = {"A": (3, 4), "b": (4,), "C": (4, 2), "s": (), "E": (3, 2)}
 SHARES = {"A": 1.0, "b": 1.0, "C": 0.5, "s": 0.5, "E": 0.25}
 """Of the rate, by parameter: those of a group have the same."""
+SUMS = "LARS", "LAMB", "Prodigy", "DAdaptAdam", "DAdaptSGD"
 Arrays = dict[str, np.ndarray]
 
 
@@ -183,11 +184,17 @@ def test_empty_groups(row: Row) -> None:
 def test_two_passes_where_there_are_sums() -> None:
     made = [getattr(td.optim, row.kind)([td.nn.Parameter(np.ones((2, 2)))], **row.options) for row in ROWS]
     passes = {(type(x).__name__, len(rule.passes)) for x in made for rule in x.rules()}
-    assert {kind for kind, count in passes if count == 2} == {"LARS", "LAMB", "Prodigy"}
+    assert {kind for kind, count in passes if count == 2} == {
+        "LARS",
+        "LAMB",
+        "Prodigy",
+        "DAdaptAdam",
+        "DAdaptSGD",
+    }
     assert {count for _, count in passes} == {1, 2}
 
 
-@pytest.mark.parametrize("name", ["LARS", "LAMB", "Prodigy"])
+@pytest.mark.parametrize("name", SUMS)
 def test_sums_on_a_gpu(name: str, gpu: Any) -> None:
     """The host asks for none of them."""
     found = []

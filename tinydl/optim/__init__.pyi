@@ -13,6 +13,8 @@ from tinydl.optim.adam import Adam as Adam
 from tinydl.optim.adam import AdamW as AdamW
 from tinydl.optim.adamax import Adamax as Adamax
 from tinydl.optim.asgd import ASGD as ASGD
+from tinydl.optim.dadaptation import DAdaptAdam as DAdaptAdam
+from tinydl.optim.dadaptation import DAdaptSGD as DAdaptSGD
 from tinydl.optim.gradient_descent import Descent as Descent
 from tinydl.optim.gradient_descent import GradientDescent as GradientDescent
 from tinydl.optim.gradient_noise import GradientNoise as GradientNoise
