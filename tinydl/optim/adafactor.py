@@ -97,7 +97,8 @@ class Adafactor(Optimizer):
                 u = grads[i] / variance.maximum(eps1 * eps1).sqrt()
                 rate = _rms(p).maximum(eps2) * group.buffer("lr").minimum(step**-0.5)
                 rate = rate / (_rms(u) / group.buffer("d")).maximum(1.0)
-                grads[i] = (u * (-rate if group.data["maximize"] else rate)).contiguous()
+                taken = u * (-rate if group.data["maximize"] else rate)
+                grads[i] = taken.to(dtype=p.dtype).contiguous()  # of a number it is float64
 
     def _variance(self, p: Tensor, g: Tensor, weight: Tensor, eps1: Any) -> Tensor:
         """The mean square of each element, from moments that have seen g."""
