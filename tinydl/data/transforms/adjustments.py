@@ -7,7 +7,8 @@ the nearest. Arithmetic is in float32, elementwise or within one sample: no samp
 from __future__ import annotations
 
 import numpy as np
-from tinydl_kernels import warp
+from tinydl_kernels.smooth import smooth
+from tinydl_kernels.warp import REFLECT
 
 from .warping import TAPS, gaussian
 
@@ -63,13 +64,13 @@ def sharpness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     values = images.astype(np.float32)
     if min(images.shape[2:]) < 3:
         return images
-    smooth, (H, W) = values.copy(), images.shape[2:]
+    mean, (H, W) = values.copy(), images.shape[2:]
     inner = 4 * values[:, :, 1:-1, 1:-1]
     for i in range(3):
         for j in range(3):
             inner = inner + values[:, :, i : H - 2 + i, j : W - 2 + j]
-    smooth[:, :, 1:-1, 1:-1] = inner / np.float32(13)
-    return blend(images, smooth, factor)
+    mean[:, :, 1:-1, 1:-1] = inner / np.float32(13)
+    return blend(images, mean, factor)
 
 
 def gamma(images: np.ndarray, power: np.ndarray) -> np.ndarray:
@@ -135,8 +136,8 @@ def blur(images: np.ndarray, sigma: np.ndarray, reach: int | None = None) -> np.
     """A Gaussian of each sample's standard deviation, mirrored at the edges; cut at 3 sigma unless said."""
     if reach is None:
         reach = int(TAPS * float(sigma.max(initial=0)) + 0.5)
-    smooth = warp.smooth(images.astype(np.float32), gaussian(sigma, reach), warp.REFLECT)
-    return restored(smooth, images, clip=False)
+    blurred = smooth(images.astype(np.float32), gaussian(sigma, reach), REFLECT)
+    return restored(blurred, images, clip=False)
 
 
 def lit(images: np.ndarray, grids: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import resample, warp
+from tinydl_kernels import resample
 from tinydl_kernels.machine.errors import ShapeError
 
 from .contract import (
@@ -286,12 +286,8 @@ class ElasticTransform(Geometric):
         matrices = identities(draws.samples)
         if self.alpha == 0:
             return Map(matrices, size)
-        noise = draws.uniforms(2 * size[0] * size[1]).reshape(-1, 2, *size)
-        noise *= np.float32(2 * self.alpha)
-        noise -= np.float32(self.alpha)
-        weights = gaussian(np.array([self.sigma]), int(TAPS * self.sigma + 0.5))
-        rows = np.repeat(weights, draws.samples, 0)
-        return Map(matrices, size, warp.smooth(noise, rows, warp.CONSTANT))
+        weights = gaussian(np.array([self.sigma]), int(TAPS * self.sigma + 0.5))[0]
+        return Map(matrices, size, draws.displacements(self.alpha, weights, size))
 
 
 class Resize(Transform):
