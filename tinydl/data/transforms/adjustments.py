@@ -59,6 +59,30 @@ def saturation(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     return blend(images, gray(images), factor) if images.shape[1] == 3 else images
 
 
+def hue(images: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Turned on the circle of colors by parts of it, in HSV (A. R. Smith, SIGGRAPH 1978); nothing changes
+    where there are not three channels.
+    """
+    if images.shape[1] != 3:
+        return images
+    values = images.astype(np.float32)
+    red, green, blue = values.transpose(1, 0, 2, 3)
+    value = values.max(1)
+    chroma = value - values.min(1)
+    safe = np.where(chroma > 0, chroma, np.float32(1))
+    sixths = np.where(
+        value == red,
+        (green - blue) / safe,
+        np.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    sixths += 6 * each(turn)[:, 0]
+    channels = []
+    for number in (5, 3, 1):
+        k = (number + sixths) % 6
+        channels.append(value - chroma * np.clip(np.minimum(k, 4 - k), 0, 1))
+    return restored(np.stack(channels, 1), images)
+
+
 def sharpness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """About the mean of 3 x 3 pixels in which the middle one counts five times; the frame is kept."""
     values = images.astype(np.float32)
