@@ -95,7 +95,8 @@ class DataLoader:
         batch_sampler: a `BatchSampler`, in place of batch_size, shuffle, sampler and drop_last.
         num_workers: threads that prepare batches ahead (processes in PyTorch; nothing is forked here).
         collate_fn: a function of the list of samples `dataset[i]` that returns the batch.
-        pin_memory: taken for PyTorch's sake, without effect.
+        pin_memory: taken for PyTorch's sake: copies to a GPU always go through page-locked memory, and nobody
+            waits for them.
         drop_last: whole batches only.
         generator: whose seed is taken, as it is now.
         transform: of the images (inputs) of a batch, a `Transform`; called with the samples' numbers, the
