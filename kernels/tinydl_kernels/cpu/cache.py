@@ -44,6 +44,8 @@ importing = threading.RLock()
 """Held by the thread that imports Numba, so that no other thread forks meanwhile: the
 child could never import it.
 """
+SAME_CODE = {"NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"}
+"""Settings that change no code, as the loops are not Numba's own; joblib gives the first to its workers."""
 KEEP_DAYS = 30
 """The directory of another build is removed when no process has started with it for so long."""
 
@@ -243,7 +245,11 @@ def _build_key() -> str:
     import numba
     from numba.core.registry import cpu_target
 
-    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    settings = sorted(
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith("NUMBA_") and name not in SAME_CODE
+    )
     versions = (sys.version, np.__version__, numba.__version__, llvmlite.__version__)
     key = hashlib.sha256(
         repr((versions, settings, cpu_target.target_context.codegen().magic_tuple())).encode()
