@@ -30,7 +30,7 @@ GRAIN = 1 << 12
 LINE = 1 << 9
 """Places that are found together: loops over the few pixels of a row would not fill the registers."""
 FAR = 1e9
-"""A place beyond it, or none at all, counts as this far out: an index of 64 bits can be."""
+"""A place beyond it, or none at all, counts as this far out (NaN to the left): an index can be."""
 
 
 # ---- warp
@@ -61,7 +61,7 @@ def warp(
         if np.any(m[2] != (0, 0, 1)):
             apart = places[2] != 0
             places = [np.divide(k, places[2], out=np.full(size, FAR), where=apart) for k in places[:2]]
-        s, t = (np.clip(place, -FAR, FAR) for place in places[:2])
+        s, t = (np.clip(np.where(np.isnan(place), -FAR, place), -FAR, FAR) for place in places[:2])
         if not bilinear:
             y[n] = _taken(x[n], np.floor(t + 0.5), np.floor(s + 0.5), border, fill)
             continue

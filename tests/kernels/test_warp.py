@@ -92,6 +92,17 @@ def test_a_place_that_is_nowhere_is_outside():
     np.testing.assert_array_equal(y, 7)
 
 
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("bilinear", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_places_that_are_no_numbers_or_far_away(border, bilinear, value):
+    x, bend = images((2, 1, 5, 6)), field(2, (5, 6))
+    bend[0, 0, 2], bend[1, 1, :, 3] = np.float32(min(value, 3e38)), np.float32(min(value, 3e38))
+    with np.errstate(invalid="ignore"):
+        y = agree(warp.warp, x, matrices(2), bend, (5, 6), bilinear, border, 7, tolerance=0)
+    assert np.isfinite(y).all()
+
+
 def test_no_samples():
     x = np.empty((0, 1, 3, 3), np.float32)
     assert agree(warp.warp, x, np.empty((0, 3, 3)), None, (2, 2), True, warp.EDGE, 0).shape == (0, 1, 2, 2)
