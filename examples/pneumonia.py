@@ -226,8 +226,8 @@ def page(
     (normal, ill), checksum = train.counts, train.checksum.rpartition(":")[2][:12]
     return f"""# Pneumonia in X-rays of 28 × 28 pixels
 
-Made by `examples/pneumonia.py`; no result of these runs was typed. PneumoniaMNIST (CC BY 4.0; checksum of the training
-part {checksum}): {len(train):,} pictures to train on ({normal:,} normal, {ill:,} pneumonia),
+Made by `examples/pneumonia.py`; no result of these runs was typed. PneumoniaMNIST (CC BY 4.0; checksum
+of the training part {checksum}): {len(train):,} pictures to train on ({normal:,} normal, {ill:,} pneumonia),
 {len(parts["validation"])} for validation, {len(test)} to test on ({test.counts[0]} and {test.counts[1]}).
 
 **All {len(train):,} pictures: AUC {mean.mean:.4f}, mean of {len(rows)} new seeds, ± {2 * mean.error:.4f} (two
