@@ -6,11 +6,12 @@
 
 A step is recorded and updates all parameters of LeNet (61,706 numbers) or of ResNet-18 (11.7 million), in
 float32, from gradients that stay. Beside it steps PyTorch's class of the name, as it comes and fused where it
-has that. What a step has to move at least is known: each array that is read once, each that is written once;
-for LARS, LAMB and Prodigy, whose lengths need a pass of their own, all they read once more. `x bytes` is the
-step's time over the time in which a copy moves as many bytes, measured in the same round. For Muon, Shampoo
-and SOAP, which multiply matrices, `x products` is its time over that of the products alone, in tinydl's
-kernels (eigenvectors and factorizations are not among them).
+has that. What a step has to move at least is known: each array that is read once, each that is written once,
+in each of the two passes of a formula with sums (LARS, LAMB, Prodigy, ...). `x bytes` is the step's time over
+the time in which a copy moves as many bytes, measured in the same round. Muon, Shampoo and SOAP multiply
+matrices: their cost is given in products, the unit being the time of X Xᵀ for each parameter X of more than
+one dim, float32, its shorter side as rows; `x own` is the step's time over that of all products which the
+step makes (eigenvectors and factorizations are not among them). All products are tinydl's.
 
 `idle` is the time of a step once all gradients have long been 0, over that of a step at work: above 1 there
 would be numbers that a processor is slow with.
@@ -51,10 +52,9 @@ Call = Callable[[], Any]
 
 
 class Entry(NamedTuple):
-    """What is measured: a class with options, and how many arrays it reads in a pass before the last."""
+    """What is measured: a class with options."""
 
     options: dict[str, Any] = {}  # noqa: RUF012  nobody writes it
-    before: int = 0
     eager: bool = False  # a recorded step refuses it
 
 
@@ -64,9 +64,7 @@ VARIANTS = {
     "SGD momentum": Entry({"lr": 1e-3, "momentum": 0.9}),
     "RMSprop centered": Entry({"centered": True, "momentum": 0.9}),
     "Adam amsgrad": Entry({"amsgrad": True}),
-    "LARS": Entry({"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}, before=2),
-    "LAMB": Entry(before=4),
-    "Prodigy": Entry(before=4),
+    "LARS": Entry({"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4}),
     "Shampoo": Entry({"every": 10}, eager=True),
     "SOAP": Entry(eager=True),
 }
@@ -99,7 +97,8 @@ class Ours:
         self.optimizer = getattr(optim, kind)(self.params, **entry.options)
         self.step: Call = self.update if entry.eager else td.record(self.update)
         (rule,) = self.optimizer.rules()
-        arrays = entry.before + 3 + len(rule.moments) + len(rule.stores)
+        passes = [each.elements for each in rule.passes]
+        arrays = sum(len(elements.loaded) + len(elements.stores) for elements in passes)
         self.bytes = 4 * arrays * sum(p.array.size for p in self.params)
 
     def update(self) -> None:
@@ -120,12 +119,26 @@ class Ours:
         for _ in range(5):
             self.step()
 
+    def wide(self) -> list[td.Tensor]:
+        """The parameters of more than one dim as matrices, the shorter side as rows."""
+        matrices = [p.detach().reshape(len(p), -1) for p in self.params if p.ndim > 1]
+        return [(x.T if x.shape[0] > x.shape[1] else x).contiguous() for x in matrices]
+
+    def one_product(self) -> Call:
+        """Each of these times its transpose."""
+        matrices = self.wide()
+
+        def call() -> None:
+            for x in matrices:
+                x @ x.T
+
+        return call
+
     def products(self, name: str) -> Call:
         """The products of a step alone."""
         matrices = [p.detach() for p in self.params if p.ndim > 1]
         if name == "Muon":
-            wide = [x.reshape(len(x), -1) for x in matrices]
-            return _iterations([(x.T if x.shape[0] > x.shape[1] else x).contiguous() for x in wide])
+            return _iterations(self.wide())
         if name == "SOAP":  # which turns two tensors into its bases, and one back
             return _turns(matrices, 3)
         return _turns([p.detach() for p in self.params], 1)
@@ -184,7 +197,7 @@ def measure(name: str, model: str, rounds: int, about: float) -> dict[str, Any]:
     own, copy = Ours(name, SHAPES[model]), machine.copy()
     calls = {"tinydl": own.step, **theirs(name, SHAPES[model]), "copy": copy.call}
     if name in MATRICES:
-        calls["products"] = own.products(name)
+        calls |= {"own products": own.products(name), "one product": own.one_product()}
     times: dict[str, list[float]] = {who: [] for who in calls}
     for number in range(rounds):
         for who in list(calls)[:: 1 if number % 2 else -1]:
@@ -211,7 +224,7 @@ def line(found: dict[str, Any]) -> str:
     ms = 1e3 * statistics.median(found["seconds"]["tinydl"])
     cells = [f"{found['optimizer']:18} {found['parameters']:9} {ms:9.3f} ms"]
     if found["optimizer"] in MATRICES:
-        cells.append(f"{found['x products']:5.2f} x products")
+        cells.append(f"{found['x one product']:5.1f} products, {found['x own products']:.2f} x own")
     else:
         cells.append(f"{found['x bytes']:5.2f} x bytes   ")
     if "idle" in found:

@@ -47,11 +47,15 @@ def ours(name: str, images: np.ndarray) -> Call:
 
 
 def theirs(name: str, images: np.ndarray, count: int) -> Call | None:
-    """None without torchvision."""
+    """None without torchvision, or with one that was built for another PyTorch."""
     if find_spec("torchvision") is None:
         return None
-    import torch
-    from torchvision.transforms import InterpolationMode, v2
+    try:
+        import torch
+        from torchvision.transforms import InterpolationMode, v2
+    except (ImportError, OSError, RuntimeError) as error:
+        print(f"torchvision: {error}", file=sys.stderr)
+        return None
 
     torch.set_num_threads(count)
     change = v2.RandomAffine(**AFFINE, interpolation=InterpolationMode.BILINEAR)

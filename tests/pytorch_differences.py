@@ -128,12 +128,17 @@ class Limit(NamedTuple):
 
 
 NO_SECOND = "PyTorch has no second derivative."
+FLASH = "PyTorch's attention without weights has no second derivative."
 VALUES: dict[str, Limit] = {
     "multi_margin_loss MultiMarginLoss": Limit(1, 1e-10, NO_SECOND),
     "multilabel_margin_loss MultiLabelMarginLoss cdist": Limit(1, 1e-10, NO_SECOND),
     "ctc_loss CTCLoss": Limit(1, 1e-10, NO_SECOND),
     "hardsigmoid Hardsigmoid": Limit(1, 1e-7, "PyTorch has no second derivative, and constants of float32."),
     "celu CELU": Limit(2, 1e-7, "PyTorch has constants of float32."),
+    "TransformerEncoderLayer TransformerDecoderLayer TransformerEncoder TransformerDecoder": Limit(
+        1, 1e-10, FLASH
+    ),
+    "Transformer": Limit(1, 1e-10, FLASH),
     "floor_divide bincount": Limit(0, 1e-10, "PyTorch has no derivative."),
     "lgamma digamma polygamma": Limit(2, 1e-5, "PyTorch's polygamma is good to six digits."),
 }
@@ -167,6 +172,8 @@ APART: dict[str, str] = {
         ("nn.CTCLoss train", "nn.CTCLoss eval"),
         "PyTorch's gradient is that through a log_softmax, whatever the input.",
     ),
+    "affine_grid of nothing": "PyTorch refuses it.",
+    "linalg.qr r": "PyTorch keeps no Q to differentiate by.",
     "nn.checkpoint": "PyTorch's default, with reentrance, does not serve torch.autograd.grad.",
     "nn.weight_norm": "Its row runs on a backend of tinydl.",
 }

@@ -61,7 +61,7 @@ def run(chosen: str, *options: str, driver: bool = True) -> str:
 
 def test_streams_memory_and_some_graphs() -> None:
     rows = "conv2d or max_pool2d or dropout or batch_norm or interpolate or cross_entropy or sort or scatter"
-    assert " passed" in run(f"streams or as_graphs and ({rows})", "-o", "addopts=--strict-markers")
+    assert " passed" in run(f"streams or pinned or as_graphs and ({rows})", "-o", "addopts=--strict-markers")
 
 
 @pytest.mark.full

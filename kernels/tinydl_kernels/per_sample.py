@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .cpu.compiler import parallel
+from .cpu.compiler import kernel, parallel
 from .machine import memory, validate
 from .machine.dispatch import operation
 from .machine.errors import DtypeError, ShapeError
@@ -33,7 +33,7 @@ GRAIN = 1 << 13
 LARGEST = 1 << 32
 
 
-def _check(index: Array, key: Array) -> None:
+def check(index: Array, key: Array) -> None:
     for name, array, shape in (("index", index, (index.size,)), ("key", key, (2,))):
         if array.dtype != np.uint64:
             raise DtypeError(f"per_sample: expected {name} of dtype uint64, got {array.dtype}")
@@ -43,7 +43,7 @@ def _check(index: Array, key: Array) -> None:
 
 def _words(index: Array, key: Array, blocks: int) -> Array:
     """For the reference: uint64 below 2^32, (N, blocks, 4)."""
-    _check(index, key)
+    check(index, key)
     counters = index[:, None] << HALF | np.arange(blocks, dtype=np.uint64)
     return np.stack(_rounds(key[0], counters, key[1]), axis=-1)
 
@@ -53,31 +53,39 @@ def _row(blocks: Array, size: int) -> Array:
     return blocks.reshape(len(blocks), math.prod(blocks.shape[1:]))[:, :size]
 
 
-def _filler(values: Any, width: int) -> Any:
-    """The loop over samples that fills rows; `values(words)` makes the `width` numbers of a block."""
+def _row_of(values: Any, width: int) -> Any:
+    """The loop that fills a sample's row; `values(words)` makes the `width` numbers of a block."""
+
+    @kernel
+    def row(seed, number, stream, part):
+        counter, whole = number << HALF, part.size // width
+        for b in range(whole):
+            block = values(rounds(seed, counter | np.uint64(b), stream))
+            i = width * b
+            part[i], part[i + 1] = block[0], block[1]
+            # the same again if a block has two
+            part[i + width - 2], part[i + width - 1] = block[-2], block[-1]
+        if whole * width < part.size:
+            block = values(rounds(seed, counter | np.uint64(whole), stream))
+            for i in range(width * whole, part.size):
+                part[i] = block[i - width * whole]
+
+    return row
+
+
+def _filler(row: Any) -> Any:
+    """The loop over samples."""
 
     @parallel
     def fill(start, stop, index, key, out):
-        seed, stream = key[0], key[1]
         for n in range(start, stop):
-            part, counter = out[n], index[n] << HALF
-            whole = part.size // width
-            for b in range(whole):
-                block = values(rounds(seed, counter | np.uint64(b), stream))
-                i = width * b
-                part[i], part[i + 1] = block[0], block[1]
-                # the same again if a block has two
-                part[i + width - 2], part[i + width - 1] = block[-2], block[-1]
-            if whole * width < part.size:
-                block = values(rounds(seed, counter | np.uint64(whole), stream))
-                for i in range(width * whole, part.size):
-                    part[i] = block[i - width * whole]
+            row(key[0], index[n], key[1], out[n])
 
     return fill
 
 
 def _fill(fill: Any, index: Array, key: Array, size: int, dtype: Any) -> Array:
-    _check(index, key)
+    check(index, key)
     out = memory.empty((index.size, size), dtype, index)
     fill(index.size, 1 + 4 * GRAIN // max(size, 1), index, key, out)
     return out
@@ -97,7 +105,12 @@ def uniform(index: Array, key: Array, size: int, dtype: Any) -> Array:
     return _row(words.astype(np.float32) * np.float32(2.0**-24), size)
 
 
-_uniform_fill = {np.dtype(np.float32): _filler(_uniform32, 4), np.dtype(np.float64): _filler(_uniform64, 2)}
+uniform_row = _row_of(_uniform32, 4)
+"""uniform_row(seed, number of the sample, stream, part) for the kernels that use the numbers at once."""
+_uniform_fill = {
+    np.dtype(np.float32): _filler(uniform_row),
+    np.dtype(np.float64): _filler(_row_of(_uniform64, 2)),
+}
 
 
 @uniform.loops
@@ -117,7 +130,7 @@ def normal(index: Array, key: Array, size: int) -> Array:
     return _row(pairs, size).astype(np.float32)
 
 
-_normal_fill = _filler(_normal32, 4)
+_normal_fill = _filler(_row_of(_normal32, 4))
 
 
 @normal.loops

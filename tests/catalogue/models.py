@@ -77,4 +77,18 @@ ROWS = [
         "counted by hand, 108 + 8 + 304 + 896 + 3,520 + 170",
         [(of_images(lambda: models.ResNet(1), 1, 32, 32), ShapeError, CHANNELS)],
     ),
+    Row(
+        "ResNet of grey images",
+        lambda **s: models.ResNet(1, widths=(4, 8, 16), in_channels=1, **s),
+        (1, 28, 28),
+        4_934,
+        "72 weights of the first convolution less than with three channels",
+        [
+            (
+                of_images(lambda: models.ResNet(1, in_channels=1), 3, 28, 28),
+                ShapeError,
+                "conv1: conv2d: x has C=3, weight expects C=1",
+            )
+        ],
+    ),
 ]

@@ -317,6 +317,83 @@ def prodigy(o: Mapping[str, Any]) -> Any:
     return step
 
 
+def adafactor(o: Mapping[str, Any]) -> Step:
+    def step(p: Any, g: Any, own: dict[str, Any]) -> Any:
+        eps1, eps2 = o.get("eps", (None, 1e-3))
+        eps1 = np.finfo(np.float64).eps if eps1 is None else eps1
+        t = own["t"] = own.get("t", 0) + 1
+        b, g = t ** o.get("beta2_decay", -0.8), -g if o.get("maximize") else g
+        rate = min(o["lr"], 1 / np.sqrt(t)) * max(eps2, np.sqrt(np.mean(p**2)))
+        if p.ndim > 1:
+            for name, axis in (("rows", -1), ("columns", -2)):
+                own[name] = (1 - b) * own.get(name, 0) + b * np.mean(g**2, axis, keepdims=True)
+            v = own["rows"] * own["columns"] / np.maximum(own["rows"].mean(-2, keepdims=True), eps1)
+        else:
+            v = own["v"] = (1 - b) * own.get("v", 0) + b * g**2
+        u = g / np.sqrt(np.maximum(v, eps1**2))
+        u = u / max(1, np.sqrt(np.mean(u**2)) / o.get("d", 1))
+        return (1 - o["lr"] * o.get("weight_decay", 0)) * p - rate * u
+
+    return step
+
+
+def dadapt_adam(o: Mapping[str, Any]) -> Any:
+    """Of all parameters at once, which share d."""
+
+    def step(params: list[Any], grads: list[Any], owns: list[dict[str, Any]]) -> list[Any]:
+        (_, beta2), group, lr = o.get("betas", (0.9, 0.999)), owns[0]["group"], o.get("lr", 1.0)
+        eps, decay, beta3 = o.get("eps", 1e-8), o.get("weight_decay", 0), np.sqrt(beta2)
+        d, inner, size, made = group.get("d", o.get("d0", 1e-6)), 0.0, 0.0, []
+        for p, g, own in zip(params, grads, owns, strict=True):
+            made.append(p)
+            if g is None:
+                continue
+            g = (-g if o.get("maximize") else g) + (0 if o.get("decouple") else decay * p)
+            rate, count = d * lr, own.get("step", 0) + 1
+            if o.get("use_bias_correction"):
+                beta1 = o.get("betas", (0.9, 0.999))[0]
+                rate *= np.sqrt(1 - beta2**count) / (1 - beta1**count)
+            before = own.get("v", 0 * g)
+            inner += np.sum(rate * g * own.get("s", 0) / (np.sqrt(before) + eps))
+            beta1 = o.get("betas", (0.9, 0.999))[0]
+            own["step"], own["m"] = count, beta1 * own.get("m", 0) + (1 - beta1) * rate * g
+            own["v"] = beta2 * before + (1 - beta2) * g**2
+            own["s"] = beta3 * own.get("s", 0) + (1 - beta3) * rate * g
+            size += np.sum(np.abs(own["s"]))
+            p = p - rate * decay * p if o.get("decouple") else p
+            made[-1] = p - own["m"] / (np.sqrt(own["v"]) + eps)
+        group["n"] = beta3 * group.get("n", 0) + (1 - beta3) * inner
+        found = group["n"] / ((1 - beta3) * size)
+        group["d"] = max(d, min(found, d * o.get("growth_rate", np.inf)))
+        return made
+
+    return step
+
+
+def dadapt_sgd(o: Mapping[str, Any]) -> Any:
+    """The norm of s from the new s."""
+
+    def step(params: list[Any], grads: list[Any], owns: list[dict[str, Any]]) -> list[Any]:
+        group, momentum = owns[0]["group"], o.get("momentum", 0.0)
+        d, squares, made = group.get("d", o.get("d0", 1e-6)), 0.0, list(params)
+        group.setdefault("norm", np.sqrt(sum(np.sum(g**2) for g in grads if g is not None)))
+        rate = d * o.get("lr", 1.0) / group["norm"]
+        for i, (p, g, own) in enumerate(zip(params, grads, owns, strict=True)):
+            if g is None:
+                continue
+            g = (-g if o.get("maximize") else g) + o.get("weight_decay", 0) * p
+            start, s = own.setdefault("p0", p), own.get("s", 0 * g)
+            group["n"] = group.get("n", 0) + rate * np.sum(g * s)
+            own["s"] = s + rate * g
+            squares += np.sum(own["s"] ** 2)
+            made[i] = momentum * p + (1 - momentum) * (start - own["s"])
+        found = 2 * group["n"] / np.sqrt(squares)
+        group["d"] = max(d, min(found, d * o.get("growth_rate", np.inf)))
+        return made
+
+    return step
+
+
 def along(x: Any, axis: int, matrix: Any) -> Any:
     return np.moveaxis(np.tensordot(matrix, x, (1, axis)), 0, axis)
 

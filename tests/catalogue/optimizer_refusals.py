@@ -31,6 +31,18 @@ RMSPROP_BAD = [
     ({"alpha": 1.0}, f"alpha: {UNIT}1.0"),
     ({"alpha": -0.1}, f"alpha: {UNIT}-0.1"),
 ]
+PAIR = "eps: expected None or a number of at least 0, and a number of at least 0, got "
+ADAFACTOR_BAD = [
+    *negative("lr", "weight_decay"),
+    ({"beta2_decay": 0.1}, "beta2_decay: expected at most 0, got 0.1"),
+    ({"d": 0.5}, "d: expected at least 1, got 0.5"),
+    *(({"eps": eps}, PAIR) for eps in ((-1, 1e-3), (None, -1), (1e-3,))),
+]
+DADAPT_BAD = [
+    *negative("lr", "weight_decay"),
+    ({"d0": 0.0}, "d0: expected a number above 0, got 0.0"),
+    ({"growth_rate": 0.9}, "growth_rate: expected at least 1, got 0.9"),
+]
 ADAGRAD_BAD = negative("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
 ETAS = r"etas: expected 0 < etas\[0\] < 1 < etas\[1\], got \("
 SIZES = r"step_sizes: expected 0 <= step_sizes\[0\] <= step_sizes\[1\], got \("

@@ -15,7 +15,6 @@ from .row import (
     X,
     apart,
     normal,
-    positive,
     samples_of,
 )
 
@@ -88,6 +87,7 @@ ROWS: list[Row] = [
                 lambda x, dim=(0, 2), pick=shared: pick(x, dim),
                 [[apart(2, 3, 2)], [(1, 1, 1)], [(2, 0, 2)]],
                 lambda x, value=value: value(x, (0, 2)),
+                f"reduce.a{name}",
                 bad=[
                     (
                         (td.ones(0, 3), 0),
@@ -105,14 +105,6 @@ ROWS: list[Row] = [
             ),
         )
     ],
-    Row(
-        "reduce.pick_shared",
-        lambda x, shares: reduce._pick_shared(x, shares, td.sum(x.detach() * shares, 0), dims=(0,)),
-        [[(3, 4), positive(3, 4)]],
-        lambda x, shares: (x * shares).sum(0),
-        "reduce.pick_shared",
-        fixed=(1,),
-    ),
     Row("var", lambda x: td.var(x, 1), [[(3, 4)], [(2, 2, 2)]], lambda x: x.var(1, ddof=1)),
     Row("std", lambda x: td.std(x, 1, unbiased=False), [[(3, 4)]], lambda x: x.std(1), "statistics.root"),
     Row(

@@ -134,9 +134,15 @@ ROWS += [
         tolerance=1e-4,
     ),
     Row(
+        "affine_grid of nothing",
+        lambda theta: td.affine_grid(theta, (theta.shape[0], 1, 2, 4)),
+        [[(0, 2, 3)]],
+        _affine,
+    ),
+    Row(
         "affine_grid",
         lambda theta: td.affine_grid(theta, (theta.shape[0], 1, 2, 4)),
-        [[(2, 2, 3)], [(0, 2, 3)]],
+        [[(2, 2, 3)]],
         _affine,
         bad=[
             (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable
 from typing import Any
 
@@ -131,6 +132,38 @@ def cropped(size: Any, padding: Any, mode: str) -> Oracle:
     return oracle
 
 
+def centred(x: np.ndarray, size: Any, by: int) -> np.ndarray:
+    """`by` zeros on each side, then the slice in the middle."""
+    padded = np.pad(x, [(0, 0), (0, 0), (by, by), (by, by)])
+    i, j = (round((k - 2 * by - own) / 2) + by for k, own in zip(padded.shape[2:], size, strict=True))
+    return padded[:, :, i : i + size[0], j : j + size[1]]
+
+
+def resized_window(size: Any, scale: Any, ratio: Any) -> Oracle:
+    """Sample by sample: the first of ten windows that fits, else one in the middle of an allowed shape."""
+
+    def oracle(x: np.ndarray, draws: Draws) -> np.ndarray:
+        H, W = x.shape[2:]
+        tries = [(draws.uniform(*scale), np.exp(draws.uniform(*np.log(ratio)))) for _ in range(10)]
+        down, right = draws.uniform(), draws.uniform()
+        found = []
+        for n, image in enumerate(x):
+            sides = [((H * W * a[n] / r[n]) ** 0.5, (H * W * a[n] * r[n]) ** 0.5) for a, r in tries]
+            window = next(((h, w) for h, w in sides if h <= H and w <= W), None)
+            share = (down[n], right[n]) if window else (0.5, 0.5)
+            if window is None:
+                shape = np.clip(W / H, *ratio)
+                window = (H, H * shape) if H * shape <= W else (W / shape, W)
+            (h, w), i, j = window, share[0] * (H - window[0]), share[1] * (W - window[1])
+            place = along(
+                shift(j, i) @ shift(-0.5, -0.5) @ np.diag([w / size[1], h / size[0], 1]) @ shift(0.5, 0.5)
+            )
+            found.append(sampled(image, place, size, mode="edge"))
+        return np.stack(found)
+
+    return oracle
+
+
 def flipped(axis: int, p: float) -> Oracle:
     def oracle(x: np.ndarray, draws: Draws) -> np.ndarray:
         chosen = draws.uniform() < p
@@ -184,6 +217,16 @@ def contrast(x: np.ndarray, factor: float) -> np.ndarray:
 
 def saturation(x: np.ndarray, factor: float) -> np.ndarray:
     return blend(x, gray(x), factor) if len(x) == 3 else x
+
+
+def hue(x: np.ndarray, turn: float) -> np.ndarray:
+    """Pixel by pixel, by the standard library."""
+
+    def turned(pixel: np.ndarray) -> Any:
+        h, s, v = colorsys.rgb_to_hsv(*(pixel.astype(np.float64) / top(x)))
+        return colorsys.hsv_to_rgb((h + turn) % 1, s, v)
+
+    return fit(top(x) * np.apply_along_axis(turned, 0, x), x)
 
 
 def sharpness(x: np.ndarray, factor: float) -> np.ndarray:

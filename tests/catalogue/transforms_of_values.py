@@ -23,6 +23,14 @@ def inverted(p: float) -> oracles.Oracle:
     return oracle
 
 
+def grayed(p: float) -> oracles.Oracle:
+    def oracle(x: np.ndarray, draws: Draws) -> np.ndarray:
+        chosen = (draws.uniform() < p)[:, None, None, None]
+        return np.where(chosen, np.stack([oracles.gray(image).repeat(3, 0) for image in x]), x)
+
+    return oracle
+
+
 def standardized(x: np.ndarray, draws: Draws) -> np.ndarray:
     x = x.astype(np.float64)
     return (x - x.mean((1, 2, 3), keepdims=True)) / x.std((1, 2, 3), keepdims=True)
@@ -71,9 +79,21 @@ COLORS = [
                 ShapeError,
                 "ColorJitter: contrast: expected (low, high) in order",
             ),
+            (
+                lambda: t.ColorJitter(hue=0.6),
+                ShapeError,
+                "ColorJitter: hue: expected (low, high) in order from -0.5 to 0.5",
+            ),
         ],
         levels=1.01,
     ),
+    recoloring(
+        "ColorJitter of hues",
+        lambda p=1.0: t.ColorJitter(hue=(-0.5, 0.3), p=p),
+        oracles.of_each(oracles.hue, (-0.5, 0.3)),
+        tolerance=1e-5,
+    ),
+    recoloring("RandomGrayscale", lambda p=0.5: t.RandomGrayscale(p), grayed(0.5)),
     recoloring(
         "RandomGamma",
         lambda p=1.0: t.RandomGamma((0.5, 2), p),

@@ -6,10 +6,9 @@ import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
-from tinydl.devices import constant
 from tinydl.nn import backward_hooks
 
-from .row import Row, V, apart, between
+from .row import Row, V, apart, between, exactly
 
 SCALAR = td.tensor(1.0)
 
@@ -92,11 +91,11 @@ def _reduced(x, src, reduce, include_self):
 ROWS += [
     Row(
         f"scatter_reduce {reduce} {include_self}",
-        lambda x, src, reduce=reduce, include_self=include_self: td.scatter_reduce(
-            x, 0, constant(x, np.array([[1, 1], [0, 0], [1, 1]])), src, reduce, include_self=include_self
+        lambda x, index, src, reduce=reduce, include_self=include_self: td.scatter_reduce(
+            x, 0, index, src, reduce, include_self=include_self
         ),
-        [[apart(3, 2), between(2.1, 3)(3, 2)]],
-        lambda x, src, reduce=reduce, include_self=include_self: _reduced(x, src, reduce, include_self),
+        [[apart(3, 2), exactly([[1, 1], [0, 0], [1, 1]]), between(2.1, 3)(3, 2)]],
+        lambda x, _, src, reduce=reduce, include_self=include_self: _reduced(x, src, reduce, include_self),
         order=2,
     )
     for reduce in ("sum", "prod", "mean", "amax", "amin")

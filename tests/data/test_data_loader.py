@@ -410,6 +410,35 @@ class TestAugmented:
 
 
 class TestWorkers:
+    @pytest.mark.parametrize("workers", [0, 1, 3])
+    def test_the_present_epoch_without_going_there(self, workers: int) -> None:
+        of, plain = (loader(transform=AUGMENT, num_workers=n) for n in (workers, 0))
+        of.next_batch()
+        before = of.state_dict()
+        for limit, count in ((None, 6), (2, 2), (9, 6)):
+            got = [batch[0].numpy().tobytes() for batch in of.present_epoch(limit)]
+            assert got == [plain.batch(0, k)[0].numpy().tobytes() for k in range(count)]
+            next(of.present_epoch())  # broken off
+        assert of.state_dict() == before
+        np.testing.assert_array_equal(of.next_batch()[0].numpy(), plain.batch(0, 1)[0].numpy())
+
+    def test_evaluation_has_its_batches_made_ahead(self) -> None:
+        """While the model is at one batch, a worker is at the next."""
+        names, seen = [], threading.Event()
+
+        class Spy(transforms.Transform):
+            def change(self, images, masks, draws):
+                names.append(threading.current_thread().name.split("_")[0])
+                if len(names) == 2:
+                    seen.set()
+                return images, masks
+
+        batches = loader(transform=Spy(), num_workers=1).present_epoch()
+        next(batches)
+        assert seen.wait(30)  # the second one is made though nobody asked for it
+        assert set(names) == {"DataLoader"}
+        assert len(list(batches)) == 5
+
     def test_an_error_comes_where_its_batch_does(self) -> None:
         class Bad(Dataset):
             def __len__(self) -> int:

@@ -19,6 +19,7 @@ from catalogue.orders import assert_close, assert_same_bits, derivatives, to_sec
 from tinydl_kernels.machine import device
 
 import tinydl as td
+from tinydl.data import DataLoader, TensorDataset
 from tinydl.regularizers import DataGrad, Objective
 
 pytestmark = [
@@ -159,6 +160,22 @@ def test_streams_and_figures() -> None:
     assert td.cuda.max_memory_allocated() >= before + big.numel() * 4
     with pytest.raises(td.DeviceError, match=r"cuda: out of memory: .*, got [\d,]+ free of [\d,]+"):
         td.empty(1 << 45, device="cuda")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_copied_through_pinned_memory(workers: int) -> None:
+    """Page-locked on their way, so that the copy need not wait for the host, nor the host for the copy."""
+    import cupy
+
+    pool = cupy.get_default_pinned_memory_pool()
+    td.cuda.synchronize()
+    pool.free_all_blocks()
+    x = np.arange(60_000, dtype=np.float32).reshape(60, 1_000)
+    loader = DataLoader(TensorDataset(x), 20, pin_memory=True, num_workers=workers, device="cuda")
+    batches = [batch for (batch,) in loader]
+    td.cuda.synchronize()
+    assert pool.n_free_blocks() > 0  # what the copies have gone through, free again
+    np.testing.assert_array_equal(td.cat(batches).cpu().numpy(), x)
 
 
 @pytest.mark.timeout(0)

@@ -7,7 +7,19 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels.update import Rule, State, trace
-from tinydl_kernels.update.expression import exp, log, maximum, minimum, sign, sqrt, where
+from tinydl_kernels.update.expression import (
+    dot,
+    exp,
+    leading,
+    length,
+    log,
+    maximum,
+    minimum,
+    sign,
+    sqrt,
+    total,
+    where,
+)
 
 SHAPES = ((), (0, 2), (7,), (3, 1000), (2049,), (1, 1))
 NUMBER, COUNT = State("parameter"), State("parameter", whole=True)
@@ -62,6 +74,33 @@ def everything() -> Rule:
         "product": NUMBER,
     }
     return trace("everything", {"lr": None}, {}, per_element | others, scalars, element)
+
+
+def summed() -> Rule:
+    """Two passes: sums over a parameter and over all of them, and a state at every level that follows."""
+
+    def scalars(o: Any, s: Any) -> dict[str, Any]:
+        s.step = s.step + 1
+        return {"first": s.step == 1}
+
+    def element(o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
+        s.mean = o.betas[0] * s.mean + (1.0 - o.betas[0]) * where(c.first, p, g)
+        size, product = length(s.mean), dot(p, g)
+        s.seen = s.seen + leading(o.lr) * total(abs(p), "optimizer")
+        s.rate = o.lr * s.seen
+        s.largest = maximum(s.largest, size)
+        s.late = s.late + product * g / (1.0 + size)
+        return p - s.rate / (1.0 + s.largest + s.seen) * (s.mean + s.late) * where(c.first, 1.0, 0.5)
+
+    states = {"mean": State(), "late": State(), "largest": NUMBER, "step": COUNT}
+    states |= {"seen": State("optimizer"), "rate": State("group")}
+    return trace("summed", {"lr": None, "betas": 2}, {}, states, scalars, element)
+
+
+def again(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a second pass."""
+    sums = np.random.default_rng(1).random((len(arguments[0]), len(arguments[6].sums)))
+    return (*arguments, sums, sums.sum(0))
 
 
 def group(

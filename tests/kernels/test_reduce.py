@@ -86,6 +86,46 @@ def test_float32_is_summed_in_float64():
     assert reduce.sum(x.reshape(-1, 2), (0,))[1] == np.float32(np.float64(np.float32(0.1)) * (1 << 21))
 
 
+@pytest.mark.parametrize("name", ["amax", "amin"])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.int32, np.int8, np.uint8, bool])
+def test_extremes(name, kind):
+    """The reference's bits, the sign of a zero among them: rows, columns, in parts, every other axis."""
+    op, random = getattr(reduce, name), np.random.default_rng(0)
+    cases = [((7,), (0,)), ((3, 4, 5), (0, 2)), ((2, 3, 40000), (1, 2)), ((40, 900), (0,)), ((), ())]
+    cases += [((3, 2), ()), ((1, 7, 1), (0, 2)), ((0, 3), (1,)), ((600, 9), (0,))]
+    for shape, dims in cases:
+        x = (100 * random.standard_normal(shape)).astype(np.int64).astype(kind)
+        inputs = [x]
+        if x.dtype.kind == "f":
+            zeros = np.where(random.random(shape) < 0.5, x.dtype.type(0), x.dtype.type(-0.0))
+            inputs += [zeros, np.where(random.random(shape) < 0.1, -np.inf, zeros).astype(kind)]
+        for y in inputs:
+            expected = agree(op, y, dims)
+            assert op(y, dims).tobytes() == expected.tobytes()
+        if x.dtype.kind == "f":
+            nans = [np.nan, -np.nan, np.inf]
+            agree(op, np.where(random.random(shape) < 0.2, random.choice(nans, shape), x).astype(kind), dims)
+
+
+def test_extremes_of_zeros():
+    for backend in ("reference", "cpu"):
+        with dispatch.use(backend):
+            for x in ([0.0, -0.0], [-0.0, 0.0]):
+                assert not np.signbit(reduce.amax(np.array(x), (0,)))
+                assert np.signbit(reduce.amin(np.array(x), (0,)))
+            assert np.signbit(reduce.amax(np.array([-0.0, -1.0]), (0,)))
+
+
+@pytest.mark.parametrize("name", ["amax", "amin"])
+def test_the_extreme_of_nothing(name):
+    for backend in ("reference", "cpu"):
+        with (
+            dispatch.use(backend),
+            pytest.raises(ShapeError, match=rf"{name}: expected at least one element along dim 0"),
+        ):
+            getattr(reduce, name)(np.empty((0, 4)), (0, 1))
+
+
 @either_width
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_winners(name, dtype):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from emulated import agrees, agrees_checked, needs_compiler
 from tinydl_kernels import reduce
+from tinydl_kernels.machine import dispatch
 
 pytestmark = needs_compiler
 
@@ -42,9 +43,24 @@ def check_folds(agrees: Callable[..., None], case: str, dtype: type) -> None:
     agrees(reduce.sum, x.astype(np.int32), dims)
     agrees(reduce.sum, x > 1, dims)
     agrees(reduce.logsumexp, x, dims)
+    if all(shape[dim] for dim in dims):
+        check_extremes(agrees, x, dims)
     for y in (x, x > 1, np.ones_like(x), np.zeros_like(x), x.astype(np.int32)):
         agrees(reduce.any_true, y, dims)
         agrees(reduce.all_true, y, dims)
+
+
+def check_extremes(agrees: Callable[..., None], x: np.ndarray, dims: tuple[int, ...]) -> None:
+    places = np.arange(x.size).reshape(x.shape)
+    zeros = np.where(places % 2, x.dtype.type(0), x.dtype.type(-0.0))
+    nans = np.where(places % 7 == 3, x.dtype.type(np.nan), x)
+    for op in (reduce.amax, reduce.amin):
+        for y in (x, zeros, nans, x.astype(np.int64), x.astype(np.int32), x > 0):
+            agrees(op, y, dims)
+        with dispatch.use("cuda-emulated"):
+            got = op(zeros, dims)
+        with dispatch.use("reference"):
+            assert np.array_equal(np.signbit(got), np.signbit(op(zeros, dims)))
 
 
 def check_products(agrees: Callable[..., None], shape: tuple[int, ...], dim: int, dtype: type) -> None:

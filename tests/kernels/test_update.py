@@ -1,5 +1,6 @@
 """Update rules: what may be stated, what is computed in which order, and that the compiled loops do it."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import rules
 from tinydl_kernels import update
+from tinydl_kernels.cpu import threads
 from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.validate import agree
 from tinydl_kernels.update import State, trace
-from tinydl_kernels.update.expression import GROUP, apply, exp, load, where
+from tinydl_kernels.update.expression import GROUP, OPTIMIZER, PARAMETER, apply, exp, load, total, where
 
 FLOATS = (np.float32, np.float64)
 RULES = {"plain": rules.plain, "mean": rules.mean, "everything": rules.everything}
@@ -23,6 +25,45 @@ def test_against_the_reference(make, dtype):
     """Gradients and options are left alone: `agree` compares the arguments afterwards."""
     shapes = (*rules.SHAPES, (40000,))
     agree(update.optimizer_step, *rules.group(make(), [dtype] * len(shapes), shapes))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_both_passes_of_a_rule_with_sums(dtype):
+    """Of no, one and many pieces."""
+    shapes = (*rules.SHAPES, (4096,), (40000,))
+    arguments = rules.group(rules.summed(), [dtype] * len(shapes), shapes)
+    agree(update.optimizer_step, *arguments)
+    agree(update.optimizer_step, *rules.again(arguments))
+
+
+def test_what_sums_are():
+    """In float64, of all elements once, and again the same bits whatever the number of threads."""
+    rule = rules.summed()
+    for n in (0, 5, 512, 4096, 4097, 1_000_003):
+        arguments = rules.group(rule, [np.float32], [(n,)])
+        p, g, m = (
+            np.float64(arrays[0]) for arrays in (*arguments[:2], arguments[2][rule.moments.index("mean")])
+        )
+        mean = np.float64(np.float32(0.9) * np.float32(m) + np.float32(1.0 - 0.9) * np.float32(p))
+        before = copy.deepcopy(arguments)
+        sums = update.optimizer_step(*arguments)
+        expected = {PARAMETER: [(mean**2).sum(), (p * g).sum()], OPTIMIZER: [abs(p).sum()]}
+        for level, found in zip(rule.sums, sums[0], strict=True):
+            wanted = expected[level].pop(0)
+            assert abs(found - wanted) <= 1e-6 * (1 + abs(wanted))
+        kept = threads.get_num_threads()
+        for count in (1, 3):
+            threads.set_num_threads(count)
+            assert update.optimizer_step(*copy.deepcopy(before)).tobytes() == sums.tobytes()
+        threads.set_num_threads(kept)
+
+
+def test_moments_are_written_first_the_rest_last():
+    first, second = (
+        [name for x in each.programs.values() for name, _ in x.stores] for each in rules.summed().passes
+    )
+    assert first == ["mean"]
+    assert sorted(second) == ["largest", "late", "param", "rate", "seen", "step"]
 
 
 def test_a_group_of_both_dtypes_and_one_that_does_not_lead():
@@ -45,7 +86,8 @@ def test_nothing_is_put_in_another_order(backend, dtype):
         return ((p + g) - p) * 0.1 + o.lr
 
     rule = trace("order", {"lr": None}, {}, {}, lambda o, s: None, element)
-    assert [x.op for x in rule.elements if x.operands] == [
+    (only,) = rule.passes
+    assert [x.op for x in only.elements.steps if x.operands] == [
         "add",
         "sub",
         "mul",
@@ -95,6 +137,12 @@ def setting(name, value):
     return scalars
 
 
+def overwritten(s, p):
+    old = s.m
+    s.m = s.m + p
+    return p - total(p) * old
+
+
 STATES = {"m": State(), "n": State("parameter", whole=True), "w": State("group"), "x": State("parameter")}
 
 
@@ -136,6 +184,27 @@ STATES = {"m": State(), "n": State("parameter", whole=True), "w": State("group")
             {"element": lambda o, s, c, p, g: setattr(s, "x", s.x) or p},
             AttributeError,
             "'x' to be set in scalars",
+        ),
+        (
+            {"element": lambda o, s, c, p, g: p - total(o.lr) * g},
+            TypeError,
+            "a sum of what each element has",
+        ),
+        ({"element": lambda o, s, c, p, g: p - total(1.0) * g}, TypeError, "a sum of what each element has"),
+        (
+            {"element": lambda o, s, c, p, g: p - total(total(p) * g) * g},
+            TypeError,
+            "what is known before any sum",
+        ),
+        (
+            {"element": lambda o, s, c, p, g: setattr(s, "w", total(p)) or p},
+            TypeError,
+            "w: expected what is known once per group",
+        ),
+        (
+            {"element": lambda o, s, c, p, g: overwritten(s, p)},
+            TypeError,
+            r"expected the new value of \['m'\]: the old one is written over",
         ),
         ({"scalars": lambda o, s: s.m}, AttributeError, r"one of the states \['n', 'w', 'x'\], got 'm'"),
         ({"scalars": setting("n", lambda o, s: s.n + 0.5)}, TypeError, "n: expected a whole number"),
@@ -185,8 +254,8 @@ CALL = """
 import numpy as np, rules
 from tinydl_kernels import update
 update.optimizer_step(*rules.group(rules.mean(), [np.float32] * 6))
-programs, elements = update.loops(rules.mean())
-for loop in (*programs.values(), elements):
+(programs,) = update.loops(rules.mean())
+for loop in programs.values():
     print("hit" if loop.dispatcher.stats.cache_hits.total() else "miss")
 """
 

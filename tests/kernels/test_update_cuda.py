@@ -42,6 +42,26 @@ def test_checked(make: Any) -> None:
     agrees_checked(update.optimizer_step, *rules.group(make(), [np.float32] * 3, ((), (1030,), (3,))))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_both_passes_of_a_rule_with_sums(dtype: Any) -> None:
+    """Of no, one and many chunks."""
+    arguments = rules.group(rules.summed(), [dtype] * 4, ((), (0, 2), (2048,), (7, 2048)))
+    for given in (arguments, rules.again(arguments)):
+        agrees(update.optimizer_step, *given)
+
+
+def test_sums_of_many_of_both_dtypes() -> None:
+    arguments = rules.group(rules.summed(), FLOATS * 66, MANY)
+    for given in (arguments, rules.again(arguments)):
+        agrees(update.optimizer_step, *given)
+
+
+def test_sums_checked() -> None:
+    arguments = rules.group(rules.summed(), [np.float32] * 3, ((), (4100,), (3,)))
+    for given in (arguments, rules.again(arguments)):
+        agrees_checked(update.optimizer_step, *given)
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_every_optimizer(row: Row, dtype: Any) -> None:
@@ -49,7 +69,9 @@ def test_every_optimizer(row: Row, dtype: Any) -> None:
     (rule,) = getattr(td.optim, row.kind)(params, **row.options).rules()
     options = {"alpha": np.array(0.9), "eps": np.array(1e-3)}
     options |= {"etas": np.array([0.5, 1.2]), "step_sizes": np.array([1e-6, 50.0])}
-    agrees(update.optimizer_step, *rules.group(rule, [dtype] * 3, ((), (1030,), (3,)), options))
+    arguments = rules.group(rule, [dtype] * 3, ((), (1030,), (3,)), options)
+    for given in [arguments, rules.again(arguments)][: len(rule.passes)]:
+        agrees(update.optimizer_step, *given)
 
 
 @every_rule

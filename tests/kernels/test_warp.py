@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import ndimage, stats
-from tinydl_kernels import per_sample, random, warp
+from tinydl_kernels import per_sample, random, smooth, warp
 from tinydl_kernels.cpu import threads
 from tinydl_kernels.machine.dispatch import use
 from tinydl_kernels.machine.errors import BackendError, DtypeError, ShapeError
@@ -92,10 +92,23 @@ def test_a_place_that_is_nowhere_is_outside():
     np.testing.assert_array_equal(y, 7)
 
 
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("bilinear", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_places_that_are_no_numbers_or_far_away(border, bilinear, value):
+    x, bend = images((2, 1, 5, 6)), field(2, (5, 6))
+    bend[0, 0, 2], bend[1, 1, :, 3] = np.float32(min(value, 3e38)), np.float32(min(value, 3e38))
+    with np.errstate(invalid="ignore"):
+        y = agree(warp.warp, x, matrices(2), bend, (5, 6), bilinear, border, 7, tolerance=0)
+    assert np.isfinite(y).all()
+
+
 def test_no_samples():
     x = np.empty((0, 1, 3, 3), np.float32)
     assert agree(warp.warp, x, np.empty((0, 3, 3)), None, (2, 2), True, warp.EDGE, 0).shape == (0, 1, 2, 2)
-    assert agree(warp.smooth, x, np.ones((0, 3), np.float32), warp.EDGE).shape == x.shape
+    nothing = agree(warp.warp, images((1, 1, 3, 3)), matrices(1), None, (2, 0), True, warp.EDGE, 0)
+    assert nothing.shape == (1, 1, 2, 0)
+    assert agree(smooth.smooth, x, np.ones((0, 3), np.float32), warp.EDGE).shape == x.shape
     assert agree(per_sample.uniform, np.empty(0, np.uint64), KEY, 3, np.float32).shape == (0, 3)
 
 
@@ -105,11 +118,22 @@ def test_no_samples():
 def test_smooth_is_the_reference_and_scipys(border, shape, taps):
     x = images(shape)
     weights = np.random.default_rng(3).uniform(0, 2 / taps, (shape[0], taps)).astype(np.float32)
-    y = agree(warp.smooth, x, weights, border, tolerance=1e-4)
+    y = agree(smooth.smooth, x, weights, border, tolerance=1e-4)
     for n, row in enumerate(weights.astype(np.float64)):
         along = ndimage.correlate1d(x[n].astype(np.float64), row, 1, mode=BORDERS[border])
         expected = ndimage.correlate1d(along, row, 2, mode=BORDERS[border])
         np.testing.assert_allclose(y[n], expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "taps"), [((28, 28), 25), ((5, 3), 9), ((1, 40), 3)])
+def test_displacements_are_smoothed_uniform_numbers(size, taps):
+    weights = np.random.default_rng(3).uniform(0, 2 / taps, taps).astype(np.float32)
+    y = agree(smooth.displacements, INDEX, KEY, 34.0, weights, size, tolerance=1e-4)
+    noise = 34.0 * (2 * per_sample.uniform(INDEX, KEY, 2 * size[0] * size[1], np.float32) - 1)
+    planes = noise.reshape(-1, 2, *size).astype(np.float64)
+    for axis in (2, 3):
+        planes = ndimage.correlate1d(planes, weights.astype(np.float64), axis, mode="grid-constant")
+    np.testing.assert_allclose(y, planes, rtol=1e-4, atol=1e-3)
 
 
 KEY = np.array([0x0123456789ABCDEF, 7], np.uint64)
@@ -146,7 +170,8 @@ def test_same_bits_for_any_cut_of_the_batch_and_any_threads():
     def made(rows):
         bent = warp.warp(x[rows], maps[rows], bend[rows], (28, 28), True, warp.REFLECT, 0)
         numbers = per_sample.uniform(index[rows], KEY, 100, np.float32)
-        return bent, warp.smooth(x[rows], weights[rows], warp.REFLECT), numbers
+        bends = smooth.displacements(index[rows], KEY, 8.0, weights[0], (28, 28))
+        return bent, smooth.smooth(x[rows], weights[rows], warp.REFLECT), bends, numbers
 
     before, whole = threads.get_num_threads(), made(slice(None))
     for count in (1, 3):
@@ -168,7 +193,9 @@ def test_wrong_keys_are_refused():
         per_sample.normal(INDEX[None], KEY, 1)
 
 
-@pytest.mark.parametrize("op", [warp.warp, warp.smooth, per_sample.uniform, per_sample.normal])
+@pytest.mark.parametrize(
+    "op", [warp.warp, smooth.smooth, smooth.displacements, per_sample.uniform, per_sample.normal]
+)
 def test_there_are_no_cuda_kernels_and_none_is_claimed(op):
     with use("cuda-emulated"), pytest.raises(BackendError, match="no implementation on backend"):
         op(images())

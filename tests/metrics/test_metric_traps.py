@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -228,6 +229,40 @@ def test_gradients_and_devices_are_left_behind(gpu: Any) -> None:
 def test_states_of_other_metrics_are_refused(name: str, metric: Any) -> None:
     with pytest.raises(td.ShapeError, match=f"{name}.load_state_dict: expected the keys .*'samples'.*got"):
         metric().load_state_dict({"samples": 3, "other": np.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("metric", "state", "message"),
+    [
+        (metrics.ConfusionMatrix, {"matrix": np.ones((2, 3))}, "matrix: expected (classes, classes)"),
+        (lambda: metrics.ConfusionMatrix(num_classes=3), {"matrix": np.ones((2, 2))}, "expected (3, 3)"),
+        (metrics.MCC, {"matrix": np.ones((4, 2, 2))}, "expected (classes, classes), got float64 (4, 2, 2)"),
+        (lambda: metrics.F1(average="macro"), {"matrix": np.ones(4)}, "(classes, classes) or (labels, 2, 2)"),
+        (metrics.Accuracy, {"sum": np.ones((2, 2)), "weight": 1.0}, "sum: expected () or (outputs,), got"),
+        (metrics.Accuracy, {"sum": 1.0, "weight": np.ones(3)}, "weight: expected (), got float64 (3,)"),
+        (metrics.Accuracy, {"sum": "much", "weight": 1.0}, "sum: expected numbers, got <U4 ()"),
+        (
+            metrics.AUC,
+            {"prediction": np.ones(3), "target": np.ones(3), "weight": np.ones(2)},
+            "weight: expected (3,), got float64 (2,)",
+        ),
+        (
+            metrics.AUC,
+            {"prediction": np.ones(2), "target": np.ones(3), "weight": np.ones(3)},
+            "prediction: expected (3, ...), got float64 (2,)",
+        ),
+    ],
+)
+def test_states_of_other_shapes_are_refused(metric: Any, state: Any, message: str) -> None:
+    fed = metric()
+    with pytest.raises(td.ShapeError, match=re.escape(message)):
+        fed.load_state_dict({"samples": 3, **state})
+    assert fed.state_dict() == {"samples": 0}  # as it was
+
+
+def test_a_negative_number_of_samples_is_refused() -> None:
+    with pytest.raises(td.ShapeError, match="samples: expected 0 or more, got -1"):
+        metrics.Accuracy().load_state_dict({"samples": -1, "sum": 1.0, "weight": 1.0})
 
 
 def test_a_checkpoint_holds_metrics(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from tinydl import optim
 from tinydl.training import checkpoint
 
 CASES: list[tuple[Any, dict[str, Any]]] = [
+    (optim.Adafactor, {}),
     (optim.ASGD, {}),
+    (optim.DAdaptAdam, {}),
+    (optim.DAdaptSGD, {}),
     (optim.LARS, {"momentum": 0.9}),
     (optim.LBFGS, {"max_iter": 3, "line_search_fn": "strong_wolfe"}),
     (optim.NAdam, {}),

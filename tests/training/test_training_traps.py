@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import tinydl as td
 from tinydl.data import DataLoader, TensorDataset, split
 from tinydl.metrics import F1, LogLoss
 from tinydl.optim import SGD
-from tinydl.regularizers import L2, DataGrad, DeCov, Mixup, TrainingSignalAnnealing
+from tinydl.regularizers import L2, DataGrad, DeCov, Mixup, Objective, TrainingSignalAnnealing
 from tinydl.training import (
     Callback,
     EarlyStopping,
@@ -357,6 +358,25 @@ def test_mixup_of_any_batch_and_loss() -> None:
         assert np.isfinite(found.fit(odd, odd, 1).rows[0]["val_loss"])
 
 
+def test_a_mixture_is_smoothed_if_asked_and_once() -> None:
+    """A mixing transform that smooths labels by itself does it twice (nvSubquadratic, pull request 141)."""
+    x, y = (td.tensor(array) for array in data(12, dtype=np.float64).arrays)
+    model, hot = network(np.float64, dropout=0.0).eval(), np.eye(2)[y.numpy()]
+
+    def smoothed(output: Any, target: Any, reduction: str = "mean") -> td.Tensor:
+        return td.cross_entropy(output, target, label_smoothing=0.3, reduction=reduction)
+
+    for loss, smoothing in ((td.cross_entropy, 0.0), (smoothed, 0.3)):
+        terms = Objective(model, loss, [Mixup(0.4, generator=td.Generator(3))])(x, y)
+        stream = td.Generator(3)
+        share = td.rand_beta(0.4, 0.4, 1, generator=stream, dtype="float64").item()
+        mixed = share * hot + (1 - share) * hot[td.randperm(12, generator=stream).numpy()]
+        target = td.tensor((1 - smoothing) * mixed + smoothing / 2)
+        np.testing.assert_allclose(
+            terms.loss.item(), td.cross_entropy(terms.logits.detach(), target).item(), rtol=1e-12
+        )
+
+
 # Checkpoints
 # ------------------------------------------------------------------------------------------------------------
 
@@ -377,3 +397,14 @@ def test_a_checkpoint_holds_everything(tmp_path: Path) -> None:
     best = sorted(found.history.rows, key=lambda row: row["val_loss"])[:3]
     kept = {f"best-{row['epoch']:04d}.safetensors" for row in best}
     assert {path.name for path in tmp_path.iterdir()} == kept | {"last.safetensors"}
+
+
+def test_every_trap_is_named() -> None:
+    """The fifteen of this list: here by headings, in the tests of the loader and of transforms by words."""
+    named: set[int] = set()
+    for path in Path(__file__).parents[1].glob("*/test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        headings = re.findall(r"^# (\d+(?:, \d+)*)\. ", text, re.MULTILINE)
+        named |= {int(n) for heading in headings for n in heading.split(", ")}
+        named |= {int(n) for n in re.findall(r"Trap (\d+)", text)}
+    assert set(range(1, 16)) <= named

@@ -95,7 +95,8 @@ class DataLoader:
         batch_sampler: a `BatchSampler`, in place of batch_size, shuffle, sampler and drop_last.
         num_workers: threads that prepare batches ahead (processes in PyTorch; nothing is forked here).
         collate_fn: a function of the list of samples `dataset[i]` that returns the batch.
-        pin_memory: taken for PyTorch's sake, without effect.
+        pin_memory: taken for PyTorch's sake: copies to a GPU always go through page-locked memory, and nobody
+            waits for them.
         drop_last: whole batches only.
         generator: whose seed is taken, as it is now.
         transform: of the images (inputs) of a batch, a `Transform`; called with the samples' numbers, the
@@ -197,6 +198,21 @@ class DataLoader:
             self._move(self.epoch + 1, 0)
         self._looping = False
 
+    def present_epoch(self, limit: int | None = None) -> Iterator[Any]:
+        """The batches of the present epoch, or the first so many, without going anywhere; workers are ahead
+        as in a loop.
+        """
+        epoch, count = self.epoch, len(self) if limit is None else min(limit, len(self))
+        if not self.num_workers:
+            yield from (self.batch(epoch, position) for position in range(count))
+            return
+        backend, ahead, told = dispatch.override(), deque[Future[Any]](), 0
+        for _ in range(count):
+            while told < count and len(ahead) <= self.num_workers * self.prefetch_factor:
+                ahead.append(self._threads().submit(self._work, epoch, told, backend))
+                told += 1
+            yield ahead.popleft().result()
+
     def batch(self, epoch: int, position: int) -> Any:
         """The batch at a place, without going there."""
         groups, numbers = self._order(epoch)
@@ -290,10 +306,7 @@ class DataLoader:
 
     def _prepared(self) -> Any:
         """The next batch from the workers, who are told of those after it."""
-        if self._pool is None or self._pool[0] != os.getpid():  # threads do not live through a fork
-            pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="DataLoader")
-            self._pool = os.getpid(), pool
-            self._ahead.clear()
+        pool = self._threads()
         key = (self.epoch, self.position, self.seed, dispatch.override())
         if self._ahead and self._ahead[0][0] != key:
             self._ahead.clear()
@@ -303,9 +316,16 @@ class DataLoader:
                 following = (epoch, position + 1) if position + 1 < len(self) else (epoch + 1, 0)
             else:
                 following = key[:2]
-            task = self._pool[1].submit(self._work, following[0], following[1], key[-1])
+            task = pool.submit(self._work, following[0], following[1], key[-1])
             self._ahead.append(((*following, *key[2:]), task))
         return self._ahead.popleft()[1].result()
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None or self._pool[0] != os.getpid():  # threads do not live through a fork
+            pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="DataLoader")
+            self._pool = os.getpid(), pool
+            self._ahead.clear()
+        return self._pool[1]
 
     def _work(self, epoch: int, position: int, backend: str | None) -> Any:
         with dispatch.use(backend):

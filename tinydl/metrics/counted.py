@@ -78,6 +78,17 @@ class Counted(Metric):
             np.add.at(matrix, (tk, pk), 1 if wk is None else wk)
             self._samples += len(t)
 
+    def _expected(self, key: str, shape: tuple[int, ...], samples: int) -> str | None:
+        if key != "matrix":
+            return super()._expected(key, shape, samples)
+        C = self.num_classes or (shape[0] if shape else 0)
+        of_labels = self.multilabel_too and shape == (C, 2, 2)
+        if shape == (C, C) or of_labels:
+            return None
+        number = self.num_classes or "classes"
+        more = f" or ({self.num_classes or 'labels'}, 2, 2)" if self.multilabel_too else ""
+        return f"({number}, {number}){more}"
+
     def _meet(self, size: int) -> None:
         """So many classes were met: are they too many?"""
 

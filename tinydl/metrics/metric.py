@@ -59,14 +59,26 @@ class Metric:
         """Go on where `state` was taken. The settings are those of this metric.
 
         Raises:
-            ShapeError: the state is of another kind of metric.
+            ShapeError: the state is of another kind of metric, or of other settings.
         """
+        name = f"{type(self).__name__}.load_state_dict"
         wanted = {"samples", *self.keys} if state.get("samples") else {"samples"}
         if set(state) != wanted:
-            name = f"{type(self).__name__}.load_state_dict"
             raise ShapeError(f"{name}: expected the keys {sorted(wanted)}, got {sorted(state)}")
-        self._samples = int(state["samples"])
-        self._state = {key: np.array(value) for key, value in state.items() if key != "samples"}
+        samples = int(state["samples"])
+        arrays = {key: np.array(value) for key, value in state.items() if key != "samples"}
+        if samples < 0:
+            raise ShapeError(f"{name}: samples: expected 0 or more, got {samples}")
+        for key, array in arrays.items():
+            expected = self._expected(key, array.shape, samples)
+            if expected is not None or array.dtype.kind not in "biuf":
+                got = f"{array.dtype} {array.shape}"
+                raise ShapeError(f"{name}: {key}: expected {expected or 'numbers'}, got {got}")
+        self._samples, self._state = samples, arrays
+
+    def _expected(self, key: str, shape: tuple[int, ...], samples: int) -> str | None:
+        """The shape that a part of the state should have, in words, if it has another one."""
+        return None if shape == () else "()"
 
     def _value(self) -> Any:
         raise NotImplementedError(f"{type(self).__name__}.compute")
@@ -105,6 +117,11 @@ class Mean(Metric):
         if n:
             w = np.ones(n) if w is None else w
             self._add(n, sum=w @ values, weight=w.sum())
+
+    def _expected(self, key: str, shape: tuple[int, ...], samples: int) -> str | None:
+        if key == "sum":
+            return None if len(shape) <= 1 else "() or (outputs,)"
+        return super()._expected(key, shape, samples)
 
     def _value(self) -> Any:
         if not self._state["weight"] > 0:
@@ -166,6 +183,11 @@ class Kept(Metric):
         if self._pieces:
             self._state = dict(zip(self.keys, map(np.concatenate, zip(*self._pieces)), strict=True))
         return super().state_dict()
+
+    def _expected(self, key: str, shape: tuple[int, ...], samples: int) -> str | None:
+        if key == "weight":
+            return None if shape == (samples,) else f"({samples},)"
+        return None if shape[:1] == (samples,) else f"({samples}, ...)"
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)

@@ -48,14 +48,19 @@ class BasicBlock(Module):
 
 class ResNet(Module):
     """6 n + 2 layers: a convolution, three groups of n blocks of `widths` channels, the
-    mean over the image, linear.
+    mean over the image, linear. Images are (N, in_channels, H, W) of any size.
     """
 
     def __init__(
-        self, n: int, classes: int = 10, widths: tuple[int, int, int] = (16, 32, 64), dtype: Any = None
+        self,
+        n: int,
+        classes: int = 10,
+        widths: tuple[int, int, int] = (16, 32, 64),
+        dtype: Any = None,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.conv1 = Conv2d(3, widths[0], 3, 1, 1, bias=False, dtype=dtype)
+        self.conv1 = Conv2d(in_channels, widths[0], 3, 1, 1, bias=False, dtype=dtype)
         self.bn1 = BatchNorm2d(widths[0], dtype=dtype)
         channels = widths[0]
         for number, width in enumerate(widths, 1):

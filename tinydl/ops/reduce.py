@@ -72,6 +72,16 @@ def _all(x: Array, *, dims: tuple[int, ...]) -> Array:
     return kernels.all_true(x, dims)
 
 
+@primitive
+def _amax(x: Array, *, dims: tuple[int, ...]) -> Array:
+    return kernels.amax(x, dims)
+
+
+@primitive
+def _amin(x: Array, *, dims: tuple[int, ...]) -> Array:
+    return kernels.amin(x, dims)
+
+
 @primitive(outputs=("values", "indices"), constant=("indices",))
 def _max(x: Array, *, dim: int) -> tuple[Array, Array]:
     return kernels.max(x, dim)
@@ -101,6 +111,13 @@ def _at(g: Tensor, indices: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     )
 
 
+def _shared(g: Tensor, x: Tensor, out: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """g at the winners, who share it evenly, zeros elsewhere."""
+    winners = cast(eq(x, _spread(out, x.shape, dims)), dtype=x.dtype)
+    shares = div(winners, sum(winners, dims, keepdim=True))
+    return where(eq(shares, 0.0), 0.0, mul(_spread(g, x.shape, dims), shares))
+
+
 def _softmax_again(x: Tensor, out: Tensor, dims: tuple[int, ...]) -> Tensor:
     """exp(x - logsumexp(x)), and 0 where all of x is -inf. NaN and +inf give NaN, as in PyTorch."""
     return exp(sub(x, _spread(where(eq(out, -math.inf), 0.0, out), x.shape, dims)))
@@ -111,6 +128,8 @@ _mean.rule(
     x=lambda g, x_shape, *, dims: _spread(div(g, float(math.prod(x_shape[d] for d in dims))), x_shape, dims)
 )
 _logsumexp.rule(x=lambda g, x, out, *, dims: mul(_spread(g, x.shape, dims), _softmax_again(x, out, dims)))
+_amax.rule(x=lambda g, x, out, *, dims: _shared(g, x, out, dims))
+_amin.rule(x=lambda g, x, out, *, dims: _shared(g, x, out, dims))
 _max.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
 _min.rule(x=lambda g, indices, x_shape, *, dim: _at(g, indices, x_shape, dim))
 
@@ -160,37 +179,20 @@ def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
 @public
 def amax(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The largest value over `dim`; equal ones share the gradient evenly."""
-    return _extreme("amax", input, dim, keepdim, _max)
+    return _extreme("amax", input, dim, keepdim, _amax)
 
 
 @public
 def amin(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The smallest value over `dim`; equal ones share the gradient evenly."""
-    return _extreme("amin", input, dim, keepdim, _min)
+    return _extreme("amin", input, dim, keepdim, _amin)
 
 
 def _extreme(who: str, x: Tensor, dim: Dim, keepdim: bool, pick: Any) -> Tensor:
     dims = reduced_dims(who, x, dim)
-    value = x.detach()
-    for d in reversed(dims):
-        _require_elements(who, value, d)
-        value = pick(value, dim=d)[0]
-    winners = cast(eq(x.detach(), _spread(value, x.shape, dims)), dtype=x.dtype)
-    # Where it is the maximum, x counts with its share of the winners: the value, and a
-    # gradient that is spread over ties.
-    shares = div(winners, sum(winners, dims, keepdim=True)) if x.dtype.kind == "f" else winners
-    return _finish(x, _pick_shared(x, shares, value, dims=dims), dims, keepdim)
-
-
-@primitive(constant=("shares", "value"))
-def _pick_shared(x: Array, shares: Array, value: Array, *, dims: tuple[int, ...]) -> Array:
-    """`value`, which is Σ shares · x."""
-    return elementwise.copy(value)
-
-
-_pick_shared.rule(
-    x=lambda g, shares, x_shape, *, dims: where(eq(shares, 0.0), 0.0, mul(_spread(g, x_shape, dims), shares))
-)
+    for d in dims:
+        _require_elements(who, x, d)
+    return _finish(x, pick(x, dims=dims), dims, keepdim)
 
 
 def _require_elements(who: str, x: Tensor, dim: int) -> None:

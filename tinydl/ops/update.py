@@ -20,7 +20,7 @@ from ..engine.promotion import is_scalar
 
 
 @functools.lru_cache(maxsize=256)
-def _lists(rule: Rule, members: int) -> dict[str, range]:
+def _lists(rule: Rule, members: int, again: bool) -> dict[str, range]:
     """Where the arrays of `optimizer_step` stand: those that are written, then those that are read."""
     sizes = {
         "params": members,
@@ -29,24 +29,26 @@ def _lists(rule: Rule, members: int) -> dict[str, range]:
         "shared": len(rule.shared),
         "grads": members,
         "options": len(rule.options),
+        "sums": 2 if again and rule.sums else 0,
     }
     ends = accumulate(sizes.values())
     return {name: range(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
 
 
 def _written(inputs: int, settings: dict[str, Any]) -> range:
-    return range(_lists(settings["rule"], settings["members"])["shared"].stop)
+    return range(_lists(settings["rule"], settings["members"], settings["again"])["shared"].stop)
 
 
 @effect(writes=_written)
-def _optimizer_step(*arrays: Array, rule: Rule, members: int, leads: bool) -> None:
-    lists = {name: list(arrays[places.start : places.stop]) for name, places in _lists(rule, members).items()}
+def _optimizer_step(*arrays: Array, rule: Rule, members: int, leads: bool, again: bool) -> Array | None:
+    places = _lists(rule, members, again)
+    lists = {name: list(arrays[at.start : at.stop]) for name, at in places.items()}
     moments, numbers = (
         [whole[at : at + members] for at in range(0, len(whole), members)]
         for whole in (lists["moments"], lists["numbers"])
     )
-    rest = lists["shared"], lists["options"], rule, leads
-    kernels.optimizer_step(lists["params"], lists["grads"], moments, numbers, *rest)
+    rest = lists["shared"], lists["options"], rule, leads, *lists["sums"]
+    return kernels.optimizer_step(lists["params"], lists["grads"], moments, numbers, *rest)
 
 
 @effect(writes=("counter",))
@@ -67,13 +69,18 @@ def optimizer_step(
     shared: Sequence[Tensor],
     options: Sequence[Tensor],
     leads: bool,
-) -> None:
-    """One step of an optimizer's rule on a group. `states`: for each name in `rule.moments` and then in
+    sums: Sequence[Tensor] = (),
+) -> Tensor | None:
+    """One pass of an optimizer's rule on a group. `states`: for each name in `rule.moments` and then in
     `rule.numbers` a list with a tensor per parameter; `shared` and `options` by `rule.shared` and
     `rule.options`. `leads`: is it the first group of the step?
+
+    The first pass of a rule with S sums returns them, float64 (parameters, S); the second has as `sums` these
+    and what all groups' add up to, (S,).
     """
     kept = [x for state in states for x in state]
-    _optimizer_step(*params, *kept, *shared, *grads, *options, rule=rule, members=len(params), leads=leads)
+    arrays = (*params, *kept, *shared, *grads, *options, *sums)
+    return _optimizer_step(*arrays, rule=rule, members=len(params), leads=leads, again=bool(sums))
 
 
 def increment(counter: Tensor) -> None:

@@ -7,11 +7,14 @@ from . import swa_utils as swa_utils
 from tinydl.optim.accumulation import micro_batches as micro_batches
 from tinydl.optim.adabelief import AdaBelief as AdaBelief
 from tinydl.optim.adadelta import Adadelta as Adadelta
+from tinydl.optim.adafactor import Adafactor as Adafactor
 from tinydl.optim.adagrad import Adagrad as Adagrad
 from tinydl.optim.adam import Adam as Adam
 from tinydl.optim.adam import AdamW as AdamW
 from tinydl.optim.adamax import Adamax as Adamax
 from tinydl.optim.asgd import ASGD as ASGD
+from tinydl.optim.dadaptation import DAdaptAdam as DAdaptAdam
+from tinydl.optim.dadaptation import DAdaptSGD as DAdaptSGD
 from tinydl.optim.gradient_descent import Descent as Descent
 from tinydl.optim.gradient_descent import GradientDescent as GradientDescent
 from tinydl.optim.gradient_noise import GradientNoise as GradientNoise

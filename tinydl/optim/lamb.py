@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tinydl_kernels.update import State
-from tinydl_kernels.update.expression import sqrt, where
+from tinydl_kernels.update.expression import length, sqrt, where
 
-from ..ops.update import assign
-from .optimizer import Optimizer, at_least_0, betas_below_1, length
+from .optimizer import Optimizer, at_least_0, betas_below_1
 
 __all__ = ["LAMB"]
 
@@ -53,34 +52,13 @@ class LAMB(Optimizer):
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
-        norms = {"weight_norm": State("parameter"), "update_norm": State("parameter")}
-        moments = {"exp_avg": State(), "exp_avg_sq": State()}
-        return {**moments, **norms, "step": State("parameter", whole=True)}
-
-    def prepare(self, groups: Sequence[Any]) -> None:
-        """The lengths; u is computed as `element` will compute it, but not kept."""
-        names = ("exp_avg", "exp_avg_sq", "step", "weight_norm", "update_norm")
-        for group, params, grads in groups:
-            beta1, beta2 = group.buffer("betas")
-            decay, eps = group.buffer("weight_decay"), group.buffer("eps")
-            states = (self.states_of(group, name, params) for name in names)
-            for p, g, m, v, step, weight_norm, update_norm in zip(params, grads, *states, strict=True):
-                m = m * beta1 + g * ((beta1 - 1.0) if group.data["maximize"] else (1.0 - beta1))
-                v = v * beta2 + g.square() * (1.0 - beta2)
-                m, v = m / (1.0 - beta1 ** (step + 1)), v / (1.0 - beta2 ** (step + 1))
-                assign(weight_norm, length(p))
-                assign(update_norm, length(m / (v.sqrt() + eps) + p * decay))
+        return {"exp_avg": State(), "exp_avg_sq": State(), "step": State("parameter", whole=True)}
 
     @classmethod
     def scalars(cls, o: Any, s: Any) -> dict[str, Any]:
         beta1, beta2 = o.betas
         s.step = s.step + 1
-        ratio = where(s.update_norm > 0.0, s.weight_norm / s.update_norm, 1.0)
-        return {
-            "rate": o.lr * where(s.weight_norm > 0.0, ratio, 1.0),
-            "mean": 1.0 / (1.0 - beta1**s.step),
-            "spread": 1.0 / sqrt(1.0 - beta2**s.step),
-        }
+        return {"mean": 1.0 / (1.0 - beta1**s.step), "spread": 1.0 / sqrt(1.0 - beta2**s.step)}
 
     @classmethod
     def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
@@ -89,4 +67,6 @@ class LAMB(Optimizer):
         s.exp_avg = beta1 * s.exp_avg + (1.0 - beta1) * d
         s.exp_avg_sq = beta2 * s.exp_avg_sq + (1.0 - beta2) * d * d
         u = c.mean * s.exp_avg / (sqrt(s.exp_avg_sq) * c.spread + o.eps) + o.weight_decay * p
-        return p - c.rate * u
+        weights, update = length(p), length(u)
+        ratio = where(weights > 0.0, where(update > 0.0, weights / update, 1.0), 1.0)
+        return p - o.lr * ratio * u

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tinydl_kernels.update import State
-from tinydl_kernels.update.expression import minimum, where
+from tinydl_kernels.update.expression import length, minimum, where
 
-from ..ops.update import assign
-from .optimizer import Optimizer, at_least_0, length
+from .optimizer import Optimizer, at_least_0
 from .sgd import SGD
 
 __all__ = ["LARS"]
@@ -62,24 +60,11 @@ class LARS(SGD):
         at_least_0(cls, options, "trust_coeff", "eps")
 
     @classmethod
-    def states(cls, options: Mapping[str, Any]) -> dict[str, State]:
-        norms = {"weight_norm": State("parameter"), "grad_norm": State("parameter")}
-        return super().states(options) | norms
-
-    def prepare(self, groups: Sequence[Any]) -> None:
-        for group, params, grads in groups:
-            for name, tensors in (("weight_norm", params), ("grad_norm", grads)):
-                for x, norm in zip(tensors, self.states_of(group, name, params), strict=True):
-                    assign(norm, length(x))
-
-    @classmethod
-    def scalars(cls, o: Any, s: Any) -> dict[str, Any]:
-        q = o.trust_coeff * s.weight_norm / (s.grad_norm + o.weight_decay * s.weight_norm + o.eps)
-        q = minimum(q / o.lr, 1.0) if o.trust_clip else q
-        q = where(s.weight_norm > 0.0, where(s.grad_norm > 0.0, q, 1.0), 1.0)
-        return super().scalars(o, s) | {"q": q if o.always_adapt else where(o.weight_decay > 0.0, q, 1.0)}
-
-    @classmethod
     def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
-        d = c.q * ((-g if o.maximize else g) + o.weight_decay * p)
+        weights, slopes = length(p), length(g)
+        q = o.trust_coeff * weights / (slopes + o.weight_decay * weights + o.eps)
+        q = minimum(q / o.lr, 1.0) if o.trust_clip else q
+        q = where(weights > 0.0, where(slopes > 0.0, q, 1.0), 1.0)
+        q = q if o.always_adapt else where(o.weight_decay > 0.0, q, 1.0)
+        d = q * ((-g if o.maximize else g) + o.weight_decay * p)
         return p - o.lr * cls.along(o, s, c, d)

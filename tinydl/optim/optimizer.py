@@ -34,14 +34,14 @@ symbols (sqrt, where, sign, ...) are those of tinydl_kernels.update.expression. 
 or computes of numbers alone, is computed in float64 and cast once to the parameter's dtype; literals have the
 dtype of what they meet.
 
-What a formula needs of whole arrays (norms) `prepare` writes into states before it runs:
+A formula may have sums over the elements of a parameter (`total`, `dot`, `length`) or over those of all
+parameters (`over="optimizer"`): numbers in float64, which coefficients and states per parameter or optimizer
+may follow from. Then there are two passes over memory: the moments and the sums, the parameter.
 
-        def prepare(self, groups):
-            for group, params, grads in groups:         # those that have gradients
-                for p, norm in zip(params, self.states_of(group, "weight_norm", params), strict=True):
-                    assign(norm, p.norm())
+        return p - o.lr * length(p) / length(g) * g
 
-What is no formula of elements overrides `step`, as with PyTorch:
+What a formula needs of whole arrays besides (products of matrices) `prepare` computes before it runs, in the
+place of gradients; what is no formula of elements overrides `step`, as with PyTorch:
 
     def step(self, closure=None):
         for group in self.param_groups:
@@ -70,6 +70,7 @@ from ..engine.effect import happened
 from ..engine.state import state as engine_state
 from ..engine.tape import Version
 from ..nn.parameter import Buffer
+from ..ops.elementwise import add
 from ..ops.update import assign, clear_gradients, optimizer_step
 from . import hooks
 from .groups import Group
@@ -244,8 +245,7 @@ class Optimizer:
                     follow([*self.shared.values(), *group.buffers.values()], params[0].device)
                     taken.append((group, params, grads))
             self.prepare(taken)
-            for i, (group, params, grads) in enumerate(taken):
-                self._update(group, params, grads, leads=i == 0)
+            self._update(taken)
         return result
 
     def register_step_pre_hook(self, hook: Callable[..., Any]) -> hooks.RemovableHandle:
@@ -263,13 +263,21 @@ class Optimizer:
         """
         return hooks.RemovableHandle(self._post_hooks, hook)
 
-    def _update(self, group: Group, params: list[Tensor], grads: list[Tensor], leads: bool) -> None:
-        """Update parameters of a group by one effect."""
-        rule = self._rule(group)
-        states = [self.states_of(group, name, params) for name in (*rule.moments, *rule.numbers)]
-        shared = [self.shared[name] if name in self.shared else group.buffer(name) for name in rule.shared]
-        options = [group.buffers[name] for name in rule.options]
-        optimizer_step(rule, params, grads, states, shared, options, leads)
+    def _update(self, taken: Sequence[tuple[Group, list[Tensor], list[Tensor]]]) -> None:
+        """One effect for each group; with sums in a formula two, the second when all have had the first."""
+        steps = []
+        for group, params, grads in taken:
+            rule, buffers = self._rule(group), group.buffers
+            states = [self.states_of(group, name, params) for name in (*rule.moments, *rule.numbers)]
+            shared = [self.shared[name] if name in self.shared else buffers[name] for name in rule.shared]
+            options = [buffers[name] for name in rule.options]
+            steps.append(functools.partial(optimizer_step, rule, params, grads, states, shared, options))
+        sums = [step(i == 0) for i, step in enumerate(steps)]
+        again = [(step, x) for step, x in zip(steps, sums, strict=True) if x is not None]
+        if again:
+            overall = functools.reduce(add, [x.sum(0) for _, x in again])
+            for i, (step, x) in enumerate(again):
+                step(i == 0, (x, overall))
 
     def rules(self) -> list[Rule]:
         """The traced formula of each group."""
@@ -305,7 +313,7 @@ class Optimizer:
     def _remember(self, group: Group) -> None:
         """Make the states that are not there yet, in memory that no recorder plans."""
         for name, spec in group.states.items():
-            if spec.per == "optimizer" and name not in self.shared:
+            if spec.per == "optimizer" and name not in self.shared and group["params"]:
                 self.shared[name] = made(spec, group["params"][0])
             if spec.per in ("element", "parameter"):
                 for p in group["params"]:
@@ -433,15 +441,6 @@ def decayed(o: Any, p: Any, g: Any, decoupled: bool) -> tuple[Any, Any]:
     """In `element`: the parameter and the gradient to descend, once weight decay has acted on one of them."""
     d = -g if o.maximize else g
     return ((1.0 - o.lr * o.weight_decay) * p, d) if decoupled else (p, d + o.weight_decay * p)
-
-
-def length(x: Tensor) -> Tensor:
-    """The 2-norm of a whole tensor. In float64 the squares of float32 neither overflow nor vanish, so that no
-    pass has to scale them first.
-    """
-    if x.dtype == np.float64:
-        return x.norm()
-    return x.to(dtype=np.float64).square().sum().sqrt()
 
 
 def made(spec: State, p: Tensor) -> Buffer:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from tinydl_kernels.update import State
-from tinydl_kernels.update.expression import sqrt, where
+from tinydl_kernels.update.expression import dot, leading, maximum, minimum, sqrt, total, where
 
-from ..engine.core import Tensor
-from ..ops.elementwise import where as choose
-from ..ops.update import assign
 from .optimizer import Optimizer, at_least_0, betas_below_1
 
 __all__ = ["Prodigy"]
@@ -95,43 +91,12 @@ class Prodigy(Optimizer):
         step = State("parameter", whole=True)
         return {**elements, **guesses, "numerator": State("optimizer"), "step": step}
 
-    def prepare(self, groups: Sequence[Any]) -> None:
-        """The next d, and d_used, which was d."""
-        if not groups:
-            return
-        d, d_used, d_max, numerator = (self.shared[name] for name in ("d", "d_used", "d_max", "numerator"))
-        first = groups[0][0]
-        d0 = first.data["d0"]
-        inner, length = [], []
-        for group, params, grads in groups:
-            beta1, beta2 = group.buffer("betas")
-            states = (self.states_of(group, name, params) for name in ("p0", "s", "step"))
-            for p, g, p0, s, step in zip(params, grads, *states, strict=True):
-                delta = d * group.buffer("lr")
-                if group.data["use_bias_correction"]:
-                    delta = delta * (1.0 - beta2 ** (step + 1)).sqrt() / (1.0 - beta1 ** (step + 1))
-                p, g, p0, s = (x.to(dtype=np.float64) for x in (p, g, p0, s))
-                g = -g if group.data["maximize"] else g
-                inner.append(delta * (g * choose(step > 0, p0 - p, 0.0)).sum())
-                weight = d / d0 * (d if group.data["safeguard_warmup"] else delta)
-                length.append(abs(s * self._beta3(group) + g * weight).sum())
-        assign(numerator, self._beta3(first) * numerator + d / d0 * _sum(inner))
-        total = _sum(length)
-        found = choose(total > 0.0, first.buffer("d_coef") * numerator / total, d)
-        assign(d_used, d)
-        assign(d_max, d_max.maximum(found))
-        known = choose(d == d0, d.maximum(found), d)
-        assign(d, d_max.minimum(known * first.buffer("growth_rate")))
-
-    @staticmethod
-    def _beta3(group: Any) -> Tensor:
-        return group.buffer("betas")[1].sqrt() if group.data["beta3"] is None else group.buffer("beta3")
-
     @classmethod
     def scalars(cls, o: Any, s: Any) -> dict[str, Any]:
         beta1, beta2 = o.betas
         first = s.step == 0
         s.step = s.step + 1
+        s.d_used = s.d
         delta = s.d_used * o.lr
         if o.use_bias_correction:
             delta = delta * sqrt(1.0 - beta2**s.step) / (1.0 - beta1**s.step)
@@ -141,24 +106,25 @@ class Prodigy(Optimizer):
             "keep": 1.0 - delta * o.weight_decay,
             "beta3": sqrt(beta2) if o.beta3 is None else o.beta3,
             "weight": s.d_used / o.d0 * (s.d_used if o.safeguard_warmup else delta),
-            "d": s.d_used,
-            "eps": s.d * o.eps,
         }
 
     @classmethod
     def element(cls, o: Any, s: Any, c: Any, p: Any, g: Any) -> Any:
         beta1, beta2 = o.betas
         g = -g if o.maximize else g
-        d = c.d * g
+        d = s.d_used * g
         s.p0 = where(c.first, p, s.p0)
         s.exp_avg = beta1 * s.exp_avg + (1.0 - beta1) * d
         s.exp_avg_sq = beta2 * s.exp_avg_sq + (1.0 - beta2) * d * d
         s.s = c.beta3 * s.s + c.weight * g
-        return c.keep * p - c.delta * s.exp_avg / (sqrt(s.exp_avg_sq) + c.eps)
+        cls.find(o, s, c, dot(c.delta * g, s.p0 - p, "optimizer"), total(abs(s.s), "optimizer"))
+        return c.keep * p - c.delta * s.exp_avg / (sqrt(s.exp_avg_sq) + s.d * o.eps)
 
-
-def _sum(tensors: Sequence[Tensor]) -> Tensor:
-    total = tensors[0]
-    for x in tensors[1:]:
-        total = total + x
-    return total
+    @classmethod
+    def find(cls, o: Any, s: Any, c: Any, inner: Any, size: Any) -> None:
+        """The next d, of the sums over all parameters."""
+        s.numerator = leading(c.beta3) * s.numerator + s.d_used / o.d0 * inner
+        found = where(size > 0.0, leading(o.d_coef) * s.numerator / size, s.d_used)
+        s.d_max = maximum(s.d_max, found)
+        known = where(s.d_used == o.d0, maximum(s.d_used, found), s.d_used)
+        s.d = minimum(s.d_max, known * leading(o.growth_rate))

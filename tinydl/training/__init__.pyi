@@ -30,5 +30,7 @@ from tinydl.training.history import History as History
 from tinydl.training.rate_finder import RateTest as RateTest
 from tinydl.training.rate_finder import find_learning_rate as find_learning_rate
 from tinydl.training.trainer import Trainer as Trainer
+from tinydl.training.tuning import Tuning as Tuning
+from tinydl.training.tuning import tune as tune
 
 __all__: list[str]

@@ -411,8 +411,7 @@ def _batches(loader: Any, limit: int | None) -> Iterator[Any]:
     """Those of the loader's present epoch; it stays where it is."""
     if not isinstance(loader, DataLoader):
         raise TypeError(f"Trainer: expected a DataLoader, got {type(loader).__name__}")
-    for position in range(len(loader) if limit is None else min(limit, len(loader))):
-        yield loader.batch(loader.epoch, position)
+    return loader.present_epoch(limit)
 
 
 def _require_addable(objective: Objective, accumulate: int) -> None:

@@ -40,6 +40,8 @@ PACKAGE = __name__.partition(".")[0]
 DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
 """Packages whose functions, types and modules are known by name alone, because the key covers their contents.
 """
+SAME_CODE = {"NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_THREADING_LAYER_PRIORITY"}
+"""Settings that change no code, as the loops are not Numba's own; joblib gives the first to its workers."""
 KEEP_DAYS = 30
 """The directory of another build is removed when no process has started with it for so long."""
 
@@ -219,7 +221,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def _build_key() -> str:
-    settings = sorted((name, value) for name, value in os.environ.items() if name.startswith("NUMBA_"))
+    settings = sorted(
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith("NUMBA_") and name not in SAME_CODE
+    )
     versions = (sys.version, np.__version__, *map(internals.version, ("numba", "llvmlite")))
     key = hashlib.sha256(repr((versions, settings, internals.target())).encode())
     for source in sorted(Path(__file__).parents[1].rglob("*.py")):

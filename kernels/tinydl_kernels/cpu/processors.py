@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,20 @@ def available_cpus() -> int:
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cpus, *map(math.ceil, _quotas())]))
+
+
+RANKS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_SIZE")
+"""Where launchers of MPI say how many processes they have started."""
+
+
+def one_of_many() -> bool:
+    """Does this process share the processors with others that do the same? A worker of multiprocessing,
+    joblib's among them, or a process of MPI.
+    """
+    if multiprocessing.parent_process() is not None:
+        return True
+    sizes = (os.environ.get(name, "") for name in RANKS)
+    return any(size.isdecimal() and int(size) > 1 for size in sizes)
 
 
 def _quotas(root: Path = Path("/")) -> Iterator[float]:

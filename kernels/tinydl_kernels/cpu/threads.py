@@ -34,7 +34,7 @@ import numpy as np
 from ..machine.errors import ShapeError
 from . import blas, internals
 from .lazy import Module, intrinsic, jit_disabled, kernel, nb, symbols
-from .processors import available_cpus
+from .processors import available_cpus, one_of_many
 
 ir = Module("llvmlite.ir")
 
@@ -308,14 +308,14 @@ _workers: list[threading.Thread] = []
 
 
 def get_num_threads() -> int:
-    """How many threads run a loop: set_num_threads, else TINYDL_NUM_THREADS, else the
-    processors this process may use.
+    """How many threads run a loop: set_num_threads, else TINYDL_NUM_THREADS, else one in a worker of
+    multiprocessing or joblib and in a process of MPI, else the processors this process may use.
     """
     global _count
     if _count is None:
         text = os.environ.get("TINYDL_NUM_THREADS")
         if text is None:
-            _count = min(available_cpus(), MAX_THREADS)
+            _count = 1 if one_of_many() else min(available_cpus(), MAX_THREADS)
         else:
             _count = _checked("TINYDL_NUM_THREADS", int(text) if text.strip().isdecimal() else text)
     return _count

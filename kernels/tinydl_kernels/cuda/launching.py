@@ -5,14 +5,14 @@
     launching.module("norm", x.dtype).get_function("dx")(grid, block, args)                # as cupy.RawKernel
 
 A .cu file includes nothing but .cuh files of the package, which are pasted in: NVRTC has no headers, and
-CuPy's cache does not see what a source includes. The numbers that Python and CUDA share (machine/constants.py)
-stand at the head of a source. Its kernels are `extern "C" __global__`, written out or by a macro that makes
-one per line. A file that says `real` is compiled once per floating dtype, with `real` as its name; one that says
-`number` for int64 too; one that asks whether TENSOR_CORES is defined once more, for float32 and with that
-name. Arguments are arrays, None for a null pointer, a list of up to 64 arrays for `Arrays<type>`, and NumPy
-scalars of the parameter's own type (`real` and structs included); all are checked against the kernel's
-signature (signatures.py). Strides are not passed: arrays are C-contiguous. A launch runs on the GPU of its
-first array.
+CuPy's cache does not see what a source includes. The numbers that Python and CUDA share
+(machine/constants.py) stand at the head of a source. Its kernels are `extern "C" __global__`, written out or
+by a macro that makes one per line. A file that says `real` is compiled once per floating dtype, with `real`
+as its name; one that says `number` for int64 too; one that asks whether TENSOR_CORES is defined once more,
+for float32 and with that name. Arguments are arrays, None for a null pointer, a list of up to 64 arrays for
+`Arrays<type>`, and NumPy scalars of the parameter's own type (`real` and structs included); all are checked
+against the kernel's signature (signatures.py). Strides are not passed: arrays are C-contiguous. A launch runs
+on the GPU of its first array.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
     sum          y[k] = Σ_r x[k, r]            float32 is accumulated in float64; bool and int give int64
     wide_sum     the same, left in float64
     sum_to       the transpose of broadcasting: x summed down to a shape that broadcasts to x's
+    amax, amin   the largest, the smallest of x[k, r]: NaN where there is one; 0.0 is above -0.0
     max, min     values and int64 indices along one axis: the first winner; NaN beats everything
     prod         Π_r x[k, r] along one axis
     any_true     is one of x[k, r] not zero? all_true: are all of them?
@@ -10,10 +11,11 @@
 
 `dims` is a tuple of axes in increasing order; the reduced axes disappear. x is C-contiguous.
 
-sums and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in passes, the
-innermost R first: K R K R is K·R·K rows of length R, then K blocks of R rows of length K. A long R is cut
-into parts, which the next pass folds. What stands between passes is float64 (int64 for integers). The cuts
-depend on the shape alone, and so do the bits. Cost: one read of x; the later passes are small.
+sums, extremes and logsumexp are associative, so any pattern of kept (K) and reduced (R) axes is folded in
+passes, the innermost R first: K R K R is K·R·K rows of length R, then K blocks of R rows of length K. A long
+R is cut into parts, which the next pass folds. What stands between passes is float64 (int64 for integers; of
+extremes what they are of). The cuts depend on the shape alone, and so do the bits. Cost: one read of x; the
+later passes are small.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from . import launches, loops
 Array = Any
 
 
-# ---- Folding in passes: sum, sum_to, logsumexp
+# ---- Folding in passes: sum, sum_to, amax, amin, logsumexp
 
 
 @operation
@@ -86,6 +88,52 @@ def _(x, shape):
 @sum_to.cuda
 def _(x, shape):
     return _sum_into_on_cuda(x, _stretched(x.shape, shape), shape)
+
+
+@operation
+def amax(x, dims):
+    """The largest element over the axes `dims`."""
+    return _extreme("amax", x, dims, np.max, 0.0)
+
+
+@amax.loops
+def _(x, dims):
+    _check_not_empty("amax", x, *dims)
+    return loops.extreme(x, dims, memory.empty(_kept(x.shape, dims), x.dtype, x), least=False)
+
+
+@amax.cuda
+def _(x, dims):
+    _check_not_empty("amax", x, *dims)
+    return launches.extreme("amax", x, dims, _kept(x.shape, dims))
+
+
+@operation
+def amin(x, dims):
+    """The smallest element over the axes `dims`."""
+    return _extreme("amin", x, dims, np.min, -0.0)
+
+
+@amin.loops
+def _(x, dims):
+    _check_not_empty("amin", x, *dims)
+    return loops.extreme(x, dims, memory.empty(_kept(x.shape, dims), x.dtype, x), least=True)
+
+
+@amin.cuda
+def _(x, dims):
+    _check_not_empty("amin", x, *dims)
+    return launches.extreme("amin", x, dims, _kept(x.shape, dims))
+
+
+def _extreme(name: str, x: Array, dims: tuple[int, ...], pick: Any, zero: float) -> Array:
+    """As NumPy has it; `zero` where one of the zeros has that sign."""
+    _check_not_empty(name, x, *dims)
+    y = pick(x, axis=dims)
+    if x.dtype.kind == "f":
+        such = ((x == 0) & (np.signbit(x) == np.signbit(zero))).any(dims)
+        y = np.where(y == 0, np.where(such, x.dtype.type(zero), x.dtype.type(-zero)), y)
+    return y
 
 
 @operation
@@ -225,9 +273,10 @@ def _taken(x: Array, indices: Array, dim: int) -> tuple[Array, Array]:
     return np.take_along_axis(x, indices, dim).squeeze(dim), indices.squeeze(dim)
 
 
-def _check_not_empty(name: str, x: Array, dim: int) -> None:
-    if x.shape[dim] == 0:
-        raise ShapeError(f"{name}: expected at least one element along dim {dim}, got shape {x.shape}")
+def _check_not_empty(name: str, x: Array, *dims: int) -> None:
+    for dim in dims:
+        if x.shape[dim] == 0:
+            raise ShapeError(f"{name}: expected at least one element along dim {dim}, got shape {x.shape}")
 
 
 def main() -> None:
@@ -242,6 +291,8 @@ def main() -> None:
             report(sum, images, dims)
         report(sum, rows, (0,))
         report(wide_sum, rows, (1,))
+        for dims in ((0, 2, 3), (0, 1, 2, 3), (1,)):
+            report(amax, images, dims)
         report(sum_to, rows, (1, 100))
         for op in (max, min):
             report(op, rows, 1)

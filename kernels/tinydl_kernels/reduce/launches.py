@@ -34,6 +34,18 @@ def _type(array: Array, end: bool) -> str:
     return array.dtype.name if array.dtype.kind != "f" else "real" if end else "double"
 
 
+def extreme(name: str, x: Array, dims: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """By the kernels {name}_{from}_{to}."""
+    wide = launching.widened(x)
+    out = memory.empty(shape, wide.dtype, x)
+    fold(name, wide, dims, out, {"f": 0.0, "b": False}.get(wide.dtype.kind, 0))
+    if wide is x:
+        return out
+    values = memory.empty(shape, x.dtype, x)
+    values[...] = out
+    return values
+
+
 def winners(name: str, x: Array, dim: int) -> tuple[Array, Array]:
     wide = launching.widened(x)
     if wide is not x:

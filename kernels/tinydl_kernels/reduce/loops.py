@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,20 +23,19 @@ TILE = 1 << 9
 """Columns that are folded together: their accumulators stay in the first cache."""
 
 
-def fold(rows: Any, columns: Any, x: Array, dims: tuple[int, ...], out: Array, zero: float) -> Array:
+def fold(rows: Any, columns: Any, x: Array, dims: tuple[int, ...], out: Array, zero: Any) -> Array:
     """Fold the axes `dims` of x into `out`.
 
     rows(n, grain, a, y, size, part, parts, zero)             a (outer, size) -> y (outer, parts)
     columns(n, grain, a, y, size, part, parts, inner, zero)  a (outer, size, inner) -> y (outer, parts, inner)
+
+    `zero` is the result of nothing, or what else the loops take in its place.
     """
+    between = x.dtype if isinstance(zero, tuple) else np.result_type(type(zero))
     a = x.reshape(-1)
     for outer, size, inner, part, final in passes(x, dims, out, zero, _part):
         parts = -(-size // part)
-        y = (
-            out.reshape(-1)
-            if final
-            else memory.empty((outer * parts * inner,), np.result_type(type(zero)), x)
-        )
+        y = out.reshape(-1) if final else memory.empty((outer * parts * inner,), between, x)
         grain = 1 + GRAIN // ((size if size < part else part) * (inner if inner < TILE else TILE))
         if inner == 1:
             rows(outer * parts, grain, a, y, size, part, parts, zero)
@@ -84,6 +84,92 @@ def sum_columns(start, stop, a, y, size, part, parts, inner, zero):
         base = block * inner + column
         for k in range(width):
             y[base + k] = sums[k]
+
+
+# ---- Extremes: the bits of numbers as integers in their order, the larger of which vector code finds
+
+
+class Order(NamedTuple):
+    """How the bits of a dtype become keys, integers of as many bits (`_key`); all are of that type."""
+
+    flip: Any  # the bits to invert: all, for the smallest of integers
+    magnitude: Any  # of floating numbers the bits but the sign, else 0
+    infinity: Any  # the key of infinity; of integers none is above
+    nan: Any  # what is neither above nor below anything has this key, the highest
+    zero: Any
+    lowest: Any
+
+
+@lru_cache
+def _order(dtype: np.dtype, least: bool) -> Order:
+    kind = np.dtype(f"i{dtype.itemsize}")
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    if dtype.kind == "f":
+        infinity, nan = (int(np.array(x, dtype).view(kind)) for x in (np.inf, np.nan))
+        numbers = (low if least else 0, high, infinity, nan)
+    else:
+        flip = low if dtype.kind == "u" else 0
+        numbers = (~flip if least else flip, 0, high, 0)
+    return Order(*map(kind.type, (*numbers, 0, low)))
+
+
+@kernel
+def _key(bits, order):
+    """A higher one for the bits of a larger number. Below 0 the bits of floating numbers run backwards."""
+    flipped = bits ^ order.flip
+    key = flipped ^ (order.magnitude if flipped < order.zero else order.zero)
+    return type(bits)(order.nan if flipped & order.magnitude > order.infinity else key)
+
+
+@kernel
+def _bits(key, order):
+    """The bits that have this key."""
+    bits = key ^ (order.magnitude if key < order.zero else order.zero) ^ order.flip
+    return type(key)(order.nan if key > order.infinity else bits)
+
+
+@parallel
+def extreme_rows(start, stop, a, y, size, part, parts, order):
+    for item in range(start, stop):
+        row, at = item // parts, item % parts * part
+        count = part if at + part < size else size - at
+        line = a[row * size + at : row * size + at + count]
+        top = order.lowest
+        for k in range(count):
+            key = _key(line[k], order)
+            top = key if key > top else top
+        y[item] = _bits(top, order)
+
+
+@parallel
+def extreme_columns(start, stop, a, y, size, part, parts, inner, order):
+    tiles = (inner + TILE - 1) // TILE
+    tops = np.empty(TILE, a.dtype)
+    for item in range(start, stop):
+        block, column = item // tiles, item % tiles * TILE
+        outer, at = block // parts, block % parts * part
+        count = part if at + part < size else size - at
+        width = TILE if column + TILE < inner else inner - column
+        for k in range(width):
+            tops[k] = order.lowest
+        for r in range(at, at + count):
+            base = (outer * size + r) * inner + column
+            row = a[base : base + width]
+            for k in range(width):
+                key = _key(row[k], order)
+                tops[k] = key if key > tops[k] else tops[k]
+        base = block * inner + column
+        for k in range(width):
+            y[base + k] = _bits(tops[k], order)
+
+
+def extreme(x: Array, dims: tuple[int, ...], out: Array, least: bool) -> Array:
+    """The largest or the least over the axes `dims` of x, into `out`."""
+    if out.size:
+        order = _order(x.dtype, least)
+        kind = order.zero.dtype
+        fold(extreme_rows, extreme_columns, x.view(kind), dims, out.view(kind), order)
+    return out
 
 
 @kernel(fastmath={"reassoc"})

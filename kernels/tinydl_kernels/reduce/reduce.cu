@@ -1,4 +1,4 @@
-// Sums, products, truth, logsumexp, and the winner along an axis, in the passes of passes.py: x (outer, size, inner) is reduced
+// Sums, products, truth, extremes, logsumexp, and the winner along an axis, in the passes of passes.py: x (outer, size, inner) is reduced
 // to (outer, parts, inner), each result being that of a team of threads over a part of a line. More than one part, and more
 // than one run of reduced axes, take more passes. What stands between them is double, or for integers long long, for truth bool.
 
@@ -53,6 +53,33 @@ struct All {
     }
 };
 
+// ---- amax, amin: NaN if there is one; of zeros the positive one is above
+
+__device__ bool negative_zero(float x) { return x == 0 && 1 / x < 0; }
+__device__ bool negative_zero(double x) { return x == 0 && 1 / x < 0; }
+__device__ bool negative_zero(i64) { return false; }
+__device__ bool negative_zero(int) { return false; }
+
+struct Upper {
+    template <class T> __device__ T operator()(T a, T b) const {
+        return a != a || a > b || (a == b && negative_zero(b)) ? a : b;
+    }
+};
+struct Lower {
+    template <class T> __device__ T operator()(T a, T b) const {
+        return a != a || a < b || (a == b && negative_zero(a)) ? a : b;
+    }
+};
+
+template <class Combine> struct Extreme {
+    template <class T> __device__ static auto of(const Team& team, const Line& line, const T* x) {
+        using Held = decltype(*x + 0);  // of bool int, which can be exchanged
+        Held best = line.size ? Held(x[line.at(0)]) : Held(0);
+        for (i64 k = team.rank(); k < line.size; k += team.members()) best = Combine()(best, Held(x[line.at(k)]));
+        return team.reduce(best, Combine());
+    }
+};
+
 // top + log Σ exp(x - top), where an infinite top shifts nothing: the sum is then 0, inf or NaN by itself.
 struct LogAddExp {
     template <class T> __device__ static double of(const Team& team, const Line& line, const T* x) {
@@ -97,6 +124,18 @@ FOLD(any_bool_bool, Any, bool, bool)
 FOLD(all_real_bool, All, real, bool)
 FOLD(all_int64_bool, All, long long, bool)
 FOLD(all_bool_bool, All, bool, bool)
+FOLD(amax_real_real, Extreme<Upper>, real, real)
+FOLD(amax_real_double, Extreme<Upper>, real, double)
+FOLD(amax_double_double, Extreme<Upper>, double, double)
+FOLD(amax_double_real, Extreme<Upper>, double, real)
+FOLD(amax_bool_bool, Extreme<Upper>, bool, bool)
+FOLD(amax_int64_int64, Extreme<Upper>, long long, long long)
+FOLD(amin_real_real, Extreme<Lower>, real, real)
+FOLD(amin_real_double, Extreme<Lower>, real, double)
+FOLD(amin_double_double, Extreme<Lower>, double, double)
+FOLD(amin_double_real, Extreme<Lower>, double, real)
+FOLD(amin_bool_bool, Extreme<Lower>, bool, bool)
+FOLD(amin_int64_int64, Extreme<Lower>, long long, long long)
 FOLD(logsumexp_real_real, LogAddExp, real, real)
 FOLD(logsumexp_real_double, LogAddExp, real, double)
 FOLD(logsumexp_double_double, LogAddExp, double, double)

@@ -15,6 +15,9 @@ a *level*, how often it has another value, which is the highest of its operands'
 Where an operation on elements meets something of a lower level, that becomes a *coefficient*: computed in
 float64 once per parameter and cast to the parameter's dtype. Python's own numbers have the type of what they
 meet.
+
+The other way leads a sum over elements: a number once per parameter, or once per optimizer. What follows from
+sums is computed in a second pass over the elements, when the first has ended everywhere.
 """
 
 from __future__ import annotations
@@ -70,6 +73,7 @@ OPERATIONS = {
     "ge": Operation(np.greater_equal, "{0} >= {1}", "{0} >= {1}"),
     "normal": Operation(_normal, "normal({0})", "normal({0})"),
     "float": Operation(np.float64, "float({0})", "double({0})"),
+    "leading": Operation(lambda x: x, "{0}", "{0}"),
 }
 _COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 _FLOATING = {"div", "abs", "sign", "sqrt", "exp", "log"}
@@ -82,12 +86,13 @@ class Expression:
     """A number that is not known yet, in one of the three kinds "f" (floating), "i" (int64), "b" (truth
     value).
 
-    op         a key of OPERATIONS, or "load", "constant", "coefficient"
-    operands   the expressions that it is computed from
+    op         a key of OPERATIONS, or "load", "constant", "coefficient", "sum"
+    operands   the expressions that it is computed from; those of a sum are factors of what is added up
     value      the name of what is loaded; the number of a constant
+    late       does it follow from sums?
     """
 
-    __slots__ = ("cast", "kind", "level", "op", "operands", "serial", "value")
+    __slots__ = ("cast", "kind", "late", "level", "op", "operands", "serial", "value")
     __array_ufunc__ = None  # `np.float64(2) * expression` is the expression's to answer
     __hash__ = object.__hash__
 
@@ -95,6 +100,7 @@ class Expression:
         self, op: str, operands: tuple[Expression, ...], level: int, kind: str, value: Any = None
     ) -> None:
         self.op, self.operands, self.level, self.kind, self.value = op, operands, level, kind, value
+        self.late: bool = op == "sum" or any(x.late for x in operands)
         self.serial = next(_serials)
         self.cast: Expression | None = None  # itself as a coefficient
 
@@ -163,6 +169,37 @@ def where(condition: Expression, x: Any, y: Any) -> Expression:
     return apply("where", condition, x, y)
 
 
+def total(x: Any, over: str = "parameter") -> Expression:
+    """Σ x over the elements of a parameter, in float64: a number. Over the "optimizer": of all its parameters
+    that take part in the step.
+    """
+    return _sum((x,), over)
+
+
+def dot(x: Any, y: Any, over: str = "parameter") -> Expression:
+    """Σ x y, as `total`; the products too are float64, which hold those of float32 exactly."""
+    return _sum((x, y), over)
+
+
+def length(x: Any) -> Expression:
+    """The 2-norm of a whole parameter: √(Σ x²)."""
+    return sqrt(dot(x, x))
+
+
+def _sum(factors: tuple[Any, ...], over: str) -> Expression:
+    for x in factors:
+        if not isinstance(x, Expression) or x.level < ELEMENT or x.kind != "f":
+            raise TypeError(f"formula: expected a sum of what each element has, got {x!r}")
+        if x.late:
+            raise TypeError("formula: expected a sum of what is known before any sum")
+    return Expression("sum", factors, {"parameter": PARAMETER, "optimizer": OPTIMIZER}[over], "f")
+
+
+def leading(x: Expression) -> Expression:
+    """An option as the first group of the step has it, for what there is once per optimizer."""
+    return Expression("leading", (x,), OPTIMIZER, x.kind)
+
+
 def load(name: str, level: int, kind: str = "f") -> Expression:
     """A number that lies in memory."""
     return Expression("load", (), level, kind, name)
@@ -224,7 +261,7 @@ def coefficient(x: Expression) -> Expression:
 
 def order(roots: Iterable[Expression], leaves: Collection[Expression] = ()) -> list[Expression]:
     """All that the roots are computed from, operands first, as it was made. Nothing behind the leaves, nor
-    behind coefficients.
+    behind coefficients and sums.
     """
     stop, seen, stack = {id(x) for x in leaves}, {}, list(roots)
     while stack:
@@ -232,6 +269,6 @@ def order(roots: Iterable[Expression], leaves: Collection[Expression] = ()) -> l
         if id(x) in seen:
             continue
         seen[id(x)] = x
-        if id(x) not in stop and x.op != "coefficient":
+        if id(x) not in stop and x.op not in ("coefficient", "sum"):
             stack += x.operands
     return sorted(seen.values(), key=lambda x: x.serial)

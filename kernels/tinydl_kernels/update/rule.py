@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from .expression import ELEMENT, GROUP, OPTIMIZER, PARAMETER, Expression, apply, load, order
 
 LEVELS = {"optimizer": OPTIMIZER, "group": GROUP, "parameter": PARAMETER, "element": ELEMENT}
+SUMS = ("overall", "sums")
+"""Names of the arrays with sums over the optimizer and over a parameter, as the second pass reads them."""
 MOST_MOMENTS = 4
 """States of elements that a rule may have: the arguments of a CUDA launch have 4,096 bytes."""
 
@@ -29,58 +32,91 @@ class State:
     initial: float = 0.0
 
 
-class Program(NamedTuple):
-    """Numbers to be computed once per optimizer, group or parameter, and then written, all in float64 or
-    int64.
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What is computed once per optimizer, group or parameter (in float64 or int64), or per element, and then
+    written.
     """
 
     level: int
-    stores: list[tuple[str, Expression]]  # name of a state, its new value
-    leaves: dict[int, str]  # id of an expression -> the state whose new value it is, which lies in memory
-    results: Sequence[Expression] = ()
+    stores: list[tuple[str, Expression]]  # name of a state, or "param"; its new value
+    leaves: dict[int, str]  # id of an expression -> where its value lies: a state, "sums[0]", "overall[0]"
+    results: Sequence[Expression] = ()  # coefficients for the elements; of the elements their sums
 
+    @cached_property
     def steps(self) -> list[Expression]:
-        """All that is computed, operands first."""
-        roots = [*(x for _, x in self.stores), *self.results]
-        found = order(roots, [x for x in order(roots) if id(x) in self.leaves])
-        return [x for x in found if id(x) not in self.leaves]
+        """All that is computed or loaded, operands first."""
+        summed = self.level == ELEMENT
+        given = [y for x in self.results for y in (x.operands if summed else (x,))]
+        roots = [*(x for _, x in self.stores), *given]
+        return order(roots, [x for x in order(roots) if id(x) in self.leaves])
 
+    def place(self, x: Expression) -> str | None:
+        """Where the value of x lies in memory, if it does."""
+        return self.leaves.get(id(x), x.value if x.op == "load" else None)
+
+    @cached_property
     def loaded(self) -> list[str]:
-        """The names of what is read from memory."""
-        roots = [*(x for _, x in self.stores), *self.results]
-        found = order(roots, [x for x in order(roots) if id(x) in self.leaves])
-        names = [self.leaves.get(id(x), x.value) for x in found if id(x) in self.leaves or x.op == "load"]
-        return list(dict.fromkeys(names))
+        """The names of what is read from memory, entries apart."""
+        return list(dict.fromkeys(name for name in map(self.place, self.steps) if name is not None))
+
+    @cached_property
+    def sums(self) -> list[str]:
+        """Those of "overall" and "sums" that are read."""
+        read = {name.partition("[")[0] for name in self.loaded}
+        return [name for name in SUMS if name in read]
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One pass over the elements.
+
+    programs: by level; those of numbers that have something to do, and that of the elements. row: the level
+    of the program whose results are the coefficients: each parameter has its own, or a group.
+    """
+
+    programs: dict[int, Program]
+    row: int
+
+    @classmethod
+    def of(cls, programs: dict[int, Program]) -> Pass:
+        """With the coefficients as results of the last program that they need."""
+        coefficients = _coefficients(programs[ELEMENT].steps)
+        own = programs[PARAMETER].stores or any(x.level == PARAMETER for x in coefficients)
+        row = PARAMETER if own else GROUP
+        programs = programs | {row: replace(programs[row], results=coefficients)}
+        busy = {level: x for level, x in programs.items() if x.stores or x.results or level == ELEMENT}
+        return cls(busy, row)
+
+    @property
+    def elements(self) -> Program:
+        return self.programs[ELEMENT]
+
+    @cached_property
+    def coefficients(self) -> list[Expression]:
+        return _coefficients(self.elements.steps)
+
+
+def _coefficients(steps: Sequence[Expression]) -> list[Expression]:
+    return [x.operands[0] for x in steps if x.op == "coefficient"]
 
 
 class Rule:
     """A traced formula. Rules with the same expressions are equal, and share compiled code.
 
-    programs: by level, what is computed before the elements; those with something to do. row: the level of
-    the program whose results are the coefficients: each parameter has its own, or a group. options, shared,
-    numbers, moments: names of the arrays that it takes. Options are 0-d or 1-d; shared are the states per
-    group and per optimizer, numbers those per parameter (0-d), moments those per element.
+    passes: one; or, of a formula with sums, two: the first computes them, and the moments. sums: their
+    levels. options, shared, numbers, moments: names of the arrays that it takes. Options are 0-d or 1-d;
+    shared are the states per group and per optimizer, numbers those per parameter (0-d), moments those per
+    element.
     """
 
-    def __init__(
-        self,
-        name: str,
-        states: Mapping[str, State],
-        programs: Sequence[Program],
-        update: Expression,
-        stores: list[tuple[str, Expression]],
-    ) -> None:
-        self.update, self.stores = update, stores
-        self.elements = order([*(x for _, x in stores), update])
-        self.coefficients = [x.operands[0] for x in self.elements if x.op == "coefficient"]
-        last = bool(programs[-1].stores or any(x.level == PARAMETER for x in self.coefficients))
-        self.row = PARAMETER if last else GROUP
-        programs = [x._replace(results=self.coefficients) if x.level == self.row else x for x in programs]
-        found = [x for x in programs if x.stores or x.results]
-        self.programs = {program.level: program for program in found}
-        read = [name for program in found for name in program.loaded()]
-        given = (name.partition("[")[0] for name in read if name not in states)
-        self.options = tuple(dict.fromkeys(given))
+    def __init__(self, name: str, states: Mapping[str, State], passes: Sequence[Pass]) -> None:
+        self.passes = passes
+        self.sums = [x.level for x in passes[0].elements.results]
+        programs = [x for each in passes for level, x in each.programs.items() if level < ELEMENT]
+        read = [name for program in programs for name in program.loaded if name not in states]
+        given = dict.fromkeys(name.partition("[")[0] for name in read)
+        self.options = tuple(name for name in given if name not in SUMS)
         self.shared = tuple(name for name, state in states.items() if LEVELS[state.per] < PARAMETER)
         self.numbers = tuple(name for name, state in states.items() if state.per == "parameter")
         self.moments = tuple(name for name, state in states.items() if state.per == "element")
@@ -103,26 +139,28 @@ class Rule:
     def _described(self) -> str:
         """All that code made of the rule depends on."""
         lines = [f"{self.options} {self.shared} {self.numbers} {self.moments} {sorted(self.whole)}"]
-        for program in self.programs.values():
-            lines += _lines(program.steps(), program.stores, program.results, program.leaves)
-        lines += _lines(self.elements, self.stores, [self.update], {})
+        for each in self.passes:
+            for program in each.programs.values():
+                lines += _lines(program)
         return "\n".join(lines)
 
 
-def _lines(
-    steps: Sequence[Expression],
-    stores: Sequence[tuple[str, Expression]],
-    results: Sequence[Expression],
-    leaves: Mapping[int, str],
-) -> list[str]:
-    names = {**leaves} | {id(x): f"t{i}" for i, x in enumerate(steps)}
-    text = [
-        f"{names[id(x)]} = {x.op} {x.kind} {x.value!r} "
-        + " ".join(names[id(y)] for y in x.operands if x.op != "coefficient")
-        for x in steps
-    ]
-    text += [f"{state} = {names[id(x)]}" for state, x in stores]
-    return [*text, *(f"result {names[id(x)]}" for x in results)]
+def _lines(program: Program) -> list[str]:
+    steps = program.steps
+    names = {id(x): f"t{i}" for i, x in enumerate(steps)}
+
+    def operands(x: Expression) -> str:
+        return " ".join(names[id(y)] for y in x.operands)
+
+    text = []
+    for x in steps:
+        place = program.place(x)
+        what = f"{x.op} {x.kind} {x.value!r}" if place is None else f"load {x.kind} {place}"
+        computed = place is None and x.op != "coefficient"
+        text.append(f"{names[id(x)]} = {what} {operands(x) if computed else ''}")
+    text += [f"{state} = {names[id(x)]}" for state, x in program.stores]
+    summed = program.level == ELEMENT
+    return [*text, *(f"result {x.level} {operands(x) if summed else names[id(x)]}" for x in program.results)]
 
 
 class Options:
@@ -163,11 +201,12 @@ class States:
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._check(name)
-        if (self._states[name].per == "element") is not self._elements:
-            place = ("scalars", "element")[self._states[name].per == "element"]
-            raise AttributeError(f"{self._who}: expected the state {name!r} to be set in {place} alone")
         if not isinstance(value, Expression) or value.kind == "b":
             raise TypeError(f"{self._who}: {name}: expected a formula, got {value!r}")
+        if self._elements and not (self._states[name].per == "element" or value.late):
+            raise AttributeError(
+                f"{self._who}: expected the state {name!r} to be set in scalars, or to what follows from sums"
+            )
         whole, level = self._states[name].whole, LEVELS[self._states[name].per]
         if value.level > level:
             raise TypeError(f"{self._who}: {name}: expected what is known once per {self._states[name].per}")
@@ -216,14 +255,13 @@ def trace(
         states: by name; at most `MOST_MOMENTS` per element.
 
     Raises:
-        TypeError, AttributeError: a formula that branches on a symbol, names what is not there, or writes a
-        state
-            at another level than its own.
+        TypeError, AttributeError: a formula that branches on a symbol, names what is not there, writes a
+            state at another level than its own, or needs a value that is written over before.
     """
     moments = [state for state, spec in states.items() if spec.per == "element"]
     if len(moments) > MOST_MOMENTS:
         raise TypeError(f"{name}: expected at most {MOST_MOMENTS} states per element, got {moments}")
-    taken = {"param", "grad", *dynamic, *structural} & states.keys()
+    taken = {"param", "grad", *SUMS, *dynamic, *structural} & states.keys()
     if taken:
         raise TypeError(f"{name}: expected states with names of their own, got {sorted(taken)}")
     symbols = {
@@ -234,31 +272,51 @@ def trace(
     }
     o, s = Options(name, {**symbols, **structural}), States(name, states)
     c = Coefficients(name, scalars(o, s) or {})
-    programs: list[Program] = []
-    leaves: dict[int, str] = {}
-    for level in (OPTIMIZER, GROUP, PARAMETER):
-        stores = [(state, x) for state, x in s._written.items() if LEVELS[states[state].per] == level]
-        programs.append(Program(level, stores, dict(leaves)))
-        leaves |= {id(x): state for state, x in stores if x.op != "constant"}
     s.__dict__["_elements"] = True
-    before = set(s._written)
     p, g = load("param", ELEMENT), load("grad", ELEMENT)
     update = element(o, s, c, p, g)
     if not isinstance(update, Expression) or update.level != ELEMENT:
         raise TypeError(f"{name}: element: expected the new parameter, got {update!r}")
-    stores = [(state, x) for state, x in s._written.items() if state not in before]
-    made = Rule(name, states, programs, apply("normal", update), stores)
+    levels = {state: LEVELS[spec.per] for state, spec in states.items()} | {"param": ELEMENT}
+    made = Rule(name, states, _passes({**s._written, "param": apply("normal", update)}, levels))
     _require_new_values(made)
     return made
 
 
+def _passes(written: Mapping[str, Expression], levels: Mapping[str, int]) -> list[Pass]:
+    """What is written, at its level. Moments that follow from no sum are in the first pass, numbers and the
+    parameter, which both passes may read, in the last.
+    """
+    found = order(written.values())
+    sums = [x for x in order([*found, *_coefficients(found)]) if x.op == "sum"]
+    moments = {name for name, level in levels.items() if level == ELEMENT} - {"param"}
+    leaves: dict[int, str] = {}
+    passes = []
+    for late in (False, True) if sums else (False,):
+        programs: dict[int, Program] = {}
+        for level in (OPTIMIZER, GROUP, PARAMETER, ELEMENT):
+            stores = [
+                (name, x)
+                for name, x in written.items()
+                if levels[name] == level and late is (x.late if name in moments else bool(sums))
+            ]
+            programs[level] = Program(level, stores, dict(leaves))
+            leaves |= {id(x): name for name, x in stores if x.op != "constant"}
+        if sums and not late:
+            programs[ELEMENT] = replace(programs[ELEMENT], results=sums)
+            leaves |= {id(x): f"{SUMS[x.level == PARAMETER]}[{i}]" for i, x in enumerate(sums)}
+        passes.append(Pass.of(programs))
+    return passes
+
+
 def _require_new_values(rule: Rule) -> None:
-    """Where a state of a group has changed, its tensors see the new value: the old one is gone."""
+    """Where a state has changed, what comes later sees the new value: the old one is gone."""
     gone: set[str] = set()
-    for program in rule.programs.values():
-        old = {x.value for x in program.steps() if x.op == "load"} & gone
-        if old:
-            raise TypeError(
-                f"{rule.name}: expected the new value of {sorted(old)}: the old one is written over"
-            )
-        gone |= {state for state, _ in program.stores}
+    for each in rule.passes:
+        for program in each.programs.values():
+            old = {x.value for x in program.steps if x.op == "load"} & gone
+            if old:
+                raise TypeError(
+                    f"{rule.name}: expected the new value of {sorted(old)}: the old one is written over"
+                )
+            gone |= {state for state, _ in program.stores}

@@ -9,6 +9,7 @@ from tinydl.data.transforms.color import RandomAdjustSharpness as RandomAdjustSh
 from tinydl.data.transforms.color import RandomAutocontrast as RandomAutocontrast
 from tinydl.data.transforms.color import RandomEqualize as RandomEqualize
 from tinydl.data.transforms.color import RandomGamma as RandomGamma
+from tinydl.data.transforms.color import RandomGrayscale as RandomGrayscale
 from tinydl.data.transforms.color import RandomIllumination as RandomIllumination
 from tinydl.data.transforms.color import RandomInvert as RandomInvert
 from tinydl.data.transforms.color import RandomPosterize as RandomPosterize
@@ -20,12 +21,14 @@ from tinydl.data.transforms.compose import RandomChoice as RandomChoice
 from tinydl.data.transforms.compose import TrivialAugmentWide as TrivialAugmentWide
 from tinydl.data.transforms.contract import Draws as Draws
 from tinydl.data.transforms.contract import Transform as Transform
+from tinydl.data.transforms.crops import CenterCrop as CenterCrop
+from tinydl.data.transforms.crops import RandomCrop as RandomCrop
+from tinydl.data.transforms.crops import RandomResizedCrop as RandomResizedCrop
 from tinydl.data.transforms.erasing import Cutout as Cutout
 from tinydl.data.transforms.erasing import RandomErasing as RandomErasing
 from tinydl.data.transforms.geometric import AlternatingHorizontalFlip as AlternatingHorizontalFlip
 from tinydl.data.transforms.geometric import ElasticTransform as ElasticTransform
 from tinydl.data.transforms.geometric import RandomAffine as RandomAffine
-from tinydl.data.transforms.geometric import RandomCrop as RandomCrop
 from tinydl.data.transforms.geometric import RandomHorizontalFlip as RandomHorizontalFlip
 from tinydl.data.transforms.geometric import RandomPerspective as RandomPerspective
 from tinydl.data.transforms.geometric import RandomRotation as RandomRotation

@@ -7,7 +7,8 @@ the nearest. Arithmetic is in float32, elementwise or within one sample: no samp
 from __future__ import annotations
 
 import numpy as np
-from tinydl_kernels import warp
+from tinydl_kernels.smooth import smooth
+from tinydl_kernels.warp import REFLECT
 
 from .warping import TAPS, gaussian
 
@@ -58,18 +59,42 @@ def saturation(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     return blend(images, gray(images), factor) if images.shape[1] == 3 else images
 
 
+def hue(images: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Turned on the circle of colors by parts of it, in HSV (A. R. Smith, SIGGRAPH 1978); nothing changes
+    where there are not three channels.
+    """
+    if images.shape[1] != 3:
+        return images
+    values = images.astype(np.float32)
+    red, green, blue = values.transpose(1, 0, 2, 3)
+    value = values.max(1)
+    chroma = value - values.min(1)
+    safe = np.where(chroma > 0, chroma, np.float32(1))
+    sixths = np.where(
+        value == red,
+        (green - blue) / safe,
+        np.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
+    )
+    sixths += 6 * each(turn)[:, 0]
+    channels = []
+    for number in (5, 3, 1):
+        k = (number + sixths) % 6
+        channels.append(value - chroma * np.clip(np.minimum(k, 4 - k), 0, 1))
+    return restored(np.stack(channels, 1), images)
+
+
 def sharpness(images: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """About the mean of 3 x 3 pixels in which the middle one counts five times; the frame is kept."""
     values = images.astype(np.float32)
     if min(images.shape[2:]) < 3:
         return images
-    smooth, (H, W) = values.copy(), images.shape[2:]
+    mean, (H, W) = values.copy(), images.shape[2:]
     inner = 4 * values[:, :, 1:-1, 1:-1]
     for i in range(3):
         for j in range(3):
             inner = inner + values[:, :, i : H - 2 + i, j : W - 2 + j]
-    smooth[:, :, 1:-1, 1:-1] = inner / np.float32(13)
-    return blend(images, smooth, factor)
+    mean[:, :, 1:-1, 1:-1] = inner / np.float32(13)
+    return blend(images, mean, factor)
 
 
 def gamma(images: np.ndarray, power: np.ndarray) -> np.ndarray:
@@ -135,8 +160,8 @@ def blur(images: np.ndarray, sigma: np.ndarray, reach: int | None = None) -> np.
     """A Gaussian of each sample's standard deviation, mirrored at the edges; cut at 3 sigma unless said."""
     if reach is None:
         reach = int(TAPS * float(sigma.max(initial=0)) + 0.5)
-    smooth = warp.smooth(images.astype(np.float32), gaussian(sigma, reach), warp.REFLECT)
-    return restored(smooth, images, clip=False)
+    blurred = smooth(images.astype(np.float32), gaussian(sigma, reach), REFLECT)
+    return restored(blurred, images, clip=False)
 
 
 def lit(images: np.ndarray, grids: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ __all__ = [
     "RandomAutocontrast",
     "RandomEqualize",
     "RandomGamma",
+    "RandomGrayscale",
     "RandomIllumination",
     "RandomInvert",
     "RandomPosterize",
@@ -42,32 +43,35 @@ class Photometric(Transform):
 
 
 class ColorJitter(Photometric):
-    """Brightness, contrast, then saturation times factors that are uniform in their ranges.
+    """Brightness, contrast, then saturation times factors that are uniform in their ranges; then another hue.
 
-    brightness: x ↦ f x; contrast: about the image's mean brightness; saturation: about the gray picture, for
-    three channels. (torchvision draws their order and has a hue.)
+    brightness: x ↦ f x; contrast: about the image's mean brightness; saturation: about the gray picture; hue:
+    turned on the circle of colors. The last two are for three channels. (torchvision draws their order.)
 
     Args:
         brightness, contrast, saturation: v stands for (max(0, 1 - v), 1 + v); or (low, high). 0: no change.
+        hue: h stands for (-h, h); or (low, high), in turns within -1/2 … 1/2.
         p: probability that a sample is changed.
     """
 
     def __init__(
-        self, brightness: Any = 0, contrast: Any = 0, saturation: Any = 0, *, p: float = 1.0
+        self, brightness: Any = 0, contrast: Any = 0, saturation: Any = 0, hue: Any = 0, *, p: float = 1.0
     ) -> None:
         who = type(self).__name__
         self.brightness = around(who, "brightness", brightness, 1, 0)
         self.contrast = around(who, "contrast", contrast, 1, 0)
         self.saturation = around(who, "saturation", saturation, 1, 0)
+        self.hue = span(who, "hue", around(who, "hue", hue), -0.5, 0.5)
         self.p = probability(who, p)
 
     def recolor(self, images: np.ndarray, draws: Draws) -> np.ndarray:
-        for change, factors in (
-            (adjust.brightness, self.brightness),
-            (adjust.contrast, self.contrast),
-            (adjust.saturation, self.saturation),
+        for change, factors, none in (
+            (adjust.brightness, self.brightness, 1),
+            (adjust.contrast, self.contrast, 1),
+            (adjust.saturation, self.saturation, 1),
+            (adjust.hue, self.hue, 0),
         ):
-            if factors != (1, 1):
+            if factors != (none, none):
                 images = change(images, draws.uniform(*factors))
         return images
 
@@ -149,6 +153,16 @@ class RandomInvert(Photometric):
 
     def recolor(self, images: np.ndarray, draws: Draws) -> np.ndarray:
         return adjust.invert(images)
+
+
+class RandomGrayscale(Photometric):
+    """Three channels that are all the gray picture, with probability p."""
+
+    def __init__(self, p: float = 0.1) -> None:
+        self.p = probability(type(self).__name__, p)
+
+    def recolor(self, images: np.ndarray, draws: Draws) -> np.ndarray:
+        return adjust.saturation(images, np.zeros(len(images)))
 
 
 class RandomEqualize(Photometric):

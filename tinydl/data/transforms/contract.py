@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import per_sample
+from tinydl_kernels import per_sample, smooth
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 __all__ = ["Draws", "Transform"]
@@ -79,6 +79,10 @@ class Draws:
     def normals(self, size: int) -> np.ndarray:
         """float32 (samples, size) of mean 0 and variance 1."""
         return per_sample.normal(*self._next(), size)
+
+    def displacements(self, amount: float, weights: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """float32 (samples, 2, *size): `uniforms` in [-amount, amount), smoothed by the weights."""
+        return smooth.displacements(*self._next(), amount, weights, size)
 
     def chosen(self, p: float) -> np.ndarray | None:
         """Positions in the batch of the samples that an event of probability p happens to; None: all. Nothing

@@ -1,4 +1,4 @@
-"""What moves pixels: affine maps, perspective, flips, crops, elastic distortion, and another size.
+"""What moves pixels: affine maps, perspective, flips, elastic distortion, and another size.
 
 All but Resize are maps of the plane (warping.py): in a Compose, neighbours of them become one map, and the
 image is sampled once.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels import resample, warp
+from tinydl_kernels import resample
 from tinydl_kernels.machine.errors import ShapeError
 
 from .contract import (
@@ -39,7 +39,6 @@ __all__ = [
     "AlternatingHorizontalFlip",
     "ElasticTransform",
     "RandomAffine",
-    "RandomCrop",
     "RandomHorizontalFlip",
     "RandomPerspective",
     "RandomRotation",
@@ -206,51 +205,6 @@ class AlternatingHorizontalFlip(RandomHorizontalFlip):
         return np.flatnonzero((side + draws.number_of_epoch()) % 2)
 
 
-class RandomCrop(Geometric):
-    """A window of `size`, anywhere in the image and its padding, each place as likely as another.
-
-    Args:
-        size: h or (h, w) of the window.
-        padding: around the image: all sides, (left and right, top and bottom), or (left, top, right, bottom).
-        fill, padding_mode, mask_fill: as in RandomAffine.
-
-    Raises:
-        ShapeError: at a call, if the window is larger than the padded image.
-    """
-
-    last = True
-
-    def __init__(
-        self,
-        size: Any,
-        padding: Any = 0,
-        fill: float = 0,
-        padding_mode: str = "constant",
-        *,
-        mask_fill: int = 0,
-    ) -> None:
-        who = type(self).__name__
-        self.size = pair_of_sizes(who, "size", size)
-        sides = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * 4
-        self.padding = sides * 2 if len(sides) == 2 else sides
-        if len(self.padding) != 4 or not all(
-            isinstance(k, (int, np.integer)) and k >= 0 for k in self.padding
-        ):
-            raise ShapeError(f"{who}: padding: expected 1, 2 or 4 whole numbers, 0 or more, got {padding}")
-        self.settings = settings(who, None, padding_mode, fill, mask_fill)
-
-    def map(self, draws: Draws, size: tuple[int, int]) -> Map:
-        left, top, right, bottom = self.padding
-        rest = size[0] + top + bottom - self.size[0], size[1] + left + right - self.size[1]
-        if min(rest) < 0:
-            most = size[0] + top + bottom, size[1] + left + right
-            raise ShapeError(f"RandomCrop: size: expected at most {most}, padding included, got {self.size}")
-        matrices = identities(draws.samples)
-        matrices[:, 1, 2] = draws.integers(rest[0] + 1) - top
-        matrices[:, 0, 2] = draws.integers(rest[1] + 1) - left
-        return Map(matrices, self.size)
-
-
 class ElasticTransform(Geometric):
     """A smooth random displacement of each pixel (Simard, Steinkraus and Platt, ICDAR 2003).
 
@@ -286,12 +240,8 @@ class ElasticTransform(Geometric):
         matrices = identities(draws.samples)
         if self.alpha == 0:
             return Map(matrices, size)
-        noise = draws.uniforms(2 * size[0] * size[1]).reshape(-1, 2, *size)
-        noise *= np.float32(2 * self.alpha)
-        noise -= np.float32(self.alpha)
-        weights = gaussian(np.array([self.sigma]), int(TAPS * self.sigma + 0.5))
-        rows = np.repeat(weights, draws.samples, 0)
-        return Map(matrices, size, warp.smooth(noise, rows, warp.CONSTANT))
+        weights = gaussian(np.array([self.sigma]), int(TAPS * self.sigma + 0.5))[0]
+        return Map(matrices, size, draws.displacements(self.alpha, weights, size))
 
 
 class Resize(Transform):

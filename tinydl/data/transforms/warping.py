@@ -112,8 +112,10 @@ def sample(
         touched[some] = moved = True
         size = found.size
         if found.field is not None:
-            field = np.zeros((len(images), *found.field.shape[1:]), np.float32)
-            field[some] = found.field
+            field = found.field
+            if rows is not None:
+                field = np.zeros((len(images), *found.field.shape[1:]), np.float32)
+                field[rows] = found.field
     if not moved or (field is None and size == before and np.array_equal(total, identities(len(images)))):
         return images, masks
     how = functools.reduce(agreed, [member.settings for member in members]) or Settings(None)
