@@ -32,7 +32,7 @@ REFUSED = {
 }
 """Layers without a form in ONNX, and what the error says."""
 
-ONE_SIZE = {"nn.RNN", "nn.LSTM", "nn.GRU"}
+ONE_SIZE = {"nn.RNN", "nn.LSTM", "nn.GRU", "nn.Transformer"}
 """Whose first dim is no batch, but time."""
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from ...engine.core import Array, Primitive, Tensor, no_grad, state
 from ...files import atomic_write
 from ...nn.module import Module
-from .emission import EMISSIONS, Call, Writer
+from .emission import EMISSIONS
 from .operators import UnsupportedError
+from .writer import Call, Writer
 
 LARGEST = (1 << 31) - (1 << 20)
 """Bytes of weights that a file holds; more of them lie beside it."""
@@ -124,7 +125,7 @@ def export(
             raise UnsupportedError(
                 f"onnx.export: {call.name} of {call.path or 'the model'} has no form in ONNX"
             )
-        writer.call(call, twin)
+        writer.call(call, twin, EMISSIONS[call.name])
     graph = writer.graph(helper, numpy_helper, ins, outs, first, second, softmax)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="tinydl")
     made.ir_version = helper.find_min_ir_version_for(list(made.opset_import))
