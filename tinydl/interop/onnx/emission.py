@@ -50,8 +50,14 @@ SAME = {
     **{name.lower(): name for name in ("Ceil", "Round", "Reciprocal", "IsNaN", "IsInf")},
     "contiguous": "Identity",
 }
+
+
+def _same(kind: str) -> Emission:
+    return lambda w, call, twin: w.node(kind, w.given(call, twin))
+
+
 for _key, _kind in SAME.items():
-    emission(_key)(lambda w, call, twin, kind=_kind: w.node(kind, w.given(call, twin)))
+    emission(_key)(_same(_kind))
 
 # ---- Several nodes of x
 
@@ -70,8 +76,14 @@ OF_ONE: dict[str, Formula] = {
     "frac": lambda w, x, a: w.node("Sub", [x, _truncated(w, x)]),
     "isfinite": lambda w, x, a: w.node("Not", [w.node("Or", [w.node("IsNaN", [x]), w.node("IsInf", [x])])]),
 }
+
+
+def _of_one(formula: Formula) -> Emission:
+    return lambda w, call, twin: formula(w, w.given(call, twin)[0], call.inputs[0])
+
+
 for _key, _formula in OF_ONE.items():
-    emission(_key)(lambda w, call, twin, f=_formula: f(w, w.given(call, twin)[0], call.inputs[0]))
+    emission(_key)(_of_one(_formula))
 
 
 def _truncated(w: Writer, x: str) -> str:

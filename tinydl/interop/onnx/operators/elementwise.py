@@ -292,7 +292,7 @@ def dtype_of(node: Node, number: int) -> np.dtype:
 def cast_to(x: Value, dtype: np.dtype) -> Value:
     if isinstance(x, Tensor):
         if dtype in FLOATS and x.dtype in FLOATS:
-            return td.cast(x, dtype)
+            return td.cast(x, dtype=dtype)
         x = np.asarray(x.detach())
     return value(x.astype(dtype))
 
