@@ -30,14 +30,16 @@ class Seen:
         first = known[2] if known is not None and known[0]() is x else x.requires_grad
         self._tensors[id(x)] = weakref.ref(x), x.array, first
 
-    def depends(self, owner: Any, structure: Callable[[Any], Any]) -> None:
+    def depends(self, owner: Any, structure: Callable[[Any], Any]) -> bool:
         """What the step does depends on `structure(owner)`, a value that can be compared: where a later call
         finds another one, it is recorded anew. Structural options of an optimizer, say; numbers that merely
-        vary belong into arrays.
+        vary belong into arrays. False if the step has said so before.
         """
         key = id(owner), structure
-        if key not in self._structures or self._structures[key][0]() is not owner:
+        new = key not in self._structures or self._structures[key][0]() is not owner
+        if new:
             self._structures[key] = weakref.ref(owner), structure, structure(owner)
+        return new
 
     def structures(self) -> list[tuple[weakref.ref[Any], Callable[[Any], Any], Any]]:
         """(owner, structure, what it was)."""

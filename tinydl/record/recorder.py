@@ -94,6 +94,10 @@ class _Recorder:
         )
         return results
 
+    def has_written(self, x: Tensor) -> bool:
+        """Has the step written into a tensor so far?"""
+        return id(owner(x.array)) in self.overwritten
+
     def place(self, array: Array | None) -> Any:
         """Where `array` lies among the buffers; an array from outside, or None, as it is."""
         base = None if array is None else owner(array)

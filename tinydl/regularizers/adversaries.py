@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tinydl_kernels.machine.errors import GraphError, ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.backward import grad
 from ..engine.core import Tensor, state
 from ..nn.module import Module
 from ..ops.elementwise import add, exp, gt, mul, sub, where
 from ..ops.indexing import gather, one_hot
-from ..ops.random import Generator, randint, randn, random_from
+from ..ops.random import Generator, randn, random_from
 from ..ops.reduce import argmax, logsumexp, mean, sum
 from ..ops.shape import reshape
 from .attack.bounded import INF, Bounds, Number, climbed, in_units, require_input, require_norm, slope_at
@@ -193,7 +193,7 @@ class AdversarialFeatures(Penalty):
 
     Ishii & Sato, IJCNN 2019; the solver is ours, as in VAT: d = randn(h.shape) of length 1,
     r = ε‖h‖·unit(∂/∂d Σ_b KL(g(h) ‖ g(h + ξ‖h‖d))), detached, 0 where h is. Of several layers one is drawn at
-    each call, on the host: a recorded step takes one layer only.
+    each call, on the host; a recorded step has a recording for each.
 
     layers  dotted paths, whose outputs are single floating tensors (B, *)
     loss    by default the objective's own
@@ -212,7 +212,7 @@ class AdversarialFeatures(Penalty):
         name: str | None = None,
     ) -> None:
         super().__init__(weight, every=every, generator=generator, name=name)
-        self.layers = (layers,) if isinstance(layers, str) else tuple(layers)
+        self.layers = self.turns = (layers,) if isinstance(layers, str) else tuple(layers)
         if not self.layers or not eps >= 0 or not xi > 0:
             raise ValueError(
                 "AdversarialFeatures: expected layers, eps of at least 0, xi above 0, got "
@@ -229,13 +229,7 @@ class AdversarialFeatures(Penalty):
 
     def adversary(self, seen: Pass) -> tuple[str, Tensor]:
         """The layer, and r."""
-        layer = self.layers[0]
-        if len(self.layers) > 1 and self.eps > 0:  # else no draw
-            if state.recorder is not None:
-                raise GraphError(
-                    f"AdversarialFeatures: expected one layer in a recorded step, got {self.layers}"
-                )
-            layer = self.layers[int(randint(0, len(self.layers), (), generator=self.generator).item())]
+        layer = self.turn() if len(self.layers) > 1 and self.eps > 0 else self.layers[0]  # else no draw
         h = seen.outputs[layer].detach()
         if h.ndim < 1 or h.shape[0] != seen.samples:
             raise ShapeError(

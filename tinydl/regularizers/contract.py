@@ -20,13 +20,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tinydl_kernels import random as kernels
+from tinydl_kernels.machine import memory
+from tinydl_kernels.machine.errors import GraphError
 
-from ..devices import follow
-from ..engine.core import Tensor, cast, no_grad
+from ..devices import follow, move
+from ..engine.core import Tensor, cast, no_grad, state
 from ..nn.module import Module
 from ..nn.parameter import Buffer, Parameter
 from ..ops.elementwise import mul
-from ..ops.random import Generator
+from ..ops.random import Generator, default_generator, randint
 from ..ops.update import assign
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ class Term:
         follows: must the derivative by the input be on the tape? Integer inputs are never followed.
         layers: dotted paths of the layers whose outputs the pass keeps for the term.
         inputs_of: dotted paths of the layers whose (first) inputs the pass keeps.
+        turns: what `turn` chooses from.
         constrains: does `after` write the trained weights? Such terms come first, so that copies and averages
             of weights see what they leave.
         replace: by a layer's dotted path a function of its output, whose result the main pass goes on with;
@@ -59,6 +63,7 @@ class Term:
     follows: bool = False
     layers: tuple[str, ...] = ()
     inputs_of: tuple[str, ...] = ()
+    turns: tuple[str, ...] = ()
     constrains: bool = False
     replace: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
@@ -80,6 +85,31 @@ class Term:
         """What follows the optimizer's step, under no_grad and through effects alone. `optimizer` is what
         `Objective.after` was given: perhaps None.
         """
+
+    def turn(self) -> str:
+        """One of `turns`, drawn for each pass on the host from the term's generator.
+
+        A recorded step has a recording for each, and before a replay the generator says whose turn it is. So
+        a step has one such draw (SAM's second pass repeats it), before all others from that generator.
+        """
+        generator, recorder = self.generator or default_generator, state.recorder
+        before = generator.state_dict()
+        fine = recorder is None or not recorder.has_written(generator.counter)
+        new = recorder is None or recorder.seen.depends(self, Term._upcoming)
+        number = randint(0, len(self.turns), (), generator=generator)
+        if generator.state_dict() != before and not (fine and new):
+            raise GraphError(
+                f"{type(self).__name__}: expected one draw of {', '.join(self.turns)} in a recorded step, "
+                "the first from its generator, got another"
+            )
+        return self.turns[int(move(number.array, "cpu"))]
+
+    def _upcoming(self) -> int:
+        """The number that `turn` draws next; no stream moves."""
+        now = (self.generator or default_generator).state_dict()
+        key = np.array([now["seed"], now["stream"]], np.uint64)
+        with memory.supplied_by(memory.fresh):  # out of the sight of a recorder
+            return int(kernels.randint(key, np.array([now["counter"]], np.uint64), (), 0, len(self.turns)))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds: the Buffers, Parameters, Modules and Generators among the attributes."""

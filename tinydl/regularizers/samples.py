@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant, follow
-from ..engine.core import Tensor, cast, no_grad, state
+from ..engine.core import Tensor, cast, no_grad
 from ..nn.module import Module
 from ..nn.parameter import Buffer
 from ..ops.creation import arange
@@ -123,7 +123,7 @@ class Mixup(_Beta):
 
 class ManifoldMixup(_Beta):
     """Mixup of the output of a layer, in the main pass: of several layers one is drawn for each batch, on the
-    host, so that a recorded step takes one layer only. The layer's number, then λ, then π.
+    host; a recorded step has a recording for each. The layer's number, then λ, then π.
 
     Verma et al., arXiv 1806.05236. alpha 0 is no mixing, and draws nothing.
 
@@ -140,8 +140,8 @@ class ManifoldMixup(_Beta):
         name: str | None = None,
     ) -> None:
         super().__init__(alpha, per, generator=generator, name=name)
-        self.mixed_layers = (layers,) if isinstance(layers, str) else tuple(layers)
-        if not self.mixed_layers:
+        self.turns = (layers,) if isinstance(layers, str) else tuple(layers)
+        if not self.turns:
             raise ValueError("ManifoldMixup: expected layers, got none")
 
     def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
@@ -150,14 +150,7 @@ class ManifoldMixup(_Beta):
             return x, target
         first = x[0] if isinstance(x, tuple) else x
         dtype = next((p.dtype for p in model.parameters()), first.dtype)
-        layer = self.mixed_layers[0]
-        if len(self.mixed_layers) > 1:
-            if state.recorder is not None:
-                raise GraphError(
-                    f"ManifoldMixup: expected one layer in a recorded step, got {self.mixed_layers}"
-                )
-            number = randint(0, len(self.mixed_layers), (), generator=self.generator)
-            layer = self.mixed_layers[int(number.item())]
+        layer = self.turn() if len(self.turns) > 1 else self.turns[0]
         share = rand_beta(self.alpha, self.alpha, self.count(first), dtype=dtype, **self.draws(first))
         share = broadcast_to(share, (first.shape[0],))
         order = randperm(first.shape[0], **self.draws(first))
