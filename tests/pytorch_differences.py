@@ -173,6 +173,7 @@ APART: dict[str, str] = {
         "PyTorch's gradient is that through a log_softmax, whatever the input.",
     ),
     "affine_grid of nothing": "PyTorch refuses it.",
+    "quantile several": "PyTorch takes no list.",
     "linalg.qr r": "PyTorch keeps no Q to differentiate by.",
     "nn.checkpoint": "PyTorch's default, with reentrance, does not serve torch.autograd.grad.",
     "nn.weight_norm": "Its row runs on a backend of tinydl.",
