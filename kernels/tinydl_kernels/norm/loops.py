@@ -304,8 +304,12 @@ def _write_ddx(outputs, k, inputs, numbers):
 
 @kernel
 def _write_both(outputs, k, inputs, numbers):
-    _write_ddg(outputs, k, inputs, numbers[0])
-    _write_ddx(outputs, k, inputs, numbers[1])
+    (ddg, ddx), (v, g, x) = outputs, inputs
+    (mean, g_of_v, g_of_x, g_constant), (_, x_of_v, x_of_g, x_of_x, x_constant) = numbers
+    v_k, centred = v[k], x[k] - mean
+    by_x = x_of_v * v_k + x_of_g * g[k] + x_of_x * centred + x_constant
+    ddg[k] = g_of_v * v_k + g_of_x * centred + g_constant
+    ddx[k] = by_x
 
 
 ddg, ddx, dx_dx = _writing(_four, _write_ddg), _writing(_of_ddx, _write_ddx), _writing(_eight, _write_both)
