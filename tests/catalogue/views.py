@@ -7,6 +7,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl.nn import backward_hooks
+from tinydl.regularizers import objective
 
 from .row import Row, V, apart, between, exactly
 
@@ -101,6 +102,15 @@ ROWS += [
     for reduce in ("sum", "prod", "mean", "amax", "amin")
     for include_self in (True, False)
 ]
+ROWS.append(
+    Row(
+        "objective.with_zeros",
+        objective._with_zeros,
+        [[(3,), (3, 4), (2,)], [(), (0, 3)]],
+        lambda value, *others: value,
+        order=2,
+    )
+)
 ROWS.append(
     Row(
         "backward_hooks.gate",

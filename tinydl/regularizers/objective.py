@@ -12,7 +12,7 @@ import numpy as np
 from tinydl_kernels.machine.errors import GraphError, ShapeError
 
 from ..devices import constant, follow, on_host
-from ..engine.core import Tensor, add, cast, no_grad, state
+from ..engine.core import Array, Tensor, add, cast, no_grad, primitive, state
 from ..engine.effect import happened
 from ..engine.tape import Version
 from ..nn.module import Module
@@ -20,7 +20,6 @@ from ..nn.parameter import Buffer, Parameter
 from ..ops.elementwise import div, mul
 from ..ops.random import Generator, default_generator
 from ..ops.reduce import sum
-from ..ops.shape import cat, reshape
 from ..ops.update import assign, increment
 from ..optim.optimizer import optimizers
 from .contract import Penalty, Term
@@ -200,7 +199,7 @@ class Objective:
             reached = require_trainable(name, value, seen.followed)
             parts.append(penalty.weighted(value, self.step))
             others = [p for p in self.model.parameters() if p.requires_grad and p.slot not in reached]
-            values[name] = _with_zeros(value, others)
+            values[name] = _with_zeros(value, *others) if others else value
             total = add(total, parts[-1])
         found = Terms(total, mean, self._values(*map(values.get, self._penalties)), seen.logits)
         found.target, found.counted = seen.target, counted
@@ -378,13 +377,19 @@ def _scalar(name: str, value: Any) -> Tensor:
     return value
 
 
-def _with_zeros(value: Tensor, others: Sequence[Tensor]) -> Tensor:
-    """The value, whose derivative by tensors that it does not depend on is zero, where it would be none: the
-    sum of none of their elements is added.
-    """
-    if not others:
-        return value
-    return add(value, sum(cat([cast(reshape(p, (-1,))[:0], dtype=value.dtype) for p in others])))
+@primitive(view=True)
+def _with_zeros(value: Array, *others: Array) -> Array:
+    """The value, whose derivative by tensors that it does not depend on is zero, where it would be none."""
+    return value[...]
+
+
+@_with_zeros.joint
+def _(
+    needs: tuple[bool, ...], g: Tensor, *, others_shape: tuple[Any, ...], others_dtype: tuple[Any, ...]
+) -> list[Tensor | None]:
+    shapes = zip(others_shape, others_dtype, strict=True)
+    zeros = (constant(g, np.zeros(shape, dtype)) for shape, dtype in shapes)
+    return [x if need else None for need, x in zip(needs, (g, *zeros), strict=True)]
 
 
 def _state(thing: Any) -> Any:
