@@ -93,11 +93,12 @@ class Term:
         a step has one such draw (SAM's second pass repeats it), before all others from that generator.
         """
         generator, recorder = self.generator or default_generator, state.recorder
-        before = generator.state_dict()
-        fine = recorder is None or not recorder.has_written(generator.counter)
-        new = recorder is None or recorder.seen.depends(self, Term._upcoming)
+        if recorder is None:
+            return self.turns[int(randint(0, len(self.turns), (), generator=generator).item())]
+        before, first = generator.state_dict(), not recorder.has_written(generator.counter)
+        new = recorder.seen.depends(self, Term._upcoming)
         number = randint(0, len(self.turns), (), generator=generator)
-        if generator.state_dict() != before and not (fine and new):
+        if generator.state_dict() != before and not (first and new):
             raise GraphError(
                 f"{type(self).__name__}: expected one draw of {', '.join(self.turns)} in a recorded step, "
                 "the first from its generator, got another"
