@@ -75,7 +75,8 @@ def export(
     softmax: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model in eval mode as an ONNX file, whole or not at all.
+    """Write a model in eval mode as an ONNX file, whole or not at all. Weights beyond 2 GB lie beside it, in
+    `path`.data, and then two files are written one after the other.
 
     Args:
         example_inputs: a tensor or array, or a tuple of them, whose first dims are the batch.

@@ -33,6 +33,13 @@ def taken(x: Value, places: np.ndarray, axis: int) -> Value:
     return picked.reshape((*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]))
 
 
+def padded(x: Value, width: Sequence[tuple[int, int]], fill: Any = 0.0) -> Value:
+    """np.pad with a constant."""
+    if isinstance(x, Tensor):
+        return td.pad(x, [n for pair in reversed(width) for n in pair], value=fill)
+    return np.pad(x, width, constant_values=fill)
+
+
 def joined(parts: Sequence[Value], axis: int) -> Value:
     if any(isinstance(x, Tensor) for x in parts):
         return td.cat([tensor(x) for x in parts], axis)
@@ -309,10 +316,10 @@ def pad(node: Node, x: Value, pads: Any = None, fill: Any = None, axes: Any = No
     x = x[tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape, width, strict=True))]
     width = [(max(a, 0), max(b, 0)) for a, b in width]
     mode = node.get("mode", "constant")
-    if not isinstance(x, Tensor):
-        return np.pad(x, width, mode, constant_values=fill) if mode == "constant" else np.pad(x, width, mode)
     if mode == "constant":
-        return td.pad(x, [n for pair in width[::-1] for n in pair], value=fill)
+        return padded(x, width, fill)
+    if not isinstance(x, Tensor):
+        return np.pad(x, width, mode)
     for d, (a, b) in enumerate(width):  # the other modes take places of x
         if a or b:
             x = taken(x, np.pad(np.arange(x.shape[d]), (a, b), mode), d)
@@ -388,6 +395,5 @@ def center_crop_pad(node: Node, x: Value, shape: Any) -> Value:
             low = (n - size) // 2
             width = [(0, 0)] * x.ndim
             width[d] = (low, n - size - low)
-            flat = [k for pair in width[::-1] for k in pair]
-            x = td.pad(x, flat) if isinstance(x, Tensor) else np.pad(x, width)
+            x = padded(x, width)
     return x

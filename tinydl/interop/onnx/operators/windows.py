@@ -10,7 +10,7 @@ import numpy as np
 
 from ....engine.core import Tensor
 from . import operations as td
-from .shapes import integers
+from .shapes import integers, padded
 from .table import Node, Value, on_host, operator, require, tensor
 
 CONV = {1: td.conv1d, 2: td.conv2d, 3: td.conv3d}
@@ -46,9 +46,8 @@ def _margins(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[tu
 
 
 def _padded(x: Tensor, margins: Sequence[tuple[int, int]], fill: float) -> Tensor:
-    if not any(map(any, margins)):
-        return x
-    return td.pad(x, [n for pair in reversed(margins) for n in pair], value=fill)
+    """With margins around its pictures."""
+    return padded(x, [(0, 0), (0, 0), *margins], fill) if any(map(any, margins)) else x
 
 
 @operator("Conv", trained=(1, 2))
@@ -109,22 +108,25 @@ def _cut(y: Tensor, b: Tensor | None, cuts: Sequence[tuple[int, int]], extra: Se
 # ---- Pools
 
 
-def _pool_margins(node: Node, x: Tensor, kernel: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
-    """(margins of each axis; how much further ceil_mode reaches). A window that would begin behind the
-    margin is dropped.
+Margins = list[tuple[int, int]]
+
+
+def _pool_margins(node: Node, x: Tensor, kernel: Sequence[int]) -> tuple[Margins, Margins]:
+    """(what windows reach around each axis, more than the margins in ceil_mode; the margins). A window that
+    would begin behind the margin is dropped.
     """
     axes = _axes(node, x)
     strides, dilations = _settings(node, axes)
     margins = _margins(node, x.shape[2:], kernel)
-    beyond = [0] * axes
+    around = list(margins)
     if node.get("ceil_mode", 0):
         for i, (n, k, s, d) in enumerate(zip(x.shape[2:], kernel, strides, dilations, strict=True)):
             first, last = margins[i]
             reach = n + first + last - (k - 1) * d - 1
             steps = -(-reach // s)
             steps -= steps * s >= n + first
-            beyond[i] = max(steps * s - reach, 0)
-    return margins, beyond
+            around[i] = first, last + max(steps * s - reach, 0)
+    return around, margins
 
 
 @operator("MaxPool")
@@ -134,8 +136,7 @@ def max_pool(node: Node, x: Tensor) -> Any:
         return on_host(max_pool(node, tensor(x.astype(np.float32)))).astype(x.dtype)
     kernel = node.get("kernel_shape")
     strides, dilations = _settings(node, _axes(node, x))
-    margins, beyond = _pool_margins(node, x, kernel)
-    around = [(first, last + more) for (first, last), more in zip(margins, beyond, strict=True)]
+    around, _ = _pool_margins(node, x, kernel)
     y, places = MAX_POOL[len(kernel)](
         _padded(x, around, -math.inf), tuple(kernel), tuple(strides), 0, tuple(dilations), return_indices=True
     )
@@ -168,8 +169,8 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
     """What ceil_mode reaches beyond the margin counts for nothing."""
     kernel = node.get("kernel_shape")
     strides, dilations = _settings(node, _axes(node, x))
-    margins, beyond = _pool_margins(node, x, kernel)
-    around = [(first, last + more) for (first, last), more in zip(margins, beyond, strict=True)]
+    around, margins = _pool_margins(node, x, kernel)
+    beyond = [more - last for (_, more), (_, last) in zip(around, margins, strict=True)]
     counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
     inner = float(bool(node.get("count_include_pad", 0)))
     counted = np.pad(counted, [(0, 0), (0, 0), *margins], constant_values=inner)
@@ -182,8 +183,7 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
 def lp_pool(node: Node, x: Tensor) -> Tensor:
     kernel, p = node.get("kernel_shape"), node.get("p", 2)
     strides, dilations = _settings(node, _axes(node, x))
-    margins, beyond = _pool_margins(node, x, kernel)
-    around = [(first, last + more) for (first, last), more in zip(margins, beyond, strict=True)]
+    around, _ = _pool_margins(node, x, kernel)
     powers = td.pow(td.abs(_padded(x, around, 0.0)), float(p))
     return td.pow(_window_sums(powers, kernel, strides, dilations), 1.0 / p)
 
