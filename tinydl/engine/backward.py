@@ -161,7 +161,7 @@ def _sweep(
             cotangents = [
                 found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys
             ]
-            if node in needs and any(g is not None for g in cotangents):
+            if node in needs and [g for g in cotangents if g is not None]:
                 gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
                 with _HERE if node.backend == here else dispatch.use(node.backend):
                     gradients = gradients_of(node, needs[node], cotangents)

@@ -117,24 +117,23 @@ class Primitive:
                     None if x is None else Edge(x, saved, need)
                     for x, saved, need in zip(tensors, saved_inputs, needs)
                 ]
-                node = Node(
-                    self,
-                    edges,
-                    settings,
-                    len(results) if several else 1,
-                    state.tracer and state.tracer.site(),
-                )
-        outputs = [
-            None
-            if array is None
-            else Tensor(array, version, node if self.several or k in self.differentiable else None, k)
-            for k, array in enumerate(results if several else (results,))
-        ]
+                count = len(results) if several else 1
+                node = Node(self, edges, settings, count, state.tracer and state.tracer.site())
+        if several:
+            followed = range(len(results)) if self.several else self.differentiable
+            outputs = tuple(
+                [
+                    None if array is None else Tensor(array, version, node if k in followed else None, k)
+                    for k, array in enumerate(results)
+                ]
+            )
+        else:
+            outputs = (Tensor(results, version, node),)
         if version is not None:
             version.share(tensors[0], outputs[0])
         if saved_outputs:
             node.results = {k: Edge(outputs[k], True, False) for k in saved_outputs}
-        return tuple(outputs) if several else outputs[0]
+        return outputs if several else outputs[0]
 
     def __get__(self, instance: Tensor | None, owner: type) -> Any:
         """On a class a primitive is a method, like any function."""
@@ -187,30 +186,38 @@ class Primitive:
     ) -> list[Tensor | None]:
         """Apply the rules: the gradient of each needed input, in the shape and dtype of that input."""
         given: list[Any] = [cotangents] if self.several else [cotangents[k] for k in self.differentiable]
-        found: list[Any] = (
-            [None] * len(needs)
-            if self.joint_rule is None
-            else list(self.joint_rule(node, given, tuple(needs)))
-        )
-        for i, edge in enumerate(node.edges):
-            if not needs[i]:
-                found[i] = None
+        joint = None if self.joint_rule is None else self.joint_rule(node, given, tuple(needs))
+        found: list[Tensor | None] = []
+        for i, (need, edge) in enumerate(zip(needs, node.edges)):
+            if not need:
+                found.append(None)
                 continue
-            if self.joint_rule is None:
-                if self.input_name(i) not in self.rules:
-                    raise NotImplementedError(
-                        f"{self.name}: no derivative with respect to {self.input_name(i)!r}"
-                    )
-                found[i] = self.rules[self.input_name(i)](node, given)
-            g = found[i].array if isinstance(found[i], Tensor) else None
-            if self.elementwise and g is not None and g.shape != edge.shape:
-                found[i] = sum_to(found[i], shape=edge.shape)
-                g = found[i].array
-            if g is None or g.shape != edge.shape or g.dtype != edge.dtype:
-                got = (type(found[i]).__name__, "") if g is None else (g.shape, g.dtype)
-                wanted = f"{edge.shape} {edge.dtype} for {self.input_name(i)!r}"
-                raise GraphError(f"{self.name}: expected its rule to give {wanted}, got {got[0]} {got[1]}")
+            if joint is not None:
+                gradient = joint[i]
+            else:
+                name = self.input_name(i)
+                if name not in self.rules:
+                    raise NotImplementedError(f"{self.name}: no derivative with respect to {name!r}")
+                gradient = self.rules[name](node, given)
+            g = gradient.array if isinstance(gradient, Tensor) else None
+            if g is None or g.shape != edge.shape or g.dtype is not edge.dtype:
+                gradient = self._fitted(gradient, i, edge)
+            found.append(gradient)
         return found
+
+    def _fitted(self, gradient: Any, position: int, edge: Edge) -> Tensor:
+        """What a rule gave, in the shape of the input; anything else is an error of the rule."""
+        if isinstance(gradient, Tensor):
+            if self.elementwise and gradient.shape != edge.shape:
+                gradient = sum_to(gradient, shape=edge.shape)
+            if (gradient.shape, gradient.dtype) == (edge.shape, edge.dtype):
+                return gradient
+        tensor = isinstance(gradient, Tensor)
+        raise GraphError(
+            f"{self.name}: expected its rule to give {edge.shape} {edge.dtype} for "
+            f"{self.input_name(position)!r}, got "
+            + (f"{gradient.shape} {gradient.dtype}" if tensor else type(gradient).__name__)
+        )
 
 
 def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> Any:
@@ -218,9 +225,9 @@ def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> 
     return Primitive(function, **properties) if function is not None else lambda f: Primitive(f, **properties)
 
 
-def prepared(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
+def prepared(primitive: Primitive, inputs: Sequence[Any]) -> Sequence[Any]:
     """The inputs as the kernels want them: made tensors, promoted or refused, laid out."""
-    tensors: list[Any] = list(inputs)
+    constant, strided = primitive.constant_positions, primitive.strided
     common: Any = None
     agreed, laid_out = True, True
     for i, x in enumerate(inputs):
@@ -228,14 +235,16 @@ def prepared(primitive: Primitive, inputs: Sequence[Any]) -> list[Any]:
             agreed = agreed and x is None and not primitive.elementwise
             continue
         array = x.array
-        if i not in primitive.constant_positions:
+        if type(array) is not np.ndarray or not (strided or array.flags.c_contiguous):
+            laid_out = False
+        if array.dtype is not common and i not in constant:
             # a dtype of float64 equals None in NumPy
-            agreed = agreed and (common is None or common == array.dtype)
+            agreed = agreed and (common is None or primitive.mixed or common == array.dtype)
             common = array.dtype
-        laid_out = laid_out and type(array) is np.ndarray and (primitive.strided or array.flags.c_contiguous)
     agreed = agreed and not (primitive.refused_kinds and common.kind in primitive.refused_kinds)
     if agreed and laid_out:
-        return tensors
+        return inputs
+    tensors: list[Any] = list(inputs)
     if not agreed:
         if primitive.elementwise and any(x is None for x in inputs):
             raise promotion.foreign(primitive, None)

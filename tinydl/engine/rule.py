@@ -73,8 +73,11 @@ class Rule:
         return read
 
     def __call__(self, node: Node, cotangents: list[Tensor | None], *needs: tuple[bool, ...]) -> Any:
+        read = [get(node) for get in self._positional]
+        if not self._keyword:
+            return self.function(*needs, *cotangents, *read)
         keyword = {name: get(node) for name, get in self._keyword.items()}
-        return self.function(*needs, *cotangents, *[get(node) for get in self._positional], **keyword)
+        return self.function(*needs, *cotangents, *read, **keyword)
 
     def _output(self, node: Node, k: int) -> Tensor:
         out = self.primitive.saved_tensor(node.results[k])

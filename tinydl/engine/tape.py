@@ -86,13 +86,17 @@ class Edge:
     __slots__ = ("array", "count", "dtype", "index", "node", "shape", "slot", "version")
 
     def __init__(self, x: Any, saved: bool, differentiable: bool) -> None:
-        self.shape, self.dtype = x.array.shape, x.array.dtype
-        self.version, self.count = x.version, x.version.count
-        self.node: Node | None = x.node if differentiable else None
-        self.slot: Slot | None = x.slot if differentiable else None
+        array, version = x.array, x.version
+        self.shape, self.dtype = array.shape, array.dtype
+        self.version, self.count = version, version.count
+        self.node: Node | None = None
+        self.slot: Slot | None = None
+        if differentiable:
+            self.node, self.slot = x.node, x.slot
         self.index: int = x.index
-        self.array = x.array if saved else None
-        self.version.taped |= saved
+        self.array = None
+        if saved:
+            self.array, version.taped = array, True
 
     @property
     def key(self) -> Key:

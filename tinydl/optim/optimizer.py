@@ -296,13 +296,13 @@ class Optimizer:
         """A state of these parameters by its name, on their device."""
         found = []
         for p in params:
-            own = self.state[p].get(name)
+            own, array = self.state[p].get(name), p.array
             if own is None:
                 self._remember(group)
                 own = self.state[p][name]
-            if type(own.array) is not type(p.array):
+            if type(own.array) is not type(array):
                 follow([own], p.device)
-            if own.array.dtype != p.array.dtype and group.states[name].per == "element":
+            if own.array.dtype != array.dtype and group.states[name].per == "element":
                 raise DtypeError(
                     f"{self}: expected {name} in its parameter's {p.dtype}, got {own.dtype}: "
                     "make the optimizer once the model has its dtype"

@@ -111,6 +111,8 @@ class Operation:
         return function
 
     def __call__(self, *args: Any) -> Any:
+        if type(args[0]) is np.ndarray and self.settled and _here.override is None and not jobs.capturing:
+            return self.implementations["cpu"](*args)
         backend = backend_for(_first_array(args))
         implementation = self.implementations.get(backend)
         if implementation is None:
@@ -145,9 +147,6 @@ class Operation:
 
 def _first_array(args: tuple[Any, ...]) -> Any:
     """The first argument that is an array; None stands for an absent one, and a list holds several."""
-    first = args[0]
-    if type(first) is np.ndarray:
-        return first
     return next(
         a for arg in args for a in (arg if isinstance(arg, (list, tuple)) else (arg,)) if hasattr(a, "dtype")
     )

@@ -67,7 +67,7 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """
     source = _here.source
     if source is None:
-        return fresh(shape, dtype, like)
+        return np.empty(shape, dtype) if type(like) is np.ndarray else fresh(shape, dtype, like)
     jobs.allocated()
     return source(shape, np.dtype(dtype), like)
 
