@@ -233,15 +233,13 @@ class ElasticTransform(Geometric):
         who = type(self).__name__
         self.alpha = not_negative(who, "alpha", alpha)
         self.sigma = above_zero(who, "sigma", sigma)
+        self._weights = gaussian(np.array([self.sigma]), int(TAPS * self.sigma + 0.5))[0]
         self.p = probability(who, p)
         self.settings = settings(who, interpolation, padding_mode, fill, mask_fill)
 
     def map(self, draws: Draws, size: tuple[int, int]) -> Map:
-        matrices = identities(draws.samples)
-        if self.alpha == 0:
-            return Map(matrices, size)
-        weights = gaussian(np.array([self.sigma]), int(TAPS * self.sigma + 0.5))[0]
-        return Map(matrices, size, draws.displacements(self.alpha, weights, size))
+        field = None if self.alpha == 0 else draws.displacements(self.alpha, self._weights, size)
+        return Map(None, size, field)
 
 
 class Resize(Transform):

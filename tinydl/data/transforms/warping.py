@@ -39,7 +39,7 @@ class Map(NamedTuple):
     matrix.
     """
 
-    matrices: np.ndarray  # float64 (N, 3, 3), on (column, row, 1)
+    matrices: np.ndarray | None  # float64 (N, 3, 3), on (column, row, 1); None: the displacement alone
     size: tuple[int, int]  # of the output
     field: np.ndarray | None = None  # float32 (N, 2, *size)
 
@@ -100,23 +100,27 @@ def sample(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Images and masks along the maps of all members, one after the other, in one pass."""
     size = before = images.shape[2:]
-    total, touched, moved = identities(len(images)), np.zeros(len(images), bool), False
+    total, touched = identities(len(images)), np.zeros(len(images), bool)
     field: np.ndarray | None = None
+    plain = True  # is `total` that of no matrix yet?
     for member, own in zip(members, draws, strict=True):
         rows = member.chosen(own)
         if rows is not None and rows.size == 0:
             continue
         found = member.map(own.rows(rows), size)
         some = slice(None) if rows is None else rows
-        total[some] = total[some] @ found.matrices
-        touched[some] = moved = True
+        if found.matrices is not None:
+            total[some] = found.matrices if plain else total[some] @ found.matrices
+            plain = False
+        touched[some] = True
         size = found.size
         if found.field is not None:
             field = found.field
             if rows is not None:
                 field = np.zeros((len(images), *found.field.shape[1:]), np.float32)
                 field[rows] = found.field
-    if not moved or (field is None and size == before and np.array_equal(total, identities(len(images)))):
+    still = field is None and size == before
+    if still and (plain or np.array_equal(total, identities(len(images)))):
         return images, masks
     how = functools.reduce(agreed, [member.settings for member in members]) or Settings(None)
     if touched.all():
@@ -144,7 +148,9 @@ def warped(
 
 
 def identities(samples: int) -> np.ndarray:
-    return np.tile(np.eye(3), (samples, 1, 1))
+    lines = np.zeros((samples, 9))
+    lines[:, ::4] = 1
+    return lines.reshape(samples, 3, 3)
 
 
 def affine(
