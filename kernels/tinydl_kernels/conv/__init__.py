@@ -132,7 +132,8 @@ def _(g: Array, w: Array, window: Window) -> Array:
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, C // 8, flops)
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
-    rows = memory.scratch((parts * splits if plan.grid[2] > plan.out[2] else 0, O * plan.row), g.dtype, g)
+    longer = plan.grid[2] > plan.out[2]
+    rows = memory.scratch((parts * splits if longer else 0, plan.lead + O * plan.row), g.dtype, g)
     # (T, O, C / G)
     turned = elementwise.cast(w.reshape(*w.shape[:2], prod(window.kernel)).transpose(2, 0, 1), w.dtype)
     loops.grad_input(

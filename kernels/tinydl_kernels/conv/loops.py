@@ -41,33 +41,32 @@ def forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan, 
 
 @parallel
 def grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, plan):
-    C, O, T = plan.C, plan.O, plan.T
+    C, O = plan.C, plan.O
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
-    none = w[:0]
+    none, lead = w[:0], plan.lead
     for task in range(start, stop):
         first, last = share(task % splits, splits, C)
         begin, end = share(task // splits, parts, N)
+        if QW > OW:
+            fill(row_scratch[task], 0, w.dtype.type(0), lead)
         for n in range(begin, end):
             image, base = (scratch[task], 0) if plan.packed else (dx, n * C * plan.plane)
-            grid, g_base = (row_scratch[task], 0) if QW > OW else (g, n * O * plan.row)
+            rows, g_base = (row_scratch[task], lead) if QW > OW else (g, n * O * plan.row)
             if QW > OW:
-                lengthen(g, n * O * OD * OH * OW, grid, O * OD * OH, OW, QW)
+                lengthen(g, n * O * OD * OH * OW, rows, lead, O * OD * OH, OW, QW)
             fill(image, base + first * plan.plane, w.dtype.type(0), (last - first) * plan.plane)
             for group in range(first // plan.group_inputs, (last - 1) // plan.group_inputs + 1):
                 c = max(first, group * plan.group_inputs)
                 count = min(last, (group + 1) * plan.group_inputs) - c
+                w0 = (group * plan.group_outputs - group) * plan.group_inputs + c
                 for od in range(OD):
                     g0 = g_base + group * plan.group_outputs * plan.row + od * OH * QW
-                    for t in range(T):
-                        y0 = base + c * plan.plane + od * QH * QW + plan.x_terms[t]
-                        w0 = (
-                            (t * O + group * plan.group_outputs) * plan.group_inputs
-                            + c
-                            - group * plan.group_inputs
-                        )
+                    for line in range(plan.lines.size):
+                        y0 = base + c * plan.plane + od * QH * QW + plan.lines[line]
+                        a, b = plan.line_ends[line], plan.line_ends[line + 1]
                         multiply_add(
-                            image, y0, plan.plane, count, 0, plan.length, w, w0, 1, plan.turned_w_terms,
-                            grid, g0, plan.g_terms, none, 0, plan.length,
+                            image, y0, plan.plane, count, 0, plan.length + lead, w, w0, 1, plan.line_w[a:b],
+                            rows, g0, plan.line_g[a:b], none, 0, plan.length + lead,
                         )  # fmt: skip
             if plan.packed:
                 deal(dx, n * C, image, first, last, True, plan)

@@ -18,6 +18,10 @@ an offset:
 With lanes along o instead, nothing asks for p in a row: a plane is the image with its pads, and
 window p begins at position[p].
 
+    lines     what taps that read neighbours along W add to dx is one sum, where channels are few: tap number
+              s of a line takes g from s places before. The zeros at the ends of lengthened rows, and
+              before the first, are as many as the lead of the last tap. Else each tap is a line.
+
 In y and in sums over g a garbage column is dropped. In g, where dx is made of it, it is zero, as pads are in
 x and in g: so an infinite w may make NaN of entries of dx that do not depend on it, as 0 · inf is NaN.
 """
@@ -37,6 +41,8 @@ from .tiles import BLOCK, copy, fill, frame, pad
 
 WINDOWS = 256
 """Windows of small images that lie in planes together."""
+FEW = 8
+"""Input channels of a group up to which taps are added up in lines: a tile of multiply_add."""
 
 
 class Plan(NamedTuple):
@@ -64,8 +70,11 @@ class Plan(NamedTuple):
     x_terms: np.ndarray  # (K,) the input of weight k, from its group's first plane on
     x_taps: np.ndarray  # the same and a few zeros
     w_terms: np.ndarray  # (K,) weight k of an output channel
-    g_terms: np.ndarray  # (group_outputs,) an output channel in lengthened rows
-    turned_w_terms: np.ndarray  # (group_outputs,) an output channel in weights (T, O, group_inputs)
+    lead: int  # places from the first tap of a line to its last
+    lines: np.ndarray  # the first place of a plane that a line of taps reaches
+    line_ends: np.ndarray  # (lines + 1,) the first of its terms, and after the last line
+    line_w: np.ndarray  # (T · group_outputs,) a term of a line in weights (T, O, group_inputs)
+    line_g: np.ndarray  # (T · group_outputs,) and in lengthened rows
     x_rows: np.ndarray  # x_terms and then zeros, for the last tile of rows
     positions: np.ndarray  # (images · windows,) a window in the planes of several images, and then the last
 
@@ -83,12 +92,16 @@ def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
     phases = tuple(min(s, r + 1) for s, r in zip(stride, reach, strict=True))
     grid = tuple(r // s + (o - 1) * h + 1 for r, s, o, h in zip(reach, stride, out, hop, strict=True))
     plane, row = prod(phases) * prod(grid), out[0] * out[1] * grid[2]
-    offsets = []
-    for tap in taps(kernel):
-        steps = [(t * d, s) for t, d, s in zip(tap, dilation, stride, strict=True)]
+    group_inputs, group_outputs, T = C // window.groups, O // window.groups, prod(kernel)
+    offsets, lines = [], dict[int, list[tuple[int, int]]]()
+    for t, tap in enumerate(taps(kernel)):
+        steps = [(i * d, s) for i, d, s in zip(tap, dilation, stride, strict=True)]
         place = [step % s for step, s in steps] + [step // s for step, s in steps]
         offsets.append(np.ravel_multi_index(place, phases + grid))
-    group_inputs, group_outputs, T = C // window.groups, O // window.groups, prod(kernel)
+        shift = place[-1] if group_inputs <= FEW else 0
+        lines.setdefault(int(offsets[-1]) - shift, []).append((t, shift))
+    number, shifts = np.array([tap for line in lines.values() for tap in line], np.int64).reshape(-1, 2).T
+    outputs = np.arange(group_outputs)
     images = 1 if phased else max(1, WINDOWS // prod(out))
     steps_of_grid = np.array([grid[1] * grid[2], grid[2], 1])
     positions = np.indices(out).reshape(3, -1).T @ (steps_of_grid * hop)
@@ -115,8 +128,11 @@ def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
         x_terms=x_terms,
         x_taps=np.append(x_terms, np.zeros(8, np.int64)),
         w_terms=np.arange(group_inputs * T),
-        g_terms=np.arange(group_outputs) * row,
-        turned_w_terms=np.arange(group_outputs) * group_inputs,
+        lead=max(shifts, default=0),
+        lines=np.array([*lines], np.int64),
+        line_ends=np.cumsum([0, *map(len, lines.values())]) * group_outputs,
+        line_w=np.add.outer(number * O, outputs).reshape(-1) * group_inputs,
+        line_g=np.add.outer(-shifts, outputs * row).reshape(-1),
         x_rows=np.append(x_terms, np.zeros(ROWS, np.int64)),
         positions=np.pad(
             np.add.outer(np.arange(images) * (C * plane), positions).reshape(-1), (0, ROWS), "edge"
@@ -203,7 +219,7 @@ def deal(images, at_channel, planes, first, last, back, plan):
 
 
 @kernel
-def lengthen(g, g0, rows, count, OW, QW):
+def lengthen(g, g0, rows, rows0, count, OW, QW):
     """`count` rows of OW to rows of QW, zeros at their ends."""
     for r in range(count):
-        pad(rows, r * QW, QW, g, g0 + r * OW, 0, OW)
+        pad(rows, rows0 + r * QW, QW, g, g0 + r * OW, 0, OW)
