@@ -54,8 +54,8 @@ def mlp(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
 
 
 def lenet(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
-    h = max_pool(jax.nn.relu(_conv(p, "conv1", x, 2)))
-    h = max_pool(jax.nn.relu(_conv(p, "conv2", h)))
+    h = jax.nn.relu(max_pool(_conv(p, "conv1", x, 2)))
+    h = jax.nn.relu(max_pool(_conv(p, "conv2", h)))
     h = jax.nn.relu(_conv(p, "conv3", h)).reshape(len(x), -1)
     return _linear(p, "fc2", jax.nn.relu(_linear(p, "fc1", h))), stats
 

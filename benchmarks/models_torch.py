@@ -22,8 +22,8 @@ class LeNet(nn.Module):
         self.fc1, self.fc2 = nn.Linear(120, 84), nn.Linear(84, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        h = F.max_pool2d(F.relu(self.conv2(h)), 2)
+        h = F.relu(F.max_pool2d(self.conv1(x), 2))
+        h = F.relu(F.max_pool2d(self.conv2(h), 2))
         h = F.relu(self.conv3(h)).flatten(1)
         return self.fc2(F.relu(self.fc1(h)))
 

@@ -12,6 +12,10 @@ from tinydl_kernels.machine import dispatch, precision
 from ..engine.core import Tensor, state
 
 
+PLAIN = frozenset({int, bool, str, bytes, type(None)})
+"""Types whose equal values have the same bits."""
+
+
 def signature(arguments: list[Any]) -> Any:
     """What a recording depends on: the scope, tensors but for their values, and everything else to the bit.
     TypeError for an argument that cannot be hashed.
@@ -33,6 +37,8 @@ def exact(constant: Any) -> Any:
     finds 0.0 and -0.0, 1 and True equal, and NaN unequal to itself.
     """
     kind = type(constant)
+    if kind in PLAIN:
+        return kind, constant
     if isinstance(constant, float) and not isinstance(constant, np.generic):
         return kind, struct.pack("d", constant)
     if isinstance(constant, complex) and not isinstance(constant, np.generic):

@@ -46,6 +46,7 @@ class Tally:
         self._waiting: list[tuple[Mapping[str, Any], Any]] = []
         self._outputs: list[np.ndarray] = []
         self._targets: list[np.ndarray] = []
+        self._held = 0  # numbers of outputs that wait for the metrics
         self._broken = False  # were there outputs that are not finite?
         for metric in self.metrics.values():
             metric.reset()
@@ -82,9 +83,11 @@ class Tally:
                 sums[0] += float(on_host(value)) * w
                 sums[1] += w
             if self.metrics:
-                self._outputs.append(on_host(found["outputs"]))
+                outputs = on_host(found["outputs"])
+                self._outputs.append(outputs)
                 self._targets.append(on_host(target))
-                if sum(x.size for x in self._outputs) >= PIECE:
+                self._held += outputs.size
+                if self._held >= PIECE:
                     self._feed()
         self._waiting.clear()
 
@@ -93,6 +96,7 @@ class Tally:
             outputs, targets = np.concatenate(self._outputs), np.concatenate(self._targets)
             self._outputs.clear()
             self._targets.clear()
+            self._held = 0
             self._broken = self._broken or not np.isfinite(outputs).all()
             if self._broken:  # metrics refuse them; a fit that diverges goes on to its end
                 return
@@ -124,6 +128,7 @@ class Tally:
         self._sums = {name: list(sums) for name, sums in state["sums"].items()}
         if state["waiting"]:
             self._outputs, self._targets = [state["waiting"]["outputs"]], [state["waiting"]["targets"]]
+            self._held = self._outputs[0].size
         for name, metric in self.metrics.items():
             metric.load_state_dict(saved[name])
 
