@@ -327,3 +327,66 @@ def test_projected_lstm(settings: dict[str, Any]) -> None:
         c = drawn(count, 3, 4)
     assert_agree(flat(ours), flat(theirs), [x], parameters)
     assert_agree(flat(ours), flat(theirs), [x, h, c], parameters)
+
+
+@pytest.mark.parametrize("padding_idx", [None, 1])
+def test_gradients_shared_by_frequency(padding_idx: int | None) -> None:
+    """PyTorch's second derivative divides once, too; its bags are right where all are asked for as often."""
+    index, even, table = np.array([[0, 1, 1], [3, 1, 3]]), np.array([[0, 1, 3], [3, 1, 0]]), drawn(5, 2)
+    check(lambda t, F, i, w: F.embedding(i, w, padding_idx, scale_grad_by_freq=True) ** 3, index, table)
+    for mode in ("sum", "mean"):
+        check(
+            lambda t, F, i, w, mode=mode: (
+                F.embedding_bag(
+                    i, w, mode=mode, scale_grad_by_freq=True, padding_idx=padding_idx, sparse=False
+                )
+                ** 3
+            ),
+            even,
+            table,
+            order=1,  # PyTorch has no second derivative
+        )
+    w = td.tensor(table, requires_grad=True)
+    rows = td.embedding(td.tensor(index), w, padding_idx, scale_grad_by_freq=True)
+    rows = rows if padding_idx is None else td.where(td.tensor(index != padding_idx)[..., None], rows, 0.0)
+    bags = td.embedding_bag(td.tensor(index), w, mode="sum", scale_grad_by_freq=True, padding_idx=padding_idx)
+    lookups = [td.grad((y * bags.detach()).sum(), w)[0].numpy() for y in (rows.sum(1), bags)]
+    np.testing.assert_allclose(lookups[0], lookups[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_bag_with_weights(scaled: bool) -> None:
+    check(
+        lambda t, F, i, w, f, o: F.embedding_bag(i, w, o, None, 2.0, scaled, "sum", False, f, True, -3) ** 3,
+        np.array([0, 1, 1, 4, 2]),
+        drawn(5, 2),
+        drawn(5),
+        np.array([0, 2, 2, 5]),
+        order=1,
+    )
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_layers_of_bags(mode: str) -> None:
+    torch = pytest.importorskip("torch")
+    table, index, offsets = drawn(5, 2), np.array([0, 1, 1, 4, 0]), np.array([0, 3, 5])
+
+    def make(t: Any, from_array: Any) -> Any:
+        return t.nn.EmbeddingBag.from_pretrained(
+            from_array(table), False, 0.7, 1.5, mode == "sum", mode, False, True, 4
+        )
+
+    ours, theirs = make(td, td.tensor), make(torch, torch.tensor)
+    assert repr(ours) == repr(theirs)
+    for _ in range(2):  # rows are scaled down at the first call
+        assert_agree(
+            lambda i, o: ours(i, o) ** 3,
+            lambda i, o: theirs(i, o) ** 3,
+            [index, offsets],
+            ([ours.weight], [theirs.weight]),
+            1,
+        )
+        np.testing.assert_allclose(ours.weight.detach().numpy(), theirs.weight.detach().numpy(), rtol=1e-12)
+    ours, theirs = (t.nn.EmbeddingBag(5, 2, 1.0, padding_idx=-1, sparse=True, mode=mode) for t in (td, torch))
+    assert repr(ours) == repr(theirs)
+    assert ours.weight.detach().numpy()[4].tolist() == [0.0, 0.0]

@@ -243,6 +243,19 @@ REFUSALS: list[Refusal] = [
             lambda f: f(3, 2)(V),
             "embedding",
         ),
+        below("EmbeddingBag", 0, -1, lambda f: f(3, -1), "embedding_dim"),
+        refused(
+            "EmbeddingBag",
+            ShapeError,
+            "expected _weight (3, 2), got (2, 2)",
+            lambda f: f(3, 2, _weight=td.ones(2, 2)),
+        ),
+        refused(
+            "EmbeddingBag",
+            ValueError,
+            "expected mode of sum, mean, max, got 'min'",
+            lambda f: f(3, 2, mode="min"),
+        ),
         below("LocallyConnected2d", 1, 0, lambda f: f(2, 3, 4, 0), "kernel_size"),
         *[cases for axes, (image, names) in IMAGES.items() for cases in _spatial(axes, image, names)],
         refused(
