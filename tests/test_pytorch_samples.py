@@ -89,6 +89,8 @@ def test_a_0_d_index_of_a_vector() -> None:
 @pytest.mark.parametrize("x", [S, np.array(0.0), drawn(2, 2)])
 def test_nonzero_as_tuple(x: np.ndarray) -> None:
     check(lambda t, F, x: t.nonzero(x, as_tuple=True), x, order=0)
+    check(lambda t, F, x: t.where(x > 0), x, order=0)
+    check(lambda t, F, x: x[t.where(x > 0)] ** 2, np.atleast_1d(x))
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ from .ops.reductions_by_index import *
 from .ops.resample import *
 from .ops.sampling import *
 from .ops.scan import *
+from .ops.selection import *
 from .ops.shape import *
 from .ops.softmax import *
 from .ops.sort import *
