@@ -43,6 +43,7 @@ from .ops.grids import *
 from .ops.indexing import *
 from .ops.joining import *
 from .ops.loss import *
+from .ops.lp_pool import *
 from .ops.margins import *
 from .ops.matmul import *
 from .ops.norm import *
