@@ -347,8 +347,8 @@ def test_errors(call: Any, error: type[Exception], message: str) -> None:
 def test_lp_of_any_size(
     backend: str, axes: int, dtype: str, sizes: tuple[float, float], norm_type: float
 ) -> None:
-    """A norm of c x is c times that of x, its gradient the same, its second derivative 1/c; also where windows
-    of both sizes lie side by side.
+    """A norm of c x is c times that of x, its gradient the same, its second derivative 1/c. Windows of both
+    sizes may lie side by side.
     """
     x = 1.0 + np.random.default_rng(axes).random((1, 2, *(6,) * axes))
     tolerance = {"rtol": 1e-12 if dtype == "float64" else 2e-5}
