@@ -55,11 +55,8 @@ SIGNATURES: list[Signature] = [
         "early_stop is missing",
         "A segment is always run again, without reentrance; there is nothing to choose.",
     ),
-    Signature(
-        "nn.checkpoint Tensor.to",
-        "** is missing",
-        "Arguments of the segment and copies that do not wait are not there yet.",
-    ),
+    Signature("nn.checkpoint", "** is missing", "Arguments of the segment are not there yet."),
+    Signature("Tensor.to", "* is none of PyTorch's", "Its forms are told apart by what is given."),
     Signature(
         "randperm softmax log_softmax softmin mean norm Tensor.mean Tensor.norm "
         "Tensor.softmax Tensor.log_softmax",
@@ -184,3 +181,22 @@ STILL: dict[str, tuple[int, ...]] = {
     "batch_norm running": (1, 2),
 }
 """Inputs of rows, by their places, through which PyTorch has no gradient."""
+
+
+# ---- Keywords, held by comparisons.py
+
+
+class Untried(NamedTuple):
+    names: str
+    keywords: str
+    why: str
+
+
+UNTRIED: list[Untried] = [
+    Untried("gumbel_softmax", "eps", DRAWS),
+    Untried("scaled_dot_product_attention", "dropout_p", DRAWS),
+    Untried("nn.init.kaiming_normal_", "a", DRAWS),
+    Untried("nn.init.trunc_normal_", "mean", DRAWS),
+    Untried("nn.DataParallel", "device_ids output_device dim", "They need several devices."),
+]
+"""Keywords that no comparison gives a value that is not their default."""

@@ -392,3 +392,53 @@ def test_layers_of_bags(mode: str) -> None:
     ours, theirs = (t.nn.EmbeddingBag(5, 2, 1.0, padding_idx=-1, sparse=True, mode=mode) for t in (td, torch))
     assert repr(ours) == repr(theirs)
     assert ours.weight.detach().numpy()[4].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *(("dropout1d", s) for s in ((3, 4), (2, 3, 4))),
+        *(("dropout2d", s) for s in ((3, 4), (2, 3, 4), (2, 3, 4, 2))),
+        *(("dropout3d", s) for s in ((3, 2, 2, 2), (2, 3, 2, 2, 2))),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_channels_that_drop_out(name: str, shape: tuple[int, ...]) -> None:
+    check(lambda t, F, x: getattr(F, name)(x, 1.0) * x, drawn(*shape))
+    check(lambda t, F, x: getattr(F, name)(x, 0.5, False) * x, drawn(*shape))
+    torch = pytest.importorskip("torch")
+    for t, F, ones in (
+        (td, td.nn.functional, td.ones(shape)),
+        (torch, torch.nn.functional, torch.ones(shape)),
+    ):
+        t.manual_seed(0)
+        channels = len(shape) == {"dropout1d": 2, "dropout3d": 4}.get(name)  # without N
+        flat = getattr(F, name)(ones).reshape(shape[0] if channels else shape[0] * shape[1], -1).numpy()
+        assert (flat == flat[:, :1]).all(), "a channel drops out as a whole"
+
+
+def test_memory_formats_are_taken_and_change_nothing() -> None:
+    torch = pytest.importorskip("torch")
+
+    def call(t: Any) -> list[Any]:
+        x, f = t.arange(24.0).reshape(1, 2, 3, 4), t.channels_last
+        layer = t.nn.Conv2d(2, 1, 1, bias=False).to(memory_format=f, non_blocking=True)
+        return [
+            *(x.to(memory_format=f), x.contiguous(memory_format=f), x.clone(memory_format=t.preserve_format)),
+            *(t.zeros_like(x, memory_format=f), t.full_like(x, 2.0, memory_format=t.contiguous_format)),
+            *(x.to(t.float64, True), x.to("cpu", non_blocking=True), x.to(t.float32, copy=True)),
+            *(layer(x) * 0, x.type_as(t.arange(2)), t.tensor([x.is_floating_point(), x.is_contiguous()])),
+            t.tensor([t.arange(2).is_floating_point(), x.transpose(2, 3).is_contiguous()]),
+        ]
+
+    for ours, theirs in zip(call(td), call(torch), strict=True):
+        np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
+    x = td.ones(2)
+    assert x.to(td.float32) is x
+    assert x.to(td.float32, copy=True) is not x
+
+
+def test_flatten_parameters() -> None:
+    torch = pytest.importorskip("torch")
+    for n in (td.nn, torch.nn):
+        assert [n.LSTM(2, 3).flatten_parameters(), n.GRU(2, 3).flatten_parameters()] == [None, None]

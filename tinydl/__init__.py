@@ -75,6 +75,9 @@ int32 = int = _numpy.dtype("int32")
 int64 = long = _numpy.dtype("int64")
 bool = _numpy.dtype("bool")
 dtype, device = _numpy.dtype, _devices.Device
+# What takes one of these ignores it: arrays are laid out row by row.
+contiguous_format, preserve_format = "contiguous_format", "preserve_format"
+channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {

@@ -211,6 +211,9 @@ REFUSALS: list[Refusal] = [
         ],
         refused("poisson_nll_loss mse_loss l1_loss", ShapeError, ONE_SHAPE, lambda f: f(X, V)),
         refused("gaussian_nll_loss", ShapeError, BROADCAST, lambda f: f(X, V, X)),
+        refused(
+            "gaussian_nll_loss", ValueError, "expected var of at least 0, got -1.0", lambda f: f(X, X, -X)
+        ),
         refused("triplet_margin_loss", ShapeError, ONE_SHAPE, lambda f: f(X, X, V)),
         refused(
             "gaussian_nll_loss",
@@ -285,10 +288,10 @@ REFUSALS: list[Refusal] = [
             lambda f: f(LINE, 1, V),
         ),
         refused(
-            "dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3, 4)", lambda f: f(X)
+            "dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3,)", lambda f: f(V)
         ),
         refused(
-            "dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3, 4)", lambda f: f(X)
+            "dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3,)", lambda f: f(V)
         ),
         refused(
             "dropout3d", ShapeError, "expected input (N, C) and 3 spatial dims, got (3, 4)", lambda f: f(X)

@@ -377,8 +377,8 @@ REFUSALS: list[Refusal] = [
         refused(
             "Dropout1d",
             ShapeError,
-            "expected input (N, C) and 1 spatial dims, got (3, 4)",
-            lambda f: f()(X),
+            "expected input (N, C) and 1 spatial dims, got (3,)",
+            lambda f: f()(V),
             "dropout1d",
         ),
         refused("GaussianNoise", ValueError, "expected std of at least 0, got -1", lambda f: f(-1)),

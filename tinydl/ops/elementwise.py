@@ -338,6 +338,6 @@ def square(input: Tensor) -> Tensor:
 
 
 @public
-def clone(input: Tensor) -> Tensor:
-    """A copy that stays on the tape."""
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy that stays on the tape. There is one memory format."""
     return contiguous(input)

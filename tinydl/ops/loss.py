@@ -324,9 +324,9 @@ def triplet_margin_loss(
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
-    """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which
-    no gradient flows below eps. The target broadcasts to the input, or the input to the target; var has the
-    input's shape or one number per row, or is a number.
+    """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), whose gradient goes to
+    var below eps too, as in PyTorch: it can grow again. The target broadcasts to the input, or the input to
+    the target; var, which is not negative, has the input's shape or one number per row, or is a number.
     """
     require_reduction("gaussian_nll_loss", reduction)
     require_numbers("gaussian_nll_loss", input)
@@ -344,7 +344,9 @@ def gaussian_nll_loss(
             f"gaussian_nll_loss: expected var of the input's shape or one per row {input.shape}, got "
             f"{var.shape}"
         )
-    v = where(lt(var, eps), eps, var)
+    if isinstance(var.array, np.ndarray) and (var.array < 0).any():
+        raise ValueError(f"gaussian_nll_loss: expected var of at least 0, got {var.array.min()}")
+    v = where(lt(var, eps), add(sub(var, var.detach()), eps), var)
     loss = mul(add(log(v), div(square(sub(input, target)), v)), 0.5)
     return reduced("gaussian_nll_loss", add(loss, 0.5 * math.log(2 * math.pi)) if full else loss, reduction)
 
