@@ -162,7 +162,12 @@ def test_keywords_that_differ_from_their_defaults_are_tried(torch: Any) -> None:
             layer(y)
         cells[0](x[0], hx=td.zeros(2, 4, 2)), cells[1](t[0])
     assert comparisons.tried == {
-        "amax": {"dim", "keepdim"}, "std": {"dim", "correction"}, "softplus": {"threshold"},
-        "nn.ModuleList": {"modules"}, "nn.MaxPool2d": {"padding"}, "nn.Sequential": set(),
-        "nn.GELU": {"approximate"}, "nn.RNN": {"bidirectional", "hx"},
+        "amax": {"dim", "keepdim"},
+        "std": {"dim", "correction"},
+        "softplus": {"threshold"},
+        "nn.ModuleList": {"modules"},
+        "nn.MaxPool2d": {"padding"},
+        "nn.Sequential": set(),
+        "nn.GELU": {"approximate"},
+        "nn.RNN": {"bidirectional", "hx"},
     }

@@ -442,3 +442,40 @@ def test_flatten_parameters() -> None:
     torch = pytest.importorskip("torch")
     for n in (td.nn, torch.nn):
         assert [n.LSTM(2, 3).flatten_parameters(), n.GRU(2, 3).flatten_parameters()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t, F, x: F.elu(x) * x,
+        lambda t, F, x: F.elu(x, 0.3) * 2,
+        lambda t, F, x: F.selu(x),
+        lambda t, F, x: F.celu(x, 0.5) / 2,
+        lambda t, F, x: t.atan2(x, x.detach() * 0 + 1.0),
+        lambda t, F, x: F.hinge_embedding_loss(x, t.tensor([1.0, -1.0, 0.0, 2.0]), reduction="none"),
+        lambda t, F, x: F.margin_ranking_loss(x, x.detach(), x.detach() * 0 - 1.0, reduction="none"),
+        lambda t, F, x: F.triplet_margin_loss(x[:, None], x[:, None] + 1, x[:, None] - 2, 1.0, eps=0.0),
+        lambda t, F, x: F.cosine_embedding_loss(
+            x.reshape(2, 2) + t.eye(2).double() * 2,
+            x.detach().reshape(2, 2).flip(1) * t.tensor([[0.0, 1.0]]).double() + t.eye(2).double().flip(1),
+            t.tensor([-1.0, 0.5]),
+            reduction="none",
+        ),
+    ],
+)
+def test_at_kinks(call: Callable[..., Any]) -> None:
+    torch = pytest.importorskip("torch")
+    assert_agree(
+        functools.partial(call, td, td.nn.functional),
+        functools.partial(call, torch, torch.nn.functional),
+        [np.array([0.0, -0.0, 1.0, -1.0])],
+        tolerance=1e-7,  # PyTorch's celu has constants of float32
+    )
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # sums of infinities
+def test_angles_at_the_origin_and_sums_of_infinities() -> None:
+    x, y = np.array([0.0, 1.0]), np.array([0.0, 0.0])
+    check(lambda t, F, x, y: t.atan2(x, y), x, y, order=1)
+    infinite, finite = np.array([np.inf, -np.inf, np.inf, 2.0]), np.array([1.0, 2.0, -np.inf, -np.inf])
+    check(lambda t, F, x, y: t.logaddexp(x, y), infinite, finite, order=1)

@@ -15,6 +15,7 @@ from ..engine.public import public
 from .elementwise import (
     comparison,
     div,
+    eq,
     exp,
     mul,
     neg,
@@ -24,6 +25,7 @@ from .elementwise import (
     square,
     sub,
     unary,
+    where,
     zeros_as,
 )
 from .shape import common_shape
@@ -117,7 +119,8 @@ def _polygamma(x: Array, *, n: int) -> Array:
 
 
 def _over_square(x: Tensor, length: Tensor) -> Tensor:
-    """x / length² without its square."""
+    """x / length² without its square; 0 at length 0, as PyTorch has it."""
+    length = where(eq(length, 0.0), 1.0, length)
     return div(div(x, length), length)
 
 

@@ -230,9 +230,11 @@ def hinge_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: st
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
-    """input where target = 1, max(0, margin - input) where target = -1."""
+    """input where target = 1, max(0, margin - input) where target = -1; other targets have both."""
     _require("hinge_embedding_loss", input, target, reduction)
-    return reduced("hinge_embedding_loss", where(gt(target, 0.0), input, relu(sub(margin, input))), reduction)
+    near = where(ne(target, -1.0), input, 0.0)
+    far = where(ne(target, 1.0), clip(sub(margin, input), min=0.0), 0.0)
+    return reduced("hinge_embedding_loss", add(near, far), reduction)
 
 
 @public
@@ -277,7 +279,7 @@ def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
     """1 - cos(input1, input2) where target = 1, max(0, cos - margin) where target =
-    -1; inputs (N, D), target (N,).
+    -1, else 0; inputs (N, D), target (N,).
     """
     if input1.shape != input2.shape or target.shape != input1.shape[:-1]:
         got = f"{input1.shape}, {input2.shape}, {target.shape}"
@@ -286,7 +288,11 @@ def cosine_embedding_loss(
     cosine = cosine_similarity(input1, input2, dim=-1)
     return reduced(
         "cosine_embedding_loss",
-        where(gt(target, 0.0), sub(1.0, cosine), relu(sub(cosine, margin))),
+        where(
+            eq(target, 1.0),
+            sub(1.0, cosine),
+            where(eq(target, -1.0), clip(sub(cosine, margin), min=0.0), 0.0),
+        ),
         reduction,
     )
 
@@ -317,7 +323,9 @@ def triplet_margin_loss(
     far = distance(anchor, negative)
     if swap:
         far = minimum(far, distance(positive, negative))
-    return reduced("triplet_margin_loss", relu(add(sub(distance(anchor, positive), far), margin)), reduction)
+    return reduced(
+        "triplet_margin_loss", clip(add(sub(distance(anchor, positive), far), margin), min=0.0), reduction
+    )
 
 
 @public
