@@ -22,6 +22,8 @@ from typing import Any
 
 import hypothesis
 import pytest
+from keywords import keywords, made_with, other_than_defaults, remember_constructors
+from pytorch_differences import UNTRIED
 
 UNCOMPARED: dict[str, str] = {"optim.Muon": "PyTorch iterates in bfloat16"}
 """Names whose values need not be PyTorch's, and why."""
@@ -31,6 +33,9 @@ BASES = {"Optimizer", "LRScheduler"}
 
 compared: set[str] = set()
 """What comparisons of this process, and of the workers that have ended, called on both sides."""
+
+tried: dict[str, set[str]] = {}
+"""By name, the keywords that such comparisons gave a value that is not the default."""
 
 recording = False  # only with --torch: a profile function makes compilers slow
 
@@ -55,8 +60,13 @@ def watched(calls: set[Any]) -> Iterator[None]:
 
 def count(calls: set[Any]) -> None:
     """A comparison of what these calls gave held: names that are among them on both sides are compared."""
-    if recording:
-        compared.update(name for name, (ours, theirs) in _table().items() if ours & calls and theirs & calls)
+    if not recording:
+        return
+    uses = [call for call in calls if isinstance(call, tuple)]
+    for name, (ours, theirs) in _table().items():
+        if ours & calls and theirs & calls:
+            compared.add(name)
+            tried.setdefault(name, set()).update(keyword for value, keyword in uses if value in ours)
 
 
 @contextmanager
@@ -72,7 +82,7 @@ def _watcher(calls: set[Any]) -> Callable[..., None]:
     """A call is known by its code, the class of its object, its primitive or, built in, its name."""
     from tinydl.engine.core import Primitive
 
-    wrappers = _wrappers()
+    wrappers, known = _wrappers(), _signatures()
 
     def watch(frame: types.FrameType, event: str, argument: Any) -> None:
         if event == "c_call":
@@ -84,9 +94,18 @@ def _watcher(calls: set[Any]) -> Callable[..., None]:
                 owner = type(frame.f_locals.get("self"))
                 if code.co_name != "__init__" or _holds_only(owner):
                     calls.add(owner)
+                    if code.co_name == "forward" and owner in known:
+                        layer = frame.f_locals["self"]
+                        words = made_with.get(layer, set()) | other_than_defaults(known[owner], frame)
+                        calls.update((owner, word) for word in words)
+                    elif code is getattr(owner.__init__, "__code__", None) and owner in known:
+                        words = other_than_defaults(inspect.signature(owner), frame)
+                        calls.update((owner, word) for word in words)
             elif _outside(frame.f_back, wrappers):
                 called = frame.f_locals.get("self") if code.co_name == "__call__" else None
                 calls.add(called if isinstance(called, Primitive) else code)
+                if code in known:
+                    calls.update((code, word) for word in other_than_defaults(known[code], frame))
 
     return watch
 
@@ -113,6 +132,33 @@ def _holds_only(owner: type) -> bool:
 def _table() -> dict[str, tuple[set[Any], set[Any]]]:
     """By public name: what its calls are known by, and those of its counterpart."""
     return {name: (_known_by(ours), _known_by(theirs)) for name, ours, theirs in _pairs()}
+
+
+@cache
+def _signatures() -> dict[Any, inspect.Signature]:
+    """Of public functions, by their code, and of the forward of layers, by their class."""
+    return {
+        key: inspect.signature(ours.forward if inspect.isclass(ours) else ours)
+        for name, ours, _ in _pairs()
+        if not name.startswith("optim.") and (inspect.isfunction(ours) or inspect.isclass(ours))
+        for key in _known_by(ours)
+    }
+
+
+def _keywords(name: str, ours: Any) -> list[str]:
+    """Which a comparison has to try."""
+    if name.startswith("optim."):
+        return []
+    found = keywords(inspect.signature(ours))
+    return [*found, *keywords(inspect.signature(ours.forward))] if inspect.isclass(ours) else found
+
+
+def untried() -> dict[str, list[str]]:
+    """By name, the keywords that no comparison gave a value that is not the default."""
+    missing = {
+        name: sorted(set(_keywords(name, ours)) - tried.get(name, set())) for name, ours, _ in _pairs()
+    }
+    return {name: words for name, words in missing.items() if words}
 
 
 @cache
@@ -213,7 +259,10 @@ def pytest_configure(config: pytest.Config) -> None:
             import torch  # noqa: F401
         except ImportError as error:
             raise pytest.UsageError(f"--torch: expected PyTorch, the extra `torch`: {error}") from error
+        import tinydl as td
+
         recording = True
+        remember_constructors(td.nn.Module)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -252,7 +301,16 @@ def problems(config: pytest.Config) -> list[str]:
     wanted = _table().keys() - UNCOMPARED.keys()
     missing, stale = sorted(wanted - compared), sorted(UNCOMPARED.keys() & compared)
     gone = sorted(UNCOMPARED.keys() - _table().keys())
+    words = {f"{name} {word}" for name, words in untried().items() for word in words}
+    listed = {
+        f"{name} {word}" for names, words, _ in UNTRIED for name in names.split() for word in words.split()
+    }
     return [
+        *(
+            f"{word}: no comparison gave this keyword another value than the default"
+            for word in sorted(words - listed)
+        ),
+        *(f"{word}: UNTRIED says that it is not tried, and it was" for word in sorted(listed - words)),
         *(f"{name}: no comparison with PyTorch called it and its counterpart" for name in missing),
         *(f"{name}: UNCOMPARED says that it is not compared, and it was" for name in stale),
         *(f"{name}: UNCOMPARED has it, tests/surface.txt has not" for name in gone),
@@ -269,11 +327,15 @@ def pytest_terminal_summary(
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """A process of pytest-xdist has ended: what it compared counts here."""
-    compared.update(getattr(node, "workeroutput", {}).get("compared_with_torch", ()))
+    output = getattr(node, "workeroutput", {})
+    compared.update(output.get("compared_with_torch", ()))
+    for name, words in output.get("tried_with_torch", {}).items():
+        tried.setdefault(name, set()).update(words)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["compared_with_torch"] = sorted(compared)
+        session.config.workeroutput["tried_with_torch"] = {name: sorted(w) for name, w in tried.items()}
     elif session.exitstatus == pytest.ExitCode.OK and problems(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

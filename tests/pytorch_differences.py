@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 WITHOUT_MEANING = {
     *("out", "layout", "device", "force", "pin_memory", "memory_format", "inplace", "names"),
-    *("size_average", "reduce", "_stacklevel", "foreach", "driver"),
+    *("size_average", "reduce", "_stacklevel", "foreach", "driver", "sparse"),
 }
 """Parameters that are not compared: without meaning here, deprecated there, or (`device`) left to `to`."""
 
@@ -55,11 +55,8 @@ SIGNATURES: list[Signature] = [
         "early_stop is missing",
         "A segment is always run again, without reentrance; there is nothing to choose.",
     ),
-    Signature(
-        "nn.checkpoint Tensor.to",
-        "** is missing",
-        "Arguments of the segment and copies that do not wait are not there yet.",
-    ),
+    Signature("nn.checkpoint", "** is missing", "Arguments of the segment are not there yet."),
+    Signature("Tensor.to", "* is none of PyTorch's", "Its forms are told apart by what is given."),
     Signature(
         "randperm softmax log_softmax softmin mean norm Tensor.mean Tensor.norm "
         "Tensor.softmax Tensor.log_softmax",
@@ -83,7 +80,6 @@ SIGNATURES: list[Signature] = [
         "squeeze Tensor.squeeze", "dim: default None, PyTorch's none", "PyTorch has a form without dim."
     ),
     Signature("gather Tensor.gather", "sparse_grad is missing", "There are no sparse gradients."),
-    Signature("embedding nn.Embedding", "sparse is missing", "There are no sparse gradients."),
     Signature(
         "arange zeros_like ones_like full_like empty_like rand_like randn_like randint randperm",
         "requires_grad is missing",
@@ -93,7 +89,6 @@ SIGNATURES: list[Signature] = [
     Signature("Tensor.uniform_", "from is missing", "A word of Python: from_."),
     Signature("Tensor.uniform_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("interpolate", "antialias is missing", NOT_YET),
-    Signature("embedding nn.Embedding", "scale_grad_by_freq is missing", NOT_YET),
     Signature("scaled_dot_product_attention", "enable_gqa is missing", NOT_YET),
     Signature("mse_loss l1_loss huber_loss", "weight is missing", NOT_YET),
     Signature("nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d", "padding_mode is missing", NOT_YET),
@@ -172,6 +167,7 @@ APART: dict[str, str] = {
         ("nn.CTCLoss train", "nn.CTCLoss eval"),
         "PyTorch's gradient is that through a log_softmax, whatever the input.",
     ),
+    "embedding_bag weights": NO_SECOND,
     "affine_grid of nothing": "PyTorch refuses it.",
     "quantile several": "PyTorch takes no list.",
     "linalg.qr r": "PyTorch keeps no Q to differentiate by.",
@@ -185,3 +181,22 @@ STILL: dict[str, tuple[int, ...]] = {
     "batch_norm running": (1, 2),
 }
 """Inputs of rows, by their places, through which PyTorch has no gradient."""
+
+
+# ---- Keywords, held by comparisons.py
+
+
+class Untried(NamedTuple):
+    names: str
+    keywords: str
+    why: str
+
+
+UNTRIED: list[Untried] = [
+    Untried("gumbel_softmax", "eps", DRAWS),
+    Untried("scaled_dot_product_attention", "dropout_p", DRAWS),
+    Untried("nn.init.kaiming_normal_", "a", DRAWS),
+    Untried("nn.init.trunc_normal_", "mean", DRAWS),
+    Untried("nn.DataParallel", "device_ids output_device dim", "They need several devices."),
+]
+"""Keywords that no comparison gives a value that is not their default."""

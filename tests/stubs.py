@@ -141,8 +141,8 @@ def line(package: str, name: str, value: Any) -> str | None:
         return f"from . import {name} as {name}" if own else None
     if isinstance(value, np.dtype):
         return f"{name}: numpy.dtype[Any]"
-    if isinstance(value, float):
-        return f"{name}: builtins.float"
+    if isinstance(value, (float, str)):
+        return f"{name}: builtins.{type(value).__name__}"
     if isinstance(value, type):
         home = value.__module__
         if value is np.dtype:

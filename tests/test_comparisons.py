@@ -11,6 +11,7 @@ from typing import Any
 import comparisons
 import pytest
 from comparisons import comparison
+from keywords import remember_constructors
 
 import tinydl as td
 
@@ -105,6 +106,9 @@ def torch(reference: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(comparisons, "recording", True)
     monkeypatch.setattr(comparisons, "compared", set())
+    monkeypatch.setattr(comparisons, "tried", {})
+    monkeypatch.setattr(td.nn.Module, "__init__", td.nn.Module.__init__)
+    remember_constructors(td.nn.Module)
     return torch
 
 
@@ -142,3 +146,28 @@ def test_what_failed_is_not(torch: Any) -> None:
     with pytest.raises(AssertionError):
         fails()
     assert comparisons.compared == set()
+
+
+def test_keywords_that_differ_from_their_defaults_are_tried(torch: Any) -> None:
+    x, t = td.ones(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    layers = [n.MaxPool2d(2, None, padding=1, dilation=1) for n in (td.nn, torch.nn)]
+    cells = [n.RNN(4, 2, bidirectional=True) for n in (td.nn, torch.nn)]
+    held = [n.Sequential(n.GELU("tanh")) for n in (td.nn, torch.nn)]
+    with comparison():
+        td.amax(x, 1, True), torch.amax(t, 1, True)
+        x.std(axis=0, correction=td.tensor(1)), t.std(dim=0, correction=1)
+        td.nn.functional.softplus(x, beta=1.0, threshold=3.0), torch.nn.functional.softplus(t)
+        td.nn.ModuleList(modules=[]), torch.nn.ModuleList()
+        for layer, y in ((layers[0], x), (layers[1], t), (held[0], x), (held[1], t)):
+            layer(y)
+        cells[0](x[0], hx=td.zeros(2, 4, 2)), cells[1](t[0])
+    assert comparisons.tried == {
+        "amax": {"dim", "keepdim"},
+        "std": {"dim", "correction"},
+        "softplus": {"threshold"},
+        "nn.ModuleList": {"modules"},
+        "nn.MaxPool2d": {"padding"},
+        "nn.Sequential": set(),
+        "nn.GELU": {"approximate"},
+        "nn.RNN": {"bidirectional", "hx"},
+    }

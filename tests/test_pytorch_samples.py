@@ -89,6 +89,8 @@ def test_a_0_d_index_of_a_vector() -> None:
 @pytest.mark.parametrize("x", [S, np.array(0.0), drawn(2, 2)])
 def test_nonzero_as_tuple(x: np.ndarray) -> None:
     check(lambda t, F, x: t.nonzero(x, as_tuple=True), x, order=0)
+    check(lambda t, F, x: t.where(x > 0), x, order=0)
+    check(lambda t, F, x: x[t.where(x > 0)] ** 2, np.atleast_1d(x))
 
 
 @pytest.mark.parametrize(
@@ -327,3 +329,153 @@ def test_projected_lstm(settings: dict[str, Any]) -> None:
         c = drawn(count, 3, 4)
     assert_agree(flat(ours), flat(theirs), [x], parameters)
     assert_agree(flat(ours), flat(theirs), [x, h, c], parameters)
+
+
+@pytest.mark.parametrize("padding_idx", [None, 1])
+def test_gradients_shared_by_frequency(padding_idx: int | None) -> None:
+    """PyTorch's second derivative divides once, too; its bags are right where all are asked for as often."""
+    index, even, table = np.array([[0, 1, 1], [3, 1, 3]]), np.array([[0, 1, 3], [3, 1, 0]]), drawn(5, 2)
+    check(lambda t, F, i, w: F.embedding(i, w, padding_idx, scale_grad_by_freq=True) ** 3, index, table)
+    for mode in ("sum", "mean"):
+        check(
+            lambda t, F, i, w, mode=mode: (
+                F.embedding_bag(
+                    i, w, mode=mode, scale_grad_by_freq=True, padding_idx=padding_idx, sparse=False
+                )
+                ** 3
+            ),
+            even,
+            table,
+            order=1,  # PyTorch has no second derivative
+        )
+    w = td.tensor(table, requires_grad=True)
+    rows = td.embedding(td.tensor(index), w, padding_idx, scale_grad_by_freq=True)
+    rows = rows if padding_idx is None else td.where(td.tensor(index != padding_idx)[..., None], rows, 0.0)
+    bags = td.embedding_bag(td.tensor(index), w, mode="sum", scale_grad_by_freq=True, padding_idx=padding_idx)
+    lookups = [td.grad((y * bags.detach()).sum(), w)[0].numpy() for y in (rows.sum(1), bags)]
+    np.testing.assert_allclose(lookups[0], lookups[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_bag_with_weights(scaled: bool) -> None:
+    check(
+        lambda t, F, i, w, f, o: F.embedding_bag(i, w, o, None, 2.0, scaled, "sum", False, f, True, -3) ** 3,
+        np.array([0, 1, 1, 4, 2]),
+        drawn(5, 2),
+        drawn(5),
+        np.array([0, 2, 2, 5]),
+        order=1,
+    )
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_layers_of_bags(mode: str) -> None:
+    torch = pytest.importorskip("torch")
+    table, index, offsets = drawn(5, 2), np.array([0, 1, 1, 4, 0]), np.array([0, 3, 5])
+
+    def make(t: Any, from_array: Any) -> Any:
+        return t.nn.EmbeddingBag.from_pretrained(
+            from_array(table), False, 0.7, 1.5, mode == "sum", mode, False, True, 4
+        )
+
+    ours, theirs = make(td, td.tensor), make(torch, torch.tensor)
+    assert repr(ours) == repr(theirs)
+    for _ in range(2):  # rows are scaled down at the first call
+        assert_agree(
+            lambda i, o: ours(i, o) ** 3,
+            lambda i, o: theirs(i, o) ** 3,
+            [index, offsets],
+            ([ours.weight], [theirs.weight]),
+            1,
+        )
+        np.testing.assert_allclose(ours.weight.detach().numpy(), theirs.weight.detach().numpy(), rtol=1e-12)
+    ours, theirs = (t.nn.EmbeddingBag(5, 2, 1.0, padding_idx=-1, sparse=True, mode=mode) for t in (td, torch))
+    assert repr(ours) == repr(theirs)
+    assert ours.weight.detach().numpy()[4].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *(("dropout1d", s) for s in ((3, 4), (2, 3, 4))),
+        *(("dropout2d", s) for s in ((3, 4), (2, 3, 4), (2, 3, 4, 2))),
+        *(("dropout3d", s) for s in ((3, 2, 2, 2), (2, 3, 2, 2, 2))),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_channels_that_drop_out(name: str, shape: tuple[int, ...]) -> None:
+    check(lambda t, F, x: getattr(F, name)(x, 1.0) * x, drawn(*shape))
+    check(lambda t, F, x: getattr(F, name)(x, 0.5, False) * x, drawn(*shape))
+    torch = pytest.importorskip("torch")
+    for t, F, ones in (
+        (td, td.nn.functional, td.ones(shape)),
+        (torch, torch.nn.functional, torch.ones(shape)),
+    ):
+        t.manual_seed(0)
+        channels = len(shape) == {"dropout1d": 2, "dropout3d": 4}.get(name)  # without N
+        flat = getattr(F, name)(ones).reshape(shape[0] if channels else shape[0] * shape[1], -1).numpy()
+        assert (flat == flat[:, :1]).all(), "a channel drops out as a whole"
+
+
+def test_memory_formats_are_taken_and_change_nothing() -> None:
+    torch = pytest.importorskip("torch")
+
+    def call(t: Any) -> list[Any]:
+        x, f = t.arange(24.0).reshape(1, 2, 3, 4), t.channels_last
+        layer = t.nn.Conv2d(2, 1, 1, bias=False).to(memory_format=f, non_blocking=True)
+        return [
+            *(x.to(memory_format=f), x.contiguous(memory_format=f), x.clone(memory_format=t.preserve_format)),
+            *(t.zeros_like(x, memory_format=f), t.full_like(x, 2.0, memory_format=t.contiguous_format)),
+            *(x.to(t.float64, True), x.to("cpu", non_blocking=True), x.to(t.float32, copy=True)),
+            *(layer(x) * 0, x.type_as(t.arange(2)), t.tensor([x.is_floating_point(), x.is_contiguous()])),
+            t.tensor([t.arange(2).is_floating_point(), x.transpose(2, 3).is_contiguous()]),
+        ]
+
+    for ours, theirs in zip(call(td), call(torch), strict=True):
+        np.testing.assert_array_equal(ours.detach().numpy(), theirs.detach().numpy())
+    x = td.ones(2)
+    assert x.to(td.float32) is x
+    assert x.to(td.float32, copy=True) is not x
+
+
+def test_flatten_parameters() -> None:
+    torch = pytest.importorskip("torch")
+    for n in (td.nn, torch.nn):
+        assert [n.LSTM(2, 3).flatten_parameters(), n.GRU(2, 3).flatten_parameters()] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t, F, x: F.elu(x) * x,
+        lambda t, F, x: F.elu(x, 0.3) * 2,
+        lambda t, F, x: F.selu(x),
+        lambda t, F, x: F.celu(x, 0.5) / 2,
+        lambda t, F, x: t.atan2(x, x.detach() * 0 + 1.0),
+        lambda t, F, x: F.hinge_embedding_loss(x, t.tensor([1.0, -1.0, 0.0, 2.0]), reduction="none"),
+        lambda t, F, x: F.margin_ranking_loss(x, x.detach(), x.detach() * 0 - 1.0, reduction="none"),
+        lambda t, F, x: F.triplet_margin_loss(x[:, None], x[:, None] + 1, x[:, None] - 2, 1.0, eps=0.0),
+        lambda t, F, x: F.cosine_embedding_loss(
+            x.reshape(2, 2) + t.eye(2).double() * 2,
+            x.detach().reshape(2, 2).flip(1) * t.tensor([[0.0, 1.0]]).double() + t.eye(2).double().flip(1),
+            t.tensor([-1.0, 0.5]),
+            reduction="none",
+        ),
+    ],
+)
+def test_at_kinks(call: Callable[..., Any]) -> None:
+    torch = pytest.importorskip("torch")
+    assert_agree(
+        functools.partial(call, td, td.nn.functional),
+        functools.partial(call, torch, torch.nn.functional),
+        [np.array([0.0, -0.0, 1.0, -1.0])],
+        tolerance=1e-7,  # PyTorch's celu has constants of float32
+    )
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # sums of infinities
+def test_angles_at_the_origin_and_sums_of_infinities() -> None:
+    x, y = np.array([0.0, 1.0]), np.array([0.0, 0.0])
+    check(lambda t, F, x, y: t.atan2(x, y), x, y, order=1)
+    infinite, finite = np.array([np.inf, -np.inf, np.inf, 2.0]), np.array([1.0, 2.0, -np.inf, -np.inf])
+    check(lambda t, F, x, y: t.logaddexp(x, y), infinite, finite, order=1)

@@ -43,6 +43,7 @@ from .ops.grids import *
 from .ops.indexing import *
 from .ops.joining import *
 from .ops.loss import *
+from .ops.lp_pool import *
 from .ops.margins import *
 from .ops.matmul import *
 from .ops.norm import *
@@ -55,6 +56,7 @@ from .ops.reductions_by_index import *
 from .ops.resample import *
 from .ops.sampling import *
 from .ops.scan import *
+from .ops.selection import *
 from .ops.shape import *
 from .ops.softmax import *
 from .ops.sort import *
@@ -73,6 +75,9 @@ int32 = int = _numpy.dtype("int32")
 int64 = long = _numpy.dtype("int64")
 bool = _numpy.dtype("bool")
 dtype, device = _numpy.dtype, _devices.Device
+# What takes one of these ignores it: arrays are laid out row by row.
+contiguous_format, preserve_format = "contiguous_format", "preserve_format"
+channels_last, channels_last_3d = "channels_last", "channels_last_3d"
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {

@@ -49,12 +49,14 @@ ROWS: list[Row] = [
         td.where,
         [[mask(3, 4), (3, 4), (3, 4)], [mask(4), (3, 1), ()], [mask(0, 3), (3,), (1, 3)], [mask(), (), ()]],
         np.where,
+        "elementwise.where",
         bad=[
             (
                 (td.gt(X, 0), X, V),
                 ShapeError,
                 "where: expected shapes that broadcast, got (3, 4), (3, 4), (3,)",
-            )
+            ),
+            ((td.gt(X, 0), X), TypeError, "where: expected input and other, or neither, got one"),
         ],
     ),
     Row(

@@ -82,7 +82,6 @@ ROWS: list[Row] = [
     Row(
         "Tensor.__getitem__ arrays", lambda x, i: x[i, 1:], [[(3, 4), index(3, 2, 2)]], lambda x, i: x[i, 1:]
     ),
-    Row("embedding", lambda w, i: td.embedding(i, w), [[(5, 3), index(5, 2, 4)]], lambda w, i: w[i]),
     Row(
         "bincount",
         lambda w, i: td.bincount(i, w, 5),

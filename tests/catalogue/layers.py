@@ -28,7 +28,6 @@ from .row import (
     V,
     X,
     apart,
-    index,
     normal,
     positive,
     samples_of,
@@ -262,12 +261,6 @@ ROWS: list[Row] = [
         _held(lambda: nn.ParameterList([td.ones(4)]), lambda held, x: x * held[0]),
         [[(3, 4), (4,)]],
         np.multiply,
-    ),
-    *layer(
-        "Embedding",
-        lambda dtype: nn.Embedding(5, 3, dtype=dtype),
-        [[index(5, 2, 4), (5, 3)]],
-        lambda i, w: w[i],
     ),
     *layer(
         "Bilinear",

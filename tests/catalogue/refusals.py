@@ -171,8 +171,49 @@ REFUSALS: list[Refusal] = [
             lambda f: f("ij,jk->ik", X, X),
         ),
         refused("embedding", ShapeError, "expected weight (V, D), got (3,)", lambda f: f(FIRST, V)),
+        *[
+            refused("embedding_bag", error, message, lambda f, call=call: call(f))
+            for error, message, call in (
+                (ShapeError, "expected weight (V, D), got (3,)", lambda f: f(FIRST, V)),
+                (ValueError, "expected mode of sum, mean, max, got 'min'", lambda f: f(FIRST, X, mode="min")),
+                (
+                    ValueError,
+                    "expected scale_grad_by_freq=False in mode 'max', got True",
+                    lambda f: f(FIRST, X, scale_grad_by_freq=True, mode="max"),
+                ),
+                (
+                    ValueError,
+                    "expected per_sample_weights in mode 'sum' alone, got 'mean'",
+                    lambda f: f(FIRST, X, FIRST[:1], per_sample_weights=V),
+                ),
+                (
+                    ShapeError,
+                    "expected per_sample_weights (2,) as the input, got (3,)",
+                    lambda f: f([0, 1], X, [0], mode="sum", per_sample_weights=V),
+                ),
+                (
+                    ShapeError,
+                    "expected offsets (bags,), one at least, got (0,)",
+                    lambda f: f(FIRST, X, FIRST[:0]),
+                ),
+                (
+                    ShapeError,
+                    "expected input (bags, n), or (n,) with offsets, got (1, 2) with some",
+                    lambda f: f([[0, 1]], X, [0]),
+                ),
+                (IndexError, "expected indices from 0 to 2, got 0 to 3", lambda f: f([0, 1], X, [0, 3])),
+                (
+                    ValueError,
+                    "expected offsets that begin at 0 and do not fall, got [1]",
+                    lambda f: f(FIRST, X, [1]),
+                ),
+            )
+        ],
         refused("poisson_nll_loss mse_loss l1_loss", ShapeError, ONE_SHAPE, lambda f: f(X, V)),
         refused("gaussian_nll_loss", ShapeError, BROADCAST, lambda f: f(X, V, X)),
+        refused(
+            "gaussian_nll_loss", ValueError, "expected var of at least 0, got -1.0", lambda f: f(X, X, -X)
+        ),
         refused("triplet_margin_loss", ShapeError, ONE_SHAPE, lambda f: f(X, X, V)),
         refused(
             "gaussian_nll_loss",
@@ -247,10 +288,10 @@ REFUSALS: list[Refusal] = [
             lambda f: f(LINE, 1, V),
         ),
         refused(
-            "dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3, 4)", lambda f: f(X)
+            "dropout1d", ShapeError, "expected input (N, C) and 1 spatial dims, got (3,)", lambda f: f(V)
         ),
         refused(
-            "dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3, 4)", lambda f: f(X)
+            "dropout2d", ShapeError, "expected input (N, C) and 2 spatial dims, got (3,)", lambda f: f(V)
         ),
         refused(
             "dropout3d", ShapeError, "expected input (N, C) and 3 spatial dims, got (3, 4)", lambda f: f(X)

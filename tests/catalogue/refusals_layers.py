@@ -243,6 +243,19 @@ REFUSALS: list[Refusal] = [
             lambda f: f(3, 2)(V),
             "embedding",
         ),
+        below("EmbeddingBag", 0, -1, lambda f: f(3, -1), "embedding_dim"),
+        refused(
+            "EmbeddingBag",
+            ShapeError,
+            "expected _weight (3, 2), got (2, 2)",
+            lambda f: f(3, 2, _weight=td.ones(2, 2)),
+        ),
+        refused(
+            "EmbeddingBag",
+            ValueError,
+            "expected mode of sum, mean, max, got 'min'",
+            lambda f: f(3, 2, mode="min"),
+        ),
         below("LocallyConnected2d", 1, 0, lambda f: f(2, 3, 4, 0), "kernel_size"),
         *[cases for axes, (image, names) in IMAGES.items() for cases in _spatial(axes, image, names)],
         refused(
@@ -364,8 +377,8 @@ REFUSALS: list[Refusal] = [
         refused(
             "Dropout1d",
             ShapeError,
-            "expected input (N, C) and 1 spatial dims, got (3, 4)",
-            lambda f: f()(X),
+            "expected input (N, C) and 1 spatial dims, got (3,)",
+            lambda f: f()(V),
             "dropout1d",
         ),
         refused("GaussianNoise", ValueError, "expected std of at least 0, got -1", lambda f: f(-1)),

@@ -338,3 +338,39 @@ def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         call()
     assert message in str(caught.value)
+
+
+@BACKENDS
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(("dtype", "sizes"), [("float64", (1e200, 1e-200)), ("float32", (1e30, 1e-30))])
+@pytest.mark.parametrize("norm_type", [2, 3.0, 1.5, -2])
+def test_lp_of_any_size(
+    backend: str, axes: int, dtype: str, sizes: tuple[float, float], norm_type: float
+) -> None:
+    """A norm of c x is c times that of x, its gradient the same, its second derivative 1/c. Windows of both
+    sizes may lie side by side.
+    """
+    x = 1.0 + np.random.default_rng(axes).random((1, 2, *(6,) * axes))
+    tolerance = {"rtol": 1e-12 if dtype == "float64" else 2e-5}
+
+    def derivatives(x: np.ndarray, ceil_mode: bool) -> list[np.ndarray]:
+        t = td.tensor(x, dtype=dtype, requires_grad=True)
+        y = getattr(td, f"lp_pool{axes}d")(t, norm_type, 4, 2, ceil_mode)
+        (dx,) = td.grad(y.sum(), t, create_graph=True)
+        (dxx,) = td.grad((dx * td.tensor(np.cos(np.arange(x.size)).reshape(x.shape), dtype=dtype)).sum(), t)
+        return [z.detach().numpy() for z in (y, dx, dxx)]
+
+    with td.backend(backend):
+        for ceil_mode in (False, True):
+            plain = derivatives(x, ceil_mode)
+            for c in sizes:
+                found = derivatives(c * x, ceil_mode)
+                for value, expected, power in zip(found, plain, (1, 0, -1), strict=True):
+                    np.testing.assert_allclose(
+                        value * np.float64(c) ** -power, expected, **tolerance, atol=1e-6
+                    )
+        both = np.concatenate([c * x for c in sizes], -1)
+        y = getattr(td, f"lp_pool{axes}d")(td.tensor(both, dtype=dtype), norm_type, 2).numpy()
+        for part, c in zip(np.split(y, 2, -1), sizes, strict=True):
+            expected = getattr(td, f"lp_pool{axes}d")(td.tensor(x), norm_type, 2).numpy()
+            np.testing.assert_allclose(part / np.float64(c), expected, rtol=2e-5)

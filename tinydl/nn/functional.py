@@ -12,6 +12,7 @@ from ..ops.functions import logsigmoid
 from ..ops.grids import *
 from ..ops.indexing import one_hot
 from ..ops.loss import *
+from ..ops.lp_pool import *
 from ..ops.margins import *
 from ..ops.matmul import bilinear, linear
 from ..ops.norm import *

@@ -327,12 +327,17 @@ class Module:
         """Set `.grad` of every parameter to None; or those that are there to zeros."""
         clear_gradients(self.parameters(), set_to_none)
 
-    def to(self: M, *wanted: Any, dtype: Any = None, device: Any = None) -> M:
-        """Parameters and buffers on another device, floating ones in another dtype: to(dtype),
-        to(device), to(device, dtype).
+    def to(
+        self: M,
+        *wanted: Any,
+        dtype: Any = None,
+        device: Any = None,
+        non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> M:
+        """Parameters and buffers on another device, floating ones in another dtype, as a tensor's `to`.
 
-        Children move by their own `to`. Drops the gradients of what changes; recordings of the module end.
-        Optimizers follow at their next step.
+        Children move by their own `to`. Drops gradients of what changes; recordings end, optimizers follow.
         """
         dtype, device = target("to", wanted, dtype, device)
         for tensor in (*self.parameters(False), *self.buffers(False)):

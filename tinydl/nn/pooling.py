@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor
-from ..ops import pool
+from ..ops import lp_pool, pool
 from ..ops.reduce import mean
 from ..ops.shape import flatten
 from .checks import require_sizes
@@ -112,7 +112,7 @@ class _LPPool(_Pool):
     ) -> None:
         super().__init__()
         require_sizes(self, kernel_size=kernel_size, stride=stride)
-        pool.require_norm_type(type(self).__name__, norm_type)
+        lp_pool.require_norm_type(type(self).__name__, norm_type)
         self.norm_type, self.kernel_size, self.stride, self.ceil_mode = (
             norm_type,
             kernel_size,
@@ -210,19 +210,19 @@ class AvgPool3d(_AvgPool):
 class LPPool1d(_LPPool):
     """(Σ x^p)^(1/p) over each window of (N, C, W), p = norm_type."""
 
-    function = pool.lp_pool1d
+    function = lp_pool.lp_pool1d
 
 
 class LPPool2d(_LPPool):
     """(Σ x^p)^(1/p) over each window of (N, C, H, W), p = norm_type."""
 
-    function = pool.lp_pool2d
+    function = lp_pool.lp_pool2d
 
 
 class LPPool3d(_LPPool):
     """(Σ x^p)^(1/p) over each window of (N, C, D, H, W), p = norm_type."""
 
-    function = pool.lp_pool3d
+    function = lp_pool.lp_pool3d
 
 
 class MaxUnpool1d(_MaxUnpool):

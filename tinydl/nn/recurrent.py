@@ -220,6 +220,9 @@ class _Layers(_Recurrent):
             for suffix in suffixes:
                 self._draw(suffix, input_size if k == 0 else (proj_size or hidden_size) * len(suffixes))
 
+    def flatten_parameters(self) -> None:
+        """Nothing: PyTorch lays weights out for cuDNN here."""
+
     def forward(self, input: Tensor, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             got = f"expected input of 2 or 3 dims, the last {self.input_size}, got {input.shape}"

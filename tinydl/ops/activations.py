@@ -5,6 +5,7 @@ taken for PyTorch's sake and has no meaning: the result is always a new tensor.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tinydl_kernels.machine.errors import ShapeError
 
@@ -15,6 +16,7 @@ from .elementwise import (
     abs,
     clip,
     div,
+    eq,
     exp,
     ge,
     gt,
@@ -78,7 +80,7 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha (exp x - 1). Clevert et al., arXiv 1511.07289."""
     require_numbers("elu", input)
-    return where(le(input, 0.0), mul(expm1(clip(input, max=0.0)), alpha), input)
+    return _bent(input, expm1, alpha, alpha)
 
 
 @public
@@ -96,7 +98,14 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     require_numbers("celu", input)
     if alpha == 0:
         raise ValueError("celu: expected alpha other than 0, got 0")
-    return where(le(input, 0.0), mul(expm1(div(clip(input, max=0.0), alpha)), alpha), input)
+    return _bent(input, lambda x: expm1(div(x, alpha)), alpha, 1.0)
+
+
+def _bent(x: Tensor, curve: Callable[[Tensor], Tensor], alpha: float, slope: float) -> Tensor:
+    """x where x > 0, else alpha curve(x). At 0 the derivative is `slope`, the second 0, as in PyTorch."""
+    below = lt(x, 0.0)
+    line = x if slope == 1 else where(eq(x, 0.0), mul(x, slope), x)
+    return where(below, mul(curve(where(below, x, 0.0)), alpha), line)
 
 
 @public

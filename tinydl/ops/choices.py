@@ -31,7 +31,7 @@ from .elementwise import (
     to_dtype,
     where,
 )
-from .functions import isnan, log1p
+from .functions import isinf, isnan, log1p
 from .indexing import gather, take_along_dim
 from .reduce import Picked, any, sum
 from .shape import common_shape, narrow, normalize_dim, reshape, squeeze, stack, unsqueeze
@@ -90,13 +90,14 @@ def nan_to_num(
 
 @public
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """log(exp(input) + exp(other)), without overflow."""
+    """log(exp(input) + exp(other)), without overflow. Where it is infinite the larger has the gradient."""
     require_floating("logaddexp", input, other)
     common_shape("logaddexp", input, other)
-    high = maximum(input, other).detach()
-    high = where(isfinite(high), high, 0.0)  # a constant, which cancels
-    total = add(exp(sub(input, high)), exp(sub(other, high)))
-    return add(log(total), high)
+    larger = maximum(input, other)
+    high = larger.detach()
+    infinite = isinf(high)
+    near, far = (where(infinite, 0.0, sub(x, where(infinite, x.detach(), high))) for x in (input, other))
+    return where(infinite, larger, add(log(add(exp(near), exp(far))), where(infinite, 0.0, high)))
 
 
 @public

@@ -195,19 +195,21 @@ def eye(
 
 
 @public
-def zeros_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
+def zeros_like(input: Tensor, dtype: Any = None, device: Any = None, memory_format: Any = None) -> Tensor:
     """Zeros shaped as `input`."""
     return zeros(input.shape, dtype=checked(dtype, "zeros_like", input.dtype), device=device or input.device)
 
 
 @public
-def ones_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
+def ones_like(input: Tensor, dtype: Any = None, device: Any = None, memory_format: Any = None) -> Tensor:
     """Ones shaped as `input`."""
     return ones(input.shape, dtype=checked(dtype, "ones_like", input.dtype), device=device or input.device)
 
 
 @public
-def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None) -> Tensor:
+def full_like(
+    input: Tensor, fill_value: Any, dtype: Any = None, device: Any = None, memory_format: Any = None
+) -> Tensor:
     """`fill_value` everywhere, as `full`, shaped as `input`."""
     return _filled(
         "full_like", input.shape, fill_value, checked(dtype, "full_like", input.dtype), device or input.device
@@ -215,7 +217,7 @@ def full_like(input: Tensor, fill_value: Any, dtype: Any = None, device: Any = N
 
 
 @public
-def empty_like(input: Tensor, dtype: Any = None, device: Any = None) -> Tensor:
+def empty_like(input: Tensor, dtype: Any = None, device: Any = None, memory_format: Any = None) -> Tensor:
     """Memory shaped as `input` with whatever it holds."""
     return empty(input.shape, dtype=checked(dtype, "empty_like", input.dtype), device=device or input.device)
 
@@ -394,7 +396,7 @@ def target(who: str, given: tuple[Any, ...], dtype: Any, device: Any) -> tuple[n
             dtype, device = wanted.dtype, wanted.device
         elif is_device(wanted) or type(wanted) is int:
             device = wanted
-        elif wanted is not None:
+        elif wanted is not None and not isinstance(wanted, bool):  # non_blocking, copy
             dtype = wanted
     return None if dtype is None else checked(dtype, who), None if device is None else checked_device(
         device, who
@@ -402,14 +404,23 @@ def target(who: str, given: tuple[Any, ...], dtype: Any, device: Any) -> tuple[n
 
 
 @public
-def to(input: Tensor, *wanted: Any, dtype: Any = None, device: Any = None) -> Tensor:
+def to(
+    input: Tensor,
+    *wanted: Any,
+    dtype: Any = None,
+    device: Any = None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: Any = None,
+) -> Tensor:
     """The input as another dtype or on another device: x.to(dtype), x.to(device),
     x.to(device, dtype), x.to(like).
 
-    Itself if there is nothing to do. Gradients travel back, in every order.
-    DeviceError if there is no such device.
+    Itself if there is nothing to do, but for `copy`. Copies wait whatever `non_blocking` says; there is one
+    memory format. Gradients travel back, in every order. DeviceError if there is no such device.
     """
-    return _brought(input, *target("to", wanted, dtype, device))
+    moved = _brought(input, *target("to", wanted, dtype, device))
+    return contiguous(moved) if copy and moved is input else moved
 
 
 def _brought(x: Tensor, dtype: np.dtype | None, device: str | None) -> Tensor:
@@ -427,34 +438,6 @@ def cuda(input: Tensor, device: Any = "cuda") -> Tensor:
 def cpu(input: Tensor) -> Tensor:
     """The input on the CPU, itself if it is there. Waits for the GPU."""
     return to(input, device="cpu")
-
-
-def formatted(x: Tensor, spec: str) -> str:
-    """f"{x:.3g}": a 0-d tensor is formatted as its number; another as `str` has it, and takes no spec."""
-    if spec and x.ndim:
-        raise ShapeError(f"format: expected a 0-d tensor for {spec!r}, got {x.shape}")
-    return str(x) if x.ndim else format(_read(x, "format").item(), spec)
-
-
-def index(x: Tensor) -> int:
-    """For `range(x)` and `values[x]`: the value of an integer tensor of one element."""
-    if x.array.size != 1 or x.dtype.kind not in "biu":
-        raise TypeError(f"index: expected one integer, got {x.shape} {x.dtype}")
-    return int(_read(x, "index").item())
-
-
-def truth(x: Tensor) -> bool:
-    """The truth of a tensor of one element."""
-    if x.array.size != 1:
-        raise ValueError(f"bool: expected a tensor of one element, got {x.shape}: use any() or all()")
-    return bool(_read(x, "bool").item())
-
-
-def length(x: Tensor) -> int:
-    """The size of the first dim."""
-    if not x.ndim:
-        raise TypeError("len: expected at least one dim, got a 0-d tensor")
-    return x.shape[0]
 
 
 def deepcopy(x: Tensor, memo: dict[int, Any]) -> Tensor:

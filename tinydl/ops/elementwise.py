@@ -52,7 +52,6 @@ __all__ = [
     "sqrt",
     "square",
     "tanh",
-    "where",
 ]
 
 
@@ -161,12 +160,7 @@ def _power(x: Array, *, exponent: float) -> Array:
 
 @primitive(elementwise=True, constant=("condition",))
 def where(condition: Array, input: Array, other: Array) -> Array:
-    """input where the condition holds, else other. The side that is not taken has gradient 0, whatever it
-    holds.
-
-    What stands before it makes NaN of that 0 where its derivative is infinite or NaN: where(x > 0, sqrt(x),
-    x) has gradient NaN at x <= 0, as in PyTorch. Choose first: sqrt(where(x > 0, x, 1)).
-    """
+    """input where the condition holds, else other. The side that is not taken has gradient 0."""
     return kernels.where(condition, input, other)
 
 
@@ -344,6 +338,6 @@ def square(input: Tensor) -> Tensor:
 
 
 @public
-def clone(input: Tensor) -> Tensor:
-    """A copy that stays on the tape."""
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy that stays on the tape. There is one memory format."""
     return contiguous(input)

@@ -15,6 +15,7 @@ from ..engine.public import public
 from .elementwise import (
     comparison,
     div,
+    eq,
     exp,
     mul,
     neg,
@@ -24,6 +25,7 @@ from .elementwise import (
     square,
     sub,
     unary,
+    where,
     zeros_as,
 )
 from .shape import common_shape
@@ -82,7 +84,7 @@ acos = unary(kernels.acos, lambda g, input: neg(mul(g, rsqrt(sub(1.0, square(inp
 atan = unary(kernels.atan, lambda g, input: div(g, add(square(input), 1.0)))
 sinh = unary(kernels.sinh, lambda g, input: mul(g, cosh(input)))
 cosh: Primitive = unary(kernels.cosh, lambda g, input: mul(g, sinh(input)))
-asinh = unary(kernels.asinh, lambda g, input: mul(g, rsqrt(add(square(input), 1.0))))
+asinh = unary(kernels.asinh, lambda g, input: div(g, hypot(input, 1.0)))
 acosh = unary(kernels.acosh, lambda g, input: mul(g, rsqrt(sub(square(input), 1.0))))
 atanh = unary(kernels.atanh, lambda g, input: div(g, sub(1.0, square(input))))
 erf = unary(kernels.erf, lambda g, input: mul(g, mul(_gaussian(input), 2 / math.sqrt(math.pi))))
@@ -116,9 +118,15 @@ def _polygamma(x: Array, *, n: int) -> Array:
     return kernels.polygamma(memory.scalar(n, x.dtype, x), x)
 
 
+def _over_square(x: Tensor, length: Tensor) -> Tensor:
+    """x / length² without its square; 0 at length 0, as PyTorch has it."""
+    length = where(eq(length, 0.0), 1.0, length)
+    return div(div(x, length), length)
+
+
 atan2.rule(
-    input=lambda g, input, other: mul(g, div(other, add(square(input), square(other)))),
-    other=lambda g, input, other: neg(mul(g, div(input, add(square(input), square(other))))),
+    input=lambda g, input, other: mul(g, _over_square(other, hypot(input, other))),
+    other=lambda g, input, other: neg(mul(g, _over_square(input, hypot(input, other)))),
 )
 hypot.rule(
     input=lambda g, input, out: mul(g, div(input, out)), other=lambda g, other, out: mul(g, div(other, out))

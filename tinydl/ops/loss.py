@@ -230,9 +230,11 @@ def hinge_loss(input: Tensor, target: Tensor, margin: float = 1.0, reduction: st
 def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, reduction: str = "mean"
 ) -> Tensor:
-    """input where target = 1, max(0, margin - input) where target = -1."""
+    """input where target = 1, max(0, margin - input) where target = -1; other targets have both."""
     _require("hinge_embedding_loss", input, target, reduction)
-    return reduced("hinge_embedding_loss", where(gt(target, 0.0), input, relu(sub(margin, input))), reduction)
+    near = where(ne(target, -1.0), input, 0.0)
+    far = where(ne(target, 1.0), clip(sub(margin, input), min=0.0), 0.0)
+    return reduced("hinge_embedding_loss", add(near, far), reduction)
 
 
 @public
@@ -277,7 +279,7 @@ def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0.0, reduction: str = "mean"
 ) -> Tensor:
     """1 - cos(input1, input2) where target = 1, max(0, cos - margin) where target =
-    -1; inputs (N, D), target (N,).
+    -1, else 0; inputs (N, D), target (N,).
     """
     if input1.shape != input2.shape or target.shape != input1.shape[:-1]:
         got = f"{input1.shape}, {input2.shape}, {target.shape}"
@@ -286,7 +288,11 @@ def cosine_embedding_loss(
     cosine = cosine_similarity(input1, input2, dim=-1)
     return reduced(
         "cosine_embedding_loss",
-        where(gt(target, 0.0), sub(1.0, cosine), relu(sub(cosine, margin))),
+        where(
+            eq(target, 1.0),
+            sub(1.0, cosine),
+            where(eq(target, -1.0), clip(sub(cosine, margin), min=0.0), 0.0),
+        ),
         reduction,
     )
 
@@ -317,16 +323,18 @@ def triplet_margin_loss(
     far = distance(anchor, negative)
     if swap:
         far = minimum(far, distance(positive, negative))
-    return reduced("triplet_margin_loss", relu(add(sub(distance(anchor, positive), far), margin)), reduction)
+    return reduced(
+        "triplet_margin_loss", clip(add(sub(distance(anchor, positive), far), margin), min=0.0), reduction
+    )
 
 
 @public
 def gaussian_nll_loss(
     input: Tensor, target: Tensor, var: Any, full: bool = False, eps: float = 1e-6, reduction: str = "mean"
 ) -> Tensor:
-    """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), to which
-    no gradient flows below eps. The target broadcasts to the input, or the input to the target; var has the
-    input's shape or one number per row, or is a number.
+    """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), whose gradient goes to
+    var below eps too, as in PyTorch: it can grow again. The target broadcasts to the input, or the input to
+    the target; var, which is not negative, has the input's shape or one number per row, or is a number.
     """
     require_reduction("gaussian_nll_loss", reduction)
     require_numbers("gaussian_nll_loss", input)
@@ -344,7 +352,9 @@ def gaussian_nll_loss(
             f"gaussian_nll_loss: expected var of the input's shape or one per row {input.shape}, got "
             f"{var.shape}"
         )
-    v = where(lt(var, eps), eps, var)
+    if isinstance(var.array, np.ndarray) and (var.array < 0).any():
+        raise ValueError(f"gaussian_nll_loss: expected var of at least 0, got {var.array.min()}")
+    v = where(lt(var, eps), add(sub(var, var.detach()), eps), var)
     loss = mul(add(log(v), div(square(sub(input, target)), v)), 0.5)
     return reduced("gaussian_nll_loss", add(loss, 0.5 * math.log(2 * math.pi)) if full else loss, reduction)
 

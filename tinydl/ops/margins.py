@@ -8,7 +8,20 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Tensor, add
 from ..engine.public import public
-from .elementwise import _weighted, eq, ge, logical_and, logical_not, mul, neg, relu, sub, to_dtype, where
+from .elementwise import (
+    _weighted,
+    clip,
+    eq,
+    ge,
+    logical_and,
+    logical_not,
+    mul,
+    neg,
+    relu,
+    sub,
+    to_dtype,
+    where,
+)
 from .functions import logsigmoid
 from .indexing import gather, places, scatter_add
 from .loss import _require
@@ -35,7 +48,7 @@ def margin_ranking_loss(
     if len({x.ndim for x in (input1, input2, target)}) > 1:
         got = f"{input1.shape}, {input2.shape}, {target.shape}"
         raise ShapeError(f"margin_ranking_loss: expected inputs and target of as many dims, got {got}")
-    loss = relu(sub(margin, mul(target, sub(input1, input2))))
+    loss = clip(sub(margin, mul(target, sub(input1, input2))), min=0.0)  # whose slope at 0 is 1, PyTorch's
     return reduced("margin_ranking_loss", loss, reduction)
 
 

@@ -16,7 +16,6 @@ from tinydl_kernels.machine.window import Window, per_axis
 
 from ..engine.core import Array, Tensor, primitive
 from ..engine.public import public
-from .elementwise import eq, mul, pow, where
 from .indexing import _filled, places, scatter
 from .resample import _resample
 from .shape import reshape
@@ -32,9 +31,6 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
-    "lp_pool1d",
-    "lp_pool2d",
-    "lp_pool3d",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
@@ -140,23 +136,6 @@ def _avg(
         return _avg_pool(x, window=window, count_include_pad=count_include_pad, divisor=divisor)
 
     return batched(axes, run, input)
-
-
-def _lp(
-    who: str, axes: int, input: Tensor, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool
-) -> Tensor:
-    require_norm_type(who, norm_type)
-    kernel = per_axis(who, "kernel_size", kernel_size, axes)
-    means = _avg(who, axes, pow(input, norm_type), kernel, stride, 0, ceil_mode, True, None)
-    sums = mul(means, float(math.prod(kernel)))
-    none = eq(sums, 0.0)
-    return where(none, 0.0, pow(where(none, 1.0, sums), 1 / norm_type))
-
-
-def require_norm_type(who: str, norm_type: float) -> None:
-    """A ValueError unless the type of norm is finite and not 0."""
-    if not (norm_type and math.isfinite(norm_type)):
-        raise ValueError(f"{who}: expected a finite norm_type other than 0, got {norm_type}")
 
 
 def _unpool(
@@ -341,40 +320,6 @@ def avg_pool3d(
     return _avg(
         "avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )
-
-
-@public
-def lp_pool1d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
-    """(Σ x^p)^(1/p) over each window of (N, C, W), p = norm_type.
-
-    As `lp_pool2d` and torch.nn.functional.lp_pool1d.
-    """
-    return _lp("lp_pool1d", 1, input, norm_type, kernel_size, stride, ceil_mode)
-
-
-@public
-def lp_pool2d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
-    """(Σ x^p)^(1/p) over each window of (N, C, H, W), p = norm_type.
-
-    A sum of 0 gives 0, with derivative 0. In `ceil_mode` a partial window counts as its mean times the whole
-    kernel, as in PyTorch. N may be missing. As torch.nn.functional.lp_pool2d.
-    """
-    return _lp("lp_pool2d", 2, input, norm_type, kernel_size, stride, ceil_mode)
-
-
-@public
-def lp_pool3d(
-    input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
-) -> Tensor:
-    """(Σ x^p)^(1/p) over each window of (N, C, D, H, W), p = norm_type.
-
-    As `lp_pool2d` and torch.nn.functional.lp_pool3d.
-    """
-    return _lp("lp_pool3d", 3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 @public

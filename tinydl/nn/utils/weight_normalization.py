@@ -8,8 +8,8 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ...engine.core import Tensor, no_grad
 from ...engine.public import public
-from ...ops.elementwise import div, mul, sqrt, square
-from ...ops.reduce import sum
+from ...ops.elementwise import abs, div, mul
+from ...ops.statistics import norm
 from ..checks import require_instance
 from ..module import Module
 from ..parameter import Parameter
@@ -26,8 +26,9 @@ class _WeightNorm:
 
     def length(self, v: Tensor) -> Tensor:
         if self.dim in (None, -1):
-            return sqrt(sum(square(v)))
-        return sqrt(sum(square(v), tuple(d for d in range(v.ndim) if d != self.dim), keepdim=True))
+            return norm(v)
+        others = tuple(d for d in range(v.ndim) if d != self.dim)
+        return norm(v, 2.0, others, keepdim=True) if others else abs(v)
 
     def __call__(self, module: Module) -> Tensor:
         v = getattr(module, f"{self.name}_v")

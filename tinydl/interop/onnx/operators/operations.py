@@ -16,6 +16,7 @@ from ....ops.products import *
 from ....ops.random import dropout
 from ....ops.reduce import *
 from ....ops.scan import *
+from ....ops.selection import *
 from ....ops.shape import *
 from ....ops.softmax import *
 from ....ops.statistics import *
