@@ -14,15 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...devices import move, on_host
 from ...engine.core import Array, Primitive, Tensor, no_grad, state
-from ...files import atomic_write
 from ...nn.module import Module
-from .emission import EMISSIONS
+from .emissions import emission_of
 from .operators import UnsupportedError
-from .writer import Call, Writer
-
-LARGEST = (1 << 31) - (1 << 20)
-"""Bytes of weights that a file holds; more of them lie beside it."""
+from .storing import store
+from .writer import NUMBERS, Call, Writer
 
 
 class _Traced(NamedTuple):
@@ -46,10 +44,10 @@ class _Tracer:
         outputs = results if isinstance(results, tuple) else (results,)
         if primitive.writes(len(arrays), settings):
             raise UnsupportedError(
-                f"onnx.export: {primitive.name} writes into a tensor; a graph has values only"
+                f"onnx.export: {primitive.key} writes into a tensor; a graph has values only"
             )
         path = next((p for p in reversed(self.modules) if p), "")
-        self.calls.append(Call(primitive.name, arrays, list(outputs), settings, path))
+        self.calls.append(Call(primitive.key, arrays, list(outputs), settings, path))
         return results
 
     def enter(self, module: Module) -> None:
@@ -76,7 +74,7 @@ def export(
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model in eval mode as an ONNX file, whole or not at all. Weights beyond 2 GB lie beside it, in
-    `path`.data, and then two files are written one after the other.
+    `path`.digest.data. A model on a GPU stays there; its numbers are copied.
 
     Args:
         example_inputs: a tensor or array, or a tuple of them, whose first dims are the batch.
@@ -94,8 +92,7 @@ def export(
         UnsupportedError: an operation that ONNX lacks, or that depends on more of the input than its shape
             outside of tinydl's operations.
     """
-    import onnx
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     if not 13 <= opset <= 22:
         raise ValueError(f"onnx.export: expected an opset from 13 to 22, got {opset}")
@@ -106,44 +103,51 @@ def export(
             "statistics are no part of a file; call model.eval()"
         )
     given = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    arrays = [np.array(x.detach().numpy() if isinstance(x, Tensor) else x) for x in given]
+    arrays = [on_host(x) for x in given]
     first = _trace(model, arrays)
     second = _trace(model, [_other(x, dynamic_batch) for x in arrays])
-    names = [call.name for call in first.calls]
-    if names != [call.name for call in second.calls]:
+    if [call.key for call in first.calls] != [call.key for call in second.calls]:
         raise UnsupportedError("onnx.export: expected the same operations for every batch, got others")
     writer = Writer(opset, arrays[0].shape[0] if dynamic_batch else None)
     ins = _names("input", input_names, len(first.inputs))
     outs = _names("output", output_names, len(first.outputs))
-    for name, array, twin in zip(ins, first.inputs, second.inputs, strict=True):
-        writer.input(name, array, twin)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        writer.stored[id(tensor.array)] = name, tensor.array
+        writer.weight(name, tensor.array)
+    for name, array in zip(ins, first.inputs, strict=True):
+        writer.input(name, array)
     if normalization is not None:
         writer.normalize(first.inputs[0], *normalization)
     for call, twin in zip(first.calls, second.calls, strict=True):
-        if call.name not in EMISSIONS:
-            raise UnsupportedError(
-                f"onnx.export: {call.name} of {call.path or 'the model'} has no form in ONNX"
-            )
-        writer.call(call, twin, EMISSIONS[call.name])
-    graph = writer.graph(helper, numpy_helper, ins, outs, first, second, softmax)
+        writer.path, emission = call.path, emission_of(call.key)
+        if emission is None:
+            raise writer.refused(f"{call.key} has no form in ONNX")
+        writer.call(call, twin, emission)
+    for name, array, other in zip(outs, first.outputs, second.outputs, strict=True):
+        writer.end(name, array, other, softmax)
+    nodes, stored = writer.needed(outs)
+    graph = helper.make_graph(
+        nodes,
+        "tinydl",
+        list(map(_described, ins, first.inputs, second.inputs)),
+        list(map(_described, outs, first.outputs, second.outputs)),
+    )
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], producer_name="tinydl")
     made.ir_version = helper.find_min_ir_version_for(list(made.opset_import))
     helper.set_model_props(made, {key: str(value) for key, value in (metadata or {}).items()})
-    beside = sum(x.ByteSize() for x in made.graph.initializer) > LARGEST
-    if beside:
-        location = Path(path).name + ".data"
-        onnx.save(made, path, save_as_external_data=True, location=location, size_threshold=1024)
-        onnx.checker.check_model(os.fspath(path))
-        return
-    onnx.checker.check_model(made, full_check=True)
-    with atomic_write(path) as file:
-        file.write(made.SerializeToString())
+    store(made, stored, Path(path))
+
+
+def _described(name: str, array: Array, twin: Array) -> Any:
+    """A value of the graph, with the batch where the runs differ."""
+    from onnx import helper
+
+    shape = [n if n == m else "batch" for n, m in zip(array.shape, twin.shape, strict=True)]
+    return helper.make_tensor_value_info(name, NUMBERS[array.dtype], shape)
 
 
 def _trace(model: Module, arrays: Sequence[np.ndarray]) -> _Traced:
-    tracer, inputs = _Tracer(model), [Tensor(x) for x in arrays]
+    device = next((x.device for x in (*model.parameters(), *model.buffers())), "cpu")
+    tracer, inputs = _Tracer(model), [Tensor(move(x, device)) for x in arrays]
     with no_grad(), state.replaced(tracer=tracer):
         outputs = model(*inputs)
     outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
@@ -155,11 +159,11 @@ def _trace(model: Module, arrays: Sequence[np.ndarray]) -> _Traced:
 
 def _other(x: np.ndarray, grow: bool) -> np.ndarray:
     """Other numbers of the same kind, one sample more."""
-    size = (x.shape[0] + 1 if grow else x.shape[0], *x.shape[1:])
+    size = (x.shape[0] + 1, *x.shape[1:]) if grow else x.shape
     rng = np.random.default_rng(0)
     if x.dtype.kind == "f":
-        return rng.uniform(-1, 1, size).astype(x.dtype)
-    return rng.choice(x.ravel(), size) if x.size else np.zeros(size, x.dtype)
+        return np.asarray(rng.uniform(-1, 1, size), x.dtype)
+    return np.asarray(rng.choice(x.ravel(), size) if x.size else np.zeros(size), x.dtype)
 
 
 def _names(kind: str, given: Sequence[str] | None, count: int) -> list[str]:
