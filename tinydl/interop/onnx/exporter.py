@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ... import nn
 from ...devices import move, on_host
 from ...engine.core import Array, Primitive, Tensor, no_grad, state
 from ...nn.module import Module
-from .emissions import emission_of
+from .emissions import EMISSIONS, emission_of
 from .operators import UnsupportedError
 from .storing import store
 from .writer import NUMBERS, Call, Writer
@@ -27,34 +28,49 @@ class _Traced(NamedTuple):
     calls: list[Call]
     inputs: list[Array]
     outputs: list[Array]
+    keys: list[str]  # of all primitives
 
 
 class _Tracer:
-    """Notes calls at the door; see debug.py."""
+    """Notes calls at the door; see debug.py. Those of a layer that ONNX may have an operator for are one."""
 
     eager = True
 
-    def __init__(self, model: Module) -> None:
+    def __init__(self, model: Module, inputs: Sequence[Array]) -> None:
         self.paths = {id(module): name for name, module in model.named_modules()}
-        self.modules: list[str] = []
+        self.modules: list[tuple[Module, int, str]] = []  # that run, the number of calls before, path
         self.calls: list[Call] = []
+        self.keys: list[str] = []
+        self.values = set(map(id, inputs))  # what came through the door; alive in calls
 
     def run(self, primitive: Primitive, arrays: list[Any], settings: dict[str, Any]) -> Any:
         results = primitive.function(*arrays, **settings)
-        outputs = results if isinstance(results, tuple) else (results,)
+        outputs = list(results) if isinstance(results, tuple) else [results]
         if primitive.writes(len(arrays), settings):
             raise UnsupportedError(
                 f"onnx.export: {primitive.key} writes into a tensor; a graph has values only"
             )
-        path = next((p for p in reversed(self.modules) if p), "")
-        self.calls.append(Call(primitive.key, arrays, list(outputs), settings, path))
+        path = self.modules[-1][2] if self.modules else ""
+        self.keys.append(primitive.key)
+        self.calls.append(Call(primitive.key, arrays, outputs, settings, path))
+        self.values |= set(map(id, outputs))
         return results
 
     def enter(self, module: Module) -> None:
-        self.modules.append(self.paths.get(id(module), ""))
+        path = self.paths.get(id(module)) or (self.modules[-1][2] if self.modules else "")
+        self.modules.append((module, len(self.calls), path))
 
     def leave(self) -> None:
-        self.modules.pop()
+        module, first, path = self.modules.pop()
+        key, calls = f"nn.{type(module).__name__}", self.calls[first:]
+        own = getattr(nn, type(module).__name__, None) is type(module)
+        if not (own and calls and key in EMISSIONS) or module._forward_hooks or module._forward_pre_hooks:
+            return
+        made = {id(y) for call in calls for y in call.outputs}
+        given = {id(x): x for call in calls for x in call.inputs if id(x) in self.values - made}
+        if len(given) == 1:
+            layer = {"layer": module, "calls": calls}
+            self.calls[first:] = [Call(key, list(given.values()), calls[-1].outputs, layer, path)]
 
     def site(self) -> None:
         return None
@@ -106,7 +122,7 @@ def export(
     arrays = [on_host(x) for x in given]
     first = _trace(model, arrays)
     second = _trace(model, [_other(x, dynamic_batch) for x in arrays])
-    if [call.key for call in first.calls] != [call.key for call in second.calls]:
+    if first.keys != second.keys:
         raise UnsupportedError("onnx.export: expected the same operations for every batch, got others")
     writer = Writer(opset, arrays[0].shape[0] if dynamic_batch else None)
     ins = _names("input", input_names, len(first.inputs))
@@ -118,10 +134,7 @@ def export(
     if normalization is not None:
         writer.normalize(first.inputs[0], *normalization)
     for call, twin in zip(first.calls, second.calls, strict=True):
-        writer.path, emission = call.path, emission_of(call.key)
-        if emission is None:
-            raise writer.refused(f"{call.key} has no form in ONNX")
-        writer.call(call, twin, emission)
+        _emit(writer, call, twin)
     for name, array, other in zip(outs, first.outputs, second.outputs, strict=True):
         writer.end(name, array, other, softmax)
     nodes, stored = writer.needed(outs)
@@ -137,6 +150,15 @@ def export(
     store(made, stored, Path(path))
 
 
+def _emit(writer: Writer, call: Call, twin: Call) -> None:
+    writer.path, emission = call.path, emission_of(call.key)
+    if emission is None:
+        raise writer.refused(f"{call.key} has no form in ONNX")
+    if not writer.call(call, twin, emission):
+        for part, other in zip(call.settings["calls"], twin.settings["calls"], strict=True):
+            _emit(writer, part, other)
+
+
 def _described(name: str, array: Array, twin: Array) -> Any:
     """A value of the graph, with the batch where the runs differ."""
     from onnx import helper
@@ -147,14 +169,15 @@ def _described(name: str, array: Array, twin: Array) -> Any:
 
 def _trace(model: Module, arrays: Sequence[np.ndarray]) -> _Traced:
     device = next((x.device for x in (*model.parameters(), *model.buffers())), "cpu")
-    tracer, inputs = _Tracer(model), [Tensor(move(x, device)) for x in arrays]
+    inputs = [Tensor(move(x, device)) for x in arrays]
+    tracer = _Tracer(model, [x.array for x in inputs])
     with no_grad(), state.replaced(tracer=tracer):
         outputs = model(*inputs)
     outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
     for y in outputs:
         if not isinstance(y, Tensor):
             raise ValueError(f"onnx.export: expected a tensor or a tuple of them, got {type(y).__name__}")
-    return _Traced(tracer.calls, [x.array for x in inputs], [y.array for y in outputs])
+    return _Traced(tracer.calls, [x.array for x in inputs], [y.array for y in outputs], tracer.keys)
 
 
 def _other(x: np.ndarray, grow: bool) -> np.ndarray:

@@ -20,9 +20,9 @@ OPTIONAL = ("MaxPool",)
 
 
 class Call(NamedTuple):
-    """What a primitive did."""
+    """What a primitive did, or a layer."""
 
-    key: str  # of the primitive
+    key: str  # of the primitive, or "nn." and the class of the layer
     inputs: list[Any]
     outputs: list[Any]
     settings: dict[str, Any]
@@ -86,12 +86,13 @@ class Writer:
             return self.node(kind, [x, self.constant(dims, np.int64)], keepdims=int(keep))
         return self.node(kind, [x], axes=list(dims), keepdims=int(keep))
 
-    def call(self, call: Call, twin: Call, emission: Callable[[Writer, Call, Call], Any]) -> None:
-        """Write what a primitive did."""
+    def call(self, call: Call, twin: Call, emission: Callable[[Writer, Call, Call], Any]) -> bool:
+        """Write what a primitive or a layer did; False: the emission has no form for it."""
         self.alive.append(call)
         made = emission(self, call, twin)
-        for array, name in zip(call.outputs, [made] if isinstance(made, str) else made, strict=False):
+        for array, name in zip(call.outputs, [made] if isinstance(made, str) else made or (), strict=False):
             self.names[id(array)] = name
+        return made is not None
 
     # ---- Names of values
 
