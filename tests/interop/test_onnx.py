@@ -25,7 +25,11 @@ TABLE_OF_CASES = Path(__file__).with_name("onnx_cases.txt")
 """operator | cases | pass | refused, of onnx 1.23; written by `python tests/interop/test_onnx.py`."""
 
 APART = {
-    "test_attention_4d_causal_fp16_expanded": "softmax rounds to half precision once: one unit of 192 differs"
+    **dict.fromkeys(
+        ("test_dft_inverse", "test_dft_inverse_opset19"),
+        "what is expected has rounding of 2e-7 where the exact value is 0, more than the tolerance",
+    ),
+    "test_attention_4d_causal_fp16_expanded": "softmax rounds to half precision once: one unit of 192 differs",
 }
 
 
@@ -348,7 +352,9 @@ def test_all_missing_operators_are_named() -> None:
     graph = helper.make_graph(
         nodes, "g", [value("x", TensorProto.FLOAT, [1]), value("c", TensorProto.BOOL, [])], []
     )
-    with pytest.raises(UnsupportedError, match=r"If \(2, control flow\), Own \(1\), StringSplit \(1\)"):
+    with pytest.raises(
+        UnsupportedError, match=r"If \(2, control flow: If -> d\), Own \(1\), StringSplit \(1\)"
+    ):
         load(helper.make_model(graph))
 
 

@@ -188,6 +188,8 @@ def _definition(kind: str, opset: int) -> Any:
         return None
     body = FunctionProto()
     body.ParseFromString(schema.get_function_with_opset_version(max(schema.function_opset_versions)))
+    usual = (a.default_value for a in schema.attributes.values())
+    body.attribute_proto.extend(a for a in usual if a.name)
     return body
 
 
