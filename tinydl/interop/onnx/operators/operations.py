@@ -17,6 +17,7 @@ from ....ops.pool import *
 from ....ops.products import *
 from ....ops.random import dropout
 from ....ops.reduce import *
+from ....ops.reductions_by_index import *
 from ....ops.scan import *
 from ....ops.shape import *
 from ....ops.softmax import *
