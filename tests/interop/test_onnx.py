@@ -198,6 +198,27 @@ def test_a_penalty_step_is_that_of_the_layers(backend: str) -> None:
         np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-5)
 
 
+def test_on_a_gpu(gpu: Any) -> None:
+    model, x = load(small_net()), np.ones((2, 1, 8, 8), np.float32)
+    expected = model(x).detach().numpy()
+    y = model.to("cuda")(td.tensor(x, device="cuda"))
+    assert y.device == "cuda"
+    np.testing.assert_allclose(y.detach().to("cpu").numpy(), expected, rtol=1e-6)
+
+
+def test_what_is_computed_ahead_is_bounded() -> None:
+    """Sums of a row and a column, each of which would be kept: 4 GB from a small file."""
+    stored = [numpy_helper.from_array(np.zeros(n, np.int32), f"{n}") for n in ((1, 1000), (1000, 1))]
+    names = [x.name for x in stored]
+    nodes = [helper.make_node("Add", names, [f"sum{i}"]) for i in range(1000)]
+    nodes.append(helper.make_node("Relu", ["x"], ["y"]))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
+    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    kept = sum(x.size for x in model._arrays.values() if x is not None)
+    assert 1_000_000 < kept <= 2000 + (1 << 22)
+
+
 def test_it_trains_and_records() -> None:
     rng = np.random.default_rng(2)
     x, labels = (

@@ -181,7 +181,7 @@ def test_what_belongs_to_a_model_goes_with_it(tmp_path: Path) -> None:
     export(model, x, path, normalization=([30.0], [60.0]), softmax=True, metadata={"classes": "cat, dog"})
     expected = td.softmax(model(td.tensor((x - 30) / 60)), 1).detach().numpy()
     np.testing.assert_allclose(load(path)(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
-    assert {p.key: p.value for p in onnx.load(path).metadata_props} == {"classes": "cat, dog"}
+    assert load(path).metadata == {"classes": "cat, dog"}
 
 
 def test_a_model_on_a_gpu_is_copied(gpu: Any, tmp_path: Path) -> None:

@@ -20,14 +20,27 @@ from .operators import DTYPES, FLOATS, TABLE, Node, UnsupportedError, is_floatin
 LARGEST = 1 << 31
 """Bytes of a file: protobuf reads no more. Larger weights lie beside it."""
 
-FOLDED = 1 << 16
-"""Elements of the values that are computed once, when the graph is read."""
+FOLDED = 1 << 22
+"""Elements of all values together that are computed once, when the graph is read."""
 
 GROW = {
     *("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "EyeLike", "Pad", "Resize", "Upsample"),
-    *("CenterCropPad", "MaxUnpool", "Col2Im", "Dropout"),
+    *(
+        "CenterCropPad",
+        "MaxUnpool",
+        "Col2Im",
+        "Dropout",
+        "Conv",
+        "ConvInteger",
+        "ConvTranspose",
+        "QLinearConv",
+    ),
+    *("AveragePool", "LpPool", "MaxPool", "LRN", "DeformConv", "RoiAlign", "AffineGrid", "DFT", "STFT"),
+    *("MelWeightMatrix", "QuantizeLinear", "DequantizeLinear"),
 }
-"""Operators whose results may be larger than their inputs: never computed ahead, whatever a file says."""
+"""Operators whose results may have more elements than the sizes of their inputs multiplied: never computed
+ahead, whatever a file says.
+"""
 
 PASSING = {"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
 """A weight that goes through these is a weight still."""
@@ -87,7 +100,7 @@ def _read(model: Any, who: str, folder: Path | None) -> Graph:
         absent = missing(nodes)
         if absent:
             raise UnsupportedError(f"{who}: operators that are not supported: {absent}")
-        return Graph(nodes, stored, inputs, outputs)
+        return Graph(nodes, stored, inputs, outputs, {x.key: x.value for x in model.metadata_props})
 
 
 def _check_order(nodes: Sequence[Node], known: set[str], outputs: Sequence[str]) -> None:
@@ -232,7 +245,7 @@ def _written_out(body: Any, call: Any) -> list[Any]:
 
 
 class Graph(Module):
-    """A graph as a Module; made by `load`."""
+    """A graph as a Module; made by `load`. `metadata` is what the file holds beside it."""
 
     def __init__(
         self,
@@ -240,8 +253,10 @@ class Graph(Module):
         stored: dict[str, np.ndarray],
         inputs: Sequence[str],
         outputs: Sequence[str],
+        metadata: dict[str, str],
     ) -> None:
         super().__init__()
+        self.metadata = metadata
         self.input_names, self.output_names = list(inputs), list(outputs)
         self._arrays: dict[str, Any] = {"": None}  # values that are no tensors, and what is left out
         self._places: dict[str, tuple[Module, str]] = {}  # of tensors, by their names in the graph
@@ -283,18 +298,20 @@ class Graph(Module):
 
     def _unfolded(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes that depend on inputs or weights; the values of the others are computed once."""
-        rest, parameters = [], {name for name, (m, last) in self._places.items() if last in m._parameters}
+        rest, left = [], FOLDED
+        parameters = {name for name, (m, last) in self._places.items() if last in m._parameters}
         moving = {*self.input_names, *parameters}
         for node in nodes:
             given = [self._value(name) for name in node.inputs if name and name not in moving]
-            small = all(math.prod(x.shape) <= FOLDED for x in given)
-            if node.kind in GROW or not small or any(name in moving for name in node.inputs):
+            most = math.prod(max(math.prod(x.shape), 1) for x in given)
+            if node.kind in GROW or most > left or any(name in moving for name in node.inputs):
                 rest.append(node)
                 moving |= set(node.outputs)
                 continue
             with no_grad():
                 results = TABLE[node.kind](node, [self._value(name) for name in node.inputs])
             for name, result in zip(node.outputs, results, strict=False):
+                left -= math.prod(result.shape)
                 if is_floating(result):
                     self._keep(name, Buffer(result.detach()), False)
                 else:

@@ -130,7 +130,7 @@ def concat(node: Node, *parts: Value) -> Value:
 
 @operator("Split", arrays=True, host=(1,))
 def split(node: Node, x: Value, sizes: Any = None) -> Any:
-    axis, count = node.get("axis", 0) % x.ndim, node.get("num_outputs", len(node.outputs))
+    axis, count = node.get("axis", 0) % x.ndim, len(node.outputs)
     sizes = node.get("split") if sizes is None else sizes
     if sizes is None:
         size = -(-x.shape[axis] // count)
