@@ -71,8 +71,9 @@ class Called(nn.Module):
 
 
 def results(found: Any) -> list[np.ndarray]:
-    found = found if isinstance(found, (tuple, list)) else (found,)
-    return [np.asarray(y.detach().numpy() if isinstance(y, td.Tensor) else y) for y in found]
+    if isinstance(found, (tuple, list)):
+        return [y for part in found for y in results(part)]
+    return [np.asarray(found.detach().numpy() if isinstance(found, td.Tensor) else found)]
 
 
 def assert_same(model: Any, path: Path, inputs: list[np.ndarray]) -> None:
@@ -155,6 +156,39 @@ def test_layers_go_out_as_operators(tmp_path: Path) -> None:
     assert {"BatchNormalization", "LayerNormalization", "Erf"} < kinds[17]
     names = {name for name, _ in load(tmp_path / "m.onnx").named_parameters()}
     assert names == {name for name, _ in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_recurrent_layers_take_any_number_of_steps(name: str, tmp_path: Path) -> None:
+    """As one node a layer; the weights come back by their names."""
+    td.manual_seed(0)
+    layer, path = getattr(nn, name)(3, 4, 2, bidirectional=True).eval(), tmp_path / "m.onnx"
+    x = np.random.default_rng(0).standard_normal((9, 2, 3)).astype(np.float32)
+    export(layer, x[:5], path)
+    assert Counter(node.op_type for node in onnx.load(path).graph.node)[name] == 2
+    for steps in (1, 9):
+        assert_same(layer, path, [x[:steps]])
+    parameters = dict(layer.named_parameters())
+    twin = load(path)
+    assert {key: p.shape for key, p in twin.named_parameters()} == {
+        key: p.shape for key, p in parameters.items()
+    }
+    for net in (layer, twin):
+        net(td.tensor(x))[0].square().sum().backward()
+    for key, p in twin.named_parameters():
+        np.testing.assert_allclose(np.array(p.grad), np.array(parameters[key].grad), rtol=1e-4, atol=1e-5)
+
+
+def test_states_and_lengths_that_did_not_come_through_the_door(tmp_path: Path) -> None:
+    """They are constants of the graph, and no node of the whole layer may lose them."""
+    td.manual_seed(0)
+    layer = nn.GRU(3, 4).eval()
+    x = np.random.default_rng(0).standard_normal((5, 2, 3)).astype(np.float32)
+    for more in ({"hx": td.ones(1, 2, 4)}, {"lengths": td.tensor([5, 2])}):
+        model = Called(lambda x, more=more: layer(x, **more))
+        model.layer = layer
+        export(model.eval(), x, tmp_path / "m.onnx", dynamic_batch=False)
+        assert_same(model, tmp_path / "m.onnx", [x])
 
 
 def small() -> Any:

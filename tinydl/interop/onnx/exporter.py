@@ -28,7 +28,6 @@ class _Traced(NamedTuple):
     calls: list[Call]
     inputs: list[Array]
     outputs: list[Array]
-    keys: list[str]  # of all primitives
 
 
 class _Tracer:
@@ -38,9 +37,10 @@ class _Tracer:
 
     def __init__(self, model: Module, inputs: Sequence[Array]) -> None:
         self.paths = {id(module): name for name, module in model.named_modules()}
+        self.weights = {id(x.array) for x in (*model.parameters(), *model.buffers())}
         self.modules: list[tuple[Module, int, str]] = []  # that run, the number of calls before, path
+        self.ends: tuple[Any, list[Array], list[Array]] = None, [], []  # a layer, what it took and gave
         self.calls: list[Call] = []
-        self.keys: list[str] = []
         self.values = set(map(id, inputs))  # what came through the door; alive in calls
 
     def run(self, primitive: Primitive, arrays: list[Any], settings: dict[str, Any]) -> Any:
@@ -51,7 +51,6 @@ class _Tracer:
                 f"onnx.export: {primitive.key} writes into a tensor; a graph has values only"
             )
         path = self.modules[-1][2] if self.modules else ""
-        self.keys.append(primitive.key)
         self.calls.append(Call(primitive.key, arrays, outputs, settings, path))
         self.values |= set(map(id, outputs))
         return results
@@ -60,20 +59,41 @@ class _Tracer:
         path = self.paths.get(id(module)) or (self.modules[-1][2] if self.modules else "")
         self.modules.append((module, len(self.calls), path))
 
+    def ran(self, module: Module, inputs: Any, output: Any) -> None:
+        """A forward hook."""
+        self.ends = module, _arrays(inputs), _arrays(output)
+
     def leave(self) -> None:
         module, first, path = self.modules.pop()
-        key, calls = f"nn.{type(module).__name__}", self.calls[first:]
-        own = getattr(nn, type(module).__name__, None) is type(module)
-        if not (own and calls and key in EMISSIONS) or module._forward_hooks or module._forward_pre_hooks:
+        (ran, inputs, outputs), calls = self.ends, self.calls[first:]
+        if ran is not module or len(module._forward_hooks) > 1 or module._forward_pre_hooks or not calls:
             return
         made = {id(y) for call in calls for y in call.outputs}
-        given = {id(x): x for call in calls for x in call.inputs if id(x) in self.values - made}
-        if len(given) == 1:
+        outside = {id(x): x for call in calls for x in call.inputs if id(x) not in made | self.weights}
+        own = set(map(id, inputs))
+        # a state that came by keyword, say, would be lost: but for its inputs a layer has weights and numbers
+        constants = [x for at, x in outside.items() if at not in own | self.values and x is not None]
+        if outside.keys() & self.values <= own and not any(x.ndim and x.any() for x in constants):
             layer = {"layer": module, "calls": calls}
-            self.calls[first:] = [Call(key, list(given.values()), calls[-1].outputs, layer, path)]
+            self.calls[first:] = [Call(_key(module), inputs, outputs, layer, path)]
 
     def site(self) -> None:
         return None
+
+
+def _key(module: Module) -> str:
+    """Of a layer in the table of emissions; a subclass may compute something else."""
+    name = type(module).__name__
+    return f"nn.{name}" if getattr(nn, name, None) is type(module) else ""
+
+
+def _flat(given: Any) -> list[Any]:
+    """What is in tuples of tuples."""
+    return [x for part in given for x in _flat(part)] if isinstance(given, (tuple, list)) else [given]
+
+
+def _arrays(given: Any) -> list[Array]:
+    return [x.array for x in _flat(given) if isinstance(x, Tensor)]
 
 
 def export(
@@ -90,7 +110,8 @@ def export(
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model in eval mode as an ONNX file, whole or not at all. Weights beyond 2 GB lie beside it, in
-    `path`.digest.data. A model on a GPU stays there; its numbers are copied.
+    `path`.digest.data. A model on a GPU stays there; its numbers are copied. Layers are ONNX's operators where
+    the opset has them, all else is what the forward did, call by call.
 
     Args:
         example_inputs: a tensor or array, or a tuple of them, whose first dims are the batch.
@@ -122,8 +143,6 @@ def export(
     arrays = [on_host(x) for x in given]
     first = _trace(model, arrays)
     second = _trace(model, [_other(x, dynamic_batch) for x in arrays])
-    if first.keys != second.keys:
-        raise UnsupportedError("onnx.export: expected the same operations for every batch, got others")
     writer = Writer(opset, arrays[0].shape[0] if dynamic_batch else None)
     ins = _names("input", input_names, len(first.inputs))
     outs = _names("output", output_names, len(first.outputs))
@@ -133,8 +152,7 @@ def export(
         writer.input(name, array)
     if normalization is not None:
         writer.normalize(first.inputs[0], *normalization)
-    for call, twin in zip(first.calls, second.calls, strict=True):
-        _emit(writer, call, twin)
+    _emit(writer, first.calls, second.calls)
     for name, array, other in zip(outs, first.outputs, second.outputs, strict=True):
         writer.end(name, array, other, softmax)
     nodes, stored = writer.needed(outs)
@@ -150,13 +168,15 @@ def export(
     store(made, stored, Path(path))
 
 
-def _emit(writer: Writer, call: Call, twin: Call) -> None:
-    writer.path, emission = call.path, emission_of(call.key)
-    if emission is None:
-        raise writer.refused(f"{call.key} has no form in ONNX")
-    if not writer.call(call, twin, emission):
-        for part, other in zip(call.settings["calls"], twin.settings["calls"], strict=True):
-            _emit(writer, part, other)
+def _emit(writer: Writer, calls: list[Call], twins: list[Call]) -> None:
+    if [call.key for call in calls] != [call.key for call in twins]:
+        raise writer.refused("expected the same operations for every batch, got others")
+    for call, twin in zip(calls, twins, strict=True):
+        writer.path, emission = call.path, emission_of(call.key)
+        if emission is None:
+            raise writer.refused(f"{call.key} has no form in ONNX")
+        if not writer.call(call, twin, emission):
+            _emit(writer, call.settings["calls"], twin.settings["calls"])
 
 
 def _described(name: str, array: Array, twin: Array) -> Any:
@@ -170,14 +190,18 @@ def _described(name: str, array: Array, twin: Array) -> Any:
 def _trace(model: Module, arrays: Sequence[np.ndarray]) -> _Traced:
     device = next((x.device for x in (*model.parameters(), *model.buffers())), "cpu")
     inputs = [Tensor(move(x, device)) for x in arrays]
-    tracer = _Tracer(model, [x.array for x in inputs])
-    with no_grad(), state.replaced(tracer=tracer):
-        outputs = model(*inputs)
-    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    for y in outputs:
+    tracer = _Tracer(model, _arrays(inputs))
+    hooks = [x.register_forward_hook(tracer.ran) for x in model.modules() if _key(x) in EMISSIONS]
+    try:
+        with no_grad(), state.replaced(tracer=tracer):
+            outputs = model(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for y in _flat(outputs):
         if not isinstance(y, Tensor):
             raise ValueError(f"onnx.export: expected a tensor or a tuple of them, got {type(y).__name__}")
-    return _Traced(tracer.calls, [x.array for x in inputs], [y.array for y in outputs], tracer.keys)
+    return _Traced(tracer.calls, _arrays(inputs), _arrays(outputs))
 
 
 def _other(x: np.ndarray, grow: bool) -> np.ndarray:

@@ -42,7 +42,20 @@ GROW = {
 ahead, whatever a file says.
 """
 
-PASSING = {"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
+PASSING = {
+    *(
+        "Identity",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Cast",
+        "Split",
+        "Slice",
+        "Concat",
+    )
+}
 """A weight that goes through these is a weight still."""
 
 
@@ -351,8 +364,8 @@ def _weights(nodes: Sequence[Node]) -> set[str]:
     for node in reversed(nodes):
         trained = TABLE[node.kind].trained
         weights |= {name for i, name in enumerate(node.inputs) if i in trained}
-        if node.kind in PASSING and node.outputs[0] in weights:
-            weights.add(node.inputs[0])
+        if node.kind in PASSING and weights & set(node.outputs):
+            weights |= set(node.inputs)
     return weights
 
 

@@ -113,3 +113,55 @@ def local_response_norm(w: Writer, call: Call, twin: Call) -> str | None:
         return None
     settings = {"size": layer.size, "alpha": layer.alpha, "beta": layer.beta, "bias": layer.k}
     return w.node("LRN", w.given(call, twin), **settings)
+
+
+# ---- Recurrent layers
+
+GATES = {"RNN": [0], "GRU": [1, 0, 2], "LSTM": [0, 3, 1, 2]}
+"""Which of our gates stands where in ONNX."""
+
+
+@emission("nn.RNN", "nn.GRU", "nn.LSTM")
+def recurrent(w: Writer, call: Call, twin: Call) -> list[str] | None:
+    """A node for each layer, with both directions; not with lengths, which `where` tells, or projections."""
+    layer, calls = call.settings["layer"], call.settings["calls"]
+    if call.inputs[0].ndim != 3 or layer.proj_size or any(part.name == "where" for part in calls):
+        return None
+    [y, *states], kind, finals = w.given(call, twin), type(layer).__name__, []
+    y = w.node("Transpose", [y], perm=[1, 0, 2]) if layer.batch_first else y
+    for k, suffixes in enumerate(layer.suffixes):
+        inputs = [y, *(_of_directions(w, layer, [name], suffixes) for name in ("weight_ih", "weight_hh"))]
+        inputs.append(_of_directions(w, layer, ["bias_ih", "bias_hh"], suffixes) if layer.has_bias else "")
+        size = len(suffixes)
+        ends = [w.constant([n], np.int64) for n in (k * size, (k + 1) * size, 0)]
+        inputs += ["", *(w.node("Slice", [state, *ends]) for state in states)] if states else []
+        settings: dict[str, Any] = {"hidden_size": layer.hidden_size}
+        settings["direction"] = "bidirectional" if layer.bidirectional else "forward"
+        if kind == "GRU":
+            settings["linear_before_reset"] = 1
+        if kind == "RNN":
+            settings["activations"] = [_nonlinearity(calls)] * size
+        y, *final = w.node(kind, inputs, 1 + layer.states, **settings)
+        y = w.node("Reshape", [w.node("Transpose", [y], perm=[0, 2, 1, 3]), w.constant([0, 0, -1], np.int64)])
+        finals.append(final)
+    y = w.node("Transpose", [y], perm=[1, 0, 2]) if layer.batch_first else y
+    return [y, *(w.node("Concat", list(parts), axis=0) for parts in zip(*finals, strict=True))]
+
+
+def _nonlinearity(calls: list[Call]) -> str:
+    return "Relu" if any(part.name == "relu" for part in calls) else "Tanh"
+
+
+def _of_directions(w: Writer, layer: Any, names: list[str], suffixes: list[str]) -> str:
+    """The tensors of these names, one behind the other, for each direction: (directions, rows, ...)."""
+    sizes, rows = w.constant([layer.hidden_size] * layer.gates, np.int64), []
+    for suffix in suffixes:
+        parts = []
+        for name in names:
+            array = getattr(layer, name + suffix).array
+            own = w.name(array, array)
+            gates = w.node("Split", [own, sizes], layer.gates, axis=0) if layer.gates > 1 else [own]
+            parts += [gates[i] for i in GATES[type(layer).__name__]]
+        whole = w.node("Concat", parts, axis=0) if len(parts) > 1 else parts[0]
+        rows.append(w.node("Unsqueeze", [whole, w.constant([0], np.int64)]))
+    return w.node("Concat", rows, axis=0)
