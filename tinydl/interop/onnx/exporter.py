@@ -110,8 +110,8 @@ def export(
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model in eval mode as an ONNX file, whole or not at all. Weights beyond 2 GB lie beside it, in
-    `path`.digest.data. A model on a GPU stays there; its numbers are copied. Layers are ONNX's operators where
-    the opset has them, all else is what the forward did, call by call.
+    `path`.digest.data. Layers are ONNX's operators where the opset has them, all else is what the forward
+    did, call by call. A model on a GPU stays there; its numbers are copied.
 
     Args:
         example_inputs: a tensor or array, or a tuple of them, whose first dims are the batch.

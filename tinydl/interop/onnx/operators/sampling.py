@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -64,40 +65,50 @@ def deform_conv(
 
 @operator("RoiAlign", host=(1, 2))
 def roi_align(node: Node, x: Tensor, regions: Any, batch: Any) -> Tensor:
-    """The mean over each bin of values read between the pixels: a matrix along each axis. Regions are
-    constants.
+    """The mean of values read between the pixels of each bin; or the largest of what their four neighbours
+    add to them, as ONNX has it. Regions are constants.
     """
-    require(node, node.get("mode", "avg") == "avg", "the largest value of a bin")
     usual = "half_pixel" if node.opset >= 16 else "output_half_pixel"
     half = node.get("coordinate_transformation_mode", usual) == "half_pixel"
+    bins = node.get("output_height", 1), node.get("output_width", 1)
     found = []
     for region, i in zip(regions * node.get("spatial_scale", 1.0) - 0.5 * half, batch, strict=True):
-        y = x[int(i)]
-        for axis, (first, last, bins) in enumerate(
-            (
-                (region[1], region[3], node.get("output_height", 1)),
-                (region[0], region[2], node.get("output_width", 1)),
-            )
-        ):
-            size = (last - first) if half else max(last - first, 1.0)
-            matrix = _bins(first, size, bins, node.get("sampling_ratio", 0), x.shape[2 + axis])
-            shares = tensor(matrix.astype(x.dtype), x)
-            y = td.matmul(shares, y) if axis == 0 else td.matmul(y, td.transpose(shares, 0, 1))
-        found.append(y)
-    return td.stack(found) if found else tensor(np.zeros((0, x.shape[1], 1, 1), x.dtype), x)
+        matrices = []
+        for first, last, count, pixels in zip(region[1::-1], region[:1:-1], bins, x.shape[2:], strict=True):
+            size = last - first if half else max(last - first, 1.0)
+            each = node.get("sampling_ratio", 0) or math.ceil(size / count)
+            places = first + (np.arange(count * each) + 0.5) * size / (count * each)
+            matrices.append([tensor(m.astype(x.dtype), x) for m in _neighbours(places, pixels)])
+        parts = [
+            td.matmul(td.matmul(rows, x[int(i)]), td.transpose(columns, 0, 1))
+            for rows, columns in itertools.product(*matrices)
+        ]
+        if node.get("mode", "avg") == "avg":
+            y = td.add(td.add(parts[0], parts[1]), td.add(parts[2], parts[3]))
+            found.append(td.mean(_in_bins(y, bins), (2, 4)))
+        else:
+            found.append(td.amax(_in_bins(td.amax(td.stack(parts), 0), bins), (2, 4)))
+    return td.stack(found) if found else tensor(np.zeros((0, x.shape[1], *bins), x.dtype), x)
 
 
-def _bins(first: float, size: float, bins: int, samples: int, pixels: int) -> np.ndarray:
-    """The shares (bins, pixels) of pixels in the means; a place more than one pixel outside counts as 0."""
-    each = samples or math.ceil(size / bins)
-    places = first + (np.arange(bins * each) + 0.5) * size / (bins * each)
-    inside = (places >= -1) & (places <= pixels)
+def _in_bins(y: Tensor, bins: tuple[int, int]) -> Tensor:
+    height, width = bins
+    return y.reshape((y.shape[0], height, y.shape[1] // height, width, y.shape[2] // width))
+
+
+def _neighbours(places: np.ndarray, pixels: int) -> list[np.ndarray]:
+    """The shares (places, pixels) of the pixel before a place, and of the one behind it. Places outside are
+    moved to the border, but those more than one pixel outside count as 0.
+    """
+    inside, rows = (places >= -1) & (places <= pixels), np.arange(len(places))
     places = np.clip(places, 0, pixels - 1)
-    below = np.minimum(places.astype(np.int64), max(pixels - 2, 0))
-    matrix, rows = np.zeros((bins * each, pixels)), np.arange(bins * each)
-    np.add.at(matrix, (rows, below), (1 - (places - below)) * inside)
-    np.add.at(matrix, (rows, np.minimum(below + 1, pixels - 1)), (places - below) * inside)
-    return matrix.reshape(bins, each, pixels).mean(1)
+    before = places.astype(np.int64)
+    after = places - before
+    matrices = []
+    for at, share in ((before, 1 - after), (np.minimum(before + 1, pixels - 1), after)):
+        matrices.append(np.zeros((len(places), pixels)))
+        matrices[-1][rows, at] = share * inside
+    return matrices
 
 
 @operator("NonMaxSuppression", arrays=True, host=(0, 1, 2, 3, 4))
