@@ -14,9 +14,12 @@ from .table import emission
 
 @emission("matmul")
 def matmul(w: Writer, call: Call, twin: Call) -> str:
-    names = w.given(call, twin)
-    for i, turned in enumerate((call.settings.get("ta"), call.settings.get("tb"))):
-        if turned:
+    names, (a, b) = w.given(call, twin), call.inputs
+    turned = call.settings.get("ta", False), call.settings.get("tb", False)
+    if any(turned) and a.ndim == b.ndim == 2 and a.dtype.kind == "f":
+        return w.node("Gemm", names, transA=int(turned[0]), transB=int(turned[1]))
+    for i, turn in enumerate(turned):
+        if turn:
             dims = list(range(call.inputs[i].ndim))
             names[i] = w.node("Transpose", [names[i]], perm=[*dims[:-2], dims[-1], dims[-2]])
     return w.node("MatMul", names)
