@@ -198,6 +198,30 @@ def test_a_penalty_step_is_that_of_the_layers(backend: str) -> None:
         np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-5)
 
 
+def test_functions_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each calls the next ten times: 10²⁰ nodes from two hundred."""
+    monkeypatch.setattr("tinydl.interop.onnx.graph.NODES", 4096)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    functions = [
+        helper.make_function(
+            "own",
+            f"f{i}",
+            ["x"],
+            ["y"],
+            [
+                helper.make_node(f"f{i + 1}", ["x"], ["y" if k == 9 else f"y{k}"], domain="own")
+                for k in range(10)
+            ],
+            opsets,
+        )
+        for i in range(20)
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("f0", ["x"], ["y"], domain="own")], "g", ends[:1], ends[1:])
+    with pytest.raises(DataError, match="expected at most 4096 nodes"):
+        load(helper.make_model(graph, opset_imports=opsets, functions=functions))
+
+
 def test_on_a_gpu(gpu: Any) -> None:
     model, x = load(small_net()), np.ones((2, 1, 8, 8), np.float32)
     expected = model(x).detach().numpy()

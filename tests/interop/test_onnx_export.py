@@ -226,6 +226,30 @@ def test_a_model_on_a_gpu_is_copied(gpu: Any, tmp_path: Path) -> None:
     assert {p.device for p in model.parameters()} == {"cuda"}
 
 
+@pytest.mark.full
+def test_every_layer_on_a_gpu_is_copied(gpu: Any, tmp_path: Path) -> None:
+    """The constants that are made on the way lie there too."""
+    seen = 0
+    for row in rows():
+        if not isinstance(row.call, LayerCall):
+            continue
+        inputs = row.arrays(row.samples[0], np.float32)[: row.call.inputs]
+        files = []
+        for device in ("cpu", "cuda"):
+            td.manual_seed(0)
+            model = row.call.make(np.float32).eval().to(device)
+            path = tmp_path / f"{device}.onnx"
+            try:
+                export(model, tuple(inputs), path, dynamic_batch=False)
+            except UnsupportedError as error:
+                files.append(str(error).encode())
+            else:
+                files.append(path.read_bytes())
+        assert files[0] == files[1], row.name
+        seen += 1
+    assert seen > 100
+
+
 def test_a_weight_is_stored_once(tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

@@ -20,6 +20,9 @@ from .operators import DTYPES, FLOATS, TABLE, Node, UnsupportedError, is_floatin
 LARGEST = 1 << 31
 """Bytes of a file: protobuf reads no more. Larger weights lie beside it."""
 
+NODES = 1 << 18
+"""Of a graph, with its functions written out."""
+
 FOLDED = 1 << 22
 """Elements of all values together that are computed once, when the graph is read."""
 
@@ -104,7 +107,7 @@ def _read(model: Any, who: str, folder: Path | None) -> Graph:
         opset = opsets.get("ai.onnx", 1)
         stored = {x.name: _array(x, folder) for x in graph.initializer}
         functions = {(f.domain, f.name): f for f in model.functions}
-        nodes = list(_nodes(graph.node, opset, functions))
+        nodes = list(_nodes(graph.node, opset, functions, iter(range(NODES))))
         if graph.sparse_initializer:
             raise ValueError("expected dense initializers, got sparse ones")
         inputs = [x.name for x in graph.input if x.name not in stored]
@@ -163,10 +166,14 @@ def _dtype(number: int) -> Any:
 # ---- Nodes, with the functions among them written out
 
 
-def _nodes(protos: Any, opset: int, functions: dict[tuple[str, str], Any], depth: int = 0) -> Iterator[Node]:
+def _nodes(
+    protos: Any, opset: int, functions: dict[tuple[str, str], Any], room: Iterator[int], depth: int = 0
+) -> Iterator[Node]:
     if depth > 32:
         raise ValueError("expected functions that end, got 32 inside of each other")
     for proto in protos:
+        if next(room, None) is None:
+            raise ValueError(f"expected at most {NODES} nodes with the functions written out, got more")
         node = _node(proto, opset)
         body = functions.get((proto.domain, proto.op_type))
         if body is None and node.kind not in TABLE and node.domain in ("", "ai.onnx"):
@@ -174,7 +181,7 @@ def _nodes(protos: Any, opset: int, functions: dict[tuple[str, str], Any], depth
         if body is None:
             yield node
         else:
-            yield from _nodes(_written_out(body, proto), _opset_of(body, opset), functions, depth + 1)
+            yield from _nodes(_written_out(body, proto), _opset_of(body, opset), functions, room, depth + 1)
 
 
 def _node(proto: Any, opset: int) -> Node:
