@@ -230,6 +230,26 @@ def test_on_a_gpu(gpu: Any) -> None:
     np.testing.assert_allclose(y.detach().to("cpu").numpy(), expected, rtol=1e-6)
 
 
+def test_quantized_weights_on_a_gpu(gpu: Any) -> None:
+    """They lie on the host, as all integers of a graph do, and follow their scale."""
+    rng = np.random.default_rng(0)
+    stored = [
+        numpy_helper.from_array(rng.integers(-9, 9, (3, 4), np.int8), "q"),
+        numpy_helper.from_array(np.float32(0.5), "scale"),
+    ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], stored)
+    model = load(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+    x = rng.standard_normal((2, 3)).astype(np.float32)
+    expected = model(x).numpy()
+    y = model.to("cuda")(td.tensor(x, device="cuda"))
+    np.testing.assert_allclose(y.to("cpu").numpy(), expected, rtol=1e-6)
+
+
 def test_what_is_computed_ahead_is_bounded() -> None:
     """Sums of a row and a column, each of which would be kept: 4 GB from a small file."""
     stored = [numpy_helper.from_array(np.zeros(n, np.int32), f"{n}") for n in ((1, 1000), (1000, 1))]

@@ -13,9 +13,7 @@ from ..writer import Call, Writer
 from .table import Emission, emission
 
 Settings = Callable[[Any], dict[str, Any] | None]  # of the layer; None: it has no such form
-ACTIVATIONS: dict[
-    str, tuple[str, int, Settings]
-] = {  # layer: operator, the opset that brought it, attributes
+ACTIVATIONS: dict[str, tuple[str, int, Settings]] = {
     "CELU": ("Celu", 12, lambda layer: {"alpha": layer.alpha}),
     "ELU": ("Elu", 6, lambda layer: {"alpha": layer.alpha}),
     "GELU": ("Gelu", 20, lambda layer: {"approximate": layer.approximate}),
@@ -26,12 +24,9 @@ ACTIVATIONS: dict[
     "SELU": ("Selu", 6, lambda layer: {}),
     "Softplus": ("Softplus", 1, lambda layer: {} if layer.beta == 1 else None),
     "Softsign": ("Softsign", 1, lambda layer: {}),
-    "Threshold": (
-        "ThresholdedRelu",
-        10,
-        lambda layer: {"alpha": layer.threshold} if layer.value == 0 else None,
-    ),
+    "Threshold": ("ThresholdedRelu", 10, lambda layer: None if layer.value else {"alpha": layer.threshold}),
 }
+"""The operator of a layer, the opset that brought it, its attributes."""
 
 
 def _activation(kind: str, since: int, settings: Settings) -> Emission:

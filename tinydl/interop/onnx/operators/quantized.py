@@ -1,5 +1,5 @@
-"""Numbers as small integers: y = (q - zero point) · scale. Only what comes back from integers has a gradient,
-by its scale.
+"""Numbers as small integers: y = (q - zero point) · scale. The way to integers is steps and has no gradient;
+the way back has one by the scale.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from ....engine.core import Tensor
 from . import operations as td
 from .elementwise import cast_to, dtype_of
-from .table import HALF, Node, Value, on_host, operator, require, value
+from .table import HALF, Node, Value, on_host, operator, require, tensor, value
 from .windows import conv
 
 
@@ -46,7 +46,7 @@ def dequantize(node: Node, x: Any, scale: Value, zero: Any = None) -> Value:
     dtype = dtype_of(node, node.get("output_dtype", 0)) if node.get("output_dtype", 0) else scale.dtype
     whole = x.astype(np.int64) if zero is None else x.astype(np.int64) - _spread(node, zero, x)
     wide = value(scale.astype(np.float32)) if scale.dtype == HALF else scale
-    return cast_to(td.mul(value(whole.astype(wide.dtype)), _spread(node, wide, x)), dtype)
+    return cast_to(td.mul(tensor(whole.astype(wide.dtype), wide), _spread(node, wide, x)), dtype)
 
 
 def _whole(x: np.ndarray, zero: Any, dims: int = 0) -> np.ndarray:
