@@ -302,6 +302,14 @@ def test_large_weights_lie_beside_the_file(tmp_path: Path, monkeypatch: pytest.M
     assert beside(tmp_path) == []
 
 
+def test_places_from_the_end(tmp_path: Path) -> None:
+    model, path = Called(lambda x: (x[-2:], x[:-1].flip(0), x[1:, ..., -1])).eval(), tmp_path / "m.onnx"
+    x = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
+    export(model, x[:4], path)
+    for size in (4, 7):
+        assert_same(model, path, [x[:size]])
+
+
 def test_refusals(tmp_path: Path) -> None:
     x, path = np.ones((2, 1, 6, 6), np.float32), tmp_path / "m.onnx"
     with pytest.raises(ValueError, match="expected a model in eval mode"):
@@ -317,6 +325,10 @@ def test_refusals(tmp_path: Path) -> None:
 
     with pytest.raises(UnsupportedError, match="did not come from tinydl's operations"):
         export(ByHand().eval(), x, path)
+    with pytest.raises(UnsupportedError, match="expected places that every batch has"):
+        export(Called(lambda x: x[: x.shape[0] - 1]).eval(), x, path)
+    with pytest.raises(UnsupportedError, match="expected one low for every batch"):
+        export(Called(lambda x: td.pad(x, [x.shape[0], 0])).eval(), x, path)
     assert not path.exists()
 
 

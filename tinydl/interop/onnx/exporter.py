@@ -23,6 +23,9 @@ from .operators import UnsupportedError
 from .storing import store
 from .writer import NUMBERS, Call, Writer
 
+SIZES = {"calls", "index", "rows", "shape", "size", "sizes"}
+"""Settings that may follow the batch; an emission looks at both runs."""
+
 
 class _Traced(NamedTuple):
     calls: list[Call]
@@ -175,6 +178,11 @@ def _emit(writer: Writer, calls: list[Call], twins: list[Call]) -> None:
         writer.path, emission = call.path, emission_of(call.key)
         if emission is None:
             raise writer.refused(f"{call.key} has no form in ONNX")
+        for name, setting in call.settings.items():
+            if name not in SIZES and setting != twin.settings[name]:
+                raise writer.refused(
+                    f"{call.key}: expected one {name} for every batch, got {setting} and others"
+                )
         if not writer.call(call, twin, emission):
             _emit(writer, call.settings["calls"], twin.settings["calls"])
 

@@ -20,7 +20,8 @@ def reshape(w: Writer, call: Call, twin: Call) -> str:
         sizes.append(n if n == m else 0 if copied else -1)
     [x] = w.given(call, twin)
     if sizes.count(-1) > 1 or 0 in call.outputs[0].shape:
-        return w.node("Reshape", [x, w.sizes(call.outputs[0].shape, twin.outputs[0].shape)], allowzero=1)
+        zeros = {"allowzero": 1} if w.opset >= 14 else {}
+        return w.node("Reshape", [x, w.sizes(call.outputs[0].shape, twin.outputs[0].shape)], **zeros)
     return w.node("Reshape", [x, w.constant(sizes, np.int64)])
 
 
@@ -73,12 +74,25 @@ FIRST, LAST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 @emission("index")
 def index(w: Writer, call: Call, twin: Call) -> str:
     """Numbers, slices, new dims and dots."""
+    spans, dropped, added = found = _parts(call)
+    if found != _parts(twin):
+        raise w.refused(f"expected places that every batch has, got {call.settings} and {twin.settings}")
+    [y] = w.given(call, twin)
+    if spans:
+        y = w.node("Slice", [y, *(w.constant(numbers, np.int64) for numbers in zip(*spans, strict=True))])
+    if dropped:
+        y = w.node("Squeeze", [y, w.constant(dropped, np.int64)])
+    return w.node("Unsqueeze", [y, w.constant(added, np.int64)]) if added else y
+
+
+def _parts(call: Call) -> tuple[list[tuple[int, int, int, int]], list[int], list[int]]:
+    """(start, end, axis and step of each slice; the axes that are dropped; where the result has new ones)."""
     x, places = call.inputs[0], list(call.settings["index"])
     if any(n is Ellipsis for n in places):
         at = next(i for i, n in enumerate(places) if n is Ellipsis)
         rest = x.ndim - sum(n is not None and n is not Ellipsis for n in places)
         places[at : at + 1] = [slice(None)] * rest
-    spans: list[tuple[int, int, int, int]] = []  # starts, ends, axes, steps
+    spans: list[tuple[int, int, int, int]] = []
     dropped: list[int] = []
     added: list[int] = []
     axis = at = 0
@@ -88,20 +102,18 @@ def index(w: Writer, call: Call, twin: Call) -> str:
             at += 1
             continue
         if isinstance(n, slice):
-            if n != slice(None):
-                start, end, step = n.indices(x.shape[axis])
-                spans.append((start, FIRST if end < 0 else LAST if end == x.shape[axis] else end, axis, step))
+            step = 1 if n.step is None else n.step
+            start = (0 if step > 0 else LAST) if n.start is None else n.start
+            whole = n.stop is None or (step > 0 and n.stop == x.shape[axis])
+            end = (LAST if step > 0 else FIRST) if whole else n.stop
+            if (start, end, step) != (0, LAST, 1):
+                spans.append((start, end, axis, step))
             at += 1
         else:
             spans.append((int(n), LAST if n == -1 else int(n) + 1, axis, 1))
             dropped.append(axis)
         axis += 1
-    [y] = w.given(call, twin)
-    if spans:
-        y = w.node("Slice", [y, *(w.constant(numbers, np.int64) for numbers in zip(*spans, strict=True))])
-    if dropped:
-        y = w.node("Squeeze", [y, w.constant(dropped, np.int64)])
-    return w.node("Unsqueeze", [y, w.constant(added, np.int64)]) if added else y
+    return spans, dropped, added
 
 
 @emission("pad")
@@ -127,9 +139,10 @@ def gather(w: Writer, call: Call, twin: Call) -> str:
 
 @emission("flat_index")
 def flat_index(w: Writer, call: Call, twin: Call) -> str:
-    flat = ""
-    for name, size in zip(w.given(call, twin), call.settings["sizes"], strict=True):
-        size, zero = w.constant(size, np.int64), w.constant(0, np.int64)
+    flat, sizes = "", zip(call.settings["sizes"], twin.settings["sizes"], strict=True)
+    for name, (n, m) in zip(w.given(call, twin), sizes, strict=True):
+        w.require_size(n, m)
+        size, zero = w.constant(n, np.int64), w.constant(0, np.int64)
         back = w.node("Add", [name, size])
         place = w.node("Where", [w.node("Less", [name, zero]), back, name])
         flat = w.node("Add", [w.node("Mul", [flat, size]), place]) if flat else place
