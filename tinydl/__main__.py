@@ -17,8 +17,10 @@ from .files import DataError
 from .training import bundle as bundles
 
 
-def derivatives(names: Sequence[str], backends: Sequence[str]) -> str:
-    """The page of derivatives. The checks are the tests' catalogue, which is there in a source tree only."""
+def derivatives(names: Sequence[str], backends: Sequence[str], graphs: bool = False) -> str:
+    """The page of derivatives, of operations or of imported graphs. The checks are the tests' catalogue,
+    which is there in a source tree only.
+    """
     tests = Path(__file__).parents[1] / "tests"
     place = tests / "catalogue" / "__init__.py"
     if not place.is_file():
@@ -29,6 +31,8 @@ def derivatives(names: Sequence[str], backends: Sequence[str]) -> str:
         spec: Any = importlib.util.spec_from_file_location("catalogue", place)
         sys.modules["catalogue"] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules["catalogue"])
+    if graphs:
+        return importlib.import_module("catalogue.graphs").page()
     return importlib.import_module("catalogue.page").page(names, backends)
 
 
@@ -53,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     checks.add_argument("names", nargs="*", help="operations of the catalogue; all without any")
     checks.add_argument("--backends", nargs="+", default=["reference", "cpu"], help="default: reference cpu")
+    checks.add_argument("--graphs", action="store_true", help="instead, of the graphs in ONNX's own tests")
     compiles = commands.add_parser(
         "warmup", help="compile the kernels of the usual networks now, for all processes to come"
     )
@@ -64,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     classes.add_argument("files", nargs="+", help="pictures")
     given = parser.parse_args(arguments)
     run = {
-        "derivatives": lambda: derivatives(given.names, given.backends),
+        "derivatives": lambda: derivatives(given.names, given.backends, given.graphs),
         "warmup": lambda: warmup(given.dtypes),
         "predict": lambda: predict(given.bundle, given.files),
     }

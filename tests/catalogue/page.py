@@ -11,7 +11,7 @@ where a rule raises NotImplementedError, and else "WRONG".
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,14 @@ def page(names: Sequence[str] = (), backends: Sequence[str] = BACKENDS, rows: Se
         lines.append(
             f"| {name} | " + " | ".join(g[0] if len({*g}) == 1 else " / ".join(g) for g in groups) + " |"
         )
-    for bad in VERDICTS[2:]:
-        those = sorted(name for name, cells in found.items() if bad in cells.values())
-        lines += ["", f"{bad.lower().capitalize()}: {', '.join(those) or 'none'}."]
+    lines += told({name: list(cells.values()) for name, cells in found.items()})
     return "\n".join(lines) + "\n"
+
+
+def told(found: Mapping[str, Iterable[str]]) -> list[str]:
+    """The end of a page: what is refused or wrong, by name."""
+    lines = []
+    for bad in VERDICTS[2:]:
+        those = sorted(name for name, verdicts in found.items() if bad in verdicts)
+        lines += ["", f"{bad.lower().capitalize()}: {', '.join(those) or 'none'}."]
+    return lines

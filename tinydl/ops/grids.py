@@ -110,6 +110,19 @@ def grid_sample(
         else sub(mul(add(g, scalar(1)), scalar(n / 2)), scalar(0.5))
         for g, n in zip(places, sizes, strict=True)
     ]  # fmt: skip
+    read = read_at(input, places, mode, padding_mode, align)
+    return reshape(read, (*input.shape[:2], *grid.shape[1:-1]))
+
+
+def read_at(
+    input: Tensor,
+    places: Sequence[Tensor],
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align: bool = False,
+) -> Tensor:
+    """The image (N, C, *) at places (N, P) along each of its axes, counted in pixels: (N, C, P)."""
+    sizes = input.shape[2:]
     if mode != "bicubic":
         places = [_padded(x, n, padding_mode, align) for x, n in zip(places, sizes, strict=True)]
     taps = [MODES[mode](x) for x in places]
@@ -125,7 +138,7 @@ def grid_sample(
         for _, weight in corner:
             value = value if weight is None else mul(value, unsqueeze(weight, 1))
         total = value if total is None else add(total, value)
-    return reshape(total, (*input.shape[:2], *grid.shape[1:-1]))
+    return total
 
 
 Taps = list[tuple[Tensor, Tensor | None]]  # whole places along an axis with their weights; None: one

@@ -7,7 +7,7 @@
 `load` reads the file (graph.py), looks every operator up (operators/) and says at once which are missing.
 What the graph computes goes through tinydl's operations, so it has derivatives of every order, records, and
 its weights train. `export` writes what a forward does at the door of the primitives (exporter.py,
-emission.py).
+emissions/).
 """
 
 from .exporter import export

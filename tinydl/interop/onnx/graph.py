@@ -20,16 +20,45 @@ from .operators import DTYPES, FLOATS, TABLE, Node, UnsupportedError, is_floatin
 LARGEST = 1 << 31
 """Bytes of a file: protobuf reads no more. Larger weights lie beside it."""
 
-FOLDED = 1 << 16
-"""Elements of the values that are computed once, when the graph is read."""
+NODES = 1 << 18
+"""Of a graph, with its functions written out."""
+
+FOLDED = 1 << 22
+"""Elements of all values together that are computed once, when the graph is read."""
 
 GROW = {
     *("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "EyeLike", "Pad", "Resize", "Upsample"),
-    *("CenterCropPad", "MaxUnpool", "Col2Im", "Dropout"),
+    *(
+        "CenterCropPad",
+        "MaxUnpool",
+        "Col2Im",
+        "Dropout",
+        "Conv",
+        "ConvInteger",
+        "ConvTranspose",
+        "QLinearConv",
+    ),
+    *("AveragePool", "LpPool", "MaxPool", "LRN", "DeformConv", "RoiAlign", "AffineGrid", "DFT", "STFT"),
+    *("MelWeightMatrix", "QuantizeLinear", "DequantizeLinear"),
 }
-"""Operators whose results may be larger than their inputs: never computed ahead, whatever a file says."""
+"""Operators whose results may have more elements than the sizes of their inputs multiplied: never computed
+ahead, whatever a file says.
+"""
 
-PASSING = {"Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Cast"}
+PASSING = {
+    *(
+        "Identity",
+        "Reshape",
+        "Transpose",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Cast",
+        "Split",
+        "Slice",
+        "Concat",
+    )
+}
 """A weight that goes through these is a weight still."""
 
 
@@ -78,7 +107,7 @@ def _read(model: Any, who: str, folder: Path | None) -> Graph:
         opset = opsets.get("ai.onnx", 1)
         stored = {x.name: _array(x, folder) for x in graph.initializer}
         functions = {(f.domain, f.name): f for f in model.functions}
-        nodes = list(_nodes(graph.node, opset, functions))
+        nodes = list(_nodes(graph.node, opset, functions, iter(range(NODES))))
         if graph.sparse_initializer:
             raise ValueError("expected dense initializers, got sparse ones")
         inputs = [x.name for x in graph.input if x.name not in stored]
@@ -87,7 +116,7 @@ def _read(model: Any, who: str, folder: Path | None) -> Graph:
         absent = missing(nodes)
         if absent:
             raise UnsupportedError(f"{who}: operators that are not supported: {absent}")
-        return Graph(nodes, stored, inputs, outputs)
+        return Graph(nodes, stored, inputs, outputs, {x.key: x.value for x in model.metadata_props})
 
 
 def _check_order(nodes: Sequence[Node], known: set[str], outputs: Sequence[str]) -> None:
@@ -137,10 +166,14 @@ def _dtype(number: int) -> Any:
 # ---- Nodes, with the functions among them written out
 
 
-def _nodes(protos: Any, opset: int, functions: dict[tuple[str, str], Any], depth: int = 0) -> Iterator[Node]:
+def _nodes(
+    protos: Any, opset: int, functions: dict[tuple[str, str], Any], room: Iterator[int], depth: int = 0
+) -> Iterator[Node]:
     if depth > 32:
         raise ValueError("expected functions that end, got 32 inside of each other")
     for proto in protos:
+        if next(room, None) is None:
+            raise ValueError(f"expected at most {NODES} nodes with the functions written out, got more")
         node = _node(proto, opset)
         body = functions.get((proto.domain, proto.op_type))
         if body is None and node.kind not in TABLE and node.domain in ("", "ai.onnx"):
@@ -148,7 +181,7 @@ def _nodes(protos: Any, opset: int, functions: dict[tuple[str, str], Any], depth
         if body is None:
             yield node
         else:
-            yield from _nodes(_written_out(body, proto), _opset_of(body, opset), functions, depth + 1)
+            yield from _nodes(_written_out(body, proto), _opset_of(body, opset), functions, room, depth + 1)
 
 
 def _node(proto: Any, opset: int) -> Node:
@@ -188,6 +221,8 @@ def _definition(kind: str, opset: int) -> Any:
         return None
     body = FunctionProto()
     body.ParseFromString(schema.get_function_with_opset_version(max(schema.function_opset_versions)))
+    usual = (a.default_value for a in schema.attributes.values())
+    body.attribute_proto.extend(a for a in usual if a.name)
     return body
 
 
@@ -230,7 +265,7 @@ def _written_out(body: Any, call: Any) -> list[Any]:
 
 
 class Graph(Module):
-    """A graph as a Module; made by `load`."""
+    """A graph as a Module; made by `load`. `metadata` is what the file holds beside it."""
 
     def __init__(
         self,
@@ -238,8 +273,10 @@ class Graph(Module):
         stored: dict[str, np.ndarray],
         inputs: Sequence[str],
         outputs: Sequence[str],
+        metadata: dict[str, str],
     ) -> None:
         super().__init__()
+        self.metadata = metadata
         self.input_names, self.output_names = list(inputs), list(outputs)
         self._arrays: dict[str, Any] = {"": None}  # values that are no tensors, and what is left out
         self._places: dict[str, tuple[Module, str]] = {}  # of tensors, by their names in the graph
@@ -281,18 +318,20 @@ class Graph(Module):
 
     def _unfolded(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes that depend on inputs or weights; the values of the others are computed once."""
-        rest, parameters = [], {name for name, (m, last) in self._places.items() if last in m._parameters}
+        rest, left = [], FOLDED
+        parameters = {name for name, (m, last) in self._places.items() if last in m._parameters}
         moving = {*self.input_names, *parameters}
         for node in nodes:
             given = [self._value(name) for name in node.inputs if name and name not in moving]
-            small = all(math.prod(x.shape) <= FOLDED for x in given)
-            if node.kind in GROW or not small or any(name in moving for name in node.inputs):
+            most = math.prod(max(math.prod(x.shape), 1) for x in given)
+            if node.kind in GROW or most > left or any(name in moving for name in node.inputs):
                 rest.append(node)
                 moving |= set(node.outputs)
                 continue
             with no_grad():
                 results = TABLE[node.kind](node, [self._value(name) for name in node.inputs])
             for name, result in zip(node.outputs, results, strict=False):
+                left -= math.prod(result.shape)
                 if is_floating(result):
                     self._keep(name, Buffer(result.detach()), False)
                 else:
@@ -332,8 +371,8 @@ def _weights(nodes: Sequence[Node]) -> set[str]:
     for node in reversed(nodes):
         trained = TABLE[node.kind].trained
         weights |= {name for i, name in enumerate(node.inputs) if i in trained}
-        if node.kind in PASSING and node.outputs[0] in weights:
-            weights.add(node.inputs[0])
+        if node.kind in PASSING and weights & set(node.outputs):
+            weights |= set(node.inputs)
     return weights
 
 

@@ -4,7 +4,18 @@ To add one, write a function in its family's file under `@operator(name)`: `node
 opset and the number of outputs; ONNX's own tests then run its cases.
 """
 
-from . import elementwise, norms, recurrent, reductions, shapes, windows
+from . import (
+    attention,
+    elementwise,
+    norms,
+    quantized,
+    recurrent,
+    reductions,
+    sampling,
+    shapes,
+    signals,
+    windows,
+)
 from .elementwise import DTYPES
 from .table import (
     FLOATS,

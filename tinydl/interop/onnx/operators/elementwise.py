@@ -307,6 +307,11 @@ def cast_like(node: Node, x: Value, like: Value) -> Value:
     return cast_to(x, like.dtype)
 
 
+@operator("BitCast", arrays=True, host=(0,))
+def bit_cast(node: Node, x: Any) -> Value:
+    return value(x.view(dtype_of(node, node.get("to"))))
+
+
 @operator("Dropout", arrays=True, host=(1, 2))
 def dropout(node: Node, x: Value, ratio: Any = None, training: Any = None) -> Any:
     """Nothing is dropped outside of training; below opset 12 the ratio is an attribute."""

@@ -183,3 +183,8 @@ def einsum(node: Node, *inputs: Value) -> Value:
     if any(isinstance(x, Tensor) for x in inputs):
         return td.einsum(node.get("equation"), *map(tensor, inputs))
     return np.asarray(np.einsum(node.get("equation"), *inputs))
+
+
+@operator("Det")
+def det(node: Node, x: Tensor) -> Tensor:
+    return td.det(x)

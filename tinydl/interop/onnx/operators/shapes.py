@@ -12,7 +12,7 @@ import numpy as np
 from ....engine.core import Tensor
 from . import operations as td
 from .elementwise import dtype_of
-from .table import Node, UnsupportedError, Value, on_host, operator, require, tensor, value
+from .table import Node, UnsupportedError, Value, on_host, operator, tensor, value
 
 
 def integers(x: Any) -> list[int]:
@@ -130,7 +130,7 @@ def concat(node: Node, *parts: Value) -> Value:
 
 @operator("Split", arrays=True, host=(1,))
 def split(node: Node, x: Value, sizes: Any = None) -> Any:
-    axis, count = node.get("axis", 0) % x.ndim, node.get("num_outputs", len(node.outputs))
+    axis, count = node.get("axis", 0) % x.ndim, len(node.outputs)
     sizes = node.get("split") if sizes is None else sizes
     if sizes is None:
         size = -(-x.shape[axis] // count)
@@ -214,20 +214,20 @@ def _flat_places(
 def scatter_elements(node: Node, x: Value, places: Any, updates: Value) -> Value:
     axis, how = node.get("axis", 0) % x.ndim, node.get("reduction", "none")
     places = np.where(places < 0, places + x.shape[axis], places)
-    if isinstance(x, Tensor) and how in ("none", "add"):
-        function = td.scatter if how == "none" else td.scatter_add
-        return function(x, axis, tensor(places, x), tensor(updates))
-    _require_still(node, x, updates)
-    y = on_host(x).copy()
-    where = list(np.indices(places.shape))
+    if isinstance(x, Tensor):
+        return _scattered(x, axis, tensor(places, x), updates, how)
+    y, where = x.copy(), list(np.indices(places.shape))
     where[axis] = places
-    _WRITES[how](y, tuple(where), on_host(updates))
-    return value(y)
+    _WRITES[how](y, tuple(where), updates)
+    return y
 
 
-def _require_still(node: Node, *values: Value) -> None:
-    moving = any(isinstance(x, Tensor) and x.requires_grad for x in values)
-    require(node, not moving, f"a gradient of the reduction {node.get('reduction')!r}")
+def _scattered(x: Tensor, dim: int, places: Tensor, updates: Tensor, how: str) -> Tensor:
+    if how == "none":
+        return td.scatter(x, dim, places, updates)
+    if how == "add":
+        return td.scatter_add(x, dim, places, updates)
+    return td.scatter_reduce(x, dim, places, updates, {"mul": "prod", "max": "amax", "min": "amin"}[how])
 
 
 def _written(y: np.ndarray, where: Any, updates: np.ndarray) -> None:
@@ -248,15 +248,12 @@ def scatter_nd(node: Node, x: Value, places: Any, updates: Value) -> Value:
     how = node.get("reduction", "none")
     flat, inner = _flat_places(x.shape, places)
     size = int(np.prod(inner, dtype=np.int64))
-    if isinstance(x, Tensor) and how in ("none", "add"):
-        rows, news = x.reshape((-1, size)), tensor(updates).reshape((-1, size))
-        index = np.repeat(flat.reshape(-1, 1), size, 1)
-        function = td.scatter if how == "none" else td.scatter_add
-        return function(rows, 0, tensor(index, x), news).reshape(x.shape)
-    _require_still(node, x, updates)
-    y = on_host(x).copy().reshape(-1, size)
-    _WRITES[how](y, flat.ravel(), on_host(updates).reshape(-1, size))
-    return value(y.reshape(x.shape))
+    if isinstance(x, Tensor):
+        index = tensor(np.repeat(flat.reshape(-1, 1), size, 1), x)
+        return _scattered(x.reshape((-1, size)), 0, index, updates.reshape((-1, size)), how).reshape(x.shape)
+    y = x.copy().reshape(-1, size)
+    _WRITES[how](y, flat.ravel(), updates.reshape(-1, size))
+    return y.reshape(x.shape)
 
 
 @operator("OneHot", arrays=True, host=(0, 1))
@@ -267,7 +264,9 @@ def one_hot(node: Node, places: Any, depth: Any, values: Value) -> Value:
     hot = np.expand_dims(np.where(places < 0, places + n, places), axis) == np.arange(n).reshape(
         (n,) + (1,) * (places.ndim - axis)
     )
-    return value(np.where(hot, *on_host(values)[::-1]).astype(values.dtype))
+    if isinstance(values, Tensor):
+        return td.where(tensor(hot, values), values[1], values[0])
+    return np.where(hot, *values[::-1]).astype(values.dtype)
 
 
 @operator("NonZero", arrays=True, host=(0,))

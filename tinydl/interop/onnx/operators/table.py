@@ -6,7 +6,6 @@ where it has others: shapes, indices, masks, half precision. What an operator ma
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,11 +98,16 @@ def operator(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], Cal
 
 
 def missing(nodes: Sequence[Node]) -> str:
-    """The operators that are not there, with counts; empty if all are."""
-    known = [node.domain in ("", "ai.onnx") and node.kind in TABLE for node in nodes]
-    counts = Counter(node.kind for node, there in zip(nodes, known, strict=True) if not there)
+    """The operators that are not there, with counts, a reason and the first node where there is one; empty if
+    all are.
+    """
+    absent: dict[str, list[Node]] = {}
+    for node in nodes:
+        if node.domain not in ("", "ai.onnx") or node.kind not in TABLE:
+            absent.setdefault(node.kind, []).append(node)
     return ", ".join(
-        f"{kind} ({n}{', ' + REFUSED[kind] if kind in REFUSED else ''})" for kind, n in sorted(counts.items())
+        f"{kind} ({len(those)}{f', {REFUSED[kind]}: {those[0]}' if kind in REFUSED else ''})"
+        for kind, those in sorted(absent.items())
     )
 
 

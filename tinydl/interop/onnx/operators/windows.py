@@ -23,7 +23,7 @@ def _axes(node: Node, x: Value) -> int:
     return x.ndim - 2
 
 
-def _settings(node: Node, axes: int) -> tuple[list[int], list[int]]:
+def settings_of(node: Node, axes: int) -> tuple[list[int], list[int]]:
     """Strides and dilations."""
     return node.get("strides", [1] * axes), node.get("dilations", [1] * axes)
 
@@ -31,7 +31,7 @@ def _settings(node: Node, axes: int) -> tuple[list[int], list[int]]:
 def _margins(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, int]]:
     """What is put around each axis, (before, after)."""
     axes, auto = len(sizes), node.get("auto_pad", "NOTSET")
-    strides, dilations = _settings(node, axes)
+    strides, dilations = settings_of(node, axes)
     if auto in ("NOTSET", ""):
         pads = node.get("pads", [0] * 2 * axes)
         return list(zip(pads[:axes], pads[axes:], strict=True))
@@ -53,7 +53,7 @@ def _padded(x: Tensor, margins: Sequence[tuple[int, int]], fill: float) -> Tenso
 @operator("Conv", trained=(1, 2))
 def conv(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     axes = _axes(node, x)
-    strides, dilations = _settings(node, axes)
+    strides, dilations = settings_of(node, axes)
     margins = _margins(node, x.shape[2:], w.shape[2:])
     return CONV[axes](x, w, b, tuple(strides), tuple(margins), tuple(dilations), node.get("group", 1))
 
@@ -61,7 +61,7 @@ def conv(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
 @operator("ConvTranspose", trained=(1, 2))
 def conv_transpose(node: Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     axes = _axes(node, x)
-    strides, dilations = _settings(node, axes)
+    strides, dilations = settings_of(node, axes)
     extra, wanted = node.get("output_padding", [0] * axes), node.get("output_shape")
     auto = node.get("auto_pad", "NOTSET")
     whole = [
@@ -116,7 +116,7 @@ def _pool_margins(node: Node, x: Tensor, kernel: Sequence[int]) -> tuple[Margins
     would begin behind the margin is dropped.
     """
     axes = _axes(node, x)
-    strides, dilations = _settings(node, axes)
+    strides, dilations = settings_of(node, axes)
     margins = _margins(node, x.shape[2:], kernel)
     around = list(margins)
     if node.get("ceil_mode", 0):
@@ -135,7 +135,7 @@ def max_pool(node: Node, x: Tensor) -> Any:
         require(node, x.dtype.itemsize == 1 and len(node.outputs) == 1, f"dtype {x.dtype}")
         return on_host(max_pool(node, tensor(x.astype(np.float32)))).astype(x.dtype)
     kernel = node.get("kernel_shape")
-    strides, dilations = _settings(node, _axes(node, x))
+    strides, dilations = settings_of(node, _axes(node, x))
     around, _ = _pool_margins(node, x, kernel)
     y, places = MAX_POOL[len(kernel)](
         _padded(x, around, -math.inf), tuple(kernel), tuple(strides), 0, tuple(dilations), return_indices=True
@@ -168,7 +168,7 @@ def _window_sums(x: Tensor, kernel: Numbers, strides: Numbers, dilations: Number
 def average_pool(node: Node, x: Tensor) -> Tensor:
     """What ceil_mode reaches beyond the margin counts for nothing."""
     kernel = node.get("kernel_shape")
-    strides, dilations = _settings(node, _axes(node, x))
+    strides, dilations = settings_of(node, _axes(node, x))
     around, margins = _pool_margins(node, x, kernel)
     beyond = [more - last for (_, more), (_, last) in zip(around, margins, strict=True)]
     counted = np.ones((1, 1, *x.shape[2:]), x.dtype)
@@ -182,7 +182,7 @@ def average_pool(node: Node, x: Tensor) -> Tensor:
 @operator("LpPool")
 def lp_pool(node: Node, x: Tensor) -> Tensor:
     kernel, p = node.get("kernel_shape"), node.get("p", 2)
-    strides, dilations = _settings(node, _axes(node, x))
+    strides, dilations = settings_of(node, _axes(node, x))
     around, _ = _pool_margins(node, x, kernel)
     powers = td.pow(td.abs(_padded(x, around, 0.0)), float(p))
     return td.pow(_window_sums(powers, kernel, strides, dilations), 1.0 / p)
@@ -227,7 +227,7 @@ def col2im(node: Node, x: Tensor, image: Any, block: Any) -> Tensor:
     """The transpose of taking windows: each is added at its place."""
     sizes, kernel = integers(image), integers(block)
     axes = len(sizes)
-    strides, dilations = _settings(node, axes)
+    strides, dilations = settings_of(node, axes)
     pads = node.get("pads", [0] * 2 * axes)
     counts = [
         (n + pads[i] + pads[i + axes] - (k - 1) * d - 1) // s + 1
