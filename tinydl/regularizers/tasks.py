@@ -95,6 +95,8 @@ class GradNorm(Penalty):
     shared  dotted name of the parameter W
     """
 
+    coupled = True  # norms of mean gradients
+
     def __init__(
         self,
         tasks: Sequence[Task],
