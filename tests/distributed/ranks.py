@@ -140,16 +140,16 @@ CASES = {
 class Run:
     """A case in training, in one process (group None) or by a group."""
 
-    def __init__(self, case: Case, group: Group | None, recorded: bool) -> None:
+    def __init__(self, case: Case, group: Group | None, recorded: bool, device: str = "cpu") -> None:
         self.case, self.group = case, group or serial()
         td.manual_seed(3)
-        model = case.model().double()
+        model = case.model().double().to(device)
         self.model = DataParallel(model, self.group)
         self.objective = Objective(self.model.module, case.loss(), case.terms())
         self.optimizer = case.optimizer(self.model.parameters())
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9)) if case.average else None
         data = TensorDataset(case.x, LABELS, INDEX)
-        self.loader = DataLoader(data, case.batch, shuffle=True, seed=5, group=self.group)
+        self.loader = DataLoader(data, case.batch, shuffle=True, seed=5, group=self.group, device=device)
         self.step = td.record(self._step) if recorded else self._step
         self.losses: list[float] = []
         self.first: np.ndarray | None = None
@@ -178,7 +178,7 @@ class Run:
                     total = self.step(x, y, index)
                 self.losses.append(self.group.all_reduce(total.detach()).item())
                 if self.first is None:
-                    self.first = np.concatenate([p.grad.numpy().ravel() for p in self.model.parameters()])
+                    self.first = line([p.grad for p in self.model.parameters()])
         return self
 
     def save(self, path: Path) -> None:
@@ -195,9 +195,14 @@ class Run:
             held += [*self.average.parameters()]
         return {
             "gradient": np.asarray(self.first),
-            "parameters": np.concatenate([np.asarray(p.numpy(), float).ravel() for p in held]),
+            "parameters": line(held),
             "losses": np.array(self.losses),
         }
+
+
+def line(tensors: list[Any]) -> np.ndarray:
+    """All their numbers, on the host."""
+    return np.concatenate([x.detach().cpu().numpy().astype(float).ravel() for x in tensors])
 
 
 def deviation(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> float:

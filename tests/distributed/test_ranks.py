@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 import ranks
+from tinydl_kernels import emulator
 
 pytest.importorskip("mpi4py", reason="mpi4py is absent: pip install 'tinydl[mpi]'")
 
-HERE = Path(__file__).parent
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 pytestmark = pytest.mark.skipif(not MPIEXEC.exists(), reason="mpiexec is absent: pip install 'tinydl[mpi]'")
 
@@ -32,7 +33,7 @@ TOLERANCE = {"collectives": 1e-7}
 @contextmanager
 def started(n: int, *arguments: Any) -> Iterator[Any]:
     """mpiexec with n ranks of one thread, off the network; it ends with the scope."""
-    path = os.pathsep.join(str(folder) for folder in (HERE.parents[1], HERE.parents[1] / "kernels", HERE))
+    path = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "kernels", ROOT / "tests", HERE))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PMI", "MPI", "HYDRA"))}
     environment = {**kept, "PYTHONPATH": path, "TINYDL_NUM_THREADS": "1", "FI_PROVIDER": "tcp"}
     command = [MPIEXEC, "-iface", "lo", "-n", n, sys.executable, "-W", "error", *arguments]
@@ -45,14 +46,13 @@ def started(n: int, *arguments: Any) -> Iterator[Any]:
                 program.terminate()
 
 
-def compare(n: int, *arguments: Any) -> None:
-    """Start n ranks and hold what they say of each check against what is allowed."""
-    with started(n, HERE / "ranks.py", *arguments) as program:
-        out, err = program.communicate(timeout=280)
-    assert program.returncode == 0, err[-5000:]
+def compare(n: int, *arguments: Any, program: str = "ranks.py") -> dict[str, Any]:
+    """Start n ranks, hold what they say of each check against what is allowed, and return it."""
+    with started(n, HERE / program, *arguments) as process:
+        out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err[-5000:]
     said = json.loads(out.strip().splitlines()[-1])
     assert said["size"] == n
-    assert list(said["results"])[-1] == (ranks.OTHERS if "full" in arguments else ranks.QUICK)[-1]
     wrong = {
         (name, key): x
         for name, numbers in said["results"].items()
@@ -60,18 +60,29 @@ def compare(n: int, *arguments: Any) -> None:
         if not x <= TOLERANCE.get(name, 1e-12)
     }
     assert wrong == {}
+    return said["results"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_ranks(n: int, tmp_path: Path) -> None:
     """Together they do what one process does: gradients, ten steps, recorded ones to the bit."""
-    compare(n, tmp_path)
+    assert compare(n, tmp_path).keys() >= {*ranks.QUICK, "collectives", "checkpoints"}
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("n", [2, 3])
 def test_more_of_ranks(n: int, tmp_path: Path) -> None:
-    compare(n, tmp_path, "full")
+    assert compare(n, tmp_path, "full").keys() == {*ranks.OTHERS}
+
+
+needs_emulator = pytest.mark.skipif(emulator.unavailable() is not None, reason=str(emulator.unavailable()))
+
+
+@needs_emulator
+@pytest.mark.parametrize("which", ["quick", pytest.param("full", marks=pytest.mark.full)])
+def test_nccl_on_a_stand_in(which: str) -> None:
+    """The same cases, on no device: CuPy, NCCL and the GPU are stand-ins."""
+    assert len(compare(2, which, program="nccl_ranks.py")) > 2
 
 
 # Endings
@@ -100,7 +111,9 @@ SECONDS = 20.0
     [
         pytest.param('raise ValueError("too large")', "rank 1 of 2: ValueError: too large", id="exception"),
         pytest.param("os.kill(os.getpid(), 9)", "EXIT CODE: 9", id="killed"),
-        pytest.param("sys.exit(3)", "rank 0 waits for rank 1, which has ended", id="exit"),
+        pytest.param(
+            "sys.exit(3)", "rank 0 waits for rank 1, which has ended", id="exit", marks=pytest.mark.full
+        ),
     ],
 )
 def test_a_rank_that_dies_ends_the_others(end: str, line: str, tmp_path: Path) -> None:
