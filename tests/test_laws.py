@@ -74,6 +74,7 @@ OPTIONAL = {
         "safetensors",
         "onnx",
         "sklearn",
+        "joblib",
         "mpi4py",
         "optuna",
     ),

@@ -40,6 +40,7 @@ from tinydl.regularizers import (
     FeatureStatistics,
     FisherPenalty,
     GradientNorm,
+    GradNorm,
     KLSparsity,
     ManifoldMixup,
     Mixup,
@@ -130,6 +131,9 @@ CASES = {
     "annealing": Case(loss=lambda: TrainingSignalAnnealing(20)),
     "temporal ensemble": Case(
         terms=lambda: [TemporalEnsemble(0.5, SAMPLES, classes=3)], given=lambda y, index: {"index": index}
+    ),
+    "GradNorm": Case(
+        loss=lambda: GradNorm([td.cross_entropy, lambda z, y: td.logsumexp(z, 1).square().mean()], "0.weight")
     ),
     "SAM": Case(optimizer=lambda parameters: SAM(SGD(parameters, lr=0.1, momentum=0.9), rho=0.05)),
     "LARS": Case(optimizer=lambda parameters: LARS(parameters, lr=0.1, weight_decay=1e-2)),

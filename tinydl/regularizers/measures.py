@@ -35,6 +35,11 @@ def batch_rows(x: Tensor) -> float:
     return float(shard.total * each)
 
 
+def of_all(mean: Tensor) -> Tensor:
+    """Of a mean over this rank's samples that over all ranks', where they share a batch: off the tape."""
+    return mean if state.shard is None else state.shard.mean(mean)
+
+
 def over_ranks(*tensors: Tensor) -> Sequence[Tensor]:
     """Their sums over all ranks where these share a batch; else themselves."""
     return tensors if state.shard is None else state.shard.sums(tensors)
