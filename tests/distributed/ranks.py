@@ -33,21 +33,39 @@ from tinydl.nn.utils import clip_grad_norm_
 from tinydl.optim import LAMB, LARS, SAM, SGD, Adam
 from tinydl.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tinydl.regularizers import (
+    L2,
+    TRADES,
     VAT,
     CutMix,
+    Cutout,
     DataGrad,
     DeCov,
+    DisturbLabel,
+    DropConnect,
+    DropPath,
     FeatureStatistics,
     FisherPenalty,
+    FrobeniusJacobian,
+    GaussianDropout,
+    GradAlign,
     GradientNorm,
     GradNorm,
+    HessianTrace,
+    InputNoise,
+    JacobianRegularizer,
     KLSparsity,
     ManifoldMixup,
+    MinibatchDiscrimination,
     Mixup,
     Objective,
+    OneHotGradient,
+    RandomErasing,
+    RDrop,
+    SamplePairing,
     SpectReg,
     TemporalEnsemble,
     TrainingSignalAnnealing,
+    WeightNoise,
 )
 
 STEPS, SAMPLES = 10, 40
@@ -73,6 +91,15 @@ def dropping() -> nn.Module:
 def convolving() -> nn.Module:
     layers = nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(27, 3)
     return nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(*layers))
+
+
+def noisy() -> nn.Module:
+    each = DropConnect(6, 7, 0.3), nn.Tanh(), GaussianDropout(0.3), DropPath(0.2)
+    return nn.Sequential(*each, DropPath(0.2, "batch"), DropConnect(7, 3, 0.3, per="batch"))
+
+
+def discriminating() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), MinibatchDiscrimination(5, 3, 2), nn.Linear(8, 3))
 
 
 class Case:
@@ -118,6 +145,20 @@ CASES = {
     "VAT": Case(dropping, lambda: [VAT(0.5, 0.5)]),
     "class weights": Case(given=lambda y, index: {"class_weights": td.tensor([1.0, 0.3, 2.0])}),
     "weights": Case(given=lambda y, index: {"weights": 1.0 + index.to(td.float64) / 10}),
+    "noises": Case(noisy, lambda: [InputNoise(0.1), DisturbLabel(0.3, classes=3)]),
+    "noise of weights": Case(lambda: WeightNoise(mlp(), 0.1)),
+    "boxes": Case(convolving, lambda: [Cutout(2), RandomErasing(value="noise")], x=PICTURES),
+    "sample pairing": Case(terms=lambda: [SamplePairing()]),
+    "minibatch discrimination": Case(discriminating),
+    "Jacobian": Case(terms=lambda: [JacobianRegularizer(0.1), FrobeniusJacobian(0.1), OneHotGradient(0.1)]),
+    "curvature": Case(
+        terms=lambda: [
+            GradAlign(0.2, eps=0.3),
+            HessianTrace(0.1),
+            HessianTrace(0.1, of="weights", name="weights"),
+        ]
+    ),
+    "adversaries": Case(dropping, lambda: [TRADES(1.0, 0.1, 0.05, 2, start=0.1), RDrop(0.5), L2(0.1)]),
     "gradient norm": Case(terms=lambda: [GradientNorm(0.1)]),
     "gradient norm, BatchNorm": Case(normalized, lambda: [GradientNorm(0.1)]),
     "Fisher penalty": Case(terms=lambda: [FisherPenalty(0.1)]),

@@ -39,8 +39,8 @@ ranks.
     coupled, and reduced  Samples meet: sums over the ranks on the tape. SyncBatchNorm, class and sample
                           weights, GradientNorm, FisherPenalty, KLSparsity, DeCov, FeatureStatistics,
                           FeatureMatching, MinibatchDiscrimination, TrainingSignalAnnealing, GradNorm,
-                          TemporalEnsemble, SpectReg with one r a batch; Mixup, ManifoldMixup, CutMix and SamplePairing, whose partners are
-                          any rank's.
+                          TemporalEnsemble, SpectReg with one r a batch; Mixup, ManifoldMixup, CutMix and
+                          SamplePairing, whose partners are any rank's.
     coupled, and refused  Barlow, Dragan, `combine=`; BatchNorm in training; any term with `coupled = True`
                           and not `reduces = True`: an error in the place of a value of this rank's samples
                           alone.

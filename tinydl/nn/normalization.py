@@ -150,10 +150,12 @@ class SyncBatchNorm(_BatchNorm):
         track_running_stats: bool = True,
         process_group: Any = None,
         dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         if process_group is not None:
             raise TypeError(f"SyncBatchNorm: expected process_group None, got {process_group!r}")
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
 
     @classmethod
     def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:

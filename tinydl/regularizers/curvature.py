@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 from tinydl_kernels.machine.errors import GraphError
 
@@ -16,7 +17,7 @@ from ..engine.backward import grad
 from ..engine.core import Tensor, add, cast, state
 from ..ops.elementwise import div, gt, le, maximum, mul, sign, sqrt, square, sub, where
 from ..ops.indexing import one_hot
-from ..ops.random import Generator, of_samples, rand, randint
+from ..ops.random import Generator, of_batch, of_samples, rand, randint
 from ..ops.reduce import mean, sum
 from ..ops.scan import cumsum
 from ..ops.softmax import softmax
@@ -170,12 +171,12 @@ class HessianTrace(_OfLosses):
 
     def _draw(self, seen: Pass) -> Tensor:
         if self.of == "weights":
-            return self._bend(*_slopes(self.name, seen, mean(seen.losses)))
-        return div(self._bend(self.places(seen), self.here(seen)), float(max(seen.samples, 1)))
+            return self._bend(of_batch, *_slopes(self.name, seen, mean(seen.losses)))
+        return div(self._bend(of_samples, self.places(seen), self.here(seen)), float(max(seen.samples, 1)))
 
-    def _bend(self, places: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
+    def _bend(self, draw: Any, places: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
         """vᵀ ∂<slopes, v>/∂places for v drawn one after the other."""
-        signs = [self._signs(g) for g in slopes]
+        signs = [draw(self._signs, g) for g in slopes]
         turned = _inner(slopes, signs)
         found = grad(turned, places, create_graph=True, allow_unused=True) if turned.requires_grad else ()
         pairs = [(v, g) for v, g in zip(signs, found, strict=False) if g is not None]
