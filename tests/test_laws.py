@@ -32,6 +32,7 @@ LAYERS = [
     {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers", "utils"},  # an objective counts the steps of optimizers
     {"training", "interop", "viz", "warmup"},
+    {"distributed"},
     {"study"},
     {"__main__"},
 ]
@@ -61,6 +62,7 @@ exceptions, and why.
 OPTIONAL = {
     *(
         "cupy",
+        "cupyx",
         "numba",
         "llvmlite",
         "tqdm",
@@ -72,6 +74,7 @@ OPTIONAL = {
         "safetensors",
         "onnx",
         "sklearn",
+        "joblib",
         "mpi4py",
         "optuna",
     ),

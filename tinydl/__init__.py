@@ -39,6 +39,7 @@ from .ops.distances import *
 from .ops.elementwise import *
 from .ops.embedding import *
 from .ops.functions import *
+from .ops.generator import *
 from .ops.grids import *
 from .ops.indexing import *
 from .ops.joining import *
@@ -86,6 +87,7 @@ _ROOMS = {
         "cuda",
         "data",
         "debug",
+        "distributed",
         "distributions",
         "functional",
         "interop",

@@ -18,6 +18,7 @@ from . import (
     arithmetic,
     choices,
     conv,
+    distributed,
     elementwise,
     embedding,
     functions,
@@ -64,6 +65,7 @@ FAMILIES = (
     image_layers,
     resizing,
     utilities,
+    distributed,
 )
 REFUSALS: list[Refusal] = [*refusals.REFUSALS, *refusals_layers.REFUSALS]
 ROWS: list[Row] = [row for family in FAMILIES for row in family.ROWS]

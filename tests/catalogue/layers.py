@@ -331,6 +331,15 @@ ROWS: list[Row] = [
         bad=[((X,), ShapeError, "BatchNorm3d: expected 5-d input, got (3, 4)")],
         tolerance=1e-4,
     ),
+    *layer(
+        "SyncBatchNorm",
+        lambda dtype: nn.SyncBatchNorm(3, dtype=dtype),
+        [[(4, 3, 2, 2), *_affine(3)], [(5, 3), *_affine(3)]],
+        ref.batch_norm,
+        _in_evaluation(4, 3, 2, 2),
+        bad=[((td.ones(3),), ShapeError, "SyncBatchNorm: expected 2-d or 3-d or 4-d or 5-d input, got (3,)")],
+        tolerance=1e-4,
+    ),
     *[
         row
         for name, shape in (

@@ -324,11 +324,14 @@ REFUSALS: list[Refusal] = [
         ),
         # normalization and noise
         below(
-            "BatchNorm1d BatchNorm2d BatchNorm3d InstanceNorm1d InstanceNorm2d InstanceNorm3d",
+            "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d",
             0,
             -1,
             lambda f: f(-1),
             "num_features",
+        ),
+        refused(
+            "SyncBatchNorm", TypeError, "expected process_group None, got 1", lambda f: f(3, process_group=1)
         ),
         below("LayerNorm RMSNorm", 1, (2, 0), lambda f: f((2, 0)), "normalized_shape"),
         refused(

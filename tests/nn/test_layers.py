@@ -52,6 +52,14 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("BatchNorm1d of sequences", lambda nn: nn.BatchNorm1d(4, eps=1e-2, momentum=0.7), (3, 4, 5)),
     ("BatchNorm2d", lambda nn: nn.BatchNorm2d(4), IMAGE),
     ("BatchNorm2d cumulative", lambda nn: nn.BatchNorm2d(4, momentum=None), IMAGE),
+    ("SyncBatchNorm of one process", lambda nn: nn.SyncBatchNorm(4), IMAGE),
+    (
+        "SyncBatchNorm in the place of others",
+        lambda nn: nn.SyncBatchNorm.convert_sync_batchnorm(
+            nn.Sequential(nn.BatchNorm2d(4), nn.Sequential(nn.ReLU(), nn.BatchNorm2d(4, momentum=None)))
+        ),
+        IMAGE,
+    ),
     ("BatchNorm2d not affine", lambda nn: nn.BatchNorm2d(4, affine=False), IMAGE),
     ("BatchNorm2d not tracked", lambda nn: nn.BatchNorm2d(4, track_running_stats=False), IMAGE),
     ("BatchNorm2d neither", lambda nn: nn.BatchNorm2d(4, affine=False, track_running_stats=False), IMAGE),

@@ -105,6 +105,8 @@ class DataLoader:
         seed: 0 … 2**64 - 1; by default that of the default generator, as `td.manual_seed` has set it.
         prefetch_factor: batches that are ready or in the making for each worker.
         device: where the tensors are put.
+        group: ranks that share each batch (`td.distributed.world()`): this one gets its rows, as many as the
+            others within one, in the order of the ranks. Order, position and state are those of one process.
 
     Attributes:
         epoch, position: of the batch that comes next; position counts batches within the epoch.
@@ -132,9 +134,12 @@ class DataLoader:
         seed: int | None = None,
         prefetch_factor: int = 2,
         device: Any = None,
+        group: Any = None,
     ) -> None:
         self.dataset, self.transform, self.masks, self.collate_fn = dataset, transform, masks, collate_fn
         self.samples = len(dataset)
+        self.rank: int = 0 if group is None else group.rank
+        self.ranks: int = 1 if group is None else group.size
         self.shuffle = bool(shuffle)
         if seed is None:
             seed = (generator or default_generator).seed
@@ -216,7 +221,7 @@ class DataLoader:
     def batch(self, epoch: int, position: int) -> Any:
         """The batch at a place, without going there."""
         groups, numbers = self._order(epoch)
-        rows = groups[position]
+        rows = self._own(groups[position])
         if self.collate_fn is not None:
             return self.collate_fn([self.dataset[i] for i in rows.tolist()])
         if isinstance(self.dataset, Dataset):
@@ -226,7 +231,11 @@ class DataLoader:
             if isinstance(arrays, dict):
                 return {name: self._packed(array) for name, array in arrays.items()}
         if self.transform is not None:
-            settings: dict[str, Any] = {"index": numbers[position], "epoch": epoch, "seed": self.seed}
+            settings: dict[str, Any] = {
+                "index": self._own(numbers[position]),
+                "epoch": epoch,
+                "seed": self.seed,
+            }
             images, *rest = arrays
             if self.masks:
                 images, rest[0] = self.transform(images, rest[0], **settings)
@@ -234,6 +243,10 @@ class DataLoader:
                 images = self.transform(images, **settings)
             arrays = (images, *rest)
         return tuple(map(self._packed, arrays))
+
+    def _own(self, rows: np.ndarray) -> np.ndarray:
+        """This rank's part of a batch."""
+        return rows[len(rows) * self.rank // self.ranks : len(rows) * (self.rank + 1) // self.ranks]
 
     def _packed(self, array: np.ndarray) -> Any:
         """An array of a batch as it is handed out."""

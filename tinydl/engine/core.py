@@ -45,6 +45,7 @@ class Primitive:
                   statistics)
     outputs       names of the results where there are several; ("*parts",) for any number: its rule takes a
                   list of cotangents
+    collective    other processes make the same call and wait for this one: a recording drops none
     """
 
     mixed = False  # may inputs have different dtypes?
@@ -64,12 +65,14 @@ class Primitive:
         strided: bool = False,
         constant: Sequence[str] = (),
         outputs: Sequence[str] = ("out",),
+        collective: bool = False,
     ) -> None:
         self.function = self.__wrapped__ = function  # whose signature `inspect` shows
         self.name, self.__doc__ = function.__name__.strip("_"), function.__doc__
         self.elementwise, self.floating, self.view = elementwise, floating, view
         self.refused_kinds = "biu" if floating else "b" if numeric else ""  # of dtypes
         self.strided = strided or view or elementwise
+        self.collective = collective
         self.inputs, self.variadic, settings = parameters(function)
         defaults = function.__kwdefaults__ or {}
         self.settings = {name: defaults.get(name) for name in settings}

@@ -12,6 +12,7 @@ class _State(Scoped):
     grad = True  # do primitives write on the tape?
     recorder: Any = None  # record/recorder.py: the step that is being recorded
     tracer: Any = None  # debug.py: an anomaly detector or a profile
+    shard: Any = None  # distributed/: which samples of the batch are this rank's, where it is one of several
 
 
 state = _State()

@@ -9,7 +9,15 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, no_grad
 from ..ops.elementwise import add, clone, div, sub
-from ..ops.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm, rms_norm
+from ..ops.norm import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+    sync_batch_norm,
+)
 from ..ops.shape import squeeze, unsqueeze
 from ..ops.update import assign, increment
 from .checks import layer_dtype, require_real, require_sizes
@@ -28,6 +36,7 @@ __all__ = [
     "LayerNorm",
     "LocalResponseNorm",
     "RMSNorm",
+    "SyncBatchNorm",
 ]
 
 
@@ -39,6 +48,7 @@ class _BatchNorm(Module):
     """
 
     ndims: tuple[int, ...] = ()
+    normalize: Any = staticmethod(batch_norm)
 
     def __init__(
         self,
@@ -75,9 +85,9 @@ class _BatchNorm(Module):
         moves = self.training and self.track_running_stats and not buffers_are_frozen()
         if not moves:
             mean, var = (None, None) if batch else (self.running_mean, self.running_var)
-            return batch_norm(input, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
+            return self.normalize(input, mean, var, self.weight, self.bias, batch, self.momentum, self.eps)
         if self.momentum is not None:
-            y = batch_norm(
+            y = self.normalize(
                 input,
                 self.running_mean,
                 self.running_var,
@@ -93,7 +103,7 @@ class _BatchNorm(Module):
         # The cumulative average: the batch's own statistics with momentum 1, then mixed
         # in with weight 1 / batches.
         new_mean, new_var = clone(self.running_mean), clone(self.running_var)
-        y = batch_norm(input, new_mean, new_var, self.weight, self.bias, True, 1.0, self.eps)
+        y = self.normalize(input, new_mean, new_var, self.weight, self.bias, True, 1.0, self.eps)
         with no_grad():
             increment(self.num_batches_tracked)
             for running, new in ((self.running_mean, new_mean), (self.running_var, new_var)):
@@ -118,6 +128,50 @@ class BatchNorm2d(_BatchNorm):
 class BatchNorm3d(_BatchNorm):
     __doc__ = f"Batch normalization of (N, C, D, H, W). {_BatchNorm.__doc__}"
     ndims = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalization of (N, C, *) by the statistics of the batch of all ranks, where they share one (the
+    scope of a `td.distributed.Shard`); elsewhere as BatchNorm. Twice differentiable, as everything.
+
+    Args:
+        process_group: taken for PyTorch's sake; the scope says which ranks. Only None.
+    """
+
+    ndims = (2, 3, 4, 5)
+    normalize: Any = staticmethod(sync_batch_norm)
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        if process_group is not None:
+            raise TypeError(f"SyncBatchNorm: expected process_group None, got {process_group!r}")
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """The module with a SyncBatchNorm in the place of each BatchNorm in it, which has its parameters and
+        buffers themselves. What is no BatchNorm is changed in place and returned.
+        """
+        if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
+            settings = module.eps, module.momentum, module.affine, module.track_running_stats
+            made = cls(module.num_features, *settings, process_group)
+            made.train(module.training)
+            for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+                setattr(made, name, getattr(module, name))
+            return made
+        for name, child in list(module.named_children()):
+            setattr(module, name, cls.convert_sync_batchnorm(child, process_group))
+        return module
 
 
 class _InstanceNorm(Module):

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels import norm as kernels
-from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.errors import GraphError, ShapeError
 
-from ..engine.core import Array, Tensor, add, contiguous, no_grad, primitive
+from ..engine.core import Array, Tensor, add, contiguous, no_grad, primitive, state
 from ..engine.effect import effect
 from ..engine.promotion import require_floating
 from ..engine.public import public
@@ -173,20 +173,18 @@ def batch_norm(
     variance unbiased); else by the running statistics. Ioffe & Szegedy, arXiv 1502.03167; as
     torch.nn.functional.batch_norm.
     """
-    channels = input.shape[1] if input.ndim > 1 else None
-    for name, c in (
-        ("weight", weight),
-        ("bias", bias),
-        ("running_mean", running_mean),
-        ("running_var", running_var),
-    ):
-        if channels is None or (c is not None and c.shape != (channels,)):
-            got = f"input {input.shape}" + (f", {name} {c.shape}" if c is not None else "")
-            raise ShapeError(f"batch_norm: expected input (N, C, *) and {name} (C,), got {got}")
+    if training and state.shard is not None:
+        raise GraphError(
+            "batch_norm: expected statistics of the whole batch, got those of this rank's "
+            f"{state.shard.samples} samples of {state.shard.total}: make it "
+            "nn.SyncBatchNorm.convert_sync_batchnorm(model)"
+        )
+    _require_statistics("batch_norm", input, weight, bias, running_mean, running_var)
     if training:
-        n = input.array.size // max(channels or 1, 1)
+        channels = input.shape[1]
+        n = input.array.size // max(channels, 1)
         if n == 0:  # has no statistics, moves none
-            return _affine(contiguous(input), weight, bias, (1, channels or 0, *(1,) * (input.ndim - 2)))
+            return _affine(contiguous(input), weight, bias, (1, channels, *(1,) * (input.ndim - 2)))
         if n == 1:
             raise ShapeError(
                 f"batch_norm: expected more than one value per channel in training, got input {input.shape}"
@@ -202,6 +200,61 @@ def batch_norm(
     scale = div(1.0 if weight is None else weight, sqrt(add(running_var, eps)))
     y = mul(sub(input, reshape(running_mean, spread)), reshape(scale, spread))
     return y if bias is None else add(y, reshape(bias, spread))
+
+
+def _require_statistics(
+    who: str,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+) -> None:
+    channels = input.shape[1] if input.ndim > 1 else None
+    for name, c in (
+        ("weight", weight),
+        ("bias", bias),
+        ("running_mean", running_mean),
+        ("running_var", running_var),
+    ):
+        if channels is None or (c is not None and c.shape != (channels,)):
+            got = f"input {input.shape}" + (f", {name} {c.shape}" if c is not None else "")
+            raise ShapeError(f"{who}: expected input (N, C, *) and {name} (C,), got {got}")
+
+
+def sync_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float | None = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`batch_norm` whose batch is that of all ranks, where they share one (`Shard`): the sums are all-reduced
+    on the tape, so derivatives of every order are those of one process.
+    """
+    shard = state.shard if training else None
+    if shard is None:
+        return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    _require_statistics("sync_batch_norm", input, weight, bias, running_mean, running_var)
+    dims, spread = (0, *range(2, input.ndim)), (1, -1, *(1,) * (input.ndim - 2))
+    n = shard.total * math.prod(input.shape[2:])
+    if n <= 1:
+        raise ShapeError(
+            f"sync_batch_norm: expected more than one value per channel in training, got input {input.shape}"
+        )
+    middle = div(shard.sum(sum(input, dims)), float(n))
+    centred = sub(input, reshape(middle, spread))
+    variance = div(shard.sum(sum(square(centred), dims)), float(n))
+    if running_mean is not None and momentum is not None:
+        with no_grad():
+            _running_update(
+                running_mean, running_var, middle.detach(), variance.detach(), momentum=momentum, n=n
+            )
+    scale = div(1.0 if weight is None else weight, sqrt(add(variance, eps)))
+    return _affine(mul(centred, reshape(scale, spread)), None, bias, spread)
 
 
 def _normalized_rows(x: Tensor, rows: int, eps: float) -> Tensor:
@@ -296,6 +349,11 @@ def instance_norm(
     n = math.prod(input.shape[2:])
     if n <= 1:
         raise ShapeError(f"instance_norm: expected more than one spatial element, got input {input.shape}")
+    if state.shard is not None and running_mean is not None:
+        raise GraphError(
+            "instance_norm: expected no running statistics where ranks share a batch, got some that would "
+            "become those of this rank's samples"
+        )
     if input.shape[0] and running_mean is not None and running_var is not None:
         with no_grad():
             over = tuple(range(2, input.ndim))

@@ -9,34 +9,40 @@ are made see the same masks, and the other way round.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import math
 from typing import Any
 
 import numpy as np
 from tinydl_kernels import random as kernels
 from tinydl_kernels import rejection, sort
-from tinydl_kernels.machine.errors import GraphError, ShapeError
-from tinydl_kernels.machine.scoped import Scoped
+from tinydl_kernels.machine.errors import ShapeError
 
-from ..devices import Resident, checked_device, constant, move
-from ..engine.core import Array, Primitive, Tensor, add, no_grad, primitive
-from ..engine.effect import effect, made
+from ..devices import constant
+from ..engine.core import Array, Primitive, Tensor, add, primitive
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from ..engine.public import public
 from .elementwise import lt, mul, to_dtype, where
-from .shape import common_shape, new_size
-from .update import assign
+from .generator import SEEDS as SEEDS
+from .generator import Draw as Draw
+from .generator import Generator as Generator
+from .generator import default_generator as default_generator
+from .generator import manual_seed as manual_seed
+from .generator import noise_generator, of_activations, placed, reserved
+from .generator import of_batch as of_batch
+from .generator import of_samples as of_samples
+from .generator import random_from as random_from
+from .generator import remember as remember
+from .generator import repeat as repeat
+from .generator import serving as serving
+from .padding import pad
+from .shape import common_shape, new_size, reshape
+from .subscript import getitem
 
 __all__ = [
-    "Generator",
     "alpha_dropout",
     "bernoulli",
-    "default_generator",
     "dropout",
     "gaussian_noise",
-    "manual_seed",
-    "noise_generator",
     "normal",
     "rand",
     "rand_beta",
@@ -45,20 +51,10 @@ __all__ = [
     "randint",
     "randn",
     "randn_like",
-    "random_from",
     "randperm",
-    "remember",
-    "repeat",
 ]
 
-SEEDS = 1 << 64
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-
-
-@effect(writes=("counter",))
-def _reserve(counter: Array, *, blocks: int) -> Array:
-    """The counter as it was; it then moves on by `blocks`."""
-    return kernels.reserve(counter, blocks)
 
 
 @primitive(constant=("key", "start", "out"))
@@ -110,122 +106,21 @@ def _dropout(x: Array, key: Array, start: Array, *, p: float) -> Array:
 _dropout.rule(x=lambda g, key, start, *, p: _dropout(g, key, start, p=p))
 
 
-class Generator:
-    """A stream of random numbers: a key (seed, stream) and a counter of 128-bit blocks, both
-    arrays that `record` can replay.
-
-    Generators of one seed and different streams are independent. The counter follows the draws from
-    device to device, so that the same draws give the same numbers on all of them; a change of
-    device is a wait for the GPU.
-    """
-
-    def __init__(self, seed: int = 0, stream: int = 0) -> None:
-        self.key = Resident(np.zeros(2, np.uint64))
-        self.counter = Resident(np.zeros(1, np.uint64))
-        for x in (self.key, self.counter):
-            made(x)
-        self.load_state_dict({"seed": seed, "stream": stream, "counter": 0})
-
-    def manual_seed(self, seed: int) -> Generator:
-        """Start anew from `seed`."""
-        self.load_state_dict({"seed": seed, "stream": self.stream, "counter": 0})
-        return self
-
-    seed = property(lambda self: int(move(self.key.array, "cpu")[0]))
-    stream = property(lambda self: int(move(self.key.array, "cpu")[1]))
-
-    def state_dict(self) -> dict[str, int]:
-        """All there is to know: seed, stream and counter."""
-        return {"seed": self.seed, "stream": self.stream, "counter": int(move(self.counter.array, "cpu")[0])}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a `state_dict`, in place."""
-        for name in ("seed", "stream", "counter"):
-            if not isinstance(state.get(name), (int, np.integer)) or not 0 <= state[name] < SEEDS:
-                raise ValueError(f"Generator: expected {name} in [0, 2**64), got {state.get(name)!r}")
-        with no_grad():
-            assign(self.key, constant(self.key, np.array([state["seed"], state["stream"]], np.uint64)))
-            assign(self.counter, constant(self.counter, np.array([state["counter"]], np.uint64)))
-
-    def __repr__(self) -> str:
-        return f"Generator({', '.join(f'{name}={value}' for name, value in self.state_dict().items())})"
-
-
-Draw = tuple[Tensor, Tensor]  # (key, start): what a draw is a function of
-Source = Callable[[Generator | None, tuple[int, ...], Any, str], Draw]
-
-
-def _reserved(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
-    source = generator or default_generator
-    return source.key.on(device), _reserve(source.counter.on(device), blocks=kernels.blocks(shape, dtype))
-
-
-class _Here(Scoped):
-    source: Source = staticmethod(_reserved)
-    generator: Generator | None = None  # what serves instead of the one that a draw names
-
-
-_here = _Here()
-default_generator = Generator()
-noise_generator = Generator(stream=1)  # the default of dropout and noise
-
-
-def _draw(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: Any = "cpu") -> Draw:
-    return _here.source(_here.generator or generator, shape, dtype, checked_device(device, "device"))
-
-
-@public
-def manual_seed(seed: int) -> Generator:
-    """Seed the default generator, and that of dropout and noise; returns the former."""
-    noise_generator.manual_seed(seed)
-    return default_generator.manual_seed(seed)
-
-
-def random_from(generator: Generator | None) -> AbstractContextManager[None]:
-    """Within the scope every draw is made from `generator`, whichever one it names; the
-    streams outside do not move.
-
-    None leaves things as they are. `remember` and `repeat` around it see its draws as any others.
-    """
-    return _here.replaced(generator=generator or _here.generator)
-
-
-def serving() -> Generator | None:
-    """The generator of the innermost `random_from`; None outside of any."""
-    return _here.generator
-
-
-@contextmanager
-def remember() -> Iterator[list[Draw]]:
-    """Note every draw of the scope, so that `repeat` can make them again."""
-    outer, draws = _here.source, []
-
-    def noting(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
-        draws.append(outer(generator, shape, dtype, device))
-        return draws[-1]
-
-    with _here.replaced(source=noting):
-        yield draws
-
-
-@contextmanager
-def repeat(draws: list[Draw]) -> Iterator[None]:
-    """Make the noted draws again, in their order: a second pass with the same
-    random numbers. No stream moves.
-    """
-    remaining = iter(draws)
-
-    def again(generator: Generator | None, shape: tuple[int, ...], dtype: Any, device: str) -> Draw:
-        draw = next(remaining, None)
-        if draw is None:
-            raise GraphError(
-                f"repeat: expected at most the {len(draws)} draws that were noted, got another of shape "
-                f"{shape}"
-            )
-        return draw
-
-    with _here.replaced(source=again):
-        yield
+def _placed(
+    fill: Primitive,
+    generator: Generator | None,
+    shape: tuple[int, ...],
+    kind: Any,
+    device: Any,
+    **settings: Any,
+) -> Tensor:
+    """A draw by a primitive that fills a shape with numbers of a kind, a dtype."""
+    key, start = reserved(generator, shape, kind, device)
+    before = placed(shape, kind)[1]
+    if not before:
+        return fill(key, start, shape=shape, **settings)
+    whole = fill(key, start, shape=(before + math.prod(shape),), **settings)
+    return reshape(getitem(whole, slice(before, None)), shape)
 
 
 @public
@@ -245,8 +140,7 @@ def _filled(
 ) -> Tensor:
     """A draw of `fill`, which is `_uniform` or `_normal`."""
     shape, dtype = new_size(who, size), floating(dtype, who)
-    key, start = _draw(generator, shape, dtype, device)
-    return fill(key, start, shape=shape, dtype=dtype)
+    return _placed(fill, generator, shape, dtype, device, dtype=dtype)
 
 
 @public
@@ -305,7 +199,7 @@ def rand_beta(
     """
     shape, dtype = new_size("rand_beta", size), floating(dtype, "rand_beta")
     a, b = (_positive("rand_beta", p) for p in (a, b))
-    key, start = _draw(generator, (4 * rejection.blocks(shape),), np.uint32, device)
+    key, start = reserved(generator, (*shape, 4 * rejection.blocks((1,))), np.uint32, device)
     return _beta(key, start, shape=shape, dtype=dtype, a=a, b=b)
 
 
@@ -318,7 +212,7 @@ def rand_gamma(
     """
     shape, dtype = new_size("rand_gamma", size), floating(dtype, "rand_gamma")
     a = _positive("rand_gamma", a)
-    key, start = _draw(generator, (4 * rejection.blocks(shape),), np.uint32, device)
+    key, start = reserved(generator, (*shape, 4 * rejection.blocks((1,))), np.uint32, device)
     return _gamma(key, start, shape=shape, dtype=dtype, a=a)
 
 
@@ -333,7 +227,7 @@ def randperm(n: int, generator: Generator | None = None, device: Any = "cpu") ->
     """A permutation of 0, 1, ..., n - 1 (int64): the order of random words of 64 bits."""
     if not isinstance(n, (int, np.integer)) or n < 0:
         raise ShapeError(f"randperm: expected n of at least 0, got {n}")
-    key, start = _draw(generator, (n,), np.int64, device)
+    key, start = reserved(generator, (n,), np.int64, device)
     return _permutation(key, start, n=n)
 
 
@@ -357,8 +251,7 @@ def randint(
     if low >= high:
         raise ValueError(f"randint: expected low < high, got {low} and {high}")
     shape = new_size("randint", size)
-    key, start = _draw(generator, shape, np.int64, device)
-    drawn = _randint(key, start, shape=shape, low=int(low), high=int(high))
+    drawn = _placed(_randint, generator, shape, np.int64, device, low=int(low), high=int(high))
     return to_dtype(drawn, checked(dtype, "randint", INT64))
 
 
@@ -376,8 +269,7 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
 def _chosen(p: float, like: Tensor, generator: Generator | None) -> Tensor:
     """Booleans that are True with probability p."""
-    key, start = _draw(generator, like.shape, np.bool_, like.device)
-    return _bernoulli(key, start, shape=like.shape, p=p)
+    return _placed(_bernoulli, generator, like.shape, np.bool_, like.device, p=p)
 
 
 @public
@@ -396,8 +288,16 @@ def dropout(
     require_probability("dropout", p, inplace)
     if not training or p == 0:
         return input
-    key, start = _draw(generator or noise_generator, input.shape, np.bool_, input.device)
-    return _dropout(input, key, start, p=p)
+    return of_activations(_dropped, input, p, generator or noise_generator)
+
+
+def _dropped(input: Tensor, p: float, generator: Generator) -> Tensor:
+    key, start = reserved(generator, input.shape, np.bool_, input.device)
+    before = placed(input.shape, np.bool_)[1]
+    if not before:
+        return _dropout(input, key, start, p=p)
+    line = pad(reshape(input, (-1,)), (before, 0))
+    return reshape(getitem(_dropout(line, key, start, p=p), slice(before, None)), input.shape)
 
 
 @public
@@ -419,7 +319,7 @@ def alpha_dropout(
     if p == 1:
         return where(constant(input, np.zeros((), np.bool_)), input, 0.0)
     scale = ((1 - p) * (1 + p * low * low)) ** -0.5
-    chosen = _chosen(1 - p, input, generator or noise_generator)
+    chosen = of_activations(_chosen, 1 - p, input, generator or noise_generator)
     return add(mul(where(chosen, input, low), scale), -scale * low * p)
 
 
@@ -436,7 +336,8 @@ def gaussian_noise(
     return add(
         input,
         mul(
-            _filled(
+            of_activations(
+                _filled,
                 _normal,
                 "gaussian_noise",
                 input.shape,

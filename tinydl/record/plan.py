@@ -83,10 +83,12 @@ class Call(NamedTuple):
 
 
 def live(calls: Sequence[Call], live_out: Collection[int]) -> list[Call]:
-    """The calls that write, or that lead to one that does or to a buffer that is live after the step."""
+    """The calls that write, or that lead to one that does or to a buffer that is live after the step; and
+    those that other processes wait for.
+    """
     read, found = set(live_out), []
     for call in reversed(calls):
-        if call.writes() or not read.isdisjoint(call.buffers):
+        if call.writes() or call.primitive.collective or not read.isdisjoint(call.buffers):
             found.append(call)
             read |= call.reads()
     return found[::-1]

@@ -29,7 +29,7 @@ def signature(arguments: list[Any]) -> Any:
     except TypeError:
         kinds = ", ".join(type(x).__name__ for x in arguments)
         raise TypeError(f"record: expected tensors, arrays and hashable constants, got ({kinds})") from None
-    return dispatch.override(), state.grad, precision.get_float32_matmul_precision(), given
+    return dispatch.override(), state.grad, precision.get_float32_matmul_precision(), state.shard, given
 
 
 def exact(constant: Any) -> Any:

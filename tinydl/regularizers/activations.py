@@ -26,6 +26,7 @@ from ..ops.reduce import all, mean, sum
 from ..ops.shape import cat, movedim, reshape, transpose
 from ..ops.update import assign, increment
 from .contract import Penalty, Weight
+from .measures import batch_mean, batch_rows, over_ranks
 from .passes import Pass
 
 __all__ = [
@@ -126,7 +127,7 @@ class KLSparsity(LayerPenalty):
         units: with decay, the shape of the layer's output without its samples: an int or a tuple.
     """
 
-    coupled = True
+    coupled = reduces = True
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class KLSparsity(LayerPenalty):
         known, rho = all(ge(a, 0.0) & le(a, 1.0)), self.rho
         if state.recorder is None and not known.item():
             raise ValueError(f"KLSparsity: expected activities in [0, 1] of {self.layers}, got others")
-        active = mean(a, 0)
+        active = batch_mean(a)
         if self.decay:
             past, share = self.past(active)
             active = add(mul(active, share), past)
@@ -186,7 +187,7 @@ class DeCov(LayerPenalty):
     whole batch, so batches of parts give another value; one sample gives 0.
     """
 
-    coupled = True
+    coupled = reduces = True
 
     def __init__(
         self, weight: Weight = 0.1, layers: str | Iterable[str] | None = None, **options: Any
@@ -195,8 +196,8 @@ class DeCov(LayerPenalty):
 
     def of(self, activity: Tensor) -> Tensor:
         h = units("DeCov", activity)
-        c = sub(h, mean(h, 0, keepdim=True))
-        C = div(matmul(transpose(c, 0, 1), c), _samples(h))
+        c = sub(h, batch_mean(h, keepdim=True))
+        C = div(over_ranks(matmul(transpose(c, 0, 1), c))[0], batch_rows(h))
         others = sub(1.0, eye(C.shape[0], dtype=C.dtype, device=C.device))
         return mul(sum(square(mul(C, others))), 0.5)
 
@@ -212,7 +213,7 @@ class FeatureStatistics(LayerPenalty):
             constants, and μ and v are those of what they take (DeepInversion, Yin et al., arXiv 1912.08795).
     """
 
-    coupled = True
+    coupled = reduces = True
 
     def __init__(
         self,
@@ -258,8 +259,8 @@ class FeatureStatistics(LayerPenalty):
     def distance(self, activity: Tensor, wanted: Iterable[Any]) -> Tensor:
         """From the statistics of an activity to those wanted."""
         h = units("FeatureStatistics", activity)
-        middle = mean(h, 0)
-        spread = mean(square(sub(h, middle)), 0)
+        middle = batch_mean(h)
+        spread = batch_mean(square(sub(h, middle)))
         pairs = zip((middle, spread), wanted, strict=True)
         return reduce(add, [sum(square(sub(found, self._constant(w, found)))) for found, w in pairs])
 

@@ -15,7 +15,7 @@ from ..engine.core import Tensor, state
 from ..nn.module import Module
 from ..ops.elementwise import add, exp, gt, mul, sub, where
 from ..ops.indexing import gather, one_hot
-from ..ops.random import Generator, randn, random_from
+from ..ops.random import Generator, of_samples, randn, random_from
 from ..ops.reduce import argmax, logsumexp, mean, sum
 from ..ops.shape import reshape
 from .attack.bounded import INF, Bounds, Number, climbed, in_units, require_input, require_norm, slope_at
@@ -120,7 +120,7 @@ class TRADES(Penalty):
         if self.eps == 0:  # no draw
             return x.detach()
         log_p = seen.again(mode=self.mode).log_probabilities.detach()
-        noise = randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        noise = of_samples(randn, x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
 
         def slope(moved: Tensor) -> Tensor:
             of = lambda x: divergences(log_p, seen.again(x, mode=self.mode).log_probabilities)  # noqa: E731
@@ -239,7 +239,9 @@ class AdversarialFeatures(Penalty):
         if self.eps == 0:
             return layer, mul(h, 0.0)
         log_p, length = seen.log_probabilities.detach(), lengths(h)
-        d = unit(randn(h.shape, generator=self.generator, dtype=h.dtype, device=h.device)).requires_grad_()
+        d = unit(
+            of_samples(randn, h.shape, generator=self.generator, dtype=h.dtype, device=h.device)
+        ).requires_grad_()
         probed = seen.again(replace={layer: lambda _: add(h, mul(d, mul(length, self.xi)))})
         (slope,) = grad(sum(divergences(log_p, probed.log_probabilities)), d)
         assert slope is not None

@@ -37,14 +37,14 @@ from ..ops.elementwise import (
     where,
 )
 from ..ops.indexing import index_select
-from ..ops.random import Generator, randn, random_from
+from ..ops.random import Generator, of_samples, randn, random_from
 from ..ops.reduce import amax, mean, sum
 from ..ops.shape import reshape, unsqueeze
 from ..ops.softmax import cross_entropy, log_softmax
 from ..ops.subscript import setitem
 from ..ops.update import assign, increment
 from .contract import Penalty, Weight
-from .measures import divergence, divergences, unit
+from .measures import divergence, divergences, over_ranks, unit
 from .passes import Pass, unreduced
 
 __all__ = [
@@ -164,7 +164,7 @@ class VAT(ConsistencyPenalty):
         x = require_one_floating("VAT", clean.x).detach()
         if self.eps == 0:  # no draw
             return x
-        d = unit(randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device))
+        d = unit(of_samples(randn, x.shape, generator=self.generator, dtype=x.dtype, device=x.device))
         for _ in range(self.iterations):
             moved = add(x, mul(d, self.xi)).detach().requires_grad_()
             moves = sum(divergences(log_p, clean.again(moved).log_probabilities))
@@ -231,9 +231,19 @@ class TemporalEnsemble(ConsistencyPenalty):
                 f"TemporalEnsemble: expected logits (B, {self.mean.shape[1]}), got {clean.logits.shape}"
             )
         p = probabilities(clean)
-        target, known = self._visit(index, p.detach())
+        target, known = self._visit_of_all(index, p.detach())
         scale = cast(known, dtype=p.dtype)
         return squared_difference(mul(p, scale), mul(target, scale))
+
+    def _visit_of_all(self, index: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        """`_visit` of all ranks' samples where they share a batch, so that all keep the same; this rank's."""
+        shard = state.shard
+        if shard is None:
+            return self._visit(index, p)
+        with no_grad():
+            own = slice(shard.start, shard.start + shard.samples)
+            target, known = self._visit(shard.gather(index), shard.gather(p))
+            return target[own], known[own]
 
     def _visit(self, index: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """The targets (B, m) and where there is one (B, 1); p waits for the sample's next step."""
@@ -391,7 +401,7 @@ class TrainingSignalAnnealing(Penalty):
     Xie et al., arXiv 1904.12848, beside `UDA`. Needs `objective.after()`, once per step.
     """
 
-    coupled = True  # how many samples count is the batch's
+    coupled = reduces = True  # how many samples count is the batch's
 
     def __init__(
         self,
@@ -424,7 +434,8 @@ class TrainingSignalAnnealing(Penalty):
         if not state.grad:
             return mean(losses)
         counts = self.counts(seen)
-        return div(sum(mul(losses, counts)), maximum(sum(counts), 1.0))
+        of, by = over_ranks(sum(mul(losses, counts)), sum(counts))
+        return div(of, maximum(by, 1.0))
 
     def counts(self, seen: Pass) -> Tensor:
         """(B,): 1 for each sample that counts, else 0."""

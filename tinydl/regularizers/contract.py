@@ -58,6 +58,10 @@ class Term:
             of weights see what they leave.
         replace: by a layer's dotted path a function of its output, whose result the main pass goes on with;
             `before` may set it, on the instance.
+        coupled: do samples of a batch meet in it, even where the model's do not? The value of a batch is then
+            no mean over the values of its parts.
+        reduces: does what is coupled sum over all ranks, where they share a batch (`td.distributed`)? An
+            Objective refuses coupled terms that do not: they would silently act on a rank's own samples.
     """
 
     follows: bool = False
@@ -65,6 +69,8 @@ class Term:
     inputs_of: tuple[str, ...] = ()
     turns: tuple[str, ...] = ()
     constrains: bool = False
+    coupled: bool = False
+    reduces: bool = False
     replace: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType({})
 
     def __init__(self, *, generator: Generator | None = None, name: str | None = None) -> None:
@@ -134,14 +140,12 @@ class Penalty(Term):
     Attributes:
         valued: has it a value? A setting that acts after the step instead has none.
         weight: the float64 Buffer, which recorded steps read; assigning a number writes into it.
-        coupled: is the value of a batch no mean over the values of its parts, even where the model's samples
-            do not meet? Accumulated micro-batches are then not one batch.
+        coupled: see `Term`; accumulated micro-batches are then not one batch.
 
     Raises:
         ValueError: a weight below 0, `every` below 1.
     """
 
-    coupled: bool = False
     valued: bool = True
 
     def __init__(

@@ -18,7 +18,7 @@ from ..engine.core import Tensor, add
 from ..ops.activations import softplus
 from ..ops.creation import ones
 from ..ops.elementwise import mul, neg, relu, square, sub
-from ..ops.random import Generator, rand_beta
+from ..ops.random import Generator, of_samples, rand_beta
 from ..ops.reduce import logsumexp, mean
 from ..ops.softmax import cross_entropy
 from .contract import Penalty, Weight
@@ -210,6 +210,8 @@ def mixed_with_fakes(
         raise ValueError(f"mixed_with_fakes: expected alpha of at least 0, got {alpha!r}")
     if alpha == 0:
         return x, ones(x.shape[:1], dtype=x.dtype, device=x.device)
-    share = rand_beta(alpha, alpha, x.shape[0], dtype=x.dtype, generator=generator, device=x.device)
+    share = of_samples(
+        rand_beta, alpha, alpha, x.shape[0], dtype=x.dtype, generator=generator, device=x.device
+    )
     wide = beside(x, share)
     return add(mul(x, wide), mul(fake, sub(1.0, wide))), share

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..engine.core import Tensor, add, no_grad
+from ..engine.core import Tensor, add, no_grad, state
 from ..nn.module import Module
-from ..nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from ..nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
 from ..nn.parameter import Parameter
 from ..ops.creation import eye
 from ..ops.elementwise import abs, div, exp, gt, mul, neg, relu, sqrt, square, sub, where
 from ..ops.matmul import matmul
-from ..ops.random import Generator, rand, randn, random_from
+from ..ops.random import Generator, of_samples, rand, randn, random_from
 from ..ops.reduce import amin, mean, sum
 from ..ops.shape import broadcast_to, cat, reshape, unsqueeze
 from ..ops.update import assign
@@ -36,6 +36,7 @@ from .gradients import (
     sample_mean,
     single_outputs,
 )
+from .measures import batch_mean
 from .passes import Pass
 
 __all__ = [
@@ -106,7 +107,7 @@ class _Elsewhere(InputGradientPenalty):
         return sub(norms(self.slopes(seen, x)), 1.0)
 
 
-BATCH_NORMS = BatchNorm1d, BatchNorm2d, BatchNorm3d
+BATCH_NORMS = BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
 
 
 class R2(_Elsewhere):
@@ -141,7 +142,7 @@ class GradientPenalty(_Elsewhere):
         if x.shape != fake.shape:
             raise ShapeError(f"GradientPenalty: expected a fake for each sample {x.shape}, got {fake.shape}")
         shape = (x.shape[0], *(1,) * (x.ndim - 1))
-        t = rand(shape, generator=self.generator, dtype=x.dtype, device=x.device)
+        t = of_samples(rand, shape, generator=self.generator, dtype=x.dtype, device=x.device)
         excess = self.excess(seen, add(mul(x, t), mul(fake, sub(1.0, t))))
         return sample_mean(square(relu(excess) if self.one_sided else excess))
 
@@ -166,9 +167,11 @@ class Dragan(_Elsewhere):
     def __call__(self, seen: Pass) -> Tensor:
         x = real_of(self, seen).detach()
         options: dict[str, Any] = {"generator": self.generator, "dtype": x.dtype, "device": x.device}
-        alpha = rand((x.shape[0], *(1,) * (x.ndim - 1)), **options)
+        alpha = of_samples(rand, (x.shape[0], *(1,) * (x.ndim - 1)), **options)
         spread = mul(sqrt(mean(square(sub(x, mean(x))))), self.c)
-        return mean(square(self.excess(seen, add(x, mul(mul(alpha, spread), rand(x.shape, **options))))))
+        return mean(
+            square(self.excess(seen, add(x, mul(mul(alpha, spread), of_samples(rand, x.shape, **options)))))
+        )
 
 
 # Others
@@ -182,7 +185,7 @@ class FeatureMatching(Penalty):
     Of means over the batch, so batches of parts give another value.
     """
 
-    coupled = True
+    coupled = reduces = True
 
     def __init__(
         self,
@@ -198,11 +201,11 @@ class FeatureMatching(Penalty):
 
     def __call__(self, seen: Pass) -> Tensor:
         there = seen.again(fake_of(self, seen), draws="own", generator=self.generator, layers=self.layers)
-        return sum(square(sub(self.target(seen), mean(there.outputs[self.layers[0]], 0))))
+        return sum(square(sub(self.target(seen), batch_mean(there.outputs[self.layers[0]]))))
 
     def target(self, seen: Pass) -> Tensor:
         """mean_b f(x_b), detached."""
-        return mean(seen.outputs[self.layers[0]].detach(), 0)
+        return batch_mean(seen.outputs[self.layers[0]].detach())
 
 
 class CriticConsistency(Penalty):
@@ -295,12 +298,15 @@ class MinibatchDiscrimination(Module):
                 assign(self.bias, neg(mean(self.likeness(input), 0)))
 
     def distances(self, input: Tensor) -> Tensor:
-        """(B, B, kernels), ‖M_ik - M_jk‖₁."""
-        if input.ndim != 2 or input.shape[1] != self.in_features or input.shape[0] < 2:
+        """(B, B, kernels), ‖M_ik - M_jk‖₁; where ranks share a batch, (B, all B, kernels)."""
+        shard = state.shard
+        samples = input.shape[0] if shard is None or input.ndim == 0 else shard.total
+        if input.ndim != 2 or input.shape[1] != self.in_features or samples < 2:
             wanted = f"at least 2 samples (B, {self.in_features})"
             raise ShapeError(f"MinibatchDiscrimination: expected {wanted}, got {input.shape}")
         M = reshape(matmul(input, self.T), (input.shape[0], self.kernels, self.dims))
-        return sum(abs(sub(unsqueeze(M, 0), unsqueeze(M, 1))), 3)
+        others = M if shard is None else shard.gather(M)
+        return sum(abs(sub(unsqueeze(others, 0), unsqueeze(M, 1))), 3)
 
     def likeness(self, input: Tensor) -> Tensor:
         """(B, kernels), o."""

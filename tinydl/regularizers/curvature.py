@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 from tinydl_kernels.machine.errors import GraphError
 
 from ..engine.backward import grad
-from ..engine.core import Tensor, add, cast
-from ..ops.elementwise import div, gt, le, mul, sign, sqrt, square, sub, where
+from ..engine.core import Tensor, add, cast, state
+from ..ops.elementwise import div, gt, le, maximum, mul, sign, sqrt, square, sub, where
 from ..ops.indexing import one_hot
-from ..ops.random import Generator, rand, randint
+from ..ops.random import Generator, of_batch, of_samples, rand, randint
 from ..ops.reduce import mean, sum
 from ..ops.scan import cumsum
 from ..ops.softmax import softmax
 from .contract import Penalty, Weight
 from .gradients import TINY, InputGradientPenalty, require_classes, require_count
-from .measures import beside, per_sample
+from .measures import beside, over_ranks, per_sample
 from .passes import Pass
 
 __all__ = ["CurvaturePenalty", "FisherPenalty", "GradAlign", "GradientNorm", "HessianTrace"]
@@ -125,10 +126,11 @@ class GradAlign(_OfLosses):
         lengths = mul(sqrt(where(known, a, 1.0)), sqrt(where(known, b, 1.0)))
         cosines = div(reduce(add, [per_sample(mul(g, h)) for g, h in pairs]), lengths)
         counted = cast(known, dtype=a.dtype)
-        return div(sum(mul(sub(1.0, cosines), counted)), where(known.any(), sum(counted), 1.0))
+        of, by = over_ranks(sum(mul(sub(1.0, cosines), counted)), sum(counted))
+        return div(of, maximum(by, 1.0))
 
     def _noise(self, g: Tensor) -> Tensor:
-        u = rand(g.shape, generator=self.generator, dtype=g.dtype, device=g.device)
+        u = of_samples(rand, g.shape, generator=self.generator, dtype=g.dtype, device=g.device)
         return mul(sub(mul(u, 2.0), 1.0), self.eps)
 
 
@@ -169,12 +171,12 @@ class HessianTrace(_OfLosses):
 
     def _draw(self, seen: Pass) -> Tensor:
         if self.of == "weights":
-            return self._bend(*_slopes(self.name, seen, mean(seen.losses)))
-        return div(self._bend(self.places(seen), self.here(seen)), float(max(seen.samples, 1)))
+            return self._bend(of_batch, *_slopes(self.name, seen, mean(seen.losses)))
+        return div(self._bend(of_samples, self.places(seen), self.here(seen)), float(max(seen.samples, 1)))
 
-    def _bend(self, places: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
+    def _bend(self, draw: Any, places: Sequence[Tensor], slopes: Sequence[Tensor]) -> Tensor:
         """vᵀ ∂<slopes, v>/∂places for v drawn one after the other."""
-        signs = [self._signs(g) for g in slopes]
+        signs = [draw(self._signs, g) for g in slopes]
         turned = _inner(slopes, signs)
         found = grad(turned, places, create_graph=True, allow_unused=True) if turned.requires_grad else ()
         pairs = [(v, g) for v, g in zip(signs, found, strict=False) if g is not None]
@@ -195,7 +197,7 @@ class GradientNorm(Penalty):
     2009.11162. A norm of the batch's mean gradient, so batches of parts give another value.
     """
 
-    coupled = True
+    coupled = reduces = True
 
     def __init__(
         self,
@@ -221,13 +223,13 @@ class FisherPenalty(Penalty):
     passes it. A norm of the batch's mean gradient, so batches of parts give another value.
     """
 
-    coupled = True
+    coupled = reduces = True
 
     def __call__(self, seen: Pass) -> Tensor:
         logits = seen.logits
         require_classes("FisherPenalty", logits)
         B, m = logits.shape
-        u = rand((B, 1), generator=self.generator, dtype=logits.dtype, device=logits.device)
+        u = of_samples(rand, (B, 1), generator=self.generator, dtype=logits.dtype, device=logits.device)
         # Without the last sum, which rounding may leave below 1, no index is out of range.
         passed = le(cumsum(softmax(logits.detach(), 1), 1)[:, : m - 1], u)
         drawn = one_hot(sum(passed, 1), m)
@@ -246,7 +248,10 @@ def _slopes(who: str, seen: Pass, value: Tensor) -> tuple[list[Tensor], list[Ten
 
 
 def _squared_slopes(who: str, seen: Pass, value: Tensor) -> Tensor:
-    return reduce(add, [sum(square(g)) for g in _slopes(who, seen, value)[1]])
+    """‖∇_θ value‖², of a value that is a mean over the samples: over all ranks' where they share a batch."""
+    shard = state.shard
+    slopes = _slopes(who, seen, value if shard is None else mul(value, shard.share))[1]
+    return reduce(add, [sum(square(g)) for g in over_ranks(*slopes)])
 
 
 def _inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:

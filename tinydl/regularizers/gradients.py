@@ -28,7 +28,7 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Tensor, add
 from ..ops.elementwise import abs, div, exp, mul, relu, sqrt, square, sub
 from ..ops.indexing import one_hot
-from ..ops.random import Generator, randint, randn
+from ..ops.random import Generator, of_batch, of_samples, randint, randn
 from ..ops.reduce import sum
 from ..ops.shape import broadcast_to, reshape
 from .contract import Penalty, Weight
@@ -215,7 +215,8 @@ class SpectReg(InputGradientPenalty):
             if value not in choices:
                 raise ValueError(f"SpectReg: expected {option} in {choices}, got {value!r}")
         self.per, self.forward = per, forward
-        self.coupled = per == "batch"  # parts of a batch draw an r each
+        self.coupled = per == "batch"  # parts of a batch draw an r each,
+        self.reduces = True  # ranks the same one
 
     def __call__(self, seen: Pass) -> Tensor:
         if self.forward == "second":
@@ -223,7 +224,8 @@ class SpectReg(InputGradientPenalty):
         self.require_logits(seen, sums_over_samples=self.per == "batch")
         logits = seen.logits
         drawn = logits.shape if self.per == "sample" else (1, logits.shape[1])
-        r = randn(drawn, generator=self.generator, dtype=logits.dtype, device=logits.device)
+        draw = of_samples if self.per == "sample" else of_batch
+        r = draw(randn, drawn, generator=self.generator, dtype=logits.dtype, device=logits.device)
         return self.squared(seen, logits, broadcast_to(r, logits.shape))
 
 
@@ -294,7 +296,7 @@ class OneHotGradient(InputGradientPenalty):
         if self.which == "target":
             return self.squared(seen, logits, seen.target_weights)
         B, m = logits.shape
-        classes = randint(0, m, (B,), generator=self.generator, device=logits.device)
+        classes = of_samples(randint, 0, m, (B,), generator=self.generator, device=logits.device)
         return self.squared(seen, logits, one_hot(classes, m).to(logits.dtype))
 
 
@@ -325,7 +327,9 @@ class JacobianRegularizer(InputGradientPenalty):
         require_classes("JacobianRegularizer", logits)
         found = []
         for _ in range(self.n_proj):
-            v = randn(logits.shape, generator=self.generator, dtype=logits.dtype, device=logits.device)
+            v = of_samples(
+                randn, logits.shape, generator=self.generator, dtype=logits.dtype, device=logits.device
+            )
             found.append(self.squared(seen, logits, div(v, sqrt(sum(square(v), 1, keepdim=True)))))
         return mul(reduce(add, found), 0.5 * logits.shape[1] / self.n_proj)
 

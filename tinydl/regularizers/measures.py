@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
-from ..engine.core import Tensor
+from collections.abc import Sequence
+
+from tinydl_kernels.machine.errors import ShapeError
+
+from ..engine.core import Tensor, state
 from ..ops.elementwise import abs as absolute
 from ..ops.elementwise import div, exp, gt, mul, sqrt, square, sub, where
-from ..ops.reduce import amax, sum
+from ..ops.reduce import amax, mean, sum
 from ..ops.shape import reshape
 
 __all__: list[str] = []
+
+
+def batch_mean(x: Tensor, keepdim: bool = False) -> Tensor:
+    """The mean over axis 0, of the rows of all ranks where they share a batch."""
+    if state.shard is None:
+        return mean(x, 0, keepdim)
+    return div(state.shard.sum(sum(x, 0, keepdim)), batch_rows(x))
+
+
+def batch_rows(x: Tensor) -> float:
+    """How many rows x has, at least 1: of all ranks where they share a batch, each sample's alike."""
+    shard = state.shard
+    if shard is None:
+        return float(max(x.shape[0], 1))
+    each, odd = divmod(x.shape[0], max(shard.samples, 1))
+    if odd or not each:
+        raise ShapeError(
+            f"expected rows of each of this rank's {shard.samples} samples of {shard.total}, got {x.shape}"
+        )
+    return float(shard.total * each)
+
+
+def of_all(mean: Tensor) -> Tensor:
+    """Of a mean over this rank's samples that over all ranks', where they share a batch: off the tape."""
+    return mean if state.shard is None else state.shard.mean(mean)
+
+
+def over_ranks(*tensors: Tensor) -> Sequence[Tensor]:
+    """Their sums over all ranks where these share a batch; else themselves."""
+    return tensors if state.shard is None else state.shard.sums(tensors)
 
 
 def per_sample(x: Tensor) -> Tensor:

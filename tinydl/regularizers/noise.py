@@ -31,6 +31,8 @@ from ..ops.random import (
     bernoulli,
     dropout,
     noise_generator,
+    of_batch,
+    of_samples,
     rand,
     randint,
     randn,
@@ -83,7 +85,7 @@ class GaussianDropout(Module):
         if not self.training or self.p == 0:
             return input
         source = self.generator or noise_generator
-        drawn = randn(input.shape, generator=source, dtype=input.dtype, device=input.device)
+        drawn = of_samples(randn, input.shape, generator=source, dtype=input.dtype, device=input.device)
         return mul(input, add(mul(drawn, math.sqrt(self.p / (1 - self.p))), 1.0))
 
     def extra_repr(self) -> str:
@@ -123,7 +125,8 @@ class DropConnect(Linear):
         if input.ndim < 2 or input.shape[-1] != self.in_features:
             raise ShapeError(f"DropConnect: expected input (B, *, {self.in_features}), got {input.shape}")
         shape = (input.shape[0], *self.weight.shape) if self.per == "sample" else self.weight.shape
-        kept = dropout(broadcast_to(self.weight, shape), self.p, True, generator=self.generator)
+        draw = of_samples if self.per == "sample" else of_batch
+        kept = draw(dropout, broadcast_to(self.weight, shape), self.p, True, generator=self.generator)
         positions = math.prod(input.shape[1:-1])
         rows = reshape(input, (input.shape[0], positions, self.in_features))
         found = matmul(rows, transpose(kept, -2, -1))
@@ -176,10 +179,13 @@ class DropPath(Module):
             return input
         if input.ndim < 1:
             raise ShapeError(f"DropPath: expected input (B, *), got {input.shape}")
+        draw = of_samples if self.mode == "row" else of_batch
         shape = (input.shape[0] if self.mode == "row" else 1, *(1,) * (input.ndim - 1))
         return mul(
             input,
-            dropout(constant(input, np.ones(shape, input.dtype)), self.p, True, generator=self.generator),
+            draw(
+                dropout, constant(input, np.ones(shape, input.dtype)), self.p, True, generator=self.generator
+            ),
         )
 
     def extra_repr(self) -> str:
@@ -232,8 +238,11 @@ class DropBlock(Module):
         high, wide = min(self.block_size, H), min(self.block_size, W)
         corners = (N, C if self.per_channel else 1, H - high + 1, W - wide + 1)
         rate = block_rate(self.p, (H, W), (high, wide))
-        seeds = bernoulli(
-            constant(input, np.zeros(corners, input.dtype)), rate, generator=self.generator or noise_generator
+        seeds = of_samples(
+            bernoulli,
+            constant(input, np.zeros(corners, input.dtype)),
+            rate,
+            generator=self.generator or noise_generator,
         )
         around = (wide - 1, wide - 1, high - 1, high - 1)
         kept = sub(1.0, max_pool2d(pad(seeds, around), (high, wide), stride=1))
@@ -311,7 +320,12 @@ class InputNoise(Term):
     def _noisy(self, x: Tensor) -> Tensor:
         if x.dtype.kind != "f":
             return x
-        return add(x, mul(randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device), self.std))
+        return add(
+            x,
+            mul(
+                of_samples(randn, x.shape, generator=self.generator, dtype=x.dtype, device=x.device), self.std
+            ),
+        )
 
     def __repr__(self) -> str:
         return f"InputNoise({self.std})"
@@ -347,8 +361,8 @@ class DisturbLabel(Term):
         if not model.training or self.gamma == 0:
             return x, target
         options = {"generator": self.generator, "device": target.device}
-        disturbed = lt(rand(target.shape, dtype=np.float64, **options), self.gamma)
-        drawn = randint(0, self.classes, target.shape, dtype=target.dtype, **options)
+        disturbed = lt(of_samples(rand, target.shape, dtype=np.float64, **options), self.gamma)
+        drawn = of_samples(randint, 0, self.classes, target.shape, dtype=target.dtype, **options)
         return x, where(disturbed, drawn, target)
 
     def __repr__(self) -> str:

@@ -92,6 +92,10 @@ class Objective:
         combine: in place of total.backward() in `terms.backward()`: a function of the weighted parts (whose
             sum is the total) and of all parameters, which leaves gradients in `.grad`.
 
+    Where ranks share a batch (the scope of a `td.distributed.Shard`) the total is this rank's part of the
+    global one, and the gradients' sum over the ranks is its gradient; loss and penalties are means over this
+    rank's samples, but for those that are of all ranks.
+
     The input is followed on a handle of its own, so that no penalty can miss it and x itself stays as it is;
     an x that requires grad already is used as it is. Where no term follows the input it is not on the tape.
     """
@@ -154,6 +158,8 @@ class Objective:
                 it is needed; an optimizer's step that `after` was not told of where a term must know.
             ShapeError, TypeError: inputs, losses or weights that do not fit.
         """
+        if state.shard is not None:
+            self._require_reduced(state.shard)
         due = self._due(due)
         active = {name: penalty for name, penalty in self._penalties.items() if name in due}
         if active and not state.grad:
@@ -190,7 +196,7 @@ class Objective:
         )
         follow([self.step], seen.inputs[0].device)
         mean, counted = self._mean(seen)
-        total = mean
+        total, share = mean, None if state.shard is None else state.shard.share
         if self._of_loss:
             total = self.loss.weighted(mean, self.step)
         parts, values = [total], {}
@@ -201,6 +207,8 @@ class Objective:
             others = [p for p in self.model.parameters() if p.requires_grad and p.slot not in reached]
             values[name] = _with_zeros(value, *others) if others else value
             total = add(total, parts[-1])
+        if share is not None:
+            total = mul(total, share)
         found = Terms(total, mean, self._values(*map(values.get, self._penalties)), seen.logits)
         found.target, found.counted = seen.target, counted
         if self.combine is not None:
@@ -221,6 +229,16 @@ class Objective:
 
     # Parts of a call
     # --------------------------------------------------------------------------------------------------------
+
+    def _require_reduced(self, shard: Any) -> None:
+        """Refuse what would silently act on this rank's samples alone."""
+        local = [name for name, term in self._all().items() if term.coupled and not term.reduces]
+        local += ["combine"] * (self.combine is not None)
+        if local:
+            raise GraphError(
+                "Objective: expected terms that are means over samples, or sums over all ranks, got "
+                f"{', '.join(local)}, which would see this rank's {shard.samples} samples of {shard.total}"
+            )
 
     def _all(self) -> dict[str, Term]:
         return {**self._of_loss, **self.terms}
@@ -266,8 +284,7 @@ class Objective:
             if weights is not None:
                 raise ValueError("Objective: expected weights or class_weights, got both")
             losses, counted = weighted_by_class(self.loss, seen.logits, seen.target, of_classes)
-            whole = sum(counted)
-            return div(sum(losses), whole), whole
+            return _weighted_mean(losses, counted)
         if weights is None:
             losses = seen.unreduced
             return div(sum(losses), float(max(losses.array.size, 1))), None
@@ -276,8 +293,7 @@ class Objective:
             got = weights.shape if isinstance(weights, Tensor) else type(weights).__name__
             raise ShapeError(f"Objective: expected weights of the samples {losses.shape}, got {got}")
         weights = cast(weights, dtype=losses.dtype)
-        whole = sum(weights)
-        return div(sum(mul(losses, weights)), whole), whole
+        return _weighted_mean(mul(losses, weights), weights)
 
     # State
     # --------------------------------------------------------------------------------------------------------
@@ -368,6 +384,13 @@ def _followed(x: Any, wanted: bool) -> Any:
         for each in inputs
     )
     return handles if isinstance(x, tuple) else handles[0]
+
+
+def _weighted_mean(losses: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ losses / Σ weights, of all ranks where they share a batch; and Σ weights."""
+    sums = [sum(losses), sum(weights)]
+    loss, whole = sums if state.shard is None else state.shard.sums(sums)
+    return div(loss, whole), whole
 
 
 def _scalar(name: str, value: Any) -> Tensor:

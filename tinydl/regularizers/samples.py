@@ -15,7 +15,7 @@ import numpy as np
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant, follow
-from ..engine.core import Tensor, cast, no_grad
+from ..engine.core import Tensor, cast, no_grad, state
 from ..nn.module import Module
 from ..nn.parameter import Buffer
 from ..ops.creation import arange
@@ -34,7 +34,7 @@ from ..ops.elementwise import (
 )
 from ..ops.functions import floor
 from ..ops.indexing import gather, index_select
-from ..ops.random import Generator, rand, rand_beta, randint, randn, randperm
+from ..ops.random import Generator, of_batch, of_samples, rand, rand_beta, randint, randn, randperm
 from ..ops.reduce import argmax, sum
 from ..ops.shape import broadcast_to, reshape
 from ..ops.update import assign
@@ -62,14 +62,38 @@ def require_samples(who: str, x: Any, axes: int = 1) -> Tensor:
     return x
 
 
-def partners(who: str, target: Any, order: Tensor, share: Tensor) -> Mixed:
-    """The targets of a batch mixed with itself in another order."""
-    if isinstance(target, Mixed):
-        raise ShapeError(f"{who}: expected targets of one term that mixes, got Mixed")
-    return Mixed(target, index_select(target, 0, order), share)
+class Partners:
+    """The batch in another order, π = randperm(B): called with what belongs to the samples (B, *), of which
+    it gives the partners'. Where ranks share a batch, π and the partners are those of all ranks.
+    """
+
+    def __init__(self, x: Tensor, generator: Any) -> None:
+        shard = state.shard
+        if shard is not None and shard.samples != x.shape[0]:
+            raise ShapeError(
+                f"expected this rank's {shard.samples} samples of {shard.total} to mix, got {x.shape}"
+            )
+        self.order = randperm(x.shape[0] if shard is None else shard.total, generator, x.device)
+        if shard is not None:
+            self.order = self.order[shard.start : shard.start + shard.samples]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return index_select(x if state.shard is None else state.shard.gather(x), 0, self.order)
+
+    def mixed(self, who: str, target: Any, share: Tensor) -> Mixed:
+        """The targets mixed with the partners'."""
+        if isinstance(target, Mixed):
+            raise ShapeError(f"{who}: expected targets of one term that mixes, got Mixed")
+        return Mixed(target, self(target), share)
 
 
-class _Beta(Term):
+class _Mixing(Term):
+    """Terms that mix the samples of a batch with each other."""
+
+    coupled = reduces = True
+
+
+class _Beta(_Mixing):
     """Terms that draw a share from Beta(α, α), for the batch or for each sample."""
 
     def __init__(
@@ -91,12 +115,13 @@ class _Beta(Term):
     def draws(self, x: Tensor) -> dict[str, Any]:
         return {"generator": self.generator, "device": x.device}
 
-    def count(self, x: Tensor) -> int:
-        return x.shape[0] if self.per == "sample" else 1
-
     def share(self, x: Tensor) -> Tensor:
         """(1,) or (B,), in x's dtype."""
-        return rand_beta(self.alpha, self.alpha, self.count(x), dtype=x.dtype, **self.draws(x))
+        return self._share(x, x.dtype)
+
+    def _share(self, x: Tensor, dtype: Any) -> Tensor:
+        draw, n = (of_samples, x.shape[0]) if self.per == "sample" else (of_batch, 1)
+        return draw(rand_beta, self.alpha, self.alpha, n, dtype=dtype, **self.draws(x))
 
 
 # Mixing
@@ -116,9 +141,9 @@ class Mixup(_Beta):
         if self.alpha == 0:
             return x, target
         share = broadcast_to(self.share(x), (x.shape[0],))
-        order = randperm(x.shape[0], **self.draws(x))
-        mixed = partners("Mixup", target, order, share)
-        return mixed.mixture(x, index_select(x, 0, order)), mixed
+        partners = Partners(x, self.generator)
+        mixed = partners.mixed("Mixup", target, share)
+        return mixed.mixture(x, partners(x)), mixed
 
 
 class ManifoldMixup(_Beta):
@@ -151,10 +176,9 @@ class ManifoldMixup(_Beta):
         first = x[0] if isinstance(x, tuple) else x
         dtype = next((p.dtype for p in model.parameters()), first.dtype)
         layer = self.turn() if len(self.turns) > 1 else self.turns[0]
-        share = rand_beta(self.alpha, self.alpha, self.count(first), dtype=dtype, **self.draws(first))
-        share = broadcast_to(share, (first.shape[0],))
-        order = randperm(first.shape[0], **self.draws(first))
-        mixed = partners("ManifoldMixup", target, order, share)
+        share = broadcast_to(self._share(first, dtype), (first.shape[0],))
+        partners = Partners(first, self.generator)
+        mixed = partners.mixed("ManifoldMixup", target, share)
 
         def mixture(h: Tensor) -> Tensor:
             if not isinstance(h, Tensor) or h.ndim < 1 or h.shape[0] != first.shape[0]:
@@ -163,13 +187,13 @@ class ManifoldMixup(_Beta):
                     f"ManifoldMixup: expected an output of layer {layer!r} for {first.shape[0]} samples, got "
                     f"{got}"
                 )
-            return mixed.mixture(h, index_select(h, 0, order))
+            return mixed.mixture(h, partners(h))
 
         self.replace = {layer: mixture}
         return x, mixed
 
 
-class SamplePairing(Term):
+class SamplePairing(_Mixing):
     """x̃ = ½(x + x_π) with the targets of x alone; π = randperm(B). Images or any x (B, *).
 
     Inoue, arXiv 1801.02929: off for the first epochs and the last, and on 8 epochs of 10 between: assign to
@@ -192,9 +216,8 @@ class SamplePairing(Term):
     def before(self, model: Module, x: Any, target: Any) -> tuple[Any, Any]:
         x = require_samples("SamplePairing", x)
         follow([self._active], x.device)
-        order = randperm(x.shape[0], generator=self.generator, device=x.device)
         share = cast(mul(self._active, 0.5), dtype=x.dtype)
-        return add(mul(x, sub(1.0, share)), mul(index_select(x, 0, order), share)), target
+        return add(mul(x, sub(1.0, share)), mul(Partners(x, self.generator)(x), share)), target
 
 
 # Boxes
@@ -215,9 +238,10 @@ def inside(x: Tensor, top: Tensor, left: Tensor, height: Any, width: Any) -> Ten
     return logical_and(found[0], found[1])
 
 
-def centre(x: Tensor, axis: int, n: int, draws: dict[str, Any]) -> Tensor:
-    """(n,), a row or column of the image, each as likely."""
-    return cast(randint(0, x.shape[axis], (n,), **draws), dtype=x.dtype)
+def centre(x: Tensor, axis: int, draws: dict[str, Any], each: bool = True) -> Tensor:
+    """(B,), a row or column of each image, each as likely; or (1,), of all."""
+    draw, n = (of_samples, x.shape[0]) if each else (of_batch, 1)
+    return cast(draw(randint, 0, x.shape[axis], (n,), **draws), dtype=x.dtype)
 
 
 class CutMix(_Beta):
@@ -233,17 +257,16 @@ class CutMix(_Beta):
         x = require_samples("CutMix", x, 4)
         if self.alpha == 0:
             return x, target
-        n, (rows, columns) = self.count(x), x.shape[2:]
+        each, (rows, columns) = self.per == "sample", x.shape[2:]
         root = sqrt(sub(1.0, self.share(x)))
         height, width = floor(mul(root, float(rows))), floor(mul(root, float(columns)))
-        top = sub(centre(x, 2, n, self.draws(x)), floor(mul(height, 0.5)))
-        left = sub(centre(x, 3, n, self.draws(x)), floor(mul(width, 0.5)))
-        order = randperm(x.shape[0], **self.draws(x))
+        top = sub(centre(x, 2, self.draws(x), each), floor(mul(height, 0.5)))
+        left = sub(centre(x, 3, self.draws(x), each), floor(mul(width, 0.5)))
+        partners = Partners(x, self.generator)
         box = inside(x, top, left, height, width)
         part = div(sum(cast(box, dtype=x.dtype), (1, 2, 3)), float(rows * columns))
         share = broadcast_to(sub(1.0, part), (x.shape[0],))
-        mixed = partners("CutMix", target, order, share)
-        return where(box, index_select(x, 0, order), x), mixed
+        return where(box, partners(x), x), partners.mixed("CutMix", target, share)
 
 
 class _Erasing(Term):
@@ -261,7 +284,7 @@ class _Erasing(Term):
     def filling(self, x: Tensor) -> Any:
         """What broadcasts to x (B, C, H, W)."""
         if isinstance(self.value, str):
-            return randn(x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
+            return of_samples(randn, x.shape, generator=self.generator, dtype=x.dtype, device=x.device)
         values = np.asarray(self.value, x.dtype)
         if values.ndim and values.shape != x.shape[1:2]:
             raise ShapeError(
@@ -298,7 +321,7 @@ class Cutout(_Erasing):
         if self.size == 0:
             return x, target
         draws = {"generator": self.generator, "device": x.device}
-        top, left = (sub(centre(x, axis, x.shape[0], draws), float(self.size // 2)) for axis in (2, 3))
+        top, left = (sub(centre(x, axis, draws), float(self.size // 2)) for axis in (2, 3))
         box = inside(x, top, left, float(self.size), float(self.size))
         return where(box, self.filling(x), x), target
 
@@ -342,7 +365,7 @@ class RandomErasing(_Erasing):
         (n, _, rows, columns), more = x.shape, {"dtype": x.dtype, "device": x.device}
 
         def uniform(*size: int) -> Tensor:
-            return rand(size, generator=self.generator, **more)
+            return of_samples(rand, size, generator=self.generator, **more)
 
         def between(low: float, high: float) -> Tensor:
             return add(mul(uniform(n, self.TRIES), high - low), low)

@@ -25,6 +25,7 @@ from ..ops.reduce import mean, sum
 from ..ops.shape import cat, reshape, stack
 from ..ops.update import assign
 from .contract import Penalty, Weight
+from .measures import of_all
 from .passes import Pass
 
 __all__ = ["GradNorm", "PCGrad", "UncertaintyWeighting"]
@@ -132,10 +133,10 @@ class GradNorm(Penalty):
                 raise GraphError(
                     f"GradNorm: expected task {i} to depend on {self.shared!r}, got one that does not"
                 )
-            lengths.append(sqrt(sum(square(g))))
+            lengths.append(sqrt(sum(square(of_all(g)))))
         with no_grad():
             length = cast(stack(lengths), dtype=np.dtype(np.float64))
-            value = cast(stack(losses), dtype=np.dtype(np.float64))
+            value = cast(of_all(stack(losses)), dtype=np.dtype(np.float64))
             assign(self.first, where(gt(self.started, 0.0), self.first, value))
             ratio = div(value, self.first)
             ratio = div(ratio, mean(ratio))

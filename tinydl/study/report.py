@@ -41,20 +41,21 @@ def write_json(path: str | os.PathLike[str], results: Any) -> None:
     Raises:
         DataError: the file cannot be written; what was there before is untouched.
     """
-    text = json.dumps(_plain(results), indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(results), indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(path, "w") as file:
         file.write(text + "\n")
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
+    """What JSON can say of dicts, lists, numbers, strings and NumPy arrays; NaN and infinities as None."""
     if isinstance(x, (np.ndarray, np.generic)):
         x = x.tolist()
     if isinstance(x, dict):
-        return {key: _plain(value) for key, value in x.items()}
+        return {key: plain(value) for key, value in x.items()}
     if hasattr(x, "_asdict"):  # a named tuple keeps its names
-        return _plain(x._asdict())
+        return plain(x._asdict())
     if isinstance(x, (list, tuple)):
-        return [_plain(value) for value in x]
+        return [plain(value) for value in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 

@@ -16,7 +16,7 @@ from ...engine.core import Tensor, enable_grad
 from ...nn.extra_forward import extra_forward
 from ...nn.module import Module
 from ...ops.elementwise import add, div, gt, maximum, minimum, mul, pow, sign, sub, where
-from ...ops.random import Generator, default_generator, rand, randn, serving
+from ...ops.random import Generator, default_generator, of_samples, rand, randn, serving
 from ...ops.reduce import sum
 from ...ops.softmax import cross_entropy
 from ..measures import beside, lengths, per_sample, unit
@@ -94,9 +94,11 @@ def somewhere(x: Tensor, eps: Any, norm: float, generator: Generator | None) -> 
     """Uniform in the box, or in the ball: a direction of normal numbers, times ε·U^{1/n}."""
     like = {"generator": generator, "dtype": x.dtype, "device": x.device}
     if norm == INF:
-        return mul(sub(mul(rand(x.shape, **like), 2.0), 1.0), eps)
-    direction = unit(randn(x.shape, **like))
-    radius = pow(rand(x.shape[0], *(1,) * (x.ndim - 1), **like), 1 / max(math.prod(x.shape[1:]), 1))
+        return mul(sub(mul(of_samples(rand, x.shape, **like), 2.0), 1.0), eps)
+    direction = unit(of_samples(randn, x.shape, **like))
+    radius = pow(
+        of_samples(rand, x.shape[0], *(1,) * (x.ndim - 1), **like), 1 / max(math.prod(x.shape[1:]), 1)
+    )
     return mul(direction, mul(radius, eps))
 
 
