@@ -11,7 +11,6 @@ from tinydl_kernels.machine import dispatch, precision
 
 from ..engine.core import Tensor, state
 
-
 PLAIN = frozenset({int, bool, str, bytes, type(None)})
 """Types whose equal values have the same bits."""
 
