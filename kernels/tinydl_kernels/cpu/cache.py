@@ -20,13 +20,10 @@ import hashlib
 import os
 import pickle
 import platform
-import shutil
 import stat
 import sys
-import tempfile
 import time
 import types
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,7 +72,7 @@ class Store:
         if not internals.portable(result):
             return
         file = self._file(signature)
-        part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
+        part = file.with_name(f"{file.name}.{os.urandom(8).hex()}")
         try:
             part.write_bytes(with_checksum(internals.to_bytes(result)))
             part.replace(file)  # atomic: another process sees all of it or nothing
@@ -278,6 +275,8 @@ def _candidates() -> Iterator[Path]:
         yield Path(chosen)
     with contextlib.suppress(RuntimeError):  # no home directory
         yield _user_cache() / "tinydl"
+    import tempfile  # with what it imports a tenth of our own import, and seldom asked
+
     with contextlib.suppress(OSError):  # no directory of temporary files
         yield Path(tempfile.gettempdir()) / f"tinydl-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
@@ -292,6 +291,8 @@ def _user_cache() -> Path:
 
 def _prune(directory: Path) -> None:
     """Remove the builds that nobody uses any more."""
+    import shutil  # likewise
+
     oldest = time.time() - KEEP_DAYS * 24 * 3600
     for build in directory.glob("numba-*"):
         with contextlib.suppress(OSError):

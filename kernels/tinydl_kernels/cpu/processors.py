@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import multiprocessing
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +26,8 @@ def one_of_many() -> bool:
     """Does this process share the processors with others that do the same? A worker of multiprocessing,
     joblib's among them, or a process of MPI.
     """
-    if multiprocessing.parent_process() is not None:
+    workers = sys.modules.get("multiprocessing.process")  # which a worker cannot be without
+    if workers is not None and workers.parent_process() is not None:
         return True
     sizes = (os.environ.get(name, "") for name in RANKS)
     return any(size.isdecimal() and int(size) > 1 for size in sizes)
