@@ -26,7 +26,7 @@ def one_of_many() -> bool:
     """Does this process share the processors with others that do the same? A worker of multiprocessing,
     joblib's among them, or a process of MPI.
     """
-    workers = sys.modules.get("multiprocessing.process")  # which a worker cannot be without
+    workers = sys.modules.get("multiprocessing")  # which a worker cannot be without
     if workers is not None and workers.parent_process() is not None:
         return True
     sizes = (os.environ.get(name, "") for name in RANKS)
