@@ -30,7 +30,7 @@ from .keras import keras_arrays
 from .pickled import torch_content
 
 WRITTEN = (".safetensors", ".npz", ".pt", ".pth")
-READ = (*WRITTEN, ".h5")
+READ = (*WRITTEN, ".th", ".h5")
 
 
 def save_weights(path: str | os.PathLike[str], model: Module | Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> dict[s
     (see `archives`).
 
     Raises:
-        ValueError: another suffix than .safetensors, .npz, .pt, .pth, .h5; a `.pt` file without a
+        ValueError: another suffix than .safetensors, .npz, .pt, .pth, .th, .h5; a `.pt` file without a
             state_dict at `key`.
         ImportError: a .h5 file, and h5py is not installed.
         DtypeError: entries that are no plain real numbers (bfloat16, float8, complex, sparse, quantized),
