@@ -51,7 +51,7 @@ VALUES: list[Any] = [
 
 def of_bytes(rng: np.random.Generator, raw: bytes) -> bytes:
     """One to four changes: bits, bytes, words, and ranges cut out, doubled, zeroed or moved."""
-    content = bytearray(raw)
+    content = bytearray(raw or b"\0")  # of an empty member of a zip file
     for _ in range(rng.integers(1, 5)):
         at, to = sorted(int(i) for i in rng.integers(0, len(content) + 1, 2))
         near = min(int(rng.geometric(0.02)), len(content)) - 1  # the head of a file says most
