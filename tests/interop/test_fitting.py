@@ -139,3 +139,14 @@ def test_cut_at_a_layer() -> None:
     unused.forward = lambda x: unused.a(x)
     with pytest.raises(ValueError, match=r"Cut: 'b' took no part in this forward pass"):
         cut(unused, "b")(x)
+
+
+def test_a_run_of_akamasters_kind(tmp_path: Path) -> None:
+    """A .th file: state_dict within a run, of a DataParallel."""
+    torch = pytest.importorskip("torch")
+    given = {f"module.{name}": torch.tensor(value) for name, value in state(resnet()).items()}
+    torch.save({"state_dict": given, "best_prec1": 91.73}, tmp_path / "resnet.th")
+    model = resnet()
+    fitted = fit_weights(model, tmp_path / "resnet.th", key="state_dict")
+    assert (fitted.prefix, fitted.missing, fitted.unexpected) == ("module.", [], [])
+    np.testing.assert_array_equal(state(model)["linear.weight"], given["module.linear.weight"].numpy())

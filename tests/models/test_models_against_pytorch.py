@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 from models import pytorch_twins as twins
-from tinydl_kernels.machine.errors import ShapeError
 
 import tinydl as td
 from tinydl import models
@@ -275,22 +274,3 @@ def test_names_of_torchvisions_vggs(layers: int, bn: bool) -> None:
         theirs = getattr(vision("vgg"), name)()
     ours = getattr(models, name)(width=2, hidden=3, classes=4)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-
-
-# ---- The blocks by themselves
-
-
-def test_second_derivatives_of_the_blocks() -> None:
-    td.manual_seed(1)
-    x = td.randn(2, 3, 4, 5, dtype="float64")
-    blocks = [
-        models.Inception(3, 2, 2, 2, 1, 2, 1, kernel=5, dtype="float64"),
-        models.HarmonicConv2d(3, 4, 3, 2, 1, dtype="float64"),
-        models.HarmonicConv2d(3, 4, 2, bn=False, dtype="float64"),
-    ]
-    for block in blocks:
-        assert td.gradcheck(block, [x.requires_grad_()], order=2)
-    with pytest.raises(ShapeError, match=r"branch1\.conv: conv2d: x has C=2"):
-        blocks[0](td.zeros(1, 2, 4, 4, dtype="float64"))
-    with pytest.raises(ValueError, match=r"HarmonicConv2d: expected kernel_size"):
-        models.HarmonicConv2d(3, 4, 0)
