@@ -23,7 +23,7 @@ class Room(NamedTuple):
 
 
 ROOMS = {
-    "models": Room("models"),
+    "models": Room("models", ("GoogLeNetOutputs", "HarmonicConv2d", "Inception")),
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
     "data.datasets": Room("datasets", ("Audit", "Dataset", "Findings", "ImageSet", "read_idx")),
     "data.transforms": Room("transforms", ("contract",)),

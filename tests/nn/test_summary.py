@@ -23,6 +23,7 @@ def test_lenet_counted_by_hand() -> None:
     ]
     assert (summary.parameters, summary.trainable) == (61_874, 61_874)
     assert summary.flops == 2 * 833_040
+    assert summary.multiply_adds == 833_040
 
 
 def test_groups_sequences_and_dtype() -> None:

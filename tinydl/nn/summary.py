@@ -36,6 +36,11 @@ class Summary(NamedTuple):
     trainable: int
     flops: int
 
+    @property
+    def multiply_adds(self) -> int:
+        """Half the FLOPs: what papers mostly call FLOPs."""
+        return self.flops // 2
+
     def __str__(self) -> str:
         cells = [("layer", "type", "output", "parameters", "FLOPs")]
         cells += [(r.path, r.kind, str(r.output), f"{r.parameters:,}", f"{r.flops:,}") for r in self.rows]

@@ -124,16 +124,17 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 @public
 def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor that shares the memory of an array of any library with DLPack (a PyTorch tensor,
-    say), on the CPU or the GPU.
-    """
+    """A tensor that shares the memory of an array of any library with DLPack, on the CPU or the GPU."""
     if not hasattr(ext_tensor, "__dlpack__"):
         raise DtypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
     if ext_tensor.__dlpack_device__()[0] == DLPACK_CUDA:
         array = module_of("cuda").from_dlpack(ext_tensor)
         checked(array.dtype, "from_dlpack")
         return Tensor(array)
-    return from_numpy(np.from_dlpack(ext_tensor))
+    try:
+        return from_numpy(np.from_dlpack(ext_tensor))
+    except RuntimeError as error:  # NumPy's, over bfloat16 and the like
+        raise DtypeError(f"from_dlpack: {error} It is {getattr(ext_tensor, 'dtype', 'unknown')}") from error
 
 
 def _made(who: str, device: Any, dtype: Any, *arguments: Any) -> Tensor:

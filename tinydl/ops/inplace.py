@@ -61,6 +61,7 @@ def _fitting(who: str, x: Tensor, value: Tensor) -> Tensor:
 
 def _write(who: str, x: Tensor, value: Any) -> None:
     repeated = any(n > 1 and step == 0 for n, step in zip(x.shape, x.array.strides, strict=True))
+    repeated = repeated and x.array.size > 0  # an empty array may have any strides
     if repeated or not getattr(x.array.flags, "writeable", True):
         raise GraphError(f"{who}: expected memory that may be written, got {x.shape} expanded or read-only")
     assign(x, value)
