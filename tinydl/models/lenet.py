@@ -68,7 +68,7 @@ class LeNet(Module):
                 init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        # as relu before pooling, with a quarter of the numbers: a maximum of rectified ones is rectified
+        # as relu before pooling, with a quarter of the numbers
         h = relu(max_pool2d(self.conv1(x), 2))
         h = relu(max_pool2d(self.conv2(h), 2))
         h = flatten(relu(self.conv3(h)), 1)
