@@ -27,15 +27,20 @@ NO_FORM = {
         *("backward_hooks.gate", "conv.conv_dw", "norm.batch_norm_dx", "norm.batch_norm_dx_dx"),
         *("objective.with_zeros", "pool.avg_pool_dx", "pool.scatter", "scan.recurrence", "shape.place"),
         *("softmax.cross_entropy_dx", "softmax.log_softmax_dx", "softmax.softmax_dx", "linalg.cofactor"),
+        "embedding.shared_sums",
     ),
     "a loss": ("softmax.cross_entropy", "softmax.counted"),
     "training": (
         *("indexing.put", "norm.running_update", "update.assign", "update.increment"),
-        *("update.optimizer_step", "random.reserve"),
+        *("update.optimizer_step", "generator.reserve"),
     ),
     "random numbers": (
         *("random.bernoulli", "random.beta", "random.dropout", "random.gamma", "random.integers"),
         *("random.normal", "random.permutation", "random.randint", "random.uniform"),
+    ),
+    "several processes": (
+        *("collectives.all_gather", "collectives.all_reduce", "collectives.broadcast"),
+        *("collectives.reduce", "collectives.scatter_sum"),
     ),
     "the shape depends on values": ("indexing.nonzero", "sort.unique"),
     "ONNX has no such operator": (

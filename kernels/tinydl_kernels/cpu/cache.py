@@ -32,7 +32,9 @@ from typing import Any, cast
 import numpy as np
 
 from . import internals
+from .internals import Module
 
+shutil, tempfile = Module("shutil"), Module("tempfile")  # seldom asked, and a tenth of our own import
 PACKAGE = __name__.partition(".")[0]
 DESCRIBED_BY_NAME = {PACKAGE, "llvmlite", "numba", "numpy", *sys.stdlib_module_names}
 """Packages whose functions, types and modules are known by name alone, because the key covers their contents.
@@ -275,8 +277,6 @@ def _candidates() -> Iterator[Path]:
         yield Path(chosen)
     with contextlib.suppress(RuntimeError):  # no home directory
         yield _user_cache() / "tinydl"
-    import tempfile  # with what it imports a tenth of our own import, and seldom asked
-
     with contextlib.suppress(OSError):  # no directory of temporary files
         yield Path(tempfile.gettempdir()) / f"tinydl-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
@@ -291,8 +291,6 @@ def _user_cache() -> Path:
 
 def _prune(directory: Path) -> None:
     """Remove the builds that nobody uses any more."""
-    import shutil  # likewise
-
     oldest = time.time() - KEEP_DAYS * 24 * 3600
     for build in directory.glob("numba-*"):
         with contextlib.suppress(OSError):

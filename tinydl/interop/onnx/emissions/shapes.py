@@ -137,6 +137,12 @@ def gather(w: Writer, call: Call, twin: Call) -> str:
     return w.node("GatherElements", names, axis=dim)
 
 
+@emission("shared_rows")
+def shared_rows(w: Writer, call: Call, twin: Call) -> str:
+    rows, index, _ = w.given(call, twin)
+    return w.node("Gather", [rows, w.node("Reshape", [index, w.constant([-1], np.int64)])], axis=0)
+
+
 @emission("flat_index")
 def flat_index(w: Writer, call: Call, twin: Call) -> str:
     flat, sizes = "", zip(call.settings["sizes"], twin.settings["sizes"], strict=True)
