@@ -27,6 +27,8 @@ from .shape import common_shape
 __all__ = [
     "abs",
     "clamp",
+    "clamp_max",
+    "clamp_min",
     "clip",
     "clone",
     "eq",
@@ -306,6 +308,18 @@ def _limited(x: Tensor, bound: Any, keeps: Primitive) -> Tensor:
 
 
 clamp = clip
+
+
+@public
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """The input, at least `min`, a number or a tensor that broadcasts."""
+    return clip(input, min=min)
+
+
+@public
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """The input, at most `max`, a number or a tensor that broadcasts."""
+    return clip(input, max=max)
 
 
 def _bound(x: Tensor, value: Any) -> Tensor:
