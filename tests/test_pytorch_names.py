@@ -66,6 +66,10 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
         lambda t, nn, F, x: [f(x) for f in nn.ModuleDict({"b": nn.Tanh(), "a": nn.Sigmoid()}).values()],
         (X,),
     ),
+    "ParameterDict": (
+        lambda t, nn, F, x: [p.detach() * x for p in nn.ParameterDict({"a": t.ones(4), "b": x[0]}).values()],
+        (X,),
+    ),
     "ParameterList": (
         lambda t, nn, F, x: [p.detach() * x for p in nn.ParameterList([nn.Parameter(t.ones(4)), x[0]])],
         (X,),
