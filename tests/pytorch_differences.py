@@ -119,6 +119,8 @@ SIGNATURES: list[Signature] = [
         )
         for what in both
     ),
+    Signature("Tensor.type", "** is missing", "An old keyword of PyTorch's that warns."),
+    Signature("Tensor.stride", "dim: default None, PyTorch's none", "Documented without."),
     Signature("Tensor.var Tensor.std", "the order is not dim, correction, keepdim", TWO_FORMS),
 ]
 
