@@ -509,3 +509,18 @@ def test_angles_at_the_origin_and_sums_of_infinities() -> None:
     check(lambda t, F, x, y: t.atan2(x, y), x, y, order=1)
     infinite, finite = np.array([np.inf, -np.inf, np.inf, 2.0]), np.array([1.0, 2.0, -np.inf, -np.inf])
     check(lambda t, F, x, y: t.logaddexp(x, y), infinite, finite, order=1)
+
+
+def test_the_listed_difference_of_binary_cross_entropy() -> None:
+    """README, "Differences from PyTorch": what is ours, and that PyTorch's is another."""
+    torch = pytest.importorskip("torch")
+    found = []
+    for t in (td, torch):
+        p = t.tensor([0.0, 1.0, 0.0, 1.0], dtype=t.float64).requires_grad_(True)
+        y = t.tensor([0.0, 1.0, 1.0, 0.0], dtype=t.float64)
+        t.nn.functional.binary_cross_entropy(p, y, reduction="sum").backward()
+        found.append(p.grad.tolist())
+    ours, theirs = found
+    assert ours == [1.0, -1.0, 0.0, 0.0]
+    assert theirs[:2] == [0.0, 0.0]
+    assert np.abs(theirs[2:]).min() > 1e11
