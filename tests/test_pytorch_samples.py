@@ -524,3 +524,8 @@ def test_the_listed_difference_of_binary_cross_entropy() -> None:
     assert ours == [1.0, -1.0, 0.0, 0.0]
     assert theirs[:2] == [0.0, 0.0]
     assert np.abs(theirs[2:]).min() > 1e11
+
+
+def test_a_power_of_one_half_is_the_square_root() -> None:
+    check(lambda t, F, x: x**0.5, np.array([-np.inf, -0.0, 0.0, 0.25, 2.0, np.inf]), order=1)
+    check(lambda t, F, x: t.pow(x, 0.5), drawn(3) ** 2)
