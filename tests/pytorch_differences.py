@@ -26,6 +26,7 @@ class Signature(NamedTuple):
 
 
 NOT_YET = "Not there yet."
+DOCUMENTED_OTHERWISE = "PyTorch takes our name; its documentation has another."
 TWO_FORMS = "Two of PyTorch's forms in one signature."
 
 SIGNATURES: list[Signature] = [
@@ -108,8 +109,18 @@ SIGNATURES: list[Signature] = [
     Signature("var std var_mean Tensor.var Tensor.std", "unbiased is none of PyTorch's", TWO_FORMS),
     Signature("var std var_mean", "the order is not input, dim, correction, keepdim", TWO_FORMS),
     Signature("var std var_mean Tensor.var Tensor.std", "correction: default None, PyTorch's 1", TWO_FORMS),
-    Signature("scatter Tensor.scatter", "value is none of PyTorch's", TWO_FORMS),
+    Signature("scatter Tensor.scatter Tensor.scatter_", "value is none of PyTorch's", TWO_FORMS),
     Signature("scatter Tensor.scatter", "src: default None, PyTorch's none", TWO_FORMS),
+    *(
+        Signature(names, f"{what} PyTorch's" if what.endswith("of") else what, DOCUMENTED_OTHERWISE)
+        for names, *both in (
+            ("Tensor.remainder_ Tensor.fmod_", "other is none of", "divisor is missing"),
+            ("Tensor.index_copy_", "source is none of", "tensor is missing"),
+        )
+        for what in both
+    ),
+    Signature("Tensor.type", "** is missing", "An old keyword of PyTorch's that warns."),
+    Signature("Tensor.stride", "dim: default None, PyTorch's none", "Documented without."),
     Signature("Tensor.var Tensor.std", "the order is not dim, correction, keepdim", TWO_FORMS),
 ]
 

@@ -145,8 +145,8 @@ def line(package: str, name: str, value: Any) -> str | None:
         return f"{name}: builtins.{type(value).__name__}"
     if isinstance(value, type):
         home = value.__module__
-        if value is np.dtype:
-            return "from numpy import dtype as dtype"
+        if home == "numpy":
+            return f"from numpy import {value.__name__} as {name}"
         if not home.startswith("tinydl"):
             return None
         home = home.removeprefix(package) if home.startswith(f"{package}.") else home
@@ -191,7 +191,7 @@ def face() -> str:
     ]
     methods.append(definition("backward", own["backward"], method=True))
     lines = ["from ..engine.tensor import Tensor", "", "class Face:", '    """Operators and methods."""', ""]
-    lines += ["    __slots__ = ()", "    T: Tensor", "    data: Any"]
+    lines += ["    __slots__ = ()", "    T: Tensor", "    mT: Tensor", "    data: Any"]
     lines += ["    def __iter__(self) -> Iterator[Tensor]: ..."]  # by __len__ and __getitem__
     return stub([*lines, *(f"    {m}" for m in methods)])
 

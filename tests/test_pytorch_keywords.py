@@ -255,6 +255,7 @@ LINES = [
     "nn.utils.get_total_norm([A.detach(), B.detach()], norm_type=3.0, error_if_nonfinite=True)",
     "nn.ModuleList(modules=[nn.Tanh()])[0](A), nn.ModuleDict(modules={'a': nn.Tanh()})['a'](A)",
     "nn.ParameterList(values=[nn.Parameter(t.ones(4))])[0].detach() * A",
+    "nn.ParameterDict(parameters={'a': nn.Parameter(t.ones(4))})['a'].detach() * A",
 ]
 TRANSFORMERS = {
     "TransformerEncoderLayer(4, 2, 6, 0.0, {s})": "(SEQ, src_mask=CAUSAL, src_key_padding_mask=HIDDEN,"

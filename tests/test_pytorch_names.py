@@ -37,6 +37,8 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
     },
     "batch_norm": (lambda t, nn, F, x: F.batch_norm(x, None, None, training=True), (IMAGES,)),
     "clamp": (lambda t, nn, F, x: t.clamp(x, min=-0.2), (X,)),
+    "clamp_min": (lambda t, nn, F, x, y: t.clamp_min(x, min=-0.2) * t.clamp_min(x, y[0]), (X, Y)),
+    "clamp_max": (lambda t, nn, F, x, y: t.clamp_max(x, max=0.2) * t.clamp_max(x, y[0]), (X, Y)),
     "interpolate": (lambda t, nn, F, x: F.interpolate(x, scale_factor=2.0, mode="bilinear"), (IMAGES,)),
     "MaxUnpool1d": (lambda t, nn, F, x: nn.MaxUnpool1d(2)(*nn.MaxPool1d(2, return_indices=True)(x)), (MAPS,)),
     "MaxUnpool2d": (
@@ -62,6 +64,10 @@ EXPRESSIONS: dict[str, tuple[Expression, tuple[np.ndarray, ...]]] = {
     "ModuleList": (lambda t, nn, F, x: [f(x) for f in nn.ModuleList([nn.Tanh(), nn.Sigmoid()])], (X,)),
     "ModuleDict": (
         lambda t, nn, F, x: [f(x) for f in nn.ModuleDict({"b": nn.Tanh(), "a": nn.Sigmoid()}).values()],
+        (X,),
+    ),
+    "ParameterDict": (
+        lambda t, nn, F, x: [p.detach() * x for p in nn.ParameterDict({"a": t.ones(4), "b": x[0]}).values()],
         (X,),
     ),
     "ParameterList": (

@@ -438,6 +438,36 @@ def test_memory_formats_are_taken_and_change_nothing() -> None:
     assert x.to(td.float32, copy=True) is not x
 
 
+def test_what_a_tensor_says_of_itself() -> None:
+    torch = pytest.importorskip("torch")
+
+    def call(t: Any) -> list[Any]:
+        x = t.arange(24.0).reshape(2, 3, 4)
+        y = x.transpose(0, 2)
+        strides = x.stride(), x.stride(1), x.stride(-1), y.stride(), y.stride(dim=0), x[0, 0, 0].stride()
+        kinds = t.finfo(t.float32), t.finfo(t.float64), t.iinfo(t.int8), t.iinfo(t.uint8), t.iinfo(t.int64)
+        floats = [(k.eps, k.tiny, k.smallest_normal) for k in kinds[:2]]
+        return [x.ndimension(), strides, floats, [(k.min, k.max, k.bits) for k in kinds]]
+
+    assert call(td) == call(torch)
+    for wrong in (3, -4):
+        with pytest.raises(td.ShapeError, match="stride: expected dim in"):
+            td.ones(2, 3, 4).stride(wrong)
+
+
+def test_casts_by_name() -> None:
+    call = lambda t, F, x: [x.short(), x.char(), x.byte(), x.type(t.int64), x.type(dtype=t.float32)]  # noqa: E731
+    check(call, np.array([0.0, 1.5, 100.0]), order=0)
+    assert td.ones(2).type() == "float32"
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (4, 2, 3), (0, 2)])
+def test_transposed_matrices(shape: tuple[int, ...]) -> None:
+    check(lambda t, F, x: x.mT**2, drawn(*shape))
+    with pytest.raises(td.ShapeError, match="transpose: expected dim in"):
+        _ = td.ones(2).mT
+
+
 def test_flatten_parameters() -> None:
     torch = pytest.importorskip("torch")
     for n in (td.nn, torch.nn):
@@ -479,3 +509,23 @@ def test_angles_at_the_origin_and_sums_of_infinities() -> None:
     check(lambda t, F, x, y: t.atan2(x, y), x, y, order=1)
     infinite, finite = np.array([np.inf, -np.inf, np.inf, 2.0]), np.array([1.0, 2.0, -np.inf, -np.inf])
     check(lambda t, F, x, y: t.logaddexp(x, y), infinite, finite, order=1)
+
+
+def test_the_listed_difference_of_binary_cross_entropy() -> None:
+    """README, "Differences from PyTorch": what is ours, and that PyTorch's is another."""
+    torch = pytest.importorskip("torch")
+    found = []
+    for t in (td, torch):
+        p = t.tensor([0.0, 1.0, 0.0, 1.0], dtype=t.float64).requires_grad_(True)
+        y = t.tensor([0.0, 1.0, 1.0, 0.0], dtype=t.float64)
+        t.nn.functional.binary_cross_entropy(p, y, reduction="sum").backward()
+        found.append(p.grad.tolist())
+    ours, theirs = found
+    assert ours == [1.0, -1.0, 0.0, 0.0]
+    assert theirs[:2] == [0.0, 0.0]
+    assert np.abs(theirs[2:]).min() > 1e11
+
+
+def test_a_power_of_one_half_is_the_square_root() -> None:
+    check(lambda t, F, x: x**0.5, np.array([-np.inf, -0.0, 0.0, 0.25, 2.0, np.inf]), order=1)
+    check(lambda t, F, x: t.pow(x, 0.5), drawn(3) ** 2)

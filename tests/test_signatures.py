@@ -30,6 +30,11 @@ UNDOCUMENTED: dict[str, Callable[[], list[Parameters]]] = {
     "log_softmax": lambda: of_torch("F.log_softmax"),
     "relu": lambda: of_torch("F.relu"),
     "new": lambda: [{"size": EMPTY}],
+    "clamp_min": lambda: [{"input": EMPTY, "min": EMPTY}],
+    "clamp_max": lambda: [{"input": EMPTY, "max": EMPTY}],
+    "clamp_min_": lambda: [{"min": EMPTY}],
+    "clamp_max_": lambda: [{"max": EMPTY}],
+    "relu_": lambda: [{}],
 }
 """Built-in ones without a signature: that of who has the same parameters."""
 

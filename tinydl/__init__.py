@@ -75,7 +75,7 @@ int8, int16, uint8 = (_numpy.dtype(name) for name in ("int8", "int16", "uint8"))
 int32 = int = _numpy.dtype("int32")
 int64 = long = _numpy.dtype("int64")
 bool = _numpy.dtype("bool")
-dtype, device = _numpy.dtype, _devices.Device
+dtype, device, finfo, iinfo = _numpy.dtype, _devices.Device, _numpy.finfo, _numpy.iinfo
 # What takes one of these ignores it: arrays are laid out row by row.
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 channels_last, channels_last_3d = "channels_last", "channels_last_3d"

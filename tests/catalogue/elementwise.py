@@ -87,6 +87,10 @@ ROWS: list[Row] = [
         [[(3, 4), (4,), (3, 1)], [(0, 2), (2,), ()]],
         lambda x, a, b: np.minimum(np.maximum(x, a), b),
     ),
+    Row("clamp_min", lambda x: td.clamp_min(x, 0.3), samples_of(normal), lambda x: np.maximum(x, 0.3)),
+    Row("clamp_min tensors", td.clamp_min, [[(3, 4), (4,)], [(0, 2), ()]], np.maximum),
+    Row("clamp_max", lambda x: td.clamp_max(x, 0.3), samples_of(normal), lambda x: np.minimum(x, 0.3)),
+    Row("clamp_max tensors", td.clamp_max, [[(3, 4), (4,)], [(0, 2), ()]], np.minimum),
     Row(
         "elementwise.gate",
         elementwise._gate,

@@ -257,6 +257,12 @@ ROWS: list[Row] = [
         np.tanh,
     ),
     *layer(
+        "ParameterDict",
+        _held(lambda: nn.ParameterDict({"a": td.ones(4)}), lambda held, x: x * held["a"]),
+        [[(3, 4), (4,)]],
+        np.multiply,
+    ),
+    *layer(
         "ParameterList",
         _held(lambda: nn.ParameterList([td.ones(4)]), lambda held, x: x * held[0]),
         [[(3, 4), (4,)]],

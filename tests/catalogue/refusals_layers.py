@@ -192,6 +192,13 @@ REFUSALS: list[Refusal] = [
             lambda f: f({"a.b": nn.Identity()}),
         ),
         refused(
+            "ParameterDict",
+            DtypeError,
+            "expected numbers, got dtype <U1",
+            lambda f: f({"a": "b"}),
+            "Parameter",
+        ),
+        refused(
             "ParameterList", DtypeError, "expected numbers, got dtype <U1", lambda f: f(["a"]), "Parameter"
         ),
         refused("Residual", TypeError, "expected a Module for 'body', got int", lambda f: f(3)),

@@ -136,6 +136,31 @@ def test_parameter_list() -> None:
     assert all(isinstance(p, nn.Parameter) for p in numbers)
     assert list(numbers.state_dict()) == ["0", "1", "2"]
     assert numbers[-1] is list(numbers.parameters())[2]
+    assert len(numbers.extend([td.ones(1), nn.Parameter(td.ones(2))])) == 5
+    assert numbers[4].shape == (2,)
+
+
+def test_parameter_dict() -> None:
+    first = nn.Parameter(np.ones(3))
+    numbers = nn.ParameterDict({"b": first, "a": np.zeros(2)})
+    numbers["c"] = td.ones(1)
+    assert list(numbers) == list(numbers.keys()) == list(numbers.state_dict()) == ["b", "a", "c"]
+    assert all(isinstance(p, nn.Parameter) for p in numbers.values())
+    assert numbers["b"] is first is dict(numbers.items())["b"] is next(iter(numbers.parameters()))
+    assert numbers.pop("a").shape == (2,)
+    del numbers["c"]
+    assert "a" not in numbers
+    assert len(numbers) == len(list(numbers.parameters())) == 1
+    numbers.update({"b": np.zeros(4)})
+    assert numbers["b"].shape == (4,)
+    numbers.clear()
+    assert not list(numbers.parameters())
+
+
+def test_register_module() -> None:
+    model = nn.Module()
+    model.register_module("part", nn.Linear(2, 3))
+    assert [name for name, _ in model.named_parameters()] == ["part.weight", "part.bias"]
 
 
 def test_residual_lambda_identity() -> None:

@@ -366,6 +366,7 @@ def test_messages(call: Callable[[td.Tensor], Any], message: str) -> None:
         (lambda: nn.GaussianNoise("a"), TypeError, "GaussianNoise: expected std a number, got 'a'"),
         (lambda: nn.ModuleList(3), TypeError, "ModuleList: expected its members in an iterable, got 3"),
         (lambda: nn.ModuleDict(3), TypeError, "ModuleDict: expected its members in an iterable, got 3"),
+        (lambda: nn.ParameterDict(3), TypeError, "ParameterDict: expected its members in an iterable, got 3"),
         (lambda: nn.ParameterList(3), TypeError, "ParameterList: expected its members in an iterable, got 3"),
     ],
 )

@@ -19,6 +19,7 @@ __all__ = [
     "Lambda",
     "ModuleDict",
     "ModuleList",
+    "ParameterDict",
     "ParameterList",
     "Residual",
     "Sequential",
@@ -132,55 +133,84 @@ class ModuleList(_Ordered):
         return ModuleList(chosen) if isinstance(index, slice) else chosen
 
 
-class ModuleDict(Module):
+class _Named(Module):
+    """Members by name, in the order in which they came. They are the values of `_held`."""
+
+    _held: dict[str, Any]
+
+    def __init__(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]] | None) -> None:
+        super().__init__()
+        self.update(() if members is None else members)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._held[name]
+
+    def __setitem__(self, name: str, member: Any) -> None:
+        raise NotImplementedError
+
+    def __delitem__(self, name: str) -> None:
+        del self._held[name]
+
+    def pop(self, name: str) -> Any:
+        """Take a member out."""
+        return self._held.pop(name)
+
+    def clear(self) -> None:
+        """Take all members out."""
+        self._held.clear()
+
+    def update(self, members: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
+        """Add members, or put them in the places of others of their names."""
+        _require_iterable(self, members)
+        for name, member in dict(members).items():
+            self[name] = member
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def keys(self) -> Any:
+        return self._held.keys()
+
+    def values(self) -> Any:
+        return self._held.values()
+
+    def items(self) -> Any:
+        return self._held.items()
+
+
+class ModuleDict(_Named):
     """Modules by name."""
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
-        super().__init__()
-        _require_iterable(self, () if modules is None else modules)
-        for name, module in dict(modules or {}).items():
-            self[name] = module
+        super().__init__(modules)
+
+    @property
+    def _held(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._modules
 
     def __setitem__(self, name: str, module: Module) -> None:
         self.add_module(name, module)
 
-    def __getitem__(self, name: str) -> Module:
-        return self._modules[name]
 
-    def __delitem__(self, name: str) -> None:
-        del self._modules[name]
+class ParameterDict(_Named):
+    """Parameters by name."""
 
-    def pop(self, name: str) -> Module:
-        """Take a module out."""
-        return self._modules.pop(name)
+    def __init__(self, parameters: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None) -> None:
+        super().__init__(parameters)
 
-    def clear(self) -> None:
-        """Take all modules out."""
-        self._modules.clear()
+    @property
+    def _held(self) -> dict[str, Any]:  # type: ignore[override]
+        return self._parameters
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add modules, or put them in the places of others of their names."""
-        _require_iterable(self, modules)
-        for name, module in dict(modules).items():
-            self[name] = module
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._modules
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
-
-    def keys(self) -> Any:
-        return self._modules.keys()
-
-    def values(self) -> Any:
-        return self._modules.values()
-
-    def items(self) -> Any:
-        return self._modules.items()
+    def __setitem__(self, name: str, parameter: Any) -> None:
+        """Add a parameter, or what one can be made of."""
+        self.register_parameter(name, parameter if isinstance(parameter, Parameter) else Parameter(parameter))
 
 
 class ParameterList(Module):
@@ -188,15 +218,20 @@ class ParameterList(Module):
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
-        _require_iterable(self, () if values is None else values)
-        for value in () if values is None else values:
-            self.append(value)
+        self.extend(() if values is None else values)
 
     def append(self, parameter: Any) -> ParameterList:
         """Add a parameter (or what one can be made of) at the end."""
         self.register_parameter(
             str(len(self)), parameter if isinstance(parameter, Parameter) else Parameter(parameter)
         )
+        return self
+
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        """Add several at the end."""
+        _require_iterable(self, values)
+        for value in values:
+            self.append(value)
         return self
 
     def __len__(self) -> int:

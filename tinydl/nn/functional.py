@@ -11,6 +11,7 @@ from ..ops.embedding import *
 from ..ops.functions import logsigmoid
 from ..ops.grids import *
 from ..ops.indexing import one_hot
+from ..ops.inplace import relu_ as relu_
 from ..ops.loss import *
 from ..ops.lp_pool import *
 from ..ops.margins import *

@@ -156,15 +156,24 @@ METHODS: dict[str, Any] = {
     "int": lambda self: elementwise.to_dtype(self, "int32"),
     "long": lambda self: elementwise.to_dtype(self, "int64"),
     "bool": lambda self: elementwise.to_dtype(self, "bool"),
+    "short": lambda self: elementwise.to_dtype(self, "int16"),
+    "char": lambda self: elementwise.to_dtype(self, "int8"),
+    "byte": lambda self: elementwise.to_dtype(self, "uint8"),
+    "type": lambda self, dtype=None, non_blocking=False: (
+        self.dtype.name if dtype is None else elementwise.to_dtype(self, dtype)
+    ),
     "size": lambda self, dim=None: self.shape if dim is None else self.shape[dim],
     "nelement": lambda self: self.array.size,
     "element_size": lambda self: self.dtype.itemsize,
     **{f.__name__: f for f in NEW},
     "dim": lambda self: self.ndim,
+    "ndimension": lambda self: self.ndim,
+    "stride": views.stride,
     **inplace.METHODS,
 }
 
 for _name, _function in (OPERATORS | METHODS).items():
     setattr(Tensor, _name, _function)
 Tensor.T = property(lambda self: shape.permute(self, *reversed(range(self.ndim))))  # type: ignore[assignment]
+Tensor.mT = property(lambda self: shape.transpose(self, -2, -1))  # type: ignore[assignment]
 Tensor.data = property(inplace.data, inplace.set_data)

@@ -27,6 +27,8 @@ from .shape import common_shape
 __all__ = [
     "abs",
     "clamp",
+    "clamp_max",
+    "clamp_min",
     "clip",
     "clone",
     "eq",
@@ -265,7 +267,7 @@ def zeros_as(x: Tensor) -> Tensor:
 @public
 def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     """input to the power of a number or a tensor. At exponent 0 its derivative is
-    0, also where the input is 0.
+    0, also where the input is 0. Of the number 0.5 it is the square root, as in PyTorch: NaN at -inf.
 
     Integers to a floating power give float32.
     """
@@ -275,6 +277,8 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
         if isinstance(exponent, (int, np.integer)) and exponent < 0:
             raise ValueError(f"pow: expected an exponent of at least 0 for integers, got {exponent}")
         input = to_dtype(input, common_dtype((input, exponent)))
+    if exponent == 0.5 and isinstance(input, Tensor):
+        return sqrt(input)
     return _power(input, exponent=exponent)
 
 
@@ -306,6 +310,18 @@ def _limited(x: Tensor, bound: Any, keeps: Primitive) -> Tensor:
 
 
 clamp = clip
+
+
+@public
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """The input, at least `min`, a number or a tensor that broadcasts."""
+    return clip(input, min=min)
+
+
+@public
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """The input, at most `max`, a number or a tensor that broadcasts."""
+    return clip(input, max=max)
 
 
 def _bound(x: Tensor, value: Any) -> Tensor:

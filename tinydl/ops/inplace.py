@@ -9,6 +9,7 @@ follow: a view, or a tensor with live views, is refused there, and so is a leaf 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +17,37 @@ from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 from ..devices import transfer
-from ..engine.core import Tensor, contiguous, expand, no_grad, state
+from ..engine.core import Primitive, Tensor, contiguous, expand, no_grad, state
 from ..engine.promotion import category
 from ..engine.public import public
-from .arithmetic import div, floor_divide, remainder
+from . import elementwise
+from .arithmetic import div, floor_divide, fmod, remainder, round
 from .creation import from_below
-from .elementwise import add, and_masks, clip, mul, or_masks, pow, sub, to_dtype
-from .functions import xor_masks
+from .elementwise import (
+    add,
+    and_masks,
+    clamp_max,
+    clamp_min,
+    clip,
+    exp,
+    log,
+    mul,
+    neg,
+    or_masks,
+    pow,
+    relu,
+    sigmoid,
+    sign,
+    square,
+    sub,
+    tanh,
+    to_dtype,
+)
+from .functions import ceil, cos, erf, expm1, floor, log1p, reciprocal, rsqrt, sin, trunc, xor_masks
+from .indexing import masked_fill, scatter, scatter_add
+from .joining import index_add, index_copy, index_fill
 from .random import Generator, rand, randn
+from .reductions_by_index import scatter_reduce
 from .update import assign, broadcasts
 
 __all__: list[str] = []
@@ -201,13 +225,33 @@ def uniform_(input: Tensor, from_: float = 0, to: float = 1, *, generator: Gener
     return update("uniform_", input, (), value)
 
 
+def _method(function: Any) -> Callable[..., Tensor]:
+    """The method that puts what the function gives of the tensor in the tensor's place."""
+    own = function.name if isinstance(function, Primitive) else function.__name__
+    name = f"{own}_"
+
+    def method(input: Tensor, *args: Any, **settings: Any) -> Tensor:
+        return update(name, input, (*args, *settings.values()), lambda: function(input, *args, **settings))
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"`{own}`, in place of the input."
+    method.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return method
+
+
 METHODS = {
     f.__name__: f
     for f in (
         *(add_, sub_, mul_, div_, clamp_, lerp_, addcmul_, addcdiv_),
         *(fill_, zero_, copy_, normal_, uniform_),
+        *map(_method, (elementwise.abs, neg, sign, square, elementwise.sqrt, exp, log, pow)),
+        *map(_method, (relu, sigmoid, tanh, clamp_min, clamp_max, floor, ceil, round, trunc)),
+        *map(_method, (sin, cos, expm1, log1p, rsqrt, reciprocal, erf, remainder, fmod)),
+        *map(_method, (masked_fill, scatter, scatter_add, scatter_reduce, index_add, index_copy, index_fill)),
     )
 }
+METHODS["clip_"] = clamp_
+relu_ = METHODS["relu_"]
 
 
 def data(x: Tensor) -> Tensor:

@@ -61,3 +61,9 @@ def unflattened(who: str, x: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
         raise ShapeError(f"{who}: expected sizes for the elements of dim {dim} of {x.shape}, got {sizes}")
     rest = x.shape[dim] // max(known, 1)
     return reshape(x, (*x.shape[:dim], *(rest if n == -1 else n for n in wanted), *x.shape[dim + 1 :]))
+
+
+def stride(input: Tensor, dim: int | None = None) -> int | tuple[int, ...]:
+    """How many elements of the memory lie from one place to the next, along each dim or along `dim`."""
+    steps = tuple(step // input.dtype.itemsize for step in input.array.strides)
+    return steps if dim is None else steps[normalize_dim("stride", dim, input.ndim)]
