@@ -210,14 +210,10 @@ class Module:
         self._require(Module, name, module)
         self._modules[name] = module
 
-    def register_module(self, name: str, module: Module | None) -> None:
-        """`add_module`."""
-        self.add_module(name, module)
+    register_module = add_module
 
     def register_computed(self, name: str, function: Callable[[Module], Tensor]) -> None:
-        """An attribute that is `function(self)` whenever it is read, say a weight that is
-        computed from other parameters.
-        """
+        """An attribute that is `function(self)` whenever it is read: a weight that others make, say."""
         self._computed[name] = function
 
     # The tree
