@@ -99,7 +99,10 @@ REFUSALS: list[Refusal] = [
             "eq ne lt le gt ge logical_and logical_or logical_xor", ShapeError, BROADCAST, lambda f: f(X, V)
         ),
         refused(
-            "broadcast_tensors allclose clip cosine_similarity", ShapeError, BROADCAST, lambda f: f(X, V)
+            "broadcast_tensors allclose clip clamp_min clamp_max cosine_similarity",
+            ShapeError,
+            BROADCAST,
+            lambda f: f(X, V),
         ),
         refused("masked_fill", ShapeError, BROADCAST, lambda f: f(X, V > 0, 0.0)),
         refused("masked_select", ShapeError, BROADCAST, lambda f: f(X, V > 0)),

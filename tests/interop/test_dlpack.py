@@ -46,7 +46,9 @@ def torch_itself() -> Library:
 
 
 LIBRARIES = {"numpy": numpy_itself, "torch": torch_itself}
-every_library = pytest.mark.parametrize("name", LIBRARIES)
+every_library = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.torch] if name == "torch" else []) for name in LIBRARIES]
+)
 
 
 def filled(x: td.Tensor, value: int) -> None:

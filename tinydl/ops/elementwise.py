@@ -291,7 +291,11 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     """
     if min is None and max is None:
         raise ValueError("clip: expected min, max or both, got neither")
-    require_numbers("clip", input)
+    return _clipped("clip", input, min, max)
+
+
+def _clipped(who: str, input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    require_numbers(who, input)
     if all(bound is None or is_scalar(bound) for bound in (min, max)):
         input = to_dtype(input, common_dtype(x for x in (input, min, max) if x is not None))
         limits = np.finfo(input.dtype) if input.dtype.kind == "f" else np.iinfo(input.dtype)
@@ -299,7 +303,7 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
         return _clip(
             input, _bound(input, low if min is None else min), _bound(input, high if max is None else max)
         )
-    common_shape("clip", input, min, max)
+    common_shape(who, input, min, max)
     input = input if min is None else _limited(input, min, ge)
     return input if max is None else _limited(input, max, le)
 
@@ -315,13 +319,13 @@ clamp = clip
 @public
 def clamp_min(input: Tensor, min: Any) -> Tensor:
     """The input, at least `min`, a number or a tensor that broadcasts."""
-    return clip(input, min=min)
+    return _clipped("clamp_min", input, min=min)
 
 
 @public
 def clamp_max(input: Tensor, max: Any) -> Tensor:
     """The input, at most `max`, a number or a tensor that broadcasts."""
-    return clip(input, max=max)
+    return _clipped("clamp_max", input, max=max)
 
 
 def _bound(x: Tensor, value: Any) -> Tensor:
