@@ -208,6 +208,7 @@ UNTRIED: list[Untried] = [
     Untried("scaled_dot_product_attention", "dropout_p", DRAWS),
     Untried("nn.init.kaiming_normal_", "a", DRAWS),
     Untried("nn.init.trunc_normal_", "mean", DRAWS),
+    Untried("nn.SyncBatchNorm", "process_group", "It needs several processes."),
     Untried("nn.DataParallel", "device_ids output_device dim", "They need several devices."),
 ]
 """Keywords that no comparison gives a value that is not their default."""

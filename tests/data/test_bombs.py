@@ -268,8 +268,8 @@ class TestTorch:
             "expected real numbers, got complex64": torch.ones(2, dtype=torch.complex64),
         }
         only = {
-            "expected dense numbers, got sparse_coo": torch.eye(2).to_sparse(),
-            "expected plain numbers, got quantized quint4x2": eight.view(torch.quint4x2),
+            "expected dense numbers, got sparse": torch.eye(2).to_sparse(),
+            "expected dtypes of NumPy, got quint4x2": eight.view(torch.quint4x2),
             "expected one array on the CPU, got a tensor on meta": torch.ones(2, device="meta"),
         }
         for message, value in {**both, **only}.items():

@@ -53,6 +53,9 @@ LAYERS: list[tuple[str, Callable[[Any], Any], tuple[int, ...]]] = [
     ("BatchNorm2d", lambda nn: nn.BatchNorm2d(4), IMAGE),
     ("BatchNorm2d cumulative", lambda nn: nn.BatchNorm2d(4, momentum=None), IMAGE),
     ("SyncBatchNorm of one process", lambda nn: nn.SyncBatchNorm(4), IMAGE),
+    ("SyncBatchNorm without a shift", lambda nn: nn.SyncBatchNorm(4, eps=1e-2, bias=False), IMAGE),
+    ("SyncBatchNorm not affine", lambda nn: nn.SyncBatchNorm(4, affine=False), IMAGE),
+    ("SyncBatchNorm not tracked", lambda nn: nn.SyncBatchNorm(4, track_running_stats=False), IMAGE),
     (
         "SyncBatchNorm in the place of others",
         lambda nn: nn.SyncBatchNorm.convert_sync_batchnorm(

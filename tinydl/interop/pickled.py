@@ -42,10 +42,15 @@ DTYPES = {
     "QInt8": "qint8",
     "QUInt8": "quint8",
     "QInt32": "qint32",
+    "QUInt4x2": "quint4x2",
+    "QUInt2x4": "quint2x4",
     "Untyped": "uint8",
 }
 """Kinds of storages -> the dtypes of their numbers."""
-SIZES = {"bfloat16": 2, "complex64": 8, "complex128": 16, "qint8": 1, "quint8": 1, "qint32": 4}
+SIZES = {
+    **{"bfloat16": 2, "complex64": 8, "complex128": 16},
+    **{"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1},
+}
 """Of numbers that no tensor here has."""
 OTHERS = ("uint16", "uint32", "uint64")
 UNREADABLE = {
@@ -271,6 +276,7 @@ CONSTANTS = {
     *(("torch", f"{kind}Storage") for kind in DTYPES),
     *(("torch", dtype) for dtype in (*DTYPES.values(), *OTHERS)),
     *(("torch", f"float8_{kind}") for kind in ("e4m3fn", "e5m2", "e4m3fnuz", "e5m2fnuz", "e8m0fnu")),
+    ("torch", "float4_e2m1fn_x2"),
     *(("torch", f"per_{what}_affine") for what in ("tensor", "channel")),
     ("torch.storage", "UntypedStorage"),
 }
