@@ -48,8 +48,14 @@ DTYPES = {
 }
 """Kinds of storages -> the dtypes of their numbers."""
 SIZES = {
-    **{"bfloat16": 2, "complex64": 8, "complex128": 16},
-    **{"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1},
+    "bfloat16": 2,
+    "complex64": 8,
+    "complex128": 16,
+    "qint8": 1,
+    "quint8": 1,
+    "qint32": 4,
+    "quint4x2": 1,
+    "quint2x4": 1,
 }
 """Of numbers that no tensor here has."""
 OTHERS = ("uint16", "uint32", "uint64")
