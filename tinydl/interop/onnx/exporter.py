@@ -145,7 +145,13 @@ def export(
     given = example_inputs if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     arrays = [on_host(x) for x in given]
     first = _trace(model, arrays)
-    second = _trace(model, [_other(x, dynamic_batch) for x in arrays])
+    try:
+        second = _trace(model, [_other(x, dynamic_batch) for x in arrays])
+    except (ValueError, TypeError, IndexError) as error:  # among them this library's own of shapes
+        raise UnsupportedError(
+            "onnx.export: the model: expected a forward that takes inputs of these shapes whatever their "
+            f"numbers, got: {error}"
+        ) from error
     writer = Writer(opset, arrays[0].shape[0] if dynamic_batch else None)
     ins = _names("input", input_names, len(first.inputs))
     outs = _names("output", output_names, len(first.outputs))
