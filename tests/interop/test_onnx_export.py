@@ -51,8 +51,8 @@ NO_FORM = {
 }
 """Primitives that stay here, and why."""
 
-ASKS_THE_HOST = {"embedding_bag", "nn.EmbeddingBag"}
-"""What looks at numbers to know which rows belong together: offsets, padding."""
+ASKS_THE_HOST = {"embedding_bag", "nn.EmbeddingBag", "gaussian_nll_loss", "nn.GaussianNLLLoss"}
+"""What looks at numbers: which rows belong together, is a variance none?"""
 ONE_SIZE = {"nn.RNN", "nn.LSTM", "nn.GRU", "nn.Transformer"}
 """Whose first dim is no batch, but time."""
 
@@ -341,18 +341,21 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def there_and_back(row: models.Row, tmp_path: Path) -> None:
-    """Outputs, and the gradients of a DataGrad step."""
+    """Outputs, and the gradients of a DataGrad step, in float64: in a deep net that nobody has trained
+    float32 leaves less than five digits.
+    """
     td.manual_seed(0)
-    model = row.make().eval()
-    x = np.random.default_rng(0).standard_normal((4, *row.input)).astype(np.float32)
+    random, model = np.random.default_rng(0), row.small().to("float64").eval()
+    x = random.standard_normal((4, *row.small_input))
     export(model, x, tmp_path / "m.onnx")
-    assert_same(model, tmp_path / "m.onnx", [x])
-    twin, labels, gradients = load(tmp_path / "m.onnx"), td.tensor(np.arange(4)), []
+    twin, y, gradients = load(tmp_path / "m.onnx"), model(td.tensor(x)).detach().numpy(), []
+    np.testing.assert_allclose(twin(x).numpy(), y, rtol=1e-5, atol=1e-5 * np.abs(y).max())
+    labels = td.tensor(random.integers(0, y.shape[1], (4, *y.shape[2:])))
     for net in (model, twin):
         objective = td.regularizers.Objective(net, td.cross_entropy, [td.regularizers.DataGrad(1.0)])
         objective(td.tensor(x), labels).total.backward()
-        gradients.append({name: np.array(p.grad) for name, p in net.named_parameters()})
-    assert gradients[0].keys() == gradients[1].keys()
+        gradients.append({name: p.grad.numpy() for name, p in net.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() <= gradients[1].keys()  # fixed filters may have become parameters
     for key, g in gradients[0].items():
         np.testing.assert_allclose(gradients[1][key], g, rtol=1e-5, atol=1e-5 * np.abs(g).max())
 
