@@ -231,39 +231,37 @@ def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> 
 def prepared(primitive: Primitive, inputs: Sequence[Any]) -> Sequence[Any]:
     """The inputs as the kernels want them: made tensors, promoted or refused, laid out."""
     constant, strided = primitive.constant_positions, primitive.strided
+    kind: Any = None
     common: Any = None
-    agreed, laid_out = True, True
-    for i, x in enumerate(inputs):
-        if not isinstance(x, Tensor):
-            agreed = agreed and x is None and not primitive.elementwise
+    for i, x in enumerate(inputs):  # nearly always all is well: no more than that is asked first
+        if isinstance(x, Tensor):
+            array = x.array
+            if kind is None:
+                kind = type(array)
+            if type(array) is kind and (strided or array.flags.c_contiguous):
+                dtype = array.dtype
+                if dtype is common or i in constant:
+                    continue
+                if common is None or primitive.mixed:  # (a dtype of float64 equals None in NumPy)
+                    common = dtype
+                    continue
+        elif x is None and not primitive.elementwise:
             continue
-        array = x.array
-        if type(array) is not np.ndarray or not (strided or array.flags.c_contiguous):
-            laid_out = False
-        if array.dtype is not common and i not in constant:
-            # a dtype of float64 equals None in NumPy
-            agreed = agreed and (common is None or primitive.mixed or common == array.dtype)
-            common = array.dtype
-    agreed = agreed and not (primitive.refused_kinds and common.kind in primitive.refused_kinds)
-    if agreed and laid_out:
-        return inputs
-    tensors: list[Any] = list(inputs)
-    if not agreed:
-        if primitive.elementwise and any(x is None for x in inputs):
-            raise promotion.foreign(primitive, None)
-        moving = [i for i, x in enumerate(inputs) if x is not None and i not in primitive.constant_positions]
-        target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
-        like = next(
-            (x.array for x in inputs if isinstance(x, Tensor) and type(x.array) is not np.ndarray), None
-        )
-        tensors = [
-            x
-            if x is None or isinstance(x, Tensor)
-            else Tensor(promotion.as_array(primitive, x, target, like))
-            for x in inputs
-        ]
-        for i in moving if target is not None else ():
-            tensors[i] = tensors[i] if tensors[i].dtype == target else cast(tensors[i], dtype=target)
+        break
+    else:
+        if not primitive.refused_kinds or common.kind not in primitive.refused_kinds:
+            return inputs
+    if primitive.elementwise and any(x is None for x in inputs):
+        raise promotion.foreign(primitive, None)
+    moving = [i for i, x in enumerate(inputs) if x is not None and i not in constant]
+    target = None if primitive.mixed else promotion.target(primitive, [inputs[i] for i in moving])
+    like = next((x.array for x in inputs if isinstance(x, Tensor) and type(x.array) is not np.ndarray), None)
+    tensors: list[Any] = [
+        x if x is None or isinstance(x, Tensor) else Tensor(promotion.as_array(primitive, x, target, like))
+        for x in inputs
+    ]
+    for i in moving if target is not None else ():
+        tensors[i] = tensors[i] if tensors[i].dtype == target else cast(tensors[i], dtype=target)
     first = None
     for i, x in enumerate(tensors):
         if x is None:
@@ -274,7 +272,7 @@ def prepared(primitive: Primitive, inputs: Sequence[Any]) -> Sequence[Any]:
                 f"{primitive.input_name(k)} on {y.device}" for k, y in enumerate(tensors) if y is not None
             )
             raise DeviceError(f"{primitive.name}: expected all inputs on one device, got {places}")
-        if not primitive.strided and not x.array.flags.c_contiguous:
+        if not strided and not x.array.flags.c_contiguous:
             tensors[i] = contiguous(x)
     return tensors
 

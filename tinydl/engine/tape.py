@@ -33,9 +33,9 @@ class Version:
     __slots__ = ("_many", "_sharers", "count", "taped")
 
     def __init__(self) -> None:
-        self.count, self.taped = 0, False  # taped: a node has held the array
-        self._sharers: Any = ()  # weak references to tensors, as soon as there are two
-        self._many = 0
+        self.count = 0
+        self.taped = False  # has a node held the array?
+        self._sharers: Any = ()  # weak references to tensors, as soon as there are two; then `_many` too
 
     def share(self, x: Tensor, other: Tensor) -> None:
         """Two tensors have the storage in common."""

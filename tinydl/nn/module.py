@@ -228,7 +228,7 @@ class Module:
                 yield name, child
 
     def children(self) -> Iterator[Module]:
-        yield from (child for _, child in self.named_children())
+        return (child for _, child in self.named_children())
 
     def named_modules(
         self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -248,7 +248,7 @@ class Module:
                 ]
 
     def modules(self) -> Iterator[Module]:
-        yield from (module for _, module in self.named_modules())
+        return (module for _, module in self.named_modules())
 
     def _named(self, home: str, prefix: str, recurse: bool, once: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
@@ -273,10 +273,10 @@ class Module:
         return self._named("_buffers", prefix, recurse, remove_duplicate)
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        yield from (p for _, p in self.named_parameters(recurse=recurse))
+        return (p for _, p in self.named_parameters(recurse=recurse))
 
     def buffers(self, recurse: bool = True) -> Iterator[Buffer]:
-        yield from (b for _, b in self.named_buffers(recurse=recurse))
+        return (b for _, b in self.named_buffers(recurse=recurse))
 
     def saved_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """The module's own parameters and buffers, by name, as far as they are saved."""

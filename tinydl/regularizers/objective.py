@@ -200,12 +200,12 @@ class Objective:
         if self._of_loss:
             total = self.loss.weighted(mean, self.step)
         parts, values = [total], {}
+        moving = [p for p in self.model.parameters() if p.requires_grad] if active else []
         for name, penalty in active.items():
             value = _scalar(name, penalty(seen))
-            reached = require_trainable(name, value, seen.followed)
+            require_trainable(name, value, seen.followed)
             parts.append(penalty.weighted(value, self.step))
-            others = [p for p in self.model.parameters() if p.requires_grad and p.slot not in reached]
-            values[name] = _with_zeros(value, *others) if others else value
+            values[name] = _with_zeros(value, *moving)
             total = add(total, parts[-1])
         if share is not None:
             total = mul(total, share)
@@ -402,7 +402,7 @@ def _scalar(name: str, value: Any) -> Tensor:
 
 @primitive(view=True)
 def _with_zeros(value: Array, *others: Array) -> Array:
-    """The value, whose derivative by tensors that it does not depend on is zero, where it would be none."""
+    """The value, whose derivative by what it does not depend on is zero, where it would be none."""
     return value[...]
 
 

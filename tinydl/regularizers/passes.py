@@ -12,7 +12,7 @@ from tinydl_kernels.machine.errors import GraphError, ShapeError
 
 from ..engine.backward import grad
 from ..engine.core import Tensor, cast, state
-from ..engine.tape import Slot, ancestors
+from ..engine.tape import Slot
 from ..nn.extra_forward import extra_forward
 from ..nn.module import Module, intercept
 from ..ops.elementwise import add, mul, sub
@@ -70,10 +70,22 @@ def require_labels(weights: Tensor, target: Any) -> None:
         )
 
 
-def leaves(x: Tensor) -> set[Slot | None]:
-    """The leaves that require grad and that x was computed from."""
-    edges = [x] if x.node is None else [e for node in ancestors([x.node]) for e in node.edges or () if e]
-    return {edge.slot for edge in edges} - {None}
+def depends(x: Tensor, apart: set[Slot | None]) -> bool:
+    """Was x computed from a leaf that requires grad, other than these?"""
+    if x.node is None:
+        return x.slot is not None and x.slot not in apart
+    seen, stack = {x.node}, [x.node]
+    while stack:
+        for edge in stack.pop().edges or ():
+            if edge is None:
+                continue
+            if edge.node is None:
+                if edge.slot is not None and edge.slot not in apart:
+                    return True
+            elif edge.node not in seen:
+                seen.add(edge.node)
+                stack.append(edge.node)
+    return False
 
 
 def followed_gradients(
@@ -101,15 +113,13 @@ def followed_gradients(
     return gradients
 
 
-def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> set[Slot | None]:
-    """The leaves that can change the value; a GraphError unless one is a parameter, no followed input."""
-    reached = leaves(value)
-    if not reached - followed:
+def require_trainable(who: str, value: Tensor, followed: set[Slot | None]) -> None:
+    """A GraphError unless a leaf can change the value that is a parameter, no followed input."""
+    if not depends(value, followed):
         raise GraphError(
             f"{who}: expected a penalty that parameters can change, got one in which every parameter is "
             "constant"
         )
-    return reached
 
 
 @contextmanager
