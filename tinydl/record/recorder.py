@@ -358,6 +358,8 @@ def _tensors(structure: Any) -> list[Any]:
 
 
 def _map(structure: Any, function: Callable[[Tensor], Any]) -> Any:
+    if isinstance(structure, Tensor):
+        return function(structure)
     if isinstance(structure, dict):
         return {key: _map(value, function) for key, value in structure.items()}
     if isinstance(structure, (tuple, list)):

@@ -61,6 +61,8 @@ class Given:
         Of the other parts without a place the last is the target, if there are two or more; several inputs
         are a tuple. A place that the batch does not have gives nothing.
         """
+        if len(batch) == 2 and not (self.places or further):
+            return batch[0], batch[1], {}
         own, more = list(batch[: len(batch) - further]), batch[len(batch) - further :]
         named = {name: own[place] for name, place in self.places.items() if place < len(own)}
         own = [part for place, part in enumerate(own) if place not in self.places.values()]

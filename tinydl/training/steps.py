@@ -106,7 +106,7 @@ class Steps:
             self.class_weight = Buffer(weights, np.float64)
 
     def train(self, due: tuple[str, ...], sizes: tuple[tuple[int, ...], ...], *batch: Tensor) -> Found:
-        """One step of the optimizer on a batch, which was put together from parts of these sizes, each of one
+        """One step of the optimizer on a batch. Where it was put together from several parts: their sizes, a
         number for each tensor.
         """
         first: Found = {}
@@ -115,7 +115,7 @@ class Steps:
             self.optimizer.zero_grad()
             # parameters that no optimizer has
             clear_gradients([*self.objective.model.parameters(), *self.objective.parameters()], True)
-            found = self._passed(batch, due) if len(sizes) == 1 else self._accumulated(batch, due, sizes)
+            found = self._accumulated(batch, due, sizes) if sizes else self._passed(batch, due)
             for point in self.gradients:
                 found["means"] |= {name: value.detach() for name, value in (point() or {}).items()}
             if not first:  # optimizers that ask again, ask elsewhere

@@ -212,8 +212,7 @@ class Trainer:
         """One step of the optimizer on so many batches of the loader."""
         parts = [(*as_batch(self.loader.next_batch()), *self.given.taken()) for _ in range(batches)]
         self.batch = parts[0] if batches == 1 else tuple(map(cat, zip(*parts, strict=True)))
-        sizes = tuple(tuple(tensor.shape[0] for tensor in part) for part in parts)
-        self.taken = (self.objective.due(self.steps), sizes, *self.batch)
+        self.taken = (self.objective.due(self.steps), _sizes(parts), *self.batch)
         self.found = self._train_step(*self.taken)
         self.steps += 1
         target = self.given.split(self.batch, len(self.given.loaders))[1]
@@ -321,7 +320,7 @@ class Trainer:
         def take(given: Any) -> float:
             nonlocal number
             batch = (*as_batch(given), *self.given.ahead())
-            found = step(self.objective.due(number), (tuple(part.shape[0] for part in batch),), *batch)
+            found = step(self.objective.due(number), (), *batch)
             number += 1
             return float(on_host(found["total"]))
 
@@ -405,6 +404,11 @@ def _call(point: Callable[[Trainer], Any], trainer: weakref.ref[Trainer]) -> Any
     """A callback's point; what is kept for it does not keep the trainer."""
     living = trainer()
     return None if living is None else point(living)
+
+
+def _sizes(parts: Sequence[Sequence[Tensor]]) -> tuple[tuple[int, ...], ...]:
+    """Of each tensor of the parts that a batch was put together from; () where there is one part."""
+    return tuple(tuple(x.shape[0] for x in part) for part in parts) if len(parts) > 1 else ()
 
 
 def _batches(loader: Any, limit: int | None) -> Iterator[Any]:
