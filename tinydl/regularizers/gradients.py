@@ -25,6 +25,7 @@ from functools import reduce
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
+from ..devices import constant
 from ..engine.core import Tensor, add
 from ..ops.elementwise import abs, div, exp, mul, relu, sqrt, square, sub
 from ..ops.indexing import one_hot
@@ -229,6 +230,12 @@ class SpectReg(InputGradientPenalty):
         return self.squared(seen, logits, broadcast_to(r, logits.shape))
 
 
+def columns(outputs: Tensor) -> list[Tensor]:
+    """For each column of (B, m) the seed that picks it: ones there, zeros elsewhere."""
+    B, m = outputs.shape
+    return [constant(outputs, np.tile(row, (B, 1))) for row in np.eye(m, dtype=outputs.dtype)]
+
+
 class FrobeniusJacobian(InputGradientPenalty):
     """λ · mean_b Σ_k ‖g_b(z_k)‖₂² of the logits z (B, m): exactly ‖J_b‖_F² where samples do not meet.
 
@@ -238,8 +245,7 @@ class FrobeniusJacobian(InputGradientPenalty):
 
     def __call__(self, seen: Pass) -> Tensor:
         self.require_logits(seen, sums_over_samples=True)
-        columns = [seen.logits[:, k] for k in range(seen.logits.shape[1])]
-        return reduce(add, [self.squared(seen, column) for column in columns])
+        return reduce(add, [self.squared(seen, seen.logits, seed) for seed in columns(seen.logits)])
 
 
 class L1DataGrad(InputGradientPenalty):
@@ -261,7 +267,7 @@ class SoftmaxJacobian(InputGradientPenalty):
     def __call__(self, seen: Pass) -> Tensor:
         require_classes("SoftmaxJacobian", seen.logits)
         p = exp(seen.log_probabilities)
-        found = [self.rows(seen, p[:, k]) for k in range(max(p.shape[1] - 1, 1))]
+        found = [self.rows(seen, p, seed) for seed in columns(p)[: max(p.shape[1] - 1, 1)]]
         if p.shape[1] > 1:
             found.append(tuple(reduce(add, rows) for rows in zip(*found, strict=True)))
         return reduce(add, map(mean_square, found))
@@ -354,8 +360,8 @@ class JacobianNorm(InputGradientPenalty):
 
     def __call__(self, seen: Pass) -> Tensor:
         self.require_logits(seen, sums_over_samples=True)
-        columns = [seen.logits[:, k] for k in range(seen.logits.shape[1])]
-        return sample_mean(norms([g for column in columns for g in self.rows(seen, column)]))
+        seeds = columns(seen.logits)
+        return sample_mean(norms([g for seed in seeds for g in self.rows(seen, seen.logits, seed)]))
 
 
 class LipschitzPenalty(InputGradientPenalty):

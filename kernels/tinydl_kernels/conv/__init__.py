@@ -117,13 +117,13 @@ def _(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -
 @grad_input.loops
 def _(g: Array, w: Array, window: Window) -> Array:
     (N, O), C = g.shape[:2], w.shape[1] * window.groups
-    if 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned()):
+    flops, of_one = window.flops(N, C, O), _is_of_one(window, w)
+    if not of_one and 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned()):
         return _convolve(g, w, None, turned, True, False)
     dx = memory.empty((N, C, *window.input), g.dtype, g)
     if _is_product(window):
         product(_matrix(g), _matrix(w), _matrix(dx))
         return dx
-    flops = window.flops(N, C, O)
     blocks = col2im.blocks_of(window, C)
     # much to multiply for each sum that is added up
     if 32 * window.groups <= O and blocks.run * blocks.channels >= 24:
@@ -132,6 +132,23 @@ def _(g: Array, w: Array, window: Window) -> Array:
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, C // 8, flops)
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
+    if of_one:
+        _, kernel, *_, dilation, _ = window.geometry
+        loops.grad_input_of_one(
+            parts * splits,
+            grain,
+            line(g),
+            line(w),
+            line(dx),
+            planes,
+            N,
+            parts,
+            splits,
+            plan,
+            kernel,
+            dilation,
+        )
+        return dx
     longer = plan.grid[2] > plan.out[2]
     rows = memory.scratch((parts * splits if longer else 0, plan.lead + O * plan.row), g.dtype, g)
     # (T, O, C / G)
@@ -140,6 +157,15 @@ def _(g: Array, w: Array, window: Window) -> Array:
         parts * splits, grain, line(g), line(turned), line(dx), planes, rows, N, parts, splits, plan
     )
     return dx
+
+
+def _is_of_one(window: Window, w: Array) -> bool:
+    """Has a group one input channel, whose taps slide along a row in registers? Enough of them, for what is
+    added up goes through memory once for each row.
+    """
+    _, kernel, stride, _, dilation, _ = window.geometry
+    near = max(stride) == dilation[2] == 1 and kernel[2] <= simd.lanes(w.itemsize) + 1
+    return w.shape[1] == 1 and near and kernel[2] * (w.shape[0] // window.groups) > 4
 
 
 def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool, relu: bool) -> Array:

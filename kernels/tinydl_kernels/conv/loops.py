@@ -10,7 +10,7 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import deal, lengthen
 from ..cpu.simd import ROWS
-from ..cpu.tiles import copy, dots, fill, frame, multiply_add, panel, rectify, totals, transpose
+from ..cpu.tiles import copy, dots, fill, frame, multiply_add, panel, rectify, slide, totals, transpose
 
 
 @parallel
@@ -67,6 +67,32 @@ def grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, pl
                         multiply_add(
                             image, y0, plan.plane, count, 0, plan.length + lead, w, w0, 1, plan.line_w[a:b],
                             rows, g0, plan.line_g[a:b], none, 0, plan.length + lead,
+                        )  # fmt: skip
+            if plan.packed:
+                deal(dx, n * C, image, first, last, True, plan)
+
+
+@parallel
+def grad_input_of_one(start, stop, g, w, dx, scratch, N, parts, splits, plan, kernel_sizes, steps):
+    """grad_input where a group has one input channel, taps are neighbours along W, and strides are 1."""
+    C, O, T = plan.C, plan.O, plan.T
+    (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
+    KD, KH, KW = kernel_sizes
+    for task in range(start, stop):
+        first, last = share(task % splits, splits, C)
+        begin, end = share(task // splits, parts, N)
+        for n in range(begin, end):
+            image, base = (scratch[task], 0) if plan.packed else (dx, n * C * plan.plane)
+            fill(image, base + first * plan.plane, w.dtype.type(0), (last - first) * plan.plane)
+            for c in range(first, last):
+                o = c * plan.group_outputs
+                for row in range(OD * OH):
+                    y0 = base + c * plan.plane + (row // OH * QH + row % OH) * QW
+                    for kd in range(KD):
+                        slide(
+                            image, y0 + kd * steps[0] * QH * QW, steps[1] * QW, KH, OW + KW - 1,
+                            w, o * T + kd * KH * KW, KW, T, 1, KW,
+                            g, ((n * O + o) * OD * OH + row) * OW, OD * OH * OW, plan.group_outputs, OW,
                         )  # fmt: skip
             if plan.packed:
                 deal(dx, n * C, image, first, last, True, plan)
