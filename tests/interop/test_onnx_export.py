@@ -131,7 +131,7 @@ def test_some_rows(row: Row, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("opset", [17, 22])
+@pytest.mark.parametrize("opset", [pytest.param(17, marks=pytest.mark.nightly), 22])
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_every_row(row: Row, opset: int, tmp_path: Path) -> None:
     check(row, tmp_path, opset)
@@ -365,7 +365,7 @@ def test_some_models_there_and_back(row: models.Row, tmp_path: Path) -> None:
     there_and_back(row, tmp_path)
 
 
-@pytest.mark.full
+@pytest.mark.nightly
 @pytest.mark.parametrize("row", models.ROWS, ids=lambda row: row.name)
 def test_every_model_there_and_back(row: models.Row, tmp_path: Path) -> None:
     there_and_back(row, tmp_path)
