@@ -210,7 +210,9 @@ def deal(images, at_channel, planes, first, last, back, plan):
                                 if count
                                 else 0
                             )
-                            if back:
+                            if back and stride == 1:
+                                pad(images, row, count, planes, at + begin, 0, count)
+                            elif back:
                                 copy(images, row, stride, planes, at + begin, 1, count)
                             else:
                                 fill(planes, at, zero, QW)
