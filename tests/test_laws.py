@@ -31,6 +31,7 @@ LAYERS = [
     {"nn", "functional", "gradcheck", "cuda", "distributions", "linalg"},
     {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers", "utils"},  # an objective counts the steps of optimizers
+    {"inspection"},
     {"training", "interop", "viz", "warmup"},
     {"distributed"},
     {"study"},
@@ -74,6 +75,7 @@ OPTIONAL = {
         "safetensors",
         "onnx",
         "sklearn",
+        "threadpoolctl",  # scikit-learn needs it
         "joblib",
         "mpi4py",
         "optuna",
