@@ -35,6 +35,7 @@ LAYERS = [
     {"training", "interop", "viz", "warmup"},
     {"distributed"},
     {"study"},
+    {"demo"},
     {"__main__"},
 ]
 """The rooms and files of the house from the ground up: a module imports from its own room and from layers
