@@ -28,7 +28,7 @@ from tinydl.rooms import collect
 PACKAGE = Path(td.__file__).parent
 ROOMS = (
     *("optim", "optim.lr_scheduler", "optim.swa_utils", "regularizers", "metrics", "models"),
-    *("data.datasets", "data.transforms", "training", "training.callbacks", "distributed"),
+    *("data.datasets", "data.transforms", "training", "training.callbacks", "distributed", "inspection"),
 )
 HEAD = '"""Made by tests/stubs.py of what is there at run time."""\n\n# mypy: ignore-errors\n'
 IMPORTS = """

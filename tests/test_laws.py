@@ -31,9 +31,11 @@ LAYERS = [
     {"nn", "functional", "gradcheck", "cuda", "distributions", "linalg"},
     {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers", "utils"},  # an objective counts the steps of optimizers
+    {"inspection"},
     {"training", "interop", "viz", "warmup"},
     {"distributed"},
     {"study"},
+    {"demo"},
     {"__main__"},
 ]
 """The rooms and files of the house from the ground up: a module imports from its own room and from layers
@@ -74,6 +76,7 @@ OPTIONAL = {
         "safetensors",
         "onnx",
         "sklearn",
+        "threadpoolctl",  # scikit-learn needs it
         "joblib",
         "mpi4py",
         "optuna",

@@ -90,6 +90,7 @@ _ROOMS = {
         "distributed",
         "distributions",
         "functional",
+        "inspection",
         "interop",
         "linalg",
         "metrics",
