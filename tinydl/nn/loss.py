@@ -56,10 +56,14 @@ def _above_0(setting: str) -> Check:
     return check
 
 
-def _loss_layer(name: str, function: Callable[..., Tensor], **checks: Check) -> type[_Loss]:
+def _loss_layer(
+    name: str, function: Callable[..., Tensor], without: str = "", **checks: Check
+) -> type[_Loss]:
     """The layer of a loss function: what has a default there is a setting, what has none an input."""
     inputs = sum(p.default is p.empty for p in inspect.signature(function).parameters.values())
-    return layer_of(_Loss, name, function, inputs, **{"reduction": softmax.require_reduction, **checks})
+    return layer_of(
+        _Loss, name, function, inputs, without, **{"reduction": softmax.require_reduction, **checks}
+    )
 
 
 CrossEntropyLoss = _loss_layer(
@@ -69,10 +73,10 @@ CrossEntropyLoss = _loss_layer(
     ignore_index=softmax.require_index,
 )
 NLLLoss = _loss_layer("NLLLoss", loss.nll_loss, ignore_index=softmax.require_index)
-MSELoss = _loss_layer("MSELoss", loss.mse_loss)
-L1Loss = _loss_layer("L1Loss", loss.l1_loss)
+MSELoss = _loss_layer("MSELoss", loss.mse_loss, "weight")
+L1Loss = _loss_layer("L1Loss", loss.l1_loss, "weight")
 SmoothL1Loss = _loss_layer("SmoothL1Loss", loss.smooth_l1_loss, beta=_at_least_0("beta"))
-HuberLoss = _loss_layer("HuberLoss", loss.huber_loss, delta=_above_0("delta"))
+HuberLoss = _loss_layer("HuberLoss", loss.huber_loss, "weight", delta=_above_0("delta"))
 BCELoss = _loss_layer("BCELoss", loss.binary_cross_entropy)
 BCEWithLogitsLoss = _loss_layer("BCEWithLogitsLoss", loss.binary_cross_entropy_with_logits)
 KLDivLoss = _loss_layer(
