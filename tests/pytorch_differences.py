@@ -55,6 +55,9 @@ SIGNATURES: list[Signature] = [
         "early_stop is missing",
         "A segment is always run again, without reentrance; there is nothing to choose.",
     ),
+    Signature("linalg.norm linalg.vector_norm linalg.matrix_norm", "dtype is missing", "Cast the input."),
+    Signature("Tensor.random_", "from is missing", "A word of Python: from_."),
+    Signature("Tensor.random_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("nn.checkpoint", "** is missing", "Arguments of the segment are not there yet."),
     Signature("Tensor.to", "* is none of PyTorch's", "Its forms are told apart by what is given."),
     Signature(
@@ -110,9 +113,12 @@ SIGNATURES: list[Signature] = [
         for names, *both in (
             ("Tensor.remainder_ Tensor.fmod_", "other is none of", "divisor is missing"),
             ("Tensor.index_copy_", "source is none of", "tensor is missing"),
+            ("Tensor.floor_divide_", "other is none of", "value is missing"),
         )
         for what in both
     ),
+    Signature("Tensor.atanh_", "other is missing", "Of one tensor, whatever its documentation says."),
+    Signature("Tensor.logit_", "eps is none of PyTorch's", DOCUMENTED_OTHERWISE),
     Signature("Tensor.type", "** is missing", "An old keyword of PyTorch's that warns."),
     Signature("Tensor.stride", "dim: default None, PyTorch's none", "Documented without."),
     Signature("Tensor.var Tensor.std", "the order is not dim, correction, keepdim", TWO_FORMS),

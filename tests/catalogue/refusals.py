@@ -66,7 +66,7 @@ REFUSALS: list[Refusal] = [
             lambda f: f(td.tensor([1.0, 0.0]), 2),
         ),
         refused(
-            "linalg.cholesky linalg.eigh linalg.eigvalsh",
+            "linalg.cholesky linalg.eigh linalg.eigvalsh cholesky",
             ShapeError,
             "expected square matrices (..., n, n), got (3, 4)",
             lambda f: f(X),

@@ -9,6 +9,7 @@ from typing import Any
 from ..engine.core import Tensor
 from ..ops import loss, margins, softmax
 from ..ops.ctc import ctc_loss
+from ..ops.distances import pairwise_distance
 from .function_layer import Check, FunctionLayer, layer_of
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "MultiLabelSoftMarginLoss",
     "MultiMarginLoss",
     "NLLLoss",
+    "PairwiseDistance",
     "PoissonNLLLoss",
     "SmoothL1Loss",
     "SoftMarginLoss",
@@ -85,6 +87,7 @@ KLDivLoss = _loss_layer(
 HingeEmbeddingLoss = _loss_layer("HingeEmbeddingLoss", loss.hinge_embedding_loss)
 MultiMarginLoss = _loss_layer("MultiMarginLoss", loss.multi_margin_loss)
 CosineSimilarity = _loss_layer("CosineSimilarity", loss.cosine_similarity)
+PairwiseDistance = _loss_layer("PairwiseDistance", pairwise_distance)
 CosineEmbeddingLoss = _loss_layer("CosineEmbeddingLoss", loss.cosine_embedding_loss)
 TripletMarginLoss = _loss_layer("TripletMarginLoss", loss.triplet_margin_loss)
 GaussianNLLLoss = _loss_layer("GaussianNLLLoss", loss.gaussian_nll_loss)
