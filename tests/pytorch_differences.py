@@ -25,7 +25,6 @@ class Signature(NamedTuple):
     why: str
 
 
-NOT_YET = "Not there yet."
 DOCUMENTED_OTHERWISE = "PyTorch takes our name; its documentation has another."
 TWO_FORMS = "Two of PyTorch's forms in one signature."
 
@@ -56,6 +55,9 @@ SIGNATURES: list[Signature] = [
         "early_stop is missing",
         "A segment is always run again, without reentrance; there is nothing to choose.",
     ),
+    Signature("linalg.norm linalg.vector_norm linalg.matrix_norm", "dtype is missing", "Cast the input."),
+    Signature("Tensor.random_", "from is missing", "A word of Python: from_."),
+    Signature("Tensor.random_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("nn.checkpoint", "** is missing", "Arguments of the segment are not there yet."),
     Signature("Tensor.to", "* is none of PyTorch's", "Its forms are told apart by what is given."),
     Signature(
@@ -86,13 +88,8 @@ SIGNATURES: list[Signature] = [
         "requires_grad is missing",
         "Written x.requires_grad_().",
     ),
-    Signature("from_dlpack", "copy is missing", NOT_YET),
     Signature("Tensor.uniform_", "from is missing", "A word of Python: from_."),
     Signature("Tensor.uniform_", "from_ is none of PyTorch's", "A word of Python: from_."),
-    Signature("interpolate", "antialias is missing", NOT_YET),
-    Signature("scaled_dot_product_attention", "enable_gqa is missing", NOT_YET),
-    Signature("mse_loss l1_loss huber_loss", "weight is missing", NOT_YET),
-    Signature("nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d", "padding_mode is missing", NOT_YET),
     Signature("max min Tensor.max Tensor.min", "other is none of PyTorch's", TWO_FORMS),
     Signature("median Tensor.median", "dim: default None, PyTorch's -1", TWO_FORMS),
     Signature("cdist", "compute_mode is missing", "There is one way, the exact one."),
@@ -116,9 +113,12 @@ SIGNATURES: list[Signature] = [
         for names, *both in (
             ("Tensor.remainder_ Tensor.fmod_", "other is none of", "divisor is missing"),
             ("Tensor.index_copy_", "source is none of", "tensor is missing"),
+            ("Tensor.floor_divide_", "other is none of", "value is missing"),
         )
         for what in both
     ),
+    Signature("Tensor.atanh_", "other is missing", "Of one tensor, whatever its documentation says."),
+    Signature("Tensor.logit_", "eps is none of PyTorch's", DOCUMENTED_OTHERWISE),
     Signature("Tensor.type", "** is missing", "An old keyword of PyTorch's that warns."),
     Signature("Tensor.stride", "dim: default None, PyTorch's none", "Documented without."),
     Signature("Tensor.var Tensor.std", "the order is not dim, correction, keepdim", TWO_FORMS),
@@ -209,6 +209,9 @@ UNTRIED: list[Untried] = [
     Untried("nn.init.kaiming_normal_", "a", DRAWS),
     Untried("nn.init.trunc_normal_", "mean", DRAWS),
     Untried("nn.SyncBatchNorm", "process_group", "It needs several processes."),
+    Untried(
+        "nn.ConvTranspose1d nn.ConvTranspose2d nn.ConvTranspose3d", "padding_mode", "There is one value."
+    ),
     Untried("nn.DataParallel", "device_ids output_device dim", "They need several devices."),
 ]
 """Keywords that no comparison gives a value that is not their default."""

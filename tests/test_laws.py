@@ -29,6 +29,7 @@ LAYERS = [
     {"devices"},
     {"record", "ops", "debug"},
     {"nn", "functional", "gradcheck", "cuda", "distributions", "linalg"},
+    {"decompositions"},
     {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers", "utils"},  # an objective counts the steps of optimizers
     {"inspection"},
@@ -43,7 +44,9 @@ before its own, not from its neighbours, but for `BESIDE`. A new room belongs in
 all that it imports.
 """
 
-BESIDE: dict[tuple[str, str], str] = {}
+BESIDE: dict[tuple[str, str], str] = {
+    ("distributions", "linalg"): "covariances are factored",
+}
 """(who, whom) within one layer, and why."""
 
 KERNELS = {"machine", "cpu", "cuda", "emulator"}

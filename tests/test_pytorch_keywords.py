@@ -85,6 +85,17 @@ LINES = [
     "t.cross(SQUARE, SQUARE * SQUARE, dim=1)",
     "t.diagonal(SEQ, dim1=0, dim2=2) ** 2, t.diagonal(SEQ, 1, 1, 2) ** 2, t.tril(A, diagonal=1) ** 2",
     "t.eye(2, m=3).double(), t.flatten(SEQ, end_dim=1) ** 2, t.flatten(SEQ, 1, -1) ** 2",
+    "t.linalg.norm(A, ord=1, dim=(0, 1), keepdim=True) * A, t.linalg.norm(A, 3.0, 1) ** 2",
+    "t.linalg.norm(W, ord=0)",
+    "t.linalg.vector_norm(SEQ, ord=3, dim=(0, 2), keepdim=True) * SEQ",
+    "t.linalg.vector_norm(A, float('-inf'))",
+    "t.linalg.matrix_norm(SEQ, ord='nuc', dim=(0, 2), keepdim=True), t.linalg.matrix_norm(SEQ) ** 2",
+    "t.cholesky(SQUARE @ SQUARE.T, upper=True) ** 2, t.qr(A, some=False).R ** 2",
+    "t.svd(A, compute_uv=False).S",
+    "t.svd(SQUARE, some=False).V ** 2, A.svd().U ** 2, SQUARE.det(), SQUARE.inverse(), SQUARE.slogdet()[1]",
+    "(SQUARE @ SQUARE.T).logdet(), SQUARE.matrix_power(3), SQUARE.qr().R ** 2",
+    "(SQUARE @ SQUARE.T).cholesky()",
+    "nn.PairwiseDistance(p=3.0, eps=0.1, keepdim=True)(A, B) ** 2, nn.PairwiseDistance()(A, B)",
     "t.linalg.eigvalsh(SQUARE @ SQUARE.T, UPLO='U') ** 2",
     "t.meshgrid(W, N, indexing='xy')",
     "t.nan_to_num(ODD, nan=2.0, posinf=3.0, neginf=-3.0) ** 2",
@@ -157,6 +168,12 @@ LINES = [
     "nn.AvgPool2d(2, divisor_override=3)(IMAGE), nn.AvgPool3d(2, divisor_override=3)(CUBE)",
     "F.interpolate(IMAGE, scale_factor=1.3, mode='bilinear', align_corners=True) ** 2",
     "F.interpolate(IMAGE, scale_factor=1.3, mode='bilinear', recompute_scale_factor=True) ** 2",
+    *[
+        f"F.interpolate(IMAGE, {to}, mode={mode!r}, antialias=True{more}) ** 2"
+        for mode in ("bilinear", "bicubic", "lanczos")
+        for to in ("(3, 9)", "(7, 2)", "scale_factor=(0.35, 1.6)", "(1, 1)")
+        for more in (("", ", align_corners=True") if mode != "lanczos" else ("",))
+    ],
     "nn.Upsample(size=(9, 5), mode='bicubic', align_corners=True)(IMAGE) ** 2",
     "nn.Upsample(scale_factor=1.3, mode='bilinear', recompute_scale_factor=True)(IMAGE) ** 2",
     "nn.UpsamplingBilinear2d(scale_factor=2)(IMAGE) ** 2, nn.UpsamplingNearest2d(size=(9, 5))(IMAGE) ** 2",
@@ -180,6 +197,8 @@ LINES = [
             "nn.HuberLoss({r}, delta=0.4)(A, B) ** 2, nn.SmoothL1Loss({r}, beta=0.4)(A, B) ** 2",
             "F.l1_loss(A, B, {r}) ** 2, F.mse_loss(A, B, {r}) ** 2, nn.L1Loss({r})(A, B),"
             " nn.MSELoss({r})(A, B)",
+            "F.mse_loss(A, B, {r}, weight=P) ** 2, F.l1_loss(A, B, {r}, weight=P) ** 2",
+            "F.huber_loss(A, B, {r}, delta=0.4, weight=P) ** 2",
             "F.kl_div(A, P, {r}, log_target=True) ** 2, nn.KLDivLoss({r}, log_target=True)(A, P) ** 2",
             "F.margin_ranking_loss(A, B, S.detach(), margin=0.3, {r}) ** 2",
             "nn.MarginRankingLoss(margin=0.3, {r})(A, B, S.detach()) ** 2",
@@ -232,6 +251,11 @@ LINES = [
     " is_causal=True)[0]",
     "F.scaled_dot_product_attention(SEQ, SEQ, SEQ, attn_mask=SEQ[:, :, :2] * 2, scale=0.3)",
     "F.scaled_dot_product_attention(SEQ, SEQ, SEQ, dropout_p=0.0, is_causal=True)",
+    "F.scaled_dot_product_attention(IMAGE, IMAGE[:, :2], IMAGE[:, 1:3, :, :3], LINE[0, :, None, :7],"
+    " enable_gqa=True)",
+    "F.scaled_dot_product_attention(LINE.flip(0), LINE[:1], LINE[1:], enable_gqa=True)",
+    "F.scaled_dot_product_attention(SEQ, SEQ[:1], SEQ[1:2], is_causal=True, enable_gqa=True)",
+    "F.mse_loss(A, B, weight=P) ** 2, F.l1_loss(A, B, weight=P), F.huber_loss(A, B, weight=P)",
     "made(nn.Transformer(4, 2, 1, 1, 6, 0.0, batch_first=True))(SEQ, SEQ, src_mask=CAUSAL[:2, :2],"
     " src_is_causal=True, memory_mask=CAUSAL[:2, :2], memory_is_causal=True)",
     "made(nn.Transformer(4, 2,"

@@ -25,7 +25,9 @@ class Room(NamedTuple):
 ROOMS = {
     "models": Room("models", ("GoogLeNetOutputs", "HarmonicConv2d", "Inception")),
     "metrics": Room("metrics", ("Metric", "UndefinedMetricWarning")),
-    "data.datasets": Room("datasets", ("Audit", "Dataset", "Findings", "ImageSet", "read_idx")),
+    "data.datasets": Room(
+        "datasets", ("Audit", "Dataset", "Findings", "ImageSet", "random_split", "read_idx")
+    ),
     "data.transforms": Room("transforms", ("contract",)),
     "optim": Room(
         "optimizers",

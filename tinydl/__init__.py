@@ -100,13 +100,20 @@ _ROOMS = {
     ),
     *("regularizers", "study", "training", "utils", "viz"),
 }
-_HOMES = dict.fromkeys(
-    ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap"), "functional"
-) | {
-    "functional_call": "nn.module",
-    "load": "interop.saving",
-    "save": "interop.saving",
-}
+_HOMES = (
+    dict.fromkeys(
+        ("cholesky", "det", "inverse", "logdet", "matrix_power", "qr", "slogdet", "svd"), "decompositions"
+    )
+    | dict.fromkeys(
+        ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap"),
+        "functional",
+    )
+    | {
+        "functional_call": "nn.module",
+        "load": "interop.saving",
+        "save": "interop.saving",
+    }
+)
 
 
 def __getattr__(name: str) -> _Any:

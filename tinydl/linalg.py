@@ -14,6 +14,7 @@ A matrix without an answer is a LinAlgError that names it; on a GPU, where nobod
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,14 +24,25 @@ from tinydl_kernels.machine.errors import GraphError, LinAlgError, ShapeError
 
 from .devices import constant
 from .engine.core import Array, Tensor, primitive
-from .engine.promotion import require_one_dtype
+from .engine.promotion import require_floating, require_one_dtype
 from .engine.public import public
 from .ops.creation import zeros
+from .ops.elementwise import abs as absolute
 from .ops.elementwise import mul, neg, square, sub, where
 from .ops.indexing import tril
 from .ops.matmul import matmul
-from .ops.reduce import sum
-from .ops.shape import broadcast_to, cat, narrow, reshape, transpose, unsqueeze
+from .ops.reduce import Dim, amax, amin, reduced_dims, sum
+from .ops.shape import (
+    broadcast_to,
+    cat,
+    movedim,
+    narrow,
+    normalize_dim,
+    reshape,
+    transpose,
+    unsqueeze,
+)
+from .ops.statistics import norm as power_norm
 
 __all__ = [
     "LinAlgError",
@@ -39,11 +51,15 @@ __all__ = [
     "eigh",
     "eigvalsh",
     "inv",
+    "matrix_norm",
+    "matrix_power",
+    "norm",
     "qr",
     "slogdet",
     "solve",
     "svd",
     "svdvals",
+    "vector_norm",
 ]
 
 
@@ -398,3 +414,84 @@ def svd(A: Tensor, full_matrices: bool = True) -> SVD:
 def svdvals(A: Tensor) -> Tensor:
     """The singular values (..., min(m, n)) of matrices (..., m, n), descending."""
     return _svd(_matrices("svdvals", A, square=False))[1]
+
+
+@public
+def matrix_power(A: Tensor, n: int) -> Tensor:
+    """The n-th powers of square matrices, by repeated squares; of their inverses for n < 0."""
+    _matrices("matrix_power", A)
+    require_floating("matrix_power", A)
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"matrix_power: expected n an integer, got {n!r}")
+    if n == 0:
+        return broadcast_to(constant(A, np.eye(A.shape[-1], dtype=A.dtype)), A.shape)
+    square_, power, n = (A if n > 0 else _inv(A)), None, abs(n)
+    while n:
+        if n % 2:
+            power = square_ if power is None else matmul(power, square_)
+        n //= 2
+        square_ = matmul(square_, square_) if n else square_
+    assert power is not None
+    return power
+
+
+@public
+def vector_norm(x: Tensor, ord: float = 2, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """(Σ |x|ᵒʳᵈ)^(1/ord) over `dim`, over all elements without; inf is the largest |x|, -inf the smallest, 0
+    counts what is not 0. ShapeError: of no numbers there is no norm of negative or infinite order.
+    """
+    if isinstance(ord, str) or math.isnan(ord):
+        raise ValueError(f"vector_norm: expected ord a number, got {ord!r}")
+    dims = reduced_dims("vector_norm", x, dim)
+    if (ord < 0 or math.isinf(ord)) and not math.prod(x.shape[d] for d in dims):
+        raise ShapeError(f"vector_norm: expected numbers for ord={ord}, got {x.shape}")
+    return power_norm(x, float(ord), dim, keepdim)
+
+
+@public
+def matrix_norm(
+    A: Tensor, ord: float | str = "fro", dim: tuple[int, int] = (-2, -1), keepdim: bool = False
+) -> Tensor:
+    """Norms of the matrices in two dims: "fro", the root of the sum of squares; "nuc", the sum of singular
+    values; 2 and -2, the largest and the smallest of them; 1 and -1, inf and -inf, the largest and the
+    smallest sum of a column's and of a row's absolute values.
+    """
+    if ord not in ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf):
+        raise ValueError(f"matrix_norm: expected ord 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, got {ord!r}")
+    if isinstance(dim, int) or len(dim) != 2 or A.ndim < 2:
+        raise ShapeError(f"matrix_norm: expected two dims of matrices, got {dim} of {A.shape}")
+    row, column = (normalize_dim("matrix_norm", d, A.ndim) for d in dim)
+    if row == column:
+        raise ShapeError(f"matrix_norm: expected two dims, got {dim}")
+    if ord == "fro":
+        return power_norm(A, 2.0, (row, column), keepdim)
+    if not isinstance(ord, str) and abs(ord) != 2:
+        along, across = (row, column) if abs(ord) == 1 else (column, row)
+        sums = sum(absolute(A), along, keepdim=True)
+        found = (amax if ord > 0 else amin)(sums, across, keepdim=True)
+    else:
+        values = _svd(movedim(A, (row, column), (-2, -1)))[1]
+        found = sum(values, -1) if ord == "nuc" else amax(values, -1) if ord == 2 else amin(values, -1)
+        for d in sorted((row, column)):
+            found = unsqueeze(found, d)
+    return found if keepdim else reshape(found, [n for d, n in enumerate(A.shape) if d not in (row, column)])
+
+
+@public
+def norm(input: Tensor, ord: float | str | None = None, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """`vector_norm` of one dim, `matrix_norm` of two; without `dim` and `ord` the root of the sum of all
+    squares, without `dim` that of a vector or a matrix.
+    """
+    if dim is None and ord is None:
+        return vector_norm(input, 2.0, None, keepdim)
+    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    if dim is None and input.ndim not in (1, 2):
+        raise ShapeError(f"norm: expected a vector or a matrix without dim, got {input.shape}")
+    if dim is None and input.ndim == 2:
+        dims = (0, 1)
+    if len(dims) == 2:
+        row, column = dims
+        return matrix_norm(input, "fro" if ord is None else ord, (row, column), keepdim)
+    if isinstance(ord, str):
+        raise ValueError(f"norm: expected ord a number for vectors, got {ord!r}")
+    return vector_norm(input, 2.0 if ord is None else ord, dim, keepdim)

@@ -3,10 +3,10 @@
     resample(x, rows, dim)      y[..., i, ...] = Σ_t weights[t] x[..., columns[t], ...]      for t of row i
 
 The weights are a constant sparse matrix (`Rows`), made by one of the functions below: means of spans,
-nearest neighbours, linear and cubic interpolation. The transpose of such a map is one too, so that a
-gradient is the same kernel on the transposed matrix, and an output is always gathered by one task. An
-image is resampled axis by axis. x and y have float32 or float64; sums are in float64. 2 · entries flops
-for each line of x along `dim`.
+nearest neighbours, linear and cubic interpolation, kernels that widen as outputs are fewer. The
+transpose of such a map is one too, so that a gradient is the same kernel on the transposed matrix, and an
+output is always gathered by one task. An image is resampled axis by axis. x and y have float32 or float64;
+sums are in float64. 2 · entries flops for each line of x along `dim`.
 """
 
 from __future__ import annotations
@@ -140,14 +140,43 @@ def cubic(size: int, out: int, ratio: float, align_corners: bool) -> Rows:
     low = np.minimum(np.floor(place).astype(np.int64), size - 1)
     columns = low[:, None] + np.arange(-1, 3)
     t = np.abs(np.clip(place - low, 0, 1)[:, None] - np.arange(-1, 3))
-    a = -0.75
-    near, far = ((a + 2) * t - (a + 3)) * t * t + 1, ((t - 5) * t + 8) * t * a - 4 * a
     return _rows(
         (out, size),
         np.full(out, 4),
         np.clip(columns, 0, size - 1).reshape(-1),
-        np.where(t <= 1, near, far).reshape(-1),
+        _keys(t, -0.75).reshape(-1),
     )
+
+
+@lru_cache(maxsize=256)
+def antialiased(mode: str, size: int, out: int, ratio: float) -> Rows:
+    """The mean of all elements that a kernel covers: "linear" (a hat), "cubic" (Keys' with a = -½) or
+    "lanczos" (a window of three lobes), as wide as the outputs are apart where there are fewer of them.
+    """
+    reach, kernel = _KERNELS[mode]
+    wide = max(ratio, 1.0)
+    centre = (np.arange(out) + 0.5) * ratio
+    low = np.maximum(np.trunc(centre - reach * wide + 0.5).astype(np.int64), 0)
+    high = np.minimum(np.trunc(centre + reach * wide + 0.5).astype(np.int64), size)
+    counts = high - low
+    columns = np.concatenate([np.arange(a, b) for a, b in zip(low, high, strict=True)])
+    row_of = np.repeat(np.arange(out), counts)
+    weights = kernel((columns + 0.5 - centre[row_of]) / wide)
+    return _rows((out, size), counts, columns, weights / np.bincount(row_of, weights)[row_of])
+
+
+def _keys(t: np.ndarray, a: float) -> np.ndarray:
+    """Keys' cubic kernel at distances t of up to 2."""
+    near, far = ((a + 2) * t - (a + 3)) * t * t + 1, ((t - 5) * t + 8) * t * a - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+
+
+_KERNELS = {
+    "linear": (1.0, lambda t: np.maximum(1 - np.abs(t), 0.0)),
+    "cubic": (2.0, lambda t: _keys(np.abs(t), -0.5)),
+    "lanczos": (3.0, lambda t: np.where(np.abs(t) < 3, np.sinc(t) * np.sinc(t / 3), 0.0)),
+}
+"""By name, how far a kernel reaches and what it is."""
 
 
 def _places(out: int, ratio: float, align_corners: bool) -> np.ndarray:
@@ -222,6 +251,7 @@ def main() -> None:
         ("cubic 32 to 64", cubic(32, 64, 0.5, False)),
         ("nearest 32 to 16", nearest(32, 16, 2.0, False)),
         ("means 32 to 7", means(32, 7)),
+        ("a wide cubic kernel 32 to 7", antialiased("cubic", 32, 7, 32 / 7)),
         ("their transpose", means(7, 32).transposed),
     ):
         print(name)

@@ -335,3 +335,153 @@ ROWS += [
         bad=[((V,), ShapeError, "svdvals: expected matrices (..., m, n), got (3,)")],
     ),
 ]
+
+OLD = {
+    "det": "det",
+    "slogdet": "slogdet",
+    "logdet": "slogdet",
+    "inverse": "inv",
+    "matrix_power": "matrix_power",
+}
+"""Names beside `linalg` of functions of square matrices -> who refuses others."""
+
+
+ROWS += [
+    *[
+        Row(
+            name,
+            call,
+            SQUARE,
+            reference,
+            bad=_not_square(OLD[name]),
+        )
+        for name, call, reference in (
+            ("det", lambda x: td.det(x), np.linalg.det),
+            ("slogdet", lambda x: td.slogdet(x), np.linalg.slogdet),
+            ("logdet", lambda x: td.logdet(x), lambda x: np.log(np.linalg.det(x))),
+            ("inverse", lambda x: td.inverse(x), np.linalg.inv),
+            (
+                "matrix_power",
+                lambda x, n=3: td.matrix_power(x, n),
+                lambda x: np.linalg.matrix_power(x, 3),
+            ),
+        )
+    ],
+    *[
+        Row(
+            f"linalg.matrix_power {n}",
+            lambda x, n=n: td.linalg.matrix_power(x, n),
+            SQUARE,
+            lambda x, n=n: np.linalg.matrix_power(x, n),
+            order=2,
+            tolerance=1e-4,
+            bad=[
+                *_not_square("matrix_power"),
+                ((td.eye(2), 1.5), TypeError, "matrix_power: expected n an integer"),
+            ],
+        )
+        for n in (5, 2, 1, -2)
+    ],
+    Row(
+        "cholesky",
+        lambda x: td.cholesky(_spd(x), True),
+        SQUARE,
+        lambda x: _mT(np.linalg.cholesky(_shifted(x))),
+    ),
+    Row(
+        "qr",
+        lambda x: _unsigned_qr(*td.qr(x)),
+        PLANES,
+        lambda x: _unsigned_qr(*np.linalg.qr(x)),
+        order=2,
+        bad=[((V,), ShapeError, "qr: expected matrices (..., m, n), got (3,)")],
+    ),
+    Row(
+        "svd",
+        lambda x: (lambda u, s, v: _unsigned_svd(u, s, v.transpose(-1, -2)))(*td.svd(x)),
+        PLANES,
+        lambda x: _unsigned_svd(*np.linalg.svd(x, full_matrices=False)),
+        order=2,
+        tolerance=1e-4,
+        bad=[((V,), ShapeError, "svd: expected matrices (..., m, n), got (3,)")],
+    ),
+    Row(
+        "svd of values",
+        lambda x: td.svd(x, compute_uv=False),
+        [[(4, 3)], [(2, 3, 4)]],
+        lambda x: (
+            np.zeros((*x.shape[:-1], x.shape[-2])),
+            np.linalg.svd(x, compute_uv=False),
+            np.zeros((*x.shape[:-2], x.shape[-1], x.shape[-1])),
+        ),
+        order=2,
+        tolerance=1e-4,
+    ),
+    *[
+        Row(
+            f"linalg.vector_norm {ord}",
+            lambda x, ord=ord: td.linalg.vector_norm(x, ord, 0, True),
+            [[(4, 3)], [(5,)]],
+            lambda x, ord=ord: np.linalg.norm(x, ord, 0, True),
+            bad=[
+                ((X, "fro"), ValueError, "vector_norm: expected ord a number, got 'fro'"),
+                (
+                    (td.ones(0, 2), np.inf),
+                    ShapeError,
+                    "vector_norm: expected numbers for ord=inf, got (0, 2)",
+                ),
+            ],
+        )
+        for ord in (2, 3, 1, np.inf, -np.inf, 0.5)
+    ],
+    *[
+        Row(
+            f"linalg.matrix_norm {ord} {keepdim}",
+            lambda x, ord=ord, dim=(-2, 0), keepdim=keepdim: td.linalg.matrix_norm(x, ord, dim, keepdim),
+            [[(4, 2, 3)], [(3, 2, 3)]] if keepdim else [[(4, 2, 3)]],
+            lambda x, ord=ord, keepdim=keepdim: np.linalg.norm(x, ord, (-2, 0), keepdim),
+            order=2,
+            tolerance=1e-4,
+            bad=[
+                (
+                    (X, 3),
+                    ValueError,
+                    "matrix_norm: expected ord 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, got 3",
+                ),
+                ((X, 2, (0, 0)), ShapeError, "matrix_norm: expected two dims, got (0, 0)"),
+                (
+                    (V, 2, (0, 0)),
+                    ShapeError,
+                    "matrix_norm: expected two dims of matrices, got (0, 0) of (3,)",
+                ),
+            ],
+        )
+        for ord in ("fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
+        for keepdim in (False, True)
+    ],
+    Row(
+        "linalg.norm",
+        lambda x: td.linalg.norm(x),
+        [[(2, 3, 4)], [(4,)], [()]],
+        lambda x: np.linalg.norm(x),
+    ),
+    *[
+        Row(
+            f"linalg.norm {ord} {dim}",
+            lambda x, ord=ord, dim=dim: td.linalg.norm(x, ord, dim),
+            [[(4, 3)]],
+            lambda x, ord=ord, dim=dim: np.linalg.norm(x, ord, dim),
+            order=2,
+            tolerance=1e-4,
+            bad=[
+                ((X, "fro", 0), ValueError, "norm: expected ord a number for vectors, got 'fro'"),
+                (
+                    (td.ones(2, 2, 2), 2, None),
+                    ShapeError,
+                    "norm: expected a vector or a matrix without dim, got",
+                ),
+            ],
+        )
+        for ord, dim in (("nuc", None), (2, None), (2, 0), (None, (1, 0)), (1, (0,)), (np.inf, 1))
+    ],
+]

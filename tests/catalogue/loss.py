@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -39,6 +40,10 @@ def probability(*shape: int) -> Spec:
 
 def _cosine(x: Any, y: Any) -> Any:
     return (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+
+
+def weighted(loss: Any, x: Any, target: Any, weight: Any) -> Any:
+    return loss(x, target, weight=weight)
 
 
 def _ctc(p: Any, samples: Any) -> Any:
@@ -292,4 +297,24 @@ ROWS: list[Row] = [
         [[(2, 3, 4), (2, 3, 4), (2, 3, 2)]],
         lambda q, k, v: ref.attention(q, k, v, np.tri(3, dtype=bool)),
     ),
+    Row(
+        "scaled_dot_product_attention groups",
+        lambda q, k, v: td.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+        [[(2, 4, 3, 2), (2, 2, 5, 2), (2, 2, 5, 3)], [(2, 3, 2), (1, 2, 2), (1, 2, 1)]],
+        lambda q, k, v: ref.attention(q, *(np.repeat(x, q.shape[-3] // x.shape[-3], -3) for x in (k, v))),
+    ),
+    *[
+        Row(
+            f"{name} weighted",
+            functools.partial(weighted, getattr(td, name)),
+            [[(3, 4), (3, 4), positive(3, 4)], [(), (), positive()]],
+            reference,
+            bad=[((X, X, V), ShapeError, f"{name}: expected weight of the input's shape (3, 4), got (3,)")],
+        )
+        for name, reference in (
+            ("mse_loss", lambda x, t, w: np.average((x - t) ** 2, weights=w)),
+            ("l1_loss", lambda x, t, w: np.average(np.abs(x - t), weights=w)),
+            ("huber_loss", lambda x, t, w: (special.huber(1.0, x - t) * w).mean()),
+        )
+    ],
 ]

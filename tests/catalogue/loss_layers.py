@@ -6,14 +6,14 @@ import inspect
 from dataclasses import replace
 
 import numpy as np
-from tinydl_kernels.machine.errors import DtypeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
 from tinydl import nn
 
 from . import loss, margins
 from .layers import layer
-from .row import Row, X, exactly
+from .row import Row, V, X, exactly
 
 BY_NAME = {row.name: row for row in (*loss.ROWS, *margins.ROWS)}
 LAYERS = {
@@ -54,6 +54,14 @@ def of_function(name: str, function: str) -> list[Row]:
 
 ROWS: list[Row] = [
     *[row for name, function in LAYERS.items() for row in of_function(name, function)],
+    *layer(
+        "PairwiseDistance",
+        lambda dtype: nn.PairwiseDistance(),
+        [[(3, 4), (3, 4)]],
+        lambda x, y: np.linalg.norm(x - y + 1e-6, axis=-1),
+        inputs=2,
+        bad=[((X, V), ShapeError, "pairwise_distance: expected shapes that broadcast, got (3, 4), (3,)")],
+    ),
     *layer(
         "CTCLoss",
         lambda dtype: nn.CTCLoss(),

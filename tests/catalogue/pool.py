@@ -153,6 +153,19 @@ ROWS: list[Row] = [
             ("area", (2, 2, 3, 4), (2, 3), lambda x: ref.adaptive_pool(x, (2, 3), np.mean)),
         )
     ],
+    *[
+        Row(
+            f"interpolate antialiased {mode}",
+            functools.partial(td.interpolate, size=(5, 2), mode=mode, antialias=True),
+            [[(2, 2, 3, 6)]],
+            functools.partial(ref.shrunk, size=(5, 2), kernel=kernel),
+        )
+        for mode, kernel in (
+            ("bilinear", lambda t: max(0.0, 1 - abs(t))),
+            ("bicubic", lambda t: ref.cubic(abs(t), -0.5) if abs(t) < 2 else 0.0),
+            ("lanczos", lambda t: np.sinc(t) * np.sinc(t / 3) if abs(t) < 3 else 0.0),
+        )
+    ],
     Row(
         "interpolate",
         lambda x, mode="nearest", **to: td.interpolate(x, mode=mode, **(to or {"scale_factor": 2})),

@@ -181,6 +181,16 @@ def resize(x: Array, size: tuple[int, ...], weight: Callable[[float], float], re
     return x
 
 
+def shrunk(x: Array, size: tuple[int, ...], kernel: Callable[[float], float]) -> Array:
+    """Means of all elements along each axis, by a kernel as wide as the outputs are apart, 1 at least."""
+    for dim, m in enumerate(size, 2):
+        n = x.shape[dim]
+        shares = [[kernel((j + 0.5 - (i + 0.5) * n / m) / max(1, n / m)) for j in range(n)] for i in range(m)]
+        matrix = np.array(shares) / np.sum(shares, axis=1, keepdims=True)
+        x = np.moveaxis(np.moveaxis(x, dim, -1) @ matrix.T, -1, dim)
+    return x
+
+
 def cubic(t: float, a: float = -0.75) -> float:
     """Keys, 1981."""
     return (a + 2) * t**3 - (a + 3) * t**2 + 1 if t <= 1 else a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a

@@ -66,7 +66,7 @@ REFUSALS: list[Refusal] = [
             lambda f: f(td.tensor([1.0, 0.0]), 2),
         ),
         refused(
-            "linalg.cholesky linalg.eigh linalg.eigvalsh",
+            "linalg.cholesky linalg.eigh linalg.eigvalsh cholesky",
             ShapeError,
             "expected square matrices (..., n, n), got (3, 4)",
             lambda f: f(X),
@@ -653,6 +653,29 @@ REFUSALS: list[Refusal] = [
             "expected either size or scale_factor, got None and None",
             lambda f: f(PLANE),
         ),
+        *[
+            refused("interpolate", ValueError, message, lambda f, settings=settings: f(PLANE, 2, **settings))
+            for message, settings in (
+                (
+                    "expected antialias in modes ['bilinear', 'bicubic', 'lanczos'] only, got it in 'area'",
+                    {"mode": "area", "antialias": True},
+                ),
+                ("expected antialias, and no align_corners, in mode 'lanczos'", {"mode": "lanczos"}),
+                (
+                    "expected antialias, and no align_corners, in mode 'lanczos'",
+                    {"mode": "lanczos", "antialias": True, "align_corners": True},
+                ),
+            )
+        ],
+        *[
+            refused(
+                "scaled_dot_product_attention",
+                ShapeError,
+                "expected heads (*, H, S, E) of keys and values that divide those of the queries, got",
+                lambda f, q=q, k=k: f(q, k, k, enable_gqa=True),
+            )
+            for q, k in ((td.ones(3, 2, 2), td.ones(2, 2, 2)), (X, X), (td.ones(2, 2, 2), td.ones(4, 2, 2)))
+        ],
         refused(
             "einsum", ValueError, "expected letters, commas, '...' and '->', got 'i1'", lambda f: f("i1", X)
         ),

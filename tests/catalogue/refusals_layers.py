@@ -78,6 +78,12 @@ def _spatial(axes: str, image: td.Tensor, names: str) -> list[list[Refusal]]:
             "expected padding_mode one of",
             lambda f: f(2, 3, 1, padding_mode="mirror"),
         ),
+        refused(
+            f"ConvTranspose{axes}",
+            ValueError,
+            "expected padding_mode 'zeros', got 'reflect': a transposed convolution has no other",
+            lambda f: f(2, 3, 2, padding_mode="reflect"),
+        ),
         below(f"ConvTranspose{axes}", 0, -1, lambda f: f(2, 3, 1, output_padding=-1), "output_padding"),
         below(f"MaxPool{axes} AvgPool{axes} MaxUnpool{axes}", 1, 0, lambda f: f(0), "kernel_size"),
         below(f"LPPool{axes}", 1, -1, lambda f: f(2, 2, -1), "stride"),

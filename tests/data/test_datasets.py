@@ -9,6 +9,7 @@ import hashlib
 import os
 import pickle
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from catalogue.datasets import HELPERS, MADE, ROWS, STORED
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
-from tinydl.data import DataError, DownloadError, datasets
+from tinydl.data import DataError, DownloadError, datasets, random_split
 from tinydl.data.datasets import (
     MNIST,
     USPS,
@@ -548,3 +549,38 @@ def test_pneumonia_is_sorted_and_has_twins() -> None:
     report = audit(train=train, val=val)
     assert len(report.across) == 8
     assert report.conflicts == []
+
+
+def test_random_split() -> None:
+    whole = TensorDataset(np.arange(10), np.arange(10) % 3)
+    for lengths, sizes in (
+        ([3, 7], [3, 7]),
+        ([0.5, 0.25, 0.25], [6, 2, 2]),
+        ([0.33, 0.33, 0.34], [4, 3, 3]),
+        ([10, 0], [10, 0]),
+        ([1.0], [10]),
+    ):
+        parts = random_split(whole, lengths, td.Generator(1))
+        assert [len(part) for part in parts] == sizes
+        assert sorted(int(i) for part in parts for i in part.indices) == list(range(10))
+        again = random_split(whole, lengths, generator=td.Generator(1))
+        assert [part.indices.tolist() for part in again] == [part.indices.tolist() for part in parts]
+    td.manual_seed(0)
+    first, second = (random_split(whole, [5, 5])[0].indices.tolist() for _ in range(2))
+    assert first != second
+    for lengths in ([3, 6], [11, -1], [0.5, 0.4], [1.5, -0.5], [5.5, 4.5]):
+        with pytest.raises(
+            ShapeError, match="random_split: expected lengths of 10 samples in all, or shares of 1"
+        ):
+            random_split(whole, lengths)
+
+
+def test_random_split_gives_parts_of_pytorchs_sizes() -> None:
+    data = pytest.importorskip("torch").utils.data
+    for n in (1, 7, 10, 23):
+        for lengths in ([0.5, 0.5], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4], [1 / 3] * 3):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                theirs = [len(part) for part in data.random_split(range(n), lengths)]
+            ours = random_split(TensorDataset(np.arange(n)), lengths)
+            assert [len(part) for part in ours] == theirs

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import fake_cupy
 import numpy as np
 import pytest
+from comparisons import comparison
 from tinydl_kernels.machine.errors import DtypeError
 
 import tinydl as td
@@ -133,15 +134,40 @@ def test_dtypes_that_no_tensor_has(dtype: str) -> None:
         td.from_dlpack(torch.ones(2, dtype=getattr(torch, dtype)))
 
 
+@every_library
+def test_a_copy_has_memory_of_its_own(name: str) -> None:
+    library = LIBRARIES[name]()
+    theirs = library.make(np.arange(6.0).reshape(2, 3))
+    ours, shared = td.from_dlpack(library.transpose(theirs), copy=True), td.from_dlpack(theirs, copy=False)
+    library.fill(theirs, 7)
+    np.testing.assert_array_equal(ours.numpy(), np.arange(6.0).reshape(2, 3).T)
+    assert shared.tolist() == [[7, 7, 7]] * 2
+    filled(ours, 5)
+    assert shared.tolist() == [[7, 7, 7]] * 2
+
+
+def test_a_copy_as_pytorch_makes_it() -> None:
+    torch = pytest.importorskip("torch")
+    for copy in (None, False, True):
+        with comparison():
+            for t in (td, torch):
+                array = np.ones(2)
+                x = t.from_dlpack(array, copy=copy)
+                array[:] = 2
+                assert x.tolist() == ([1, 1] if copy else [2, 2])
+
+
 # ---- CuPy: its stand-in, whose arrays are on a device that the host may not touch
 
 
 def test_arrays_of_cupy_share_memory_both_ways(gpu: Any) -> None:
     theirs = fake_cupy.array([1.0, 2.0])
-    ours = td.from_dlpack(theirs)
+    ours, copy = td.from_dlpack(theirs), td.from_dlpack(theirs, copy=True)
     assert (ours.device, ours.dtype) == ("cuda", theirs.dtype)
+    assert (copy.device, copy.dtype) == ("cuda", theirs.dtype)
     theirs[...] = 3.0
     assert ours.tolist() == [3, 3]
+    assert copy.tolist() == [1, 2]
     filled(ours, 4)
     assert theirs.tolist() == [4, 4]
     assert ours.__dlpack_device__() == (2, 0)

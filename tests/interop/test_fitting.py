@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,73 @@ def test_layers_that_are_left_out() -> None:
         np.testing.assert_array_equal(after[name], (given if lower else before)[name])
         assert (name in fitted.loaded, name in fitted.skipped) == (lower, not lower)
     assert (fitted.missing, fitted.unexpected) == ([], [])
+
+
+TIMM = {
+    "vgg11": "d25c9adcf7bc1089",
+    "vgg11_bn": "b14f0feb8809e92d",
+    "vgg13": "d3bba7c0c111f718",
+    "vgg13_bn": "2f56d8a14c55d1fd",
+    "vgg16": "d7e4570566e92ed5",
+    "vgg16_bn": "3fe09a6c824582c8",
+    "vgg19": "eb39f7b96a5ef01b",
+    "vgg19_bn": "054ce11577f7f4ab",
+    "resnet18": "1b222b5edf28815d",
+    "resnet34": "11e446a2639455a0",
+    "resnet50": "87b9390070d0ad82",
+    "densenet121": "c7c858119b3a3323",
+    "densenet161": "e1b33e61ee2e4813",
+    "densenet169": "439b81c377136727",
+    "densenet201": "dc384d8aae7ec932",
+}
+"""SHA-256 of the sorted names in a state_dict of timm 1.0.31, a line each: its first digits."""
+
+
+def of_timm(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state_dict of td.models as timm has it."""
+    found = {}
+    for name, value in given.items():
+        for ours, theirs in (("0", "pre_logits.fc1"), ("3", "pre_logits.fc2"), ("6", "head.fc")):
+            name = name.replace(f"classifier.{ours}.", f"{theirs}.")
+        if name == "pre_logits.fc1.weight":
+            value = value.reshape(len(value), -1, 7, 7)
+        found[name] = value[..., None, None] if name == "pre_logits.fc2.weight" else value
+    return found
+
+
+@pytest.mark.parametrize("net", TIMM)
+def test_names_of_timm(net: str) -> None:
+    small = {"width": 2} if "vgg" in net or net.startswith("resnet") else {}
+    small |= {"hidden": 4} if "vgg" in net else {}
+    make = getattr(td.models, net)
+    if small:
+        model, other = make(3, **small), make(3, **small)
+    else:
+        blocks = {"121": (6, 12, 24, 16), "161": (6, 12, 36, 24), "169": (6, 12, 32, 32)}.get(net[-3:])
+        model, other = (models.DenseNet(1, blocks or (6, 12, 48, 32), 2, 3) for _ in range(2))
+    given = of_timm(state(model))
+    names = "\n".join(sorted(given))
+    assert hashlib.sha256(names.encode()).hexdigest().startswith(TIMM[net])
+    fitted = fit_weights(other, given)
+    assert (fitted.missing, fitted.unexpected, fitted.wrong_shape) == ([], [], [])
+    loaded = state(other)
+    for name, value in state(model).items():
+        np.testing.assert_array_equal(loaded[name], value)
+
+
+def test_the_head_of_timms_vgg_computes_the_same() -> None:
+    """It is convolutions there, before the mean over the image."""
+    net = models.vgg11(3, width=2, hidden=4, dropout=0.0)
+    rng = np.random.default_rng(0)
+    given = of_timm({name: rng.normal(size=v.shape) for name, v in state(net).items()})
+    fit_weights(net, {f"module.{name}": value for name, value in given.items()}, prefix=None)
+    head = {name: td.tensor(value.astype(np.float32)) for name, value in given.items()}
+    x = td.randn(2, 3, 224, 224)
+    h = net.features(x)
+    for layer in ("pre_logits.fc1", "pre_logits.fc2"):
+        h = td.relu(td.conv2d(h, head[f"{layer}.weight"], head[f"{layer}.bias"]))
+    expected = td.linear(h.mean((2, 3)), head["head.fc.weight"], head["head.fc.bias"])
+    np.testing.assert_allclose(net(x).detach().numpy(), expected.detach().numpy(), rtol=1e-4)
 
 
 def test_old_names_of_densenet() -> None:

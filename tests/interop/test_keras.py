@@ -78,6 +78,52 @@ def test_names_of_keras_2_and_of_nets_within_nets(tmp_path: Path) -> None:
     assert list(from_keras(load_weights(path))) == ["functional.dense_4.weight"]
 
 
+def test_names_of_keras_1(tmp_path: Path) -> None:
+    """Those of its applications as they were published: VGG (numbered) and ResNet-50."""
+    names = {
+        "block1_conv1__block1_conv1_W_1:0": "block1_conv1.weight",
+        "block1_conv1__block1_conv1_b_1:0": "block1_conv1.bias",
+        "res2a_branch1__res2a_branch1_W:0": "res2a_branch1.weight",
+        "bn_conv1__bn_conv1_gamma:0": "bn_conv1.weight",
+        "bn_conv1__bn_conv1_beta:0": "bn_conv1.bias",
+        "bn_conv1__bn_conv1_running_mean:0": "bn_conv1.running_mean",
+        "bn_conv1__bn_conv1_running_std:0": "bn_conv1.running_var",
+    }
+    rng = np.random.default_rng(0)
+    shapes = {name: (3, 3, 2, 4) if "_W" in name else (4,) for name in names}
+    arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    state = from_keras(load_weights(written(tmp_path / "1.h5", **arrays)))
+    assert sorted(state) == sorted(names.values())
+    for name, ours in names.items():
+        expected = arrays[name].transpose(3, 2, 0, 1) if arrays[name].ndim == 4 else arrays[name]
+        np.testing.assert_array_equal(state[ours], expected)
+
+
+@pytest.mark.parametrize(
+    "of", ["block2_sepconv1__block2_sepconv1__{}:0", "layers__separable_conv2d__vars__{}"]
+)
+def test_a_separable_convolution_is_two(tmp_path: Path, of: str) -> None:
+    rng, x = np.random.default_rng(0), np.random.default_rng(1).normal(size=(2, 2, 2)).astype(np.float32)
+    arrays = {
+        name: rng.normal(size=shape).astype(np.float32)
+        for name, shape in (
+            ("depthwise_kernel", (2, 2, 2, 3)),
+            ("pointwise_kernel", (1, 1, 6, 5)),
+            ("bias", (5,)),
+        )
+    }
+    depthwise, pointwise, bias = arrays.values()
+    numbered = [of.format(k if of.endswith("vars__{}") else name) for k, name in enumerate(arrays)]
+    state = from_keras(load_weights(written(tmp_path / "s.h5", **dict(zip(numbered, arrays.values())))))
+    net = nn.Sequential(
+        {"depthwise": nn.Conv2d(2, 6, 2, groups=2, bias=False), "pointwise": nn.Conv2d(6, 5, 1)}
+    )
+    net.load_state_dict({name.partition(".")[2]: value for name, value in state.items()})
+    expected = np.einsum("hwc,hwcm->cm", x, depthwise).reshape(-1) @ pointwise[0, 0] + bias
+    y = net(td.tensor(x.transpose(2, 0, 1)[None])).detach().numpy()
+    np.testing.assert_allclose(y[0, :, 0, 0], expected, rtol=1e-5)
+
+
 def test_other_layouts_by_their_definition() -> None:
     """Each kernel against the sum that Keras documents, on one position."""
     rng = np.random.default_rng(0)

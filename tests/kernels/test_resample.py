@@ -19,6 +19,9 @@ KINDS = {
     "linear": lambda n, m: resample.linear(n, m, n / m, False),
     "corners": lambda n, m: resample.linear(n, m, (n - 1) / max(m - 1, 1), True),
     "cubic": lambda n, m: resample.cubic(n, m, n / m, False),
+    "wide linear": lambda n, m: resample.antialiased("linear", n, m, n / m),
+    "wide cubic": lambda n, m: resample.antialiased("cubic", n, m, n / m),
+    "lanczos": lambda n, m: resample.antialiased("lanczos", n, m, n / m),
 }
 rows = st.builds(lambda kind, n, m: KINDS[kind](n, m), st.sampled_from([*KINDS]), SIZES, SIZES)
 

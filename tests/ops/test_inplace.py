@@ -77,6 +77,24 @@ OPERATIONS = {
     "erf_": lambda x, y, z: x.erf_(),
     "sin_": lambda x, y, z: x.sin_(),
     "cos_": lambda x, y, z: x.cos_(),
+    "tan_": lambda x, y, z: x.tan_(),
+    "asin_": lambda x, y, z: x.mul_(0.3).asin_(),
+    "acos_": lambda x, y, z: x.mul_(0.3).acos_(),
+    "atan_": lambda x, y, z: x.atan_(),
+    "sinh_": lambda x, y, z: x.sinh_(),
+    "cosh_": lambda x, y, z: x.cosh_(),
+    "exp2_": lambda x, y, z: x.exp2_(),
+    "log2_": lambda x, y, z: x.abs_().add_(0.5).log2_(),
+    "log10_": lambda x, y, z: x.abs_().add_(0.5).log10_(),
+    "erfc_": lambda x, y, z: x.erfc_(),
+    "lgamma_": lambda x, y, z: x.abs_().add_(0.5).lgamma_(),
+    "frac_": lambda x, y, z: x.mul_(0.7).frac_(),
+    "atan2_": lambda x, y, z: x.atan2_(y),
+    "hypot_": lambda x, y, z: x.hypot_(z),
+    "logit_": lambda x, y, z: x.abs_().mul_(0.3).logit_(),
+    "xlogy_": lambda x, y, z: x.xlogy_(z),
+    "cumsum_": lambda x, y, z: x.cumsum_(0),
+    "cumprod_": lambda x, y, z: x.cumprod_(0),
     "floor_": lambda x, y, z: x.mul_(0.7).floor_(),
     "ceil_": lambda x, y, z: x.mul_(0.7).ceil_(),
     "round_": lambda x, y, z: x.mul_(0.7).round_(),
@@ -396,3 +414,127 @@ class TestData:
         x = td.arange(5.0)
         x[1:].copy_(x[:-1])
         assert x.tolist() == [0.0, 0.0, 1.0, 2.0, 3.0]
+
+
+SHAPES = {
+    "unsqueeze_": lambda x: x.unsqueeze_(1),
+    "squeeze_": lambda x: x.squeeze_(),
+    "squeeze_ of a dim": lambda x: x.squeeze_(-1),
+    "t_": lambda x: x.squeeze_(1).t_(),
+    "transpose_": lambda x: x.transpose_(0, -1),
+    "several": lambda x: x.transpose_(0, 2).unsqueeze_(0).squeeze_(),
+}
+
+
+FUNCTIONS = {
+    "asinh": (),
+    "acosh": (),
+    "atanh": (),
+    "digamma": (),
+    "floor_divide": (0.3,),
+    "nan_to_num": (0.25,),
+    "tril": (-1,),
+    "triu": (1,),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("on_the_tape", [False, True])
+def test_what_pytorch_does_not_follow_is_what_the_function_gives(name, on_the_tape) -> None:
+    value = np.array([[1.25, np.nan], [0.5, 1.5]] if name == "nan_to_num" else [[1.25, 0.75], [0.5, 1.5]])
+    x = td.tensor(value).requires_grad_(on_the_tape) * 1.0
+    expected = getattr(td, name)(x, *FUNCTIONS[name])
+    y = x.clone()
+    assert getattr(y, f"{name}_")(*FUNCTIONS[name]) is y
+    np.testing.assert_array_equal(y.detach().numpy(), expected.detach().numpy())
+    assert y.requires_grad is on_the_tape
+
+
+class TestAnotherShape:
+    @pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
+    def test_as_pytorch(self, change) -> None:
+        torch = pytest.importorskip("torch")
+        found = []
+        for t in (td, torch):
+            x = t.arange(6.0).reshape(2, 1, 3)
+            first = x[0]
+            assert change(x) is x
+            x.mul_(2.0)
+            first.add_(1.0)
+            w = t.arange(6.0).reshape(2, 1, 3).requires_grad_()
+            y = w * w
+            change(y)
+            y.mul_(3.0).square().sum().backward()
+            found.append([x.tolist(), first.tolist(), y.tolist(), w.grad.tolist()])
+        assert found[0] == found[1]
+
+    def test_refused(self) -> None:
+        for x in (td.ones(2, requires_grad=True), nn.Parameter(np.ones(2)), nn.Buffer(np.ones(2))):
+            with pytest.raises(
+                GraphError, match="unsqueeze_: expected no leaf that requires grad, Parameter or"
+            ):
+                x.unsqueeze_(0)
+        with pytest.raises(GraphError, match="t_: expected t, which returns the view, in a recorded step"):
+            td.record(lambda x: x.t_() * 2)(td.ones(2, 3))
+        with pytest.raises(ShapeError, match="unsqueeze"):
+            td.ones(2).unsqueeze_(3)
+
+    def test_a_result_in_a_recorded_step(self) -> None:
+        w = nn.Parameter(np.ones((2, 3)))
+
+        def step(x):
+            y = w * x
+            y.t_().unsqueeze_(0)
+            return (y * y[0]).sum()
+
+        recorded = td.record(step)
+        for scale in (1.0, 2.0, 3.0):
+            x = td.full((2, 3), scale, dtype=td.float64)
+            assert recorded(x).item() == step(x).item() == 6 * scale**2
+
+
+class TestDraws:
+    def test_bernoulli(self) -> None:
+        x = td.zeros(4000, dtype=td.int64)
+        part = x[:1]
+        assert x.bernoulli_(0.25, generator=td.Generator(0)) is x
+        assert set(x.tolist()) == {0, 1}
+        assert 0.22 < x.double().mean().item() < 0.28
+        assert part.tolist() == x[:1].tolist()
+        chances = td.tensor([0.0, 1.0, 1.0])
+        assert td.full((2, 3), 5.0).bernoulli_(chances).tolist() == [[0, 1, 1]] * 2
+        with pytest.raises(ValueError, match="bernoulli: expected a probability in"):
+            x.bernoulli_(1.5)
+
+    def test_exponential(self) -> None:
+        from scipy import stats
+
+        x = td.empty(4000, dtype=td.float64).exponential_(2.0, generator=td.Generator(0))
+        assert stats.kstest(x.numpy(), stats.expon(scale=0.5).cdf).pvalue > 1e-3
+        with pytest.raises(ValueError, match="exponential_: expected lambd above 0, got 0"):
+            x.exponential_(0)
+
+    def test_whole_numbers(self) -> None:
+        generator = td.Generator(0)
+        assert set(td.empty(500).random_(3, generator=generator).tolist()) == {0, 1, 2}
+        assert set(td.empty(500, dtype=td.int64).random_(-2, 1, generator=generator).tolist()) == {-2, -1, 0}
+        bytes_ = td.empty(4000, dtype=td.uint8).random_(generator=generator)
+        assert (bytes_.min().item(), bytes_.max().item()) == (0, 255)
+        assert set(td.empty(100, dtype=td.bool).random_(generator=generator).tolist()) == {False, True}
+        large = td.empty(100, dtype=td.int64).random_(generator=generator)
+        assert large.min().item() >= 0
+        assert large.max().item() > 1 << 60
+        single = td.empty(4000).random_(generator=generator)
+        assert 1 << 23 < single.max().item() <= 1 << 24
+        assert (single == single.round()).all()
+        with pytest.raises(ValueError, match="randint: expected low < high, got 3 and 3"):
+            large.random_(3, 3)
+
+    def test_a_replay_draws_anew(self) -> None:
+        x = td.zeros(20)
+        recorded = td.record(lambda: (x.exponential_().bernoulli_().random_(100), None)[1])
+        found = []
+        for _ in range(3):
+            recorded()
+            found.append(x.tolist())
+        assert len(set(map(tuple, found))) == 3

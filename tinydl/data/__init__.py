@@ -7,7 +7,7 @@ from __future__ import annotations
 from ..files import DataError, DownloadError, atomic_write
 from . import datasets, transforms
 from .datasets.cifar import cifar10
-from .datasets.dataset import ConcatDataset, Dataset, Subset, TensorDataset
+from .datasets.dataset import ConcatDataset, Dataset, Subset, TensorDataset, random_split
 from .datasets.image_set import ImageSet
 from .datasets.mnist import mnist, read_idx
 from .loader import Batches, DataLoader, default_collate, normalize, subset
@@ -52,6 +52,7 @@ __all__ = [
     "n_per_class",
     "nested_subsets",
     "normalize",
+    "random_split",
     "read_idx",
     "split",
     "subset",

@@ -6,6 +6,7 @@ the model's, what fits is loaded, and a report says what did not. `cut` ends a n
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,16 @@ from .weights import load_weights
 
 PREFIXES = ("module.", "model.", "_orig_mod.", "net.", "network.", "backbone.", "encoder.", "state_dict.")
 """What wrappers put before the names: DataParallel, Lightning, torch.compile, ..."""
+
+
+TIMM = {
+    r"^pre_logits\.fc1\.": "classifier.0.",
+    r"^pre_logits\.fc2\.": "classifier.3.",
+    r"^head\.fc\.": "classifier.6.",
+}
+"""timm's names -> torchvision's, which the nets of `td.models` have: the upper layers of VGG, of which it has
+convolutions. Its ResNets and DenseNets have torchvision's.
+"""
 
 
 class Fitted(NamedTuple):
@@ -63,6 +74,9 @@ def fit_weights(
 ) -> Fitted:
     """Load what fits and say what does not. Nothing is written if nothing fits.
 
+    Names may be timm's where the model's are torchvision's. The weight (O, C, H, W) of a convolution over the
+    whole of its input fits a linear layer, as (O, C·H·W).
+
     Args:
         model: whose parameters and buffers are overwritten.
         weights: arrays by name, or a file of them (`load_weights`).
@@ -86,10 +100,10 @@ def fit_weights(
     taken = _prefix(given, own, rename or {}) if prefix is None else prefix
     found: dict[str, Any] = {}
     for name, value in given.items():
-        new = _renamed(name.removeprefix(taken), rename or {})
+        new = _named(name, taken, rename or {}, own)
         if new in found:
             raise ValueError(f"fit_weights: two of the names become {new!r}, one of them {name!r}")
-        found[new] = value
+        found[new] = _flat(value, own.get(new, ()))
     left_out = set() if only is None else own.keys() - _below_any(only, own)
     left_out |= _below_any(skip, own)
     shapes = {name: tuple(np.shape(value)) for name, value in found.items()}
@@ -114,10 +128,23 @@ def _examples(own: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return f"it has {next(iter(own), 'no name')}, ..., the weights {next(iter(found), 'no name')}, ..."
 
 
+def _named(name: str, prefix: str, rename: Mapping[str, str], own: Mapping[str, Any]) -> str:
+    """What a name of the file is called in the model."""
+    name = _renamed(name.removeprefix(prefix), rename)
+    return name if name in own or (known := _renamed(name, TIMM)) not in own else known
+
+
 def _renamed(name: str, rename: Mapping[str, str]) -> str:
     for pattern, replacement in rename.items():
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def _flat(value: Any, wanted: tuple[int, ...]) -> Any:
+    """The weight of a convolution as that of the linear layer that it is, if that is wanted."""
+    shape = np.shape(value)
+    linear = len(shape) == 4 and wanted == (shape[0], math.prod(shape[1:]))
+    return np.asarray(value).reshape(wanted) if linear else value
 
 
 def _below(layer: str, names: Iterable[str]) -> list[str]:
@@ -133,7 +160,7 @@ def _prefix(given: Mapping[str, Any], own: Mapping[str, Any], rename: Mapping[st
     """The wrappers' prefixes that make most names the model's."""
 
     def fitting(taken: str) -> int:
-        return sum(_renamed(name.removeprefix(taken), rename) in own for name in given)
+        return sum(_named(name, taken, rename, own) in own for name in given)
 
     taken, best = "", fitting("")
     tried = [""]

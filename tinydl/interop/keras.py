@@ -30,12 +30,25 @@ VARIABLES = {
     **dict.fromkeys(("conv1d", "conv2d", "conv3d", "dense", "conv1d_transpose", "conv2d_transpose"),
                     ("kernel", "bias")),
     "depthwise_conv2d": ("depthwise_kernel", "bias"),
+    "separable_conv2d": ("depthwise_kernel", "pointwise_kernel", "bias"),
 }  # fmt: skip
 """Keras 3 numbers the variables of a layer: what they are, by the layer's class in the name of its group."""
+
+KERAS_1 = {
+    "W": "kernel",
+    "b": "bias",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+    **{name: name for name in ("gamma", "beta")},
+}
+"""Names of variables in files of Keras 1, as its applications' were published, -> later ones. They follow the
+layer's name there and may be numbered: block1_conv1_W_1:0. running_std holds variances.
+"""
 
 PARAMETERS = {
     "kernel": "weight",
     "depthwise_kernel": "weight",
+    "pointwise_kernel": "weight",
     "embeddings": "weight",
     "alpha": "weight",
     "bias": "bias",
@@ -108,9 +121,9 @@ def _datasets(h5py: Any, path: Any, file: Any) -> dict[str, Any]:
 
 
 def _name(path: Any, place: str, found: Mapping[str, Any]) -> str | None:
-    """`layer/variable` of a place: whole models of Keras 2 and 3 have model_weights/conv/.../conv/kernel, the
-    weights of Keras 2 conv/conv/kernel:0, those of Keras 3 layers/conv/vars/0. None for optimizers and
-    counters.
+    """`layer/variable` of a place: whole models of Keras 2 and 3 have model_weights/conv/.../conv/kernel,
+    the weights of Keras 1 conv/conv_W:0, of Keras 2 conv/conv/kernel:0, of Keras 3 layers/conv/vars/0. None
+    for optimizers and counters.
     """
     parts = place.split("/")
     if parts[0] in ("optimizer", "optimizer_weights", "top_level_model_weights") or "seed_generator" in parts:
@@ -119,7 +132,10 @@ def _name(path: Any, place: str, found: Mapping[str, Any]) -> str | None:
         *layers, variable = parts[parts[0] == "model_weights" :]
         if layers and layers[0] in layers[1:]:
             layers = layers[:1]  # the group's name, and again in that of the variable
-        return "/".join([*layers, variable.removesuffix(":0")])
+        variable = variable.removesuffix(":0")
+        own = variable.removeprefix(f"{layers[-1]}_" if layers else "")
+        old = re.fullmatch(rf"({'|'.join(KERAS_1)})(_\d+)?", own)
+        return "/".join([*layers, KERAS_1[old[1]] if old else variable])
     if len(parts) < 2 or parts[-2] != "vars":
         return None
     layers = [part for part in parts[:-2] if part not in ("layers", "_layer_checkpoint_dependencies")]
@@ -128,7 +144,7 @@ def _name(path: Any, place: str, found: Mapping[str, Any]) -> str | None:
     siblings = [other for other in found if other.rpartition("/")[0] == place.rpartition("/")[0]]
     if kind in ("dropout", "normalization"):
         return None
-    exact = len(siblings) == len(known) or known[1:] == ("bias",)
+    exact = len(siblings) == len(known) or (known[-1:] == ("bias",) and len(siblings) == len(known) - 1)
     if not parts[-1].isdecimal() or int(parts[-1]) >= len(known) or not exact:
         raise DataError(
             f"{path}: expected layers out of {', '.join(VARIABLES)} with all their variables, "
@@ -144,8 +160,8 @@ def from_keras(
 
     Convolutions are turned from (H, W, in, out) to (out, in, H, W), transposed ones from (H, W, out, in) to
     (in, out, H, W), depthwise ones (those with "depthwise" in their names) from (H, W, in, n) to (in n, 1, H,
-    W), dense layers from (in, out) to (out, in). BatchNorm's eps is 1e-3 there, and 'same' pads at the end
-    first.
+    W), dense layers from (in, out) to (out, in). A separable one becomes two, `layer.depthwise` and
+    `layer.pointwise`, which has the bias. BatchNorm's eps is 1e-3 there, and 'same' pads at the end first.
 
     Args:
         arrays: what `load_weights` gives of a .h5 file, or of an .npz file with such names.
@@ -162,12 +178,15 @@ def from_keras(
         if not layer or variable not in PARAMETERS:
             expected = ", ".join(PARAMETERS)
             raise ValueError(f"from_keras: expected layer/variable of {expected}, got {one_line(name, 200)}")
+        place = layer.replace("/", ".")
+        if f"{layer}/pointwise_kernel" in arrays:
+            place += ".depthwise" if variable == "depthwise_kernel" else ".pointwise"
         if variable == "depthwise_kernel" or (variable == "kernel" and "depthwise" in layer):
             *size, channels, n = _of_axes(layer, array, 4)
             array = array.transpose(2, 3, 0, 1).reshape(channels * n, 1, *size)
-        elif variable == "kernel":
+        elif variable in ("kernel", "pointwise_kernel"):
             array = _turned(layer, np.asarray(array), (flattened or {}).get(layer))
-        state[f"{layer.replace('/', '.')}.{PARAMETERS[variable]}"] = np.ascontiguousarray(array)
+        state[f"{place}.{PARAMETERS[variable]}"] = np.ascontiguousarray(array)
     return state
 
 

@@ -177,9 +177,16 @@ class _ConvTranspose(_Convolution):
         groups: int = 1,
         bias: bool = True,
         dilation: Any = 1,
+        padding_mode: str = "zeros",
         dtype: Any = None,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, groups, bias, True, dtype)
+        if padding_mode != "zeros":
+            raise ValueError(
+                f"{type(self).__name__}: expected padding_mode 'zeros', got {padding_mode!r}: a transposed "
+                "convolution has no other"
+            )
+        self.padding_mode = padding_mode
         require_sizes(self, stride=stride, dilation=dilation)
         require_sizes(self, 0, output_padding=output_padding)
         self.stride, self.padding, self.output_padding, self.dilation = (

@@ -57,11 +57,18 @@ L = TypeVar("L", bound=FunctionLayer)
 
 
 def layer_of(
-    base: type[L], name: str, function: Callable[..., Any], inputs: int = 1, **checks: Check
+    base: type[L],
+    name: str,
+    function: Callable[..., Any],
+    inputs: int = 1,
+    without: str = "",
+    **checks: Check,
 ) -> type[L]:
-    """The layer, a subclass of `base`, of a function whose first `inputs` parameters are no settings."""
+    """The layer, a subclass of `base`, of a function whose first `inputs` parameters are no settings, without
+    the setting `without`, which PyTorch's layer has not.
+    """
     signature = inspect.signature(function, eval_str=True)
-    settings = list(signature.parameters.values())[inputs:]
+    settings = [p for p in list(signature.parameters.values())[inputs:] if p.name != without]
     members = {
         "function": staticmethod(function),
         "checks": {p.name: checks[p.name] for p in settings if p.name in checks},

@@ -39,7 +39,7 @@ class _Resizing(FunctionLayer):
     pass
 
 
-Upsample = layer_of(_Resizing, "Upsample", interpolate)
+Upsample = layer_of(_Resizing, "Upsample", interpolate, without="antialias")
 PixelShuffle = layer_of(_Resizing, "PixelShuffle", pixel_shuffle)
 PixelUnshuffle = layer_of(_Resizing, "PixelUnshuffle", pixel_unshuffle)
 

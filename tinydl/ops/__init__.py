@@ -6,7 +6,10 @@ tensor first, in the families and with the exceptions that are named below: thos
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
+
+from tinydl_kernels.machine.errors import DtypeError
 
 from ..engine.core import Primitive, Tensor, add, contiguous
 from ..engine.promotion import is_scalar
@@ -126,6 +129,17 @@ NEW = (
     *(creation.new, creation.new_tensor, creation.new_zeros),
     *(creation.new_ones, creation.new_empty, creation.new_full),
 )
+
+
+def _decompositions() -> Any:
+    """Of matrices, a room above this one: it is there when it is asked for."""
+    return importlib.import_module("tinydl.decompositions")
+
+
+def _of_16_bits(who: str) -> Tensor:
+    raise DtypeError(f"{who}: expected float() or double(): there are no tensors of 16-bit floats here")
+
+
 METHODS: dict[str, Any] = {
     name: getattr(family, name)
     for family in WITH_METHODS
@@ -165,6 +179,16 @@ METHODS: dict[str, Any] = {
     "size": lambda self, dim=None: self.shape if dim is None else self.shape[dim],
     "nelement": lambda self: self.array.size,
     "element_size": lambda self: self.dtype.itemsize,
+    "half": lambda self, memory_format=None: _of_16_bits("half"),
+    "bfloat16": lambda self, memory_format=None: _of_16_bits("bfloat16"),
+    "det": lambda self: _decompositions().det(self),
+    "slogdet": lambda self: _decompositions().slogdet(self),
+    "logdet": lambda self: _decompositions().logdet(self),
+    "inverse": lambda self: _decompositions().inverse(self),
+    "matrix_power": lambda self, n: _decompositions().matrix_power(self, n),
+    "cholesky": lambda self, upper=False: _decompositions().cholesky(self, upper),
+    "qr": lambda self, some=True: _decompositions().qr(self, some),
+    "svd": lambda self, some=True, compute_uv=True: _decompositions().svd(self, some, compute_uv),
     **{f.__name__: f for f in NEW},
     "dim": lambda self: self.ndim,
     "ndimension": lambda self: self.ndim,

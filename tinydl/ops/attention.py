@@ -11,6 +11,7 @@ from ..devices import constant
 from ..engine.core import Tensor, add
 from ..engine.public import public
 from .elementwise import mul, ne, where
+from .indexing import repeat_interleave
 from .matmul import matmul
 from .random import Generator, dropout, require_probability
 from .reduce import any, max
@@ -32,6 +33,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
     generator: Generator | None = None,
 ) -> Tensor:
     """softmax(query keyᵀ · scale + mask) value: query (*, L, E), key (*, S, E),
@@ -40,8 +42,11 @@ def scaled_dot_product_attention(
     attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets
     position i see keys up to i. A row whose keys are all masked gives 0 and has no gradient; a key that no
     query sees may hold NaN, one that some query sees may not. scale is by default 1/√E. Vaswani et al., arXiv
-    1706.03762.
+    1706.03762. With `enable_gqa` heads of the queries (*, Hq, L, E) share those of keys and values (*, H, S,
+    E), in groups of Hq / H that follow one another. Ainslie et al., arXiv 2305.13245.
     """
+    if enable_gqa:
+        key, value = _of_groups(query, key), _of_groups(query, value)
     if key.ndim > 1 and (value.ndim < 2 or value.shape[-2] != key.shape[-2]):
         got = f"{value.shape} and {key.shape}"
         raise ShapeError(
@@ -49,6 +54,17 @@ def scaled_dot_product_attention(
         )
     weights = attention_weights(query, key, attn_mask, dropout_p, is_causal, scale, generator)
     return matmul(weights, without_unseen(value, attn_mask))
+
+
+def _of_groups(query: Tensor, x: Tensor) -> Tensor:
+    """Keys or values (*, H, S, E), each head as often as it serves one of the queries."""
+    heads, shared = (y.shape[-3] if y.ndim > 2 else 0 for y in (query, x))
+    if not heads or not shared or heads % shared:
+        raise ShapeError(
+            "scaled_dot_product_attention: expected heads (*, H, S, E) of keys and values that divide those "
+            f"of the queries, got {x.shape} and {query.shape}"
+        )
+    return x if heads == shared else repeat_interleave(x, heads // shared, -3)
 
 
 def without_unseen(x: Tensor, mask: Tensor | None, heads: tuple[int, ...] = ()) -> Tensor:

@@ -123,16 +123,19 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 
 @public
-def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor that shares the memory of an array of any library with DLPack, on the CPU or the GPU."""
+def from_dlpack(ext_tensor: Any, *, copy: bool | None = None) -> Tensor:
+    """A tensor that shares the memory of an array of any library with DLPack, on the CPU or the GPU; with
+    `copy` one of its own memory. False and None are the same: nothing that is there has to be copied.
+    """
     if not hasattr(ext_tensor, "__dlpack__"):
         raise DtypeError(f"from_dlpack: expected an object with __dlpack__, got {type(ext_tensor).__name__}")
     if ext_tensor.__dlpack_device__()[0] == DLPACK_CUDA:
         array = module_of("cuda").from_dlpack(ext_tensor)
         checked(array.dtype, "from_dlpack")
-        return Tensor(array)
+        return made(Tensor(array.copy())) if copy else Tensor(array)
     try:
-        return from_numpy(np.from_dlpack(ext_tensor))
+        shared = from_numpy(np.from_dlpack(ext_tensor))
+        return copied("from_dlpack", shared.array, None) if copy else shared
     except RuntimeError as error:  # NumPy's, over bfloat16 and the like
         raise DtypeError(f"from_dlpack: {error} It is {getattr(ext_tensor, 'dtype', 'unknown')}") from error
 

@@ -13,14 +13,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 from ..devices import transfer
-from ..engine.core import Primitive, Tensor, contiguous, expand, no_grad, state
+from ..engine.core import Primitive, Tensor, contiguous, enable_grad, expand, no_grad, state
 from ..engine.promotion import category
 from ..engine.public import public
-from . import elementwise
+from . import choices, elementwise, shape
 from .arithmetic import div, floor_divide, fmod, remainder, round
 from .creation import from_below
 from .elementwise import (
@@ -43,11 +44,42 @@ from .elementwise import (
     tanh,
     to_dtype,
 )
-from .functions import ceil, cos, erf, expm1, floor, log1p, reciprocal, rsqrt, sin, trunc, xor_masks
-from .indexing import masked_fill, scatter, scatter_add
+from .functions import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atan2,
+    atanh,
+    ceil,
+    cos,
+    cosh,
+    digamma,
+    erf,
+    erfc,
+    exp2,
+    expm1,
+    floor,
+    frac,
+    hypot,
+    lgamma,
+    log1p,
+    log2,
+    log10,
+    reciprocal,
+    rsqrt,
+    sin,
+    sinh,
+    tan,
+    trunc,
+    xor_masks,
+)
+from .indexing import masked_fill, scatter, scatter_add, tril, triu
 from .joining import index_add, index_copy, index_fill
-from .random import Generator, rand, randn
+from .random import Generator, bernoulli, rand, randint, randn
 from .reductions_by_index import scatter_reduce
+from .scan import cumprod, cumsum
 from .update import assign, broadcasts
 
 __all__: list[str] = []
@@ -225,6 +257,76 @@ def uniform_(input: Tensor, from_: float = 0, to: float = 1, *, generator: Gener
     return update("uniform_", input, (), value)
 
 
+@public
+def bernoulli_(input: Tensor, p: Any = 0.5, *, generator: Generator | None = None) -> Tensor:
+    """1 with probability p, a number or a tensor of them that broadcasts, else 0."""
+
+    def value() -> Tensor:
+        if not isinstance(p, Tensor):
+            return bernoulli(input.detach(), p, generator=generator)
+        chances = expand(p, shape=input.shape) if broadcasts(p.shape, input.shape) else p
+        return to_dtype(bernoulli(chances, generator=generator), input.dtype)
+
+    return update("bernoulli_", input, (), value)
+
+
+@public
+def exponential_(input: Tensor, lambd: float = 1, *, generator: Generator | None = None) -> Tensor:
+    """Draws of the density lambd exp(-lambd x), x >= 0."""
+    if not lambd > 0:
+        raise ValueError(f"exponential_: expected lambd above 0, got {lambd}")
+
+    def value() -> Tensor:
+        draws = rand(input.shape, generator=generator, dtype=input.dtype, device=input.device)
+        return mul(log1p(neg(draws)), -1 / lambd)
+
+    return update("exponential_", input, (), value)
+
+
+@public
+def random_(
+    input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
+) -> Tensor:
+    """Whole numbers, uniform in from_, ..., to - 1; of one number n in 0, ..., n - 1; without any, from 0 to
+    the largest of an integer dtype (2⁶³ - 2 of int64), or to that up to which a floating one has them all.
+    """
+    if to is None and from_:
+        from_, to = 0, from_
+    if to is None:
+        kind = input.dtype.kind
+        largest = 1 if kind == "b" else np.iinfo(input.dtype).max if kind in "iu" else 0
+        to = min(largest + 1, np.iinfo(np.int64).max) if largest else 1 << np.finfo(input.dtype).nmant + 1
+
+    def value() -> Tensor:
+        drawn = randint(from_, to, input.shape, generator=generator, device=input.device)
+        return to_dtype(drawn, input.dtype)
+
+    return update("random_", input, (), value)
+
+
+def _another_shape(function: Any) -> Callable[..., Tensor]:
+    """The method that makes a tensor the view of itself that the function gives. Nothing is written: other
+    tensors of the same memory stay as they are.
+    """
+    name = f"{function.__name__}_"
+
+    def method(input: Tensor, *args: Any, **settings: Any) -> Tensor:
+        if type(input) is not Tensor or (input.requires_grad and input.is_leaf):
+            raise GraphError(
+                f"{name}: expected no leaf that requires grad, Parameter or Buffer, got {input.shape}"
+            )
+        if state.recorder is not None and input.node is None:
+            raise GraphError(
+                f"{name}: expected {function.__name__}, which returns the view, in a recorded step"
+            )
+        with enable_grad():  # a result stays where it is on the tape
+            new = function(input, *args, **settings)
+        input.array, input.node, input.index, input.slot = new.array, new.node, new.index, new.slot
+        return input
+
+    return _named(method, name, function)
+
+
 def _method(function: Any) -> Callable[..., Tensor]:
     """The method that puts what the function gives of the tensor in the tensor's place."""
     own = function.name if isinstance(function, Primitive) else function.__name__
@@ -233,9 +335,13 @@ def _method(function: Any) -> Callable[..., Tensor]:
     def method(input: Tensor, *args: Any, **settings: Any) -> Tensor:
         return update(name, input, (*args, *settings.values()), lambda: function(input, *args, **settings))
 
+    return _named(method, name, function)
+
+
+def _named(method: Any, name: str, function: Any) -> Callable[..., Tensor]:
     method.__name__ = method.__qualname__ = name
-    method.__doc__ = f"`{own}`, in place of the input."
-    method.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    method.__doc__ = f"`{name[:-1]}`, in place of the input."
+    method.__signature__ = inspect.signature(function)
     return method
 
 
@@ -243,10 +349,14 @@ METHODS = {
     f.__name__: f
     for f in (
         *(add_, sub_, mul_, div_, clamp_, lerp_, addcmul_, addcdiv_),
-        *(fill_, zero_, copy_, normal_, uniform_),
+        *(fill_, zero_, copy_, normal_, uniform_, bernoulli_, exponential_, random_),
+        *map(_another_shape, (shape.squeeze, shape.unsqueeze, shape.t, shape.transpose)),
         *map(_method, (elementwise.abs, neg, sign, square, elementwise.sqrt, exp, log, pow)),
         *map(_method, (relu, sigmoid, tanh, clamp_min, clamp_max, floor, ceil, round, trunc)),
         *map(_method, (sin, cos, expm1, log1p, rsqrt, reciprocal, erf, remainder, fmod)),
+        *map(_method, (tan, asin, acos, atan, sinh, cosh, asinh, acosh, atanh, exp2, log2, log10)),
+        *map(_method, (erfc, lgamma, digamma, frac, atan2, hypot, floor_divide)),
+        *map(_method, (choices.nan_to_num, choices.logit, choices.xlogy, tril, triu, cumsum, cumprod)),
         *map(_method, (masked_fill, scatter, scatter_add, scatter_reduce, index_add, index_copy, index_fill)),
     )
 }

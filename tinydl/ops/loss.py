@@ -74,11 +74,27 @@ def _require(who: str, input: Tensor, target: Tensor, reduction: str, *more: str
         )
 
 
+def _weighted_by(who: str, losses: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return losses
+    if weight.shape != losses.shape:
+        raise ShapeError(f"{who}: expected weight of the input's shape {losses.shape}, got {weight.shape}")
+    return _weighted(weight, losses)
+
+
+def _averaged(who: str, losses: Tensor, weight: Tensor | None, reduction: str) -> Tensor:
+    """As `reduced`, with losses that weigh differently: their mean is divided by the sum of the weights."""
+    losses = _weighted_by(who, losses, weight)
+    if weight is None or reduction != "mean":
+        return reduced(who, losses, reduction)
+    return div(sum(losses), sum(weight))
+
+
 @public
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """(input - target)²."""
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
+    """(input - target)², times `weight` of the same shape, by whose sum the mean is divided."""
     _require("mse_loss", input, target, reduction)
-    return reduced("mse_loss", square(sub(input, target)), reduction)
+    return _averaged("mse_loss", square(sub(input, target)), weight, reduction)
 
 
 @public
@@ -94,10 +110,10 @@ def sum_of_squares(input: Tensor, target: Tensor, reduction: str = "mean") -> Te
 
 
 @public
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """|input - target|."""
+def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None) -> Tensor:
+    """|input - target|, times `weight` of the same shape, by whose sum the mean is divided."""
     _require("l1_loss", input, target, reduction)
-    return reduced("l1_loss", abs(sub(input, target)), reduction)
+    return _averaged("l1_loss", abs(sub(input, target)), weight, reduction)
 
 
 @public
@@ -118,8 +134,16 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
 
 
 @public
-def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
-    """½ d² where |d| < delta, else delta (|d| - ½ delta), with d = input - target. Huber, 1964."""
+def huber_loss(
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """½ d² where |d| < delta, else delta (|d| - ½ delta), with d = input - target. Huber, 1964. Times
+    `weight` of the same shape; the mean is over all elements, as in PyTorch.
+    """
     _require("huber_loss", input, target, reduction)
     if delta <= 0:
         raise ValueError(f"huber_loss: expected delta above 0, got {delta}")
@@ -127,7 +151,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     size = abs(d)
     near = lt(size, delta)
     loss = where(near, mul(square(where(near, d, 0.0)), 0.5), mul(sub(size, 0.5 * delta), delta))
-    return reduced("huber_loss", loss, reduction)
+    return reduced("huber_loss", _weighted_by("huber_loss", loss, weight), reduction)
 
 
 @public

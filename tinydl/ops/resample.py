@@ -28,7 +28,8 @@ def _resample(x: Array, *, rows: Rows, dim: int) -> Array:
 
 _resample.rule(x=lambda g, *, rows, dim: _resample(g, rows=rows.transposed, dim=dim))
 
-_NDIM = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}
+_NDIM = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5, "lanczos": 4}
+_ANTIALIASED = {"bilinear": "linear", "bicubic": "cubic", "lanczos": "lanczos"}
 
 
 @public
@@ -39,6 +40,7 @@ def interpolate(
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
 ) -> Tensor:
     """(N, C, *spatial) of one to three spatial axes in another size: `size`, or `scale_factor`
     times as large, rounded down.
@@ -47,7 +49,8 @@ def interpolate(
     adaptive_avg_pool2d), or "linear" (N, C, W), "bilinear" and "bicubic" (N, C, H, W), "trilinear" (N, C, D,
     H, W). Positions follow from scale_factor, or from the ratio of the sizes where it is not given, or
     `recompute_scale_factor`, or an axis of (N, C, H, W) stays or doubles in mode "nearest"; with
-    `align_corners` the corners' centres stay where they are, else the edges.
+    `align_corners` the corners' centres stay where they are, else the edges. `antialias` widens the kernels
+    of "bilinear" and "bicubic" where the image shrinks, as Pillow does; "lanczos" is there only so.
     Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
     """
     axes = input.ndim - 2
@@ -62,6 +65,12 @@ def interpolate(
         raise ValueError(
             f"interpolate: expected align_corners in modes {list(_NDIM)} only, got it in mode {mode!r}"
         )
+    if antialias and mode not in _ANTIALIASED:
+        raise ValueError(
+            f"interpolate: expected antialias in modes {[*_ANTIALIASED]} only, got it in {mode!r}"
+        )
+    if mode == "lanczos" and (not antialias or align_corners):
+        raise ValueError("interpolate: expected antialias, and no align_corners, in mode 'lanczos'")
     if (size is None) is (scale_factor is None):
         raise ValueError(f"interpolate: expected either size or scale_factor, got {size} and {scale_factor}")
     sizes = input.shape[2:]
@@ -81,12 +90,18 @@ def interpolate(
         for n, m, s in zip(sizes, wanted, scales or wanted, strict=True)
     ]
     still = [
-        n == m and (ratio == 1 or "linear" in mode) for n, m, ratio in zip(sizes, wanted, ratios, strict=True)
+        n == m and (ratio == 1 or "linear" in mode or antialias)
+        for n, m, ratio in zip(sizes, wanted, ratios, strict=True)
     ]
     moving = [axis for axis in range(axes) if not still[axis]]
     # first those that shrink the most
     for axis in sorted(moving, key=lambda axis: wanted[axis] / sizes[axis]):
-        rows = _rows(mode, sizes[axis], wanted[axis], ratios[axis], bool(align_corners), input.dtype)
+        n, m = sizes[axis], wanted[axis]
+        ratio = ratios[axis] if not align_corners else (n - 1) / (m - 1) if m > 1 else 0.0
+        if antialias:
+            rows = kernels.antialiased(_ANTIALIASED[mode], n, m, ratio)
+        else:
+            rows = _rows(mode, n, m, ratio, bool(align_corners), input.dtype)
         input = _resample(input, rows=rows, dim=axis + 2)
     return input
 
@@ -104,7 +119,6 @@ def _rows(mode: str, size: int, out: int, ratio: float, align_corners: bool, dty
         return kernels.means(size, out)
     if mode.startswith("nearest"):
         return kernels.nearest(size, out, ratio, mode == "nearest-exact", dtype)
-    ratio = (size - 1) / max(out - 1, 1) if align_corners else ratio
     if mode == "bicubic":
         return kernels.cubic(size, out, ratio, align_corners)
     return kernels.linear(size, out, ratio, align_corners)

@@ -162,11 +162,17 @@ def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 @public
 def reshape(input: Tensor, *shape: Any) -> Tensor:
-    """The same values in another shape; one size may be -1. A view where the
-    input is contiguous, else a copy.
+    """The same values in another shape; one size may be -1. A view where the strides allow it, else a
+    copy.
     """
     wanted = _resolved("reshape", input, shape)
-    return _reshape(input if input.array.flags.c_contiguous else contiguous(input), shape=wanted)
+    whole = input.array.flags.c_contiguous or _keeps_memory(input.array, wanted)
+    return _reshape(input if whole else contiguous(input), shape=wanted)
+
+
+def _keeps_memory(x: Array, shape: tuple[int, ...]) -> bool:
+    """Do the strides of x allow a view of this shape?"""
+    return not x.size or memory.array_module(x).may_share_memory(x, x.reshape(shape))
 
 
 _reshape.rule(x=lambda g, x_shape: reshape(g, x_shape))
@@ -174,13 +180,9 @@ _reshape.rule(x=lambda g, x_shape: reshape(g, x_shape))
 
 @public
 def view(input: Tensor, *shape: Any) -> Tensor:
-    """The same memory in another shape; one size may be -1. A ShapeError where
-    the strides do not allow it.
-    """
+    """The same memory in another shape; one size may be -1. ShapeError where the strides do not allow it."""
     wanted = _resolved("view", input, shape)
-    if input.array.size and not memory.array_module(input.array).may_share_memory(
-        input.array, input.array.reshape(wanted)
-    ):
+    if not _keeps_memory(input.array, wanted):
         raise ShapeError(
             f"view: expected strides that allow a view, got {input.shape} with strides "
             f"{input.array.strides}: use reshape"

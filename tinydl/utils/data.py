@@ -13,6 +13,7 @@ from ..data import (
     TensorDataset,
     WeightedRandomSampler,
     default_collate,
+    random_split,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "TensorDataset",
     "WeightedRandomSampler",
     "default_collate",
+    "random_split",
 ]

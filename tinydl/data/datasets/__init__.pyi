@@ -10,6 +10,7 @@ from tinydl.data.datasets.dataset import ConcatDataset as ConcatDataset
 from tinydl.data.datasets.dataset import Dataset as Dataset
 from tinydl.data.datasets.dataset import Subset as Subset
 from tinydl.data.datasets.dataset import TensorDataset as TensorDataset
+from tinydl.data.datasets.dataset import random_split as random_split
 from tinydl.data.datasets.image_csv import ImageCSV as ImageCSV
 from tinydl.data.datasets.image_folder import ImageFolder as ImageFolder
 from tinydl.data.datasets.image_set import ImageSet as ImageSet

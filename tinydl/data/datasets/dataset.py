@@ -19,8 +19,10 @@ from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ...devices import on_host
 from ...engine.core import Tensor
+from ...ops.generator import Generator
+from ...ops.random import randperm
 
-__all__ = ["ConcatDataset", "Dataset", "Subset", "TensorDataset"]
+__all__ = ["ConcatDataset", "Dataset", "Subset", "TensorDataset", "random_split"]
 
 PIECE = 1 << 20  # numbers looked at together: a float64 copy of a whole image set is eight times its bytes
 NUMBERS = "biuf"  # kinds of dtypes
@@ -217,6 +219,30 @@ class Subset(Dataset):
 
     def _take(self, rows: Any) -> tuple[np.ndarray, ...]:
         return self.dataset._take(self.indices[rows])
+
+
+def random_split(
+    dataset: Dataset, lengths: Sequence[float], generator: Generator | None = None
+) -> list[Subset]:
+    """Disjoint parts of a data set in random order, together all of it; see `split` for parts by class.
+
+    lengths: in samples, or shares that sum to 1: what rounding down leaves goes to the first parts, one each.
+
+    Raises:
+        ShapeError: lengths that are not all of the samples, or are below 0.
+    """
+    n, counts = len(dataset), list(lengths)
+    if math.isclose(math.fsum(counts), 1) and not all(isinstance(k, (int, np.integer)) for k in counts):
+        counts = [math.floor(n * share) if 0 <= share <= 1 else -1 for share in counts]
+        rest = n - math.fsum(counts)
+        counts = [k + (i < rest) for i, k in enumerate(counts)]
+    whole = all(isinstance(k, (int, np.integer)) and k >= 0 for k in counts)
+    if not whole or math.fsum(counts) != n:
+        raise ShapeError(
+            f"random_split: expected lengths of {n} samples in all, or shares of 1, got {[*lengths]}"
+        )
+    order, ends = randperm(n, generator).numpy(), np.cumsum(counts, dtype=np.int64)
+    return [Subset(dataset, order[end - k : end]) for end, k in zip(ends, counts, strict=True)]
 
 
 class ConcatDataset(Dataset):
