@@ -301,9 +301,7 @@ QUICK: Cell = {"steps": 3, "predict": 40}
 
 
 def quick(table: Table) -> Table:
-    """One cell of each kind of work (sizes and weights apart): three steps, forty predictions, few digits, one
-    seed.
-    """
+    """One cell of each kind of work (sizes and weights apart): three steps, few digits, one seed."""
 
     def small(cell: Mapping[str, Any]) -> Cell:
         size = cell.get("size", 0)
