@@ -140,6 +140,32 @@ def test_what_goes_wrong_is_one_line(program: ModuleType, tmp_path: Path, capsys
         program.page.renewed("no marks", "table")
 
 
+def test_where_two_ways_meet(program: ModuleType) -> None:
+    from small_data_study.few import crossing
+
+    sizes, draws = [100, 200, 400, 800], np.array([-0.1, 0.0, 0.1])
+    augmented = np.array([90.0, 92, 94, 96])[:, None] + draws
+    other = np.array([91.0, 94, 89, 99])[:, None] + draws
+    found = [crossing(sizes, augmented, other, at) for at in range(4)]
+    assert found[0].ratio == pytest.approx(2**0.5)  # half-way to 200, in log N
+    assert found[1].ratio == pytest.approx(2)
+    assert found[2].ratio == pytest.approx(100 / 400)  # the curve's first end
+    assert found[3].ratio == pytest.approx(1)  # its last
+    for one in found:
+        assert one.low - 1e-9 <= one.ratio <= one.high + 1e-9
+    assert found[1].high - found[1].low < 1e-9  # one resample for both: what they share cancels
+
+
+def test_a_vote(program: ModuleType) -> None:
+    from small_data_study.few import vote, votes
+
+    said = [np.array(row) for row in ([1, 7, 5, 3], [1, 2, 4, 3], [0, 2, 4, 9], [0, 7, 9, 9], [0, 1, 9, 8])]
+    assert vote(said).tolist() == [0, 7, 4, 3]
+    others = {(f"a, member {k}", 10): said[k] for k in (1, 2, 3, 4)}
+    found = votes({("a", 10): said[0], ("a", 11): said[0]}, others)
+    assert list(found) == [("a", 10)]
+
+
 def test_a_shift_of_a_picture(program: ModuleType) -> None:
     from small_data_study.training import shifted
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tinydl_kernels.cpu import threads
 
@@ -12,12 +13,23 @@ from small_data_study.tables import signature
 from small_data_study.training import Cell, Data, fit
 from tinydl.study import Table, environment, markdown_table
 
-FEW, MORE = 20, 120  # steps of the two slices
+FEW, MORE = 20, 220  # steps of the two slices
+SIZE = 2_000  # digits; of cells of several sizes that nearest to it is measured
 
 
-def seconds(run: Callable[[Cell], Any], cell: Cell, data: Data) -> float:
-    """Processor time of a run: a run of FEW steps with all that comes before and after, and the other steps
-    by the difference of a fit of MORE and one of FEW. The first of each compiles, and does not count.
+class Cost(NamedTuple):
+    """Processor seconds of a run."""
+
+    few: float  # of one with FEW steps, predictions and measurements included
+    step: float  # of each other step
+
+    def of(self, steps: int) -> float:
+        return self.few + (steps - FEW) * self.step
+
+
+def seconds(run: Callable[[Cell], Any], cell: Cell, data: Data) -> Cost:
+    """By a run of FEW steps, and the difference of a fit of MORE and one of FEW. The first of each compiles,
+    and does not count.
     """
 
     def spent(action: Callable[[Cell], Any], steps: int) -> float:
@@ -25,13 +37,10 @@ def seconds(run: Callable[[Cell], Any], cell: Cell, data: Data) -> float:
         action(cell | {"steps": steps})
         return time.process_time() - start
 
-    if cell.get("kind") == "step":
-        spent(run, FEW)
-        return spent(run, FEW) + (cell["steps"] - FEW) * (spent(run, MORE) - spent(run, FEW)) / (MORE - FEW)
-    fits = lambda own: fit(own, data)  # noqa: E731
+    steps_alone = run if cell.get("kind") == "step" else lambda own: fit(own, data)
     spent(run, FEW)
-    whole, few, more = spent(run, FEW), spent(fits, FEW), spent(fits, MORE)
-    return whole + (cell["steps"] - FEW) * max(0.0, more - few) / (MORE - FEW)
+    whole, few, more = spent(run, FEW), spent(steps_alone, FEW), spent(steps_alone, MORE)
+    return Cost(whole, max(0.0, more - few) / (MORE - FEW))
 
 
 def measured(
@@ -41,36 +50,60 @@ def measured(
     say: Callable[[str], None],
 ) -> dict[str, dict[str, float]]:
     """Processor seconds of one run of each cell, one thread."""
-    known: dict[str, float] = {}
-    threads.set_num_threads(1)
-    found: dict[str, dict[str, float]] = {}
+    samples: dict[str, Cell] = {}
     for table in tables:
-        found[table.name] = {}
         for name, settings in table.cells.items():
             cell = {**settings, "table": table.name, "cell": name, "seed": int(table.seeds[0])}
-            key = signature(settings)
-            if key not in known:
-                known[key] = seconds(run, cell, data(cell.get("data", "mnist")))
-                say(f"{table.name} {name}: {known[key]:.1f} s")
-            found[table.name][name] = known[key]
-    return found
+            key = _work(settings)
+            if key not in samples or _distance(cell) < _distance(samples[key]):
+                samples[key] = cell
+    threads.set_num_threads(1)
+    known: dict[str, Cost] = {}
+    for key, cell in samples.items():
+        known[key] = seconds(run, cell, data(cell.get("data", "mnist")))
+        say(f"{cell['table']} {cell['cell']}: {known[key].of(cell['steps']):.1f} s")
+    return {
+        table.name: {name: known[_work(cell)].of(cell["steps"]) for name, cell in table.cells.items()}
+        for table in tables
+    }
+
+
+def _work(cell: Mapping[str, Any]) -> str:
+    return signature({**cell, "size": 0, "steps": 0})
+
+
+def _distance(cell: Mapping[str, Any]) -> float:
+    size = cell.get("size", SIZE)
+    return math.inf if size is None else abs(math.log(size / SIZE))
+
+
+def after_trials(name: str, tables: Sequence[Table], found: Mapping[str, Mapping[str, float]]) -> list[float]:
+    """What the winners of a table that waits for its trials will cost: the means of their groups."""
+    groups: dict[str, list[float]] = {}
+    for table in tables:
+        if table.name == f"{name}-trials":
+            for cell, settings in table.cells.items():
+                groups.setdefault(settings["group"], []).append(found[table.name][cell])
+    return [sum(own) / len(own) for own in groups.values()]
 
 
 def page(
-    tables: Sequence[Table], found: Mapping[str, Mapping[str, float]], planned: Mapping[str, str]
+    tables: Sequence[Table], found: Mapping[str, Mapping[str, float]], waiting: Mapping[str, str]
 ) -> str:
     """cost.md."""
     stamp, rows, detail, total = environment(), [], [], 0.0
     for table in tables:
-        own = found.get(table.name)
+        own = dict(found[table.name])
+        note = ""
+        if table.name in waiting and (ahead := after_trials(table.name, tables, found)):
+            own |= {f"winner {number}": one for number, one in enumerate(ahead)}
+            note = waiting[table.name]
         if not own:
-            rows.append([table.name, "", str(len(table.seeds)), "", "", "", planned.get(table.name, "")])
             continue
         hours = sum(own.values()) * len(table.seeds) / 3600
         total += hours
         span = f"{min(own.values()):.1f} to {max(own.values()):.1f}"
         runs = len(own) * len(table.seeds)
-        note = planned.get(table.name, "")
         rows.append([table.name, str(len(own)), str(len(table.seeds)), str(runs), span, f"{hours:.2f}", note])
         for name, one in own.items():
             detail.append([table.name, name, f"{one:.1f}", f"{one * len(table.seeds) / 3600:.3f}"])
@@ -80,12 +113,12 @@ def page(
 Made by `python examples/small_data_study.py cost`. Processor time (`time.process_time`) of one thread on
 {stamp["cpu"]} with vectors of {stamp["vector bits"]} bits, on a machine that others used,
 so upper bounds. A run's time is that of one of {FEW} steps, predictions and measurements included, and of its
-other steps by the difference of {MORE} and {FEW} steps, compilation left out; cells that differ only in
-numbers which change no work were measured once.
+other steps by the difference of {MORE} and {FEW} steps, compilation left out. Cells that differ only in
+numbers which change no work, sizes among them, were measured once, at the size nearest to {SIZE:,}.
 
 {markdown_table(head, rows)}
 
-In all {total:.1f} core-hours, without what waits for its trials.
+In all {total:.1f} core-hours.
 
 ## Each cell
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from small_data_study import figures
+from small_data_study import few, figures
 from small_data_study.tables import HERE
 from small_data_study.training import LATE, OFFICIAL, Data
 from tinydl import viz
@@ -27,7 +27,7 @@ from tinydl.study import (
 )
 
 PUBLISHED = json.loads((HERE / "published.json").read_text(encoding="utf-8"))
-FIVE = f"{OFFICIAL}, five views"
+FIVE, VOTE = f"{OFFICIAL}, five views", f"{OFFICIAL}, vote of five"
 BEGIN, END = "<!-- study table -->", "<!-- end of study table -->"
 
 Scores = dict[str, dict[int, float]]  # accuracies in % by cell and seed
@@ -76,6 +76,12 @@ def gather(study: Study, names: Sequence[str], data: Data, again: bool) -> dict[
         predicted = [pair for pair in runs if "digest" in pair[1]]
         scores = study.scores(name, labels, held_out, again) if predicted else {}
         found[name] = Results(len(table.seeds), table.recipe, list(table.cells), runs, scores)
+    if found.keys() >= {"f", "f-vote"}:
+        said = [{(run["cell"], run["seed"]): classes[OFFICIAL] for run, classes in study.predictions(name)}
+                for name in ("f", "f-vote")]  # fmt: skip
+        for (cell, draw), classes in few.votes(*said).items():
+            right = 100 * float(np.mean(classes == labels[OFFICIAL][: len(classes)]))
+            found["f"].scores.setdefault(VOTE, {}).setdefault(cell, {})[draw] = right
     return found
 
 
@@ -209,19 +215,38 @@ def table_tuned(own: Results, pairs: Sequence[tuple[str, str]]) -> str:
     rows = []
     for cell in own.cells:
         if test := own.of(OFFICIAL, cell):
-            views = own.of(FIVE, cell)
-            line = [
-                cell,
-                str(len(test)),
-                mean_of(test),
-                interval_of(test),
-                *([mean_of(views)] if views else []),
-            ]
-            rows.append(line)
+            line = [cell, str(len(test)), mean_of(test), interval_of(test)]
+            more = (
+                [mean_of(own.of(FIVE, cell)), told_of_votes(own.of(VOTE, cell))] if FIVE in own.scores else []
+            )
+            rows.append([*line, *more])
     wide = max(map(len, rows), default=0)
-    head = ["cell", "n", "test", "95 % interval", "five views"][:wide]
+    head = ["cell", "n", "test", "95 % interval", "mean of five views", "vote of five networks"][:wide]
     known = [pair for pair in pairs if set(pair) <= set(own.cells)]
     return f"{markdown_table(head, rows)}\n\n{family(own, OFFICIAL, known)}" if rows else ""
+
+
+def told_of_votes(values: Sequence[float]) -> str:
+    return f"{mean_of(values)} (n = {len(values)})" if values else "-"
+
+
+def crossings(own: Results) -> str:
+    """How many times the digits augmentation needs for the accuracy of adversarial features."""
+    sizes = sorted({int(cell.partition(",")[0]) for cell in own.cells})
+    rows, ways = [], ("augmentation", "AFG")
+    curves = {way: [own.of(OFFICIAL, f"{size}, {way}") for size in sizes] for way in ways}
+    whole = [len(values) == own.planned for way in ways for values in curves[way]]
+    if not whole or not all(whole):
+        return ""
+    augmented, features = (np.array(curves[way]) for way in ways)
+    for at, size in enumerate(sizes):
+        ratio, low, high = few.crossing(sizes, augmented, features, at)
+        rows.append([str(size), f"{ratio:.2f}", f"{low:.2f} to {high:.2f}"])
+    table = markdown_table(["digits", "ratio", "95 % bootstrap interval"], rows)
+    return (
+        "How many times the digits augmentation needs for AFG's accuracy, interpolated in log N between the "
+        f"sizes of the table (published: about 2):\n\n{table}"
+    )
 
 
 def pairs_of(own: Results, ways: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -301,7 +326,7 @@ def body(name: str, own: Results) -> str:
             return table_tuned(own, pairs_of(own, [("measured", "matrices"), ("predicted", "matrices")]))
         case "d":
             ways = [("AFG", "none"), ("AFG", "augmentation"), ("augmentation + AFG", "augmentation")]
-            return table_tuned(own, pairs_of(own, ways))
+            return f"{table_tuned(own, pairs_of(own, ways))}\n\n{crossings(own)}".rstrip()
         case _:
             on_top = [("augmentation + DataGrad", "augmentation"), ("augmentation", "plain")]
             fixed = [("augmentation + DataGrad, fixed", "augmentation, fixed")]

@@ -39,27 +39,45 @@ def told(folder: Path) -> list[tuple[Any, Any]]:
     return [(line["cell"], line["result"]["digest"], line["result"]["loss"]) for line in lines]
 
 
-@pytest.mark.parametrize("after", [0, 2, 4])
-def test_sigkill_at_any_moment_costs_one_run(tmp_path: Path, after: int) -> None:
+@pytest.mark.parametrize("done", [0, 3])
+def test_sigkill_costs_one_run(tmp_path: Path, done: int) -> None:
     path = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "kernels", HERE))
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, HERE / "study_to_kill.py", killed, "0.05"]
+    command = [sys.executable, HERE / "study_to_kill.py", killed, str(done)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL)
-    file, deadline = killed / "toy.jsonl", time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if file.exists() and file.read_bytes().count(b"\n") >= after:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    file, deadline = killed / "toy.jsonl", time.monotonic() + 250
+    try:
+        while not (file.exists() and file.read_bytes().count(b"\n") == done):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    done = file.read_bytes().count(b"\n")
-    assert after <= done < 6
+    with open(file, "ab") as torn:
+        torn.write(b'{"cell": {"cell": "nar')  # as if it had been writing
+    assert (
+        len(list((killed / "pending" / "toy").glob("*.npz"))) == done
+    )  # predictions are there before scores
     said = run(study(killed))
     assert len(said) == 6 - done  # none is made twice
     run(study(whole))
     assert told(killed) == told(whole)
     assert (killed / "toy.npz").read_bytes() == (whole / "toy.npz").read_bytes()
     assert not (killed / "pending").exists()
+
+
+def test_killed_between_predictions_and_line_or_while_packing(tmp_path: Path) -> None:
+    run(study(tmp_path / "whole"))
+    found = study(tmp_path / "killed")
+    run(found)
+    kept, lines = Predictions(tmp_path / "killed", "toy"), (tmp_path / "killed" / "toy.jsonl").read_bytes()
+    for key, classes in list(kept.read().items())[3:]:
+        kept.write(key, **classes)  # packed, and not removed yet
+    (tmp_path / "killed" / "toy.jsonl").write_bytes(b"".join(lines.splitlines(keepends=True)[:-1]))
+    assert len(run(found)) == 1  # its predictions were there, its line was not
+    assert told(tmp_path / "killed") == told(tmp_path / "whole")
+    assert (tmp_path / "killed" / "toy.npz").read_bytes() == (tmp_path / "whole" / "toy.npz").read_bytes()
 
 
 def test_a_line_tells_what_a_run_was_and_the_table_grows_seed_by_seed(tmp_path: Path) -> None:

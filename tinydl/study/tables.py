@@ -108,6 +108,21 @@ class Study:
         done = {key_of(cell): result for cell, result in read_cells(self.folder / f"{name}.jsonl")}
         return [(run, done[key_of(run)]) for run in self.tables[name].runs() if key_of(run) in done]
 
+    def predictions(self, name: str) -> list[tuple[Settings, dict[str, np.ndarray]]]:
+        """What the runs of a table that are done have predicted, by the held-out set, uint8 (n,).
+
+        Raises:
+            DataError: predictions that are missing, or not those of the run's line.
+        """
+        kept, found = Predictions(self.folder, name).read(), []
+        for run, result in self.results(name):
+            own = kept.get(key_of(run))
+            if own is None or digest(own) != result["digest"]:
+                told = f"{run['cell']} {run['seed']}"
+                raise DataError(f"{self.folder}/{name}: expected the predictions of {told}")
+            found.append((run, own))
+        return found
+
     def scores(
         self, name: str, labels: Mapping[str, np.ndarray], held_out: Sequence[str], again: bool = False
     ) -> dict[str, dict[str, dict[int, float]]]:
@@ -116,23 +131,17 @@ class Study:
 
         Raises:
             SecondLookError: see `Looks`.
-            DataError: predictions that are missing, or not those of the run's line.
+            DataError: see `predictions`.
         """
-        kept, found = Predictions(self.folder, name).read(), {}
-        results = self.results(name)
-        for run, result in results:
-            own = kept.get(key_of(run))
-            if own is None or digest(own) != result["digest"]:
-                raise DataError(
-                    f"{self.folder}/{name}: expected the predictions of {run['cell']} {run['seed']}"
-                )
-        runs = {f"{run['cell']} / {run['seed']}": result["digest"] for run, result in results}
+        predicted = self.predictions(name)
+        runs = {f"{run['cell']} / {run['seed']}": digest(own) for run, own in predicted}
         looks = Looks(self.folder / "looks.jsonl")
         for held in held_out:
             checksum = hashlib.sha256(np.ascontiguousarray(labels[held], np.int64).tobytes()).hexdigest()[:16]
             looks.take(f"{name}: {held}", checksum, self.tables[name].recipe, runs, again)
-        for run, _ in results:
-            for what, classes in kept[key_of(run)].items():
+        found: dict[str, dict[str, dict[int, float]]] = {}
+        for run, own in predicted:
+            for what, classes in own.items():
                 right = 100 * float(np.mean(classes == labels[what.partition(", ")[0]][: len(classes)]))
                 found.setdefault(what, {}).setdefault(run["cell"], {})[run["seed"]] = right
         return found
