@@ -93,8 +93,8 @@ def table_e() -> dict[str, Cell]:
 
 
 def table_e_samples() -> dict[str, Cell]:
-    """The paper's own schedule is not known here: 1,000 steps of at most 100 digits, at the best of three rates
-    for one network without a penalty (10 samples a class, draw 0, images after training image 50,000).
+    """The paper's own schedule is not known here: 1,000 steps of at most 100 digits, at the best of three
+    rates for one network without a penalty (10 samples a class, draw 0, images after training image 50,000).
     """
     cells = {}
     for each in (1, 3, 10, 30):
