@@ -86,7 +86,8 @@ def checked(options: argparse.Namespace, study: Study, names: list[str]) -> int:
 
 
 def experiment(options: argparse.Namespace) -> int:
-    found = [tables.quick(table) for table in tables.tables()] if options.quick else tables.tables()
+    found = tables.tables(guess=options.quick or options.action == "cost")
+    found = [tables.quick(table) for table in found] if options.quick else found
     known = [table.name for table in found]
     if unknown := [name for name in options.names if name not in known]:
         raise DataError(f"expected tables among {', '.join(known)}, got {', '.join(unknown)}")
@@ -99,11 +100,14 @@ def experiment(options: argparse.Namespace) -> int:
     if options.action == "choose":
         chosen = json.loads(tables.CHOSEN.read_text(encoding="utf-8")) if tables.CHOSEN.exists() else {}
         for name in options.names:
-            chosen[name] = choose(study.results(f"{name}-trials"), "validation")
+            done, trials = study.results(f"{name}-trials"), study.tables[f"{name}-trials"]
+            if len(done) < len(trials.runs()):
+                raise DataError(f"choose {name}: expected {len(trials.runs())} trials, got {len(done)}")
+            chosen[name] = choose(done, "validation")
         write_json(tables.CHOSEN, chosen)
         say(f"{tables.CHOSEN}: to be committed before anything of it is scored")
     if options.action in ("all", "report"):
-        results = page.gather(study, names, load("mnist", options.data), options.again)
+        results = page.gather(study, names, functools.partial(load, folder=options.data), options.again)
         page.write(options.out, results, study)
         say(f"README.md and its figures are in {options.out}")
         if options.readme is not None:
@@ -113,11 +117,11 @@ def experiment(options: argparse.Namespace) -> int:
     if options.action == "check":
         return checked(options, study, names)
     if options.action == "cost":
-        chosen_tables = [table for table in found if table.name in names]
         data = functools.partial(load, folder=options.data)
-        spent = cost.measured(chosen_tables, tables.runner(options.data), data, say)
+        wanted = [table for table in found if table.name in names]
+        spent = cost.measured(wanted, tables.runner(options.data), data, options.out / "cost.json", say)
         with atomic_write(options.out / "cost.md", "w") as file:
-            file.write(cost.page(chosen_tables, spent, tables.WAITING))
+            file.write(cost.page(wanted, spent))
     return 0
 
 

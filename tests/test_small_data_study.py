@@ -61,7 +61,7 @@ def test_every_kind_of_cell_the_page_and_the_same_bits_again(
     assert program.main(call) == 0
     assert program.main(["report", *call, "--readme", str(readme)]) == 0
     page = (out / "README.md").read_text(encoding="utf-8")
-    for table in program.tables.tables():
+    for table in program.tables.tables(guess=True):
         lines = (out / "runs" / f"{table.name}.jsonl").read_text().splitlines()
         assert len(lines) == len(program.tables.quick(table).cells)
         for line in map(json.loads, lines):
@@ -138,6 +138,23 @@ def test_what_goes_wrong_is_one_line(program: ModuleType, tmp_path: Path, capsys
     assert "small_data_study: " in capsys.readouterr().err
     with pytest.raises(ValueError, match="expected <!-- study table -->"):
         program.page.renewed("no marks", "table")
+
+
+def test_nothing_is_there_to_score_before_trials_have_chosen(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from small_data_study import tables
+
+    monkeypatch.setattr(tables, "CHOSEN", tmp_path / "chosen.json")
+    found = {table.name: table for table in tables.tables()}
+    assert not any(found[name].cells for name in ("c", "d", "f", "f-vote"))
+    winner = {"trial": "2", "net": "cnn5s", "size": 100}
+    tables.CHOSEN.write_text(json.dumps({"f": {"100, augmentation": winner}}))
+    found = {table.name: table for table in tables.tables()}
+    assert found["f"].cells["100, augmentation"] == winner
+    assert found["f"].cells["10, augmentation, fixed"]["size"] == 10
+    assert found["f-vote"].cells["100, augmentation, member 4"] == winner | {"member": 4}
+    assert not found["d"].cells
 
 
 def test_where_two_ways_meet(program: ModuleType) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tinydl_kernels.cpu import threads
 
 from small_data_study.tables import signature
 from small_data_study.training import Cell, Data, fit
-from tinydl.study import Table, environment, markdown_table
+from tinydl.study import Table, environment, markdown_table, write_json
 
 FEW, MORE = 20, 220  # steps of the two slices
 SIZE = 2_000  # digits; of cells of several sizes that nearest to it is measured
@@ -47,9 +49,13 @@ def measured(
     tables: Sequence[Table],
     run: Callable[[Cell], Any],
     data: Callable[[str], Data],
+    file: Path,
     say: Callable[[str], None],
 ) -> dict[str, dict[str, float]]:
-    """Processor seconds of one run of each cell, one thread."""
+    """Processor seconds of one run of each cell, one thread. What the file has is not measured again."""
+    known = {
+        key: Cost(*pair) for key, pair in (json.loads(file.read_text()) if file.exists() else {}).items()
+    }
     samples: dict[str, Cell] = {}
     for table in tables:
         for name, settings in table.cells.items():
@@ -58,10 +64,11 @@ def measured(
             if key not in samples or _distance(cell) < _distance(samples[key]):
                 samples[key] = cell
     threads.set_num_threads(1)
-    known: dict[str, Cost] = {}
     for key, cell in samples.items():
-        known[key] = seconds(run, cell, data(cell.get("data", "mnist")))
-        say(f"{cell['table']} {cell['cell']}: {known[key].of(cell['steps']):.1f} s")
+        if key not in known:
+            known[key] = seconds(run, cell, data(cell.get("data", "mnist")))
+            write_json(file, {name: list(map(float, cost)) for name, cost in known.items()})
+            say(f"{cell['table']} {cell['cell']}: {known[key].of(cell['steps']):.1f} s")
     return {
         table.name: {name: known[_work(cell)].of(cell["steps"]) for name, cell in table.cells.items()}
         for table in tables
@@ -77,44 +84,29 @@ def _distance(cell: Mapping[str, Any]) -> float:
     return math.inf if size is None else abs(math.log(size / SIZE))
 
 
-def after_trials(name: str, tables: Sequence[Table], found: Mapping[str, Mapping[str, float]]) -> list[float]:
-    """What the winners of a table that waits for its trials will cost: the means of their groups."""
-    groups: dict[str, list[float]] = {}
-    for table in tables:
-        if table.name == f"{name}-trials":
-            for cell, settings in table.cells.items():
-                groups.setdefault(settings["group"], []).append(found[table.name][cell])
-    return [sum(own) / len(own) for own in groups.values()]
-
-
-def page(
-    tables: Sequence[Table], found: Mapping[str, Mapping[str, float]], waiting: Mapping[str, str]
-) -> str:
+def page(tables: Sequence[Table], found: Mapping[str, Mapping[str, float]]) -> str:
     """cost.md."""
     stamp, rows, detail, total = environment(), [], [], 0.0
     for table in tables:
-        own = dict(found[table.name])
-        note = ""
-        if table.name in waiting and (ahead := after_trials(table.name, tables, found)):
-            own |= {f"winner {number}": one for number, one in enumerate(ahead)}
-            note = waiting[table.name]
+        own = found[table.name]
         if not own:
             continue
         hours = sum(own.values()) * len(table.seeds) / 3600
         total += hours
         span = f"{min(own.values()):.1f} to {max(own.values()):.1f}"
         runs = len(own) * len(table.seeds)
-        rows.append([table.name, str(len(own)), str(len(table.seeds)), str(runs), span, f"{hours:.2f}", note])
+        rows.append([table.name, str(len(own)), str(len(table.seeds)), str(runs), span, f"{hours:.2f}"])
         for name, one in own.items():
             detail.append([table.name, name, f"{one:.1f}", f"{one * len(table.seeds) / 3600:.3f}"])
-    head = ["table", "cells", "seeds", "runs", "CPU s a run", "core-hours", ""]
+    head = ["table", "cells", "seeds", "runs", "CPU s a run", "core-hours"]
     return f"""# What the study costs
 
 Made by `python examples/small_data_study.py cost`. Processor time (`time.process_time`) of one thread on
 {stamp["cpu"]} with vectors of {stamp["vector bits"]} bits, on a machine that others used,
 so upper bounds. A run's time is that of one of {FEW} steps, predictions and measurements included, and of its
 other steps by the difference of {MORE} and {FEW} steps, compilation left out. Cells that differ only in
-numbers which change no work, sizes among them, were measured once, at the size nearest to {SIZE:,}.
+numbers which change no work, sizes among them, were measured once, at the size nearest to {SIZE:,}; in c, d
+and f the first trials stand for the winners as long as there are none.
 
 {markdown_table(head, rows)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,15 +63,18 @@ class Results(NamedTuple):
         return found
 
 
-def gather(study: Study, names: Sequence[str], data: Data, again: bool) -> dict[str, Results]:
+def gather(
+    study: Study, names: Sequence[str], data: Callable[[str], Data], again: bool
+) -> dict[str, Results]:
     """Score what is done; looks at labels are written down first. Tables a and b report the authors'
     "test", training images 50,000-59,999, and their development set, the official test images; the others
     the latter.
     """
-    labels = {name: digits.labels for name, digits in data.held_out.items()}
     found = {}
     for name in names:
         table, runs = study.tables[name], study.results(name)
+        (kind,) = {cell.get("data", "mnist") for cell in table.cells.values()} or {"mnist"}
+        labels = {held_out: digits.labels for held_out, digits in data(kind).held_out.items()}
         held_out = [LATE, OFFICIAL] if name in ("a", "b") else [OFFICIAL]
         predicted = [pair for pair in runs if "digest" in pair[1]]
         scores = study.scores(name, labels, held_out, again) if predicted else {}
@@ -249,6 +252,11 @@ def crossings(own: Results) -> str:
     )
 
 
+def twice(ways: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """As tuned, and with the choices that are the same at every size."""
+    return [*ways, *((f"{a}, fixed", f"{b}, fixed") for a, b in ways)]
+
+
 def pairs_of(own: Results, ways: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """("…, a", "…, b") for each beginning that has both."""
     found = []
@@ -323,14 +331,15 @@ def body(name: str, own: Results) -> str:
         case "g-step":
             return table_step(own)
         case "c":
-            return table_tuned(own, pairs_of(own, [("measured", "matrices"), ("predicted", "matrices")]))
+            return table_tuned(
+                own, pairs_of(own, twice([("measured", "matrices"), ("predicted", "matrices")]))
+            )
         case "d":
             ways = [("AFG", "none"), ("AFG", "augmentation"), ("augmentation + AFG", "augmentation")]
-            return f"{table_tuned(own, pairs_of(own, ways))}\n\n{crossings(own)}".rstrip()
+            return f"{table_tuned(own, pairs_of(own, twice(ways)))}\n\n{crossings(own)}".rstrip()
         case _:
             on_top = [("augmentation + DataGrad", "augmentation"), ("augmentation", "plain")]
-            fixed = [("augmentation + DataGrad, fixed", "augmentation, fixed")]
-            return table_tuned(own, pairs_of(own, [*on_top, *fixed]))
+            return table_tuned(own, pairs_of(own, twice(on_top)))
 
 
 def write(folder: Path, found: Mapping[str, Results], study: Study) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,16 +218,30 @@ def trials_f() -> dict[str, Cell]:
     return cells
 
 
+def _fixed(trials: Mapping[str, Cell], sizes: Sequence[int], chosen: Sequence[str]) -> dict[str, Cell]:
+    """Of trials by "<group> / <trial>": the same trial at every size, made before and without tuning, since
+    10,000 labels to tune on are not few digits.
+    """
+    found = {}
+    for name, cell in trials.items():
+        group, _, trial = name.partition(" / ")
+        way = group.partition(", ")[2] if group[0].isdigit() else group.rpartition(", ")[2]
+        if cell["size"] in sizes and f"{way} / {trial}" in chosen:
+            found[f"{group}, fixed"] = {key: value for key, value in cell.items() if key != "group"}
+    return found
+
+
+def fixed_c() -> dict[str, Cell]:
+    return _fixed(trials_c(), (500,), [f"{how} / 0.01" for how in ("matrices", "measured", "predicted")])
+
+
+def fixed_d() -> dict[str, Cell]:
+    same = ["none / 0.0005", "augmentation / 1", "AFG / 0.2, 0.1", "augmentation + AFG / 0.2, 0.1"]
+    return _fixed(trials_d(), (200, 500), same)
+
+
 def fixed_f() -> dict[str, Cell]:
-    """The same choices at every size, made before: 10,000 labels to tune on are not few digits."""
-    cells = {}
-    for size in SIZES_F:
-        cells[f"{size}, augmentation, fixed"] = recipe_f(size) | {"augment": STRONG}
-        cells[f"{size}, augmentation + DataGrad, fixed"] = recipe_f(size) | {
-            "augment": STRONG,
-            "penalties": {"DataGrad": 2},
-        }
-    return cells
+    return _fixed(trials_f(), tuple(SIZES_F), ["augmentation / 1", "augmentation + DataGrad / 2"])
 
 
 # ---- g: what the penalties do
@@ -260,22 +274,34 @@ def table_g_step() -> dict[str, Cell]:
 # ---- All of them
 
 
-def winners(table: str) -> dict[str, Cell]:
-    """The cells that trials have chosen, of a committed file; none before."""
+def winners(name: str, trials: Mapping[str, Cell], guess: bool) -> dict[str, Cell]:
+    """The cells that trials have chosen, of a committed file; none before, or the first trials as a guess."""
     chosen: Mapping[str, Any] = json.loads(CHOSEN.read_text(encoding="utf-8")) if CHOSEN.exists() else {}
-    return dict(chosen.get(table, {}))
+    if name in chosen:
+        return dict(chosen[name])
+    first: dict[str, Cell] = {}
+    for cell in trials.values() if guess else ():
+        first.setdefault(cell["group"], {key: value for key, value in cell.items() if key != "group"})
+    return first
 
 
-def voters() -> dict[str, Cell]:
+def voters(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     """Four more networks of each draw of f, for a vote of five."""
     return {
-        f"{name}, member {member}": cell | {"member": member}
-        for name, cell in (winners("f") | fixed_f()).items()
+        f"{name}, member {member}": {**cell, "member": member}
+        for name, cell in cells.items()
         for member in (1, 2, 3, 4)
     }
 
 
-def tables() -> list[Table]:
+def tables(guess: bool = False) -> list[Table]:
+    """All tables. c, d and f are empty until their trials have chosen, so that nothing of them is scored
+    before; with `guess`, for a quick run or their cost, the first trials stand in the winners' places.
+    """
+    finals = {}
+    for name, trials, fixed in (("c", trials_c, fixed_c), ("d", trials_d, fixed_d), ("f", trials_f, fixed_f)):
+        chosen = winners(name, trials(), guess)
+        finals[name] = chosen | fixed() if chosen else {}
     return [
         Table("g-step", table_g_step(), range(5)),
         Table("e", table_e(), range(1, 11)),
@@ -284,19 +310,14 @@ def tables() -> list[Table]:
         Table("e-samples", table_e_samples(), NEW),
         Table("b", table_b(), OLD),
         Table("c-trials", trials_c(), range(3)),
-        Table("c", winners("c"), NEW),
+        Table("c", finals["c"], NEW),
         Table("d-trials", trials_d(), range(1)),
-        Table("d", winners("d"), range(10, 15)),
+        Table("d", finals["d"], range(10, 15)),
         Table("f-trials", trials_f(), range(1)),
-        Table("f", winners("f") | fixed_f(), NEW),
-        Table("f-vote", voters(), range(10, 13)),
+        Table("f", finals["f"], NEW),
+        Table("f-vote", voters(finals["f"]), range(10, 13)),
     ]
 
-
-WAITING = {name: f"winners of {name}-trials: means of their groups" for name in ("c", "d")} | {
-    "f": "the fixed recipes, and winners of f-trials: means of their groups",
-}
-"""Tables that are not all there before trials have chosen."""
 
 QUICK: Cell = {"steps": 3, "predict": 40}
 
