@@ -17,6 +17,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from tinydl.data import DataError
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
@@ -136,7 +138,7 @@ def test_what_goes_wrong_is_one_line(program: ModuleType, tmp_path: Path, capsys
     assert capsys.readouterr().err.startswith("small_data_study: expected tables among ")
     assert program.main(["run", "a", "--quick", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "small_data_study: " in capsys.readouterr().err
-    with pytest.raises(ValueError, match="expected <!-- study table -->"):
+    with pytest.raises(DataError, match="expected <!-- study table -->"):
         program.page.renewed("no marks", "table")
 
 

@@ -14,8 +14,10 @@ from small_data_study import few, figures
 from small_data_study.tables import HERE
 from small_data_study.training import LATE, OFFICIAL, Data
 from tinydl import viz
+from tinydl.files import DataError
 from tinydl.study import (
     Estimate,
+    Looks,
     Study,
     claims,
     estimate,
@@ -79,12 +81,14 @@ def gather(
         predicted = [pair for pair in runs if "digest" in pair[1]]
         scores = study.scores(name, labels, held_out, again) if predicted else {}
         found[name] = Results(len(table.seeds), table.recipe, list(table.cells), runs, scores)
-    if found.keys() >= {"f", "f-vote"}:
-        said = [{(run["cell"], run["seed"]): classes[OFFICIAL] for run, classes in study.predictions(name)}
-                for name in ("f", "f-vote")]  # fmt: skip
-        for (cell, draw), classes in few.votes(*said).items():
-            right = 100 * float(np.mean(classes == labels[OFFICIAL][: len(classes)]))
-            found["f"].scores.setdefault(VOTE, {}).setdefault(cell, {})[draw] = right
+        if name == "f-vote" and "f" in found:
+            said = [
+                {(run["cell"], run["seed"]): classes[OFFICIAL] for run, classes in study.predictions(one)}
+                for one in ("f", "f-vote")
+            ]
+            for (cell, draw), classes in few.votes(*said).items():
+                right = 100 * float(np.mean(classes == labels[OFFICIAL][: len(classes)]))
+                found["f"].scores.setdefault(VOTE, {}).setdefault(cell, {})[draw] = right
     return found
 
 
@@ -122,14 +126,14 @@ def family(own: Results, held_out: str, pairs: Sequence[tuple[str, str]]) -> str
     if not known:
         return ""
     rows = []
-    for name, claim in claims(known, min(own.planned, 10)).items():
+    for name, claim in claims(known, own.planned, len(found)).items():
         mean, error, n = claim.estimate
         spread = f"{mean:+.2f}" + (f" ± {error:.2f}" if n > 1 else "")
         ends = f"{claim.low:+.2f} to {claim.high:+.2f}" if n > 1 else "-"
         rows.append([name, str(n), spread, ends, claim.verdict])
     missing = "" if len(known) == len(found) else f" {len(found) - len(known)} pairs are not there yet."
     return (
-        f"Paired differences over the same seeds, 95 % t intervals corrected (Holm) for the {len(known)} of "
+        f"Paired differences over the same seeds, 95 % t intervals corrected (Holm) for the {len(found)} of "
         f"this table.{missing}\n\n"
         + markdown_table(["difference", "n", "mean ± s.e.", "interval", "verdict"], rows)
     )
@@ -365,8 +369,6 @@ def write(folder: Path, found: Mapping[str, Results], study: Study) -> None:
 
 
 def looks(study: Study) -> str:
-    from tinydl.study import Looks
-
     lines = "\n".join(f"- {line}" for line in Looks(study.folder / "looks.jsonl").report().splitlines())
     return f"## Looks at held-out labels\n\n{lines or '- none'}"
 
@@ -405,10 +407,10 @@ def renewed(text: str, table: str) -> str:
     """A README with the table between its two marks.
 
     Raises:
-        ValueError: a text without them.
+        DataError: a text without them.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"expected {BEGIN} and {END} in the file")
+        raise DataError(f"expected {BEGIN} and {END} in the file")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"

@@ -67,6 +67,8 @@ def test_a_claim_takes_as_many_pairs_as_were_planned_and_never_less_than_five() 
     assert found["more"].verdict == "below 0"
     # those without a verdict count in the family
     assert (found["more"].low, found["more"].high) == pytest.approx(t_interval(six, 1 - 0.05 / 2))
+    found = claims({"more": six}, family=12)  # eleven more are to come
+    assert (found["more"].low, found["more"].high) == pytest.approx(t_interval(six, 1 - 0.05 / 12))
     assert claims({"more": six}, planned=10)["more"].verdict == "n = 6 of 10"
 
 

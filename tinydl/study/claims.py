@@ -70,15 +70,18 @@ class Claim(NamedTuple):
         return self.verdict in ("above 0", "below 0")
 
 
-def claims(differences: Mapping[str, Estimate], planned: int = LEAST_PAIRS) -> dict[str, Claim]:
+def claims(
+    differences: Mapping[str, Estimate], planned: int = LEAST_PAIRS, family: int = 0
+) -> dict[str, Claim]:
     """One family of paired differences, by name. A difference is "above 0" or "below 0" where its 95 % t
     interval, Holm-corrected within the family, excludes 0 (Holm 1979: the k-th smallest of m probabilities,
     from 0, is held against .05 / (m - k), until the first that is larger).
 
     Differences of fewer pairs than `planned`, or than 5, get no verdict; they count in m, since the family
-    was chosen before. Where all pairs differ by the same, the interval is that point.
+    was chosen before, and so do those that are still to come where `family` says that there will be more.
+    Where all pairs differ by the same, the interval is that point.
     """
-    m, going, found = len(differences), True, {}
+    m, going, found = max(family, len(differences)), True, {}
     order = sorted(differences, key=lambda name: _probability(differences[name]))
     for k, name in enumerate(order):
         estimate = differences[name]
