@@ -47,7 +47,15 @@ from tinydl.metrics import (
 from tinydl.models import ResNet
 from tinydl.optim import AdamW
 from tinydl.optim.lr_scheduler import WarmupCosineLR
-from tinydl.study import CrossValidation, Estimate, cross_validate, environment, estimate, write_json
+from tinydl.study import (
+    CrossValidation,
+    Estimate,
+    cross_validate,
+    environment,
+    estimate,
+    markdown_table,
+    write_json,
+)
 from tinydl.training import ModelCheckpoint, Schedule, Trainer
 
 try:
@@ -203,11 +211,6 @@ def shown(found: Estimate, digits: int = 4) -> str:
     return f"{found.mean:.{digits}f}" + ("" if math.isnan(found.error) else f" ± {found.error:.{digits}f}")
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def page(
     recipe: Recipe,
     parts: dict[str, Dataset],
@@ -314,7 +317,7 @@ def auc_table(recipe: Recipe, found: Scores, folds: dict[str, CrossValidation]) 
         aucs = map(shown, estimates)
         rates = (shown(mean_of(rows, "at .5", what), 3) for what in ("accuracy", "balanced accuracy"))
         lines.append([name, str(recipe.epochs[name]), *aucs, *rates])
-    return table(head, lines)
+    return markdown_table(head, lines)
 
 
 def point_table(found: Scores) -> str:
@@ -324,7 +327,7 @@ def point_table(found: Scores) -> str:
         for where in ("at .5", "at the threshold"):
             confusion = " ".join(str(n) for n in rows[0][f"confusion {where}"].ravel())
             lines.append([name, where, *(shown(mean_of(rows, where, what), 3) for what in rates), confusion])
-    return table(["pictures", "threshold", *rates, "confusion matrix"], lines)
+    return markdown_table(["pictures", "threshold", *rates, "confusion matrix"], lines)
 
 
 def calibration_table(found: Scores) -> str:
@@ -333,7 +336,9 @@ def calibration_table(found: Scores) -> str:
     for name, rows in found.items():
         numbers = (shown(mean_of(rows, when, what), 3) for what, when in pairs)
         lines.append([name, shown(mean_of(rows, "temperature"), 2), *numbers])
-    return table(["pictures", "temperature", "ECE before", "after", "log loss before", "after"], lines)
+    return markdown_table(
+        ["pictures", "temperature", "ECE before", "after", "log loss before", "after"], lines
+    )
 
 
 def worst_errors(pictures: Dataset, p: np.ndarray, classes: tuple[str, ...], columns: int = 8) -> Figure:

@@ -12,7 +12,7 @@ import pytest
 from cells_of_ranks import CELLS, draw
 
 from tinydl.files import DataError
-from tinydl.study import CellError, run_cells
+from tinydl.study import CellError, read_cells, run_cells
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
@@ -43,6 +43,18 @@ def test_what_was_killed_goes_on(tmp_path: Path) -> None:
     run_cells(noting, CELLS[:2], file)  # nothing to do; the others' results stay
     assert sorted(file.read_text().splitlines()) == sorted(whole.read_text().splitlines())
     assert len(calls) == 6
+
+
+def test_progress_hears_of_each_run_and_of_what_is_left(tmp_path: Path) -> None:
+    heard: list[tuple[object, object, int]] = []
+    file = tmp_path / "runs.jsonl"
+    run_cells(draw, CELLS[:2], file)
+    results = run_cells(
+        draw, CELLS[:4], file, progress=lambda cell, result, left: heard.append((cell, result, len(left)))
+    )
+    assert heard == [(CELLS[2], results[2], 1), (CELLS[3], results[3], 0)]
+    assert read_cells(file) == list(zip(CELLS[:4], results, strict=True))
+    assert read_cells(tmp_path / "none.jsonl") == []
 
 
 def test_a_failure_names_its_cell_and_keeps_the_others(

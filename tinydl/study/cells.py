@@ -20,6 +20,7 @@ from .report import plain
 
 Cell = Mapping[str, Any]
 Run = Callable[[dict[str, Any]], Mapping[str, Any]]
+Progress = Callable[[dict[str, Any], Any, Sequence[dict[str, Any]]], None]
 
 
 class CellError(TinydlError, RuntimeError):
@@ -27,7 +28,12 @@ class CellError(TinydlError, RuntimeError):
 
 
 def run_cells(
-    function: Run, cells: Sequence[Cell], path: str | os.PathLike[str], over: str = "here", jobs: int = -1
+    function: Run,
+    cells: Sequence[Cell],
+    path: str | os.PathLike[str],
+    over: str = "here",
+    jobs: int = -1,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """function(cell) for each cell that the file has no result of, one JSON line a run.
 
@@ -49,6 +55,8 @@ def run_cells(
             one at a time on each rank but 0, which writes (mpi4py.futures): all ranks make the call, as
             `mpiexec -n 5 python study.py` does.
         jobs: processes, -1 for one on each processor.
+        progress: called where lines are written, after each run, with its cell, its result and the cells that
+            are left.
 
     Returns:
         The results in the order of the cells, on all ranks.
@@ -66,7 +74,7 @@ def run_cells(
     group = world() if over == "ranks" else None
     if group is None or group.size == 1:
         over = "here" if over == "ranks" else over
-        return _run(function, keys, Path(path), _processes(jobs) if over == "processes" else _here)
+        return _run(function, keys, Path(path), _processes(jobs) if over == "processes" else _here, progress)
     from mpi4py import MPI  # optional package
     from mpi4py.futures import MPICommExecutor
 
@@ -77,7 +85,7 @@ def run_cells(
         if executor is not None:
             try:
                 over_ranks = functools.partial(_over_ranks, executor)
-                found = _run(function, keys, Path(path), over_ranks)
+                found = _run(function, keys, Path(path), over_ranks, progress)
             except Exception as raised:
                 error = raised
                 executor.shutdown(cancel_futures=True)
@@ -123,7 +131,9 @@ def _processes(jobs: int) -> Map:
     return over
 
 
-def _run(function: Run, keys: list[str], path: Path, over: Map) -> list[dict[str, Any]]:
+def _run(
+    function: Run, keys: list[str], path: Path, over: Map, progress: Progress | None
+) -> list[dict[str, Any]]:
     known = _read(path)
     with _appending(path, known) as write:
         for key, result, error in over(_Attempt(function), [key for key in keys if key not in known]):
@@ -131,6 +141,9 @@ def _run(function: Run, keys: list[str], path: Path, over: Map) -> list[dict[str
                 raise CellError(f"{key}: {error}")
             known[key] = result
             write(key)
+            if progress is not None:
+                left = [json.loads(other) for other in keys if other not in known]
+                progress(json.loads(key), result, left)
     others = [key for key in known if key not in set(keys)]
     with atomic_write(path, "w") as file:
         file.writelines(_line(key, known[key]) for key in (*others, *keys))
@@ -151,6 +164,16 @@ def _appending(path: Path, known: dict[str, Any]) -> Iterator[Callable[[str], No
             os.fsync(file.fileno())
 
         yield write
+
+
+def read_cells(path: str | os.PathLike[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The cells of a file that `run_cells` has written, each with its result; of a file that is not there
+    none.
+
+    Raises:
+        DataError: a file that holds anything else.
+    """
+    return [(json.loads(key), result) for key, result in _read(Path(path)).items()]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,12 +7,13 @@ import json
 import math
 import os
 import platform
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.cpu import processors, threads
+from tinydl_kernels.cpu import processors, simd, threads
 from tinydl_kernels.machine import dispatch
 
 from ..files import atomic_write
@@ -20,7 +21,10 @@ from ..version import __version__
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine, threads, backend and time (UTC) of here and now, ready for JSON."""
+    """Versions, machine, threads, width of vectors, backend and time (UTC) of here and now, ready for JSON.
+
+    Vectors of 8 bits: kernels that use no vector registers.
+    """
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "tinydl": __version__,
@@ -30,6 +34,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu(),
         "cpus": processors.available_cpus(),
         "threads": threads.get_num_threads(),
+        "vector bits": 8 * simd.lanes(1),
         "backend": dispatch.override() or "cpu",
     }
 
@@ -44,6 +49,12 @@ def write_json(path: str | os.PathLike[str], results: Any) -> None:
     text = json.dumps(plain(results), indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(path, "w") as file:
         file.write(text + "\n")
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lines of a table as Markdown has it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def plain(x: Any) -> Any:
