@@ -360,6 +360,12 @@ def test_a_network_is_trained_told_and_kept(tmp_path: Any, monkeypatch: pytest.M
     assert third.look(body) == first.look(body)
 
 
+def test_named_digits_are_learned_anew(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYDL_CACHE_DIR", str(tmp_path))
+    assert Recognizer.cached().cache == tmp_path / "data"
+    assert Recognizer.cached(data="digits").cache is None
+
+
 def test_without_digits_the_other_tabs_work(tmp_path: Any) -> None:
     lock = threading.Lock()
     for wrong in (Recognizer(data=str(tmp_path)), Recognizer(bundle=str(tmp_path / "none.safetensors"))):

@@ -93,8 +93,8 @@ class Recognizer:
 
     @classmethod
     def cached(cls, data: str | None = None, bundle: str | None = None) -> Recognizer:
-        """One that keeps its network in the folder of `td.data`."""
-        return cls(data, bundle, cache=cache_folder())
+        """One that keeps its network in the folder of `td.data`, but learns named digits anew."""
+        return cls(data, bundle, cache=cache_folder() if data is None else None)
 
     def prepare(self, lock: threading.Lock, tell: Callable[[str], object] = lambda line: None) -> None:
         """Load the network, or train it; whatever happens is in `message`. The lock is held while numbers are
