@@ -141,6 +141,11 @@ def test_optimizers_race_from_where_the_keys_put_them(window: Browser) -> None:
     window.until(f"run.found.start[0] > {before[0]} && run.found.start[1] > {before[1]}")
     window.until("run.frame >= run.found.ways.Adam.points.length - 1")
     looked_at(window, "race")
+    for surface in ("saddle", "four hollows"):  # the second while the first still runs
+        choose = "dispatchEvent(new Event('input', {bubbles: true}))"
+        window.value(f"raceForm.elements.surface.value = '{surface}', raceForm.elements.surface.{choose}")
+    window.until("run.found.surface === 'four hollows'")
+    assert window.value("run.found.start") == [0, 0]
 
 
 def test_a_server_that_is_gone_is_told(window: Browser) -> None:

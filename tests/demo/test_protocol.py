@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -357,6 +360,12 @@ def test_a_network_is_trained_told_and_kept(tmp_path: Any, monkeypatch: pytest.M
     assert third.look(body) == first.look(body)
 
 
+def test_named_digits_are_learned_anew(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYDL_CACHE_DIR", str(tmp_path))
+    assert Recognizer.cached().cache == tmp_path / "data"
+    assert Recognizer.cached(data="digits").cache is None
+
+
 def test_without_digits_the_other_tabs_work(tmp_path: Any) -> None:
     lock = threading.Lock()
     for wrong in (Recognizer(data=str(tmp_path)), Recognizer(bundle=str(tmp_path / "none.safetensors"))):
@@ -373,9 +382,12 @@ def test_a_bundle_of_something_else_is_refused(tmp_path: Any) -> None:
     save_bundle(
         path, td.models.LeNet(classes=2), "LeNet", {"classes": 2}, input=(1, 28, 28), classes=["a", "b"]
     )
-    found = Recognizer(bundle=path)
-    found.prepare(threading.Lock())
-    assert "expected a network of ten classes" in found.message
+    flat, names = str(tmp_path / "flat.safetensors"), [str(c) for c in range(10)]
+    save_bundle(flat, td.models.MLP(hidden=(8,)), "MLP", {"hidden": [8]}, input=(1, 28, 28), classes=names)
+    for wrong in (path, flat):
+        found = Recognizer(bundle=wrong)
+        found.prepare(threading.Lock())
+        assert "expected a network of ten classes" in found.message
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], server: Server) -> None:
@@ -388,6 +400,21 @@ def test_the_command(capsys: pytest.CaptureFixture[str], server: Server) -> None
     with pytest.raises(SystemExit):
         main(["--port", str(server.port), "--no-browser"])
     assert f"port {server.port}: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send")
+def test_the_command_serves_until_it_is_interrupted(bundle: str) -> None:
+    command = [sys.executable, "-m", "tinydl.demo", "--port", "0", "--no-browser", "--bundle", bundle]
+    path = {"PYTHONPATH": ":".join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | path) as process:
+        try:
+            url = process.stdout.readline().split()[0]  # type: ignore[union-attr]
+            with urllib.request.urlopen(url, timeout=60) as page:
+                assert b"<title>tinydl" in page.read()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 def test_no_package_but_what_tinydl_requires_is_loaded() -> None:

@@ -255,3 +255,14 @@ def test_every_function_is_looked_at() -> None:
     """What takes a model is in LOOKS."""
     apart = {"LossSurface", "TapeGraph", "TapeNode", "tape_graph", "total_variation", "tsne"}
     assert set(inspection.__all__) == set(LOOKS) | apart
+
+
+@pytest.mark.parametrize("name", sorted({*LOOKS} - {"filters"}))
+def test_a_look_at_a_network_on_the_gpu(name: str, gpu: Any) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        td.manual_seed(1)
+        found.append(LOOKS[name](Watched(td.Generator(9)).to(device)))
+    for own, other in zip(*(one if isinstance(one, tuple) else (one,) for one in found), strict=True):
+        if isinstance(own, np.ndarray):
+            np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-4)

@@ -49,6 +49,9 @@ PICTURES: dict[str, Callable[..., Any]] = {
         RANDOM.normal(size=(6, 2)), LABELS, wrong=LABELS == 1, **to
     ),
     "loss_contours": lambda **to: viz.loss_contours(surface(), **to),
+    "reliability_diagram": lambda **to: viz.reliability_diagram(
+        IMAGES[0, 0, 0], np.arange(8) % 2, of="positive", bins=3, **to
+    ),
     "tape": lambda **to: viz.tape(graph(), **to),
 }
 
@@ -69,7 +72,7 @@ def test_a_picture_is_drawn_alone_and_as_a_part(name: str) -> None:
 
 
 def test_every_picture_of_a_network_is_looked_at() -> None:
-    own = {"learning_curves", "misclassified", "reliability_diagram", "save", "schedule"}  # in other files
+    own = {"learning_curves", "misclassified", "save", "schedule"}  # in other files
     assert set(viz.__all__) == set(PICTURES) | own | set(inspection.__all__)
     assert viz.saliency is inspection.saliency
 
@@ -171,6 +174,12 @@ def test_the_tape_is_drawn_with_what_is_read_to_the_left_and_no_two_boxes_in_one
     (axes,) = figure.axes
     assert axes.get_title() == f"{len(given.nodes)} nodes, {len(given.edges)} edges"
     assert len(axes.patches) == len(given.nodes) + len(given.edges)
+    (left, right), (low, top) = axes.get_xlim(), axes.get_ylim()  # rows go down
+    every = np.concatenate([where, *ways])
+    assert left < every[:, 0].min()
+    assert every[:, 0].max() < right
+    assert top < every[:, 1].min()
+    assert every[:, 1].max() < low
     words = [text.get_text() for text in axes.texts]
     assert {"loss", "penalty", "x", "0.weight", "3×2", "tanh"} <= set(words)
 

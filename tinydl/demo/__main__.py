@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tinydl.demo", description=__doc__)
     parser.add_argument("--port", type=int, default=8017, help="0 takes a free one (default %(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="open no window")
-    parser.add_argument("--data", help="folder of the data sets (default: TINYDL_DATA, else the cache)")
+    parser.add_argument("--data", help="learn anew, from this folder's mnist/ (default: a kept network)")
     parser.add_argument(
         "--bundle", help="a network of digits from `save_bundle`, in the place of the own one"
     )

@@ -16,6 +16,8 @@ from ..engine.core import no_grad
 from ..files import DataError, cache_folder
 from ..inspection import feature_maps, saliency
 from ..models import LeNet
+from ..nn.convolution import Conv2d
+from ..nn.module import Module
 from ..ops.creation import tensor
 from ..ops.random import Generator, random_from
 from ..ops.softmax import cross_entropy, softmax
@@ -26,7 +28,6 @@ from ..training.bundle import Bundle, load_bundle, save_bundle
 from .asked import BadRequest, numbers, word
 
 SIDE, BATCH, STEPS = 28, 50, 1_500
-LAYERS = ("conv1", "conv2")
 ABOUT: dict[str, Any] = {"input": (1, SIDE, SIDE), "classes": [str(c) for c in range(10)]}
 SETTINGS = {"temperature": 1.0, "threshold": None, "abstain_below": 0.0}
 FILE = "demo-lenet-1.safetensors"
@@ -92,8 +93,8 @@ class Recognizer:
 
     @classmethod
     def cached(cls, data: str | None = None, bundle: str | None = None) -> Recognizer:
-        """One that keeps its network in the folder of `td.data`."""
-        return cls(data, bundle, cache=cache_folder())
+        """One that keeps its network in the folder of `td.data`, but learns named digits anew."""
+        return cls(data, bundle, cache=cache_folder() if data is None else None)
 
     def prepare(self, lock: threading.Lock, tell: Callable[[str], object] = lambda line: None) -> None:
         """Load the network, or train it; whatever happens is in `message`. The lock is held while numbers are
@@ -104,7 +105,7 @@ class Recognizer:
                 self.network = self._loaded()
             if self.network is None:
                 self._train(lock, tell)
-        except (DataError, ImportError, ValueError) as error:
+        except Exception as error:  # nobody else would see it: the page tells it, its other tabs work
             self.failed, self.message = True, f"no network: {error}"
         tell(self.message)
 
@@ -119,8 +120,11 @@ class Recognizer:
             if self.bundle:
                 raise
             return None  # a damaged cache is made anew
-        if tuple(found.about["input"]) != (1, SIDE, SIDE) or len(found.classes) != 10:
-            raise ValueError(f"{path}: expected a network of ten classes for (1, {SIDE}, {SIDE})")
+        fits = tuple(found.about["input"]) == (1, SIDE, SIDE) and len(found.classes) == 10
+        if not fits or not _convolutions(found.model):
+            raise ValueError(
+                f"{path}: expected a network of ten classes for (1, {SIDE}, {SIDE}), with a Conv2d"
+            )
         self.done, self.message = self.steps, f"network from {path}"
         return found
 
@@ -168,7 +172,7 @@ class Recognizer:
         if self.network is None:
             raise BadRequest(f"the network is not ready: {self.message}")
         model, about = self.network.model, self.network.about
-        layers = [name for name, module in model.named_modules() if type(module).__name__ == "Conv2d"]
+        layers = _convolutions(model)
         layer = word(body, "layer", layers, layers[0])
         image = np.array(pixels, np.float32).reshape(1, 1, SIDE, SIDE)
         if about.get("mean") is not None:
@@ -187,6 +191,10 @@ class Recognizer:
             "width": maps.shape[2],
             "maps": [_scaled(one) for one in maps],
         }
+
+
+def _convolutions(model: Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, Conv2d)]
 
 
 def _scaled(values: np.ndarray) -> list[float]:

@@ -85,7 +85,7 @@ def tape(graph: TapeGraph, *, shapes: bool = True, title: str = "", figure: Figu
         figure: a figure or subfigure to draw into; None: a new one.
     """
     where, ways = layout(graph)
-    columns, rows = np.ptp(where, axis=0) + 1 if len(where) else (1, 1)
+    columns, rows = np.ptp(np.concatenate([where, *ways]), axis=0) + 1 if len(where) else (1, 1)
     drawn = canvas(figure, max(3.0, 0.95 * columns + 0.4), max(1.6, 0.55 * rows + 0.8))
     axes = drawn.subplots()
     parts = {name: k for k, name in enumerate(graph.outputs)}
@@ -111,7 +111,8 @@ def tape(graph: TapeGraph, *, shapes: bool = True, title: str = "", figure: Figu
             )
         )
         lift = 0.09 if shapes else 0.0
-        axes.text(x, y - lift, node.name, ha="center", va="center", fontsize=6.5, color=INK, zorder=3)
+        font = min(6.5, 75 / len(node.name))  # a long name fits into its box
+        axes.text(x, y - lift, node.name, ha="center", va="center", fontsize=font, color=INK, zorder=3)
         if shapes:
             size = "×".join(map(str, node.shape)) or "()"
             axes.text(x, y + 0.14, size, ha="center", va="center", fontsize=5, color="#777777", zorder=3)
@@ -119,7 +120,8 @@ def tape(graph: TapeGraph, *, shapes: bool = True, title: str = "", figure: Figu
             mark = {"fontsize": 7, "weight": "bold", "color": LINES[parts[ends[place]] % len(LINES)]}
             axes.text(x, y - tall - 0.06, ends[place], ha="center", va="bottom", **mark)
     if len(where):
-        (left, top), (right, low) = where.min(0), where.max(0)
+        every = np.concatenate([where, *ways])
+        (left, top), (right, low) = every.min(0), every.max(0)
         axes.set(xlim=(left - 0.6, right + 0.6), ylim=(low + 0.55, top - 0.75))
     axes.set_axis_off()
     axes.set_title(title or f"{len(graph.nodes)} nodes, {len(graph.edges)} edges", fontsize=10)

@@ -321,7 +321,6 @@ const runRace = latest(async () => {
   const found = await ask("/api/race", body);
   if (!found) return;
   run.found = found;
-  run.start = found.start;
   run.frame = quiet.matches ? body.steps : 0;
   $("formula").textContent = found.formula;
   const ticket = ++run.ticket;
@@ -363,7 +362,7 @@ function drawRace() {
     context.lineWidth = 1.5;
     context.stroke();
   });
-  const [x, y] = place(run.start);
+  const [x, y] = place(startNow());
   context.strokeStyle = "#fff";
   context.lineWidth = 2.5;
   context.strokeRect(x - 6, y - 6, 12, 12);
@@ -372,6 +371,8 @@ function drawRace() {
     `<tr><td><b></b>${way.name}</td><td>${way.rate}</td><td>${way.lost ? "left the map" : way.height < 1e-9 ? "0" : way.height.toPrecision(2)}</td></tr>`).join("");
   rows.forEach((way, i) => { $("table").rows[i + 1].querySelector("b").style.background = LINES[way.k] === "#e6e6e6" ? "#9a9a9a" : LINES[way.k]; });
 }
+
+const startNow = () => run.start || run.found.start; // where it was put, or the surface's own
 
 function moveStart(x, y) {
   const [left, low, right, high] = run.found.box;
@@ -387,7 +388,7 @@ map.addEventListener("keydown", (event) => {
   if (!run.found) return;
   const [left, low, right, high] = run.found.box;
   const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-  if (step) { moveStart(run.start[0] + step[0] * (right - left) / 32, run.start[1] + step[1] * (high - low) / 32); run.ticket++; drawRace(); }
+  if (step) { const [x, y] = startNow(); moveStart(x + step[0] * (right - left) / 32, y + step[1] * (high - low) / 32); run.ticket++; drawRace(); }
   else if (event.key === "Enter" || event.key === " ") runRace();
   else return;
   event.preventDefault();
