@@ -105,11 +105,11 @@ def page(study: Study, tables: Sequence[Table], found: Mapping[str, Mapping[str,
 
 Made by `python examples/small_data_study.py cost`. Processor time (`time.process_time`) of one thread on
 {stamp["cpu"]} with vectors of {stamp["vector bits"]} bits, on a machine whose cores and
-caches others used, so that it varies: the last column is what real runs took. A run's time is that of one of
-{FEW} steps, predictions and measurements included, and of its other steps by the difference of {MORE} and {FEW}
-steps, compilation left out. Cells that differ only in numbers which change no work, sizes among them, were
-measured once, at the size nearest to {SIZE:,}; in c, d and f the first trials stand for the winners as long as
-there are none.
+caches others used, so that it varies: the last column is what real runs took. A run's time is that of one
+of {FEW} steps, predictions and measurements included, and of its other steps by the difference of {MORE} and
+{FEW} steps, compilation left out. Cells that differ only in numbers which change no work, sizes among them,
+were measured once, at the size nearest to {SIZE:,}; in c, d and f the first trials stand for the winners as
+long as there are none.
 
 {markdown_table(head, rows)}
 
