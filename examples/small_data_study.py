@@ -121,7 +121,7 @@ def experiment(options: argparse.Namespace) -> int:
         wanted = [table for table in found if table.name in names]
         spent = cost.measured(wanted, tables.runner(options.data), data, options.out / "cost.json", say)
         with atomic_write(options.out / "cost.md", "w") as file:
-            file.write(cost.page(wanted, spent))
+            file.write(cost.page(study, wanted, spent))
     return 0
 
 

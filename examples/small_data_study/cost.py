@@ -13,7 +13,7 @@ from tinydl_kernels.cpu import threads
 
 from small_data_study.tables import signature
 from small_data_study.training import Cell, Data, fit
-from tinydl.study import Table, environment, markdown_table, write_json
+from tinydl.study import Study, Table, environment, markdown_table, write_json
 
 FEW, MORE = 20, 220  # steps of the two slices
 SIZE = 2_000  # digits; of cells of several sizes that nearest to it is measured
@@ -84,8 +84,8 @@ def _distance(cell: Mapping[str, Any]) -> float:
     return math.inf if size is None else abs(math.log(size / SIZE))
 
 
-def page(tables: Sequence[Table], found: Mapping[str, Mapping[str, float]]) -> str:
-    """cost.md."""
+def page(study: Study, tables: Sequence[Table], found: Mapping[str, Mapping[str, float]]) -> str:
+    """cost.md; beside the slices what the runs that are done took."""
     stamp, rows, detail, total = environment(), [], [], 0.0
     for table in tables:
         own = found[table.name]
@@ -95,18 +95,21 @@ def page(tables: Sequence[Table], found: Mapping[str, Mapping[str, float]]) -> s
         total += hours
         span = f"{min(own.values()):.1f} to {max(own.values()):.1f}"
         runs = len(own) * len(table.seeds)
-        rows.append([table.name, str(len(own)), str(len(table.seeds)), str(runs), span, f"{hours:.2f}"])
+        done = [result["cpu seconds"] for _, result in study.results(table.name)]
+        real = f"{min(done):.1f} to {max(done):.1f} ({len(done)} runs)" if done else ""
+        rows.append([table.name, str(len(own)), str(len(table.seeds)), str(runs), span, f"{hours:.2f}", real])
         for name, one in own.items():
             detail.append([table.name, name, f"{one:.1f}", f"{one * len(table.seeds) / 3600:.3f}"])
-    head = ["table", "cells", "seeds", "runs", "CPU s a run", "core-hours"]
+    head = ["table", "cells", "seeds", "runs", "CPU s a run", "core-hours", "CPU s a run, of those done"]
     return f"""# What the study costs
 
 Made by `python examples/small_data_study.py cost`. Processor time (`time.process_time`) of one thread on
-{stamp["cpu"]} with vectors of {stamp["vector bits"]} bits, on a machine that others used,
-so upper bounds. A run's time is that of one of {FEW} steps, predictions and measurements included, and of its
-other steps by the difference of {MORE} and {FEW} steps, compilation left out. Cells that differ only in
-numbers which change no work, sizes among them, were measured once, at the size nearest to {SIZE:,}; in c, d
-and f the first trials stand for the winners as long as there are none.
+{stamp["cpu"]} with vectors of {stamp["vector bits"]} bits, on a machine whose cores and
+caches others used, so that it varies: the last column is what real runs took. A run's time is that of one
+of {FEW} steps, predictions and measurements included, and of its other steps by the difference of {MORE} and
+{FEW} steps, compilation left out. Cells that differ only in numbers which change no work, sizes among them,
+were measured once, at the size nearest to {SIZE:,}; in c, d and f the first trials stand for the winners as
+long as there are none.
 
 {markdown_table(head, rows)}
 
