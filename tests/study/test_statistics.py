@@ -21,6 +21,20 @@ def test_against_scipy(n):
     assert paired.mean / paired.error == pytest.approx(stats.ttest_rel(a, b).statistic)
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 11, 40])
+def test_the_interval_is_students(n, confidence):
+    found = estimate(np.random.default_rng(n).normal(97, 0.3, n))
+    expected = stats.t.interval(confidence, n - 1, found.mean, found.error)
+    np.testing.assert_allclose(found.interval(confidence), expected, rtol=1e-9)
+
+
+def test_one_value_has_no_interval():
+    assert all(math.isnan(side) for side in estimate([97.5]).interval())
+    with pytest.raises(ValueError, match="interval: expected confidence between 0 and 1, got 95"):
+        estimate([97.5, 98.0]).interval(95)
+
+
 def test_one_value_has_no_error():
     mean, error, n = estimate([97.5])
     assert (mean, n) == (97.5, 1)

@@ -22,6 +22,35 @@ class Estimate(NamedTuple):
         """Is the mean further from 0 than so many standard errors, over at least so many values?"""
         return self.n >= least and abs(self.mean) > errors * self.error
 
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """mean ± t · error, with the quantile t of Student's distribution of n - 1 degrees of freedom; NaN
+        for a single value.
+
+        Raises:
+            ValueError: confidence that is not between 0 and 1.
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"interval: expected confidence between 0 and 1, got {confidence}")
+        half = math.nan if self.n < 2 else _student(confidence, self.n - 1) * self.error
+        return self.mean - half, self.mean + half
+
+
+def _student(confidence: float, degrees: int) -> float:
+    """t with P(|T| < t) = confidence for T of Student's distribution; for whole degrees of freedom this is a
+    finite sum in the angle atan(t / √degrees) (Abramowitz & Stegun, 26.7.3 and 26.7.4), found by bisection.
+    """
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        term = math.sin(angle) * (math.cos(angle) if degrees % 2 else 1.0)
+        total = 0.0 if degrees == 1 else term
+        for k in range(2 + degrees % 2, degrees - 1, 2):
+            term *= (k - 1) / k * math.cos(angle) ** 2
+            total += term
+        found = 2 / math.pi * (angle + total) if degrees % 2 else total
+        low, high = (angle, high) if found < confidence else (low, angle)
+    return math.sqrt(degrees) * math.tan((low + high) / 2)
+
 
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     """The mean of values (n,), n >= 1, and its standard error.
