@@ -29,6 +29,13 @@ def test_the_interval_is_students(n, confidence):
     np.testing.assert_allclose(found.interval(confidence), expected, rtol=1e-9)
 
 
+def test_what_is_told_of_a_difference():
+    assert estimate([1.0, 1.2, 1.1, 0.9, 0.8]).told() == "+1.00 (95 % +0.80 to +1.20, 5 pairs): shown"
+    assert estimate([1.0, 1.2, 1.1, 0.9]).told().endswith("4 pairs): not shown")
+    assert estimate([1.0, -1.2, 1.1, -0.9, 0.8]).told().endswith(": not shown")
+    assert estimate([1.0]).told() == "+1.00: not shown"
+
+
 def test_one_value_has_no_interval():
     assert all(math.isnan(side) for side in estimate([97.5]).interval())
     with pytest.raises(ValueError, match="interval: expected confidence between 0 and 1, got 95"):

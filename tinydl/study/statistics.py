@@ -34,6 +34,15 @@ class Estimate(NamedTuple):
         half = math.nan if self.n < 2 else _student(confidence, self.n - 1) * self.error
         return self.mean - half, self.mean + half
 
+    def told(self, least: int = 5) -> str:
+        """A difference in words: the mean, its 95 % interval, and "shown" if that excludes 0 over at least so
+        many values, else "not shown".
+        """
+        low, high = self.interval()
+        shown = self.n >= least and low * high > 0
+        within = "" if self.n < 2 else f" (95 % {low:+.2f} to {high:+.2f}, {self.n} pairs)"
+        return f"{self.mean:+.2f}{within}: {'shown' if shown else 'not shown'}"
+
 
 def _student(confidence: float, degrees: int) -> float:
     """t with P(|T| < t) = confidence for T of Student's distribution; for whole degrees of freedom this is a
