@@ -1,7 +1,9 @@
 """Statistics over seeds and folds, results with their environment."""
 
 from .cells import CellError, run_cells
-from .program import differences, draw_runs, error_rate, program_options, run_program, train
+from .loop import descend, error_rate
+from .program import program_options, run_program
 from .report import environment, write_json
+from .runs import differences, draw_runs, train
 from .statistics import Comparison, Difference, Estimate, compare, estimate, paired_difference
 from .validation import CrossValidation, cross_validate

@@ -23,42 +23,46 @@ class Estimate(NamedTuple):
         return self.n >= least and abs(self.mean) > errors * self.error
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """mean ± t · error, with the quantile t of Student's distribution of n - 1 degrees of freedom; NaN
-        for a single value.
+        """Student's t interval of the mean; NaN for a single value.
 
         Raises:
-            ValueError: confidence that is not between 0 and 1.
+            ValueError: a confidence that is not between 0 and 1.
         """
         if not 0 < confidence < 1:
             raise ValueError(f"interval: expected confidence between 0 and 1, got {confidence}")
-        half = math.nan if self.n < 2 else _student(confidence, self.n - 1) * self.error
+        half = _t_quantile(confidence, self.n - 1) * self.error if self.n > 1 else math.nan
         return self.mean - half, self.mean + half
 
     def told(self, least: int = 5) -> str:
-        """A difference in words: the mean, its 95 % interval, and "shown" if that excludes 0 over at least so
-        many values, else "not shown".
+        """A difference in words: "+0.31 (95 % t interval 0.10 to 0.52, 5 pairs)", and "not shown" behind it
+        where the interval holds 0 or there are fewer than `least` pairs.
         """
+        if self.n < 2:
+            return f"{self.mean:+.2f} (1 pair): not shown"
         low, high = self.interval()
-        shown = self.n >= least and low * high > 0
-        within = "" if self.n < 2 else f" (95 % {low:+.2f} to {high:+.2f}, {self.n} pairs)"
-        return f"{self.mean:+.2f}{within}: {'shown' if shown else 'not shown'}"
+        shown = self.n >= least and (low > 0 or high < 0)
+        said = f"{self.mean:+.2f} (95 % t interval {low:.2f} to {high:.2f}, {self.n} pairs)"
+        return said if shown else f"{said}: not shown"
 
 
-def _student(confidence: float, degrees: int) -> float:
-    """t with P(|T| < t) = confidence for T of Student's distribution; for whole degrees of freedom this is a
-    finite sum in the angle atan(t / √degrees) (Abramowitz & Stegun, 26.7.3 and 26.7.4), found by bisection.
+def _t_quantile(confidence: float, freedom: int) -> float:
+    """t with P(|T| < t) = confidence, by bisection on the angle a = atan(t / √freedom). The probability is a
+    finite sum of powers of cos a for whole degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4).
     """
+
+    def within(angle: float) -> float:
+        odd = freedom % 2
+        term, total = math.cos(angle) if odd else 1.0, 0.0
+        for k in range(1 + odd, freedom, 2):
+            total += term
+            term *= math.cos(angle) ** 2 * k / (k + 1)
+        return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
     low, high = 0.0, math.pi / 2
     for _ in range(60):
-        angle = (low + high) / 2
-        term = math.sin(angle) * (math.cos(angle) if degrees % 2 else 1.0)
-        total = 0.0 if degrees == 1 else term
-        for k in range(2 + degrees % 2, degrees - 1, 2):
-            term *= (k - 1) / k * math.cos(angle) ** 2
-            total += term
-        found = 2 / math.pi * (angle + total) if degrees % 2 else total
-        low, high = (angle, high) if found < confidence else (low, angle)
-    return math.sqrt(degrees) * math.tan((low + high) / 2)
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle) < confidence else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
 
 
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate:

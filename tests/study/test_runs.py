@@ -1,4 +1,4 @@
-"""What the programs of examples/ share: the recorded loop, errors, differences, runs as dots."""
+"""What the programs of examples/ share: the recorded loop, differences, runs as dots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tinydl as td
 from tinydl import nn
 from tinydl.data import Batches
 from tinydl.optim.lr_scheduler import ExponentialLR
-from tinydl.study import differences, draw_runs, error_rate, train
+from tinydl.study import differences, draw_runs, train
 
 
 def _case():
@@ -38,15 +38,6 @@ def test_train_is_the_plain_loop(clip):
         expected.append(loss.item())
     np.testing.assert_allclose(losses, expected, rtol=1e-6)
     np.testing.assert_allclose(model.weight.numpy(), plain.weight.numpy(), rtol=1e-5)
-
-
-@pytest.mark.parametrize("batch_size", [7, 40])
-def test_error_rate_counts_in_evaluation_mode_and_restores_it(batch_size):
-    x, y, model, _ = _case()
-    noisy = nn.Sequential(nn.Dropout(0.9), model)
-    expected = 100 * float(((x @ model.weight.numpy().T + model.bias.numpy()).argmax(1) != y).mean())
-    assert error_rate(noisy, x, y, batch_size) == pytest.approx(expected)
-    assert noisy.training
 
 
 def test_differences_are_paired_and_told(capsys):
