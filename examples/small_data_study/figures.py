@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from small_data_study.training import LATE, OFFICIAL
-from tinydl.study import estimate, t_interval
+from tinydl.study import estimate
 
 
 def of_a(own: Any) -> Figure | None:
@@ -32,7 +32,7 @@ def forest(own: Any, held_out: str, published: dict[str, float], label: str) -> 
     axes = figure.subplots()
     for place, cell in enumerate(cells):
         found = estimate(own.of(held_out, cell))
-        low, high = t_interval(found)
+        low, high = found.interval()
         axes.plot([low, high], [place, place], color="C0", lw=2)
         axes.plot(found.mean, place, "o", color="C0", label="ours, 95 % interval" if place == 0 else None)
         axes.plot(published[cell], place, "x", color="C3", label="published" if place == 0 else None)

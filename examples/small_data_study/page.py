@@ -24,7 +24,6 @@ from tinydl.study import (
     markdown_table,
     paired_difference,
     reproduction,
-    t_interval,
     write_json,
 )
 
@@ -105,7 +104,7 @@ def mean_of(values: Sequence[float], digits: int = 2) -> str:
 def interval_of(values: Sequence[float], digits: int = 2) -> str:
     if len(values) < 2:
         return "-"
-    low, high = t_interval(estimate(values))
+    low, high = estimate(values).interval()
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 

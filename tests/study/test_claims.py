@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tinydl.study import Estimate, claims, estimate, reproduction, t_interval, t_probability, t_quantile
+from tinydl.study import Estimate, claims, estimate, reproduction, t_probability, t_quantile
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 29, 100])
@@ -23,8 +23,8 @@ def test_a_t_interval_is_scipys_and_of_one_value_there_is_none() -> None:
     values = [97.1, 97.4, 96.8, 97.9]
     found = estimate(values)
     expected = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-    assert t_interval(found) == pytest.approx(expected)
-    assert all(map(math.isnan, t_interval(estimate([97.0]))))
+    assert found.interval() == pytest.approx(expected)
+    assert all(map(math.isnan, estimate([97.0]).interval()))
 
 
 def test_what_is_out_of_range_is_refused() -> None:
@@ -51,7 +51,7 @@ def test_holm_holds_each_against_its_own_level_and_stops_at_the_first_that_fails
         "b": "above 0",  # .016 < .05/3
     }
     assert list(found) == ["c", "a", "d", "b"]
-    expected = t_interval(with_probability(0.01), 1 - 0.05 / 4)
+    expected = with_probability(0.01).interval(1 - 0.05 / 4)
     assert (found["a"].low, found["a"].high) == pytest.approx(expected)
     alone = claims({"b": with_probability(0.016), "x": with_probability(0.6)})
     assert alone["b"].verdict == "above 0"
@@ -66,9 +66,9 @@ def test_a_claim_takes_as_many_pairs_as_were_planned_and_never_less_than_five() 
     assert not found["few"].holds
     assert found["more"].verdict == "below 0"
     # those without a verdict count in the family
-    assert (found["more"].low, found["more"].high) == pytest.approx(t_interval(six, 1 - 0.05 / 2))
+    assert (found["more"].low, found["more"].high) == pytest.approx(six.interval(1 - 0.05 / 2))
     found = claims({"more": six}, family=12)  # eleven more are to come
-    assert (found["more"].low, found["more"].high) == pytest.approx(t_interval(six, 1 - 0.05 / 12))
+    assert (found["more"].low, found["more"].high) == pytest.approx(six.interval(1 - 0.05 / 12))
     assert claims({"more": six}, planned=10)["more"].verdict == "n = 6 of 10"
 
 
