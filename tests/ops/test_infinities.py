@@ -450,3 +450,29 @@ def test_derivatives_at_a_bound_that_is_a_tensor(backend: str) -> None:
         gradients = [g.tolist() for g in td.grad(y.sum(), (x, low, high))]
     assert y.tolist() == [0, 1, 1, 0, 0]
     assert gradients == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 1, 0, 1]]
+
+
+@BACKENDS
+@pytest.mark.parametrize("name", ["digamma", "lgamma"])
+def test_functions_of_the_gamma_function_at_their_ends(name: str, backend: str) -> None:
+    """Where a power overflows in a reciprocal there is infinity, no error of Python's."""
+    x = np.array([1e-300, 1e-160, 1e300, np.inf, -np.inf, 1e308])
+    expected = {
+        "digamma": (
+            [-1e300, -1e160, np.log(1e300), np.inf, np.nan, np.log(1e308)],
+            [np.inf, np.inf, 1e-300, 0],
+        ),
+        "lgamma": (
+            [np.log(1e300), np.log(1e160), 6.897755278982137e302, np.inf, np.inf, np.inf],
+            [-1e300, -1e160],
+        ),
+    }[name]
+    with td.backend(backend):
+        for value, y, slope in zip(x, expected[0], [*expected[1], *[None] * 4], strict=False):
+            given = td.tensor(np.array([value])).requires_grad_()
+            out = getattr(td, name)(given)
+            np.testing.assert_allclose(out.item(), y, rtol=1e-12)
+            (g,) = td.grad(out.sum(), [given])
+            if slope is not None:
+                np.testing.assert_allclose(g.item(), slope, rtol=1e-12)
+            assert td.lgamma(given.float().detach()).shape == (1,)

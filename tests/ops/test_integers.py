@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tinydl_kernels.machine.errors import DtypeError
 
 import tinydl as td
 
@@ -108,3 +109,60 @@ def test_bounds_beyond_the_dtype_limit_nothing(backend: str) -> None:
         assert td.clip(x, -5, 300).tolist() == [0, 7, 255]
         assert td.clip(x, 3, 300).tolist() == [3, 7, 255]
         assert td.clip(x, max=-1).tolist() == [0, 0, 0]
+
+
+X, AT, MASK = td.tensor([0, 1, 100], dtype=td.uint8), td.tensor([0]), td.tensor([True, False, True])
+WRITES: dict[str, Any] = {
+    "masked_fill": lambda v: X.masked_fill(MASK, v),
+    "index_fill": lambda v: X.index_fill(0, AT, v),
+    "scatter": lambda v: X.scatter(0, AT, v),
+    "pad": lambda v: td.pad(X, (1, 1), value=v),
+    "searchsorted": lambda v: td.searchsorted(X, v),
+    "fill_": lambda v: X.clone().fill_(v),
+    "masked_fill_": lambda v: X.clone().masked_fill_(MASK, v),
+    "assign": lambda v: X.clone().__setitem__(0, v),
+    "indexing assignment": lambda v: X.clone().__setitem__(AT, v),
+    "full": lambda v: td.full((2,), v, dtype="uint8"),
+    "full_like": lambda v: td.full_like(X, v),
+}
+SUMS: dict[str, Any] = {
+    "add": lambda v: X + v,
+    "sub": lambda v: v - X,
+    "mul": lambda v: X * v,
+    "floor_divide": lambda v: X // v,
+    "remainder": lambda v: X % v,
+    "fmod": lambda v: td.fmod(X, v),
+    "maximum": lambda v: td.maximum(X, v),
+    "minimum": lambda v: td.minimum(X, v),
+    "where": lambda v: td.where(MASK, X, v),
+    "add_": lambda v: X.clone().add_(v),
+    "threshold": lambda v: td.threshold(X, v, v),
+}
+
+
+@pytest.mark.parametrize("name", [*WRITES, *SUMS])
+@pytest.mark.parametrize("number", [300, 2**70])
+def test_a_number_that_an_integer_dtype_cannot_hold_is_refused_by_name(name: str, number: int) -> None:
+    call = {**WRITES, **SUMS}[name]
+    with pytest.raises(
+        DtypeError, match=r"^\w+( assignment)?: expected (a number|numbers) that u?int\d+ can hold"
+    ):
+        call(number)
+
+
+@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("number", [1e10, -1.5e3, np.inf, np.nan])
+def test_a_fraction_that_an_integer_dtype_cannot_hold_is_refused_by_name(name: str, number: float) -> None:
+    with pytest.raises(DtypeError, match=r"expected (a number|numbers) that uint8 can hold"):
+        WRITES[name](number)
+
+
+def test_what_an_integer_dtype_can_hold_is_cut_to_a_whole_number() -> None:
+    assert X.clone().fill_(2.7).tolist() == [2, 2, 2]
+    assert X.masked_fill(MASK, 254.9).tolist() == [254, 1, 254]
+    assert X.clone().fill_(-1).tolist() == [255] * 3  # counted down from 256, as in PyTorch
+    y = X.clone()
+    y[0] = -1
+    assert y.tolist() == [255, 1, 100]
+    assert td.zeros(2, dtype="int64").fill_(2**62 + 1).tolist() == [2**62 + 1] * 2
+    assert td.zeros(1, dtype="bool").fill_(300).tolist() == [True]

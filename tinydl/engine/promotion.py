@@ -6,6 +6,7 @@ so nothing weak turns float32 into float64. An integer array with a Python float
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -119,7 +120,30 @@ def as_array(primitive: Any, value: Any, dtype: np.dtype | None, like: Any) -> A
     if not is_scalar(value):
         return native(require_array(primitive, value))
     dtype = dtype or scalar_dtype(value)
-    return np.array(value, dtype) if like is None else memory.array_module(like).full((), value, dtype)
+    try:
+        return np.array(value, dtype) if like is None else memory.array_module(like).full((), value, dtype)
+    except OverflowError:
+        raise _too_large(primitive.name, value, dtype) from None
+
+
+def number(who: str, value: Any, dtype: np.dtype) -> Any:
+    """A number that is written into memory of a dtype: cut to a whole one for integers, and refused if they
+    cannot hold it. A negative one for uint8 counts down from 256, as in PyTorch.
+    """
+    if dtype.kind not in "iu" or isinstance(value, (bool, np.bool_)):
+        return dtype.type(value)
+    if not isinstance(value, numbers.Integral) and not math.isfinite(value):
+        raise _too_large(who, value, dtype)
+    whole, limits = math.trunc(value), np.iinfo(dtype)
+    if dtype == np.uint8 and isinstance(value, numbers.Integral) and -256 < whole < 0:
+        whole += 256
+    if not limits.min <= whole <= limits.max:
+        raise _too_large(who, value, dtype)
+    return dtype.type(whole)
+
+
+def _too_large(who: str, value: Any, dtype: np.dtype) -> DtypeError:
+    return DtypeError(f"{who}: expected a number that {dtype} can hold, got {value}")
 
 
 def _native_dtype(dtype: np.dtype) -> np.dtype:

@@ -10,7 +10,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, add
-from ..engine.promotion import is_scalar, require_floating, require_one_dtype
+from ..engine.promotion import is_scalar, number, require_floating, require_one_dtype
 from ..engine.public import public
 from .elementwise import (
     abs,
@@ -223,7 +223,9 @@ def searchsorted(
     if side not in (None, "left", "right") or (side == "left" and right):
         raise ValueError(f"searchsorted: expected side 'left' or 'right', as right says, got {side!r}")
     if not isinstance(input, Tensor):
-        input = constant(sorted_sequence, np.asarray(input, sorted_sequence.dtype))
+        dtype = sorted_sequence.dtype
+        given = number("searchsorted", input, dtype) if is_scalar(input) else input
+        input = constant(sorted_sequence, np.asarray(given, dtype))
     rows = sorted_sequence.shape[:-1]
     if not sorted_sequence.ndim or (rows and input.shape[:-1] != rows):
         raise ShapeError(

@@ -70,7 +70,9 @@ def copied(who: str, data: Any, dtype: Any, device: Any = None) -> Tensor:
         array = np.array(from_below(data, dtype), dtype=dtype)
     except OverflowError as error:
         raise DtypeError(f"{who}: expected numbers that {np.dtype(dtype)} can hold: {error}") from None
-    except ValueError:
+    except ValueError as error:
+        if "NaN" in str(error):
+            raise DtypeError(f"{who}: expected numbers that {np.dtype(dtype)} can hold, got NaN") from None
         raise ShapeError(
             f"{who}: expected numbers, or lists of them of equal lengths, got {data!r}"
         ) from None

@@ -18,7 +18,7 @@ from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, S
 from ..devices import constant, on_host
 from ..engine.core import Array, Tensor, add, primitive, state
 from ..engine.effect import effect
-from ..engine.promotion import INT64, is_scalar, require_one_dtype
+from ..engine.promotion import INT64, is_scalar, number, require_one_dtype
 from ..engine.public import public
 from .elementwise import eq, to_dtype, where
 from .padding import pad
@@ -180,6 +180,8 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
     if (src is None) is (value is None):
         raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
     src = value if src is None else src
+    if is_scalar(src):
+        src = number("scatter", src, input.dtype)
     source = _filled(input, index.shape, src) if is_scalar(src) else _source("scatter", src, index, input)
     part = _box(input, index, dim)
     scattered = _scatter(part, source, index, dim=dim)
@@ -327,7 +329,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     common_shape("masked_fill", input, mask)
     if not is_scalar(value) and value.ndim:
         raise ShapeError(f"masked_fill: expected a number or a 0-d tensor as value, got {value.shape}")
-    return where(mask, input.dtype.type(value) if is_scalar(value) else to_dtype(value, input.dtype), input)
+    return where(
+        mask,
+        number("masked_fill", value, input.dtype) if is_scalar(value) else to_dtype(value, input.dtype),
+        input,
+    )
 
 
 def require_mask(who: str, mask: Tensor) -> None:

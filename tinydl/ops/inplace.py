@@ -19,11 +19,10 @@ from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
 from ..devices import transfer
 from ..engine.core import Primitive, Tensor, contiguous, enable_grad, expand, no_grad, state
-from ..engine.promotion import category
+from ..engine.promotion import category, number
 from ..engine.public import public
 from . import choices, elementwise, shape
 from .arithmetic import div, floor_divide, fmod, remainder, round
-from .creation import from_below
 from .elementwise import (
     add,
     and_masks,
@@ -214,10 +213,7 @@ def zero_(input: Tensor) -> Tensor:
 
 def _filled(who: str, x: Tensor, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
-        try:
-            value = Tensor(memory.array_module(x.array).full((), from_below(value, x.dtype), x.dtype))
-        except OverflowError as error:
-            raise DtypeError(f"{who}: expected numbers that {x.dtype} can hold: {error}") from None
+        value = Tensor(memory.array_module(x.array).full((), number(who, value, x.dtype), x.dtype))
     return update(who, x, (value,), lambda: expand(value, shape=x.shape))
 
 

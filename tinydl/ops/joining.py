@@ -10,7 +10,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, expand
-from ..engine.promotion import is_scalar, require_one_dtype
+from ..engine.promotion import is_scalar, number, require_one_dtype
 from ..engine.public import public
 from .elementwise import mul, to_dtype
 from .indexing import places, scatter, scatter_add
@@ -59,8 +59,11 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
         raise ShapeError(f"index_fill: expected a number or a 0-d tensor as value, got {value.shape}")
     dim, index = normalize_dim("index_fill", dim, input.ndim), places("index_fill", index, input)
     shape = (*input.shape[:dim], index.array.size, *input.shape[dim + 1 :])
-    number = is_scalar(value)
-    one = constant(input, np.full((), value, input.dtype)) if number else to_dtype(value, input.dtype)
+    one = (
+        constant(input, np.asarray(number("index_fill", value, input.dtype)))
+        if is_scalar(value)
+        else to_dtype(value, input.dtype)
+    )
     return index_copy(input, dim, index, expand(one, shape=shape if input.ndim else index.shape))
 
 

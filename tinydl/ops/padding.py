@@ -12,7 +12,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Array, Tensor, contiguous, expand, primitive
-from ..engine.promotion import is_scalar
+from ..engine.promotion import is_scalar, number
 from ..engine.public import public
 from .elementwise import to_dtype, where
 from .shape import _index, _slice, cat, flip
@@ -55,9 +55,10 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: Any = 
     input = _index(input, index=crop) if min(*low, *high, 0) < 0 else input
     low, high = ([max(n, 0) for n in side] for side in (low, high))
     if mode == "constant":
-        number = is_scalar(value)
-        padded = _pad(input, low=tuple(low), high=tuple(high), value=value if number else 0.0)
-        return padded if number or value is None else _around(padded, input.shape, low, value)
+        given = is_scalar(value)
+        fill = number("pad", value, input.dtype) if given else 0.0
+        padded = _pad(input, low=tuple(low), high=tuple(high), value=fill)
+        return padded if given or value is None else _around(padded, input.shape, low, value)
     for dim, (before, after) in enumerate(zip(low, high, strict=True)):
         if before or after:
             limit = {

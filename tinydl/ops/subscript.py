@@ -11,6 +11,7 @@ from tinydl_kernels.machine.errors import GraphError, ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, state
+from ..engine.promotion import is_scalar, number
 from ..engine.public import public
 from .indexing import (
     _flat_index,
@@ -190,7 +191,9 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         view = x.array[parts if Ellipsis in parts else (*parts, ...)]
         assign(Tensor(view, x.version), value)
         return
-    value = value if isinstance(value, Tensor) else from_outside("indexing assignment", value, x, x.dtype)
+    if not isinstance(value, Tensor):
+        who = "indexing assignment"
+        value = from_outside(who, number(who, value, x.dtype) if is_scalar(value) else value, x, x.dtype)
     if value.ndim and any(parts[i].dtype.kind == "b" for i in at):
         refuse_recording("indexing assignment by a mask")
     arrays = [parts[i] for i in at]

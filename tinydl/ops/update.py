@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from tinydl_kernels import update as kernels
 from tinydl_kernels.machine import memory
-from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 from tinydl_kernels.update import Rule
 
 from ..devices import constant
 from ..engine.core import Array, Tensor
 from ..engine.effect import effect, made
-from ..engine.promotion import is_scalar
+from ..engine.promotion import is_scalar, number
 
 
 @functools.lru_cache(maxsize=256)
@@ -93,9 +93,14 @@ def assign(target: Tensor, value: Any) -> None:
     array, a number or lists of them.
     """
     if is_scalar(value):
-        value = Tensor(memory.array_module(target.array).full((), value, target.dtype))
+        value = Tensor(
+            memory.array_module(target.array).full((), number("assign", value, target.dtype), target.dtype)
+        )
     elif isinstance(value, (list, tuple)):
-        value = constant(target, np.asarray(value, target.dtype))
+        try:
+            value = constant(target, np.asarray(value, target.dtype))
+        except OverflowError as error:
+            raise DtypeError(f"assign: expected numbers that {target.dtype} can hold: {error}") from None
     if not broadcasts(value.shape, target.shape):
         raise ShapeError(f"assign: expected a value that broadcasts to {target.shape}, got {value.shape}")
     _assign(target, value)

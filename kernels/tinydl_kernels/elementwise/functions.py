@@ -101,7 +101,10 @@ def _polygamma(n, x):
     n = int(n)
     total = 0.0
     while x < 10 + n:
-        total += x ** -(n + 1)
+        term = 1.0
+        for _ in range(n + 1):  # a power that overflows is an error in Python
+            term /= x
+        total += term
         x += 1.0
     # Σ over the rest: x⁻ⁿ / n + x⁻ⁿ⁻¹ / 2 + Σ_k B_2k (n + 1) ... (n + 2k - 1) / (2k)! x⁻ⁿ⁻²ᵏ
     total += x**-n / n + 0.5 * x ** -(n + 1)
@@ -128,7 +131,12 @@ def _each(function):
 
 
 def _lgamma(x):
-    return math.inf if x <= 0 and x == math.floor(x) else math.lgamma(x)
+    if math.isinf(x) or (x <= 0 and x == math.floor(x)):
+        return math.inf
+    try:
+        return math.lgamma(x)
+    except OverflowError:
+        return math.inf
 
 
 erf = row("erf", _each(math.erf), lambda x: math.erf(x))
