@@ -158,6 +158,25 @@ def _residual(widths: tuple[int, ...], blocks: int, projected: bool) -> dict[str
     return shapes | _layers(linear=(10, channels))
 
 
+RECURRENT = {
+    "lstm 35": ("LSTM", 35, 8, 16, 2),
+    "gru 35": ("GRU", 35, 8, 16, 2),
+    "lstm 28": ("LSTM", 28, 100, 128, 1),
+    "gru 28": ("GRU", 28, 100, 128, 1),
+}
+"""Kind, steps, minibatch, size of the input and of the state, layers; logits are made of the last output."""
+
+
+def _recurrent(kind: str, steps: int, N: int, size: int, layers: int) -> Model:
+    rows = {"LSTM": 4, "GRU": 3}[kind] * size
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k in range(layers):
+        shapes |= {f"rnn.weight_{part}_l{k}": (rows, size) for part in ("ih", "hh")}
+        shapes |= {f"rnn.bias_{part}_l{k}": (rows,) for part in ("ih", "hh")}
+    title = f"{kind} {steps}x{N}x{size}, {layers} layer{'s' * (layers > 1)}"
+    return Model(title, (N, steps, size), shapes | _layers(linear=(10, size)))
+
+
 MODELS = {
     "mlp": Model("MLP 784-200-200-10", (50, 784), _layers(_0=(200, 784), _2=(200, 200), _4=(10, 200))),
     "lenet": Model(
@@ -172,6 +191,7 @@ MODELS = {
     ),
     "resnet20": Model("ResNet-20", (128, 3, 32, 32), _residual((16, 32, 64), 3, False)),
     "resnet18": Model("ResNet-18 32²", (128, 3, 32, 32), _residual((64, 128, 256, 512), 2, True)),
+    **{name: _recurrent(*sizes) for name, sizes in RECURRENT.items()},
 }
 """Varga et al.'s LeNet without its dropout, Caffe's LeNet, He et al.'s ResNet-20, and their ResNet-18 with a
 first convolution for small images, which is for GPUs; the names are those of state dicts.
@@ -277,6 +297,8 @@ def _steps() -> Iterator[Case]:
     for model, penalty in (
         (model, penalty) for model in MODELS if model != "resnet18" for penalty in PENALTIES
     ):
+        if model in RECURRENT and penalty == "spectreg":
+            continue
         settings, quick = Step(model, penalty), model == "mlp" and penalty != "spectreg"
         name = f"{MODELS[model].title}, {penalty}"
         yield Case("steps", name, "step", settings, checks=3, tolerance=5e-3, quick=quick)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from .cases import RECURRENT
 
 
 class LeNet(nn.Module):
@@ -96,4 +101,23 @@ def caffe() -> nn.Module:
     return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10))
 
 
-MODELS = {"mlp": mlp, "lenet": LeNet, "caffe": caffe, "resnet20": ResNet20, "resnet18": ResNet18}
+class Reader(nn.Module):
+    """A recurrent network whose last output is made logits of."""
+
+    def __init__(self, kind: str, steps: int, N: int, size: int, layers: int) -> None:
+        super().__init__()
+        self.rnn = getattr(nn, kind)(size, size, layers, batch_first=True)
+        self.linear = nn.Linear(size, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.rnn(x)[0][:, -1])
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "mlp": mlp,
+    "lenet": LeNet,
+    "caffe": caffe,
+    "resnet20": ResNet20,
+    "resnet18": ResNet18,
+    **{name: functools.partial(Reader, *sizes) for name, sizes in RECURRENT.items()},
+}

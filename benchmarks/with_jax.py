@@ -126,7 +126,9 @@ def adam(case: Case, d: Arrays) -> Contenders:
 
 
 def step(case: Case, d: Arrays) -> Contenders:
-    """() -> (loss, penalty), on a minibatch that stays."""
+    """() -> (loss, penalty), on a minibatch that stays. Recurrent networks are not among them."""
+    if case.settings.model not in MODELS:
+        return {}
     forward, penalty = MODELS[case.settings.model], case.settings.penalty
     x, y, r = (jnp.asarray(d[name]) for name in "xyr")
 

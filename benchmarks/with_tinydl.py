@@ -17,7 +17,7 @@ from tinydl.models import LeNet, resnet20
 from tinydl.regularizers import DataGrad, Objective, Pass, Penalty, spect_reg
 
 from . import machine
-from .cases import EPS, LEARNING_RATE, PENALTIES, Arrays, Case
+from .cases import EPS, LEARNING_RATE, PENALTIES, RECURRENT, Arrays, Case
 from .penalties import PRICED, Net
 
 VERSION = td.__version__
@@ -156,6 +156,18 @@ class ResNet18(nn.Module):
         return self.linear(self.layer4(self.layer3(self.layer2(self.layer1(h)))).mean((2, 3)))
 
 
+class Reader(nn.Module):
+    """A recurrent network whose last output is made logits of."""
+
+    def __init__(self, kind: str, steps: int, N: int, size: int, layers: int) -> None:
+        super().__init__()
+        self.rnn = getattr(nn, kind)(size, size, layers, batch_first=True)
+        self.linear = nn.Linear(size, 10)
+
+    def forward(self, x: td.Tensor) -> td.Tensor:
+        return self.linear(self.rnn(x)[0][:, -1])
+
+
 def model(name: str) -> nn.Module:
     if name == "lenet":
         return LeNet("none")
@@ -163,6 +175,8 @@ def model(name: str) -> nn.Module:
         return resnet20()
     if name == "resnet18":
         return ResNet18()
+    if name in RECURRENT:
+        return Reader(*RECURRENT[name])
     layers = {
         "mlp": lambda: (nn.Linear(784, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)),
         "caffe": lambda: (

@@ -135,7 +135,7 @@ class Primitive:
         if version is not None:
             version.share(tensors[0], outputs[0])
         if saved_outputs:
-            node.results = {k: Edge(outputs[k], True, False) for k in saved_outputs}
+            node.results = {k: Edge(outputs[k], True, False) for k in saved_outputs if outputs[k] is not None}
         return outputs if several else outputs[0]
 
     def __get__(self, instance: Tensor | None, owner: type) -> Any:

@@ -79,7 +79,9 @@ class Rule:
         keyword = {name: get(node) for name, get in self._keyword.items()}
         return self.function(*needs, *cotangents, *read, **keyword)
 
-    def _output(self, node: Node, k: int) -> Tensor:
+    def _output(self, node: Node, k: int) -> Tensor | None:
+        if k not in node.results:  # this call had no such output
+            return None
         out = self.primitive.saved_tensor(node.results[k])
         out.node, out.index = (node, k) if k in self.primitive.differentiable else (None, 0)
         return out

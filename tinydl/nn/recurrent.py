@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
-from ..engine.core import Tensor, add
-from ..ops.elementwise import lt, mul, relu, sigmoid, sub, tanh, where
+from ..engine.core import Tensor
+from ..ops.elementwise import lt, to_dtype, where
 from ..ops.matmul import linear
 from ..ops.random import Generator, dropout, require_probability
-from ..ops.shape import cat, chunk, squeeze, stack, transpose, unsqueeze
+from ..ops.recurrent import CELLS, State, layer, unrolled
+from ..ops.shape import cat, squeeze, stack, transpose, unsqueeze
 from ..ops.subscript import getitem
 from . import init
 from .checks import layer_dtype, require_sizes
@@ -30,42 +30,17 @@ __all__ = [
     "RNNCell",
 ]
 
-State = tuple[Tensor, ...]  # (h,), or (h, c) for an LSTM
-
 
 def _states(hx: Any) -> State:
     return (hx,) if isinstance(hx, Tensor) else tuple(hx)
 
 
-def _rnn(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, State], State]:
-    return lambda i, h, state: (activation(add(i, h)),)
-
-
-def _lstm(i: Tensor, h: Tensor, state: State) -> State:
-    """c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c'). Hochreiter & Schmidhuber, 1997."""
-    enter, forget, new, out = chunk(add(i, h), 4, -1)
-    c = add(mul(sigmoid(forget), state[1]), mul(sigmoid(enter), tanh(new)))
-    return mul(sigmoid(out), tanh(c)), c
-
-
-def _gru(i: Tensor, h: Tensor, state: State) -> State:
-    """r, z = σ(...), n = tanh(n_i + r n_h), h' = (1 - z) n + z h. Cho et al., arXiv
-    1406.1078, with PyTorch's reset gate.
-    """
-    (r_i, z_i, n_i), (r_h, z_h, n_h) = chunk(i, 3, -1), chunk(h, 3, -1)
-    z = sigmoid(add(z_i, z_h))
-    n = tanh(add(n_i, mul(sigmoid(add(r_i, r_h)), n_h)))
-    return (add(mul(sub(1.0, z), n), mul(z, state[0])),)
-
-
 class _Recurrent(Module):
-    """What cells and layers share: `gates` rows of weights per hidden unit, `update` from
-    gate inputs to the next state.
-    """
+    """What cells and layers share: `gates` rows of weights per hidden unit, and the name of the cell."""
 
     gates = 1
     states = 1
-    update: Callable[[Tensor, Tensor, State], State]
+    cell = "tanh"
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool, dtype: Any) -> None:
         super().__init__()
@@ -125,7 +100,7 @@ class _Cell(_Recurrent):
             )
         state = self._start(hx, *input.shape[:-1], like=input)
         w_ih, w_hh, b_ih, b_hh = self._weights("")
-        new = self.update(linear(input, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
+        new = CELLS[self.cell](linear(input, w_ih, b_ih), linear(state[0], w_hh, b_hh), state)
         return new if self.states > 1 else new[0]
 
 
@@ -141,27 +116,25 @@ class RNNCell(_Cell):
         dtype: Any = None,
     ) -> None:
         super().__init__(input_size, hidden_size, bias, dtype)
-        self.update = _rnn(_nonlinearity("RNNCell", nonlinearity))
+        self.cell = _nonlinearity("RNNCell", nonlinearity)
 
 
 class LSTMCell(_Cell):
     """(h', c') of a long short-term memory. Hochreiter & Schmidhuber, 1997."""
 
-    gates, states = 4, 2
-    update = staticmethod(_lstm)
+    gates, states, cell = 4, 2, "lstm"
 
 
 class GRUCell(_Cell):
     """h' of a gated recurrent unit. Cho et al., arXiv 1406.1078."""
 
-    gates = 3
-    update = staticmethod(_gru)
+    gates, cell = 3, "gru"
 
 
-def _nonlinearity(who: str, name: str) -> Callable[[Tensor], Tensor]:
+def _nonlinearity(who: str, name: str) -> str:
     if name not in ("tanh", "relu"):
         raise ValueError(f"{who}: expected nonlinearity 'tanh' or 'relu', got {name!r}")
-    return tanh if name == "tanh" else relu
+    return name
 
 
 class _Layers(_Recurrent):
@@ -235,18 +208,19 @@ class _Layers(_Recurrent):
             raise ShapeError(f"{type(self).__name__}: expected at least one step, got input {input.shape}")
         directions = 1 + self.bidirectional
         count = self.num_layers * directions
-        start = self._start(hx, count, batch, like=input)
-        alive = None if lengths is None else self._alive(lengths, steps, batch)
-        if alive:  # what stands in the padding, be it NaN, reaches no gradient
-            input = where(stack(alive), input, 0.0)
+        start = None if hx is None else self._start(hx, count, batch, like=input)
+        lengths = None if lengths is None else self._checked_lengths(lengths, steps, batch)
+        if lengths is not None:  # what stands in the padding, be it NaN, reaches no gradient
+            times = constant(input, np.arange(steps).reshape(steps, 1, 1))
+            input = where(lt(times, unsqueeze(lengths, 1)), input, 0.0)
         final: list[State] = []
         for k, suffixes in enumerate(self.suffixes):
             if k:
                 input = dropout(input, self.dropout, self.training, generator=self.generator)
             outputs = []
             for d, suffix in enumerate(suffixes):
-                begin = tuple(getitem(s, k * directions + d) for s in start)
-                output, end = self._run(input, begin, suffix, alive, backward=d == 1)
+                begin = start and tuple(getitem(s, k * directions + d) for s in start)
+                output, end = self._run(input, begin, suffix, lengths, backward=d == 1)
                 outputs.append(output)
                 final.append(end)
             input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
@@ -262,25 +236,19 @@ class _Layers(_Recurrent):
             squeeze(s, 1) for s in end
         )
 
-    def _run(self, x: Tensor, state: State, suffix: str, alive: Any, backward: bool) -> tuple[Tensor, State]:
+    def _run(
+        self, x: Tensor, state: State | None, suffix: str, lengths: Tensor | None, backward: bool
+    ) -> tuple[Tensor, State]:
         """One direction of one layer over all steps."""
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
-        w_hr = getattr(self, f"weight_hr{suffix}", None)
-        projected = linear(x, w_ih, b_ih)  # for all steps at once
-        outputs: list[Any] = [None] * x.shape[0]
-        for t in reversed(range(x.shape[0])) if backward else range(x.shape[0]):
-            new = self.update(getitem(projected, t), linear(state[0], w_hh, b_hh), state)
-            new = new if w_hr is None else (linear(new[0], w_hr), *new[1:])
-            if alive is None:
-                state = new
-                outputs[t] = new[0]
-            else:
-                state = tuple(where(alive[t], a, b) for a, b in zip(new, state, strict=True))
-                outputs[t] = where(alive[t], new[0], 0.0)
-        return stack(outputs), state
+        gates = linear(x, w_ih, b_ih)  # of all steps at once
+        if not self.proj_size:
+            return layer(gates, w_hh, b_hh, state, lengths, self.cell, backward)
+        state = self._start(None, x.shape[1], like=x) if state is None else state
+        projection = getattr(self, f"weight_hr{suffix}")
+        return unrolled(gates, w_hh, b_hh, state, lengths, self.cell, backward, projection)
 
-    def _alive(self, lengths: Any, steps: int, batch: int) -> list[Tensor]:
-        """For each step which samples (N, 1) have not ended."""
+    def _checked_lengths(self, lengths: Any, steps: int, batch: int) -> Tensor:
         lengths = lengths if isinstance(lengths, Tensor) else constant(next(self.parameters()), lengths)
         if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
             raise ShapeError(
@@ -292,8 +260,7 @@ class _Layers(_Recurrent):
             if wrong.size:
                 got = f"{wrong.min()} .. {wrong.max()}"
                 raise ShapeError(f"{type(self).__name__}: expected lengths in [1, {steps}], got {got}")
-        ends = unsqueeze(lengths, 1)
-        return [lt(t, ends) for t in range(steps)]
+        return to_dtype(lengths, np.int64)
 
     def extra_repr(self) -> str:
         return (
@@ -321,15 +288,14 @@ class RNN(_Layers):
         super().__init__(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, generator, dtype
         )
-        self.update = _rnn(_nonlinearity("RNN", nonlinearity))
+        self.cell = _nonlinearity("RNN", nonlinearity)
 
 
 class LSTM(_Layers):
     __doc__ = (
         f"Long short-term memory; the state is (h, c). Hochreiter & Schmidhuber, 1997. {_Layers.__doc__}"
     )
-    gates, states = 4, 2
-    update = staticmethod(_lstm)
+    gates, states, cell = 4, 2, "lstm"
 
     def __init__(
         self,
@@ -350,5 +316,4 @@ class LSTM(_Layers):
 
 class GRU(_Layers):
     __doc__ = f"Gated recurrent units. Cho et al., arXiv 1406.1078. {_Layers.__doc__}"
-    gates = 3
-    update = staticmethod(_gru)
+    gates, cell = 3, "gru"

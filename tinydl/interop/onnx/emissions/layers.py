@@ -144,7 +144,40 @@ def recurrent(w: Writer, call: Call, twin: Call) -> list[str] | None:
 
 
 def _nonlinearity(calls: list[Call]) -> str:
-    return "Relu" if any(part.name == "relu" for part in calls) else "Tanh"
+    return "Relu" if any(part.settings.get("cell") == "relu" for part in calls) else "Tanh"
+
+
+@emission("recurrent.layer")
+def one_direction(w: Writer, call: Call, twin: Call) -> list[str]:
+    """A node whose input has the gates' inputs already: its weights for them are a unit matrix, which brings
+    the gates in ONNX's order.
+    """
+    arrays, settings, weight = call.inputs, call.settings, call.inputs[1]
+    cell, (rows, units) = settings["cell"], weight.shape
+    kind = {"lstm": "LSTM", "gru": "GRU"}.get(cell, "RNN")
+    order = np.arange(rows).reshape(-1, units)[GATES[kind]].ravel()
+    p, own, b, *state, lengths = [
+        "" if x is None else w.name(x, y) for x, y in zip(arrays, twin.inputs, strict=True)
+    ]
+    unit = w.constant(np.eye(rows, dtype=weight.dtype)[None, order])
+    places, first = w.constant(order, np.int64), w.constant([0], np.int64)
+
+    def ordered(x: str) -> str:
+        return w.node("Unsqueeze", [w.node("Gather", [x, places], axis=0), first])
+
+    zeros = w.constant(np.zeros((1, rows), weight.dtype))
+    biases = w.node("Concat", [zeros, ordered(b)], axis=1) if b else ""
+    ends = w.cast(lengths, np.int32) if lengths else ""
+    states = [w.node("Unsqueeze", [s, first]) if s else "" for s in state[: 1 + (cell == "lstm")]]
+    attributes: dict[str, Any] = {"hidden_size": units}
+    attributes["direction"] = "reverse" if settings["reverse"] else "forward"
+    if kind == "GRU":
+        attributes["linear_before_reset"] = 1
+    if kind == "RNN":
+        attributes["activations"] = ["Relu" if cell == "relu" else "Tanh"]
+    made = w.node(kind, [p, unit, ordered(own), biases, ends, *states], 1 + len(states), **attributes)
+    y, *final = made
+    return [w.node("Squeeze", [x, w.constant([d], np.int64)]) for x, d in ((y, 1), *((s, 0) for s in final))]
 
 
 def _of_directions(w: Writer, layer: Any, names: list[str], suffixes: list[str]) -> str:
