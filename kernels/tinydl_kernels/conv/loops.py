@@ -10,7 +10,8 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import deal, lengthen
 from ..cpu.simd import ROWS
-from ..cpu.tiles import copy, dots, fill, frame, multiply_add, panel, rectify, slide, totals, transpose
+from ..cpu.sliding import slide
+from ..cpu.tiles import copy, dots, fill, frame, multiply_add, panel, rectify, totals, transpose
 
 
 @parallel

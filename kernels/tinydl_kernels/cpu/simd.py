@@ -372,39 +372,6 @@ def multiply_add(typing, tile, w, w0, w_step, x, x0, end):
 
 
 @intrinsic
-def moved(typing, tile):
-    """tile[i, p] = tile[i, p - 1], and zero where p is 0"""
-
-    def code(context, builder, signature, args):
-        emit = _Emitter(context, builder, tile)
-        lanes = emit.lane_numbers([tile.lanes - 1 + i for i in range(tile.lanes)])
-        return emit.tiled(
-            [
-                [builder.shuffle_vector(*pair, lanes) for pair in zip([emit.zero, *row], row)]
-                for row in emit.vectors(args[0])
-            ]
-        )
-
-    return tile(tile), code
-
-
-@intrinsic
-def multiply_add_row(typing, tile, w, w0, w_step, row):
-    """tile[i, p] += w[w0 + i w_step] · row[0, lanes + p], for a row of one vector more"""
-
-    def code(context, builder, signature, args):
-        total, w_pointer, w_start, step, x = args
-        emit, result = _Emitter(context, builder, tile), []
-        x = _Emitter(context, builder, row).vectors(x)[0][1:]
-        for number, sums in zip(emit.rows(w_pointer, w_start, step), emit.vectors(total)):
-            number = emit.spread(builder.load(number))
-            result.append([emit.multiply_add(number, each, total) for each, total in zip(x, sums)])
-        return emit.tiled(result)
-
-    return tile(tile, w, *_integers(2), row), code
-
-
-@intrinsic
 def multiply_add_at(typing, tile, w, w_rows, w_term, x, x0):
     """tile[i, p] += w[w_rows[i] + w_term] · x[x0 + p]"""
 

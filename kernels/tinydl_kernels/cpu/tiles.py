@@ -3,7 +3,6 @@
     multiply_add    Y += W X        rows of X and terms of W wherever offsets say, other steps even
     panel           Y = W X         rows and terms of W wherever offsets say, X a panel some registers wide
     strip           Y = W X         all steps even, X a panel up to three registers wide
-    slide           Y += W X        X one row a term, moved along by a column from tap to tap
     dots            W += Y Xᵀ       rows of X wherever offsets say
 
 Lanes run along the rows. Each has a plain twin, which says what it does.
@@ -145,7 +144,7 @@ def add_rows(to, to0, places, place0, scale, source, source0, source_step, rows,
 _inline = kernel(forceinline=True, no_cpython_wrapper=True)
 
 
-def _largest_first(blocks: dict[int, Any]) -> Any:
+def largest_first(blocks: dict[int, Any]) -> Any:
     """choose(n, *args): calls the largest of the blocks of size n or less; its size, 0 if all are larger."""
     size, *smaller = sorted(blocks, reverse=True)
     block = blocks[size]
@@ -154,7 +153,7 @@ def _largest_first(blocks: dict[int, Any]) -> Any:
     def none(n, *args):
         return 0
 
-    otherwise = _largest_first({size: blocks[size] for size in smaller}) if smaller else none
+    otherwise = largest_first({size: blocks[size] for size in smaller}) if smaller else none
 
     @_inline
     def choose(n, *args):
@@ -212,7 +211,7 @@ def _rows(rows):
     return block
 
 
-_most_rows = _largest_first({rows: _rows(rows) for rows in (1, 4, 6, 8)})
+_most_rows = largest_first({rows: _rows(rows) for rows in (1, 4, 6, 8)})
 
 
 def _multiply_add_plainly(
@@ -248,55 +247,6 @@ def multiply_add(y, y0, y_step, count, gap, period, w, w0, w_step, w_terms, x, x
         )
 
 
-# ---- slide
-
-
-def _slide(rows):
-    """slide for so many rows, from `y` and `w` on."""
-
-    @kernel(no_cpython_wrapper=True)
-    def block(y, y_step, n, w, w_row, w_term, w_tap, taps, x, x_step, terms, line):
-        width = simd.width(y)
-        for p in range(0, n, 2 * width):
-            # From zero on, and y comes last: what was stored a row before is slow to come back.
-            sums = simd.load(rows, 2, y, p, y_step, None, 0)
-            for j in range(terms):
-                # from a register before these on, out of which columns move in
-                row = simd.load(1, 3, x, j * x_step + p - width, 0, width - p, width - p + line)
-                for s in range(taps):
-                    sums = simd.multiply_add_row(sums, w, j * w_term + s * w_tap, w_row, row)
-                    row = simd.moved(row)
-            sums = simd.add(sums, simd.load(rows, 2, y, p, y_step, None, n - p))
-            simd.store(sums, y, p, y_step, 0, n - p)
-
-    return block
-
-
-_most_slides = _largest_first({rows: _slide(rows) for rows in (1, 3, 5)})
-
-
-def _slide_plainly(y, y0, y_step, rows, n, w, w0, w_row, w_term, w_tap, taps, x, x0, x_step, terms, line):
-    for i in range(rows):
-        for j in range(terms):
-            for s in range(taps):
-                for p in range(s, min(n, s + line)):
-                    y[y0 + i * y_step + p] += (
-                        w[w0 + i * w_row + j * w_term + s * w_tap] * x[x0 + j * x_step + p - s]
-                    )
-
-
-@simd.vectorized(_slide_plainly)
-def slide(y, y0, y_step, rows, n, w, w0, w_row, w_term, w_tap, taps, x, x0, x_step, terms, line):
-    """y[y0 + i y_step + p] += Σ_js w[w0 + i w_row + j w_term + s w_tap] · x[x0 + j x_step + p - s]
-
-    for i < rows, j < terms, s < taps, p < n where 0 <= p - s < line. There are no more taps than lanes + 1.
-    """
-    x, i = simd.pointer(x, x0), 0
-    while i < rows:
-        to, row = simd.pointer(y, y0 + i * y_step), simd.pointer(w, w0 + i * w_row)
-        i += _most_slides(rows - i, to, y_step, n, row, w_row, w_term, w_tap, taps, x, x_step, terms, line)
-
-
 # ---- dots
 
 
@@ -325,7 +275,7 @@ def _dots(rows):
     return block
 
 
-_most_dots = _largest_first({rows: _dots(rows) for rows in (1, 2, 4)})
+_most_dots = largest_first({rows: _dots(rows) for rows in (1, 2, 4)})
 
 
 def _dots_plainly(sums, sums0, sums_step, rows, g, g0, g_step, x, x0, x_step, taps, count, lines, line):
@@ -374,7 +324,7 @@ def _panel(vectors):
     return block
 
 
-_panels = _largest_first({vectors: _panel(vectors) for vectors in (1, 2, 3, 4)})
+_panels = largest_first({vectors: _panel(vectors) for vectors in (1, 2, 3, 4)})
 
 
 def _panel_plainly(
@@ -455,7 +405,7 @@ def _strips(vectors):
     return block
 
 
-_most_vectors = _largest_first({vectors: _strips(vectors) for vectors in (1, 2, 3)})
+_most_vectors = largest_first({vectors: _strips(vectors) for vectors in (1, 2, 3)})
 
 
 def _strip_plainly(
