@@ -1,6 +1,6 @@
 """What a convolution sees: dilated windows, linear layers as convolutions, strides for pools, shared weights.
 
-    python examples/windows.py            about a minute and a half
+    python examples/windows.py            a minute
     python examples/windows.py --full     wide nets, all training digits, 5,000 minibatches
     python examples/windows.py --quick    a few steps of each: does everything work?
 
