@@ -120,6 +120,10 @@ def test_columns(case, dtype, width):
         ((1, 16, 19, 18), (96, 16, 1, 1), 1, 0, 1),  # one image, in place
         ((2, 20, 11, 12), (50, 20, 5, 5), 1, 0, 1),  # dx from columns of taps and channels
         ((2, 90, 7, 13), (64, 90, 3, 3), 2, 1, 1),  # in several blocks of channels
+        ((3, 1, 28, 28), (6, 1, 5, 5), 1, 2, 1),  # dx of one channel: rows of g slide in registers
+        ((2, 1, 9, 70), (4, 1, 4, 7), 1, (0, 3), 1),  # over several tiles, by eight taps or fewer
+        ((2, 3, 9, 33), (12, 1, 2, 9), 1, 0, 3),  # nine float64 are as many as can be
+        ((1, 1, 7, 40), (2, 1, 3, 19), 1, 0, 1),  # too many
         # planes as large as the image, yet not the image
         ((2, 2, 3, 3), (2, 2, 1, 1), 2, ((0, 2), (0, 2)), 1),
     ],
