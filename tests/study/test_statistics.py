@@ -21,6 +21,34 @@ def test_against_scipy(n):
     assert paired.mean / paired.error == pytest.approx(stats.ttest_rel(a, b).statistic)
 
 
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 31])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_interval_against_scipy(n, confidence):
+    found = estimate(np.random.default_rng(n).normal(97, 0.3, n))
+    expected = stats.t.interval(confidence, n - 1, found.mean, found.error)
+    assert found.interval(confidence) == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_interval():
+    assert all(map(math.isnan, estimate([97.5]).interval()))
+    with pytest.raises(ValueError, match="between 0 and 1, got 95"):
+        estimate([97.5, 98.5]).interval(95)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Estimate(0.5, 0.1, 5), "+0.50 (95 % t interval 0.22 to 0.78, 5 pairs)"),
+        (Estimate(-0.5, 0.1, 5), "-0.50 (95 % t interval -0.78 to -0.22, 5 pairs)"),
+        (Estimate(0.5, 0.2, 5), "+0.50 (95 % t interval -0.06 to 1.06, 5 pairs): not shown"),
+        (Estimate(0.5, 0.01, 4), "+0.50 (95 % t interval 0.47 to 0.53, 4 pairs): not shown"),
+        (Estimate(0.5, math.nan, 1), "+0.50 (1 pair): not shown"),
+    ],
+)
+def test_told(found, words):
+    assert found.told() == words
+
+
 def test_one_value_has_no_error():
     mean, error, n = estimate([97.5])
     assert (mean, n) == (97.5, 1)

@@ -1,7 +1,7 @@
 """Statistics over seeds and folds, results with their environment."""
 
 from .cells import CellError, run_cells
-from .program import program_options, run_program
+from .program import program_images, program_options, run_program
 from .report import environment, write_json
 from .statistics import Comparison, Difference, Estimate, compare, estimate, paired_difference
 from .validation import CrossValidation, cross_validate

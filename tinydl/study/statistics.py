@@ -22,6 +22,48 @@ class Estimate(NamedTuple):
         """Is the mean further from 0 than so many standard errors, over at least so many values?"""
         return self.n >= least and abs(self.mean) > errors * self.error
 
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Student's t interval of the mean; NaN for a single value.
+
+        Raises:
+            ValueError: a confidence that is not between 0 and 1.
+        """
+        if not 0 < confidence < 1:
+            raise ValueError(f"interval: expected confidence between 0 and 1, got {confidence}")
+        half = _t_quantile(confidence, self.n - 1) * self.error if self.n > 1 else math.nan
+        return self.mean - half, self.mean + half
+
+    def told(self, least: int = 5) -> str:
+        """A difference in words: "+0.31 (95 % t interval 0.10 to 0.52, 5 pairs)", and "not shown" behind it
+        where the interval holds 0 or there are fewer than `least` pairs.
+        """
+        if self.n < 2:
+            return f"{self.mean:+.2f} (1 pair): not shown"
+        low, high = self.interval()
+        shown = self.n >= least and (low > 0 or high < 0)
+        said = f"{self.mean:+.2f} (95 % t interval {low:.2f} to {high:.2f}, {self.n} pairs)"
+        return said if shown else f"{said}: not shown"
+
+
+def _t_quantile(confidence: float, freedom: int) -> float:
+    """t with P(|T| < t) = confidence, by bisection on the angle a = atan(t / √freedom). The probability is a
+    finite sum of powers of cos a for whole degrees of freedom (Abramowitz & Stegun 26.7.3 and 26.7.4).
+    """
+
+    def within(angle: float) -> float:
+        odd = freedom % 2
+        term, total = math.cos(angle) if odd else 1.0, 0.0
+        for k in range(1 + odd, freedom, 2):
+            total += term
+            term *= math.cos(angle) ** 2 * k / (k + 1)
+        return 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if within(middle) < confidence else (low, middle)
+    return math.tan(low) * math.sqrt(freedom)
+
 
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     """The mean of values (n,), n >= 1, and its standard error.
