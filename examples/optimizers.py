@@ -15,6 +15,7 @@ apart (wilson.py asks that question).
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tinydl as td
-from tinydl import optim
+from tinydl import optim, study
 from tinydl.data import Batches, mnist, normalize, subset
 from tinydl.models import LeNet
 from tinydl.study import environment, write_json
@@ -91,20 +92,8 @@ SURFACES = {
 
 def walk(racer: Racer, surface: Surface, rate: float, steps: int) -> np.ndarray:
     """The points (steps + 1, 2) from the start on."""
-    p = td.nn.Parameter(np.array(surface.start))
-    optimizer = racer.kind([p], lr=rate, **racer.options)
-
-    def closure() -> td.Tensor:
-        optimizer.zero_grad()
-        loss = surface.height(p[0], p[1])
-        loss.backward()
-        return loss
-
-    points = [p.numpy().copy()]
-    for _ in range(steps):
-        optimizer.step(closure)
-        points.append(p.numpy().copy())
-    return np.array(points)
+    make = functools.partial(racer.kind, lr=rate, **racer.options)
+    return study.walk(surface.height, surface.start, make, steps)
 
 
 def arrival(surface: Surface, points: np.ndarray) -> int | None:

@@ -5,7 +5,7 @@ from .claims import Claim, claims, reproduction
 from .looks import Looks, SecondLookError
 from .loop import descend, error_rate
 from .predictions import Predictions
-from .program import program_options, run_program
+from .program import program_images, program_options, run_program
 from .report import environment, markdown_table, write_json
 from .runs import differences, draw_runs, train
 from .statistics import (
@@ -20,3 +20,4 @@ from .statistics import (
 )
 from .tables import Outcome, Study, Table, choose
 from .validation import CrossValidation, cross_validate
+from .walk import beale, recurrent_cliff, walk

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..data import mnist, normalize
 from ..files import DataError, atomic_write
 from .report import environment, write_json
 
@@ -36,6 +39,25 @@ def program_options(description: str, name: str) -> argparse.ArgumentParser:
     parser.add_argument("--thumbnail", type=Path, metavar="PNG", help="write a small copy of the picture too")
     parser.set_defaults(program=name)
     return parser
+
+
+def program_images(
+    options: argparse.Namespace, train: int, test: int, name: str = "mnist"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The first so many training and test images of MNIST or Fashion-MNIST, or all there are.
+
+    Args:
+        options: whose `data` is the folder, see `tinydl.data.mnist`, which raises the errors.
+        train, test: how many.
+        name: "mnist" or "fashion-mnist".
+
+    Returns:
+        Training images float32 (train, 1, 28, 28) and labels int64 (train,), then those of the test; all
+        images by the mean and the standard deviation of the training images.
+    """
+    (x, y, _), (x_test, y_test, _) = mnist("train", options.data, name), mnist("test", options.data, name)
+    images = normalize(x[:train, None], x_test[:test, None])
+    return images[0], y[:train], images[1], y_test[:test]
 
 
 def run_program(
