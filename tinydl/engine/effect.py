@@ -33,7 +33,9 @@ class Effect(Primitive):
         self.writes = writes if callable(writes) else lambda *_: [self.inputs.index(name) for name in writes]
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
-        tensors = prepared(self, inputs)
+        kinds = {type(x.array) if isinstance(x, Tensor) else None for x in inputs}
+        # an optimizer's are many, and of dtypes nothing is asked
+        tensors = inputs if len(kinds) == 1 and None not in kinds else prepared(self, inputs)
         written = [tensors[i] for i in self.writes(len(tensors), settings) if tensors[i] is not None]
         for x in written:
             if not getattr(x.array.flags, "writeable", True):
