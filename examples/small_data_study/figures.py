@@ -39,7 +39,7 @@ def forest(own: Any, held_out: str, published: dict[str, float], label: str) -> 
     axes.set_yticks(range(len(cells)), cells)
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     axes.grid(alpha=0.3)
     return figure
 
