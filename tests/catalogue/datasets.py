@@ -185,5 +185,5 @@ ROWS = [
     Row("audit", datasets.audit),
 ]
 
-HELPERS = {"Audit", "Dataset", "Findings", "ImageSet", "read_idx"}
+HELPERS = {"Audit", "Dataset", "Findings", "ImageSet", "random_split", "read_idx"}
 """Public, and no data sets."""

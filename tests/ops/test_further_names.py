@@ -84,5 +84,5 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
     for value, dtype in ((-256, "uint8"), (256, "uint8"), (300, "int8"), (-1000, "int8")):
         with pytest.raises(DtypeError, match=f"full: expected numbers that {dtype} can hold"):
             td.full((2,), value, dtype=dtype)
-        with pytest.raises(DtypeError, match=f"fill_: expected numbers that {dtype} can hold"):
+        with pytest.raises(DtypeError, match=f"fill_: expected a number that {dtype} can hold"):
             td.zeros(2, dtype=dtype).fill_(value)

@@ -25,8 +25,8 @@ from functools import reduce
 import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..devices import constant
 from ..engine.core import Tensor, add
+from ..ops.creation import eye
 from ..ops.elementwise import abs, div, exp, mul, relu, sqrt, square, sub
 from ..ops.indexing import one_hot
 from ..ops.random import Generator, of_batch, of_samples, randint, randn
@@ -232,8 +232,9 @@ class SpectReg(InputGradientPenalty):
 
 def columns(outputs: Tensor) -> list[Tensor]:
     """For each column of (B, m) the seed that picks it: ones there, zeros elsewhere."""
-    B, m = outputs.shape
-    return [constant(outputs, np.tile(row, (B, 1))) for row in np.eye(m, dtype=outputs.dtype)]
+    m = outputs.shape[1]
+    rows = eye(m, dtype=outputs.dtype, device=outputs.device)
+    return [broadcast_to(rows[k], outputs.shape) for k in range(m)]
 
 
 class FrobeniusJacobian(InputGradientPenalty):

@@ -293,28 +293,25 @@ __device__ void back_dot(const Walk& walk, const real* pull, const real* w, cons
     }
 }
 
-// call(cell) with the cell of that number.
-template <class Call> __device__ void with_cell(int cell, Call call) {
-    if (cell == 0) call(Elman<false>());
-    else if (cell == 1) call(Elman<true>());
-    else if (cell == 2) call(Lstm());
-    else call(Gru());
-}
+// function<cell>(...) with the cell of that number. (NVRTC takes no lambda whose argument is `auto`.)
+#define WITH_CELL(cell, function, ...)                    \
+    if (cell == 0) function<Elman<false>>(__VA_ARGS__);   \
+    else if (cell == 1) function<Elman<true>>(__VA_ARGS__); \
+    else if (cell == 2) function<Lstm>(__VA_ARGS__);      \
+    else function<Gru>(__VA_ARGS__)
 
 extern "C" __global__ void layer(const real* p, const real* w, const real* b, const real* h0, const real* c0,
                                  const long long* lengths, real* y, real* h, real* c, real* before, real* gates, real* u, int T,
                                  int N, int H, int cell, bool reverse) {
     const Walk walk(T, N, H, reverse, lengths);
-    with_cell(cell, [&](auto of) { run<decltype(of)>(walk, p, w, b, h0, c0, y, h, c, before, gates, u); });
+    WITH_CELL(cell, run, walk, p, w, b, h0, c0, y, h, c, before, gates, u);
 }
 
 extern "C" __global__ void layer_dx(const real* gy, const real* gh_end, const real* gc_end, const real* w,
                                     const long long* lengths, const real* before, const real* gates, real* gp, real* gu,
                                     real* gh, real* gc, real* adjoint, int T, int N, int H, int cell, bool reverse) {
     const Walk walk(T, N, H, reverse, lengths);
-    with_cell(cell, [&](auto of) {
-        back<decltype(of)>(walk, gy, gh_end, gc_end, w, before, gates, gp, gu, gh, gc, adjoint);
-    });
+    WITH_CELL(cell, back, walk, gy, gh_end, gc_end, w, before, gates, gp, gu, gh, gc, adjoint);
 }
 
 extern "C" __global__ void layer_dot(const real* v, const real* push, const real* w, const real* v_h, const real* v_c,
@@ -322,9 +319,7 @@ extern "C" __global__ void layer_dot(const real* v, const real* push, const real
                                      real* dc, real* dbefore, real* dgates, real* u, int T, int N, int H, int cell,
                                      bool reverse) {
     const Walk walk(T, N, H, reverse, lengths);
-    with_cell(cell, [&](auto of) {
-        run_dot<decltype(of)>(walk, v, push, w, v_h, v_c, before, gates, ddgy, dh, dc, dbefore, dgates, u);
-    });
+    WITH_CELL(cell, run_dot, walk, v, push, w, v_h, v_c, before, gates, ddgy, dh, dc, dbefore, dgates, u);
 }
 
 extern "C" __global__ void layer_dx_dot(const real* pull, const real* w, const long long* lengths, const real* before,
@@ -332,7 +327,5 @@ extern "C" __global__ void layer_dx_dot(const real* pull, const real* w, const l
                                         real* dgp, real* dgu, real* dgh, real* dgc, int T, int N, int H, int cell,
                                         bool reverse) {
     const Walk walk(T, N, H, reverse, lengths);
-    with_cell(cell, [&](auto of) {
-        back_dot<decltype(of)>(walk, pull, w, before, dbefore, gates, dgates, adjoint, dgp, dgu, dgh, dgc);
-    });
+    WITH_CELL(cell, back_dot, walk, pull, w, before, dbefore, gates, dgates, adjoint, dgp, dgu, dgh, dgc);
 }
