@@ -153,6 +153,7 @@ def test_keywords_that_differ_from_their_defaults_are_tried(torch: Any) -> None:
     layers = [n.MaxPool2d(2, None, padding=1, dilation=1) for n in (td.nn, torch.nn)]
     cells = [n.RNN(4, 2, bidirectional=True) for n in (td.nn, torch.nn)]
     held = [n.Sequential(n.GELU("tanh")) for n in (td.nn, torch.nn)]
+    hx = td.zeros(2, 4, 2)
     with comparison():
         td.amax(x, 1, True), torch.amax(t, 1, True)
         x.std(axis=0, correction=td.tensor(1)), t.std(dim=0, correction=1)
@@ -160,7 +161,7 @@ def test_keywords_that_differ_from_their_defaults_are_tried(torch: Any) -> None:
         td.nn.ModuleList(modules=[]), torch.nn.ModuleList()
         for layer, y in ((layers[0], x), (layers[1], t), (held[0], x), (held[1], t)):
             layer(y)
-        cells[0](x[0], hx=td.zeros(2, 4, 2)), cells[1](t[0])
+        cells[0](x[0], hx=hx), cells[1](t[0])
     assert comparisons.tried == {
         "amax": {"dim", "keepdim"},
         "std": {"dim", "correction"},
