@@ -10,10 +10,13 @@ from recurrences import CELLS, Sizes, check, given
 pytestmark = needs_compiler
 
 
-@pytest.mark.parametrize(("reverse", "whole", "ends"), [(False, False, False), (True, True, True)])
+@pytest.mark.parametrize(
+    ("dtype", "reverse", "whole", "ends", "tolerance"),
+    [(np.float32, False, False, False, 1e-4), (np.float64, True, True, True, 1e-11)],
+)
 @pytest.mark.parametrize("cell", CELLS)
-def test_layers(cell, reverse, whole, ends):
-    check(agrees, given(cell, Sizes(3, 2, 5), np.float32, reverse, whole, ends), 1e-4)
+def test_layers(cell, dtype, reverse, whole, ends, tolerance):
+    check(agrees, given(cell, Sizes(3, 2, 5), dtype, reverse, whole, ends), tolerance)
 
 
 @pytest.mark.parametrize("cell", ["relu", "lstm", "gru"])
