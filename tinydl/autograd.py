@@ -9,9 +9,11 @@ from tinydl_kernels.machine.errors import DtypeError, GraphError
 
 from .engine.backward import accumulate, grad
 from .engine.core import Tensor, enable_grad, inference_mode, no_grad, set_grad_enabled
+from .function import Function
 from .gradcheck import gradcheck
 
 __all__ = [
+    "Function",
     "Variable",
     "backward",
     "enable_grad",
