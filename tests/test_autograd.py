@@ -91,7 +91,7 @@ class Several(autograd.Function):
 
     @staticmethod
     def backward(ctx, a, positive, b):
-        assert not positive.any().item()
+        assert positive is not None
         x, nothing, w = ctx.saved_tensors
         assert nothing is None
         assert ctx.needs_input_grad[:3] == (True, False, True)
@@ -131,13 +131,13 @@ class TestFunction:
     def leaves(self) -> tuple[td.Tensor, td.Tensor]:
         return td.tensor(self.X).requires_grad_(), td.tensor(self.W).requires_grad_()
 
-    @pytest.mark.parametrize("backend", ["numpy", "cpu"])
+    @pytest.mark.parametrize("backend", ["reference", "cpu"])
     def test_every_order(self, backend: str) -> None:
         with td.backend(backend):
-            td.gradcheck(Exp.apply, [self.X], order=2)
-            td.gradcheck(Cube.apply, [self.X], order=2)
+            td.gradcheck(Exp.apply, self.leaves()[:1], order=2)
+            td.gradcheck(Cube.apply, self.leaves()[:1], order=2)
             for k in (0, 2):
-                td.gradcheck(lambda x, w, k=k: Several.apply(x, 2, w)[k], [self.X, self.W], order=2)
+                td.gradcheck(lambda x, w, k=k: Several.apply(x, 2, w)[k], self.leaves(), order=2)
         x, _ = self.leaves()
         for _ in range(3):  # of exp and of what its rule computes: all are exp
             (g,) = td.grad(Exp.apply(x).sum(), x, create_graph=True)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from tinydl_kernels.machine.errors import DeviceError, GraphError, ShapeError
+from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError
 
 import tinydl as td
 from tinydl import nn
@@ -168,3 +168,61 @@ class TestBackward:
 def test_t_refuses_more() -> None:
     with pytest.raises(ShapeError, match="t: expected at most two dims"):
         td.ones(1, 1, 1).t()
+
+
+def test_mixed_precision_is_taken_and_changes_nothing() -> None:
+    layer = nn.Linear(3, 2)
+    optimizer = td.optim.SGD(layer.parameters(), lr=0.5)
+    scaler = td.amp.GradScaler("cuda", enabled=False)
+    x, before = td.ones(4, 3), layer.bias.detach().clone()
+    with td.autocast(device_type="cuda", dtype=td.float32), td.cuda.amp.autocast(enabled=True):
+        loss = layer(x).sum()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    np.testing.assert_allclose(layer.bias.detach().numpy(), before.numpy() - 2, rtol=1e-6)
+    assert (scaler.get_scale(), scaler.is_enabled(), scaler.state_dict()) == (1.0, False, {})
+    scaler.load_state_dict({"scale": 65536.0})
+    with pytest.raises(DtypeError, match="GradScaler.load_state_dict: expected a mapping, got list"):
+        scaler.load_state_dict([])
+
+    @td.autocast("cpu")
+    def forward(z: td.Tensor) -> td.Tensor:
+        return layer(z)
+
+    assert forward(x).dtype == td.float32
+
+
+VIEWS = {
+    "diagonal": lambda x: x.diagonal(1),
+    "diag": td.diag,
+    "transposed": lambda x: x.T,
+    "moved": lambda x: td.movedim(x, 0, 1),
+    "viewed": lambda x: x.view(2, 6),
+    "reshaped": lambda x: x.reshape(-1),
+    "squeezed": lambda x: x[None].squeeze(0),
+    "narrowed": lambda x: x.narrow(0, 1, 2),
+    "chunk": lambda x: x.chunk(2, 1)[1],
+    "split": lambda x: td.split(x, 2, 1)[0],
+    "row": lambda x: x.unbind(0)[2],
+    "every second": lambda x: x[1:, ::2],
+    "backwards": lambda x: x[-1],
+    "unflattened": lambda x: x.unflatten(1, (2, 2)),
+    "detached": lambda x: x.detach(),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_what_is_written_to_a_view_stands_in_the_base(name: str) -> None:
+    base = np.arange(12.0).reshape(3, 4)
+    x = td.tensor(base)
+    places = VIEWS[name](td.tensor(np.arange(12).reshape(3, 4))).numpy().ravel()
+    y = VIEWS[name](x)
+    y.add_(100)
+    y *= 2
+    y[...] += 1
+    base.reshape(-1)[places] = 2 * (base.reshape(-1)[places] + 100) + 1
+    np.testing.assert_array_equal(x.numpy(), base)
+    x.fill_(3.0)
+    assert (y.numpy() == 3).all()

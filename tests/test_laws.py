@@ -23,12 +23,12 @@ FILES = [(package, path) for package, root in PACKAGES.items() for path in sorte
 
 LAYERS = [
     {"tinydl_kernels"},
-    {"version", "files", "rooms"},
+    {"version", "files", "rooms", "amp"},
     {"archives"},
     {"engine"},
     {"devices"},
     {"record", "ops", "debug"},
-    {"nn", "functional", "gradcheck", "cuda", "distributions", "linalg"},
+    {"nn", "functional", "function", "gradcheck", "cuda", "distributions", "linalg"},
     {"decompositions"},
     {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers", "utils"},  # an objective counts the steps of optimizers

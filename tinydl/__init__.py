@@ -83,6 +83,7 @@ inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {
     *(
+        "amp",
         "autograd",
         "cuda",
         "data",
@@ -109,6 +110,7 @@ _HOMES = (
         "functional",
     )
     | {
+        "autocast": "amp",
         "functional_call": "nn.module",
         "load": "interop.saving",
         "save": "interop.saving",

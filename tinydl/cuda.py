@@ -13,6 +13,7 @@ from tinydl_kernels.machine import device as gpu
 from tinydl_kernels.machine.device import is_available as is_available
 from tinydl_kernels.machine.errors import DeviceError
 
+from . import amp as amp
 from .devices import graphs
 from .ops.random import manual_seed as _manual_seed
 

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from tinydl_kernels import elementwise
 from tinydl_kernels.machine.errors import GraphError
 
 from .engine.core import Array, Tensor, no_grad, primitive, state
@@ -88,7 +89,7 @@ class FunctionCtx:
 @primitive(strided=True, outputs=("*outputs",))
 def _attached(*arrays: Array, call: Any, count: int) -> tuple[Array, ...]:
     """Copies of the first `count` arrays; their gradients go, by the call's `backward`, to the others."""
-    return tuple(x.copy() for x in arrays[:count])
+    return tuple(elementwise.copy(x) for x in arrays[:count])
 
 
 _attached.mixed = True

@@ -44,11 +44,11 @@ def test_derivatives() -> None:
         packed = rnn.pack_padded_sequence(x, LENGTHS, enforce_sorted=False)
         return rnn.pad_packed_sequence(packed._replace(data=packed.data**2), total_length=6)[0]
 
-    td.gradcheck(back, [PADDED], order=2)
+    td.gradcheck(back, [td.tensor(PADDED).requires_grad_()], order=2)
     for side in ("left", "right"):
         td.gradcheck(
             lambda *x, side=side: rnn.pad_sequence([v**2 for v in x], padding_side=side),
-            [PADDED[:2, 0], PADDED[:3, 1]],
+            [td.tensor(x).requires_grad_() for x in (PADDED[:2, 0], PADDED[:3, 1])],
             order=2,
         )
 
