@@ -57,7 +57,7 @@ class Device(str):
 
 
 DEVICES = {name: str.__new__(Device, name) for name in NAMES}
-Tensor.device = property(  # type: ignore[assignment,method-assign]
+Tensor.device = property(
     lambda self: DEVICES[device_of(self.array)], doc='Device("cpu") or Device("cuda"): a string.'
 )
 
