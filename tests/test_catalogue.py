@@ -28,7 +28,10 @@ from tinydl.ops import METHODS, OPERATORS
 
 BACKENDS = ["reference", "cpu"]
 TOLERANCE = 1e-10  # of float64, relative to the largest value
-ELSEWHERE = {"devices.transfer"}  # needs two devices: test_devices.py
+ELSEWHERE = {
+    "devices.transfer",  # needs two devices: test_devices.py
+    "function.attached",  # has a rule of the user's: test_autograd.py
+}
 NO_DERIVATIVE = Path(__file__).with_name("no_derivative.txt")
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
-from tinydl_kernels.machine.errors import DeviceError, GraphError, ShapeError
+from tinydl_kernels.machine.errors import DeviceError, DtypeError, GraphError, ShapeError
 
 import tinydl as td
 from tinydl import nn
@@ -168,3 +169,121 @@ class TestBackward:
 def test_t_refuses_more() -> None:
     with pytest.raises(ShapeError, match="t: expected at most two dims"):
         td.ones(1, 1, 1).t()
+
+
+def test_mixed_precision_is_taken_and_changes_nothing() -> None:
+    layer = nn.Linear(3, 2)
+    optimizer = td.optim.SGD(layer.parameters(), lr=0.5)
+    scaler = td.amp.GradScaler("cuda", enabled=False)
+    x, before = td.ones(4, 3), layer.bias.detach().clone()
+    with td.autocast(device_type="cuda", dtype=td.float32), td.cuda.amp.autocast(enabled=True):
+        loss = layer(x).sum()
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    np.testing.assert_allclose(layer.bias.detach().numpy(), before.numpy() - 2, rtol=1e-6)
+    assert (scaler.get_scale(), scaler.is_enabled(), scaler.state_dict()) == (1.0, False, {})
+    scaler.load_state_dict({"scale": 65536.0})
+    with pytest.raises(DtypeError, match=r"GradScaler\.load_state_dict: expected a mapping, got list"):
+        scaler.load_state_dict([])
+
+    @td.autocast("cpu")
+    def forward(z: td.Tensor) -> td.Tensor:
+        return layer(z)
+
+    assert forward(x).dtype == td.float32
+
+
+VIEWS = {
+    "diagonal": lambda x: x.diagonal(1),
+    "diag": td.diag,
+    "transposed": lambda x: x.T,
+    "moved": lambda x: td.movedim(x, 0, 1),
+    "viewed": lambda x: x.view(2, 6),
+    "reshaped": lambda x: x.reshape(-1),
+    "squeezed": lambda x: x[None].squeeze(0),
+    "narrowed": lambda x: x.narrow(0, 1, 2),
+    "chunk": lambda x: x.chunk(2, 1)[1],
+    "split": lambda x: td.split(x, 2, 1)[0],
+    "row": lambda x: x.unbind(0)[2],
+    "every second": lambda x: x[1:, ::2],
+    "backwards": lambda x: x[-1],
+    "unflattened": lambda x: x.unflatten(1, (2, 2)),
+    "detached": lambda x: x.detach(),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_what_is_written_to_a_view_stands_in_the_base(name: str) -> None:
+    base = np.arange(12.0).reshape(3, 4)
+    x = td.tensor(base)
+    places = VIEWS[name](td.tensor(np.arange(12).reshape(3, 4))).numpy().ravel()
+    y = VIEWS[name](x)
+    y.add_(100)
+    y *= 2
+    y[...] += 1
+    base.reshape(-1)[places] = 2 * (base.reshape(-1)[places] + 100) + 1
+    np.testing.assert_array_equal(x.numpy(), base)
+    x.fill_(3.0)
+    assert (y.numpy() == 3).all()
+
+
+class TestWordsOfOtherPrograms:
+    """What scripts say at their beginning, and the older names."""
+
+    def test_backends(self) -> None:
+        td.backends.cudnn.benchmark = True
+        try:
+            assert not td.backends.mps.is_available()
+            with td.backends.cudnn.flags(enabled=False):
+                assert td.nn.LSTM(2, 3)(td.ones(4, 1, 2))[0].shape == (4, 1, 3)
+        finally:
+            td.backends.cudnn.benchmark = False
+        td.use_deterministic_algorithms(True, warn_only=True)
+        assert td.manual_seed(5).initial_seed() == 5
+        before = td.get_num_threads()
+        td.set_num_threads(1)
+        assert td.get_num_threads() == 1
+        td.set_num_threads(before)
+
+    def test_the_device_of_a_tensor(self) -> None:
+        device = td.ones(1).device
+        assert (device.type, device, str(device)) == ("cpu", "cpu", "cpu")
+        assert td.zeros(2, device=device).device is device
+        assert pickle.loads(pickle.dumps(device)) == device
+
+    def test_typed_tensors(self) -> None:
+        assert td.FloatTensor([1, 2]).dtype == td.float32
+        assert td.LongTensor(np.array([1.5])).tolist() == [1]
+        assert td.DoubleTensor(2, 3).shape == (2, 3)
+        assert td.BoolTensor().shape == (0,)
+        assert isinstance(td.ones(1), td.FloatTensor)
+        assert not isinstance(td.ones(1), td.LongTensor)
+        assert td.ones(2).type(td.LongTensor).dtype == td.int64
+        made = td.FloatTensor(2, 1).fill_(0.5)
+        assert td.autograd.Variable(made, requires_grad=False).tolist() == [[0.5], [0.5]]
+        with pytest.raises(AttributeError, match="no attribute 'HalfTensor'"):
+            assert td.HalfTensor
+
+    def test_second_names(self) -> None:
+        x, y = td.tensor([-1.0, 2.0]), td.tensor([2.0, 2.0])
+        assert td.subtract(x, y, alpha=2).tolist() == x.subtract(y, alpha=2).tolist() == [-5, -2]
+        assert td.multiply(x, y).divide(2).negative().absolute().tolist() == [1, 2]
+        assert td.less(x, y).tolist() == x.not_equal(y).tolist() == [True, False]
+        assert td.greater_equal(x, y).tolist() == td.less_equal(y, x).tolist() == [False, True]
+        assert td.concat([x, y]).shape == (4,)
+        assert td.moveaxis(td.ones(2, 3), 0, 1).shape == (3, 2)
+
+    def test_func_and_checkpoint(self) -> None:
+        x = td.tensor([1.0, 2.0])
+        assert td.func.grad(lambda v: (v**3).sum())(x).tolist() == [3, 12]
+        assert td.func.vmap(td.func.grad(lambda v: v**2))(x).tolist() == [2, 4]
+        slopes = td.func.grad(lambda v, w: (v * w).sum(), argnums=(0, 1))(x, 2 * x)
+        assert [g.tolist() for g in slopes] == [[2, 4], [1, 2]]
+        assert td.autograd.functional.jacobian is td.func.jacrev
+        w = x.requires_grad_()
+        td.utils.checkpoint.checkpoint(lambda v: v * v, w, use_reentrant=False).sum().backward()
+        assert w.grad.tolist() == [2, 4]
+        with pytest.raises(ValueError, match="checkpoint: expected use_reentrant False or None, got True"):
+            td.utils.checkpoint.checkpoint(lambda v: v, w, use_reentrant=True)

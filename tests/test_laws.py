@@ -23,13 +23,13 @@ FILES = [(package, path) for package, root in PACKAGES.items() for path in sorte
 
 LAYERS = [
     {"tinydl_kernels"},
-    {"version", "files", "rooms"},
+    {"version", "files", "rooms", "amp", "backends"},
     {"archives"},
     {"engine"},
     {"devices"},
     {"record", "ops", "debug"},
-    {"nn", "functional", "gradcheck", "cuda", "distributions", "linalg"},
-    {"decompositions"},
+    {"nn", "functional", "function", "gradcheck", "typed_tensors", "distributions", "linalg"},
+    {"decompositions", "func", "cuda"},
     {"autograd", "models", "optim", "data", "metrics"},
     {"regularizers", "utils"},  # an objective counts the steps of optimizers
     {"inspection"},

@@ -26,7 +26,7 @@ WRITES = {
 
 OUTSIDE = {
     *("get_float32_matmul_precision", "set_float32_matmul_precision"),
-    *("save", "load"),
+    *("save", "load", "get_num_threads", "set_num_threads", "use_deterministic_algorithms"),
     *("inference_mode", "is_grad_enabled", "set_grad_enabled"),
     *("backend", "enable_grad", "no_grad", "manual_seed", "random_from", "remember", "repeat", "record"),
     *(

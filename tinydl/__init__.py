@@ -10,6 +10,7 @@ import math as _math
 from typing import Any as _Any
 
 import numpy as _numpy
+from tinydl_kernels.cpu.threads import get_num_threads, set_num_threads
 from tinydl_kernels.machine.dispatch import use as backend
 from tinydl_kernels.machine.errors import (
     BackendError,
@@ -29,6 +30,7 @@ from .engine.public import public as _public
 from .gradcheck import GradcheckError, gradcheck
 from .ops.activations import *
 from .ops.arithmetic import *
+from .ops.arranging import *
 from .ops.attention import *
 from .ops.channel_dropout import *
 from .ops.choices import *
@@ -57,8 +59,10 @@ from .ops.reductions_by_index import *
 from .ops.resample import *
 from .ops.sampling import *
 from .ops.scan import *
+from .ops.second_names import *
 from .ops.selection import *
 from .ops.shape import *
+from .ops.shrinkage import *
 from .ops.softmax import *
 from .ops.sort import *
 from .ops.statistics import *
@@ -75,6 +79,7 @@ int8, int16, uint8 = (_numpy.dtype(name) for name in ("int8", "int16", "uint8"))
 int32 = int = _numpy.dtype("int32")
 int64 = long = _numpy.dtype("int64")
 bool = _numpy.dtype("bool")
+Size = tuple  # of which a shape is one
 dtype, device, finfo, iinfo = _numpy.dtype, _devices.Device, _numpy.finfo, _numpy.iinfo
 # What takes one of these ignores it: arrays are laid out row by row.
 contiguous_format, preserve_format = "contiguous_format", "preserve_format"
@@ -83,12 +88,15 @@ inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 
 _ROOMS = {
     *(
+        "amp",
         "autograd",
+        "backends",
         "cuda",
         "data",
         "debug",
         "distributed",
         "distributions",
+        "func",
         "functional",
         "inspection",
         "interop",
@@ -108,10 +116,19 @@ _HOMES = (
         ("grad_and_value", "hessian", "hvp", "jacfwd", "jacobian", "jacrev", "jvp", "vjp", "vmap"),
         "functional",
     )
+    | dict.fromkeys(
+        (
+            *("BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "IntTensor"),
+            *("LongTensor", "ShortTensor"),
+        ),
+        "typed_tensors",
+    )
     | {
+        "autocast": "amp",
         "functional_call": "nn.module",
         "load": "interop.saving",
         "save": "interop.saving",
+        "use_deterministic_algorithms": "backends",
     }
 )
 

@@ -7,13 +7,18 @@ from typing import Any
 
 from tinydl_kernels.machine.errors import DtypeError, GraphError
 
+from . import functional as functional
+from .debug import detect_anomaly
 from .engine.backward import accumulate, grad
 from .engine.core import Tensor, enable_grad, inference_mode, no_grad, set_grad_enabled
+from .function import Function
 from .gradcheck import gradcheck
 
 __all__ = [
+    "Function",
     "Variable",
     "backward",
+    "detect_anomaly",
     "enable_grad",
     "grad",
     "gradcheck",

@@ -13,8 +13,17 @@ from tinydl_kernels.machine import device as gpu
 from tinydl_kernels.machine.device import is_available as is_available
 from tinydl_kernels.machine.errors import DeviceError
 
+from . import amp as amp
 from .devices import graphs
 from .ops.random import manual_seed as _manual_seed
+from .typed_tensors import of_device as _of_device
+
+
+def __getattr__(name: str) -> Any:
+    """FloatTensor and its kin, of tensors on the GPU."""
+    if name.endswith("Tensor"):
+        return _of_device("cuda")[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def device_count() -> int:

@@ -56,6 +56,12 @@ class Device(str):
         return str(self)
 
 
+DEVICES = {name: str.__new__(Device, name) for name in NAMES}
+Tensor.device = property(
+    lambda self: DEVICES[device_of(self.array)], doc='Device("cpu") or Device("cuda"): a string.'
+)
+
+
 def is_device(value: Any) -> bool:
     """Is it the name of a device, as opposed to a dtype?"""
     return isinstance(value, str) and value.partition(":")[0] in NAMES

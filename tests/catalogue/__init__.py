@@ -16,6 +16,7 @@ of nn), where a line is an idea and names the functions that share it.
 
 from . import (
     arithmetic,
+    arranging,
     choices,
     conv,
     distributed,
@@ -46,6 +47,7 @@ from .row import Row as Row
 
 FAMILIES = (
     arithmetic,
+    arranging,
     choices,
     margins,
     elementwise,

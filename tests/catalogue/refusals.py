@@ -38,6 +38,16 @@ def refused(names: str, error: type[Exception], message: str, call: Callable[...
 REFUSALS: list[Refusal] = [
     case
     for cases in (
+        refused(
+            "atleast_1d atleast_2d atleast_3d",
+            DtypeError,
+            "expected tensors, got str",
+            lambda f: f(X, "a"),
+        ),
+        refused("count_nonzero", ShapeError, "expected dim in [-2, 1], got 2", lambda f: f(X, 2)),
+        refused(
+            "tril_indices triu_indices", DtypeError, "expected whole numbers, got 2.5", lambda f: f(2.5, 2)
+        ),
         # dims
         refused(
             "cummax cummin cumsum cumprod prod sort argsort argmax argmin any all flip",

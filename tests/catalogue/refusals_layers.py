@@ -122,7 +122,7 @@ REFUSALS: list[Refusal] = [
     for cases in (
         # activations
         refused(
-            "Tanh Sigmoid LogSigmoid Softsign",
+            "Tanh Sigmoid LogSigmoid Softsign Tanhshrink",
             TypeError,
             "expected settings (), got (inplace=True)",
             lambda f: f(inplace=True),
@@ -152,6 +152,17 @@ REFUSALS: list[Refusal] = [
             lambda f: f()("a"),
         ),
         refused("ReLU", DtypeError, "expected numbers, got bool", lambda f: f()(YES), "relu"),
+        refused(
+            "Softshrink",
+            ValueError,
+            "expected lambd of at least 0, got -1",
+            lambda f: f(-1)(X),
+            "softshrink",
+        ),
+        refused(
+            "Hardshrink", TypeError, "expected settings (lambd), got (alpha=1.0)", lambda f: f(alpha=1.0)
+        ),
+        refused("Softmin", TypeError, "expected settings (dim), got (axis=0)", lambda f: f(axis=0)),
         refused("CELU", ValueError, "expected alpha other than 0, got 0", lambda f: f(0)(X), "celu"),
         refused("Softplus", ValueError, "expected beta other than 0, got 0", lambda f: f(0)(X), "softplus"),
         refused(

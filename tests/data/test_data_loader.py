@@ -11,6 +11,7 @@ import os
 import threading
 from collections import Counter
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -34,8 +35,10 @@ from tinydl.data import (
     TensorDataset,
     WeightedRandomSampler,
     default_collate,
+    random_split,
     transforms,
 )
+from tinydl.training import Trainer
 
 LABELS = np.array([0] * 12 + [1] * 6 + [2] * 2)
 SAMPLERS = {
@@ -204,9 +207,59 @@ class TestAsPyTorch:
         (found,) = DataLoader([x, y], 2)
         assert found["image"].shape == (2, 2, 2)
         assert found["label"].tolist() == [1, 0]
-        ((numbers,),) = DataLoader([0.5, 1.5], 2)
+        (numbers,) = DataLoader([0.5, 1.5], 2)
         assert numbers.dtype == np.float32
-        assert default_collate([1, 2])[0].dtype == np.int64
+        assert default_collate([1, 2]).dtype == np.int64
+
+    def test_samples_in_depth(self) -> None:
+        class Named(NamedTuple):
+            word: str
+            more: Any
+
+        samples = [Named(word, ([i, i + 0.5], {"x": np.full(2, i)})) for i, word in enumerate("ab")]
+        (found,) = DataLoader(samples, 2)
+        assert type(found) is Named
+        assert found.word == ["a", "b"]
+        (whole, half), named = found.more
+        assert (whole.tolist(), half.tolist(), named["x"].tolist()) == ([0, 1], [0.5, 1.5], [[0, 0], [1, 1]])
+        assert isinstance(default_collate(samples).more[1]["x"], td.Tensor)
+
+    def test_a_subclass_that_says_what_one_sample_is(self) -> None:
+        """As PyTorch's data sets do; also under Subset, ConcatDataset and random_split."""
+
+        class Squares(Dataset):
+            def __len__(self) -> int:
+                return 5
+
+            def __getitem__(self, i):
+                assert isinstance(i, int)
+                return td.tensor([i, i + 0.5]), {"square": i * i, "word": "ab"[i % 2]}
+
+        x, y = next(iter(DataLoader(Squares(), 3)))
+        assert (x.shape, y["square"].tolist(), y["word"]) == ((3, 2), [0, 1, 4], ["a", "b", "a"])
+        both = ConcatDataset([Squares(), [(td.ones(2), {"square": -1, "word": "c"})]])
+        assert [y["square"].tolist() for _, y in DataLoader(both, 4)] == [[0, 1, 4, 9], [16, -1]]
+        some = Subset(both, [5, -4, 0])
+        assert [some[i][1]["square"] for i in range(-1, 3)] == [0, -1, 4, 0]
+        assert [y["word"] for _, y in DataLoader(some, 3)] == [["c", "a", "a"]]
+        parts = random_split(Squares(), [3, 2], td.Generator(0))
+        assert sorted(y["square"] for part in parts for _, y in part[:]) == [0, 1, 4, 9, 16]
+        assert repr(parts[1]) == "Subset: 2 samples"
+        with pytest.raises(IndexError, match="Squares: expected -5 to 4"):
+            Subset(Squares(), [5])
+        with pytest.raises(NotImplementedError, match="Squares: expected `arrays`"):
+            assert Squares().mean
+
+    def test_bare_samples_are_transformed_and_predicted(self) -> None:
+        pictures = list(np.arange(12, dtype=np.uint8).reshape(3, 1, 2, 2))
+        (found,) = DataLoader(pictures, 3, transform=transforms.RandomHorizontalFlip(1.0))
+        np.testing.assert_array_equal(found.numpy(), np.stack(pictures)[..., ::-1])
+        model = td.nn.Sequential(td.nn.Linear(2, 2))
+        with td.no_grad():
+            model[0].weight.copy_(td.eye(2))
+            model[0].bias.zero_()
+        trainer = Trainer(model, td.cross_entropy, td.optim.SGD(model.parameters(), 0.1))
+        assert trainer.predict(DataLoader([td.ones(2), td.zeros(2)], 2)).tolist() == [[1, 1], [0, 0]]
 
     def test_collate_fn_gets_the_list_of_samples(self) -> None:
         of = DataLoader(digits(5), 2, collate_fn=lambda samples: [int(label) for _, label in samples])
@@ -243,7 +296,7 @@ class TestAsPyTorch:
                 theirs = data.DataLoader(range(23), size, drop_last=drop_last)
                 mine = DataLoader(range(23), size, drop_last=drop_last)
                 assert len(mine) == len(theirs)
-                assert [b[0].tolist() for b in mine] == [b.tolist() for b in theirs]
+                assert [b.tolist() for b in mine] == [b.tolist() for b in theirs]
 
 
 class TestPositions:

@@ -21,7 +21,7 @@ from ..devices import checked_device, move, on_host
 from ..engine.core import Tensor
 from ..ops.creation import from_numpy, tensor
 from ..ops.random import Generator, default_generator
-from .datasets.dataset import Dataset, TensorDataset
+from .datasets.dataset import TensorDataset, one_by_one
 from .samplers import SEEDS, BatchSampler, RandomSampler, SequentialSampler
 from .transforms.contract import Transform
 
@@ -88,7 +88,7 @@ class DataLoader:
 
     Args:
         dataset: a `Dataset`, indexed by arrays; or anything with `__len__` and `__getitem__` of one integer,
-            whose samples (tuples, mappings, numbers, arrays) are stacked.
+            whose samples are put together by `default_collate`.
         batch_size: samples in a batch. As in PyTorch the last one of an epoch may be shorter.
         shuffle: a new order in each epoch; else always the given one.
         sampler: a `Sampler`, or whole numbers, in place of shuffle.
@@ -224,25 +224,23 @@ class DataLoader:
         rows = self._own(groups[position])
         if self.collate_fn is not None:
             return self.collate_fn([self.dataset[i] for i in rows.tolist()])
-        if isinstance(self.dataset, Dataset):
-            arrays = self.dataset._take(rows)  # `_order` has looked at them
+        if one_by_one(self.dataset):
+            arrays = _collated([self.dataset[i] for i in rows.tolist()])
         else:
-            arrays = default_collate([self.dataset[i] for i in rows.tolist()])
-            if isinstance(arrays, dict):
-                return {name: self._packed(array) for name, array in arrays.items()}
+            arrays = self.dataset._take(rows)  # `_order` has looked at them
         if self.transform is not None:
             settings: dict[str, Any] = {
                 "index": self._own(numbers[position]),
                 "epoch": epoch,
                 "seed": self.seed,
             }
-            images, *rest = arrays
-            if self.masks:
-                images, rest[0] = self.transform(images, rest[0], **settings)
+            if not isinstance(arrays, tuple):
+                arrays = self.transform(arrays, **settings)
+            elif self.masks:
+                arrays = (*self.transform(*arrays[:2], **settings), *arrays[2:])
             else:
-                images = self.transform(images, **settings)
-            arrays = (images, *rest)
-        return tuple(map(self._packed, arrays))
+                arrays = (self.transform(arrays[0], **settings), *arrays[1:])
+        return _mapped(self._packed, arrays)
 
     def _own(self, rows: np.ndarray) -> np.ndarray:
         """This rank's part of a batch."""
@@ -306,7 +304,7 @@ class DataLoader:
             groups = [np.asarray(rows) for rows in self.batch_sampler.batches(*key)]
             if len(groups) != len(self):
                 raise ShapeError(f"{self._who}: expected {len(self)} batches in an epoch, got {len(groups)}")
-            if isinstance(self.dataset, Dataset):  # which refuses what is not there, and counts from the end
+            if not one_by_one(self.dataset):  # which refuses what is not there, and counts from the end
                 ends = np.cumsum([len(rows) for rows in groups])[:-1]
                 groups = np.split(self.dataset._rows(np.concatenate(groups)), ends)
             found = groups, groups if self.transform is None else _numbers(groups, self.samples)
@@ -420,21 +418,38 @@ class Batches(DataLoader):
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Samples stacked along a new first axis, part by part: a tuple of arrays, or a dict of them. Numbers
-    become arrays as `td.tensor` makes them: int64, float32.
+    """A batch of samples: arrays, tensors and numbers are stacked along a new first axis as tensors (numbers
+    as `td.tensor` makes them: int64, float32), strings become a list; samples that are tuples, lists or
+    mappings are put together part by part, at any depth.
     """
+    return _mapped(from_numpy, _collated(samples))
+
+
+def _collated(samples: Sequence[Any]) -> Any:
+    """The same in arrays."""
     first = samples[0]
     if isinstance(first, Mapping):
-        return {name: _stacked([sample[name] for sample in samples]) for name in first}
+        return {name: _collated([sample[name] for sample in samples]) for name in first}
     if isinstance(first, (tuple, list)):
-        return tuple(_stacked(part) for part in zip(*samples, strict=True))
-    return (_stacked(samples),)
+        parts = tuple(map(_collated, zip(*samples, strict=True)))
+        return type(first)(*parts) if hasattr(first, "_fields") else parts
+    if isinstance(first, (str, bytes)):
+        return list(samples)
+    if isinstance(first, (np.ndarray, np.generic, Tensor)):
+        return np.stack([on_host(part) for part in samples])
+    return on_host(tensor(list(samples)))
 
 
-def _stacked(parts: Sequence[Any]) -> np.ndarray:
-    if isinstance(parts[0], (np.ndarray, np.generic, Tensor)):
-        return np.stack([on_host(part) for part in parts])
-    return on_host(tensor(list(parts)))
+def _mapped(function: Callable[[np.ndarray], Any], batch: Any) -> Any:
+    """The batch with the function's results in the place of its arrays."""
+    if isinstance(batch, np.ndarray):
+        return function(batch)
+    if isinstance(batch, dict):
+        return {name: _mapped(function, part) for name, part in batch.items()}
+    if isinstance(batch, tuple):
+        parts = [_mapped(function, part) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+    return batch
 
 
 def _numbers(groups: list[np.ndarray], samples: int) -> list[np.ndarray]:

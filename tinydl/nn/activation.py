@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..engine.core import Tensor
-from ..ops import activations, elementwise, functions, softmax
+from ..ops import activations, elementwise, functions, shrinkage, softmax
 from .checks import layer_dtype, require_real, require_sizes
 from .function_layer import FunctionLayer, layer_of
 from .module import Module
@@ -19,6 +19,7 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -33,9 +34,12 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmin",
     "Softplus",
+    "Softshrink",
     "Softsign",
     "Tanh",
+    "Tanhshrink",
     "Threshold",
 ]
 
@@ -66,6 +70,10 @@ Threshold = layer_of(_Activation, "Threshold", activations.threshold)
 GLU = layer_of(_Activation, "GLU", activations.glu)
 Maxout = layer_of(_Activation, "Maxout", activations.maxout)
 Softmax = layer_of(_Activation, "Softmax", softmax.softmax)
+Softmin = layer_of(_Activation, "Softmin", softmax.softmin)
+Softshrink = layer_of(_Activation, "Softshrink", shrinkage.softshrink)
+Hardshrink = layer_of(_Activation, "Hardshrink", shrinkage.hardshrink)
+Tanhshrink = layer_of(_Activation, "Tanhshrink", shrinkage.tanhshrink)
 LogSoftmax = layer_of(_Activation, "LogSoftmax", softmax.log_softmax)
 
 

@@ -21,6 +21,8 @@ from ..ops.padding import *
 from ..ops.pool import *
 from ..ops.random import alpha_dropout, dropout
 from ..ops.resample import *
+from ..ops.resample import interpolate as upsample
 from ..ops.sampling import gumbel_softmax
+from ..ops.shrinkage import *
 from ..ops.softmax import *
 from ..ops.unfold import *

@@ -20,6 +20,7 @@ from . import init
 from .checks import layer_dtype, require_sizes
 from .module import Module
 from .parameter import Parameter
+from .utils.rnn import PackedSequence, packed_like, pad_packed_sequence
 
 __all__ = [
     "GRU",
@@ -143,7 +144,8 @@ class _Layers(_Recurrent):
     Input (T, N, input_size), or (N, T, input_size) with `batch_first`. Returns (output (T, N, directions ·
     hidden_size), final state); states are (layers · directions, N, hidden_size). One sample has no N in any
     of these. With `lengths` (N,) sample n ends after lengths[n] steps: its output is 0 from there on, its
-    final state is the one at its end, and the backward direction starts there. `proj_size` (LSTM alone; Sak
+    final state is the one at its end, and the backward direction starts there; a `PackedSequence`
+    (`nn.utils.rnn`) gives one. `proj_size` (LSTM alone; Sak
     et al., arXiv 1402.1128) makes h, and so the output, W_hr h of that size.
     """
 
@@ -196,7 +198,9 @@ class _Layers(_Recurrent):
     def flatten_parameters(self) -> None:
         """Nothing: PyTorch lays weights out for cuDNN here."""
 
-    def forward(self, input: Tensor, hx: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
         if input.ndim not in (2, 3) or input.shape[-1] != self.input_size:
             got = f"expected input of 2 or 3 dims, the last {self.input_size}, got {input.shape}"
             raise ShapeError(f"{type(self).__name__}: {got}")
@@ -226,6 +230,11 @@ class _Layers(_Recurrent):
             input = outputs[0] if len(outputs) == 1 else cat(outputs, -1)
         ends = tuple(stack([state[i] for state in final]) for i in range(self.states))
         return transpose(input, 0, 1) if self.batch_first else input, ends if self.states > 1 else ends[0]
+
+    def _packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
+        padded, lengths = pad_packed_sequence(input, self.batch_first)
+        output, end = self.forward(padded, hx, lengths)
+        return packed_like(transpose(output, 0, 1) if self.batch_first else output, input), end
 
     def _one(self, input: Tensor, hx: Any, lengths: Any) -> tuple[Tensor, Any]:
         """One sample, without the dim of the batch."""

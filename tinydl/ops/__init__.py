@@ -16,6 +16,7 @@ from ..engine.promotion import is_scalar
 from ..engine.public import public
 from . import (
     arithmetic,
+    arranging,
     as_number,
     choices,
     creation,
@@ -31,6 +32,7 @@ from . import (
     reductions_by_index,
     sampling,
     scan,
+    second_names,
     shape,
     softmax,
     sort,
@@ -42,6 +44,7 @@ from . import (
 WITH_METHODS = (
     *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
     *(arithmetic, choices, elementwise, functions, joining, sampling, views, reductions_by_index),
+    *(second_names, arranging),
 )
 NO_METHODS = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),

@@ -62,6 +62,10 @@ class Generator:
         self.load_state_dict({"seed": seed, "stream": self.stream, "counter": 0})
         return self
 
+    def initial_seed(self) -> int:
+        """The seed that it began from."""
+        return int(self.seed)
+
     seed = property(lambda self: int(move(self.key.array, "cpu")[0]))
     stream = property(lambda self: int(move(self.key.array, "cpu")[1]))
 

@@ -81,7 +81,7 @@ def _split(x: Array, *, sizes: tuple[int, ...], dim: int) -> tuple[Array, ...]:
 
 @primitive(view=True)
 def _diagonal(x: Array, *, offset: int, dim1: int, dim2: int) -> Array:
-    return x.diagonal(offset, dim1, dim2)
+    return memory.diagonal(x, offset, dim1, dim2)
 
 
 @primitive

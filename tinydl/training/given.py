@@ -15,7 +15,8 @@ __all__: list[str] = []
 
 
 def as_batch(given: Any) -> tuple[Tensor, ...]:
-    """What a loader gave, as tensors."""
+    """What a loader gave, as tensors; a bare one is of inputs alone."""
+    given = (given,) if isinstance(given, (Tensor, np.ndarray)) else given
     if not isinstance(given, (tuple, list)) or not given:
         raise TypeError(f"Trainer: expected batches (inputs, targets), got {type(given).__name__}")
     return tuple(part if isinstance(part, Tensor) else as_tensor(part) for part in given)

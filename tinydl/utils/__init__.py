@@ -1,5 +1,5 @@
-"""PyTorch's `utils`: what a program takes from `torch.utils.data` has the same name here. It lives in
-`tinydl.data`.
+"""PyTorch's `utils`: what a program takes from `torch.utils.data` and `torch.utils.checkpoint` has the same
+name here. It lives in `tinydl.data` and `tinydl.nn`.
 """
 
-from . import data
+from . import checkpoint, data

@@ -158,3 +158,11 @@ def release() -> None:
 
 
 _keep()
+
+
+def diagonal(x: Any, offset: int, axis1: int, axis2: int) -> Any:
+    """x.diagonal(...), which may be written where x may: NumPy marks it as read-only."""
+    view = x.diagonal(offset, axis1, axis2)
+    if isinstance(view, np.ndarray):
+        view.flags.writeable = x.flags.writeable
+    return view

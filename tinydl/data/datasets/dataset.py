@@ -32,7 +32,10 @@ SHOWN = 10  # classes and numbers in a repr
 class Dataset:
     """n samples, each of one row per array: inputs first, targets last.
 
-    A subclass has `__len__`, `arrays` and `_take`. Facts are found when they are asked for, once.
+    A subclass has `__len__`, `arrays` and `_take`; facts are found when they are asked for, once. Or, as
+    PyTorch's, it has `__len__` and a `__getitem__` of its own, which gives one sample at an integer, whatever
+    that may be: then there are no facts, and `DataLoader`, `Subset`, `ConcatDataset` and `random_split` ask
+    for sample after sample.
 
     Attributes:
         arrays: all samples: (inputs, targets), or what a `TensorDataset` was made of.
@@ -49,9 +52,14 @@ class Dataset:
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        raise NotImplementedError(f"{type(self).__name__}: arrays")
+        raise NotImplementedError(f"{type(self).__name__}: expected `arrays`, of which it has none")
 
-    def _take(self, rows: Any) -> tuple[np.ndarray, ...]:
+    @property
+    def _one_by_one(self) -> bool:
+        """Does `__getitem__` give one sample at an integer, and nothing else?"""
+        return type(self).__getitem__ is not Dataset.__getitem__
+
+    def _take(self, rows: Any) -> Any:
         """The samples at an index or at int64 indices, all of them 0 to n - 1."""
         return tuple(array[rows] for array in self.arrays)
 
@@ -68,23 +76,7 @@ class Dataset:
         return self._take(self._rows(index))
 
     def _rows(self, index: Any) -> Any:
-        n = len(self)
-        if isinstance(index, slice):
-            return np.arange(n)[index]
-        rows = on_host(index) if isinstance(index, Tensor) else np.asarray(index)
-        if rows.dtype == bool and rows.shape == (n,):
-            return np.flatnonzero(rows)
-        rows = rows.astype(np.int64) if rows.shape == (0,) else rows
-        if rows.dtype.kind not in "iu" or rows.ndim > 1:
-            raise IndexError(
-                f"{self.name}: expected an integer, a slice, integers (k,) or bools ({n},), got "
-                f"{rows.dtype} {rows.shape}"
-            )
-        rows = rows.astype(np.int64)
-        if rows.size and (rows.min() < -n or rows.max() >= n):
-            raise IndexError(f"{self.name}: expected {-n} to {n - 1}, got {rows.min()} to {rows.max()}")
-        rows = np.where(rows < 0, rows + n, rows)
-        return rows if rows.ndim else int(rows)
+        return _rows(self, index)
 
     @property
     def inputs(self) -> np.ndarray:
@@ -132,6 +124,8 @@ class Dataset:
         return f"sha256:{digest.hexdigest()}"
 
     def __repr__(self) -> str:
+        if self._one_by_one:
+            return f"{type(self).__name__}: {len(self):,} samples"
         parts = [f"{array.shape[1:]} {array.dtype}" for array in self.arrays]
         lines = [f"{self.name}: {len(self):,} samples, {' and '.join(parts)}"]
         if self.classes and self.counts is not None:
@@ -144,6 +138,61 @@ class Dataset:
             lines.append(f"mean {_shown(self.mean)}, standard deviation {_shown(self.std)}")
         lines += [f"source: {self.source}"] * bool(self.source) + [f"checksum: {self.checksum}"]
         return "\n    ".join(lines)
+
+
+def _rows(dataset: Any, index: Any) -> Any:
+    """The index from 0 on: an int, or int64 (k,)."""
+    n = len(dataset)
+    if isinstance(index, slice):
+        return np.arange(n)[index]
+    rows = on_host(index) if isinstance(index, Tensor) else np.asarray(index)
+    if rows.dtype == bool and rows.shape == (n,):
+        return np.flatnonzero(rows)
+    rows = rows.astype(np.int64) if rows.shape == (0,) else rows
+    if rows.dtype.kind not in "iu" or rows.ndim > 1:
+        raise IndexError(
+            f"{_name(dataset)}: expected an integer, a slice, integers (k,) or bools ({n},), got "
+            f"{rows.dtype} {rows.shape}"
+        )
+    rows = rows.astype(np.int64)
+    if rows.size and (rows.min() < -n or rows.max() >= n):
+        raise IndexError(f"{_name(dataset)}: expected {-n} to {n - 1}, got {rows.min()} to {rows.max()}")
+    rows = np.where(rows < 0, rows + n, rows)
+    return rows if rows.ndim else int(rows)
+
+
+def _name(dataset: Any) -> str:
+    """Its own, or that of its class where it was given none."""
+    name = getattr(dataset, "name", Dataset.name)
+    return name if name != Dataset.name else type(dataset).__name__
+
+
+def one_by_one(dataset: Any) -> bool:
+    """Has it to be asked for sample after sample: a `Dataset` that is, or anything that is none?"""
+    return not isinstance(dataset, Dataset) or dataset._one_by_one
+
+
+class _Parts(Dataset):
+    """What is made of other data sets: asked for sample after sample where one of them has to be."""
+
+    _parts: Sequence[Any] = ()
+
+    @functools.cached_property
+    def _one_by_one(self) -> bool:
+        return any(map(one_by_one, self._parts))
+
+    def _take(self, rows: Any) -> Any:
+        if not self._one_by_one:
+            return self._taken(rows)
+        return (
+            [self._sample(i) for i in rows.tolist()] if isinstance(rows, np.ndarray) else self._sample(rows)
+        )
+
+    def _taken(self, rows: Any) -> tuple[np.ndarray, ...]:
+        raise NotImplementedError
+
+    def _sample(self, i: int) -> Any:
+        raise NotImplementedError
 
 
 class TensorDataset(Dataset):
@@ -185,25 +234,27 @@ class TensorDataset(Dataset):
         return self._arrays
 
 
-class Subset(Dataset):
+class Subset(_Parts):
     """Some samples of a data set, in a given order, as a data set. Nothing is copied before it is asked for.
 
     Args:
-        dataset: of which.
+        dataset: of which; or anything with `__len__` and `__getitem__` of one integer.
         indices: whatever `dataset[indices]` takes, but a single integer.
 
     Attributes:
         dataset, indices: int64, all of them from 0.
     """
 
-    def __init__(self, dataset: Dataset, indices: Any) -> None:
-        rows = dataset._rows(list(indices) if isinstance(indices, range) else indices)
+    def __init__(self, dataset: Any, indices: Any) -> None:
+        rows = _rows(dataset, list(indices) if isinstance(indices, range) else indices)
         if isinstance(rows, int):
             raise IndexError(f"Subset: indices: expected several, got {indices!r}")
-        self.dataset, self.indices = dataset, rows
-        self.name, self.source, self.classes = f"a subset of {dataset.name}", dataset.source, dataset.classes
-        if dataset.sample_names:
-            self.sample_names = tuple(dataset.sample_names[i] for i in rows)
+        self.dataset, self.indices, self._parts = dataset, rows, (dataset,)
+        self.name = f"a subset of {_name(dataset)}"
+        if isinstance(dataset, Dataset):
+            self.source, self.classes = dataset.source, dataset.classes
+            if dataset.sample_names:
+                self.sample_names = tuple(dataset.sample_names[i] for i in rows)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -217,13 +268,14 @@ class Subset(Dataset):
         targets = self.dataset.targets
         return None if targets is None else targets[self.indices]
 
-    def _take(self, rows: Any) -> tuple[np.ndarray, ...]:
+    def _taken(self, rows: Any) -> tuple[np.ndarray, ...]:
         return self.dataset._take(self.indices[rows])
 
+    def _sample(self, i: int) -> Any:
+        return self.dataset[int(self.indices[i])]
 
-def random_split(
-    dataset: Dataset, lengths: Sequence[float], generator: Generator | None = None
-) -> list[Subset]:
+
+def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | None = None) -> list[Subset]:
     """Disjoint parts of a data set in random order, together all of it; see `split` for parts by class.
 
     lengths: in samples, or shares that sum to 1: what rounding down leaves goes to the first parts, one each.
@@ -245,18 +297,25 @@ def random_split(
     return [Subset(dataset, order[end - k : end]) for end, k in zip(ends, counts, strict=True)]
 
 
-class ConcatDataset(Dataset):
-    """Data sets one after another, as one.
+class ConcatDataset(_Parts):
+    """Data sets one after another, as one. What gives one sample at an integer may be anything.
 
     Raises:
         ShapeError: none; samples of other shapes; other classes.
         DtypeError: samples of other dtypes.
     """
 
-    def __init__(self, datasets: Iterable[Dataset]) -> None:
-        self.datasets = list(datasets)
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = self._parts = list(datasets)
         if not self.datasets:
             raise ShapeError("ConcatDataset: expected at least one data set")
+        self.cumulative_sizes = np.cumsum([len(dataset) for dataset in self.datasets]).tolist()
+        self.name = " + ".join(map(_name, self.datasets))
+        if not self._one_by_one:
+            self._agree()
+
+    def _agree(self) -> None:
+        """Samples and classes are of one kind, or it is an error; the facts are those of all."""
         first, *others = self.datasets
         kinds = [_kind(dataset) for dataset in self.datasets]
         for dataset, kind in zip(others, kinds[1:], strict=True):
@@ -271,8 +330,6 @@ class ConcatDataset(Dataset):
                     f"ConcatDataset: expected the classes {', '.join(first.classes)} of {first.name}, got "
                     f"{', '.join(dataset.classes)} of {dataset.name}"
                 )
-        self.cumulative_sizes = np.cumsum([len(dataset) for dataset in self.datasets]).tolist()
-        self.name = " + ".join(dataset.name for dataset in self.datasets)
         self.source = "; ".join(dict.fromkeys(dataset.source for dataset in self.datasets))
         self.classes = first.classes
         if all(dataset.sample_names for dataset in self.datasets):
@@ -291,7 +348,11 @@ class ConcatDataset(Dataset):
         parts = [dataset.targets for dataset in self.datasets]
         return None if parts[0] is None else np.concatenate([part for part in parts if part is not None])
 
-    def _take(self, rows: Any) -> tuple[np.ndarray, ...]:
+    def _sample(self, i: int) -> Any:
+        which = int(np.searchsorted(self.cumulative_sizes, i, side="right"))
+        return self.datasets[which][i - [0, *self.cumulative_sizes][which]]
+
+    def _taken(self, rows: Any) -> tuple[np.ndarray, ...]:
         which = np.searchsorted(self.cumulative_sizes, rows, side="right")
         starts = np.array([0, *self.cumulative_sizes])
         if np.ndim(rows) == 0:

@@ -1,6 +1,6 @@
 """What is done to layers and their parameters from outside."""
 
-from . import gradients, parameters, reshaping, statistics, weight_normalization
+from . import gradients, parameters, reshaping, rnn, statistics, weight_normalization
 from .gradients import *
 from .parameters import *
 from .reshaping import *
