@@ -59,9 +59,9 @@ def assert_agree(
 
         return called
 
-    found = _derivatives(seen(ours), _leaves(arrays, td, fixed), parameters[0], td, order)
-    expected = _derivatives(seen(theirs), _leaves(arrays, torch, fixed), parameters[1], torch, order)
-    _assert_close(found, expected, tolerance)
+    found = derivatives(seen(ours), leaves(arrays, td, fixed), parameters[0], td, order)
+    expected = derivatives(seen(theirs), leaves(arrays, torch, fixed), parameters[1], torch, order)
+    assert_close(found, expected, tolerance)
     count(calls)
     return expected
 
@@ -75,8 +75,8 @@ def assert_agree_everywhere(
     records: bool = True,
 ) -> None:
     """The same of `make(library, dtype)`; then tinydl in float32 on the kernels of the processor, up to
-    `tolerance32`, with PyTorch's dtypes; and a recorded step, which gives the bits of the eager one, or is refused
-    where `records` says so. The floating arrays are numbers of float32 (`single`).
+    `tolerance32`, with PyTorch's dtypes; and a recorded step, which gives the bits of the eager one, or is
+    refused where `records` says so. The floating arrays are numbers of float32 (`single`).
     """
     torch = pytest.importorskip("torch")
     (ours, held), (theirs, held_there) = make(td, "float64"), make(torch, "float64")
@@ -84,10 +84,10 @@ def assert_agree_everywhere(
     arrays = [x.astype(np.float32) if x.dtype.kind == "f" else x for x in arrays]
     with td.backend("cpu"), compiled() as kernels:
         ours, held = make(td, "float32")
-        found = _derivatives(ours, _leaves(arrays, td), held.parameters, td, order)
-        _assert_close(found, expected, tolerance32)
+        found = derivatives(ours, leaves(arrays, td), held.parameters, td, order)
+        assert_close(found, expected, tolerance32)
         theirs, _ = make(torch, "float32")
-        dtypes = [str(y.dtype).removeprefix("torch.") for y in _several(theirs(*_leaves(arrays, torch)))]
+        dtypes = [str(y.dtype).removeprefix("torch.") for y in _several(theirs(*leaves(arrays, torch)))]
         assert [str(x.dtype) for x in found["values"]] == dtypes
         if records:
             _assert_records(make, arrays, order)
@@ -114,13 +114,13 @@ def _assert_records(make: Callable[[Any, str], Made], arrays: Sequence[Array], o
         seeds: dict[Any, Any] = {}
 
         def step(*inputs: Any, function: Any = function, held: Any = held, seeds: Any = seeds) -> list[Any]:
-            leaves = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
-            results = _derivatives(function, leaves, held.parameters, td, order, seeds)
+            own = [x.detach().requires_grad_(x.requires_grad) for x in inputs]
+            results = derivatives(function, own, held.parameters, td, order, seeds)
             return [x if x is None else x.detach() for values in results.values() for x in values]
 
-        step(*_leaves(arrays, td))
+        step(*leaves(arrays, td))
         run = td.record(step) if recorded else step
-        results = [run(*_leaves(given, td)) for given in (arrays, others, arrays)]
+        results = [run(*leaves(given, td)) for given in (arrays, others, arrays)]
         if recorded:
             assert [len(known) for known in run.recordings.values()] == [1], "recorded anew"
         found.append([*results, [x.detach() for x in held.parameters + held.buffers]])
@@ -152,7 +152,8 @@ def compiled() -> Iterator[list[Kernel]]:
         yield ran
 
 
-def _leaves(arrays: Sequence[Array], library: Any, fixed: Sequence[int] = ()) -> list[Any]:
+def leaves(arrays: Sequence[Array], library: Any, fixed: Sequence[int] = ()) -> list[Any]:
+    """Tensors of the arrays; floating ones require grad but for those at the places `fixed`."""
     moving = [x.dtype.kind == "f" and i not in fixed for i, x in enumerate(arrays)]
     return [library.tensor(x, requires_grad=wanted) for x, wanted in zip(arrays, moving, strict=True)]
 
@@ -161,7 +162,8 @@ def _several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
-def _assert_close(found: Found, expected: Found, tolerance: float) -> None:
+def assert_close(found: Found, expected: Found, tolerance: float) -> None:
+    """Up to a tolerance, relative to an element or the largest one. None is as good as zeros."""
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         assert len(found[name]) == len(values), name
@@ -173,7 +175,7 @@ def _assert_close(found: Found, expected: Found, tolerance: float) -> None:
             np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * largest, err_msg=name)
 
 
-def _derivatives(
+def derivatives(
     function: Callable[..., Any],
     inputs: list[Any],
     parameters: Sequence[Any],
@@ -181,7 +183,9 @@ def _derivatives(
     order: int,
     seeds: dict[Any, Any] | None = None,
 ) -> Found:
-    """Cotangents are kept in `seeds`, for steps that may make none."""
+    """The values, and the derivatives of Σ cos(k) y_k over all of them, up to an order. Cotangents are kept
+    in `seeds`, for steps that may make none.
+    """
     grad = td.grad if framework is td else framework.autograd.grad
     tensor = td.from_numpy if framework is td else framework.from_numpy
     seeds = {} if seeds is None else seeds
