@@ -295,7 +295,8 @@ INPUTS: list[Input] = [
     ),
     Input(
         f"{OF_BOTH} sub kthvalue median pairwise_distance tensordot margin_ranking_loss pow clip atan2 "
-        "addcmul threshold trace topk matmul mm bmm mv dot einsum triplet_margin_loss",
+        "addcmul threshold trace topk matmul mm bmm mv dot einsum triplet_margin_loss argmax argmin "
+        "searchsorted one_hot",
         "bool",
         COMPUTED,
         "Booleans are 0 and 1 in arithmetic.",

@@ -7,6 +7,7 @@ otherwise stands in pytorch_differences.py, by function and kind.
 
 from __future__ import annotations
 
+import functools
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from agreement import Found, assert_close, derivatives, leaves
 from catalogue.layers import LayerCall
-from catalogue.row import Row
+from catalogue.row import Row, apart
 from pytorch_differences import CRASHES, INPUTS, STILL, limit
 from test_catalogue import strided
 from test_catalogue_against_pytorch import AGREEING, name_of
@@ -32,8 +33,29 @@ pytestmark = [
 ]
 
 Arrays = Sequence[np.ndarray]
+
+
+def query(name: str, call: Callable[..., Any], *shapes: tuple[int, ...]) -> Row:
+    """A row for what has no derivative, and so none in the catalogue."""
+    return Row(name, call, [[apart(*shape) for shape in shapes]], lambda *x: x, order=0)
+
+
+QUERIES = [
+    *(query(n, getattr(td, n), (3, 4)) for n in ("isfinite", "isinf", "isnan", "logical_not", "nonzero")),
+    *(query(n, getattr(td, n), (3, 4)) for n in ("argwhere", "unique", "zeros_like", "ones_like")),
+    *(query(n, getattr(td, n), (3, 4)) for n in ("argmax", "argmin")),
+    *(query(n, functools.partial(getattr(td, n), dim=1), (3, 4)) for n in ("argmax", "argmin")),
+    query("argsort", lambda x: td.argsort(x, dim=1, stable=True), (3, 4)),
+    query("numel", lambda x: td.tensor(td.numel(x)), (3, 4)),
+    *(query(n, getattr(td, n), (3, 4), (4,)) for n in ("eq", "ge", "gt", "le", "lt", "ne", "isclose")),
+    *(query(f"logical_{n}", getattr(td, f"logical_{n}"), (3, 4), (4,)) for n in ("and", "or", "xor")),
+    query("equal", lambda x, y: td.tensor(td.equal(x, y)), (3, 4), (3, 4)),
+    query("allclose", lambda x, y: td.tensor(td.allclose(x, y)), (3, 4), (4,)),
+    query("searchsorted", lambda x, y: td.searchsorted(td.sort(x)[0], y), (4,), (3, 4)),
+    query("one_hot", lambda x: td.one_hot(td.argmax(x, 1), 5), (3, 4)),
+]
 ROWS: dict[str, list[Row]] = {}
-for row in AGREEING:
+for row in [*AGREEING, *QUERIES]:
     if not isinstance(row.call, LayerCall):
         ROWS.setdefault(name_of(row), []).append(row)
 

@@ -286,7 +286,7 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     return _power(input, exponent=exponent)
 
 
-def _whole_power(x: Any, exponent: Tensor) -> Tensor:
+def _whole_power(x: Any, exponent: Any) -> Tensor:
     """Of signed integers. 1 and -1 are their own inverses, others have one without a whole part; so has 0, as
     in PyTorch.
     """
