@@ -215,3 +215,120 @@ UNTRIED: list[Untried] = [
     Untried("nn.DataParallel", "device_ids output_device dim", "They need several devices."),
 ]
 """Keywords that no comparison gives a value that is not their default."""
+
+
+# ---- Kinds of inputs, held by test_pytorch_inputs.py
+
+
+class Input(NamedTuple):
+    names: str
+    kind: str
+    outcome: str
+    why: str
+
+
+INTEGERS = "Integers become float32, as with a Python float; PyTorch has no kernel."
+NETWORKS = "What is made for networks takes floating tensors of one dtype; PyTorch has some such kernels."
+WRAPS = "PyTorch negates or subtracts in uint8, which wraps around."
+WHOLE = "PyTorch cuts a fraction off the numbers beside the integers: 0.5 becomes 0."
+SHAPES = "A shape that broadcasts by mistake is refused."
+ORDER = "Which of equal values comes first is not promised."
+NOTHING = "Of nothing there is a result."
+EPSILON = "PyTorch adds 1e-12 to the squares, and a rank deficient matrix is as good as its rounding."
+UNREAD = "PyTorch gives gradients only where src has the shape of the index."
+REFUSED, COMPUTED = "ours refuses", "theirs refuses"
+LOSSES = (
+    "soft_margin_loss multilabel_soft_margin_loss kl_div mse_loss l1_loss smooth_l1_loss huber_loss "
+    "hinge_embedding_loss poisson_nll_loss"
+)
+ACTIVATIONS = "logsigmoid leaky_relu prelu gelu silu mish softplus glu"
+CONVOLUTIONS = "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
+OF_BOTH = (  # of integers and of booleans
+    f"{ACTIVATIONS} round logaddexp frac hypot lerp addcdiv meshgrid mean var std var_mean cross batch_norm "
+    "local_response_norm cross_entropy nll_loss kl_div mse_loss l1_loss smooth_l1_loss huber_loss "
+    "binary_cross_entropy binary_cross_entropy_with_logits gaussian_nll_loss multi_margin_loss "
+    "cosine_similarity soft_margin_loss multilabel_soft_margin_loss multilabel_margin_loss embedding_bag "
+    "addmm baddbmm"
+)
+INPUTS: list[Input] = [
+    Input(f"{LOSSES} linear", "0-d", REFUSED, SHAPES),
+    Input("multilabel_soft_margin_loss clip cosine_embedding_loss", "0-d", COMPUTED, NOTHING),
+    Input(
+        f"{LOSSES} tensordot take_along_dim linear cosine_embedding_loss triplet_margin_loss ctc_loss",
+        "broadcast",
+        REFUSED,
+        SHAPES,
+    ),
+    Input("clip scatter scatter_add scatter_reduce", "broadcast", COMPUTED, UNREAD),
+    Input("scatter_reduce", "broadcast", "other values", UNREAD),
+    Input("tensordot take_along_dim linear cosine_embedding_loss", "one", REFUSED, SHAPES),
+    Input("linalg.cholesky cholesky cosine_embedding_loss", "one", "other values", EPSILON),
+    Input("median", "empty", REFUSED, "There is no median of nothing."),
+    Input(
+        "quantile multilabel_margin_loss pixel_shuffle pixel_unshuffle norm conv1d conv2d conv3d affine_grid",
+        "empty",
+        COMPUTED,
+        NOTHING,
+    ),
+    Input(
+        "multilabel_margin_loss multi_margin_loss", "empty", "other values", "PyTorch reads no man's land."
+    ),
+    Input("bincount", "empty", "another dtype", "PyTorch forgets the weights where there is nothing."),
+    Input(f"{OF_BOTH} elu selu celu hardtanh hinge_embedding_loss", "integer", COMPUTED, INTEGERS),
+    Input("linalg.matrix_norm", "integer", COMPUTED, INTEGERS),
+    Input("addmm baddbmm addcmul threshold", "integer", "another dtype", WHOLE),
+    Input(
+        "pairwise_distance margin_ranking_loss soft_margin_loss multilabel_soft_margin_loss atan2 l1_loss",
+        "integer",
+        "other values",
+        WRAPS,
+    ),
+    Input("topk", "integer", "other values", ORDER),
+    Input("local_response_norm", "integer", "other values", "PyTorch's means of integers are whole."),
+    Input(
+        f"{CONVOLUTIONS} max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d "
+        "lp_pool3d linear bilinear einsum matrix_power linalg.matrix_power interpolate rms_norm "
+        "parameters_to_vector",
+        "integer",
+        REFUSED,
+        NETWORKS,
+    ),
+    Input(
+        f"{OF_BOTH} sub kthvalue median pairwise_distance tensordot margin_ranking_loss pow clip atan2 "
+        "addcmul threshold trace topk matmul mm bmm mv dot einsum triplet_margin_loss argmax argmin "
+        "searchsorted one_hot",
+        "bool",
+        COMPUTED,
+        "Booleans are 0 and 1 in arithmetic.",
+    ),
+    Input(
+        "conv_transpose1d conv_transpose2d lp_pool1d lp_pool2d lp_pool3d unfold fold rms_norm einsum "
+        "linalg.matrix_power parameters_to_vector",
+        "bool",
+        REFUSED,
+        NETWORKS,
+    ),
+    Input("sign index_add mse_loss poisson_nll_loss", "bool", REFUSED, "Booleans have no sign."),
+    Input(
+        "einsum conv_transpose1d conv_transpose2d rms_norm parameters_to_vector", "float32", REFUSED, NETWORKS
+    ),
+    Input(
+        "lerp prelu meshgrid cross batch_norm cross_entropy huber_loss binary_cross_entropy",
+        "float32",
+        COMPUTED,
+        "The wider dtype is the result's.",
+    ),
+    Input(
+        "soft_margin_loss binary_cross_entropy_with_logits cross_entropy",
+        "float32",
+        "another dtype",
+        "That of soft_margin_loss and the binary one is the wider dtype, that of cross_entropy the logits'.",
+    ),
+]
+"""What a function does with a kind of input, if it is not what PyTorch does: all of its rows together."""
+
+CRASHES = {
+    *(("embedding_bag", kind) for kind in ("0-d", "empty", "one", "broadcast")),
+    *(("scaled_dot_product_attention", kind) for kind in ("empty", "broadcast")),
+}
+"""PyTorch ends the process: it divides by no heads, and reads beyond offsets."""

@@ -454,7 +454,8 @@ def matrix_norm(
 ) -> Tensor:
     """Norms of the matrices in two dims: "fro", the root of the sum of squares; "nuc", the sum of singular
     values; 2 and -2, the largest and the smallest of them; 1 and -1, inf and -inf, the largest and the
-    smallest sum of a column's and of a row's absolute values.
+    smallest sum of a column's and of a row's absolute values. Of matrices without elements it is 0, but for
+    the smallest of nothing, an error.
     """
     if ord not in ("fro", "nuc", 1, -1, 2, -2, math.inf, -math.inf):
         raise ValueError(f"matrix_norm: expected ord 'fro', 'nuc', 1, -1, 2, -2, inf or -inf, got {ord!r}")
@@ -465,13 +466,15 @@ def matrix_norm(
         raise ShapeError(f"matrix_norm: expected two dims, got {dim}")
     if ord == "fro":
         return power_norm(A, 2.0, (row, column), keepdim)
+    empty = not (A.shape[row] and A.shape[column])  # then the largest is 0
+    pick = sum if isinstance(ord, str) or (empty and ord > 0) else amax if ord > 0 else amin
     if not isinstance(ord, str) and abs(ord) != 2:
         along, across = (row, column) if abs(ord) == 1 else (column, row)
         sums = sum(absolute(A), along, keepdim=True)
-        found = (amax if ord > 0 else amin)(sums, across, keepdim=True)
+        found = pick(sums, across, keepdim=True)
     else:
         values = _svd(movedim(A, (row, column), (-2, -1)))[1]
-        found = sum(values, -1) if ord == "nuc" else amax(values, -1) if ord == 2 else amin(values, -1)
+        found = pick(values, -1)
         for d in sorted((row, column)):
             found = unsqueeze(found, d)
     return found if keepdim else reshape(found, [n for d, n in enumerate(A.shape) if d not in (row, column)])

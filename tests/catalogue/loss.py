@@ -250,7 +250,7 @@ ROWS: list[Row] = [
         lambda x, t: np.mean(
             [sum(max(0, 1 - r[y] + r[k]) for k in range(4) if k != y) / 4 for r, y in zip(x, t, strict=True)]
         ),
-        bad=[((V, V), ShapeError, "multi_margin_loss: expected input (N, K) and weight (K,), got (3,)")],
+        bad=[((V, V), ShapeError, "multi_margin_loss: expected one class for (3,), got (3,)")],
     ),
     Row(
         "cosine_similarity",

@@ -166,3 +166,54 @@ def test_what_an_integer_dtype_can_hold_is_cut_to_a_whole_number() -> None:
     assert y.tolist() == [255, 1, 100]
     assert td.zeros(2, dtype="int64").fill_(2**62 + 1).tolist() == [2**62 + 1] * 2
     assert td.zeros(1, dtype="bool").fill_(300).tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda x: td.pow(x, td.tensor([-1, -3, -2, 2])), [0, -1, 1, 9]),
+        (lambda x: td.pow(2, x), [4, 0, 2, 8]),
+        (lambda x: td.hardtanh(x), [1, -1, 1, 1]),
+        (lambda x: td.relu6(x * 4), [6, 0, 4, 6]),
+        (lambda x: td.threshold(x, 1.0, 20.0), [2, 20, 20, 3]),
+        (lambda x: td.addcmul(x, x, x, value=2.0), [10, 1, 3, 21]),
+        (lambda x: td.addmm(x[:1], x[None], x[:, None], beta=-1.0)[0], [13]),
+        (lambda x: td.index_add(x, 0, td.tensor([0, 0]), x[:2], alpha=2.0), [4, -1, 1, 3]),
+        (lambda x: td.cat([x, td.zeros(0, dtype="int64")]), [2, -1, 1, 3]),
+    ],
+)
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_integers_stay_integers(call: Any, expected: list[int], backend: str) -> None:
+    """As PyTorch has them; beside whole numbers, too."""
+    x = td.tensor([2, -1, 1, 3])
+    with td.backend(backend):
+        step = td.record(call)
+        for found in (call(x), step(x), step(x), step(x)):
+            assert found.dtype == x.dtype
+            assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool"])
+def test_sums_by_index_keep_the_dtype(dtype: str) -> None:
+    x, index = td.tensor(np.array([1, 0, 1], dtype)), td.tensor([0, 0, 2])
+    assert td.scatter_add(x, 0, index, x).dtype == x.dtype
+    assert td.scatter_reduce(x, 0, index, x, "sum").dtype == x.dtype
+
+
+def test_what_is_joined_has_the_common_dtype() -> None:
+    x, n = td.ones(2), td.tensor([1, 2])
+    assert td.cat([n, x]).dtype == td.stack([n, x]).dtype == td.hstack([x, n]).dtype == td.float32
+    assert td.cat([x, x.double()]).dtype == td.float64
+    assert td.cat([td.ones(2, 3), td.zeros(0)]).shape == (2, 3)
+    w = td.tensor([0.5], requires_grad=True)
+    assert td.grad((td.cat([w, n.double()]) ** 2).sum(), [w])[0].tolist() == [1.0]
+    with pytest.raises(DtypeError, match="index_add: expected a whole alpha for int64"):
+        td.index_add(n, 0, n - 1, n, alpha=0.5)
+
+
+@pytest.mark.parametrize("name", ["logaddexp", "xlogy", "pairwise_distance"])
+def test_an_integer_beside_a_float_has_its_dtype(name: str) -> None:
+    x, y = np.array([[1.5, 2.0]]), np.array([[2, 3]])
+    found = getattr(td, name)(td.tensor(x), td.tensor(y))
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found.numpy(), getattr(td, name)(td.tensor(x), td.tensor(y * 1.0)).numpy())

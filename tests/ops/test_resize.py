@@ -142,7 +142,7 @@ ERRORS = [
         ValueError,
         "interpolate: expected align_corners in modes ['linear', 'bilinear',",
     ),
-    ((IMAGE.to("int64"), 8), {}, DtypeError, "resample: expected float32 or float64, got int64"),
+    ((IMAGE.to("int64"), 8), {}, DtypeError, "interpolate: expected float32 or float64, got int64"),
 ]
 
 

@@ -142,6 +142,13 @@ def number(who: str, value: Any, dtype: np.dtype) -> Any:
     return dtype.type(whole)
 
 
+def whole(x: Any, *values: Any) -> tuple[Any, ...]:
+    """The numbers as integers, if x is of integers and all are whole: they change no dtype then."""
+    if x.dtype.kind in "iu" and all(float(value).is_integer() for value in values):
+        return tuple(map(int, values))
+    return values
+
+
 def _too_large(who: str, value: Any, dtype: np.dtype) -> DtypeError:
     return DtypeError(f"{who}: expected a number that {dtype} can hold, got {value}")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
-from ..engine.promotion import require_numbers
+from ..engine.promotion import require_numbers, whole
 from ..engine.public import public
 from .elementwise import (
     abs,
@@ -152,10 +152,13 @@ def softsign(input: Tensor) -> Tensor:
 
 @public
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """x limited to [min_val, max_val]; unlike clip, with derivative 0 at the bounds."""
+    """x limited to [min_val, max_val]; unlike clip, with derivative 0 at the bounds. Integers stay such if
+    the bounds are whole.
+    """
     require_numbers("hardtanh", input)
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
+    min_val, max_val = whole(input, min_val, max_val)
     outside = logical_or(le(input, min_val), ge(input, max_val))
     return where(outside, clip(input.detach(), min_val, max_val), input)
 
@@ -186,7 +189,8 @@ def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
 
 @public
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
-    """x where x > threshold, else value; NaN stays."""
+    """x where x > threshold, else value; NaN stays. Integers stay such if both numbers are whole."""
+    threshold, value = whole(input, threshold, value)
     return where(le(input, threshold), value, input)
 
 

@@ -104,9 +104,8 @@ def attention_weights(
             f"{(*query.shape[:-2], *sizes)}, {attn_mask.shape}"
         )
     key = without_unseen(key, attn_mask)
-    scores = mul(
-        matmul(query, transpose(key, -2, -1)), 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    )
+    scale = 1 / math.sqrt(query.shape[-1] or 1) if scale is None else scale
+    scores = mul(matmul(query, transpose(key, -2, -1)), scale)
     if is_causal:
         attn_mask = constant(query, np.tri(query.shape[-2], key.shape[-2], dtype=np.bool_))
     if attn_mask is not None:

@@ -17,6 +17,7 @@ from .elementwise import (
     clip,
     eq,
     exp,
+    floated,
     isfinite,
     le,
     log,
@@ -91,8 +92,8 @@ def nan_to_num(
 @public
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)), without overflow. Where it is infinite the larger has the gradient."""
-    require_floating("logaddexp", input, other)
     common_shape("logaddexp", input, other)
+    input, other = floated(input, other)
     larger = maximum(input, other)
     high = larger.detach()
     infinite = isinf(high)
@@ -103,7 +104,7 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
 @public
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """log(p / (1 - p)), of p limited to [eps, 1 - eps] if eps is given; else NaN outside of [0, 1]."""
-    require_floating("logit", input)
+    (input,) = floated(input)
     if eps is not None:
         input = clip(input, eps, 1 - eps)
     return sub(log(input), log1p(neg(input)))
@@ -112,7 +113,7 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
 @public
 def xlogy(input: Any, other: Any) -> Tensor:
     """input · log(other), and 0 where input is 0, unless other is NaN. In derivatives too 0 · log 0 is 0."""
-    require_floating("xlogy", *(x for x in (input, other) if not is_scalar(x)))
+    input, other = floated(input, other)
     if is_scalar(other):
         other = constant(input, np.asarray(other, input.dtype))  # whose logarithm is not rounded to float32
     common_shape("xlogy", input, other)

@@ -7,7 +7,7 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..engine.core import Tensor, add
 from ..engine.promotion import require_floating
 from ..engine.public import public
-from .elementwise import sub
+from .elementwise import floated, sub
 from .shape import common_shape, unsqueeze
 from .statistics import norm
 
@@ -33,6 +33,6 @@ def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
     """‖x1 - x2 + eps‖_p over the last dim, of points that broadcast."""
-    require_floating("pairwise_distance", x1, x2)
     common_shape("pairwise_distance", x1, x2)
+    x1, x2 = floated(x1, x2)
     return norm(add(sub(x1, x2), eps), p, -1, keepdim)

@@ -20,7 +20,7 @@ from tinydl_kernels.machine.errors import DtypeError
 from ..devices import constant
 from ..engine.core import Array, Primitive, Tensor, cast, contiguous, expand, primitive
 from ..engine.core import add as add
-from ..engine.promotion import checked, common_dtype, is_scalar, require_numbers, scalar_dtype
+from ..engine.promotion import checked, common_dtype, is_scalar, scalar_dtype
 from ..engine.public import public
 from .shape import common_shape
 
@@ -269,17 +269,31 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
     """input to the power of a number or a tensor. At exponent 0 its derivative is
     0, also where the input is 0. Of the number 0.5 it is the square root, as in PyTorch: NaN at -inf.
 
-    Integers to a floating power give float32.
+    Integers to a floating power give float32; to a tensor of negative ones what is left of 1/x without its
+    fraction. To a negative number they are a ValueError.
     """
     if not is_scalar(exponent):
+        known = all(is_scalar(x) or isinstance(x, Tensor) for x in (input, exponent))
+        if known and common_dtype((input, exponent)).kind == "i":
+            return _whole_power(input, exponent)
         return _pow(input, exponent)
-    if isinstance(input, Tensor) and input.dtype.kind in "iu":
+    if isinstance(input, Tensor) and input.dtype.kind in "biu":
         if isinstance(exponent, (int, np.integer)) and exponent < 0:
             raise ValueError(f"pow: expected an exponent of at least 0 for integers, got {exponent}")
         input = to_dtype(input, common_dtype((input, exponent)))
     if exponent == 0.5 and isinstance(input, Tensor):
         return sqrt(input)
     return _power(input, exponent=exponent)
+
+
+def _whole_power(x: Any, exponent: Any) -> Tensor:
+    """Of signed integers. 1 and -1 are their own inverses, others have one without a whole part; so has 0, as
+    in PyTorch.
+    """
+    if is_scalar(x):
+        x = constant(exponent, np.asarray(x, common_dtype((x, exponent))))
+    lost = logical_and(lt(exponent, 0), logical_and(ne(x, 1), ne(x, -1)))
+    return _pow(where(lost, 0, x), abs(exponent))
 
 
 @public
@@ -295,9 +309,9 @@ def clip(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
 
 
 def _clipped(who: str, input: Tensor, min: Any = None, max: Any = None) -> Tensor:
-    require_numbers(who, input)
     if all(bound is None or is_scalar(bound) for bound in (min, max)):
-        input = to_dtype(input, common_dtype(x for x in (input, min, max) if x is not None))
+        dtype = common_dtype([x for x in (input, min, max) if x is not None])
+        input = to_dtype(input, np.int64 if dtype.kind == "b" else dtype)
         limits = np.finfo(input.dtype) if input.dtype.kind == "f" else np.iinfo(input.dtype)
         low, high = (-np.inf, np.inf) if input.dtype.kind == "f" else (limits.min, limits.max)
         return _clip(
@@ -345,6 +359,12 @@ def to_dtype(input: Tensor, dtype: Any) -> Tensor:
     return cast(input if dtype.kind == "f" else input.detach(), dtype=dtype)
 
 
+def floated(*inputs: Any) -> list[Any]:
+    """Tensors in the floating dtype that they have in common, float32 if all are integers; numbers stay."""
+    dtype = common_dtype(inputs, floating=True)
+    return [x if is_scalar(x) else to_dtype(x, dtype) for x in inputs]
+
+
 @public
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0). `inplace` is taken for PyTorch's sake and has no meaning."""
@@ -353,8 +373,8 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 @public
 def square(input: Tensor) -> Tensor:
-    """x²."""
-    return mul(input, input)
+    """x², int64 of booleans."""
+    return mul(input, input) if input.dtype.kind != "b" else to_dtype(input, np.int64)
 
 
 @public

@@ -10,7 +10,7 @@ from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError
 
 from ..engine.core import Array, Primitive, Tensor, add, primitive
-from ..engine.promotion import is_scalar
+from ..engine.promotion import is_scalar, whole
 from ..engine.public import public
 from .elementwise import (
     comparison,
@@ -162,15 +162,16 @@ def _require_number(who: str, value: Any) -> None:
 
 
 @public
-def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
+def addcmul(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1) -> Tensor:
     """input + value · tensor1 · tensor2, for a number `value`."""
     _require_number("addcmul", value)
     common_shape("addcmul", input, tensor1, tensor2)
+    (value,) = whole(input, value)
     return add(input, mul(mul(tensor1, tensor2), value))
 
 
 @public
-def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1.0) -> Tensor:
+def addcdiv(input: Tensor, tensor1: Any, tensor2: Any, value: float = 1) -> Tensor:
     """input + value · tensor1 / tensor2, for a number `value`."""
     _require_number("addcdiv", value)
     common_shape("addcdiv", input, tensor1, tensor2)

@@ -201,7 +201,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     input, index, _ = _with_dims(input, places("scatter_add", index, input))
     dim, index = _checked("scatter_add", input, dim, index)
     source = _source("scatter_add", src, index, input)
-    added = _scatter_add(source, index, size=input.shape[dim], dim=dim)
+    added = to_dtype(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.dtype)
     return _reshaped(add(input, _grown(added, input.shape)), shape)
 
 
@@ -403,7 +403,7 @@ def _largest(index: Tensor) -> int:
 @public
 def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
     """How often each of 0, 1, ... is among the integers (n,), or the sums of their
-    weights. Not in a recorded step.
+    weights, float64 of integers. Not in a recorded step.
     """
     refuse_recording("bincount")
     index = places("bincount", input, input)
@@ -412,6 +412,8 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
         raise ShapeError(f"bincount: expected a vector, and weights of its shape, got {index.shape}{got}")
     kernels.check_index("bincount", index.array, 0, np.iinfo(np.int64).max)
     size = max(_largest(index) + 1, minlength)
-    return _scatter_add(
-        _filled(index, index.shape, 1) if weights is None else weights, index, size=size, dim=0
-    )
+    if weights is None:
+        weights = _filled(index, index.shape, 1)
+    elif weights.dtype.kind != "f":
+        weights = to_dtype(weights, np.float64)
+    return _scatter_add(weights, index, size=size, dim=0)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, expand
-from ..engine.promotion import is_scalar, number, require_one_dtype
+from ..engine.promotion import is_scalar, number, require_one_dtype, whole
 from ..engine.public import public
 from .elementwise import mul, to_dtype
 from .indexing import places, scatter, scatter_add
@@ -42,6 +42,9 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
 def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """A copy of the input with alpha · source[k] added to its slice index[k] along `dim`, by ascending k."""
     dim, spread = _slices("index_add", input, dim, index, source)
+    (alpha,) = whole(input, alpha)
+    if input.dtype.kind != "f" and not isinstance(alpha, int):
+        raise DtypeError(f"index_add: expected a whole alpha for {input.dtype}, got {alpha}")
     return scatter_add(input, dim, spread, source if alpha == 1 else mul(source, alpha))
 
 

@@ -20,6 +20,7 @@ from .elementwise import (
     div,
     eq,
     exp,
+    floated,
     gt,
     log,
     logical_and,
@@ -239,7 +240,7 @@ def kl_div(input: Tensor, target: Tensor, reduction: str = "mean", log_target: b
             where(positive, mul(target, log(where(positive, target, 1.0))), 0.0), _weighted(target, input)
         )
     if reduction == "batchmean":
-        return div(sum(loss), float(input.shape[0]))
+        return div(sum(loss), float(input.shape[0] if input.ndim else 1))
     return reduced("kl_div", loss, reduction)
 
 
@@ -270,16 +271,21 @@ def multi_margin_loss(
     weight: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Σ_{k ≠ y} max(0, margin - x_y + x_k)ᵖ / K for scores (N, K) and classes (N,),
+    """Σ_{k ≠ y} max(0, margin - x_y + x_k)ᵖ / K for scores (N, K) or (K,) and classes (N,) or (),
     times weight_y. p is 1 or 2.
     """
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: expected p of 1 or 2, got {p}")
-    if input.ndim != 2 or (weight is not None and weight.shape != input.shape[1:]):
+    if input.ndim not in (1, 2) or (weight is not None and weight.shape != input.shape[-1:]):
         got = f"{input.shape}" if weight is None else f"{input.shape} and {weight.shape}"
-        raise ShapeError(f"multi_margin_loss: expected input (N, K) and weight (K,), got {got}")
+        raise ShapeError(f"multi_margin_loss: expected input (N, K) or (K,) and weight (K,), got {got}")
     require_reduction("multi_margin_loss", reduction)
     target = labels("multi_margin_loss", target, input)
+    if input.ndim == 1:
+        if target.shape not in ((), (1,)):
+            raise ShapeError(f"multi_margin_loss: expected one class for {input.shape}, got {target.shape}")
+        rows = unsqueeze(input, 0), reshape(target, (1,))
+        return reshape(multi_margin_loss(*rows, p, margin, weight, reduction), target.shape)
     own, one_hot, _ = class_weights("multi_margin_loss", input, target, None, None)
     right = sum(mul(one_hot, where(own, input, 0.0)), 1, keepdim=True)
     short = pow(relu(add(sub(margin, right), input)), p)
@@ -293,7 +299,7 @@ def multi_margin_loss(
 def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """⟨x1, x2⟩ / (max(‖x1‖, eps) max(‖x2‖, eps)) along `dim`."""
     shape = common_shape("cosine_similarity", x1, x2)
-    x1, x2 = (x if x.shape == shape else broadcast_to(x, shape) for x in (x1, x2))
+    x1, x2 = (x if x.shape == shape else broadcast_to(x, shape) for x in floated(x1, x2))
     dim = normalize_dim("cosine_similarity", dim, len(shape))
     return sum(mul(normalize(x1, 2.0, dim, eps), normalize(x2, 2.0, dim, eps)), dim)
 
@@ -358,7 +364,8 @@ def gaussian_nll_loss(
 ) -> Tensor:
     """½ (log v + (input - target)² / v), plus ½ log 2π if `full`; v = max(var, eps), whose gradient goes to
     var below eps too, as in PyTorch: it can grow again. The target broadcasts to the input, or the input to
-    the target; var, which is not negative, has the input's shape or one number per row, or is a number.
+    the target; var, which is not negative, has the input's shape but for one dim of size 1, or one number per
+    row, or is a number.
     """
     require_reduction("gaussian_nll_loss", reduction)
     require_numbers("gaussian_nll_loss", input)
@@ -371,7 +378,7 @@ def gaussian_nll_loss(
         pass
     elif var.shape == input.shape[:-1]:
         var = unsqueeze(var, -1)
-    elif var.shape != (*input.shape[:-1], 1):
+    elif var.ndim != input.ndim or [m for m, n in zip(var.shape, input.shape, strict=True) if m != n] != [1]:
         raise ShapeError(
             f"gaussian_nll_loss: expected var of the input's shape or one per row {input.shape}, got "
             f"{var.shape}"

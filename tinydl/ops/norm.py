@@ -347,7 +347,7 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     n = math.prod(input.shape[2:])
-    if n <= 1:
+    if n == 1:
         raise ShapeError(f"instance_norm: expected more than one spatial element, got input {input.shape}")
     if state.shard is not None and running_mean is not None:
         raise GraphError(

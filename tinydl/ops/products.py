@@ -13,7 +13,7 @@ from typing import Any
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..engine.core import Tensor, add
-from ..engine.promotion import require_one_dtype
+from ..engine.promotion import require_one_dtype, whole
 from ..engine.public import public
 from .elementwise import mul, sub
 from .matmul import _matmul, matmul
@@ -81,6 +81,7 @@ def _added(who: str, x: Tensor, product: Tensor, beta: float, alpha: float) -> T
     require_one_dtype(who, x.dtype, product.dtype)
     if common_shape(who, x, product) != product.shape:
         raise ShapeError(f"{who}: expected an input that broadcasts to {product.shape}, got {x.shape}")
+    beta, alpha = whole(x, beta, alpha)
     product = product if alpha == 1 else mul(product, alpha)
     return add(x if beta == 1 else mul(x, beta), product) if beta else product
 

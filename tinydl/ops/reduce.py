@@ -17,7 +17,7 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
 from ..engine.public import public
-from .elementwise import div, eq, exp, maximum, minimum, mul, sub, to_dtype, where
+from .elementwise import div, eq, exp, floated, maximum, minimum, mul, sub, to_dtype, where
 from .shape import normalize_dim, reshape
 
 __all__ = [
@@ -173,6 +173,7 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
     """log Σ exp(input) over `dim`, without overflow."""
     dims = reduced_dims("logsumexp", input, dim)
+    (input,) = floated(input)
     return _finish(input, _logsumexp(input, dims=dims), dims, keepdim)
 
 

@@ -10,6 +10,7 @@ from tinydl_kernels.machine.errors import ShapeError
 from tinydl_kernels.resample import Rows
 
 from ..engine.core import Array, Tensor, primitive
+from ..engine.promotion import require_floating
 from ..engine.public import public
 from .shape import permute, reshape
 
@@ -53,6 +54,7 @@ def interpolate(
     of "bilinear" and "bicubic" where the image shrinks, as Pillow does; "lanczos" is there only so.
     Raises ShapeError, ValueError. As torch.nn.functional.interpolate.
     """
+    require_floating("interpolate", input)
     axes = input.ndim - 2
     if not 1 <= axes <= 3 or _NDIM.get(mode, input.ndim) != input.ndim:
         dims = f"{_NDIM[mode]} dims in mode {mode!r}" if mode in _NDIM else "3 to 5 dims (N, C, *spatial)"

@@ -13,8 +13,8 @@ from tinydl_kernels import indexing
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..engine.core import Array, Tensor, contiguous, expand, primitive
-from ..engine.promotion import require_one_dtype
+from ..engine.core import Array, Tensor, cast, contiguous, expand, primitive
+from ..engine.promotion import common_dtype
 from ..engine.public import public
 
 __all__ = [
@@ -282,16 +282,18 @@ def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
 
 @public
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors joined along `dim`."""
+    """The tensors joined along `dim`, in their common dtype; beside others one of shape (0,) is left out."""
     tensors = list(tensors)
     if not tensors:
         raise ShapeError("cat: expected at least one tensor, got none")
+    dtype = common_dtype(tensors)
+    alike = [x if x.dtype == dtype else cast(x, dtype=dtype) for x in tensors]
+    tensors = [x for x in alike if x.shape != (0,)] or alike
     dim = normalize_dim("cat", dim, tensors[0].ndim)
     rest = {x.shape[:dim] + x.shape[dim + 1 :] for x in tensors}
     if len(rest) > 1 or len({x.ndim for x in tensors}) > 1 or not tensors[0].ndim:
-        raise ShapeError(
-            f"cat: expected shapes equal but for dim {dim}, got {', '.join(str(x.shape) for x in tensors)}"
-        )
+        got = ", ".join(str(x.shape) for x in tensors)
+        raise ShapeError(f"cat: expected shapes equal but for dim {dim}, got {got}")
     return _cat(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
 
 
@@ -300,15 +302,13 @@ concatenate = cat
 
 @public
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new dim."""
+    """Tensors of one shape joined along a new dim, in the dtype that they have in common."""
     tensors = list(tensors)
     if not tensors:
         raise ShapeError("stack: expected at least one tensor, got none")
     if len({x.shape for x in tensors}) > 1:
-        raise ShapeError(
-            f"stack: expected tensors of one shape, got {', '.join(str(x.shape) for x in tensors)}"
-        )
-    require_one_dtype("stack", *(x.dtype for x in tensors))
+        got = ", ".join(str(x.shape) for x in tensors)
+        raise ShapeError(f"stack: expected tensors of one shape, got {got}")
     dim = normalize_dim("stack", dim, tensors[0].ndim + 1)
     return cat([unsqueeze(x, dim) for x in tensors], dim)
 
@@ -342,7 +342,8 @@ def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     if chunks < 1:
         raise ShapeError(f"chunk: expected at least one chunk, got {chunks}")
     dim = _existing_dim("chunk", dim, input)
-    return split(input, max(-(-input.shape[dim] // chunks), 1), dim)
+    n = input.shape[dim]
+    return split(input, -(-n // chunks) if n else (0,) * chunks, dim)
 
 
 @public

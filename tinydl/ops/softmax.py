@@ -198,7 +198,7 @@ def _of_distributions(
     input: Tensor, target: Tensor, weight: Tensor | None, reduction: str, label_smoothing: float
 ) -> Tensor:
     """Cross entropy as a composition that is differentiable in soft targets too, with weights."""
-    smoothed = target * (1 - label_smoothing) + label_smoothing / input.shape[1]
+    smoothed = target * (1 - label_smoothing) + label_smoothing / (input.shape[1] or 1)
     smoothed = smoothed if weight is None else mul(smoothed, _per_class("cross_entropy", weight, input))
     losses = neg(sum(_weighted(smoothed, log_softmax(input, 1)), 1))
     return reduced("cross_entropy", losses, reduction)
@@ -219,7 +219,7 @@ def _of_weighted_classes(
     terms = neg(mul(weights, where(counts, log_p, 0.0)))
     if label_smoothing:
         every = where(counted, _weighted(_per_class("cross_entropy", weight, input), log_p), 0.0)
-        terms = terms * (1 - label_smoothing) - every * (label_smoothing / input.shape[1])
+        terms = terms * (1 - label_smoothing) - every * (label_smoothing / (input.shape[1] or 1))
     return picked("cross_entropy", terms, total, reduction)
 
 
