@@ -30,6 +30,7 @@ from .gradcheck import GradcheckError, gradcheck
 from .ops.activations import *
 from .ops.arithmetic import *
 from .ops.attention import *
+from .ops.bits import *
 from .ops.channel_dropout import *
 from .ops.choices import *
 from .ops.conv import *

@@ -17,6 +17,7 @@ from ..engine.public import public
 from . import (
     arithmetic,
     as_number,
+    bits,
     choices,
     creation,
     elementwise,
@@ -41,7 +42,7 @@ from . import (
 
 WITH_METHODS = (
     *(creation, shape, indexing, subscript, sort, reduce, scan, statistics, matmul, softmax, products),
-    *(arithmetic, choices, elementwise, functions, joining, sampling, views, reductions_by_index),
+    *(arithmetic, bits, choices, elementwise, functions, joining, sampling, views, reductions_by_index),
 )
 NO_METHODS = {
     *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),
@@ -97,10 +98,17 @@ OPERATORS: dict[str, Any] = {
     "__rmatmul__": _swapped(matmul.matmul),
     "__neg__": elementwise.neg,
     "__abs__": elementwise.abs,
-    "__invert__": elementwise.not_mask,
-    "__and__": elementwise.and_masks,
-    "__or__": elementwise.or_masks,
-    "__xor__": functions.xor_masks,
+    "__invert__": bits.bitwise_not,
+    "__and__": bits.bitwise_and,
+    "__rand__": _swapped(bits.bitwise_and),
+    "__or__": bits.bitwise_or,
+    "__ror__": _swapped(bits.bitwise_or),
+    "__xor__": bits.bitwise_xor,
+    "__rxor__": _swapped(bits.bitwise_xor),
+    "__lshift__": bits.bitwise_left_shift,
+    "__rlshift__": _swapped(bits.bitwise_left_shift),
+    "__rshift__": bits.bitwise_right_shift,
+    "__rrshift__": _swapped(bits.bitwise_right_shift),
     "__eq__": _unless_foreign(elementwise.eq),
     "__ne__": _unless_foreign(elementwise.ne),
     "__lt__": elementwise.lt,

@@ -18,11 +18,9 @@ from .elementwise import (
     div,
     eq,
     exp,
-    ge,
     gt,
     le,
     logical_and,
-    logical_or,
     lt,
     mul,
     pow,
@@ -156,8 +154,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     require_numbers("hardtanh", input)
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
-    outside = logical_or(le(input, min_val), ge(input, max_val))
-    return where(outside, clip(input.detach(), min_val, max_val), input)
+    inside = logical_and(gt(input, min_val), lt(input, max_val))
+    return where(inside, input, clip(input.detach(), min_val, max_val))
 
 
 @public

@@ -10,7 +10,7 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, add
-from ..engine.promotion import is_scalar, number, require_floating, require_one_dtype
+from ..engine.promotion import FLOAT32, is_scalar, number, require_floating, require_one_dtype
 from ..engine.public import public
 from .elementwise import (
     abs,
@@ -33,7 +33,7 @@ from .elementwise import (
 )
 from .functions import isinf, isnan, log1p
 from .indexing import gather, take_along_dim
-from .reduce import Picked, any, sum
+from .reduce import Picked, any, mean, sum
 from .shape import common_shape, narrow, normalize_dim, reshape, squeeze, stack, unsqueeze
 from .sort import sort
 
@@ -112,6 +112,9 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
 @public
 def xlogy(input: Any, other: Any) -> Tensor:
     """input · log(other), and 0 where input is 0, unless other is NaN. In derivatives too 0 · log 0 is 0."""
+    input, other = (
+        x if is_scalar(x) or x.dtype.kind == "f" else to_dtype(x, FLOAT32) for x in (input, other)
+    )
     require_floating("xlogy", *(x for x in (input, other) if not is_scalar(x)))
     if is_scalar(other):
         other = constant(input, np.asarray(other, input.dtype))  # whose logarithm is not rounded to float32
@@ -141,8 +144,10 @@ def _at(ordered: Picked, place: int, dim: int, keepdim: bool, ndim: int) -> Pick
 
 @public
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower of the two middle values, NaN if there is one; with `dim` (values, indices)."""
+    """The lower of the two middle values, NaN if there is one or nothing; with `dim` (values, indices)."""
     if dim is None:
+        if not input.array.size and input.dtype.kind == "f":
+            return mean(input)
         if not input.array.size:
             raise ShapeError(f"median: expected at least one element, got {input.shape}")
         return median(reshape(input, (-1,)), 0)[0]

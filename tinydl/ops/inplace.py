@@ -21,11 +21,10 @@ from ..devices import transfer
 from ..engine.core import Primitive, Tensor, contiguous, enable_grad, expand, no_grad, state
 from ..engine.promotion import category, number
 from ..engine.public import public
-from . import choices, elementwise, shape
+from . import bits, choices, elementwise, shape
 from .arithmetic import div, floor_divide, fmod, remainder, round
 from .elementwise import (
     add,
-    and_masks,
     clamp_max,
     clamp_min,
     clip,
@@ -33,7 +32,6 @@ from .elementwise import (
     log,
     mul,
     neg,
-    or_masks,
     pow,
     relu,
     sigmoid,
@@ -72,7 +70,6 @@ from .functions import (
     sinh,
     tan,
     trunc,
-    xor_masks,
 )
 from .indexing import masked_fill, scatter, scatter_add, tril, triu
 from .joining import index_add, index_copy, index_fill
@@ -137,9 +134,11 @@ OPERATORS = {
     "__ifloordiv__": _operator(floor_divide, "//="),
     "__imod__": _operator(remainder, "%="),
     "__ipow__": _operator(pow, "**="),
-    "__iand__": _operator(and_masks, "&="),
-    "__ior__": _operator(or_masks, "|="),
-    "__ixor__": _operator(xor_masks, "^="),
+    "__iand__": _operator(bits.bitwise_and, "&="),
+    "__ior__": _operator(bits.bitwise_or, "|="),
+    "__ixor__": _operator(bits.bitwise_xor, "^="),
+    "__ilshift__": _operator(bits.bitwise_left_shift, "<<="),
+    "__irshift__": _operator(bits.bitwise_right_shift, ">>="),
 }
 
 
@@ -281,13 +280,14 @@ def exponential_(input: Tensor, lambd: float = 1, *, generator: Generator | None
 
 @public
 def random_(
-    input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
+    input: Tensor, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
 ) -> Tensor:
     """Whole numbers, uniform in from_, ..., to - 1; of one number n in 0, ..., n - 1; without any, from 0 to
     the largest of an integer dtype (2⁶³ - 2 of int64), or to that up to which a floating one has them all.
     """
-    if to is None and from_:
-        from_, to = 0, from_
+    if to is None and from_ is not None:
+        from_, to = None, from_
+    from_ = from_ or 0
     if to is None:
         kind = input.dtype.kind
         largest = 1 if kind == "b" else np.iinfo(input.dtype).max if kind in "iu" else 0
@@ -353,6 +353,7 @@ METHODS = {
         *map(_method, (tan, asin, acos, atan, sinh, cosh, asinh, acosh, atanh, exp2, log2, log10)),
         *map(_method, (erfc, lgamma, digamma, frac, atan2, hypot, floor_divide)),
         *map(_method, (choices.nan_to_num, choices.logit, choices.xlogy, tril, triu, cumsum, cumprod)),
+        *map(_method, (getattr(bits, name) for name in bits.__all__)),
         *map(_method, (masked_fill, scatter, scatter_add, scatter_reduce, index_add, index_copy, index_fill)),
     )
 }

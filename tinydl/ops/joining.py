@@ -14,13 +14,14 @@ from ..engine.promotion import is_scalar, number, require_one_dtype
 from ..engine.public import public
 from .elementwise import mul, to_dtype
 from .indexing import places, scatter, scatter_add
-from .shape import cat, normalize_dim, reshape
+from .shape import broadcast_tensors, cat, normalize_dim, reshape
 
 __all__ = [
     "hstack",
     "index_add",
     "index_copy",
     "index_fill",
+    "meshgrid",
     "vstack",
 ]
 
@@ -80,3 +81,23 @@ def _slices(who: str, x: Tensor, dim: int, index: Any, source: Tensor) -> tuple[
         return dim, reshape(index, source.shape)
     line = (1,) * dim + (index.array.size,) + (1,) * (x.ndim - dim - 1)
     return dim, expand(reshape(index, line), shape=wanted)
+
+
+@public
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges
+    the first two dims of the grid.
+    """
+    axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
+    if any(x.ndim > 1 for x in axes):
+        raise ShapeError(f"meshgrid: expected vectors, got {', '.join(str(x.shape) for x in axes)}")
+    place = list(range(len(axes)))
+    if indexing == "xy":
+        place[:2] = place[1::-1]
+    lines = [
+        reshape(x, tuple(-1 if d == own else 1 for d in range(len(axes))))
+        for x, own in zip(axes, place, strict=True)
+    ]
+    return broadcast_tensors(*lines) if lines else ()

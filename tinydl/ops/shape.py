@@ -13,8 +13,8 @@ from tinydl_kernels import indexing
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import ShapeError
 
-from ..engine.core import Array, Tensor, contiguous, expand, primitive
-from ..engine.promotion import require_one_dtype
+from ..engine.core import Array, Tensor, cast, contiguous, expand, primitive
+from ..engine.promotion import common_dtype
 from ..engine.public import public
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "diagonal",
     "flatten",
     "flip",
-    "meshgrid",
     "movedim",
     "narrow",
     "permute",
@@ -282,7 +281,7 @@ def broadcast_to(input: Tensor, *shape: Any) -> Tensor:
 
 @public
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """The tensors joined along `dim`."""
+    """The tensors joined along `dim`, in their common dtype."""
     tensors = list(tensors)
     if not tensors:
         raise ShapeError("cat: expected at least one tensor, got none")
@@ -292,15 +291,23 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise ShapeError(
             f"cat: expected shapes equal but for dim {dim}, got {', '.join(str(x.shape) for x in tensors)}"
         )
+    tensors = _of_one_dtype(tensors)
     return _cat(*tensors, sizes=tuple(x.shape[dim] for x in tensors), dim=dim)
 
 
 concatenate = cat
 
 
+def _of_one_dtype(tensors: list[Tensor]) -> list[Tensor]:
+    if len({x.dtype for x in tensors}) == 1:
+        return tensors
+    common = common_dtype(tensors)
+    return [x if x.dtype == common else cast(x, dtype=common) for x in tensors]
+
+
 @public
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Tensors of one shape joined along a new dim."""
+    """Tensors of one shape joined along a new dim, in their common dtype."""
     tensors = list(tensors)
     if not tensors:
         raise ShapeError("stack: expected at least one tensor, got none")
@@ -308,9 +315,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise ShapeError(
             f"stack: expected tensors of one shape, got {', '.join(str(x.shape) for x in tensors)}"
         )
-    require_one_dtype("stack", *(x.dtype for x in tensors))
     dim = normalize_dim("stack", dim, tensors[0].ndim + 1)
-    return cat([unsqueeze(x, dim) for x in tensors], dim)
+    return cat([unsqueeze(x, dim) for x in _of_one_dtype(tensors)], dim)
 
 
 @public
@@ -338,11 +344,13 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
 @public
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` views, of one size along `dim` but for the last."""
+    """At most `chunks` views, of one size along `dim` but for the last; of nothing so many empty ones."""
     if chunks < 1:
         raise ShapeError(f"chunk: expected at least one chunk, got {chunks}")
     dim = _existing_dim("chunk", dim, input)
-    return split(input, max(-(-input.shape[dim] // chunks), 1), dim)
+    if not input.shape[dim]:
+        return split(input, [0] * chunks, dim)
+    return split(input, -(-input.shape[dim] // chunks), dim)
 
 
 @public
@@ -457,26 +465,6 @@ def common_shape(who: str, *values: Any) -> tuple[int, ...]:
         raise ShapeError(
             f"{who}: expected shapes that broadcast, got {', '.join(map(str, shapes))}"
         ) from None
-
-
-@public
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges
-    the first two dims of the grid.
-    """
-    axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
-    if indexing not in ("ij", "xy"):
-        raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
-    if any(x.ndim > 1 for x in axes):
-        raise ShapeError(f"meshgrid: expected vectors, got {', '.join(str(x.shape) for x in axes)}")
-    place = list(range(len(axes)))
-    if indexing == "xy":
-        place[:2] = place[1::-1]
-    lines = [
-        reshape(x, tuple(-1 if d == own else 1 for d in range(len(axes))))
-        for x, own in zip(axes, place, strict=True)
-    ]
-    return broadcast_tensors(*lines) if lines else ()
 
 
 @public
