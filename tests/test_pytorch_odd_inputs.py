@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from agreement import assert_agree
 from comparisons import comparison
 
 import tinydl as td
@@ -33,6 +35,7 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "logsumexp of integers": lambda t: t.logsumexp(t.tensor([0, 1]), 0),
     "xlogy of integers": lambda t: t.xlogy(t.tensor([0, 2, 0]), t.tensor([0, 2, 3])),
     "xlogy of an integer and a number": lambda t: t.xlogy(t.tensor([0, 2]), 2),
+    "index_fill from the end": lambda t: t.index_fill(t.zeros(3), 0, t.tensor([-1, 0]), 2.0),
     "sign of NaN": lambda t: t.sign(t.tensor([NAN, -INF])),
 }
 
@@ -79,3 +82,45 @@ def test_gradients_through_a_cat_of_two_widths() -> None:
         "float64",
         [3.0],
     )
+
+
+# ---- x[index] = value, with a gradient
+
+INDICES: dict[str, Callable[[Any], Any]] = {
+    "integer": lambda t: -1,
+    "all": lambda t: ...,
+    "slices": lambda t: (slice(None), slice(1, 3)),
+    "new dim": lambda t: (None, slice(1, None)),
+    "nothing": lambda t: slice(2, 1),
+    "places": lambda t: t.tensor([2, 0]),
+    "places behind a slice": lambda t: (slice(None), [3, 1]),
+    "places of two dims": lambda t: (t.tensor([[0], [1]]), t.tensor([0, 3])),
+    "mask": lambda t: t.tensor([True, False, True]),
+    "mask of two dims": lambda t: t.tensor([[True, False, True, False]] * 3),
+    "mask of the last dim": lambda t: (..., t.tensor([False, True])),
+}
+VALUES: dict[str, Callable[[Any, Any], Any]] = {
+    "a number": lambda t, size: 2.5,
+    "an element": lambda t, size: t.tensor(1.5, dtype=t.float64),
+    "a row": lambda t, size: t.tensor(np.arange(1.0, 1 + size[-1])),
+    "a row in two dims": lambda t, size: t.tensor(np.arange(1.0, 1 + size[-1])[None]),
+    "each": lambda t, size: t.tensor(np.arange(1.0, 1 + np.prod(size)).reshape(size)),
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("index", INDICES)
+def test_assignment_carries_gradients(index: str, value: str) -> None:
+    torch = pytest.importorskip("torch")
+    arrays = [np.random.default_rng(0).standard_normal(shape) for shape in ((3, 4, 2), (3, 1, 2))]
+
+    def written(t: Any) -> Callable[..., Any]:
+        def f(x: Any, w: Any) -> Any:
+            y, place = x * w, INDICES[index](t)
+            given = VALUES[value](t, tuple(y[place].shape))
+            y[place] = given if isinstance(given, float) else given * w[1, 0, 1] ** 2
+            return y
+
+        return f
+
+    assert_agree(written(td), written(torch), arrays)

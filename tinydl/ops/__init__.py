@@ -117,7 +117,6 @@ OPERATORS: dict[str, Any] = {
     "__ge__": elementwise.ge,
     "__hash__": object.__hash__,
     "__getitem__": subscript.getitem,
-    "__setitem__": subscript.setitem,
     "__len__": as_number.length,
     "__bool__": as_number.truth,
     "__float__": lambda self: float(creation.item(self)),

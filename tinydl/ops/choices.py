@@ -208,7 +208,11 @@ def _between(ordered: Tensor, dim: int, place: float, interpolation: str) -> Ten
         return narrow(ordered, dim, high if interpolation == "higher" else low, 1)
     share = share if interpolation == "linear" else 0.5 * (high > low)
     below, above = narrow(ordered, dim, low, 1), narrow(ordered, dim, high, 1)
-    return add(below, mul(sub(above, below), share)) if share else below
+    if not share:
+        return below
+    step = sub(above, below)
+    infinite = add(mul(below, 1 - share), mul(above, share))  # where the step is no number
+    return where(isfinite(step), add(below, mul(step, share)), infinite)
 
 
 @public

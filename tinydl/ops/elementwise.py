@@ -283,13 +283,17 @@ def _clipped(who: str, input: Tensor, min: Any = None, max: Any = None) -> Tenso
             input, _bound(input, low if min is None else min), _bound(input, high if max is None else max)
         )
     common_shape(who, input, min, max)
-    input = input if min is None else _limited(input, min, ge)
-    return input if max is None else _limited(input, max, le)
+    input = input if min is None else _limited(input, min, ge, lt)
+    return input if max is None else _limited(input, max, le, gt)
 
 
-def _limited(x: Tensor, bound: Any, keeps: Primitive) -> Tensor:
-    """x where it keeps the bound, or is NaN, else the bound."""
-    return where(logical_or(keeps(x, bound), ne(x, x)), x, bound)
+def _limited(x: Tensor, bound: Any, keeps: Primitive, breaks: Primitive) -> Tensor:
+    """x where it keeps the bound, the bound where it breaks it; NaN, without a gradient, where one is NaN."""
+    kept = keeps(x, bound)
+    limited = where(kept, x, bound)
+    return (
+        where(logical_or(kept, breaks(x, bound)), limited, math.nan) if limited.dtype.kind == "f" else limited
+    )
 
 
 clamp = clip

@@ -17,12 +17,13 @@ import numpy as np
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
-from ..devices import transfer
+from ..devices import constant, transfer
 from ..engine.core import Primitive, Tensor, contiguous, enable_grad, expand, no_grad, state
-from ..engine.promotion import category, number
+from ..engine.promotion import category, is_scalar, number
 from ..engine.public import public
 from . import bits, choices, elementwise, shape
 from .arithmetic import div, floor_divide, fmod, remainder, round
+from .creation import zeros
 from .elementwise import (
     add,
     clamp_max,
@@ -71,11 +72,12 @@ from .functions import (
     tan,
     trunc,
 )
-from .indexing import masked_fill, scatter, scatter_add, tril, triu
+from .indexing import from_outside, gather, masked_fill, scatter, scatter_add, tril, triu
 from .joining import index_add, index_copy, index_fill
 from .random import Generator, bernoulli, rand, randint, randn
 from .reductions_by_index import scatter_reduce
 from .scan import cumprod, cumsum
+from .subscript import WRITES, getitem, setitem
 from .update import assign, broadcasts
 
 __all__: list[str] = []
@@ -119,6 +121,38 @@ def _write(who: str, x: Tensor, value: Any) -> None:
     assign(x, value)
 
 
+def _replaced(x: Tensor, index: Any, value: Any) -> Tensor:
+    """x with the value at the index; the last of several for a place has the gradient."""
+    if not isinstance(value, Tensor) and not is_scalar(value):
+        value = from_outside(WRITES, value, x, x.dtype)
+    if is_scalar(value) or not value.ndim:
+        there = zeros(x.shape, dtype="bool", device=x.device)
+        setitem(there, index, True)
+        return elementwise.where(there, value, x)
+    size = getitem(x.detach(), index).shape
+    while value.ndim > len(size) and value.shape[0] == 1:
+        value = shape.reshape(value, value.shape[1:])
+    if not broadcasts(value.shape, size):
+        raise ShapeError(f"{WRITES}: expected a value that broadcasts to {size}, got {value.shape}")
+    values = shape.reshape(shape.broadcast_to(value, size), (-1,))
+    if not values.array.size:
+        return contiguous(x)
+    source = zeros(x.shape, dtype="int64", device=x.device)  # the number of a place's value, or 0
+    setitem(source, index, constant(x, np.arange(1, values.array.size + 1).reshape(size)))
+    picked = gather(values, 0, shape.reshape(clamp_min(sub(source, 1), 0), (-1,)))
+    return elementwise.where(elementwise.gt(source, 0), shape.reshape(picked, x.shape), x)
+
+
+def _assigned(x: Tensor, index: Any, value: Any) -> None:
+    """x[index] = value. The last of several values for a place wins. As other writes in place: into the
+    memory where nothing goes on the tape, else x becomes a new value, on the tape.
+    """
+    if state.grad and (x.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+        update(WRITES, x, (value,), lambda: _replaced(x, index, value))
+    else:
+        setitem(x, index, value)
+
+
 def _operator(function: Callable[..., Tensor], sign: str) -> Callable[[Tensor, Any], Tensor]:
     def operator(self: Tensor, other: Any) -> Tensor:
         return update(sign, self, (other,), lambda: function(self, other))
@@ -127,6 +161,7 @@ def _operator(function: Callable[..., Tensor], sign: str) -> Callable[[Tensor, A
 
 
 OPERATORS = {
+    "__setitem__": _assigned,
     "__iadd__": _operator(add, "+="),
     "__isub__": _operator(sub, "-="),
     "__imul__": _operator(mul, "*="),

@@ -9,10 +9,10 @@ import numpy as np
 from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
-from ..engine.core import Tensor, expand
+from ..engine.core import Tensor, add, expand
 from ..engine.promotion import is_scalar, number, require_one_dtype
 from ..engine.public import public
-from .elementwise import mul, to_dtype
+from .elementwise import lt, mul, to_dtype, where
 from .indexing import places, scatter, scatter_add
 from .shape import broadcast_tensors, cat, normalize_dim, reshape
 
@@ -55,10 +55,13 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 @public
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """A copy of the input with `value`, a number or a 0-d tensor, in its slices `index` along `dim`."""
+    """A copy of the input with `value`, a number or a 0-d tensor, in its slices `index` along `dim`, counted
+    from the end where below 0.
+    """
     if not is_scalar(value) and value.ndim:
         raise ShapeError(f"index_fill: expected a number or a 0-d tensor as value, got {value.shape}")
     dim, index = normalize_dim("index_fill", dim, input.ndim), places("index_fill", index, input)
+    index = where(lt(index, 0), add(index, input.shape[dim] if input.ndim else 1), index)
     shape = (*input.shape[:dim], index.array.size, *input.shape[dim + 1 :])
     one = (
         constant(input, np.asarray(number("index_fill", value, input.dtype)))
