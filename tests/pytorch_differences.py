@@ -114,6 +114,7 @@ SIGNATURES: list[Signature] = [
             ("Tensor.remainder_ Tensor.fmod_", "other is none of", "divisor is missing"),
             ("Tensor.index_copy_", "source is none of", "tensor is missing"),
             ("Tensor.floor_divide_", "other is none of", "value is missing"),
+            ("Tensor.bitwise_and_ Tensor.bitwise_or_ Tensor.bitwise_xor_", "other is none of"),
         )
         for what in both
     ),

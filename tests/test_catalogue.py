@@ -401,6 +401,11 @@ CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
         ],
         two,
     ),
+    **dict.fromkeys(
+        ["bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift"],
+        lambda f, x: f(td.tensor([1, 2]), td.tensor([3, 1])),
+    ),
+    "bitwise_not": lambda f, x: f(td.tensor([1, 2])),
     "is_tensor": lambda f, x: f(x),
     **dict.fromkeys(["ones", "zeros", "empty", "rand", "randn"], lambda f, x: f(*x.shape)),
     "rand_beta": lambda f, x: f(0.5, 2.0, *x.shape),

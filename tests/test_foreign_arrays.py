@@ -268,3 +268,28 @@ def test_a_model_with_its_optimizer_goes_on_as_if_nothing_happened() -> None:
         copies = same(everything)
         assert copies[1].param_groups[0]["params"][0] is next(copies[0].parameters())
         assert steps(*everything, 4) == steps(*copies, 4)
+
+
+ODD = [np.ones(3, ">f4"), np.ones((2, 2), ">f8"), np.ma.masked_array([1.0, 2.0]), np.arange(3, dtype=">u2")]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda x: x.dtype.str)
+def test_recorded_steps_take_odd_arrays(odd: np.ndarray) -> None:
+    step = td.record(lambda x: x * 2.0 + 1.0)
+    for _ in range(3):
+        y = step(odd).numpy()
+        assert type(y) is np.ndarray
+        assert y.dtype.isnative
+        np.testing.assert_array_equal(y, np.asarray(odd) * 2 + 1)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [np.ones(2, np.float16), np.ones(2, complex), np.ones(2, object), np.array(["a"]), np.zeros(1, "f4,i4")],
+    ids=lambda x: x.dtype.name,
+)
+def test_recorded_steps_refuse_dtypes_without_kernels(refused: np.ndarray) -> None:
+    with pytest.raises(
+        DtypeError, match=r"^record: expected float32, float64, an integer dtype or bool, got"
+    ):
+        td.record(lambda x: x * 2.0)(refused)

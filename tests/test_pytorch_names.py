@@ -107,6 +107,7 @@ def test_derivatives(name: str) -> None:
 
 
 # Queries of two tensors and of one, which have no gradient.
+BITS = ("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift")
 PAIRED = ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "equal", "allclose")
 SINGLE = ("logical_not", "argmax", "isfinite", "isinf", "isnan")
 
@@ -126,6 +127,23 @@ def test_queries(name: str) -> None:
     else:
         assert ours.numpy().dtype == theirs.numpy().dtype
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+@pytest.mark.parametrize("name", [*BITS, "bitwise_not"])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "int8"])
+def test_bits(name: str, dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    given = np.array([0, 1, 100, 77], dtype), np.array([7, 2, 70, 9], dtype)
+    given = given if name in BITS else given[:1]
+    with comparison():
+        results = [getattr(td, name)(*map(td.tensor, given)), getattr(torch, name)(*map(torch.tensor, given))]
+        for lib in (td, torch):
+            written = lib.tensor(given[0].copy())
+            assert getattr(written, name + "_")(*map(lib.tensor, given[1:])) is written
+            results.append(written)
+    assert len({y.numpy().dtype for y in results}) == 1
+    for y in results[1:]:
+        np.testing.assert_array_equal(results[0].numpy(), y.numpy())
 
 
 def test_t() -> None:

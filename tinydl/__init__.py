@@ -32,6 +32,7 @@ from .ops.activations import *
 from .ops.arithmetic import *
 from .ops.arranging import *
 from .ops.attention import *
+from .ops.bits import *
 from .ops.channel_dropout import *
 from .ops.choices import *
 from .ops.conv import *

@@ -109,6 +109,13 @@ REFUSALS: list[Refusal] = [
             "eq ne lt le gt ge logical_and logical_or logical_xor", ShapeError, BROADCAST, lambda f: f(X, V)
         ),
         refused(
+            "bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift",
+            DtypeError,
+            "expected integers",
+            lambda f: f(X, V),
+        ),
+        refused("bitwise_not", DtypeError, "expected integers or bool, got float32", lambda f: f(X)),
+        refused(
             "broadcast_tensors allclose clip clamp_min clamp_max cosine_similarity",
             ShapeError,
             BROADCAST,

@@ -47,7 +47,7 @@ NO_FORM = {
     "ONNX has no such operator": (
         *("elementwise.digamma", "elementwise.lgamma", "functions.polygamma", "linalg.cholesky"),
         *("linalg.eigh", "linalg.full_svd", "linalg.inv", "linalg.qr", "linalg.slogdet", "linalg.solve"),
-        "linalg.svd",
+        *("linalg.svd", "bits.left_shift", "bits.right_shift"),
     ),
 }
 """Primitives that stay here, and why."""

@@ -127,12 +127,24 @@ def test_binary(name, dtype):
     assert op(x, np.asarray(2, dtype)).shape == x.shape
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8])
+def test_bits(dtype):
+    x, by = (
+        np.array([-128, -3, 0, 1, 77, 255]).astype(dtype),
+        np.arange(-70, 70, dtype=np.int64).astype(dtype),
+    )
+    agree(elementwise.bitwise_not, x)
+    for name in ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift"):
+        agree(getattr(elementwise, name), x[:, None], by)
+
+
 def test_nan_rules():
     nan, zero, one, infinite = (np.array(value, np.float64) for value in (np.nan, 0, 1, -np.inf))
     for backend in ("reference", "cpu"):
         with dispatch.use(backend):
             assert np.isnan(elementwise.relu(nan))
             assert np.isnan(elementwise.clip(nan, zero, one))
+            assert elementwise.sign(nan) == 0
             assert np.isnan(elementwise.maximum(nan, one))
             assert np.isnan(elementwise.minimum(one, nan))
             assert elementwise.where(np.array(True), one, nan) == 1

@@ -31,7 +31,10 @@ BINARY = [
     *("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor"),
 ]
 OF_MASKS = ["abs", "copy", "isfinite", "isinf", "isnan", "logical_not", "relu"]
-UNARY = sorted(set(OPERATIONS) - {*BINARY, "where", "clip", "between", "cast", "polygamma"})
+BITS = ["bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift"]
+UNARY = sorted(
+    set(OPERATIONS) - {*BINARY, *BITS, "bitwise_not", "where", "clip", "between", "cast", "polygamma"}
+)
 
 
 def values(dtype):
@@ -60,6 +63,14 @@ def test_unary(name, dtype):
             else x.astype(np.float64)
         )
     once(OPERATIONS[name], x, tolerance=tolerance(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint8])
+def test_bits(dtype):
+    x, by = values(dtype), np.arange(-70, 70, dtype=np.int64).astype(dtype)
+    once(OPERATIONS["bitwise_not"], x)
+    for name in BITS:
+        once(OPERATIONS[name], x[:, None], by)
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, np.int64, bool])

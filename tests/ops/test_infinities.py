@@ -325,8 +325,9 @@ NAN_GRADIENTS: list[tuple[Callable[[Any], Any], Any]] = [
     (td.relu, 1),
     (td.elu, 1),
     (td.celu, 1),
-    (td.relu6, 1),
-    (td.hardtanh, 1),
+    (td.relu6, 0),
+    (td.hardtanh, 0),
+    (td.abs, 0),
     (lambda x: td.threshold(x, 0.0, 7.0), 1),
     (td.softplus, NAN),
     (td.leaky_relu, 0.01),
@@ -336,6 +337,8 @@ NAN_GRADIENTS: list[tuple[Callable[[Any], Any], Any]] = [
     (lambda x: td.maximum(1.0, x), 1),
     (lambda x: td.minimum(x, 1.0), 1),
     (lambda x: td.clip(x, 0.0, 1.0), 0),
+    (lambda x: td.clip(x, td.zeros_like(x.detach())), 0),
+    (lambda x: td.clip(td.ones_like(x.detach()), max=x), 0),
     (lambda x: td.logsumexp(x, 0), NAN),
 ]
 
@@ -347,6 +350,31 @@ def test_gradients_at_nan_are_pytorchs(f: Any, expected: float, dtype: str, back
     x = td.tensor(np.array([NAN], dtype), requires_grad=True)
     with td.backend(backend):
         np.testing.assert_allclose(td.grad(f(x).sum(), x)[0].numpy(), [expected])
+
+
+BESIDE: list[tuple[Callable[[Any], Any], Any, Any, Any]] = [
+    (td.norm, [1, INF], INF, [0, NAN]),
+    (lambda x: td.norm(x, 3), [1, -INF], INF, [0, NAN]),
+    (lambda x: td.norm(x, 0), [NAN, 0, 2], 2, [0, 0, 0]),
+    (lambda x: td.norm(x, -2), [1, INF], 1, [1, 0]),
+    (lambda x: td.cdist(x[None], x[None] * 0.0 + 1.0), [1, 3], 2, [0, 1]),
+    (lambda x: td.quantile(x, 0.5), [-INF, 0], -INF, [0.5, 0.5]),
+    (lambda x: td.quantile(x, 0.25), [0, INF], INF, [0.75, 0.25]),
+    (lambda x: td.quantile(x, 0.25), [-INF, -INF], -INF, [0.75, 0.25]),
+    (lambda x: td.quantile(x, 0.25), [-3e38, 3e38], -1.5e38, [0.75, 0.25]),
+]
+
+
+@BACKENDS
+@BOTH
+@pytest.mark.parametrize(("f", "x", "value", "gradient"), BESIDE)
+def test_gradients_beside_infinity(
+    f: Any, x: Any, value: Any, gradient: Any, dtype: str, backend: str
+) -> None:
+    with td.backend(backend):
+        found = results(f, [x], dtype)
+    np.testing.assert_allclose(found[0].reshape(()), value, rtol=1e-6)
+    np.testing.assert_allclose(found[1], gradient, rtol=1e-6)
 
 
 @BACKENDS

@@ -35,7 +35,16 @@ CARRIED: list[tuple[str, Callable[[Any], Any]]] = [
         lambda w: td.masked_fill(td.zeros(3, dtype="float64"), td.tensor([True, False, True]), w * w),
     ),
     ("clip", lambda w: td.clip(td.zeros(3, dtype="float64"), min=w * w)),
+    ("assign", lambda w: assigned(td.zeros(3, dtype="float64"), 1, w * w)),
+    ("assign to a result", lambda w: assigned(w * td.ones(3, dtype="float64"), [0, 2], w * w)),
+    ("assign a number", lambda w: assigned(w * td.ones(3, dtype="float64"), slice(1, None), 2.0)),
+    ("assign rows", lambda w: assigned(w * td.ones(3, 2, dtype="float64"), [1, 1], td.full((1, 2), w * w))),
 ]
+
+
+def assigned(x: Any, index: Any, value: Any) -> Any:
+    x[index] = value
+    return x
 
 
 @BACKENDS
@@ -69,14 +78,22 @@ def test_full_of_a_number_in_a_recorded_step() -> None:
 
 
 @pytest.mark.parametrize("index", [0, slice(0, 1), [0], td.tensor([True, False])], ids=str)
-def test_a_write_in_place_refuses_what_requires_grad(index: Any) -> None:
+def test_a_write_off_the_tape_lets_go_of_the_gradient(index: Any) -> None:
     w, o = leaf([2.0, 3.0]), td.zeros(2, dtype="float64")
-    with pytest.raises(GraphError, match="indexing assignment: expected a value without gradient"):
-        o[index] = w[0] ** 2
     o[index] = (w[0] ** 2).detach()
     with td.no_grad():
         o[index] = w[0] ** 2
-    assert o.tolist() == [4, 0]
+    assert (o.tolist(), o.requires_grad) == ([4, 0], False)
+
+
+def test_a_write_refuses_what_shares_memory_or_is_a_leaf() -> None:
+    w, o = leaf([2.0, 3.0]), td.zeros(2, 2, dtype="float64")
+    row = o[0]
+    for refused in (o, row, w):
+        with pytest.raises(GraphError, match=r"^indexing assignment: expected "):
+            refused[0] = w[1] ** 2
+    with pytest.raises(DtypeError, match="indexing assignment: expected a value that int64 can hold"):
+        td.zeros(2, dtype="int64")[0] = w[0]
 
 
 def test_a_buffer_refuses_what_requires_grad() -> None:

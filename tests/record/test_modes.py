@@ -50,6 +50,51 @@ class TestModes:
         assert count(step) == 1
         assert model.training
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda m: setattr(m[1], "p", 0.25),
+            lambda m: setattr(m[2], "momentum", 0.5),
+            lambda m: setattr(m[2], "eps", 0.5),
+            lambda m: m.__setitem__(0, nn.Linear(3, 3)),
+            lambda m: setattr(m[0], "weight", nn.Parameter(td.ones(3, 3))),
+            lambda m: m[0].register_forward_hook(lambda module, inputs, output: output * 2.0),
+            lambda m: m.append(nn.ReLU()),
+        ],
+        ids=["p", "momentum", "eps", "layer", "parameter", "hook", "append"],
+    )
+    def test_a_changed_setting_is_recorded_anew(self, change, backend) -> None:
+        model = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.BatchNorm1d(3))
+        twin, x = copy.deepcopy(model), td.randn(8, 3)
+        step = td.record(lambda x: model(x))
+        for recordings in (1, 1, 2, 2):
+            if recordings == 2 and count(step) == 1:
+                for m in (model, twin):
+                    td.manual_seed(1)
+                    change(m)
+            td.manual_seed(0)
+            expected = twin(x)
+            td.manual_seed(0)
+            np.testing.assert_array_equal(step(x).numpy(), expected.numpy())
+            np.testing.assert_array_equal(model[2].running_mean.numpy(), twin[2].running_mean.numpy())
+            assert count(step) == recordings
+
+    def test_a_setting_that_the_step_changes_is_a_constant(self) -> None:
+        class Counting(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.calls = 0
+
+            def forward(self, x: td.Tensor) -> td.Tensor:
+                self.calls += 1
+                return x * 2.0
+
+        model = Counting()
+        step = td.record(lambda x: model(x))
+        for _ in range(3):
+            assert step(td.ones(1)).item() == 2
+        assert (model.calls, count(step)) == (1, 1)
+
     def test_modules_that_did_not_run_do_not_matter(self) -> None:
         used, other = nn.Dropout(0.5), nn.Dropout(0.5)
         step = td.record(lambda x: used(x))

@@ -195,6 +195,8 @@ class TestFusion:
         for made in primitives.values():
             if made.elementwise and not made.settings and made.name in elementwise.scalars:
                 operands = random.uniform(0.1, 0.9, (len(made.inputs), 50))
+                if made.key.startswith("bits."):  # which floating numbers do not join
+                    operands = (100 * operands).astype(np.int64)
                 (operation,) = [op for name, op in operations.items() if name.endswith(f".{made.name}")]
                 with td.backend("reference"):
                     np.testing.assert_array_equal(made.function(*operands), operation(*operands))

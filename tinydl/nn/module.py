@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -27,9 +26,6 @@ __all__ = [
     "functional_call",
     "intercept",
 ]
-
-_mode = operator.attrgetter("training")
-"""What a recorded step depends on in every module that it calls."""
 
 M = TypeVar("M", bound="Module")
 Hook = Callable[..., Any]
@@ -70,7 +66,7 @@ class Module:
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         if state.recorder is not None:
-            state.recorder.seen.depends(self, _mode)
+            state.recorder.seen.runs(self)
         if state.tracer is not None:
             state.tracer.enter(self)
         try:
@@ -142,8 +138,8 @@ class Module:
             if other != home:
                 getattr(self, other).pop(name, None)
         if home is None:
-            if name == "training" and state.recorder is not None:
-                state.recorder.seen.depends(self, _mode)
+            if state.recorder is not None:
+                state.recorder.seen.runs(self)
             object.__setattr__(self, name, value)
         else:
             self.__dict__.pop(name, None)
@@ -307,7 +303,7 @@ class Module:
     def train(self: M, mode: bool = True) -> M:
         """Training mode (batch statistics, dropout) for the whole tree, by the children's own `train`."""
         if state.recorder is not None:  # which asks for the mode before the step
-            state.recorder.seen.depends(self, _mode)
+            state.recorder.seen.runs(self)
         object.__setattr__(self, "training", mode)
         for child in self.children():
             child.train(mode)

@@ -18,11 +18,9 @@ from .elementwise import (
     div,
     eq,
     exp,
-    ge,
     gt,
     le,
     logical_and,
-    logical_or,
     lt,
     mul,
     pow,
@@ -159,8 +157,8 @@ def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace
     if min_val > max_val:
         raise ValueError(f"hardtanh: expected min_val <= max_val, got {min_val} and {max_val}")
     min_val, max_val = whole(input, min_val, max_val)
-    outside = logical_or(le(input, min_val), ge(input, max_val))
-    return where(outside, clip(input.detach(), min_val, max_val), input)
+    inside = logical_and(gt(input, min_val), lt(input, max_val))
+    return where(inside, input, clip(input.detach(), min_val, max_val))
 
 
 @public

@@ -34,7 +34,7 @@ from .elementwise import (
 )
 from .functions import isinf, isnan, log1p
 from .indexing import gather, take_along_dim
-from .reduce import Picked, any, sum
+from .reduce import Picked, any, mean, sum
 from .shape import common_shape, narrow, normalize_dim, reshape, squeeze, stack, unsqueeze
 from .sort import sort
 
@@ -142,8 +142,10 @@ def _at(ordered: Picked, place: int, dim: int, keepdim: bool, ndim: int) -> Pick
 
 @public
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The lower of the two middle values, NaN if there is one; with `dim` (values, indices)."""
+    """The lower of the two middle values, NaN if there is one or nothing; with `dim` (values, indices)."""
     if dim is None:
+        if not input.array.size and input.dtype.kind == "f":
+            return mean(input)
         if not input.array.size:
             raise ShapeError(f"median: expected at least one element, got {input.shape}")
         return median(reshape(input, (-1,)), 0)[0]
@@ -204,7 +206,11 @@ def _between(ordered: Tensor, dim: int, place: float, interpolation: str) -> Ten
         return narrow(ordered, dim, high if interpolation == "higher" else low, 1)
     share = share if interpolation == "linear" else 0.5 * (high > low)
     below, above = narrow(ordered, dim, low, 1), narrow(ordered, dim, high, 1)
-    return add(below, mul(sub(above, below), share)) if share else below
+    if not share:
+        return below
+    step = sub(above, below)
+    infinite = add(mul(below, 1 - share), mul(above, share))  # where the step is no number
+    return where(isfinite(step), add(below, mul(step, share)), infinite)
 
 
 @public

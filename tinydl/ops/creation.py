@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -302,6 +303,8 @@ def arange(start: Any, end: Any = None, step: Any = 1, dtype: Any = None, device
         raise TypeError(f"arange: expected numbers, got {start!r}, {end!r} and {step!r}")
     if step == 0:
         raise ValueError("arange: expected a step other than 0, got 0")
+    if not all(math.isfinite(number) for number in (start, end, step)):
+        raise ValueError(f"arange: expected finite numbers, got {start!r}, {end!r} and {step!r}")
     steps = np.arange(start, end, step)
     dtype = checked(dtype, "arange", FLOAT32 if steps.dtype.kind == "f" else INT64)
     return copied("arange", steps, dtype, device)

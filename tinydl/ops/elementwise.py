@@ -15,12 +15,11 @@ import numpy as np
 from tinydl_kernels import elementwise as kernels
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.dispatch import Operation
-from tinydl_kernels.machine.errors import DtypeError
 
 from ..devices import constant
 from ..engine.core import Array, Primitive, Tensor, cast, contiguous, expand, primitive
 from ..engine.core import add as add
-from ..engine.promotion import checked, common_dtype, is_scalar, scalar_dtype
+from ..engine.promotion import checked, common_dtype, is_scalar
 from ..engine.public import public
 from .shape import common_shape
 
@@ -104,21 +103,6 @@ def comparison(kernel: Operation) -> Primitive:
         return kernel(input, other)
 
     return Comparison(_named(function, kernel), elementwise=True, constant=("out",))
-
-
-def on_masks(who: str, logical: Primitive) -> Callable[..., Tensor]:
-    """The operator of a logical function: of booleans alone, since NumPy's and PyTorch's
-    works on the bits of integers.
-    """
-
-    def operator(*inputs: Any) -> Tensor:
-        for x in inputs:
-            dtype = scalar_dtype(x) if is_scalar(x) else getattr(x, "dtype", None)
-            if dtype is not None and dtype.kind != "b":
-                raise DtypeError(f"{who}: expected bool ({logical.name} takes numbers too), got {dtype}")
-        return logical(*inputs)
-
-    return operator
 
 
 def _named(function: Callable[..., Array], kernel: Operation) -> Callable[..., Array]:
@@ -209,11 +193,6 @@ eq, ne, lt = comparison(kernels.eq), comparison(kernels.ne), comparison(kernels.
 le, gt, ge = comparison(kernels.le), comparison(kernels.gt), comparison(kernels.ge)
 logical_and, logical_or = comparison(kernels.logical_and), comparison(kernels.logical_or)
 logical_not, isfinite = query(kernels.logical_not), query(kernels.isfinite)
-and_masks, or_masks, not_mask = (
-    on_masks("and", logical_and),
-    on_masks("or", logical_or),
-    on_masks("not", logical_not),
-)
 
 neg: Primitive = unary(kernels.neg, lambda g: neg(g), floating=False)
 exp = unary(kernels.exp, lambda g, out: mul(g, out))
@@ -318,13 +297,17 @@ def _clipped(who: str, input: Tensor, min: Any = None, max: Any = None) -> Tenso
             input, _bound(input, low if min is None else min), _bound(input, high if max is None else max)
         )
     common_shape(who, input, min, max)
-    input = input if min is None else _limited(input, min, ge)
-    return input if max is None else _limited(input, max, le)
+    input = input if min is None else _limited(input, min, ge, lt)
+    return input if max is None else _limited(input, max, le, gt)
 
 
-def _limited(x: Tensor, bound: Any, keeps: Primitive) -> Tensor:
-    """x where it keeps the bound, or is NaN, else the bound."""
-    return where(logical_or(keeps(x, bound), ne(x, x)), x, bound)
+def _limited(x: Tensor, bound: Any, keeps: Primitive, breaks: Primitive) -> Tensor:
+    """x where it keeps the bound, the bound where it breaks it; NaN, without a gradient, where one is NaN."""
+    kept = keeps(x, bound)
+    limited = where(kept, x, bound)
+    return (
+        where(logical_or(kept, breaks(x, bound)), limited, math.nan) if limited.dtype.kind == "f" else limited
+    )
 
 
 clamp = clip

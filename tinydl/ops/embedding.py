@@ -14,7 +14,7 @@ from ..devices import constant
 from ..engine.core import Array, Tensor, add, no_grad, primitive
 from ..engine.public import public
 from .creation import zeros
-from .elementwise import and_masks, div, eq, gt, maximum, mul, sub, where
+from .elementwise import div, eq, gt, logical_and, maximum, mul, sub, where
 from .indexing import _filled, _gather, _scatter, _scatter_add, index_select, places, scatter
 from .inplace import copy_
 from .scan import cumsum
@@ -196,6 +196,6 @@ def _renormalize(weight: Tensor, index: Tensor, max_norm: float, norm_type: floa
         table = weight.detach()
         asked = scatter(zeros(weight.shape[0], dtype="bool", device=weight.device), 0, index, True)
         lengths = norm(table, norm_type, 1)
-        beyond = unsqueeze(and_masks(asked, gt(lengths, table.dtype.type(max_norm))), 1)
+        beyond = unsqueeze(logical_and(asked, gt(lengths, table.dtype.type(max_norm))), 1)
         factor = div(table.dtype.type(max_norm), add(lengths, table.dtype.type(1e-7)))  # PyTorch's
         copy_(weight, where(beyond, mul(table, unsqueeze(factor, 1)), table))

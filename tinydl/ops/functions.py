@@ -19,7 +19,6 @@ from .elementwise import (
     exp,
     mul,
     neg,
-    on_masks,
     query,
     sigmoid,
     square,
@@ -98,7 +97,6 @@ round = unary(kernels.round, lambda g: zeros_as(g), floating=False)  # halves to
 trunc = unary(kernels.trunc, lambda g: zeros_as(g), floating=False)
 frac = unary(kernels.frac, lambda g: g)  # input - trunc(input)
 isnan, isinf, logical_xor = query(kernels.isnan), query(kernels.isinf), comparison(kernels.logical_xor)
-xor_masks = on_masks("xor", logical_xor)
 
 
 @primitive(elementwise=True, floating=True)

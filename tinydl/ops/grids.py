@@ -19,7 +19,7 @@ from ..engine.core import Tensor, add, expand
 from ..engine.promotion import require_floating, require_one_dtype
 from ..engine.public import public
 from .arithmetic import round
-from .elementwise import abs, and_masks, div, ge, le, mul, sub, to_dtype, where
+from .elementwise import abs, div, ge, le, logical_and, mul, sub, to_dtype, where
 from .functions import floor
 from .indexing import gather
 from .matmul import matmul
@@ -197,9 +197,9 @@ def _pixels(pixels: Tensor, places: Sequence[Tensor], sizes: Sequence[int]) -> T
     """The numbers (N, C, P) at whole places (N, P) along each axis, and zero where there is no pixel."""
     inside, at = None, None
     for place, n in zip(places, sizes, strict=True):
-        here = and_masks(ge(place, place.dtype.type(0)), le(place, place.dtype.type(n - 1)))
+        here = logical_and(ge(place, place.dtype.type(0)), le(place, place.dtype.type(n - 1)))
         whole = to_dtype(where(here, place.detach(), place.dtype.type(0)), "int64")
-        inside = here if inside is None else and_masks(inside, here)
+        inside = here if inside is None else logical_and(inside, here)
         at = whole if at is None else add(mul(at, n), whole)
     assert at is not None
     assert inside is not None

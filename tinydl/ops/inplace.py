@@ -17,15 +17,15 @@ import numpy as np
 from tinydl_kernels.machine import memory
 from tinydl_kernels.machine.errors import DtypeError, GraphError, ShapeError
 
-from ..devices import transfer
+from ..devices import constant, transfer
 from ..engine.core import Primitive, Tensor, contiguous, enable_grad, expand, no_grad, state
-from ..engine.promotion import category, number
+from ..engine.promotion import category, is_scalar, number
 from ..engine.public import public
-from . import choices, elementwise, shape
+from . import bits, choices, elementwise, shape
 from .arithmetic import div, floor_divide, fmod, remainder, round
+from .creation import zeros
 from .elementwise import (
     add,
-    and_masks,
     clamp_max,
     clamp_min,
     clip,
@@ -33,7 +33,6 @@ from .elementwise import (
     log,
     mul,
     neg,
-    or_masks,
     pow,
     relu,
     sigmoid,
@@ -72,13 +71,13 @@ from .functions import (
     sinh,
     tan,
     trunc,
-    xor_masks,
 )
-from .indexing import masked_fill, scatter, scatter_add, tril, triu
+from .indexing import from_outside, gather, masked_fill, scatter, scatter_add, tril, triu
 from .joining import index_add, index_copy, index_fill
 from .random import Generator, bernoulli, rand, randint, randn
 from .reductions_by_index import scatter_reduce
 from .scan import cumprod, cumsum
+from .subscript import WRITES, getitem, setitem
 from .update import assign, broadcasts
 
 __all__: list[str] = []
@@ -122,6 +121,38 @@ def _write(who: str, x: Tensor, value: Any) -> None:
     assign(x, value)
 
 
+def _replaced(x: Tensor, index: Any, value: Any) -> Tensor:
+    """x with the value at the index; the last of several for a place has the gradient."""
+    if not isinstance(value, Tensor) and not is_scalar(value):
+        value = from_outside(WRITES, value, x, x.dtype)
+    if is_scalar(value) or not value.ndim:
+        there = zeros(x.shape, dtype="bool", device=x.device)
+        setitem(there, index, True)
+        return elementwise.where(there, value, x)
+    size = getitem(x.detach(), index).shape
+    while value.ndim > len(size) and value.shape[0] == 1:
+        value = shape.reshape(value, value.shape[1:])
+    if not broadcasts(value.shape, size):
+        raise ShapeError(f"{WRITES}: expected a value that broadcasts to {size}, got {value.shape}")
+    values = shape.reshape(shape.broadcast_to(value, size), (-1,))
+    if not values.array.size:
+        return contiguous(x)
+    source = zeros(x.shape, dtype="int64", device=x.device)  # the number of a place's value, or 0
+    setitem(source, index, constant(x, np.arange(1, values.array.size + 1).reshape(size)))
+    picked = gather(values, 0, shape.reshape(clamp_min(sub(source, 1), 0), (-1,)))
+    return elementwise.where(elementwise.gt(source, 0), shape.reshape(picked, x.shape), x)
+
+
+def _assigned(x: Tensor, index: Any, value: Any) -> None:
+    """x[index] = value. The last of several values for a place wins. As other writes in place: into the
+    memory where nothing goes on the tape, else x becomes a new value, on the tape.
+    """
+    if state.grad and (x.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+        update(WRITES, x, (value,), lambda: _replaced(x, index, value))
+    else:
+        setitem(x, index, value)
+
+
 def _operator(function: Callable[..., Tensor], sign: str) -> Callable[[Tensor, Any], Tensor]:
     def operator(self: Tensor, other: Any) -> Tensor:
         return update(sign, self, (other,), lambda: function(self, other))
@@ -130,6 +161,7 @@ def _operator(function: Callable[..., Tensor], sign: str) -> Callable[[Tensor, A
 
 
 OPERATORS = {
+    "__setitem__": _assigned,
     "__iadd__": _operator(add, "+="),
     "__isub__": _operator(sub, "-="),
     "__imul__": _operator(mul, "*="),
@@ -137,9 +169,11 @@ OPERATORS = {
     "__ifloordiv__": _operator(floor_divide, "//="),
     "__imod__": _operator(remainder, "%="),
     "__ipow__": _operator(pow, "**="),
-    "__iand__": _operator(and_masks, "&="),
-    "__ior__": _operator(or_masks, "|="),
-    "__ixor__": _operator(xor_masks, "^="),
+    "__iand__": _operator(bits.bitwise_and, "&="),
+    "__ior__": _operator(bits.bitwise_or, "|="),
+    "__ixor__": _operator(bits.bitwise_xor, "^="),
+    "__ilshift__": _operator(bits.bitwise_left_shift, "<<="),
+    "__irshift__": _operator(bits.bitwise_right_shift, ">>="),
 }
 
 
@@ -281,13 +315,14 @@ def exponential_(input: Tensor, lambd: float = 1, *, generator: Generator | None
 
 @public
 def random_(
-    input: Tensor, from_: int = 0, to: int | None = None, *, generator: Generator | None = None
+    input: Tensor, from_: int | None = None, to: int | None = None, *, generator: Generator | None = None
 ) -> Tensor:
     """Whole numbers, uniform in from_, ..., to - 1; of one number n in 0, ..., n - 1; without any, from 0 to
     the largest of an integer dtype (2⁶³ - 2 of int64), or to that up to which a floating one has them all.
     """
-    if to is None and from_:
-        from_, to = 0, from_
+    if to is None and from_ is not None:
+        from_, to = None, from_
+    from_ = from_ or 0
     if to is None:
         kind = input.dtype.kind
         largest = 1 if kind == "b" else np.iinfo(input.dtype).max if kind in "iu" else 0
@@ -353,6 +388,7 @@ METHODS = {
         *map(_method, (tan, asin, acos, atan, sinh, cosh, asinh, acosh, atanh, exp2, log2, log10)),
         *map(_method, (erfc, lgamma, digamma, frac, atan2, hypot, floor_divide)),
         *map(_method, (choices.nan_to_num, choices.logit, choices.xlogy, tril, triu, cumsum, cumprod)),
+        *map(_method, (getattr(bits, name) for name in bits.__all__)),
         *map(_method, (masked_fill, scatter, scatter_add, scatter_reduce, index_add, index_copy, index_fill)),
     )
 }

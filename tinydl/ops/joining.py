@@ -9,18 +9,19 @@ import numpy as np
 from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant
-from ..engine.core import Tensor, expand
+from ..engine.core import Tensor, add, expand
 from ..engine.promotion import is_scalar, number, require_one_dtype, whole
 from ..engine.public import public
-from .elementwise import mul, to_dtype
+from .elementwise import lt, mul, to_dtype, where
 from .indexing import places, scatter, scatter_add
-from .shape import cat, normalize_dim, reshape
+from .shape import broadcast_tensors, cat, normalize_dim, reshape
 
 __all__ = [
     "hstack",
     "index_add",
     "index_copy",
     "index_fill",
+    "meshgrid",
     "vstack",
 ]
 
@@ -57,10 +58,13 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
 
 @public
 def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
-    """A copy of the input with `value`, a number or a 0-d tensor, in its slices `index` along `dim`."""
+    """A copy of the input with `value`, a number or a 0-d tensor, in its slices `index` along `dim`, counted
+    from the end where below 0.
+    """
     if not is_scalar(value) and value.ndim:
         raise ShapeError(f"index_fill: expected a number or a 0-d tensor as value, got {value.shape}")
     dim, index = normalize_dim("index_fill", dim, input.ndim), places("index_fill", index, input)
+    index = where(lt(index, 0), add(index, input.shape[dim] if input.ndim else 1), index)
     shape = (*input.shape[:dim], index.array.size, *input.shape[dim + 1 :])
     one = (
         constant(input, np.asarray(number("index_fill", value, input.dtype)))
@@ -83,3 +87,23 @@ def _slices(who: str, x: Tensor, dim: int, index: Any, source: Tensor) -> tuple[
         return dim, reshape(index, source.shape)
     line = (1,) * dim + (index.array.size,) + (1,) * (x.ndim - dim - 1)
     return dim, expand(reshape(index, line), shape=wanted)
+
+
+@public
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges
+    the first two dims of the grid.
+    """
+    axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
+    if indexing not in ("ij", "xy"):
+        raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
+    if any(x.ndim > 1 for x in axes):
+        raise ShapeError(f"meshgrid: expected vectors, got {', '.join(str(x.shape) for x in axes)}")
+    place = list(range(len(axes)))
+    if indexing == "xy":
+        place[:2] = place[1::-1]
+    lines = [
+        reshape(x, tuple(-1 if d == own else 1 for d in range(len(axes))))
+        for x, own in zip(axes, place, strict=True)
+    ]
+    return broadcast_tensors(*lines) if lines else ()

@@ -171,7 +171,8 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
 
 @public
 def logsumexp(input: Tensor, dim: Dim, keepdim: bool = False) -> Tensor:
-    """log Σ exp(input) over `dim`, without overflow."""
+    """log Σ exp(input) over `dim`, without overflow; of integers in float32."""
+    input = input if input.dtype.kind == "f" else to_dtype(input, np.float32)
     dims = reduced_dims("logsumexp", input, dim)
     (input,) = floated(input)
     return _finish(input, _logsumexp(input, dims=dims), dims, keepdim)
@@ -258,13 +259,17 @@ def _place_of(who: str, pick: Any, x: Tensor, dim: int | None, keepdim: bool) ->
 
 @public
 def any(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Is an element over `dim` not zero?"""
+    """Is an element over `dim` not zero? bool, or of uint8 0 and 1, as in PyTorch."""
     dims = reduced_dims("any", input, dim)
-    return _finish(input, _any(input, dims=dims), dims, keepdim)
+    return _as_truth(input, _finish(input, _any(input, dims=dims), dims, keepdim))
 
 
 @public
 def all(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """Are the elements over `dim` all not zero?"""
+    """Are the elements over `dim` all not zero? bool, or of uint8 0 and 1, as in PyTorch."""
     dims = reduced_dims("all", input, dim)
-    return _finish(input, _all(input, dims=dims), dims, keepdim)
+    return _as_truth(input, _finish(input, _all(input, dims=dims), dims, keepdim))
+
+
+def _as_truth(input: Tensor, found: Tensor) -> Tensor:
+    return cast(found, dtype=input.dtype) if input.dtype == np.uint8 else found

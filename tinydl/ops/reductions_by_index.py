@@ -8,7 +8,7 @@ from ..devices import constant
 from ..engine.core import Tensor, add
 from ..engine.public import public
 from .arithmetic import div
-from .elementwise import eq, gt, maximum, minimum, mul, not_mask, or_masks, to_dtype, where
+from .elementwise import eq, gt, logical_not, logical_or, maximum, minimum, mul, to_dtype, where
 from .functions import isnan
 from .indexing import (
     _box,
@@ -97,9 +97,9 @@ def _extreme(
     if not largest:  # NaN comes first in a descending order
         nans = scatter_add(_filled(own, own.shape, 0), dim, index, to_dtype(unknown, x.dtype))
         best = where(gt(nans, x.dtype.type(0)), _filled(own, (), np.nan), best)
-    win = or_masks(eq(values, gather(best, dim, index)), unknown)
-    stay = or_masks(eq(own, best), isnan(own)) if include_self else not_mask(reached)
-    stay = or_masks(stay, not_mask(reached))
+    win = logical_or(eq(values, gather(best, dim, index)), unknown)
+    stay = logical_or(eq(own, best), isnan(own)) if include_self else logical_not(reached)
+    stay = logical_or(stay, logical_not(reached))
     shares = scatter_add(to_dtype(stay, x.dtype), dim, index, to_dtype(win, x.dtype))
     nothing = _filled(own, (), 0)
     given = where(win, div(src, where(win, gather(shares, dim, index), _filled(own, (), 1))), nothing)

@@ -27,7 +27,6 @@ __all__ = [
     "diagonal",
     "flatten",
     "flip",
-    "meshgrid",
     "movedim",
     "narrow",
     "permute",
@@ -338,7 +337,7 @@ def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int 
 
 @public
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` views, of one size along `dim` but for the last."""
+    """At most `chunks` views, of one size along `dim` but for the last; of nothing so many empty ones."""
     if chunks < 1:
         raise ShapeError(f"chunk: expected at least one chunk, got {chunks}")
     dim = _existing_dim("chunk", dim, input)
@@ -458,26 +457,6 @@ def common_shape(who: str, *values: Any) -> tuple[int, ...]:
         raise ShapeError(
             f"{who}: expected shapes that broadcast, got {', '.join(map(str, shapes))}"
         ) from None
-
-
-@public
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """The coordinates of a grid: out[k][i0, i1, ...] = tensors[k][ik]. "xy" exchanges
-    the first two dims of the grid.
-    """
-    axes = list(tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors)
-    if indexing not in ("ij", "xy"):
-        raise ValueError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
-    if any(x.ndim > 1 for x in axes):
-        raise ShapeError(f"meshgrid: expected vectors, got {', '.join(str(x.shape) for x in axes)}")
-    place = list(range(len(axes)))
-    if indexing == "xy":
-        place[:2] = place[1::-1]
-    lines = [
-        reshape(x, tuple(-1 if d == own else 1 for d in range(len(axes))))
-        for x, own in zip(axes, place, strict=True)
-    ]
-    return broadcast_tensors(*lines) if lines else ()
 
 
 @public

@@ -12,7 +12,7 @@ from tinydl_kernels.machine.errors import ShapeError
 from ..devices import constant
 from ..engine.core import Array, Tensor, primitive
 from ..engine.public import public
-from .elementwise import ge, le, or_masks, where
+from .elementwise import ge, le, logical_or, where
 from .functions import isnan
 from .indexing import gather, refuse_recording
 from .reduce import Picked
@@ -125,7 +125,7 @@ def _running(who: str, input: Tensor, dim: int, wins: Callable[..., Tensor]) -> 
     best, indices, apart = x, constant(x, np.broadcast_to(line, x.shape).copy()), 1
     while apart < size:
         own, before = narrow(best, dim, apart, size - apart), narrow(best, dim, 0, size - apart)
-        stays = wins(own, before) if x.dtype.kind != "f" else or_masks(wins(own, before), isnan(own))
+        stays = wins(own, before) if x.dtype.kind != "f" else logical_or(wins(own, before), isnan(own))
         places = (narrow(indices, dim, start, size - apart) for start in (apart, 0))
         best = cat([narrow(best, dim, 0, apart), where(stays, own, before)], dim)
         indices = cat([narrow(indices, dim, 0, apart), where(stays, *places)], dim)

@@ -32,11 +32,18 @@ __all__ = [
 
 @primitive(floating=True)
 def _root(x: Array, *, degree: float) -> Array:
-    """x to the power of 1 / degree, for x >= 0. At 0 the derivatives are 0."""
+    """x to the power of 1 / degree, for x >= 0. At 0 and at infinity the derivatives are 0."""
     return kernels.sqrt(x) if degree == 2 else kernels.pow(x, memory.scalar(1 / degree, x.dtype, x))
 
 
-_root.rule(x=lambda g, x, out, *, degree: mul(g, div(out, mul(where(eq(x, 0.0), 1.0, x), degree))))
+def _root_dx(g: Tensor, x: Tensor, out: Tensor, *, degree: float) -> Tensor:
+    if degree == 2:
+        return div(g, mul(where(eq(out, 0.0), math.inf, out), 2.0))
+    slope = div(out, mul(where(eq(x, 0.0), 1.0, x), degree))
+    return mul(g, where(eq(x, math.inf), 0.0, slope) if degree > 0 else slope)
+
+
+_root.rule(x=_root_dx)
 
 
 @public
@@ -114,7 +121,7 @@ def norm(input: Tensor, p: float | str = "fro", dim: Dim = None, keepdim: bool =
     if math.isinf(p):
         return (amax if p > 0 else amin)(abs(input), dim, keepdim)
     if p == 0:
-        return sum(abs(sign(input)), dim, keepdim)
+        return sum(abs(sign(where(ne(input, input), 1.0, input))), dim, keepdim)  # NaN is not 0
     if p == 1:
         return sum(abs(input), dim, keepdim)
     scale = scale_of(input, p, dim)

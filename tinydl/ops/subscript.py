@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tinydl_kernels.machine.errors import GraphError, ShapeError
+from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
-from ..engine.core import Tensor, state
+from ..engine.core import Tensor
 from ..engine.promotion import is_scalar, number
 from ..engine.public import public
 from .indexing import (
@@ -27,6 +27,8 @@ from .shape import _index, broadcast_to, common_shape, permute, reshape, unsquee
 from .update import assign
 
 __all__ = ["masked_select"]
+
+WRITES = "indexing assignment"
 
 
 def _is_array(part: Any) -> bool:
@@ -52,6 +54,8 @@ def _normalized(x: Tensor, index: Any) -> tuple[Any, ...]:
         else p.__index__()
         for p in parts
     )
+    if any(isinstance(part, slice) and part.step is not None and part.step == 0 for part in parts):
+        raise ValueError("indexing: expected a slice with a step other than 0, got 0")
     taken = sum(_consumed(part) for part in parts)
     if taken > x.ndim:
         raise ShapeError(f"indexing: expected at most {x.ndim} indices for {x.shape}, got {taken}")
@@ -172,28 +176,21 @@ def _columns(x: Tensor, part: Any, dim: int) -> list[Tensor]:
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
-    """x[index] = value, in place, for a tensor that no gradient flows through. The last of
-    several values for a place wins. A value that requires grad is refused, since its gradient would be lost:
-    `stack`, `where` or `scatter` make a new tensor that carries it; `detach` lets go of it.
+    """x[index] = value in memory, off the tape (inplace.py has what goes on it). The last of several values
+    for a place wins.
     """
-    if x.requires_grad and state.grad:
-        raise GraphError(
-            "indexing assignment: expected no_grad around a write to a tensor that requires grad"
-        )
-    if isinstance(value, Tensor) and value.requires_grad and state.grad:
-        raise GraphError(
-            "indexing assignment: expected a value without gradient, which a write in place would lose, got "
-            "one that requires grad: use stack, where or scatter, or detach()"
-        )
     parts = _normalized(x, index)
     at = tuple(i for i, part in enumerate(parts) if isinstance(part, Tensor))
     if not at:
-        view = x.array[parts if Ellipsis in parts else (*parts, ...)]
+        try:
+            view = x.array[parts if Ellipsis in parts else (*parts, ...)]
+        except IndexError as error:
+            raise IndexError(f"{WRITES}: {error} of {x.shape}") from None
         assign(Tensor(view, x.version), value)
         return
     if not isinstance(value, Tensor):
-        who = "indexing assignment"
-        value = from_outside(who, number(who, value, x.dtype) if is_scalar(value) else value, x, x.dtype)
+        value = number(WRITES, value, x.dtype) if is_scalar(value) else value
+        value = from_outside(WRITES, value, x, x.dtype)
     if value.ndim and any(parts[i].dtype.kind == "b" for i in at):
         refuse_recording("indexing assignment by a mask")
     arrays = [parts[i] for i in at]
@@ -206,7 +203,9 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             at=at,
         )
     except ValueError as error:
-        raise ShapeError(f"indexing assignment: {error}") from None
+        raise ShapeError(f"{WRITES}: {error}") from None
+    except IndexError as error:
+        raise IndexError(f"{WRITES}: {error} of {x.shape}") from None
 
 
 @public

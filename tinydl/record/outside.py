@@ -1,9 +1,10 @@
 """What a recorded step depends on that is no argument: tensors from outside and how they require grad, modes
-of modules, structural options of optimizers. A replay asks whether all of it is as it was.
+and settings of modules, structural options of optimizers. A replay asks whether all of it is as it was.
 """
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -13,6 +14,20 @@ from tinydl_kernels.machine.errors import GraphError
 
 from ..devices import Resident
 from ..engine.core import Array, Tensor
+
+_mode = operator.attrgetter("training")
+_PLAIN = frozenset({bool, int, float, str, type(None)})
+
+
+def _settings(module: Any) -> Any:
+    """The numbers and words among the attributes of a module, and which tensors, layers and hooks it has."""
+    own = vars(module)
+    return (
+        [(type(x), x) for x in own.values() if type(x) in _PLAIN],
+        [*map(id, own["_parameters"].values()), *map(id, own["_buffers"].values())],
+        [*map(id, own["_modules"].values())],
+        [*own["_forward_pre_hooks"], *own["_forward_hooks"], *own["_backward_hooks"]],
+    )
 
 
 class Seen:
@@ -41,9 +56,20 @@ class Seen:
             self._structures[key] = weakref.ref(owner), structure, structure(owner)
         return new
 
+    def runs(self, module: Any) -> None:
+        """The step calls a module, or changes its mode or a setting. A setting that the step itself leaves
+        changed, a counter say, is a constant of the recording.
+        """
+        self.depends(module, _mode)
+        self.depends(module, _settings)
+
     def structures(self) -> list[tuple[weakref.ref[Any], Callable[[Any], Any], Any]]:
         """(owner, structure, what it was)."""
-        return list(self._structures.values())
+        return [
+            (ref, structure, value)
+            for ref, structure, value in self._structures.values()
+            if structure is not _settings or ((owner := ref()) is not None and structure(owner) == value)
+        ]
 
     def alive(self, excluded: Iterable[Tensor]) -> list[tuple[Tensor, Array, bool]]:
         """The tensors that outlive the step: (tensor, its array, did it require grad before the step?)."""

@@ -9,8 +9,8 @@ for all kernels in a row that are nothing but loops (jobs.py).
 
 What varies between steps must be an array that goes through the door: the arguments, parameters, buffers,
 the counters of the random generators. A Python number or a branch inside the step is a constant of the
-recording. The modes of the modules that ran (`training`), and which tensors require grad, are asked before a
-replay: where they are others than when the step was recorded, it is recorded anew.
+recording. The modes (`training`) and settings of the modules that ran, and which tensors require grad, are
+asked before a replay: where they are others than when the step was recorded, it is recorded anew.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tinydl_kernels.machine.errors import GraphError
 
 from ..devices import NAMES, Graph
 from ..engine.core import Array, Primitive, Tensor, state
+from ..engine.promotion import checked, native
 from ..engine.tape import Version
 from .gradients import Gradients, Noted
 from .made import Made
@@ -242,7 +243,7 @@ class Recorded:
     def __call__(self, *arguments: Any) -> Any:
         if state.recorder is not None:
             raise GraphError("record: expected no recorded step inside a recorded step")
-        given = [Tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
+        given = [_tensor(a) if isinstance(a, np.ndarray) else a for a in arguments]
         tensors = [x for x in given if isinstance(x, Tensor)]
         with self._lock:
             if state.tracer is not None and state.tracer.eager:
@@ -321,6 +322,12 @@ class _Method:
         return self.function(self.instance(), *arguments)
 
 
+def _tensor(array: np.ndarray) -> Tensor:
+    """An argument that NumPy holds, of whatever subclass and byte order."""
+    checked(array.dtype, "record")
+    return Tensor(native(np.asarray(array)))
+
+
 def _forget(recorded: weakref.ref[Recorded], number: int, dead: weakref.ref[Any]) -> None:
     """The end of an instance is the end of its recordings."""
     method = recorded()
@@ -334,11 +341,12 @@ def record(step: Callable[..., Any]) -> Recorded:
 
     Arguments are tensors or arrays, whose values may differ from call to call; anything else is a constant
     (equal means of one type and the same bits: 0.0 is not -0.0, (2,) not (2.0,), but NaN is NaN), and a new
-    value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so
-    is a change of the structural options of an optimizer that the step uses, of the modes of the modules that
-    ran (train, eval), and of which tensors require grad. The step works on copies of the tensors: their own
-    `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of them, or None); a replay returns
-    copies. The 64 recordings that were used last are kept, and a warning tells of the first that is dropped.
+    value, a new shape or another scope (backend, grad mode, matmul precision) is recorded anew; so is a
+    change of the structural options of an optimizer that the step uses, of the modes of the modules that ran
+    (train, eval), their numbers, words, layers and hooks, and of which tensors require grad. The step works
+    on copies of the tensors: their own `.grad` stays as it is. It returns tensors (or tuples, lists, dicts of
+    them, or None); a replay returns copies. The 64 recordings that were used last are kept, and a warning
+    tells of the first that is dropped.
     On a method it records for each instance, which is no argument but a constant.
 
     A replay refuses a `.grad` that is there where the recorded step found none, and the other way round, and

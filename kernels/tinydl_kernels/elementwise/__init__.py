@@ -32,7 +32,7 @@ Array = Any
 
 neg = elementwise_operation("neg", lambda x: -x)
 abs = elementwise_operation("abs", lambda x: np.abs(x))
-sign = elementwise_operation("sign", lambda x: np.sign(x), loops.sign)
+sign = elementwise_operation("sign", lambda x: np.where(x == x, np.sign(x), x.dtype.type(0)), loops.sign)
 sqrt = elementwise_operation("sqrt", lambda x: np.sqrt(x))
 exp = elementwise_operation("exp", lambda x: np.exp(x), lambda x: transcendental.exp(x))
 log = elementwise_operation("log", lambda x: np.log(x), lambda x: transcendental.log(x))
@@ -63,6 +63,13 @@ gt = elementwise_operation("gt", lambda a, b: a > b)
 ge = elementwise_operation("ge", lambda a, b: a >= b)
 logical_and = elementwise_operation("logical_and", lambda a, b: np.logical_and(a, b))
 logical_or = elementwise_operation("logical_or", lambda a, b: np.logical_or(a, b))
+# of bits; what is shifted by less than 0 or by all bits is 0 (-1 of a negative one to the right)
+bitwise_and = elementwise_operation("bitwise_and", lambda a, b: a & b)
+bitwise_or = elementwise_operation("bitwise_or", lambda a, b: a | b)
+bitwise_xor = elementwise_operation("bitwise_xor", lambda a, b: a ^ b)
+bitwise_not = elementwise_operation("bitwise_not", lambda x: ~x)
+left_shift = elementwise_operation("left_shift", lambda a, b: a << b, loops.left_shift)
+right_shift = elementwise_operation("right_shift", lambda a, b: a >> b, loops.right_shift)
 
 where = elementwise_operation(
     "where", lambda condition, a, b: np.where(condition, a, b), lambda condition, a, b: a if condition else b

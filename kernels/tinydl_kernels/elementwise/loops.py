@@ -250,7 +250,15 @@ def sigmoid(x):
 
 def sign(x):
     zero, one = type(x)(0), type(x)(1)
-    return one if x > zero else type(x)(-1) if x < zero else zero if x == zero else x
+    return one if x > zero else type(x)(-1) if x < zero else zero  # of NaN too, as in PyTorch
+
+
+def left_shift(a, b):
+    return a << b if 0 <= b < 64 else type(a)(0)  # computed in 64 bits, then cut
+
+
+def right_shift(a, b):
+    return a >> b if 0 <= b < 64 else a >> type(a)(63)
 
 
 def fmod(a, b):

@@ -43,6 +43,19 @@ def _same(kind: str) -> Emission:
 for _key, _kind in SAME.items():
     emission(_key)(_same(_kind))
 
+
+def _of_bits(kind: str) -> Emission:
+    def emit(w: Writer, call: Call, twin: Call) -> str:
+        if w.opset < 18:
+            raise w.refused(f"{kind} below opset 18")
+        return w.node(kind, w.given(call, twin))
+
+    return emit
+
+
+for _kind in ("And", "Or", "Xor", "Not"):
+    emission(f"bitwise_{_kind.lower()}")(_of_bits(f"Bitwise{_kind}"))
+
 # ---- Several nodes of x
 
 Formula = Callable[[Writer, str, Array], str]

@@ -60,7 +60,7 @@ def logical_not(node: Node, x: Value) -> Value:
 
 @operator("BitwiseNot", arrays=True)
 def bitwise_not(node: Node, x: Value) -> Value:
-    return np.bitwise_not(x)
+    return td.bitwise_not(x) if isinstance(x, Tensor) else np.bitwise_not(x)
 
 
 @operator("IsNaN", arrays=True)
@@ -198,6 +198,9 @@ COMPARISONS: dict[str, tuple[Any, Any]] = {
     "And": (td.logical_and, np.logical_and),
     "Or": (td.logical_or, np.logical_or),
     "Xor": (td.logical_xor, np.logical_xor),
+    "BitwiseAnd": (td.bitwise_and, np.bitwise_and),
+    "BitwiseOr": (td.bitwise_or, np.bitwise_or),
+    "BitwiseXor": (td.bitwise_xor, np.bitwise_xor),
     "Equal": (td.eq, np.equal),
     "Greater": (td.gt, np.greater),
     "GreaterOrEqual": (td.ge, np.greater_equal),
@@ -207,12 +210,6 @@ COMPARISONS: dict[str, tuple[Any, Any]] = {
 for _name, (_function, _of_arrays) in COMPARISONS.items():
     operator(_name, arrays=True)(_binary(_function, _of_arrays))
 
-for _name, _of_arrays in {
-    "BitwiseAnd": np.bitwise_and,
-    "BitwiseOr": np.bitwise_or,
-    "BitwiseXor": np.bitwise_xor,
-}.items():
-    operator(_name, arrays=True)(lambda node, a, b, f=_of_arrays: f(a, b))
 operator("BitShift", arrays=True)(_shifted)
 
 

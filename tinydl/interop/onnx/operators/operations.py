@@ -4,6 +4,7 @@ from ....engine.core import cast
 from ....linalg import det
 from ....ops.activations import *
 from ....ops.arithmetic import *
+from ....ops.bits import *
 from ....ops.conv import *
 from ....ops.creation import *
 from ....ops.elementwise import *

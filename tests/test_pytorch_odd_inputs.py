@@ -1,0 +1,126 @@
+"""Odd inputs: nothing, one element, integers, mixed dtypes, NaN. Values, dtypes and shapes are PyTorch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from agreement import assert_agree
+from comparisons import comparison
+
+import tinydl as td
+
+pytestmark = pytest.mark.torch
+NAN, INF = float("nan"), float("inf")
+
+CASES: dict[str, Callable[[Any], Any]] = {
+    "median of nothing": lambda t: t.median(t.zeros(0)),
+    "median of nothing, double": lambda t: t.zeros(0, 3, dtype=t.float64).median(),
+    "any of uint8": lambda t: t.any(t.tensor([0, 3], dtype=t.uint8)),
+    "any of uint8 over dim": lambda t: t.tensor([[0, 3], [0, 0]], dtype=t.uint8).any(1, keepdim=True),
+    "all of uint8": lambda t: t.all(t.tensor([0, 3], dtype=t.uint8)),
+    "all of int8": lambda t: t.all(t.tensor([1, 3], dtype=t.int8)),
+    "any of NaN": lambda t: t.any(t.tensor([NAN])),
+    "random_ of 1": lambda t: t.ones(2).random_(1),
+    "random_ between": lambda t: t.zeros(2).random_(3, 4),
+    "chunks of nothing": lambda t: t.chunk(t.zeros(2, 0), 3, 1),
+    "cat of two dtypes": lambda t: t.cat([t.ones(1), t.tensor([2])]),
+    "cat of two widths": lambda t: t.cat([t.ones(1), t.ones(1, dtype=t.float64)]),
+    "cat with bool": lambda t: t.cat([t.tensor([True]), t.tensor([2], dtype=t.uint8)]),
+    "stack of two dtypes": lambda t: t.stack([t.tensor(1), t.tensor(2.5)]),
+    "stack of integers": lambda t: t.stack([t.tensor([1], dtype=t.int8), t.tensor([200], dtype=t.uint8)]),
+    "hstack of two dtypes": lambda t: t.hstack([t.tensor(1), t.tensor(2.5)]),
+    "logsumexp of integers": lambda t: t.logsumexp(t.tensor([0, 1]), 0),
+    "xlogy of integers": lambda t: t.xlogy(t.tensor([0, 2, 0]), t.tensor([0, 2, 3])),
+    "xlogy of an integer and a number": lambda t: t.xlogy(t.tensor([0, 2]), 2),
+    "index_fill from the end": lambda t: t.index_fill(t.zeros(3), 0, t.tensor([-1, 0]), 2.0),
+    "sign of NaN": lambda t: t.sign(t.tensor([NAN, -INF])),
+}
+
+
+def shown(y: Any) -> Any:
+    if isinstance(y, tuple):
+        return tuple(map(shown, y))
+    if not hasattr(y, "detach"):
+        return y
+    return str(y.dtype).removeprefix("torch."), tuple(y.shape), repr(y.detach().tolist())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_dtypes_and_shapes(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    with comparison():
+        assert shown(CASES[name](td)) == shown(CASES[name](torch))
+
+
+REFUSED: dict[str, Callable[[Any], Any]] = {
+    "random_ of 0": lambda t: t.zeros(2).random_(0),
+    "random_ between equals": lambda t: t.zeros(2).random_(3, 3),
+    "arange without end": lambda t: t.arange(0, INF),
+    "arange from NaN": lambda t: t.arange(NAN, 3),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    with comparison():
+        with pytest.raises((RuntimeError, IndexError, ValueError)):
+            REFUSED[name](torch)
+        with pytest.raises(ValueError, match=r"^\w+: expected "):
+            REFUSED[name](td)
+
+
+def test_gradients_through_a_cat_of_two_widths() -> None:
+    a, b = td.ones(2, requires_grad=True), td.ones(1, dtype="float64", requires_grad=True)
+    (td.cat([a, b, td.tensor([3])]) ** 3).sum().backward()
+    assert (a.grad.dtype, a.grad.tolist(), b.grad.dtype, b.grad.tolist()) == (
+        "float32",
+        [3.0, 3.0],
+        "float64",
+        [3.0],
+    )
+
+
+# ---- x[index] = value, with a gradient
+
+INDICES: dict[str, Callable[[Any], Any]] = {
+    "integer": lambda t: -1,
+    "all": lambda t: ...,
+    "slices": lambda t: (slice(None), slice(1, 3)),
+    "new dim": lambda t: (None, slice(1, None)),
+    "nothing": lambda t: slice(2, 1),
+    "places": lambda t: t.tensor([2, 0]),
+    "places behind a slice": lambda t: (slice(None), [3, 1]),
+    "places of two dims": lambda t: (t.tensor([[0], [1]]), t.tensor([0, 3])),
+    "mask": lambda t: t.tensor([True, False, True]),
+    "mask of two dims": lambda t: t.tensor([[True, False, True, False]] * 3),
+    "mask of the last dim": lambda t: (..., t.tensor([False, True])),
+}
+VALUES: dict[str, Callable[[Any, Any], Any]] = {
+    "a number": lambda t, size: 2.5,
+    "an element": lambda t, size: t.tensor(1.5, dtype=t.float64),
+    "a row": lambda t, size: t.tensor(np.arange(1.0, 1 + size[-1])),
+    "a row in two dims": lambda t, size: t.tensor(np.arange(1.0, 1 + size[-1])[None]),
+    "each": lambda t, size: t.tensor(np.arange(1.0, 1 + np.prod(size)).reshape(size)),
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("index", INDICES)
+def test_assignment_carries_gradients(index: str, value: str) -> None:
+    torch = pytest.importorskip("torch")
+    arrays = [np.random.default_rng(0).standard_normal(shape) for shape in ((3, 4, 2), (3, 1, 2))]
+
+    def written(t: Any) -> Callable[..., Any]:
+        def f(x: Any, w: Any) -> Any:
+            y, place = x * w, INDICES[index](t)
+            given = VALUES[value](t, tuple(y[place].shape))
+            y[place] = given if isinstance(given, float) else given * w[1, 0, 1] ** 2
+            return y
+
+        return f
+
+    assert_agree(written(td), written(torch), arrays)
