@@ -22,9 +22,11 @@ CPUS = {  # its name and features, lanes of float32; of float64 there are half a
 SAMPLE = {
     "test_simd.py": "test_multiply_add or test_strip or test_pack_rows or test_transpose",
     "test_matmul.py": "test_bias",
+    "test_winograd.py": "test_transforms",
 }
 ALL = dict.fromkeys(
-    ("test_simd.py", "test_matmul.py", "test_conv.py", "test_pool.py"), "not without_registers"
+    ("test_simd.py", "test_matmul.py", "test_conv.py", "test_winograd.py", "test_pool.py"),
+    "not without_registers",
 )
 
 narrow = pytest.mark.skipif(

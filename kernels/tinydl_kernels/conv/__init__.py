@@ -21,6 +21,8 @@ scratch of its own. Lanes run along
     the taps and channels      grad_input otherwise (col2im.py), or where that is little work a window
     the pixels of g            one tap after the other adding to dx
     the pixels, summed over    grad_weight of few channels
+
+Large convolutions of float32 by 3 x 3 taps at stride 1 multiply a quarter as often (winograd.py).
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ from ..machine.dispatch import operation
 from ..machine.memory import line
 from ..machine.validate import report
 from ..machine.window import Window, padded, seen_by, taps, unpadded
-from . import col2im, launches, loops
+from . import col2im, launches, loops, winograd
 
 Array = Any
 
@@ -51,6 +53,8 @@ GRAIN = 1 << 17
 """Flops below which it is not worth while to wake another thread: a multiply-add is two."""
 PARTIALS = 3 << 19
 """Elements that the partial sums of grad_weight may take."""
+ALWAYS = np.empty(0, np.int64)
+"""Nothing that says whether a direct kernel is needed: it is."""
 
 
 # ---- NumPy reference: for each tap of the kernel, a product of matrices over a
@@ -179,10 +183,11 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
         product(_matrix(x), _matrix(w), _matrix(y), False, True, b, relu)
         return y
     bias = memory.constant((O,), x.dtype, 0.0) if b is None else b
-    plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
+    fewer = winograd.is_better(window, N, C, O, x.dtype)
+    plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize, fewer)
     flops = window.flops(N, C, O)
     # along pixels, tiles are cut by the ends of rows
-    if _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:
+    if fewer or _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:
         parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
         planes = memory.scratch(
             (parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
@@ -199,6 +204,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
             plan,
             panels,
         )
+        spoilt = winograd.forward(x, packed, y, window, panels, relu) if fewer else ALWAYS
         loops.forward_outputs(
             parts * splits,
             grain,
@@ -213,6 +219,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
             plan,
             panels,
             relu,
+            spoilt,
         )
         return y
     plan = plan_of(window, C, O, True)
@@ -232,11 +239,11 @@ def _(x: Array, g: Array, window: Window) -> Array:
     if _is_product(window):
         product(_matrix(g), _matrix(x), _matrix(dw), True)
         return dw
-    plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize)
-    flops = window.flops(N, C, O)
-    width = simd.lanes(x.itemsize)
+    fewer = winograd.is_better(window, N, C, O, x.dtype, True)
+    plan, panels = plan_of(window, C, O, False), panels_of(O // window.groups, x.itemsize, fewer)
+    flops, width = window.flops(N, C, O), simd.lanes(x.itemsize)
     # along pixels, rows are filled up
-    if _cost(panels, plan.K) > 2.4 * width * -(-plan.out[2] // width) / plan.out[2]:
+    if not fewer and _cost(panels, plan.K) > 2.4 * width * -(-plan.out[2] // width) / plan.out[2]:
         plan = plan_of(window, C, O, True)
         parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
         planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
@@ -255,6 +262,7 @@ def _(x: Array, g: Array, window: Window) -> Array:
         )
         turned = memory.scratch((parts * splits, plan.images * prod(plan.out) * panels.width), x.dtype, x)
         partial = memory.scratch((parts, blocks * block), x.dtype, x)
+        spoilt = winograd.grad_weight(x, g, partial, window, panels) if fewer else ALWAYS
         loops.grad_weight_outputs(
             parts * splits,
             grain,
@@ -268,8 +276,9 @@ def _(x: Array, g: Array, window: Window) -> Array:
             splits,
             plan,
             panels,
+            spoilt,
         )
-        loops.sum_and_turn(plan.K, 64, line(partial), line(dw), parts, plan, panels)
+        loops.sum_and_turn(plan.K, 64, line(partial), line(dw), parts, plan, panels, spoilt)
     return dw
 
 

@@ -151,16 +151,18 @@ class Panels(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def panels_of(channels: int, itemsize: int) -> Panels:
-    """The fewest panels, as narrow as can be; a register less wide if few lanes more are empty then: that
-    tile is faster.
+def panels_of(channels: int, itemsize: int, fewest: bool = False) -> Panels:
+    """The fewest panels, as narrow as can be; unless they must be the fewest, a register less wide if few
+    lanes more are empty then: that tile is faster.
     """
     width = lanes(itemsize)
     needed = max(1, -(-channels // width))
     wide, narrow = (-(-needed // -(-needed // most)) for most in (most_vectors(), most_vectors() - 1))
     vectors = (
         narrow
-        if many_registers() and 27 * narrow * -(-needed // narrow) < 29 * wide * -(-needed // wide)
+        if many_registers()
+        and not fewest
+        and 27 * narrow * -(-needed // narrow) < 29 * wide * -(-needed // wide)
         else wide
     )
     count = -(-needed // vectors)
