@@ -264,7 +264,6 @@ INPUTS: list[Input] = [
     Input("scatter_reduce", "broadcast", "other values", UNREAD),
     Input("tensordot take_along_dim linear cosine_embedding_loss", "one", REFUSED, SHAPES),
     Input("linalg.cholesky cholesky cosine_embedding_loss", "one", "other values", EPSILON),
-    Input("median", "empty", REFUSED, "There is no median of nothing."),
     Input(
         "quantile multilabel_margin_loss pixel_shuffle pixel_unshuffle norm conv1d conv2d conv3d affine_grid",
         "empty",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..engine.core import Tensor
+from ..engine.promotion import require_floating, require_numbers
 from ..engine.public import public
 from .elementwise import abs, clip, le, sub, tanh, where
-from .softmax import require_floating
 
 __all__ = ["hardshrink", "softshrink", "tanhshrink"]
 
@@ -33,5 +33,5 @@ def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
 @public
 def tanhshrink(input: Tensor) -> Tensor:
     """x - tanh(x)."""
-    require_floating("tanhshrink", input)
+    require_numbers("tanhshrink", input)
     return sub(input, tanh(input))
