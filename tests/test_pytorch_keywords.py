@@ -104,7 +104,7 @@ LINES = [
     "t.meshgrid(W, N, indexing='xy')",
     "t.nan_to_num(ODD, nan=2.0, posinf=3.0, neginf=-3.0) ** 2",
     "t.select(A, 1, -2) ** 2, A.select(0, 1), t.tensor_split(A, 3, dim=1), t.tensor_split(A, (1, 3), dim=-1)",
-    "t.tensor_split(A, t.tensor([2, 1])), t.tensor_split(W, 5), t.hsplit(A, 2), t.hsplit(W, [1])",
+    "t.tensor_split(A, [2, 1]), t.tensor_split(W, 5), t.hsplit(A, 2), t.hsplit(W, [1])",
     "t.vsplit(A, 3)",
     "t.dsplit(SEQ, [1, 2]), t.atleast_1d(A, W.sum()), t.atleast_2d(W), t.atleast_3d(W)",
     "t.atleast_3d([A, SEQ])",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from tinydl_kernels.machine import device as gpu
-from tinydl_kernels.machine import memory
+from tinydl_kernels.machine import dispatch, memory
 from tinydl_kernels.machine.dispatch import device_of
 from tinydl_kernels.machine.errors import DeviceError, GraphError
 
@@ -58,7 +58,7 @@ class Device(str):
 
 DEVICES = {name: str.__new__(Device, name) for name in NAMES}
 Tensor.device = property(
-    lambda self: DEVICES[device_of(self.array)], doc='Device("cpu") or Device("cuda"): a string.'
+    lambda self: DEVICES[dispatch.device_of(self.array)], doc='Device("cpu") or Device("cuda"): a string.'
 )
 
 

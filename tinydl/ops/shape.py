@@ -287,7 +287,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise ShapeError("cat: expected at least one tensor, got none")
     dtype = common_dtype(tensors)
     alike = [x if x.dtype == dtype else cast(x, dtype=dtype) for x in tensors]
-    tensors = [x for x in alike if x.shape != (0,)] or alike
+    tensors = alike if all(x.ndim == 1 for x in alike) else [x for x in alike if x.shape != (0,)]
     dim = normalize_dim("cat", dim, tensors[0].ndim)
     rest = {x.shape[:dim] + x.shape[dim + 1 :] for x in tensors}
     if len(rest) > 1 or len({x.ndim for x in tensors}) > 1 or not tensors[0].ndim:
