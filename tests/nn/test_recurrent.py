@@ -215,3 +215,10 @@ def test_refused() -> None:
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_states_of_one_sample_are_refused_by_name(kind: str) -> None:
+    bad = td.tensor(1.0)
+    with pytest.raises(ShapeError, match=rf"^{kind}: expected states of 2 dims with one sample, got \(\)"):
+        getattr(nn, kind)(3, 2)(td.ones(4, 3), (bad, bad) if kind == "LSTM" else bad)

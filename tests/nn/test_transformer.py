@@ -131,3 +131,8 @@ def test_refused() -> None:
         nn.TransformerEncoderLayer(4, 2, activation="silu")
     with pytest.raises(ValueError, match="TransformerEncoder: expected"):
         nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 3), 0)
+
+
+def test_a_number_is_refused_by_name() -> None:
+    with pytest.raises(td.ShapeError, match=r"^Transformer: expected src and tgt of as many dims"):
+        nn.Transformer(4, 2, 1, 1)(td.tensor(1.0), td.tensor(1.0))

@@ -239,7 +239,11 @@ class _Layers(_Recurrent):
     def _one(self, input: Tensor, hx: Any, lengths: Any) -> tuple[Tensor, Any]:
         """One sample, without the dim of the batch."""
         batch = 0 if self.batch_first else 1
-        start = None if hx is None else tuple(unsqueeze(s, 1) for s in _states(hx))
+        states = () if hx is None else _states(hx)
+        if any(s.ndim != 2 for s in states):
+            got = ", ".join(str(s.shape) for s in states)
+            raise ShapeError(f"{type(self).__name__}: expected states of 2 dims with one sample, got {got}")
+        start = None if hx is None else tuple(unsqueeze(s, 1) for s in states)
         output, end = self.forward(unsqueeze(input, batch), start, lengths)
         return squeeze(output, batch), squeeze(end, 1) if isinstance(end, Tensor) else tuple(
             squeeze(s, 1) for s in end

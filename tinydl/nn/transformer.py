@@ -316,7 +316,7 @@ class Transformer(Module):
         memory_is_causal: bool = False,
     ) -> Tensor:
         """Shaped as tgt."""
-        if src.ndim != tgt.ndim or src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model:
+        if src.ndim != tgt.ndim or {src.shape[-1:], tgt.shape[-1:]} != {(self.d_model,)}:
             raise ShapeError(
                 f"Transformer: expected src and tgt of as many dims, the last {self.d_model}, got "
                 f"{src.shape} and {tgt.shape}"
