@@ -265,7 +265,7 @@ def experiment(options: argparse.Namespace) -> tuple[Figure, dict[str, Any]]:
     runs = run_cells(run, cells, options.out / "runs.jsonl", progress=told)
     found = estimate([result["accuracy"] for result in runs])
     low, high = found.interval()
-    interval = f"95 % t interval {low:.2f} to {high:.2f}, seeds: {found.n}"
+    interval = f"95 % t interval {low:.2f} to {high:.2f}, seeds: {found.n}" if found.n > 1 else "one seed"
     print(f"{found.mean:.2f} % ({interval}); published {PUBLISHED}")
     summary = {"accuracy": found, "interval": (low, high), "published": PUBLISHED}
     return picture(runs, recipe.images // recipe.batch), summary
