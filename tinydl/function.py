@@ -188,7 +188,6 @@ class Function:
             GraphError: in the backward pass, gradients of another number, shape or dtype.
         """
         ctx = FunctionCtx()
-        tensors = {i: x for i, x in enumerate(arguments) if isinstance(x, Tensor)}
         ctx.needs_input_grad = tuple(
             isinstance(x, Tensor) and x.requires_grad and state.grad for x in arguments
         )
@@ -207,7 +206,7 @@ class Function:
             if isinstance(y, Tensor) and y.dtype.kind == "f" and id(y) not in ctx._constant
         ]
         made = [outputs[k] for k in moving]
-        ctx._keep(list(tensors.values()), made)
+        ctx._keep([x for x in arguments if isinstance(x, Tensor)], made)
         if ctx._places and moving:
             ctx._moving, ctx._like = moving, list(map(_like, outputs))
             inputs = [arguments[i] for i in ctx._places]

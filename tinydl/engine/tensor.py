@@ -1,6 +1,7 @@
 """Tensor: an array and its place on the tape.
 
-What it computes with (operators, methods) is attached in ops/__init__.py, `backward` in backward.py.
+What it computes with (operators, methods) is attached in ops/__init__.py, `backward` in backward.py,
+`device` in devices.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.errors import DtypeError, GraphError
 
 from .face import Face
@@ -57,7 +57,7 @@ class Tensor(Face):
     shape = property(lambda self: self.array.shape)
     dtype = property(lambda self: self.array.dtype)
     ndim = property(lambda self: self.array.ndim)
-    device = property(lambda self: dispatch.device_of(self.array), doc='"cpu" or "cuda".')
+    device: Any  # a property that devices.py attaches
     is_leaf = property(lambda self: self.node is None)
     is_cuda = property(lambda self: self.device == "cuda")
     grad_fn = property(
