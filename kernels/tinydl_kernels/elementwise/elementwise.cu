@@ -1,5 +1,5 @@
 // One line per operation: arithmetic and comparisons of __init__.py that integers have too. Those of floating numbers alone
-// are in functions.cu, those of truth values in masks.cu.
+// are in functions.cu, those of the bits of integers in bits.cu, those of truth values in masks.cu.
 
 #include "elementwise.cuh"
 
@@ -50,11 +50,6 @@ template <> __device__ i64 quotient(i64 a, i64 b) {
     return a / b - (a % b != 0 && (a < 0) != (b < 0));
 }
 
-// On the bits of integers; C++ leaves a shift by all of them open.
-__device__ i64 bits(number a) { return i64(a); }
-__device__ i64 shifted(i64 a, i64 b) { return b < 0 || b > 63 ? 0 : i64(u64(a) << b); }
-__device__ i64 shifted_back(i64 a, i64 b) { return a >> (b < 0 || b > 63 ? 63 : b); }
-
 UNARY(to_float32, float, float(a))
 UNARY(to_float64, double, double(a))
 UNARY(to_int64, long long, (long long)(a))
@@ -84,12 +79,6 @@ BINARY(ge, bool, a >= b)
 BINARY(logical_and, bool, a != 0 && b != 0)
 BINARY(logical_or, bool, a != 0 || b != 0)
 BINARY(logical_xor, bool, (a != 0) != (b != 0))
-UNARY(bitwise_not, number, number(~bits(a)))
-BINARY(bitwise_and, number, number(bits(a) & bits(b)))
-BINARY(bitwise_or, number, number(bits(a) | bits(b)))
-BINARY(bitwise_xor, number, number(bits(a) ^ bits(b)))
-BINARY(left_shift, number, number(shifted(bits(a), bits(b))))
-BINARY(right_shift, number, number(shifted_back(bits(a), bits(b))))
 BINARY(gate, number, b <= 0 ? 0 : a)
 
 extern "C" __global__ void map_where(const bool* a, const number* b, const number* c, number* y, long long items,

@@ -1,5 +1,5 @@
-"""Launches of the elementwise kernels: elementwise.cu (numbers), functions.cu (floating numbers), masks.cu
-(truth values).
+"""Launches of the elementwise kernels: elementwise.cu (numbers), functions.cu (floating numbers), bits.cu (of
+integers), masks.cu (truth values).
 
 A kernel's operands have one dtype, but for the condition of `where`. Others are cast first, by NumPy's rule,
 and results after: what is not float32, float64, int64 or bool is computed in int64.
@@ -54,7 +54,7 @@ class _Plan:
     @property
     def pack(self) -> int:
         """N of the .cu file."""
-        return OF_FILE["masks"]["N"] if self.real is None else 16 // self.real.itemsize
+        return OF_FILE["masks"]["N"] if self.family == "masks" else 16 // self.operands[-1].itemsize
 
 
 def _plan(name: str, given: tuple[np.dtype, ...], result: np.dtype) -> _Plan:
@@ -63,6 +63,8 @@ def _plan(name: str, given: tuple[np.dtype, ...], result: np.dtype) -> _Plan:
     common = np.result_type(*values)
     if common == BOOL == result and f"map_{MASKS.get(name, name)}" in launching.module("masks").signatures:
         return _Plan("masks", None, MASKS.get(name, name), (BOOL,) * len(given), BOOL)
+    if f"map_{name}" in launching.module("bits").signatures:
+        return _Plan("bits", None, name, (INT64,) * len(given), result)
     if f"map_{name}" in launching.module("functions", FLOAT64).signatures:
         family, common = "functions", common if common in launching.REAL else FLOAT64
     else:
