@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from tinydl_kernels.machine.errors import GraphError
 from .core import Tensor, add, contiguous
 from .public import public
 from .state import GradMode, state
-from .tape import Key, Slot, ancestors, needed
+from .tape import Key, Node, Slot, ancestors, needed
 
 
 def backward(
@@ -132,9 +131,6 @@ def _seed(who: str, output: Tensor, seed: Tensor | None) -> Tensor:
     return seed
 
 
-_HERE = contextlib.nullcontext()
-
-
 def _sweep(
     roots: list[tuple[Tensor, Tensor]], wanted: set[Key] | None, create_graph: bool, retain_graph: bool | None
 ) -> dict[Any, Tensor]:
@@ -147,28 +143,35 @@ def _sweep(
     watched: dict[Slot, Tensor] = {}
     here = dispatch.override()
 
-    def deliver(key: Key, gradient: Tensor) -> None:
-        found[key] = add(found[key], gradient) if key in found else gradient
+    retained = create_graph if retain_graph is None else retain_graph
+
+    def gradients(node: Node, cotangents: list[Tensor | None]) -> list[Tensor | None]:
+        gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
+        if node.backend == here:
+            return gradients_of(node, needs[node], cotangents)
+        with dispatch.use(node.backend):
+            return gradients_of(node, needs[node], cotangents)
 
     with GradMode(create_graph):
         for x, seed in roots:
-            deliver(x.key, seed)
+            found[x.key] = add(found[x.key], seed) if x.key in found else seed
         for node in reversed(order):
             for k, slot in node.slots.items():
                 if (node, k) in found:
                     watched[slot] = found[node, k] = slot.complete(found[node, k])
-            keys = [(node, k) for k in range(node.count)]
-            cotangents = [
-                found.get(key) if wanted and key in wanted else found.pop(key, None) for key in keys
-            ]
-            if node in needs and [g for g in cotangents if g is not None]:
-                gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
-                with _HERE if node.backend == here else dispatch.use(node.backend):
-                    gradients = gradients_of(node, needs[node], cotangents)
-                for edge, g in zip(node.edges, gradients, strict=True):
-                    if g is not None:
-                        deliver(edge.key, g)
-                if not (create_graph if retain_graph is None else retain_graph):
-                    node.free()
+            cotangents, arrived = [], False
+            for k in range(node.count):
+                key: Key = (node, k)
+                g = found.get(key) if wanted and key in wanted else found.pop(key, None)
+                arrived = arrived or g is not None
+                cotangents.append(g)
+            if not arrived or node not in needs:
+                continue
+            for edge, g in zip(node.edges, gradients(node, cotangents), strict=True):
+                if g is not None:
+                    key = edge.slot if edge.node is None else (edge.node, edge.index)
+                    found[key] = add(found[key], g) if key in found else g
+            if not retained:
+                node.free()
         leaves = {key: key.complete(g) for key, g in found.items() if isinstance(key, Slot)}
     return {**leaves, **watched} if wanted is None else {**found, **leaves}

@@ -104,22 +104,23 @@ class Primitive:
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
         if len(inputs) < len(self.inputs):
             inputs, settings = self._bound(inputs, settings)
-        tensors = prepared(self, inputs)
-        results = self.run(tensors, settings)
-        several = isinstance(results, tuple)
+        tensors, arrays = prepared(self, inputs)
+        results = self.run(tensors, arrays, settings)
+        several = type(results) is tuple
         version = tensors[0].version if self.view else None
         node: Any = None
         saved_outputs: Sequence[int] = ()
         if state.grad and self.differentiable:
-            needs = tuple([x is not None and (x.node is not None or x.slot is not None) for x in tensors])
+            needs = []
+            for x in tensors:
+                needs.append(x is not None and (x.node is not None or x.slot is not None))
             if self.constant_positions:
-                needs = tuple([need and i not in self.constant_positions for i, need in enumerate(needs)])
+                needs = [need and i not in self.constant_positions for i, need in enumerate(needs)]
             if True in needs:
-                saved_inputs, saved_outputs = self.saved(needs)
-                edges = [
-                    None if x is None else Edge(x, saved, need)
-                    for x, saved, need in zip(tensors, saved_inputs, needs)
-                ]
+                saved_inputs, saved_outputs = self.saved(tuple(needs))
+                edges = []
+                for x, saved, need in zip(tensors, saved_inputs, needs):
+                    edges.append(None if x is None else Edge(x, saved, need))
                 count = len(results) if several else 1
                 node = Node(self, edges, settings, count, state.tracer and state.tracer.site())
         if several:
@@ -130,21 +131,26 @@ class Primitive:
                     for k, array in enumerate(results)
                 ]
             )
-        else:
-            outputs = (Tensor(results, version, node),)
+            if version is not None:
+                version.share(tensors[0], outputs[0])
+            if saved_outputs:
+                node.results = {
+                    k: Edge(outputs[k], True, False) for k in saved_outputs if outputs[k] is not None
+                }
+            return outputs
+        out = Tensor(results, version, node)
         if version is not None:
-            version.share(tensors[0], outputs[0])
+            version.share(tensors[0], out)
         if saved_outputs:
-            node.results = {k: Edge(outputs[k], True, False) for k in saved_outputs if outputs[k] is not None}
-        return outputs if several else outputs[0]
+            node.results = {0: Edge(out, True, False)}
+        return out
 
     def __get__(self, instance: Tensor | None, owner: type) -> Any:
         """On a class a primitive is a method, like any function."""
         return self if instance is None else types.MethodType(self, instance)
 
-    def run(self, tensors: Sequence[Any], settings: dict[str, Any]) -> Any:
+    def run(self, tensors: Sequence[Any], arrays: list[Any], settings: dict[str, Any]) -> Any:
         """Call the function on the arrays, under the eyes of a recorder or a tracer if there is one."""
-        arrays = [None if x is None else x.array for x in tensors]
         if state.recorder is not None:
             return state.recorder.run(self, tensors, arrays, settings)
         if state.tracer is not None:
@@ -188,20 +194,27 @@ class Primitive:
         self, node: Node, needs: list[bool], cotangents: list[Tensor | None]
     ) -> list[Tensor | None]:
         """Apply the rules: the gradient of each needed input, in the shape and dtype of that input."""
-        given: list[Any] = [cotangents] if self.several else [cotangents[k] for k in self.differentiable]
+        given: list[Any] = cotangents
+        if self.several:
+            given = [cotangents]
+        elif len(self.differentiable) < len(cotangents):
+            given = [cotangents[k] for k in self.differentiable]
         joint = None if self.joint_rule is None else self.joint_rule(node, given, tuple(needs))
         found: list[Tensor | None] = []
-        for i, (need, edge) in enumerate(zip(needs, node.edges)):
+        for i, need in enumerate(needs):
             if not need:
                 found.append(None)
                 continue
+            edge = node.edges[i]
             if joint is not None:
                 gradient = joint[i]
             else:
-                name = self.input_name(i)
-                if name not in self.rules:
-                    raise NotImplementedError(f"{self.name}: no derivative with respect to {name!r}")
-                gradient = self.rules[name](node, given)
+                rule = self.rules.get(self.input_name(i))
+                if rule is None:
+                    raise NotImplementedError(
+                        f"{self.name}: no derivative with respect to {self.input_name(i)!r}"
+                    )
+                gradient = rule(node, given)
             g = gradient.array if isinstance(gradient, Tensor) else None
             if g is None or g.shape != edge.shape or g.dtype is not edge.dtype:
                 gradient = self._fitted(gradient, i, edge)
@@ -228,14 +241,16 @@ def primitive(function: Callable[..., Any] | None = None, **properties: Any) -> 
     return Primitive(function, **properties) if function is not None else lambda f: Primitive(f, **properties)
 
 
-def prepared(primitive: Primitive, inputs: Sequence[Any]) -> Sequence[Any]:
-    """The inputs as the kernels want them: made tensors, promoted or refused, laid out."""
+def prepared(primitive: Primitive, inputs: Sequence[Any]) -> tuple[Sequence[Any], list[Any]]:
+    """The inputs as the kernels want them, made tensors, promoted or refused, laid out; and their arrays."""
     constant, strided = primitive.constant_positions, primitive.strided
+    arrays: list[Any] = []
     kind: Any = None
     common: Any = None
     for i, x in enumerate(inputs):  # nearly always all is well: no more than that is asked first
         if isinstance(x, Tensor):
             array = x.array
+            arrays.append(array)
             if kind is None:
                 kind = type(array)
             if type(array) is kind and (strided or array.flags.c_contiguous):
@@ -246,11 +261,12 @@ def prepared(primitive: Primitive, inputs: Sequence[Any]) -> Sequence[Any]:
                     common = dtype
                     continue
         elif x is None and not primitive.elementwise:
+            arrays.append(None)
             continue
         break
     else:
         if not primitive.refused_kinds or common.kind not in primitive.refused_kinds:
-            return inputs
+            return inputs, arrays
     if primitive.elementwise and any(x is None for x in inputs):
         raise promotion.foreign(primitive, None)
     moving = [i for i, x in enumerate(inputs) if x is not None and i not in constant]
@@ -274,7 +290,7 @@ def prepared(primitive: Primitive, inputs: Sequence[Any]) -> Sequence[Any]:
             raise DeviceError(f"{primitive.name}: expected all inputs on one device, got {places}")
         if not strided and not x.array.flags.c_contiguous:
             tensors[i] = contiguous(x)
-    return tensors
+    return tensors, [None if x is None else x.array for x in tensors]
 
 
 # The primitives that the engine itself needs

@@ -33,16 +33,18 @@ class Effect(Primitive):
         self.writes = writes if callable(writes) else lambda *_: [self.inputs.index(name) for name in writes]
 
     def __call__(self, *inputs: Any, **settings: Any) -> Any:
-        kinds = {type(x.array) if isinstance(x, Tensor) else None for x in inputs}
-        # an optimizer's are many, and of dtypes nothing is asked
-        tensors = inputs if len(kinds) == 1 and None not in kinds else prepared(self, inputs)
+        tensors: Sequence[Any] = inputs
+        arrays = [x.array if isinstance(x, Tensor) else None for x in inputs]
+        kinds = set(map(type, arrays))
+        if len(kinds) > 1 or type(None) in kinds:  # an optimizer's are many, and of dtypes nothing is asked
+            tensors, arrays = prepared(self, inputs)
         written = [tensors[i] for i in self.writes(len(tensors), settings) if tensors[i] is not None]
         for x in written:
             if not getattr(x.array.flags, "writeable", True):
                 raise GraphError(f"{self.name}: expected memory that may be written, got {x.shape} read-only")
         if state.grad and any(x.requires_grad for x in written):
             raise GraphError(f"{self.name}: expected no_grad around a write to a tensor that requires grad")
-        results = self.run(tensors, settings)
+        results = self.run(tensors, arrays, settings)
         for x in written:
             x.version.count += 1
         return None if results is None else Tensor(results)

@@ -73,11 +73,12 @@ class Rule:
         return read
 
     def __call__(self, node: Node, cotangents: list[Tensor | None], *needs: tuple[bool, ...]) -> Any:
-        read = [get(node) for get in self._positional]
+        given = [*needs, *cotangents]
+        for get in self._positional:
+            given.append(get(node))
         if not self._keyword:
-            return self.function(*needs, *cotangents, *read)
-        keyword = {name: get(node) for name, get in self._keyword.items()}
-        return self.function(*needs, *cotangents, *read, **keyword)
+            return self.function(*given)
+        return self.function(*given, **{name: get(node) for name, get in self._keyword.items()})
 
     def _output(self, node: Node, k: int) -> Tensor | None:
         if k not in node.results:  # this call had no such output
@@ -93,7 +94,12 @@ class Rule:
             default = primitive.settings[key]
             return lambda node: node.settings.get(key, default)
         if kind == "input":
-            return lambda node: None if node.edges[key] is None else primitive.saved_tensor(node.edges[key])
+
+            def saved(node: Node) -> Tensor | None:
+                edge = node.edges[key]
+                return None if edge is None else primitive.saved_tensor(edge)
+
+            return saved
         if kind == "variadic":
             return lambda node: tuple(map(primitive.saved_tensor, node.edges[first:]))
         if kind == "output":

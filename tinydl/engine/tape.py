@@ -86,13 +86,13 @@ class Edge:
     __slots__ = ("array", "count", "dtype", "index", "node", "shape", "slot", "version")
 
     def __init__(self, x: Any, saved: bool, differentiable: bool) -> None:
-        array, version = x.array, x.version
+        array, version = x.array, x._version
+        if version is None:
+            version = x._version = Version()
         self.shape, self.dtype = array.shape, array.dtype
         self.version, self.count = version, version.count
-        self.node: Node | None = None
-        self.slot: Slot | None = None
-        if differentiable:
-            self.node, self.slot = x.node, x.slot
+        self.node: Node | None = x.node if differentiable else None
+        self.slot: Slot | None = x.slot if differentiable else None
         self.index: int = x.index
         self.array = None
         if saved:

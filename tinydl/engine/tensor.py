@@ -36,7 +36,7 @@ class Tensor(Face):
     `tinydl.from_numpy` (shares).
     """
 
-    __slots__ = ("__weakref__", "_grad", "array", "index", "node", "slot", "version")
+    __slots__ = ("__weakref__", "_grad", "_version", "array", "index", "node", "slot")
     __array_ufunc__ = None  # `ndarray * tensor` is the tensor's to answer
 
     def __init__(
@@ -49,8 +49,7 @@ class Tensor(Face):
     ) -> None:
         if type(array) is not np.ndarray:
             array = _plain(array)
-        self.array = array
-        self.version = Version() if version is None else version
+        self.array, self._version = array, version
         self.node, self.index, self.slot = node, index, slot
         self._grad: Tensor | None = None
 
@@ -64,6 +63,17 @@ class Tensor(Face):
         lambda self: None if self.node is None else self.node.primitive.name,
         doc="The name of the operation whose result this is, or None.",
     )
+
+    @property
+    def version(self) -> Version:
+        """How often the storage was written; made when it is first asked for."""
+        if self._version is None:
+            self._version = Version()
+        return self._version
+
+    @version.setter
+    def version(self, version: Version) -> None:
+        self._version = version
 
     @property
     def requires_grad(self) -> bool:

@@ -5,6 +5,7 @@ operation and dtype, and several operations joined in one loop.
 from __future__ import annotations
 
 import functools
+import operator
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from ..machine.layout import FLAT, layout, regular, storage
 from . import launches
 
 Array = Any
+_DTYPE = operator.attrgetter("dtype")
 GRAIN = 1 << 13
 
 
@@ -129,7 +131,7 @@ def compiled(name: str, scalar: Kernel) -> Callable[..., Array]:
                 break
         else:
             out = memory.empty(shape, dtype, first)
-            loop(out.size, GRAIN, flat, out.reshape(-1), *[x.reshape(-1) for x in operands])
+            loop(out.size, GRAIN, flat, memory.line(out), *map(memory.line, operands))
             return out
         arrays = [x if x.flags.carray else regular(x) for x in operands]
         shapes = tuple([x.shape for x in arrays])
@@ -179,7 +181,7 @@ def elementwise_operation(
 
     @made.loops
     def looped(*operands: Array) -> Array:
-        given = tuple([x.dtype for x in operands])
+        given = tuple(map(_DTYPE, operands))
         dtype = dtypes.get(given)
         if dtype is None:
             dtype = dtypes[given] = dtype_of(*given)

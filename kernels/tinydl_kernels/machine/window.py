@@ -65,6 +65,15 @@ class Window:
     groups: int = 1
     ceil_mode: bool = False
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Plans are looked up by windows at each call."""
+        sizes = (self.input, self.kernel, self.stride, self.low, self.high, self.dilation)
+        return hash((sizes, self.groups, self.ceil_mode))
+
     @cached_property
     def span(self) -> Sizes:
         """Positions from the first tap of a window to its last, both included: the dilated kernel."""
@@ -113,6 +122,7 @@ class Window:
         """The same for CUDA kernels, with the high pads: a scalar of dtype `STRUCT`."""
         return _struct(self.input, self.kernel, self.stride, self.low, self.high, self.dilation, self.out)
 
+    @cached_property
     def turned(self) -> Window | None:
         """The window of the transposed convolution, which takes the output to the input; None if it is not
         one of stride 1.
