@@ -1,4 +1,4 @@
-"""Every function that PyTorch has, on every kind of input: 0-d, empty, of size one, broadcast, strided,
+"""Every function and layer that PyTorch has, on every kind of input: 0-d, empty, of size one, broadcast, strided,
 integer, boolean, of two dtypes. The kinds are made of the first sample of each of its rows in the catalogue.
 
 Value, dtype, first and second derivatives are PyTorch's; what one refuses, the other does too. What is
@@ -56,12 +56,13 @@ QUERIES = [
 ]
 ROWS: dict[str, list[Row]] = {}
 for row in [*AGREEING, *QUERIES]:
-    if not isinstance(row.call, LayerCall):
-        ROWS.setdefault(name_of(row), []).append(row)
+    ROWS.setdefault(name_of(row), []).append(row)
 
 
-def kinds(arrays: Arrays) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """The arrays, changed all together, and one by one where they are several."""
+def kinds(arrays: Arrays, held: bool) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """The arrays, changed all together, and one by one where they are several. `held`: a layer's, beside
+    parameters that stay.
+    """
     floating = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
 
     def changed(change: Callable[[np.ndarray], np.ndarray], which: Sequence[int]) -> list[np.ndarray]:
@@ -90,8 +91,8 @@ def kinds(arrays: Arrays) -> Iterator[tuple[str, list[np.ndarray]]]:
     for dtype in (np.int64, np.uint8):
         yield from every("integer", lambda x, d=dtype: np.abs(3 * x).astype(d), floating)
     yield from every("bool", lambda x: x > 0, floating)
-    if len(floating) > 1:
-        yield from every("float32", lambda x: x.astype(np.float32), floating)[1:]
+    if len(floating) > (not held):
+        yield from every("float32", lambda x: x.astype(np.float32), floating)[not held :]
 
 
 def outcome(row: Row, arrays: Arrays, given: Arrays, order: int, tolerance: float) -> str:
@@ -147,7 +148,10 @@ def test_kinds_of_inputs(name: str) -> None:
     for row in ROWS[name]:
         arrays = row.arrays(row.samples[0])
         cases = [("strided", arrays, [strided(x) for x in arrays])]
-        cases += [(kind, changed, changed) for kind, changed in kinds(arrays)]
+        given = row.call.inputs if isinstance(row.call, LayerCall) else len(arrays)
+        state = arrays[given:]
+        for kind, changed in kinds(arrays[:given], bool(state)):
+            cases.append((kind, [*changed, *state], [*changed, *state]))
         seen = set()
         for kind, theirs, ours in cases if arrays else []:
             key = kind == "strided", *((x.shape, x.dtype) for x in theirs)

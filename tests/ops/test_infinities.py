@@ -480,6 +480,19 @@ def test_derivatives_at_a_bound_that_is_a_tensor(backend: str) -> None:
     assert gradients == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 1, 0, 1]]
 
 
+@BOTH
+@BACKENDS
+def test_a_broken_power_of_minus_infinity(backend: str, dtype: str) -> None:
+    """As in C: (-inf)^b is inf for b > 0 and 0 for b < 0. NumPy has NaN for one exponent of 0.5."""
+    x = [-INF, -INF, 4.0]
+    with td.backend(backend):
+        for exponent in (1.5, td.tensor(1.5, dtype=dtype), td.tensor([1.5] * 3, dtype=dtype)):
+            value, slope, bend = results(lambda x, b=exponent: td.pow(x, b), [x], dtype)
+            np.testing.assert_allclose(value, [INF, INF, 8], 1e-6)
+            np.testing.assert_allclose(slope, [INF, INF, 3], 1e-6)
+            np.testing.assert_allclose(bend, [0, 0, 0.375 * np.cos(2)], 1e-6)
+
+
 @BACKENDS
 @pytest.mark.parametrize("name", ["digamma", "lgamma"])
 def test_functions_of_the_gamma_function_at_their_ends(name: str, backend: str) -> None:

@@ -20,7 +20,7 @@ from ..engine.core import Array, Tensor, add, primitive, state
 from ..engine.effect import effect
 from ..engine.promotion import INT64, is_scalar, number, require_one_dtype
 from ..engine.public import public
-from .elementwise import eq, to_dtype, where
+from .elementwise import clone, eq, to_dtype, where
 from .padding import pad
 from .shape import (
     _existing_dim,
@@ -160,9 +160,12 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 @public
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i][j][k] = input[i][index[i][j][k]][k] for dim = 1: `index` has as many dims,
-    elsewhere no larger than the input.
+    elsewhere no larger than the input. One of nothing may have any shape.
     """
     input, index, shape = _with_dims(input, places("gather", index, input))
+    if not index.array.size:
+        normalize_dim("gather", dim, input.ndim)
+        return reshape(narrow(reshape(input, -1), 0, 0, 0), shape)
     dim, index = _checked("gather", input, dim, index)
     return _reshaped(_gather(_box(input, index, dim), index, dim=dim), shape)
 
@@ -174,11 +177,13 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
 
     Where several come to one place the last one wins, and it alone has a gradient.
     """
-    shape = input.shape
-    input, index, _ = _with_dims(input, places("scatter", index, input))
-    dim, index = _checked("scatter", input, dim, index)
     if (src is None) is (value is None):
         raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
+    shape = input.shape
+    input, index, _ = _with_dims(input, places("scatter", index, input))
+    if not index.array.size:
+        return _untouched("scatter", input, dim, shape)
+    dim, index = _checked("scatter", input, dim, index)
     src = value if src is None else src
     if is_scalar(src):
         src = number("scatter", src, input.dtype)
@@ -199,6 +204,8 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter_add", index, input))
+    if not index.array.size:
+        return _untouched("scatter_add", input, dim, shape)
     dim, index = _checked("scatter_add", input, dim, index)
     source = _source("scatter_add", src, index, input)
     added = to_dtype(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.dtype)
@@ -249,6 +256,12 @@ def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]
         )
     kernels.check_index(who, index.array, 0, x.shape[dim])
     return dim, index
+
+
+def _untouched(who: str, x: Tensor, dim: int, shape: tuple[int, ...]) -> Tensor:
+    """A copy of what an index of nothing, of whatever shape, leaves as it is."""
+    normalize_dim(who, dim, x.ndim)
+    return clone(_reshaped(x, shape))
 
 
 def _source(who: str, src: Tensor, index: Tensor, input: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from .indexing import (
     _reshaped,
     _scatter,
     _source,
+    _untouched,
     _with_dims,
     gather,
     one_hot,
@@ -51,6 +52,8 @@ def scatter_reduce(
         raise ValueError(f"scatter_reduce: expected reduce of {', '.join(REDUCTIONS)}, got {reduce!r}")
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter_reduce", index, input))
+    if not index.array.size:
+        return _untouched("scatter_reduce", input, dim, shape)
     dim, index = _checked("scatter_reduce", input, dim, index)
     src, part = _source("scatter_reduce", src, index, input), _box(input, index, dim)
     met = scatter_add(_filled(part, part.shape, 0), dim, index, _filled(src, src.shape, 1))  # how many come
