@@ -1,5 +1,5 @@
-"""Every function and layer that PyTorch has, on every kind of input: 0-d, empty, of size one, broadcast, strided,
-integer, boolean, of two dtypes. The kinds are made of the first sample of each of its rows in the catalogue.
+"""Every function and layer that PyTorch has, on every kind of input: 0-d, empty, of size one, broadcast, of
+another rank, strided, integer, boolean, of two dtypes. The kinds are made of the first sample of each of its rows in the catalogue.
 
 Value, dtype, first and second derivatives are PyTorch's; what one refuses, the other does too. What is
 otherwise stands in pytorch_differences.py, by function and kind.
@@ -80,14 +80,14 @@ def kinds(arrays: Arrays, held: bool) -> Iterator[tuple[str, list[np.ndarray]]]:
         yield "empty", changed(lambda x, d=place: x.take([], d) if x.ndim else x, everything)
         yield "one", changed(lambda x, d=place: x.take([0], d) if x.ndim else x, everything)
     yield "one", changed(lambda x: x[(slice(0, 1),) * x.ndim], everything)
-    if len(arrays) > 1:
-        for change in (
-            lambda x: x.take([0], 0) if x.ndim else x,
-            lambda x: x.take([0], -1) if x.ndim else x,
-            lambda x: x[0] if x.ndim else x,
-            lambda x: x[None],
-        ):
-            yield from every("broadcast", change)[1:]
+    several = len(arrays) > 1
+    for change in (
+        lambda x: x.take([0], 0) if x.ndim else x,
+        lambda x: x.take([0], -1) if x.ndim else x,
+        lambda x: x[0] if x.ndim else x,
+        lambda x: x[None],
+    ):
+        yield from every("broadcast" if several else "rank", change)[several:]
     for dtype in (np.int64, np.uint8):
         yield from every("integer", lambda x, d=dtype: np.abs(3 * x).astype(d), floating)
     yield from every("bool", lambda x: x > 0, floating)

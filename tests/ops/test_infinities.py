@@ -480,6 +480,18 @@ def test_derivatives_at_a_bound_that_is_a_tensor(backend: str) -> None:
     assert gradients == [[1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 1, 0, 1]]
 
 
+@BACKENDS
+def test_attention_to_infinite_keys_is_nan_without_a_mask_and_nothing_with_one(backend: str) -> None:
+    q, v = td.tensor([[1.0, 2.0]], requires_grad=True), td.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    k = td.tensor([[-INF, -1.0], [-INF, 1.0]], requires_grad=True)
+    with td.backend(backend):
+        y = td.scaled_dot_product_attention(q, k, v)
+        assert np.isnan([y.tolist(), *(g.tolist()[:1] for g in td.grad(y.sum(), (q, k, v)))]).all()
+        y = td.scaled_dot_product_attention(q, k, v, td.tensor([[False, False]]))
+        for zeros in (y, *td.grad(y.sum(), (q, k, v))):
+            assert not zeros.detach().numpy().any()
+
+
 @BOTH
 @BACKENDS
 def test_a_broken_power_of_minus_infinity(backend: str, dtype: str) -> None:

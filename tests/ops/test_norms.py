@@ -58,6 +58,40 @@ def test_running_statistics_of_instances() -> None:
     )
 
 
+NORMS: dict[str, Any] = {
+    "batch_norm": lambda x, w, b: td.batch_norm(x, None, None, w, b, training=True),
+    "group_norm": lambda x, w, b: td.group_norm(x, 2, w, b),
+    "instance_norm": lambda x, w, b: td.instance_norm(x, weight=w, bias=b),
+    "layer_norm": lambda x, w, b: td.layer_norm(x.transpose(1, 2), (6,), w, b),
+    "rms_norm": lambda x, w, b: td.rms_norm(x.transpose(1, 2), (6,), w) + b,
+}
+EXTREMES: dict[str, np.ndarray] = {
+    "large mean": 1e5 + X.reshape(3, 6, 8),
+    "huge": 1e20 * X.reshape(3, 6, 8),
+    "tiny": 1e-25 * X.reshape(3, 6, 8),
+    "constant": np.where(np.arange(6) % 3 == 0, X.reshape(3, 8, 6), 12345.678).transpose(0, 2, 1),
+    "constant everywhere": np.full((3, 6, 8), -3e7),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("name", NORMS)
+def test_float32_at_extremes_is_near_float64(name: str, extreme: str, backend: str) -> None:
+    def results(dtype: str) -> list[np.ndarray]:
+        arrays = [a.astype(np.float32).astype(dtype) for a in (EXTREMES[extreme], W, B)]
+        inputs = [td.tensor(a, requires_grad=True) for a in arrays]
+        y = NORMS[name](*inputs)
+        seed = td.tensor(np.cos(np.arange(y.array.size)).reshape(y.shape).astype(dtype))
+        return [t.detach().numpy() for t in (y, *td.grad((y * seed).sum(), inputs))]
+
+    truth = results("float64")
+    with td.backend(backend):
+        for got, expected in zip(results("float32"), truth, strict=True):
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
 def test_a_zero_vector_has_no_direction() -> None:
     x = td.tensor(np.zeros((2, 3)), requires_grad=True)
     y = td.normalize(x)
