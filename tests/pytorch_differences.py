@@ -91,7 +91,9 @@ SIGNATURES: list[Signature] = [
     Signature("Tensor.uniform_", "from is missing", "A word of Python: from_."),
     Signature("Tensor.uniform_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("max min Tensor.max Tensor.min", "other is none of PyTorch's", TWO_FORMS),
-    Signature("median nanmedian Tensor.median Tensor.nanmedian", "dim: default None, PyTorch's -1", TWO_FORMS),
+    Signature(
+        "median nanmedian Tensor.median Tensor.nanmedian", "dim: default None, PyTorch's -1", TWO_FORMS
+    ),
     Signature("cdist", "compute_mode is missing", "There is one way, the exact one."),
     Signature("searchsorted", "input is none of PyTorch's", "Its documentation says values, its code input."),
     Signature("searchsorted", "values is missing", "Its documentation says values, its code input."),

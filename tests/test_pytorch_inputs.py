@@ -1,5 +1,6 @@
 """Every function and layer that PyTorch has, on every kind of input: 0-d, empty, of size one, broadcast, of
-another rank, strided, integer, boolean, of two dtypes. The kinds are made of the first sample of each of its rows in the catalogue.
+another rank, strided, integer, boolean, of two dtypes. The kinds are made of the first sample of each of its
+rows in the catalogue.
 
 Value, dtype, first and second derivatives are PyTorch's; what one refuses, the other does too. What is
 otherwise stands in pytorch_differences.py, by function and kind.

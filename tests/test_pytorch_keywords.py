@@ -57,7 +57,9 @@ ARRAYS: dict[str, np.ndarray] = {
     "UNSEEN": np.array([[False] * 4 + [True], [False] * 5]),
     "CAUSAL": np.triu(np.ones((3, 3), bool), 1),
     "BIAS": rng.standard_normal((3, 5)),
-    "HOLED": np.where(np.arange(12).reshape(3, 4) % 4 == [[1], [2], [0]], np.nan, rng.standard_normal((3, 4))),
+    "HOLED": np.where(
+        np.arange(12).reshape(3, 4) % 4 == [[1], [2], [0]], np.nan, rng.standard_normal((3, 4))
+    ),
 }
 ARRAYS = {name: single(x) for name, x in ARRAYS.items()}
 
@@ -240,7 +242,7 @@ LINES = [
             "nn.NLLLoss(weight=W.detach(), ignore_index=1, {r})(A, CLASS) ** 2",
             "F.cross_entropy(A, CLASS, weight=W.detach(), ignore_index=1, {r}, label_smoothing=0.2) ** 2",
             "nn.CrossEntropyLoss(W.detach(), ignore_index=1, {r}, label_smoothing=0.2)(A, CLASS) ** 2",
-            "F.cross_entropy(A, CLASS, {r}) ** 2, F.cross_entropy(A, P, {r}) ** 2, F.nll_loss(A, CLASS, {r}) ** 2",
+            "F.cross_entropy(A, CLASS, {r}) ** 2, F.cross_entropy(A, P, {r}) ** 2, F.nll_loss(A, CLASS, {r})",
             "F.poisson_nll_loss(P, B.detach().exp() * 2, log_input=False, full=True, eps=0.2, {r}) ** 2",
             "nn.PoissonNLLLoss(log_input=False, full=True, eps=0.2, {r})(P, B.detach().exp() * 2) ** 2",
             "F.triplet_margin_loss(A, B, C, margin=0.7, p=3.0, eps=0.1, swap=True, {r}) ** 2",

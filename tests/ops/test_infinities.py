@@ -482,7 +482,10 @@ def test_derivatives_at_a_bound_that_is_a_tensor(backend: str) -> None:
 
 @BACKENDS
 def test_attention_to_infinite_keys_is_nan_without_a_mask_and_nothing_with_one(backend: str) -> None:
-    q, v = td.tensor([[1.0, 2.0]], requires_grad=True), td.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    q, v = (
+        td.tensor([[1.0, 2.0]], requires_grad=True),
+        td.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True),
+    )
     k = td.tensor([[-INF, -1.0], [-INF, 1.0]], requires_grad=True)
     with td.backend(backend):
         y = td.scaled_dot_product_attention(q, k, v)
