@@ -141,6 +141,13 @@ def _of_tests(error: Exception) -> bool:
     )
 
 
+def function_of(row: Row) -> str:
+    """The function that a layer is with its settings, whose differences it has, else nothing."""
+    layer = row.call.make(td.float64) if isinstance(row.call, LayerCall) else None
+    function = getattr(type(layer), "function", None)
+    return getattr(function, "__name__", "") or getattr(function, "name", "")
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_kinds_of_inputs(name: str) -> None:
     pytest.importorskip("torch")
@@ -161,6 +168,9 @@ def test_kinds_of_inputs(name: str) -> None:
                 highest = 1 if kind in ("broadcast", "float32") else 2
                 if what := outcome(row, theirs, ours, min(order, row.order, highest), tolerance):
                     found.setdefault((kind, what), f"{row.name}: {[(x.dtype.name, x.shape) for x in theirs]}")
-    listed = {(i.kind, i.outcome) for i in INPUTS if name in i.names.split()}
-    assert {k: v for k, v in found.items() if k not in listed} == {}
+    listed, shared = (
+        {(i.kind, i.outcome) for i in INPUTS if n in i.names.split()}
+        for n in (name, function_of(ROWS[name][0]))
+    )
+    assert {k: v for k, v in found.items() if k not in listed | shared} == {}
     assert sorted(listed - found.keys()) == [], "listed, and no difference"

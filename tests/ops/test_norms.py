@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
+from tinydl_kernels.machine.errors import DtypeError
 
 import tinydl as td
 
@@ -58,12 +59,33 @@ def test_running_statistics_of_instances() -> None:
     )
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu", "cuda-emulated"])
+def test_running_statistics_of_instances_in_float32(backend: str) -> None:
+    mean, var = (td.tensor(a) for a in (np.zeros(6, np.float32), np.ones(6, np.float32)))
+    with td.backend(backend):
+        td.instance_norm(td.tensor(X.astype(np.float32)), mean, var, momentum=0.3)
+        td.instance_norm(td.zeros(2, 6, 0), mean, var)  # of nothing: they stay
+    np.testing.assert_allclose(mean.numpy(), 0.3 * X.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(var.numpy(), 0.7 + 0.3 * X.var((2, 3), ddof=1).mean(0), rtol=1e-5)
+
+
+def test_norms_of_networks_take_floating_tensors_of_one_dtype() -> None:
+    x, mean, var = td.ones(2, 3, 4), td.zeros(3), td.ones(3)
+    for training in (True, False):
+        with pytest.raises(DtypeError, match="batch_norm: expected float32 or float64, got int64"):
+            td.batch_norm(x.to("int64"), mean, var, training=training)
+        with pytest.raises(DtypeError, match="batch_norm: expected one dtype, got float32 and float64"):
+            td.batch_norm(x.double(), mean, var, training=training)
+    with pytest.raises(DtypeError, match="local_response_norm: expected float32 or float64, got bool"):
+        td.local_response_norm(x > 0, 2)
+
+
 NORMS: dict[str, Any] = {
     "batch_norm": lambda x, w, b: td.batch_norm(x, None, None, w, b, training=True),
     "group_norm": lambda x, w, b: td.group_norm(x, 2, w, b),
     "instance_norm": lambda x, w, b: td.instance_norm(x, weight=w, bias=b),
     "layer_norm": lambda x, w, b: td.layer_norm(x.transpose(1, 2), (6,), w, b),
-    "rms_norm": lambda x, w, b: td.rms_norm(x.transpose(1, 2), (6,), w) + b,
+    "rms_norm": lambda x, w, b: td.rms_norm(x.transpose(1, 2), (6,), w, 1e-6) + b,
 }
 EXTREMES: dict[str, np.ndarray] = {
     "large mean": 1e5 + X.reshape(3, 6, 8),

@@ -163,8 +163,7 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     elsewhere no larger than the input. One of nothing may have any shape.
     """
     input, index, shape = _with_dims(input, places("gather", index, input))
-    if not index.array.size:
-        normalize_dim("gather", dim, input.ndim)
+    if _is_nothing("gather", input, dim, index):
         return reshape(narrow(reshape(input, -1), 0, 0, 0), shape)
     dim, index = _checked("gather", input, dim, index)
     return _reshaped(_gather(_box(input, index, dim), index, dim=dim), shape)
@@ -181,8 +180,8 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
         raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter", index, input))
-    if not index.array.size:
-        return _untouched("scatter", input, dim, shape)
+    if _is_nothing("scatter", input, dim, index):
+        return clone(_reshaped(input, shape))
     dim, index = _checked("scatter", input, dim, index)
     src = value if src is None else src
     if is_scalar(src):
@@ -204,8 +203,8 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter_add", index, input))
-    if not index.array.size:
-        return _untouched("scatter_add", input, dim, shape)
+    if _is_nothing("scatter_add", input, dim, index):
+        return clone(_reshaped(input, shape))
     dim, index = _checked("scatter_add", input, dim, index)
     source = _source("scatter_add", src, index, input)
     added = to_dtype(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.dtype)
@@ -244,24 +243,27 @@ def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x if x.shape == shape else reshape(x, shape)
 
 
+def _reaches(x: Tensor, dim: int, index: Tensor) -> bool:
+    """Has the index the dims of x, off `dim` no larger ones?"""
+    sizes = [*zip(index.shape, x.shape, strict=False)]
+    return index.ndim == x.ndim and all(i <= n for d, (i, n) in enumerate(sizes) if d != dim)
+
+
+def _is_nothing(who: str, x: Tensor, dim: int, index: Tensor) -> bool:
+    """Is it an index of nothing, whose shape does not go with x, and need not?"""
+    return not index.array.size and not _reaches(x, normalize_dim(who, dim, x.ndim), index)
+
+
 def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
     """The dim from the front and the index as int64, of a shape and with values that go with x."""
     index, dim = places(who, index, x), normalize_dim(who, dim, x.ndim)
-    if index.ndim != x.ndim or any(
-        i > n for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim
-    ):
+    if not _reaches(x, dim, index):
         raise ShapeError(
             f"{who}: expected an index no larger than the input {x.shape} but for dim {dim}, got "
             f"{index.shape}"
         )
     kernels.check_index(who, index.array, 0, x.shape[dim])
     return dim, index
-
-
-def _untouched(who: str, x: Tensor, dim: int, shape: tuple[int, ...]) -> Tensor:
-    """A copy of what an index of nothing, of whatever shape, leaves as it is."""
-    normalize_dim(who, dim, x.ndim)
-    return clone(_reshaped(x, shape))
 
 
 def _source(who: str, src: Tensor, index: Tensor, input: Tensor) -> Tensor:

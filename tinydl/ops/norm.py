@@ -228,6 +228,7 @@ def _require_statistics(
         if channels is None or (c is not None and c.shape != (channels,)):
             got = f"input {input.shape}" + (f", {name} {c.shape}" if c is not None else "")
             raise ShapeError(f"{who}: expected input (N, C, *) and {name} (C,), got {got}")
+    require_floating(who, input, weight, bias, running_mean, running_var)
 
 
 def sync_batch_norm(
@@ -359,7 +360,7 @@ def instance_norm(
             "instance_norm: expected no running statistics where ranks share a batch, got some that would "
             "become those of this rank's samples"
         )
-    if input.shape[0] and running_mean is not None and running_var is not None:
+    if input.array.size and running_mean is not None and running_var is not None:
         with no_grad():
             over = tuple(range(2, input.ndim))
             each = mean(input, over, keepdim=True)
@@ -380,6 +381,7 @@ def local_response_norm(
             f"local_response_norm: expected input (N, C, *) and a size of at least 1, got {input.shape} and "
             f"{size}"
         )
+    require_floating("local_response_norm", input)
     channels = input.shape[1]
     squares = pad(square(input), (*(0, 0) * (input.ndim - 2), size // 2, (size - 1) // 2))
     total = getitem(squares, (slice(None), slice(0, channels)))
