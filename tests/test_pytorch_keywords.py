@@ -88,7 +88,7 @@ LINES = [
     "t.var(A, unbiased=False), t.std(A, 0, unbiased=False), t.var(A, dim=1), t.var(A, False)",
     "t.std_mean(A, 0, correction=0, keepdim=True)[0] * A, t.std_mean(A, 0, unbiased=False)[0] ** 2",
     "t.std_mean(SEQ, dim=(0, 2))[1] ** 2, t.std_mean(A, False)[0] * A",
-    "t.nansum(ODD, 0, keepdim=True) * A[:1, :1], t.nansum(ODD, dtype=t.float64) * A, ODD.nansum(dim=-1)",
+    "t.nansum(HOLED, 0, keepdim=True) * A, t.nansum(HOLED, dtype=t.float64) * A, ODD.nansum(dim=0)",
     "t.nanmean(HOLED, dim=1, keepdim=True) * A, t.nanmean(HOLED, (0, 1)) * A, HOLED.nanmean(0) ** 2",
     "t.nanmean(HOLED, 0, dtype=t.float64) ** 2, t.nanmedian(HOLED, dim=0, keepdim=True)[0] ** 2",
     "t.nanmedian(HOLED, 1)[0], t.nanmedian(HOLED, 1)[1][:2], t.nanmedian(HOLED) * A, ODD.nanmedian()",
@@ -256,7 +256,7 @@ LINES = [
             " t.tensor([3, 3]), t.tensor([1, 2]))",
         )
     ],
-    "F.kl_div(A, P, reduction='batchmean') ** 2, nn.KLDivLoss('batchmean')(A, P) ** 2",
+    "F.kl_div(A, P, reduction='batchmean') ** 2, nn.KLDivLoss(reduction='batchmean')(A, P) ** 2",
     # layers
     "nn.CosineSimilarity(dim=0, eps=1e-3)(A, B) ** 2, nn.GELU(approximate='tanh')(A) ** 2,"
     " nn.GLU(dim=0)(B[:2])",

@@ -180,7 +180,7 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
         raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter", index, input))
-    if _is_nothing("scatter", input, dim, index):
+    if _is_nothing("scatter", input, dim, index, src):
         return clone(_reshaped(input, shape))
     dim, index = _checked("scatter", input, dim, index)
     src = value if src is None else src
@@ -203,7 +203,7 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter_add", index, input))
-    if _is_nothing("scatter_add", input, dim, index):
+    if _is_nothing("scatter_add", input, dim, index, src):
         return clone(_reshaped(input, shape))
     dim, index = _checked("scatter_add", input, dim, index)
     source = _source("scatter_add", src, index, input)
@@ -249,9 +249,18 @@ def _reaches(x: Tensor, dim: int, index: Tensor) -> bool:
     return index.ndim == x.ndim and all(i <= n for d, (i, n) in enumerate(sizes) if d != dim)
 
 
-def _is_nothing(who: str, x: Tensor, dim: int, index: Tensor) -> bool:
-    """Is it an index of nothing, whose shape does not go with x, and need not?"""
-    return not index.array.size and not _reaches(x, normalize_dim(who, dim, x.ndim), index)
+def _is_nothing(who: str, x: Tensor, dim: int, index: Tensor, src: Any = None) -> bool:
+    """Is it an index of nothing, whose shape does not go with x and the source, and need not?"""
+    if index.array.size:
+        return False
+    goes = _reaches(x, normalize_dim(who, dim, x.ndim), index)
+    return not (goes and (not isinstance(src, Tensor) or _holds(src, index)))
+
+
+def _holds(src: Tensor, index: Tensor) -> bool:
+    """Is the source at least as large as the index?"""
+    sizes = [*zip(index.shape, src.shape, strict=False)]
+    return src.ndim == index.ndim and all(i <= n for i, n in sizes)
 
 
 def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
@@ -268,7 +277,7 @@ def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]
 
 def _source(who: str, src: Tensor, index: Tensor, input: Tensor) -> Tensor:
     src = src if src.ndim or index.ndim != 1 else reshape(src, (1,))
-    if src.ndim != index.ndim or any(i > n for i, n in zip(index.shape, src.shape, strict=True)):
+    if not _holds(src, index):
         raise ShapeError(f"{who}: expected src at least as large as the index {index.shape}, got {src.shape}")
     require_one_dtype(who, src.dtype, input.dtype)
     return src if src.shape == index.shape else _index(src, index=tuple(slice(n) for n in index.shape))

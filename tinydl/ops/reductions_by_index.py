@@ -52,7 +52,7 @@ def scatter_reduce(
         raise ValueError(f"scatter_reduce: expected reduce of {', '.join(REDUCTIONS)}, got {reduce!r}")
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter_reduce", index, input))
-    if _is_nothing("scatter_reduce", input, dim, index):
+    if _is_nothing("scatter_reduce", input, dim, index, src):
         return clone(_reshaped(input, shape))
     dim, index = _checked("scatter_reduce", input, dim, index)
     src, part = _source("scatter_reduce", src, index, input), _box(input, index, dim)
