@@ -481,6 +481,13 @@ def test_derivatives_at_a_bound_that_is_a_tensor(backend: str) -> None:
 
 
 @BACKENDS
+def test_sums_of_infinities_and_sums_that_overflow_say_nothing(backend: str) -> None:
+    with td.backend(backend):
+        assert np.isnan([td.tensor([INF, -INF]).sum().item(), td.tensor([INF, -INF]).nansum().item()]).all()
+        assert td.tensor([3e38, 3e38]).sum().item() == INF
+
+
+@BACKENDS
 def test_attention_to_infinite_keys_is_nan_without_a_mask_and_nothing_with_one(backend: str) -> None:
     q, v = (
         td.tensor([[1.0, 2.0]], requires_grad=True),
