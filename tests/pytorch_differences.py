@@ -91,7 +91,9 @@ SIGNATURES: list[Signature] = [
     Signature("Tensor.uniform_", "from is missing", "A word of Python: from_."),
     Signature("Tensor.uniform_", "from_ is none of PyTorch's", "A word of Python: from_."),
     Signature("max min Tensor.max Tensor.min", "other is none of PyTorch's", TWO_FORMS),
-    Signature("median Tensor.median", "dim: default None, PyTorch's -1", TWO_FORMS),
+    Signature(
+        "median nanmedian Tensor.median Tensor.nanmedian", "dim: default None, PyTorch's -1", TWO_FORMS
+    ),
     Signature("cdist", "compute_mode is missing", "There is one way, the exact one."),
     Signature("searchsorted", "input is none of PyTorch's", "Its documentation says values, its code input."),
     Signature("searchsorted", "values is missing", "Its documentation says values, its code input."),
@@ -103,9 +105,13 @@ SIGNATURES: list[Signature] = [
     Signature("bernoulli", "p is none of PyTorch's", TWO_FORMS),
     Signature("normal", "size is none of PyTorch's", TWO_FORMS),
     Signature("normal", "std: default 1.0, PyTorch's none", TWO_FORMS),
-    Signature("var std var_mean Tensor.var Tensor.std", "unbiased is none of PyTorch's", TWO_FORMS),
-    Signature("var std var_mean", "the order is not input, dim, correction, keepdim", TWO_FORMS),
-    Signature("var std var_mean Tensor.var Tensor.std", "correction: default None, PyTorch's 1", TWO_FORMS),
+    Signature("var std var_mean std_mean Tensor.var Tensor.std", "unbiased is none of PyTorch's", TWO_FORMS),
+    Signature("var std var_mean std_mean", "the order is not input, dim, correction, keepdim", TWO_FORMS),
+    Signature(
+        "var std var_mean std_mean Tensor.var Tensor.std",
+        "correction: default None, PyTorch's 1",
+        TWO_FORMS,
+    ),
     Signature("scatter Tensor.scatter Tensor.scatter_", "value is none of PyTorch's", TWO_FORMS),
     Signature("scatter Tensor.scatter", "src: default None, PyTorch's none", TWO_FORMS),
     *(
@@ -236,6 +242,9 @@ SHAPES = "A shape that broadcasts by mistake is refused."
 ORDER = "Which of equal values comes first is not promised."
 NOTHING = "Of nothing there is a result."
 EPSILON = "PyTorch adds 1e-12 to the squares, and a rank deficient matrix is as good as its rounding."
+GUESSED = "PyTorch guesses what the dims are, and warns."
+MARGINS = "Margins of the last dims are the same under any dims, of any dtype; PyTorch has a few kernels."
+MARGIN_LAYERS = " ".join(f"{kind}Pad{axes}d" for kind in ("Reflection", "Replication") for axes in (1, 2, 3))
 UNREAD = "PyTorch gives gradients only where src has the shape of the index."
 REFUSED, COMPUTED = "ours refuses", "theirs refuses"
 LOSSES = (
@@ -245,8 +254,8 @@ LOSSES = (
 ACTIVATIONS = "logsigmoid leaky_relu prelu gelu silu mish softplus glu"
 CONVOLUTIONS = "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"
 OF_BOTH = (  # of integers and of booleans
-    f"{ACTIVATIONS} round logaddexp frac hypot lerp addcdiv meshgrid mean var std var_mean cross batch_norm "
-    "local_response_norm cross_entropy nll_loss kl_div mse_loss l1_loss smooth_l1_loss huber_loss "
+    f"{ACTIVATIONS} PReLU Hardsigmoid Hardswish round logaddexp frac hypot lerp addcdiv meshgrid mean var "
+    "std var_mean std_mean cross cross_entropy nll_loss kl_div mse_loss l1_loss smooth_l1_loss huber_loss "
     "binary_cross_entropy binary_cross_entropy_with_logits gaussian_nll_loss multi_margin_loss "
     "cosine_similarity soft_margin_loss multilabel_soft_margin_loss multilabel_margin_loss embedding_bag "
     "addmm baddbmm"
@@ -260,12 +269,17 @@ INPUTS: list[Input] = [
         REFUSED,
         SHAPES,
     ),
+    Input("Softmax Softmin Dropout2d Dropout3d", "rank", REFUSED, GUESSED),
+    Input("Dropout2d Dropout3d", "0-d", REFUSED, GUESSED),
+    Input(f"{MARGIN_LAYERS} CircularPad1d CircularPad2d CircularPad3d", "rank", COMPUTED, MARGINS),
+    Input(MARGIN_LAYERS, "bool", COMPUTED, MARGINS),
     Input("clip scatter scatter_add scatter_reduce", "broadcast", COMPUTED, UNREAD),
     Input("scatter_reduce", "broadcast", "other values", UNREAD),
     Input("tensordot take_along_dim linear cosine_embedding_loss", "one", REFUSED, SHAPES),
     Input("linalg.cholesky cholesky cosine_embedding_loss", "one", "other values", EPSILON),
     Input(
-        "quantile multilabel_margin_loss pixel_shuffle pixel_unshuffle norm conv1d conv2d conv3d affine_grid",
+        "quantile multilabel_margin_loss pixel_shuffle pixel_unshuffle norm conv1d conv2d conv3d affine_grid "
+        "EmbeddingBag InstanceNorm1d InstanceNorm2d InstanceNorm3d",
         "empty",
         COMPUTED,
         NOTHING,
@@ -273,10 +287,12 @@ INPUTS: list[Input] = [
     Input(
         "multilabel_margin_loss multi_margin_loss", "empty", "other values", "PyTorch reads no man's land."
     ),
+    Input("GroupNorm", "empty", "other values", "PyTorch's gradient by the weight is NaN of nothing, not 0."),
+    Input("BatchNorm1d", "empty", REFUSED, "PyTorch does not count channels where there is nothing."),
     Input("bincount", "empty", "another dtype", "PyTorch forgets the weights where there is nothing."),
     Input(f"{OF_BOTH} elu selu celu hardtanh hinge_embedding_loss", "integer", COMPUTED, INTEGERS),
     Input("linalg.matrix_norm", "integer", COMPUTED, INTEGERS),
-    Input("addmm baddbmm addcmul threshold", "integer", "another dtype", WHOLE),
+    Input("addmm baddbmm addcmul threshold Hardtanh", "integer", "another dtype", WHOLE),
     Input(
         "pairwise_distance margin_ranking_loss soft_margin_loss multilabel_soft_margin_loss atan2 l1_loss",
         "integer",
@@ -284,36 +300,39 @@ INPUTS: list[Input] = [
         WRAPS,
     ),
     Input("topk", "integer", "other values", ORDER),
-    Input("local_response_norm", "integer", "other values", "PyTorch's means of integers are whole."),
     Input(
         f"{CONVOLUTIONS} max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d "
         "lp_pool3d linear bilinear einsum matrix_power linalg.matrix_power interpolate rms_norm "
+        "local_response_norm LocalResponseNorm AvgPool1d UpsamplingNearest2d UpsamplingBilinear2d "
         "parameters_to_vector",
         "integer",
         REFUSED,
         NETWORKS,
     ),
     Input(
-        f"{OF_BOTH} sub kthvalue median pairwise_distance tensordot margin_ranking_loss pow clip atan2 "
-        "addcmul threshold trace topk matmul mm bmm mv dot einsum triplet_margin_loss argmax argmin "
+        f"{OF_BOTH} sub kthvalue median nanmedian pairwise_distance tensordot margin_ranking_loss pow clip "
+        "atan2 addcmul threshold trace topk matmul mm bmm mv dot einsum triplet_margin_loss argmax argmin "
         "searchsorted one_hot",
         "bool",
         COMPUTED,
         "Booleans are 0 and 1 in arithmetic.",
     ),
     Input(
-        "conv_transpose1d conv_transpose2d lp_pool1d lp_pool2d lp_pool3d unfold fold rms_norm einsum "
-        "linalg.matrix_power parameters_to_vector",
+        "conv_transpose1d conv_transpose2d lp_pool1d lp_pool2d lp_pool3d unfold fold Unfold Fold rms_norm "
+        "einsum linalg.matrix_power parameters_to_vector",
         "bool",
         REFUSED,
         NETWORKS,
     ),
     Input("sign index_add mse_loss poisson_nll_loss", "bool", REFUSED, "Booleans have no sign."),
     Input(
-        "einsum conv_transpose1d conv_transpose2d rms_norm parameters_to_vector", "float32", REFUSED, NETWORKS
+        "einsum conv_transpose1d conv_transpose2d rms_norm RMSNorm parameters_to_vector",
+        "float32",
+        REFUSED,
+        NETWORKS,
     ),
     Input(
-        "lerp prelu meshgrid cross batch_norm cross_entropy huber_loss binary_cross_entropy",
+        "lerp prelu PReLU meshgrid cross cross_entropy huber_loss binary_cross_entropy",
         "float32",
         COMPUTED,
         "The wider dtype is the result's.",
@@ -325,7 +344,9 @@ INPUTS: list[Input] = [
         "That of soft_margin_loss and the binary one is the wider dtype, that of cross_entropy the logits'.",
     ),
 ]
-"""What a function does with a kind of input, if it is not what PyTorch does: all of its rows together."""
+"""What a function or layer does with a kind of input, if it is not what PyTorch does: all rows together. A
+layer that is a function with its settings does what its function does, too.
+"""
 
 CRASHES = {
     *(("embedding_bag", kind) for kind in ("0-d", "empty", "one", "broadcast")),

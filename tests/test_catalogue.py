@@ -418,6 +418,7 @@ CONSTANT: dict[str, Callable[[Any, Tensor], Any]] = {
     "full_like": lambda f, x: f(x, 1.0),
     "linspace": lambda f, x: f(0, 1, 5),
     "count_nonzero": lambda f, x: f(x),
+    "isin": lambda f, x: f(x, 1.0),
     **dict.fromkeys(("tril_indices", "triu_indices"), lambda f, x: f(2, 3)),
     **dict.fromkeys(("greater", "greater_equal", "less", "less_equal", "not_equal"), lambda f, x: f(x, 1.0)),
     "manual_seed": lambda f, x: f(0),

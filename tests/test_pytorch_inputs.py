@@ -1,5 +1,6 @@
-"""Every function that PyTorch has, on every kind of input: 0-d, empty, of size one, broadcast, strided,
-integer, boolean, of two dtypes. The kinds are made of the first sample of each of its rows in the catalogue.
+"""Every function and layer that PyTorch has, on every kind of input: 0-d, empty, of size one, broadcast, of
+another rank, strided, integer, boolean, of two dtypes. The kinds are made of the first sample of each of its
+rows in the catalogue.
 
 Value, dtype, first and second derivatives are PyTorch's; what one refuses, the other does too. What is
 otherwise stands in pytorch_differences.py, by function and kind.
@@ -56,12 +57,13 @@ QUERIES = [
 ]
 ROWS: dict[str, list[Row]] = {}
 for row in [*AGREEING, *QUERIES]:
-    if not isinstance(row.call, LayerCall):
-        ROWS.setdefault(name_of(row), []).append(row)
+    ROWS.setdefault(name_of(row), []).append(row)
 
 
-def kinds(arrays: Arrays) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """The arrays, changed all together, and one by one where they are several."""
+def kinds(arrays: Arrays, held: bool) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """The arrays, changed all together, and one by one where they are several. `held`: a layer's, beside
+    parameters that stay.
+    """
     floating = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
 
     def changed(change: Callable[[np.ndarray], np.ndarray], which: Sequence[int]) -> list[np.ndarray]:
@@ -79,19 +81,19 @@ def kinds(arrays: Arrays) -> Iterator[tuple[str, list[np.ndarray]]]:
         yield "empty", changed(lambda x, d=place: x.take([], d) if x.ndim else x, everything)
         yield "one", changed(lambda x, d=place: x.take([0], d) if x.ndim else x, everything)
     yield "one", changed(lambda x: x[(slice(0, 1),) * x.ndim], everything)
-    if len(arrays) > 1:
-        for change in (
-            lambda x: x.take([0], 0) if x.ndim else x,
-            lambda x: x.take([0], -1) if x.ndim else x,
-            lambda x: x[0] if x.ndim else x,
-            lambda x: x[None],
-        ):
-            yield from every("broadcast", change)[1:]
+    several = len(arrays) > 1
+    for change in (
+        lambda x: x.take([0], 0) if x.ndim else x,
+        lambda x: x.take([0], -1) if x.ndim else x,
+        lambda x: x[0] if x.ndim else x,
+        lambda x: x[None],
+    ):
+        yield from every("broadcast" if several else "rank", change)[several:]
     for dtype in (np.int64, np.uint8):
         yield from every("integer", lambda x, d=dtype: np.abs(3 * x).astype(d), floating)
     yield from every("bool", lambda x: x > 0, floating)
-    if len(floating) > 1:
-        yield from every("float32", lambda x: x.astype(np.float32), floating)[1:]
+    if len(floating) > (not held):
+        yield from every("float32", lambda x: x.astype(np.float32), floating)[not held :]
 
 
 def outcome(row: Row, arrays: Arrays, given: Arrays, order: int, tolerance: float) -> str:
@@ -139,6 +141,13 @@ def _of_tests(error: Exception) -> bool:
     )
 
 
+def function_of(row: Row) -> str:
+    """The function that a layer is with its settings, whose differences it has, else nothing."""
+    layer = row.call.make(td.float64) if isinstance(row.call, LayerCall) else None
+    function = getattr(type(layer), "function", None)
+    return getattr(function, "__name__", "") or getattr(function, "name", "")
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_kinds_of_inputs(name: str) -> None:
     pytest.importorskip("torch")
@@ -147,7 +156,10 @@ def test_kinds_of_inputs(name: str) -> None:
     for row in ROWS[name]:
         arrays = row.arrays(row.samples[0])
         cases = [("strided", arrays, [strided(x) for x in arrays])]
-        cases += [(kind, changed, changed) for kind, changed in kinds(arrays)]
+        given = row.call.inputs if isinstance(row.call, LayerCall) else len(arrays)
+        state = arrays[given:]
+        for kind, changed in kinds(arrays[:given], bool(state)):
+            cases.append((kind, [*changed, *state], [*changed, *state]))
         seen = set()
         for kind, theirs, ours in cases if arrays else []:
             key = kind == "strided", *((x.shape, x.dtype) for x in theirs)
@@ -156,6 +168,9 @@ def test_kinds_of_inputs(name: str) -> None:
                 highest = 1 if kind in ("broadcast", "float32") else 2
                 if what := outcome(row, theirs, ours, min(order, row.order, highest), tolerance):
                     found.setdefault((kind, what), f"{row.name}: {[(x.dtype.name, x.shape) for x in theirs]}")
-    listed = {(i.kind, i.outcome) for i in INPUTS if name in i.names.split()}
-    assert {k: v for k, v in found.items() if k not in listed} == {}
+    listed, shared = (
+        {(i.kind, i.outcome) for i in INPUTS if n in i.names.split()}
+        for n in (name, function_of(ROWS[name][0]))
+    )
+    assert {k: v for k, v in found.items() if k not in listed | shared} == {}
     assert sorted(listed - found.keys()) == [], "listed, and no difference"

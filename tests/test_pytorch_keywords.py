@@ -57,10 +57,13 @@ ARRAYS: dict[str, np.ndarray] = {
     "UNSEEN": np.array([[False] * 4 + [True], [False] * 5]),
     "CAUSAL": np.triu(np.ones((3, 3), bool), 1),
     "BIAS": rng.standard_normal((3, 5)),
+    "HOLED": np.where(
+        np.arange(12).reshape(3, 4) % 4 == [[1], [2], [0]], np.nan, rng.standard_normal((3, 4))
+    ),
 }
 ARRAYS = {name: single(x) for name, x in ARRAYS.items()}
 
-REDUCED = "reduction='sum'", "reduction='none'"
+REDUCED = "reduction='mean'", "reduction='sum'", "reduction='none'"
 SPACES = {1: "LINE", 2: "IMAGE", 3: "CUBE"}
 LINES = [
     "t.all(A > 0, dim=1, keepdim=True), t.any(A > 0, dim=0, keepdim=True), t.all(A > 0, 1), t.any(A > 9)",
@@ -83,6 +86,15 @@ LINES = [
     "t.std(A, 1, correction=2, keepdim=True) * A, t.var(A, 1, correction=0, keepdim=True) * A",
     "t.var_mean(A, 0, correction=0, keepdim=True)[0] * A, t.var_mean(A, 0, unbiased=False)[0]",
     "t.var(A, unbiased=False), t.std(A, 0, unbiased=False), t.var(A, dim=1), t.var(A, False)",
+    "t.std_mean(A, 0, correction=0, keepdim=True)[0] * A, t.std_mean(A, 0, unbiased=False)[0] ** 2",
+    "t.std_mean(SEQ, dim=(0, 2))[1] ** 2, t.std_mean(A, False)[0] * A",
+    "t.nansum(HOLED, 0, keepdim=True) * A, t.nansum(HOLED, dtype=t.float64) * A, ODD.nansum(dim=0)",
+    "t.nanmean(HOLED, dim=1, keepdim=True) * A, t.nanmean(HOLED, (0, 1)) * A, HOLED.nanmean(0) ** 2",
+    "t.nanmean(HOLED, 0, dtype=t.float64) ** 2, t.nanmedian(HOLED, dim=0, keepdim=True)[0] ** 2",
+    "t.nanmedian(HOLED, 1)[0], t.nanmedian(HOLED, 1)[1][:2], t.nanmedian(HOLED) * A, ODD.nanmedian()",
+    "t.take(A, index=LABELS * 2 - 5) ** 2, A.take(CLASS[:, None]) ** 2",
+    "t.isin(WORDS, WORDS[:1, :2], assume_unique=True, invert=True), t.isin(TIES, 1.0), t.isin(1, LABELS)",
+    "t.isin(ODD, ODD), t.isin(LABELS, A)",
     "t.unique(COUNTS, return_inverse=True, return_counts=True)",
     "t.unique(TIES.detach(), dim=1, return_inverse=True, return_counts=True)",
     "t.cdist(A, B, p=1.0), t.cdist(A, B, p=3.0) ** 2, t.cdist(A, B, p=float('inf'))",
@@ -230,6 +242,7 @@ LINES = [
             "nn.NLLLoss(weight=W.detach(), ignore_index=1, {r})(A, CLASS) ** 2",
             "F.cross_entropy(A, CLASS, weight=W.detach(), ignore_index=1, {r}, label_smoothing=0.2) ** 2",
             "nn.CrossEntropyLoss(W.detach(), ignore_index=1, {r}, label_smoothing=0.2)(A, CLASS) ** 2",
+            "F.cross_entropy(A, CLASS, {r}) ** 2, F.cross_entropy(A, P, {r}) ** 2, F.nll_loss(A, CLASS, {r})",
             "F.poisson_nll_loss(P, B.detach().exp() * 2, log_input=False, full=True, eps=0.2, {r}) ** 2",
             "nn.PoissonNLLLoss(log_input=False, full=True, eps=0.2, {r})(P, B.detach().exp() * 2) ** 2",
             "F.triplet_margin_loss(A, B, C, margin=0.7, p=3.0, eps=0.1, swap=True, {r}) ** 2",
@@ -243,6 +256,7 @@ LINES = [
             " t.tensor([3, 3]), t.tensor([1, 2]))",
         )
     ],
+    "F.kl_div(A, P, reduction='batchmean') ** 2, nn.KLDivLoss(reduction='batchmean')(A, P) ** 2",
     # layers
     "nn.CosineSimilarity(dim=0, eps=1e-3)(A, B) ** 2, nn.GELU(approximate='tanh')(A) ** 2,"
     " nn.GLU(dim=0)(B[:2])",

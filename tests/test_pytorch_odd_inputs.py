@@ -37,6 +37,24 @@ CASES: dict[str, Callable[[Any], Any]] = {
     "xlogy of an integer and a number": lambda t: t.xlogy(t.tensor([0, 2]), 2),
     "index_fill from the end": lambda t: t.index_fill(t.zeros(3), 0, t.tensor([-1, 0]), 2.0),
     "sign of NaN": lambda t: t.sign(t.tensor([NAN, -INF])),
+    "nansum of nothing": lambda t: t.nansum(t.zeros(0, 2), 0),
+    "nansum of booleans": lambda t: t.nansum(t.tensor([True, True])),
+    "nansum of uint8": lambda t: t.tensor([3, 200], dtype=t.uint8).nansum(),
+    "nanmean of NaN": lambda t: t.nanmean(t.tensor([[NAN, NAN], [1, NAN]]), 1),
+    "nanmean in double": lambda t: t.nanmean(t.tensor([1, NAN]), dtype=t.float64),
+    "nanmedian of NaN": lambda t: t.nanmedian(t.tensor([[NAN, NAN], [1, NAN]]), 1)[0],
+    "nanmedian of nothing": lambda t: t.nanmedian(t.zeros(0)),
+    "nanmedian of integers": lambda t: t.nanmedian(t.tensor([3, 1, 2, 9])),
+    "take from a number": lambda t: t.tensor(3.0).take(t.tensor([0, -1, 0])),
+    "take of nothing": lambda t: t.take(t.zeros(0, 2), t.zeros(0, 3, dtype=t.int64)),
+    "std_mean of one": lambda t: t.std_mean(t.tensor([2.0]), unbiased=False),
+    "isin nothing": lambda t: t.isin(t.tensor([1, 2]), t.tensor([])),
+    "isin of a number": lambda t: t.isin(2.5, t.tensor([1, 2])),
+    "isin of two dtypes": lambda t: t.isin(t.tensor([1, 2]), t.tensor([2.0, NAN])),
+    "gather by nothing of another rank": lambda t: t.gather(t.ones(3, 4), 1, t.zeros(0, dtype=t.int64)),
+    "gather by nothing, too wide": lambda t: t.ones(3, 4).gather(0, t.zeros(0, 9, dtype=t.int64)),
+    "gather by nothing of no integers": lambda t: t.ones(3).gather(0, t.zeros(0, 2)),
+    "scatter_ by nothing": lambda t: t.ones(3, 4).scatter_(1, t.zeros(0, dtype=t.int64), 2.0),
 }
 
 
@@ -60,6 +78,10 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
     "random_ between equals": lambda t: t.zeros(2).random_(3, 3),
     "arange without end": lambda t: t.arange(0, INF),
     "arange from NaN": lambda t: t.arange(NAN, 3),
+    "bernoulli above 1": lambda t: t.bernoulli(t.tensor([0.5, 1.5])),
+    "bernoulli below 0": lambda t: t.bernoulli(t.tensor([-0.1, 0.5], dtype=t.float64)),
+    "bernoulli of NaN": lambda t: t.bernoulli(t.tensor(NAN)),
+    "bernoulli_ above 1": lambda t: t.zeros(2).bernoulli_(t.tensor([0.5, 1.5])),
 }
 
 
@@ -82,6 +104,37 @@ def test_gradients_through_a_cat_of_two_widths() -> None:
         "float64",
         [3.0],
     )
+
+
+SCATTERED: dict[str, Callable[..., Any]] = {
+    "gather": lambda t, x, i, y: t.gather(x, 1, i) * x.sum(),
+    "scatter": lambda t, x, i, y: t.scatter(x, 1, i, y),
+    "scatter of a number": lambda t, x, i, y: t.scatter(x, 1, i, 2.0),
+    "scatter_add": lambda t, x, i, y: t.scatter_add(x, 1, i, y),
+    "scatter_reduce": lambda t, x, i, y: t.scatter_reduce(x, 1, i, y, "prod", include_self=False),
+}
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 9), (3, 0), (0, 4, 1)])
+@pytest.mark.parametrize("name", SCATTERED)
+def test_an_index_of_nothing_has_any_shape(name: str, shape: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    arrays = [np.arange(12.0).reshape(3, 4), np.zeros(shape, np.int64), np.arange(12.0).reshape(3, 4)]
+    call, order = SCATTERED[name], 0 if name == "scatter_reduce" else 2  # PyTorch's fails in its backward
+    assert_agree(
+        lambda x, i, y: call(td, x**2, i, y),
+        lambda x, i, y: call(torch, x**2, i, y),
+        arrays,
+        order=order,
+        fixed=(2,),
+    )
+
+
+def test_bernoulli_in_a_replay_gives_nan_for_what_is_no_probability() -> None:
+    step = td.record(lambda p: td.bernoulli(p))
+    step(td.tensor([0.0, 1.0, 1.0]))
+    drawn = step(td.tensor([0.0, 1.5, NAN])).numpy()
+    np.testing.assert_array_equal(drawn, [0.0, NAN, NAN])
 
 
 # ---- x[index] = value, with a gradient

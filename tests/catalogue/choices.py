@@ -100,6 +100,33 @@ ROWS: list[Row] = [
             ((td.ones(2, 0), 1), ShapeError, "median: expected at least one element along dim 1, got (2, 0)"),
         ],
     ),
+    Row("nanmedian", lambda x: td.nanmedian(x), [[apart(3, 3)], [()], [apart(1)]], np.median),
+    Row(
+        "nanmedian dim",
+        lambda x, dim=1: td.nanmedian(x, dim),
+        [[apart(3, 4)], [apart(2, 3, 1)]],
+        lambda x: tuple(
+            y[:, (x.shape[1] - 1) // 2] for y in (np.sort(x, 1), np.argsort(x, 1, kind="stable"))
+        ),
+        bad=[
+            ((X, 2), ShapeError, "nanmedian: expected dim in [-2, 1], got 2"),
+            (
+                (td.ones(2, 0), 1),
+                ShapeError,
+                "nanmedian: expected at least one element along dim 1, got (2, 0)",
+            ),
+        ],
+    ),
+    Row(
+        "take",
+        td.take,
+        [[(3, 4), exactly([[-1, 0], [5, 5]])], [(), exactly([0, -1])], [(0, 3), exactly(np.zeros(0, int))]],
+        lambda x, i: x.reshape(-1)[i],
+        bad=[
+            ((X, td.tensor([12])), IndexError, "take: expected indices from -12 to 11, got 12 to 12"),
+            ((X, V), DtypeError, "take: expected an index of integers, got float32"),
+        ],
+    ),
     *[
         Row(
             f"quantile {how}",

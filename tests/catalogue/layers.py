@@ -43,7 +43,8 @@ class LayerCall:
     inputs: int  # so many tensors are what the layer is called on; its parameters and buffers follow
 
     def __call__(self, *given: Tensor) -> Any:
-        module = _made(self, next(x.dtype for x in given if x.dtype.kind == "f"), given[0].device)
+        floating = [x.dtype for x in given if x.dtype.kind == "f"] or [td.float64]
+        module = _made(self, floating[-1], given[0].device)  # as the parameters, where there are any
         names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
         state = dict(zip(names, given[self.inputs :], strict=False))
         return functional_call(module, state, given[: self.inputs])

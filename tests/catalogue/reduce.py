@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 import tinydl as td
 from tinydl.ops import reduce
@@ -44,6 +44,23 @@ ROWS: list[Row] = [
         lambda x: x.mean(1),
         "reduce.mean",
         bad=[((X, 2), ShapeError, f"mean: {DIM}")],
+    ),
+    Row(
+        "nansum",
+        lambda x, dim=1: td.nansum(x, dim),
+        [[(3, 4)], [(2, 3, 1)], [(0, 3)]],
+        lambda x: x.sum(1),
+        bad=[((X, 2), ShapeError, f"nansum: {DIM}")],
+    ),
+    Row(
+        "nanmean",
+        lambda x, dim=1: td.nanmean(x, dim),
+        [[(3, 4)], [(2, 3, 1)], [(0, 3)]],
+        lambda x: x.mean(1),
+        bad=[
+            ((X, 2), ShapeError, f"nanmean: {DIM}"),
+            ((X > 0,), DtypeError, "nanmean: expected float32 or float64, got bool"),
+        ],
     ),
     Row("mean all", td.mean, [[(3, 4)], [()], [(1,)]], np.mean),
     Row(
@@ -112,6 +129,12 @@ ROWS: list[Row] = [
         lambda x: td.var_mean(x, (0, 2)),
         [[(3, 2, 4)]],
         lambda x: (x.var((0, 2), ddof=1), x.mean((0, 2))),
+    ),
+    Row(
+        "std_mean",
+        lambda x: td.std_mean(x, (0, 2)),
+        [[(3, 2, 4)]],
+        lambda x: (x.std((0, 2), ddof=1), x.mean((0, 2))),
     ),
     *[
         Row(

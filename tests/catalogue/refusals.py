@@ -44,6 +44,7 @@ REFUSALS: list[Refusal] = [
             "expected tensors, got str",
             lambda f: f(X, "a"),
         ),
+        refused("isin", DtypeError, "expected at least one tensor, got int and int", lambda f: f(1, 2)),
         refused("count_nonzero", ShapeError, "expected dim in [-2, 1], got 2", lambda f: f(X, 2)),
         refused(
             "tril_indices triu_indices", DtypeError, "expected whole numbers, got 2.5", lambda f: f(2.5, 2)
@@ -56,7 +57,10 @@ REFUSALS: list[Refusal] = [
             lambda f: f(X, 2),
         ),
         refused(
-            "var std var_mean norm softmin unbind unique normalize", ShapeError, DIM, lambda f: f(X, dim=2)
+            "var std var_mean std_mean norm softmin unbind unique normalize",
+            ShapeError,
+            DIM,
+            lambda f: f(X, dim=2),
         ),
         refused("topk chunk maxout", ShapeError, DIM, lambda f: f(X, 2, 2)),
         refused("cosine_similarity", ShapeError, DIM, lambda f: f(X, X, 2)),

@@ -481,6 +481,41 @@ def test_derivatives_at_a_bound_that_is_a_tensor(backend: str) -> None:
 
 
 @BACKENDS
+def test_sums_of_infinities_and_sums_that_overflow_say_nothing(backend: str) -> None:
+    with td.backend(backend):
+        assert np.isnan([td.tensor([INF, -INF]).sum().item(), td.tensor([INF, -INF]).nansum().item()]).all()
+        assert td.tensor([3e38, 3e38]).sum().item() == INF
+
+
+@BACKENDS
+def test_attention_to_infinite_keys_is_nan_without_a_mask_and_nothing_with_one(backend: str) -> None:
+    q, v = (
+        td.tensor([[1.0, 2.0]], requires_grad=True),
+        td.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True),
+    )
+    k = td.tensor([[-INF, -1.0], [-INF, 1.0]], requires_grad=True)
+    with td.backend(backend):
+        y = td.scaled_dot_product_attention(q, k, v)
+        assert np.isnan([y.tolist(), *(g.tolist()[:1] for g in td.grad(y.sum(), (q, k, v)))]).all()
+        y = td.scaled_dot_product_attention(q, k, v, td.tensor([[False, False]]))
+        for zeros in (y, *td.grad(y.sum(), (q, k, v))):
+            assert not zeros.detach().numpy().any()
+
+
+@BOTH
+@BACKENDS
+def test_a_broken_power_of_minus_infinity(backend: str, dtype: str) -> None:
+    """As in C: (-inf)^b is inf for b > 0 and 0 for b < 0. NumPy has NaN for one exponent of 0.5."""
+    x = [-INF, -INF, 4.0]
+    with td.backend(backend):
+        for exponent in (1.5, td.tensor(1.5, dtype=dtype), td.tensor([1.5] * 3, dtype=dtype)):
+            value, slope, bend = results(lambda x, b=exponent: td.pow(x, b), [x], dtype)
+            np.testing.assert_allclose(value, [INF, INF, 8], 1e-6)
+            np.testing.assert_allclose(slope, [INF, INF, 3], 1e-6)
+            np.testing.assert_allclose(bend, [0, 0, 0.375 * np.cos(2)], 1e-6)
+
+
+@BACKENDS
 @pytest.mark.parametrize("name", ["digamma", "lgamma"])
 def test_functions_of_the_gamma_function_at_their_ends(name: str, backend: str) -> None:
     """Where a power overflows in a reciprocal there is infinity, no error of Python's."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from agreement import assert_agree
+from tinydl_kernels.machine.errors import DtypeError
 
 import tinydl as td
 
@@ -56,6 +57,61 @@ def test_running_statistics_of_instances() -> None:
         lambda x: torch.nn.functional.instance_norm(x, *theirs, use_input_stats=False),
         [X],
     )
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu", "cuda-emulated"])
+def test_running_statistics_of_instances_in_float32(backend: str) -> None:
+    mean, var = (td.tensor(a) for a in (np.zeros(6, np.float32), np.ones(6, np.float32)))
+    with td.backend(backend):
+        td.instance_norm(td.tensor(X.astype(np.float32)), mean, var, momentum=0.3)
+        td.instance_norm(td.zeros(2, 6, 0), mean, var)  # of nothing: they stay
+    np.testing.assert_allclose(mean.numpy(), 0.3 * X.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(var.numpy(), 0.7 + 0.3 * X.var((2, 3), ddof=1).mean(0), rtol=1e-5)
+
+
+def test_norms_of_networks_take_floating_tensors_of_one_dtype() -> None:
+    x, mean, var = td.ones(2, 3, 4), td.zeros(3), td.ones(3)
+    for training in (True, False):
+        with pytest.raises(DtypeError, match="batch_norm: expected float32 or float64, got int64"):
+            td.batch_norm(x.to("int64"), mean, var, training=training)
+        with pytest.raises(DtypeError, match="batch_norm: expected one dtype, got float32 and float64"):
+            td.batch_norm(x.double(), mean, var, training=training)
+    with pytest.raises(DtypeError, match="local_response_norm: expected float32 or float64, got bool"):
+        td.local_response_norm(x > 0, 2)
+
+
+NORMS: dict[str, Any] = {
+    "batch_norm": lambda x, w, b: td.batch_norm(x, None, None, w, b, training=True),
+    "group_norm": lambda x, w, b: td.group_norm(x, 2, w, b),
+    "instance_norm": lambda x, w, b: td.instance_norm(x, weight=w, bias=b),
+    "layer_norm": lambda x, w, b: td.layer_norm(x.transpose(1, 2), (6,), w, b),
+    "rms_norm": lambda x, w, b: td.rms_norm(x.transpose(1, 2), (6,), w, 1e-6) + b,
+}
+EXTREMES: dict[str, np.ndarray] = {
+    "large mean": 1e5 + X.reshape(3, 6, 8),
+    "huge": 1e20 * X.reshape(3, 6, 8),
+    "tiny": 1e-25 * X.reshape(3, 6, 8),
+    "constant": np.where(np.arange(6) % 3 == 0, X.reshape(3, 8, 6), 12345.678).transpose(0, 2, 1),
+    "constant everywhere": np.full((3, 6, 8), -3e7),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("name", NORMS)
+def test_float32_at_extremes_is_near_float64(name: str, extreme: str, backend: str) -> None:
+    def results(dtype: str) -> list[np.ndarray]:
+        arrays = [a.astype(np.float32).astype(dtype) for a in (EXTREMES[extreme], W, B)]
+        inputs = [td.tensor(a, requires_grad=True) for a in arrays]
+        y = NORMS[name](*inputs)
+        seed = td.tensor(np.cos(np.arange(y.array.size)).reshape(y.shape).astype(dtype))
+        return [t.detach().numpy() for t in (y, *td.grad((y * seed).sum(), inputs))]
+
+    truth = results("float64")
+    with td.backend(backend):
+        for got, expected in zip(results("float32"), truth, strict=True):
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_zero_vector_has_no_direction() -> None:

@@ -48,7 +48,7 @@ WITH_METHODS = (
     *(second_names, arranging),
 )
 NO_METHODS = {
-    *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean"),
+    *("zeros_like", "ones_like", "full_like", "empty_like", "one_hot", "var_mean", "std_mean"),
     *("softmin", "cross_entropy", "linear", "bilinear", "logsigmoid"),
 }
 """Functions of a tensor that are no methods in PyTorch."""

@@ -41,9 +41,10 @@ def scaled_dot_product_attention(
 
     attn_mask broadcasts to (*, L, S): booleans say which keys take part, numbers are added. `is_causal` lets
     position i see keys up to i. A row whose keys are all masked gives 0 and has no gradient; a key that no
-    query sees may hold NaN, one that some query sees may not. scale is by default 1/√E. Vaswani et al., arXiv
-    1706.03762. With `enable_gqa` heads of the queries (*, Hq, L, E) share those of keys and values (*, H, S,
-    E), in groups of Hq / H that follow one another. Ainslie et al., arXiv 2305.13245.
+    query sees may hold NaN, one that some query sees may not. Scores that are all -inf without a mask give
+    NaN, as with `softmax`. scale is by default 1/√E. Vaswani et al., arXiv 1706.03762. With `enable_gqa`
+    heads of the queries (*, Hq, L, E) share those of keys and values (*, H, S, E), in groups of Hq / H that
+    follow one another. Ainslie et al., arXiv 2305.13245.
     """
     if enable_gqa:
         key, value = _of_groups(query, key), _of_groups(query, value)

@@ -6,12 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.machine.errors import ShapeError
+from tinydl_kernels.indexing import check_index
+from tinydl_kernels.machine.errors import DtypeError, ShapeError
 
 from ..devices import constant
 from ..engine.core import Tensor, add
 from ..engine.promotion import is_scalar, number, require_floating, require_one_dtype
 from ..engine.public import public
+from .arithmetic import div
 from .elementwise import (
     abs,
     clip,
@@ -22,6 +24,7 @@ from .elementwise import (
     le,
     log,
     logical_and,
+    logical_not,
     logical_or,
     lt,
     maximum,
@@ -33,20 +36,23 @@ from .elementwise import (
     where,
 )
 from .functions import isinf, isnan, log1p
-from .indexing import gather, take_along_dim
+from .indexing import gather, places, take_along_dim
 from .reduce import Picked, any, mean, sum
 from .shape import common_shape, narrow, normalize_dim, reshape, squeeze, stack, unsqueeze
 from .sort import sort
 
 __all__ = [
     "isclose",
+    "isin",
     "kthvalue",
     "logaddexp",
     "logit",
     "median",
     "nan_to_num",
+    "nanmedian",
     "quantile",
     "searchsorted",
+    "take",
     "xlogy",
 ]
 
@@ -121,6 +127,35 @@ def xlogy(input: Any, other: Any) -> Tensor:
     return where(nothing, mul(input, 0.0), mul(input, log(where(nothing, 1.0, other))))
 
 
+# ---- By place, and by value
+
+
+@public
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """The elements at the places `index` (*) of the flattened input; those below 0 count from its end."""
+    line, index = reshape(input, (-1,)), places("take", index, input)
+    size = line.shape[0]
+    check_index("take", index.array, -size, size)
+    found = gather(line, 0, reshape(where(lt(index, 0), add(index, size), index), (-1,)))
+    return reshape(found, index.shape)
+
+
+@public
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Is each of the elements equal to one of the others, or, with `invert`, to none? One of both may be a
+    number. `assume_unique` is taken for PyTorch's sake and has no meaning.
+    """
+    if not isinstance(elements, Tensor) and not isinstance(test_elements, Tensor):
+        got = f"{type(elements).__name__} and {type(test_elements).__name__}"
+        raise DtypeError(f"isin: expected at least one tensor, got {got}")
+    if is_scalar(elements):
+        elements = constant(test_elements, np.asarray(elements))
+    if is_scalar(test_elements):
+        test_elements = constant(elements, np.asarray(test_elements))
+    found = any(eq(unsqueeze(elements.detach(), -1), reshape(test_elements.detach(), (-1,))), -1)
+    return logical_not(found) if invert else found
+
+
 # ---- By order
 
 
@@ -143,16 +178,26 @@ def _at(ordered: Picked, place: int, dim: int, keepdim: bool, ndim: int) -> Pick
 @public
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The lower of the two middle values, NaN if there is one or nothing; with `dim` (values, indices)."""
+    return _median("median", input, dim, keepdim, False)
+
+
+@public
+def nanmedian(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """`median` of all that is not NaN; NaN where there is nothing else."""
+    return _median("nanmedian", input, dim, keepdim, True)
+
+
+def _median(who: str, input: Tensor, dim: int | None, keepdim: bool, of_known: bool) -> Any:
     if dim is None:
         if not input.array.size and input.dtype.kind == "f":
             return mean(input)
         if not input.array.size:
-            raise ShapeError(f"median: expected at least one element, got {input.shape}")
-        return median(reshape(input, (-1,)), 0)[0]
-    d = normalize_dim("median", dim, input.ndim)
+            raise ShapeError(f"{who}: expected at least one element, got {input.shape}")
+        return _median(who, reshape(input, (-1,)), 0, False, of_known)[0]
+    d = normalize_dim(who, dim, input.ndim)
     size = input.shape[d] if input.ndim else 1
     if not size:
-        raise ShapeError(f"median: expected at least one element along dim {d}, got {input.shape}")
+        raise ShapeError(f"{who}: expected at least one element along dim {d}, got {input.shape}")
     ordered = sort(input, d)
     middle = _at(ordered, (size - 1) // 2, d, keepdim, input.ndim)
     if input.dtype.kind != "f" or not input.ndim:
@@ -160,7 +205,10 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     # NaN is last in the order; the first of them stands for all
     last = ne(ordered[0].detach(), ordered[0].detach())
     known = size - sum(to_dtype(last, np.int64), d, keepdim=True)
-    place = where(lt(known, size), clip(known, max=size - 1), (size - 1) // 2)
+    if of_known:
+        place = div(clip(sub(known, 1), min=0), 2, rounding_mode="floor")
+    else:
+        place = where(lt(known, size), clip(known, max=size - 1), (size - 1) // 2)
     picked = (gather(x, d, place) for x in ordered)
     return Picked(*(x if keepdim else squeeze(x, d) for x in picked))
 

@@ -20,7 +20,7 @@ from ..engine.core import Array, Tensor, add, primitive, state
 from ..engine.effect import effect
 from ..engine.promotion import INT64, is_scalar, number, require_one_dtype
 from ..engine.public import public
-from .elementwise import eq, to_dtype, where
+from .elementwise import clone, eq, to_dtype, where
 from .padding import pad
 from .shape import (
     _existing_dim,
@@ -160,9 +160,11 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 @public
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     """out[i][j][k] = input[i][index[i][j][k]][k] for dim = 1: `index` has as many dims,
-    elsewhere no larger than the input.
+    elsewhere no larger than the input. One of nothing may have any shape.
     """
     input, index, shape = _with_dims(input, places("gather", index, input))
+    if _is_nothing("gather", input, dim, index):
+        return reshape(narrow(reshape(input, -1), 0, 0, 0), shape)
     dim, index = _checked("gather", input, dim, index)
     return _reshaped(_gather(_box(input, index, dim), index, dim=dim), shape)
 
@@ -174,11 +176,13 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
 
     Where several come to one place the last one wins, and it alone has a gradient.
     """
-    shape = input.shape
-    input, index, _ = _with_dims(input, places("scatter", index, input))
-    dim, index = _checked("scatter", input, dim, index)
     if (src is None) is (value is None):
         raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
+    shape = input.shape
+    input, index, _ = _with_dims(input, places("scatter", index, input))
+    if _is_nothing("scatter", input, dim, index, src):
+        return clone(_reshaped(input, shape))
+    dim, index = _checked("scatter", input, dim, index)
     src = value if src is None else src
     if is_scalar(src):
         src = number("scatter", src, input.dtype)
@@ -199,6 +203,8 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter_add", index, input))
+    if _is_nothing("scatter_add", input, dim, index, src):
+        return clone(_reshaped(input, shape))
     dim, index = _checked("scatter_add", input, dim, index)
     source = _source("scatter_add", src, index, input)
     added = to_dtype(_scatter_add(source, index, size=input.shape[dim], dim=dim), input.dtype)
@@ -237,12 +243,30 @@ def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x if x.shape == shape else reshape(x, shape)
 
 
+def _reaches(x: Tensor, dim: int, index: Tensor) -> bool:
+    """Has the index the dims of x, off `dim` no larger ones?"""
+    sizes = [*zip(index.shape, x.shape, strict=False)]
+    return index.ndim == x.ndim and all(i <= n for d, (i, n) in enumerate(sizes) if d != dim)
+
+
+def _is_nothing(who: str, x: Tensor, dim: int, index: Tensor, src: Any = None) -> bool:
+    """Is it an index of nothing, whose shape does not go with x and the source, and need not?"""
+    if index.array.size:
+        return False
+    goes = _reaches(x, normalize_dim(who, dim, x.ndim), index)
+    return not (goes and (not isinstance(src, Tensor) or _holds(src, index)))
+
+
+def _holds(src: Tensor, index: Tensor) -> bool:
+    """Is the source at least as large as the index?"""
+    sizes = [*zip(index.shape, src.shape, strict=False)]
+    return src.ndim == index.ndim and all(i <= n for i, n in sizes)
+
+
 def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]:
     """The dim from the front and the index as int64, of a shape and with values that go with x."""
     index, dim = places(who, index, x), normalize_dim(who, dim, x.ndim)
-    if index.ndim != x.ndim or any(
-        i > n for d, (i, n) in enumerate(zip(index.shape, x.shape, strict=True)) if d != dim
-    ):
+    if not _reaches(x, dim, index):
         raise ShapeError(
             f"{who}: expected an index no larger than the input {x.shape} but for dim {dim}, got "
             f"{index.shape}"
@@ -253,7 +277,7 @@ def _checked(who: str, x: Tensor, dim: int, index: Tensor) -> tuple[int, Tensor]
 
 def _source(who: str, src: Tensor, index: Tensor, input: Tensor) -> Tensor:
     src = src if src.ndim or index.ndim != 1 else reshape(src, (1,))
-    if src.ndim != index.ndim or any(i > n for i, n in zip(index.shape, src.shape, strict=True)):
+    if not _holds(src, index):
         raise ShapeError(f"{who}: expected src at least as large as the index {index.shape}, got {src.shape}")
     require_one_dtype(who, src.dtype, input.dtype)
     return src if src.shape == index.shape else _index(src, index=tuple(slice(n) for n in index.shape))

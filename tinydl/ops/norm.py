@@ -17,7 +17,7 @@ from ..engine.effect import effect
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from ..engine.pullback import pullback
-from .elementwise import div, le, maximum, mul, neg, pow, sqrt, square, sub, where, zeros_as
+from .elementwise import div, le, maximum, mul, neg, pow, sqrt, square, sub, to_dtype, where, zeros_as
 from .padding import pad
 from .reduce import mean, sum
 from .shape import normalize_dim, reshape
@@ -191,8 +191,7 @@ def batch_norm(
             )
         y, batch_mean, batch_var = _batch_norm(input, weight, bias, eps=eps)
         if running_mean is not None and momentum is not None:
-            with no_grad():
-                _running_update(running_mean, running_var, batch_mean, batch_var, momentum=momentum, n=n)
+            _follow(running_mean, running_var, batch_mean, batch_var, momentum, n)
         return y
     if running_mean is None or running_var is None:
         raise ShapeError("batch_norm: expected running statistics outside training, got None")
@@ -200,6 +199,15 @@ def batch_norm(
     scale = div(1.0 if weight is None else weight, sqrt(add(running_var, eps)))
     y = mul(sub(input, reshape(running_mean, spread)), reshape(scale, spread))
     return y if bias is None else add(y, reshape(bias, spread))
+
+
+def _follow(
+    running_mean: Tensor, running_var: Tensor | None, mean: Tensor, var: Tensor, momentum: float, n: int
+) -> None:
+    """The running statistics move towards those of a batch of n, which the kernels take in float64."""
+    with no_grad():
+        wide = (to_dtype(x.detach(), np.float64) for x in (mean, var))
+        _running_update(running_mean, running_var, *wide, momentum=momentum, n=n)
 
 
 def _require_statistics(
@@ -220,6 +228,7 @@ def _require_statistics(
         if channels is None or (c is not None and c.shape != (channels,)):
             got = f"input {input.shape}" + (f", {name} {c.shape}" if c is not None else "")
             raise ShapeError(f"{who}: expected input (N, C, *) and {name} (C,), got {got}")
+    require_floating(who, input, weight, bias, running_mean, running_var)
 
 
 def sync_batch_norm(
@@ -249,10 +258,7 @@ def sync_batch_norm(
     centred = sub(input, reshape(middle, spread))
     variance = div(shard.sum(sum(square(centred), dims)), float(n))
     if running_mean is not None and momentum is not None:
-        with no_grad():
-            _running_update(
-                running_mean, running_var, middle.detach(), variance.detach(), momentum=momentum, n=n
-            )
+        _follow(running_mean, running_var, middle, variance, momentum, n)
     scale = div(1.0 if weight is None else weight, sqrt(add(variance, eps)))
     return _affine(mul(centred, reshape(scale, spread)), None, bias, spread)
 
@@ -354,14 +360,12 @@ def instance_norm(
             "instance_norm: expected no running statistics where ranks share a batch, got some that would "
             "become those of this rank's samples"
         )
-    if input.shape[0] and running_mean is not None and running_var is not None:
+    if input.array.size and running_mean is not None and running_var is not None:
         with no_grad():
             over = tuple(range(2, input.ndim))
             each = mean(input, over, keepdim=True)
             variance = mean(square(sub(input, each)), over)
-            _running_update(
-                running_mean, running_var, mean(each, (0, *over)), mean(variance, 0), momentum=momentum, n=n
-            )
+            _follow(running_mean, running_var, mean(each, (0, *over)), mean(variance, 0), momentum, n)
     return group_norm(input, input.shape[1], weight, bias, eps)
 
 
@@ -377,6 +381,7 @@ def local_response_norm(
             f"local_response_norm: expected input (N, C, *) and a size of at least 1, got {input.shape} and "
             f"{size}"
         )
+    require_floating("local_response_norm", input)
     channels = input.shape[1]
     squares = pad(square(input), (*(0, 0) * (input.ndim - 2), size // 2, (size - 1) // 2))
     total = getitem(squares, (slice(None), slice(0, channels)))

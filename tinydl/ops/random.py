@@ -21,7 +21,7 @@ from ..devices import constant
 from ..engine.core import Array, Primitive, Tensor, add, primitive
 from ..engine.promotion import FLOAT32, INT64, checked, floating, is_scalar, require_floating
 from ..engine.public import public
-from .elementwise import lt, mul, to_dtype, where
+from .elementwise import clip, eq, lt, mul, to_dtype, where
 from .generator import SEEDS as SEEDS
 from .generator import Draw as Draw
 from .generator import Generator as Generator
@@ -258,13 +258,19 @@ def randint(
 @public
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """0 and 1 in the dtype and shape of `input`: 1 with the probabilities that are its
-    elements, or with probability p.
+    elements, or with probability p. Where none can be refused (a replay, a GPU) what is none gives NaN.
     """
     if p is not None:
         require_probability("bernoulli", p)
         return to_dtype(_chosen(p, input, generator), input.dtype)
     require_floating("bernoulli", input)
-    return to_dtype(lt(rand_like(input, generator=generator), input), input.dtype)
+    chances = input.array
+    if isinstance(chances, np.ndarray) and chances.size and not 0 <= chances.min() <= chances.max() <= 1:
+        got = f"from {chances.min()} to {chances.max()}"
+        raise ValueError(f"bernoulli: expected probabilities in [0, 1], got some {got}")
+    drawn = to_dtype(lt(rand_like(input, generator=generator), input), input.dtype)
+    input = input.detach()
+    return where(eq(clip(input, 0.0, 1.0), input), drawn, math.nan)
 
 
 def _chosen(p: float, like: Tensor, generator: Generator | None) -> Tensor:

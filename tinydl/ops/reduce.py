@@ -16,8 +16,9 @@ from tinydl_kernels.machine.errors import ShapeError
 
 from ..devices import constant
 from ..engine.core import Array, Tensor, cast, expand, primitive
+from ..engine.promotion import require_floating
 from ..engine.public import public
-from .elementwise import div, eq, exp, floated, maximum, minimum, mul, sub, to_dtype, where
+from .elementwise import div, eq, exp, floated, maximum, minimum, mul, ne, sub, to_dtype, where
 from .shape import normalize_dim, reshape
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "max",
     "mean",
     "min",
+    "nanmean",
+    "nansum",
     "sum",
 ]
 
@@ -167,6 +170,23 @@ def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     if input.dtype.kind == "f":
         return _finish(input, _mean(input, dims=dims), dims, keepdim)
     return div(sum(input, dim, keepdim), float(math.prod(input.shape[d] for d in dims)))
+
+
+@public
+def nansum(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The sum over `dim` of all that is not NaN, to which alone its gradient flows."""
+    dims = reduced_dims("nansum", input, dim)
+    known = where(ne(input, input), 0.0, input) if input.dtype.kind == "f" else input
+    return sum(known, dims, keepdim, dtype)
+
+
+@public
+def nanmean(input: Tensor, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean over `dim` of all that is not NaN; NaN where there is nothing else."""
+    require_floating("nanmean", input)
+    dims = reduced_dims("nanmean", input, dim)
+    known = to_dtype(eq(input, input), input.dtype if dtype is None else dtype)
+    return div(nansum(input, dims, keepdim, dtype=dtype), sum(known, dims, keepdim))
 
 
 @public

@@ -8,13 +8,14 @@ from ..devices import constant
 from ..engine.core import Tensor, add
 from ..engine.public import public
 from .arithmetic import div
-from .elementwise import eq, gt, logical_not, logical_or, maximum, minimum, mul, to_dtype, where
+from .elementwise import clone, eq, gt, logical_not, logical_or, maximum, minimum, mul, to_dtype, where
 from .functions import isnan
 from .indexing import (
     _box,
     _checked,
     _filled,
     _grown,
+    _is_nothing,
     _reshaped,
     _scatter,
     _source,
@@ -51,6 +52,8 @@ def scatter_reduce(
         raise ValueError(f"scatter_reduce: expected reduce of {', '.join(REDUCTIONS)}, got {reduce!r}")
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter_reduce", index, input))
+    if _is_nothing("scatter_reduce", input, dim, index, src):
+        return clone(_reshaped(input, shape))
     dim, index = _checked("scatter_reduce", input, dim, index)
     src, part = _source("scatter_reduce", src, index, input), _box(input, index, dim)
     met = scatter_add(_filled(part, part.shape, 0), dim, index, _filled(src, src.shape, 1))  # how many come

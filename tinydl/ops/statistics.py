@@ -25,6 +25,7 @@ from .shape import reshape
 __all__ = [
     "norm",
     "std",
+    "std_mean",
     "var",
     "var_mean",
 ]
@@ -71,8 +72,28 @@ def std(
     correction: float | None = None,
 ) -> Tensor:
     """The square root of `var`; its derivatives are 0 where it is 0."""
-    dims, free, centred = _centred("std", input, dim, unbiased, correction)
-    return div(norm(centred, 2.0, dims, keepdim), math.sqrt(free) if free > 0 else 0.0)
+    return _std_mean("std", input, dim, unbiased, keepdim, correction)[0]
+
+
+@public
+def std_mean(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(`std`, `mean`) over `dim`."""
+    return _std_mean("std_mean", input, dim, unbiased, keepdim, correction)
+
+
+def _std_mean(
+    who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None
+) -> tuple[Tensor, Tensor]:
+    dims, free, centred = _centred(who, x, dim, unbiased, correction)
+    length = norm(centred, 2.0, dims, keepdim)
+    return div(length, math.sqrt(free) if free > 0 else 0.0), mean(x, dims, keepdim)
 
 
 @public

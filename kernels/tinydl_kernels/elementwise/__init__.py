@@ -30,6 +30,12 @@ from .loops import OPERANDS, chained, compiled, elementwise_operation, scalar_ke
 Array = Any
 
 
+def _power(a: Array, b: Array) -> Array:
+    """a to the power of b. NumPy takes the square root for an exponent of 0.5, which is NaN at -inf."""
+    y = a**b
+    return np.where((a == -np.inf) & (b == 0.5), y.dtype.type(np.inf), y) if y.dtype.kind == "f" else y
+
+
 neg = elementwise_operation("neg", lambda x: -x)
 abs = elementwise_operation("abs", lambda x: np.abs(x))
 sign = elementwise_operation("sign", lambda x: np.where(x == x, np.sign(x), x.dtype.type(0)), loops.sign)
@@ -48,7 +54,7 @@ add = elementwise_operation("add", lambda a, b: a + b)
 sub = elementwise_operation("sub", lambda a, b: a - b)
 mul = elementwise_operation("mul", lambda a, b: a * b)
 div = elementwise_operation("div", lambda a, b: a / b)
-pow = elementwise_operation("pow", lambda a, b: a**b)
+pow = elementwise_operation("pow", _power, lambda a, b: a**b)
 floor_divide = elementwise_operation("floor_divide", lambda a, b: np.floor_divide(a, b), lambda a, b: a // b)
 # of the divisor's sign, and of the dividend's
 remainder = elementwise_operation("remainder", lambda a, b: np.remainder(a, b), lambda a, b: a % b)

@@ -39,22 +39,22 @@ GRAIN = 1 << 14
 
 @operation
 def batch_norm(x, gamma, beta, eps):
-    """(y, mean, var), the mean float64, the variance biased; gamma and beta (C,) or None."""
+    """(y, mean, var), the statistics float64, the variance biased; gamma and beta (C,) or None."""
     axes = _all_but_channels(x)
     wide = x.astype(np.float64)
     mean, var = wide.mean(axes), wide.var(axes)
     y = (wide - _spread(mean, x)) * _spread((var + eps) ** -0.5, x)
     y = y if gamma is None else y * _spread(gamma, x)
     y = y if beta is None else y + _spread(beta, x)
-    return y.astype(x.dtype), _as_kept(mean, var, x.dtype), var.astype(x.dtype)
+    return y.astype(x.dtype), _as_kept(mean, var, x.dtype), var
 
 
 @batch_norm.loops
 def _(x, gamma, beta, eps):
     samples, channels, size, grain = _planes(x)
-    mean, var = memory.empty((channels,), np.float64, x), memory.empty((channels,), x.dtype, x)
+    mean, var = memory.empty((channels,), np.float64, x), memory.empty((channels,), np.float64, x)
     means, squares = memory.empty((2, samples * channels), np.float64, x)
-    gamma, beta, y = _given(gamma, var, 1.0), _given(beta, var, 0.0), memory.empty_like(x)
+    gamma, beta, y = _given(gamma, x, 1.0), _given(beta, x, 0.0), memory.empty_like(x)
     factors = memory.empty((3, channels), x.dtype, x)
     loops.moments(samples * channels, grain, line(x), means, squares, size)
     statistics = means, squares, samples, size
@@ -80,10 +80,11 @@ def batch_norm_dx(g, x, gamma, mean, var, eps):
 @batch_norm_dx.loops
 def _(g, x, gamma, mean, var, eps):
     samples, channels, size, grain = _planes(x)
-    dgamma, dbeta, dx = memory.empty_like(var), memory.empty_like(var), memory.empty_like(x)
+    dgamma, dbeta = memory.empty((channels,), x.dtype, x), memory.empty((channels,), x.dtype, x)
+    dx = memory.empty_like(x)
     sums = memory.empty((2, samples * channels), np.float64, x)
     factors = memory.empty((4, channels), x.dtype, x)
-    inputs, weight = (line(g), line(x)), _given(gamma, var, 1.0)
+    inputs, weight = (line(g), line(x)), _given(gamma, x, 1.0)
     loops.sums(samples * channels, grain, inputs, mean, sums, size)
     statistics = sums, mean, var, weight, eps, samples * size
     loops.dx_factors(channels, _channels_grain(samples), *statistics, factors, dgamma, dbeta)
@@ -123,12 +124,12 @@ def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
 @batch_norm_dx_dx.loops
 def _(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     samples, channels, size, grain = _planes(x)
-    ddgamma, ddg, ddx = memory.empty_like(var), memory.empty_like(x), memory.empty_like(x)
+    ddgamma, ddg, ddx = memory.empty((channels,), x.dtype, x), memory.empty_like(x), memory.empty_like(x)
     sums = memory.empty((5, samples * channels), np.float64, x)
     factors = memory.empty((8, channels), x.dtype, x)
     v = memory.zeros(x.shape, x.dtype, x) if v is None else v
     inputs, outputs = (line(v), line(g), line(x)), (line(ddg), line(ddx))
-    v_gamma, v_beta, weight = _given(v_gamma, var, 0.0), _given(v_beta, var, 0.0), _given(gamma, var, 1.0)
+    v_gamma, v_beta, weight = _given(v_gamma, x, 0.0), _given(v_beta, x, 0.0), _given(gamma, x, 1.0)
     loops.five_sums(samples * channels, grain, inputs, mean, sums, size)
     statistics = sums, v_gamma, v_beta, mean, var, weight, eps, samples * size
     loops.dx_dx_factors(channels, _channels_grain(samples), *statistics, factors, ddgamma)
@@ -173,8 +174,8 @@ def _spread(c: Array, x: Array) -> Array:
 
 def _wide(g: Array, x: Array, mean: Array, var: Array, eps: float) -> tuple[Array, Array, Array]:
     """s (C, 1, ...), x̂ and g in float64."""
-    s = _spread((var.astype(np.float64) + eps) ** -0.5, x)
-    return s, (x - _spread(mean.astype(np.float64), x)) * s, g.astype(np.float64)
+    s = _spread((var + eps) ** -0.5, x)
+    return s, (x - _spread(mean, x)) * s, g.astype(np.float64)
 
 
 def _as_kept(mean: Array, var: Array, dtype: np.dtype) -> Array:
@@ -204,9 +205,9 @@ def _channels_grain(samples: int) -> int:
     return 16 + GRAIN // (samples + 1)
 
 
-def _given(c: Array | None, like: Array, otherwise: float) -> Array:
-    """c (C,), or `otherwise` for every channel."""
-    return memory.constant(like.shape, like.dtype, otherwise) if c is None else c
+def _given(c: Array | None, x: Array, otherwise: float) -> Array:
+    """c (C,), or `otherwise` for every channel of x."""
+    return memory.constant(x.shape[1:2], x.dtype, otherwise) if c is None else c
 
 
 def main() -> None:

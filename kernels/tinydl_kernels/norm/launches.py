@@ -22,7 +22,7 @@ THREADS = 256
 
 def batch_norm(x, gamma, beta, eps):
     """`norm.batch_norm`."""
-    mean, var = memory.empty((x.shape[1],), np.float64, x), memory.empty((x.shape[1],), x.dtype, x)
+    mean, var = memory.empty((x.shape[1],), np.float64, x), memory.empty((x.shape[1],), np.float64, x)
     y = memory.empty_like(x)
     _sum("moments", "merge_moments", 2, x, (x if x.size else None,), (mean, var))
     _write("normalize", x, x, mean, var, gamma, beta, x.dtype.type(eps), y)
@@ -31,7 +31,8 @@ def batch_norm(x, gamma, beta, eps):
 
 def batch_norm_dx(g, x, gamma, mean, var, eps):
     """`norm.batch_norm_dx`."""
-    dgamma, dbeta, dx = memory.empty_like(var), memory.empty_like(var), memory.empty_like(x)
+    dgamma, dbeta = memory.empty((x.shape[1],), x.dtype, x), memory.empty((x.shape[1],), x.dtype, x)
+    dx = memory.empty_like(x)
     factors = memory.empty((3, x.shape[1]), x.dtype, x)
     _sum("sums", "dx_factors", 2, x, (g, x, mean, var, gamma, np.float64(eps)), (factors, dgamma, dbeta))
     _write("dx", x, g, x, mean, factors, dx)
@@ -40,7 +41,7 @@ def batch_norm_dx(g, x, gamma, mean, var, eps):
 
 def batch_norm_dx_dx(v, v_gamma, v_beta, g, x, gamma, mean, var, eps):
     """`norm.batch_norm_dx_dx`."""
-    ddgamma, ddg, ddx = memory.empty_like(var), memory.empty_like(x), memory.empty_like(x)
+    ddgamma, ddg, ddx = memory.empty((x.shape[1],), x.dtype, x), memory.empty_like(x), memory.empty_like(x)
     factors = memory.empty((7, x.shape[1]), x.dtype, x)
     inputs = v, v_gamma, v_beta, g, x, mean, var, gamma, np.float64(eps)
     _sum("five_sums", "dx_dx_factors", 5, x, inputs, (factors, ddgamma))
@@ -52,9 +53,8 @@ def running_update(running_mean, running_var, mean, var, momentum, n):
     """`norm.running_update`."""
     number = running_mean.dtype.type
     settings = number(momentum), number(n / max(n - 1, 1)), np.int32(mean.size)
-    launching.launch(
-        "norm", "running_update", mean.size, running_mean, running_var, mean, var, *settings, real=var.dtype
-    )
+    arrays = running_mean, running_var, mean, var
+    launching.launch("norm", "running_update", mean.size, *arrays, *settings, real=running_mean.dtype)
 
 
 def _sum(

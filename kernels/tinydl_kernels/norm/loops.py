@@ -324,4 +324,4 @@ def running_update(start, stop, running_mean, running_var, mean, var, momentum, 
     number = running_mean.dtype.type
     for c in range(start, stop):
         running_mean[c] += (number(mean[c]) - running_mean[c]) * number(momentum)
-        running_var[c] += (var[c] * number(factor) - running_var[c]) * number(momentum)
+        running_var[c] += (number(var[c]) * number(factor) - running_var[c]) * number(momentum)

@@ -125,24 +125,23 @@ __device__ double rest_of(double mean) { return mean - real(mean); }
 
 struct MomentsOf {
     const real* x;
-    double* mean;
-    real* var;
+    double *mean, *var;
     Shape shape;
     __device__ void operator()(int c, const double* sums) const {
         const double n = shape.count(), shift = sums[0] / n, spread = sums[1] / n - shift * shift;
         const double centre = MomentTerms::origin_of(x, i64(c) * shape.size) + shift, rest = fabs(rest_of(centre));
-        var[c] = real(spread < 0 ? 0 : spread);
-        mean[c] = rest > FELT * sqrt(double(var[c])) && rest > SURE * fabs(centre) ? centre : double(real(centre));
+        var[c] = spread < 0 ? 0 : spread;
+        mean[c] = rest > FELT * sqrt(var[c]) && rest > SURE * fabs(centre) ? centre : double(real(centre));
     }
 };
 
-extern "C" __global__ void moments(const real* x, double* partials, double* mean, real* var, long long samples, int channels,
+extern "C" __global__ void moments(const real* x, double* partials, double* mean, double* var, long long samples, int channels,
                                    int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
     sum_channels<2>(shape, MomentTerms{x, size}, partials, MomentsOf{x, mean, var, shape});
 }
 
-extern "C" __global__ void merge_moments(const real* x, double* partials, double* mean, real* var, long long samples,
+extern "C" __global__ void merge_moments(const real* x, double* partials, double* mean, double* var, long long samples,
                                          int channels, int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
     merge<2>(shape, partials, MomentsOf{x, mean, var, shape});
@@ -150,12 +149,12 @@ extern "C" __global__ void merge_moments(const real* x, double* partials, double
 
 struct Normalize {
     const real* x;
-    const double* mean;
-    const real *var, *gamma, *beta;
+    const double *mean, *var;
+    const real *gamma, *beta;
     real eps;
     real* y;
     template <int N> __device__ void write(int c, i64 at) const {
-        const real scale = given(gamma, c, 1) / sqrt(var[c] + eps), centre = real(mean[c]);
+        const real scale = given(gamma, c, 1) / sqrt(real(var[c]) + eps), centre = real(mean[c]);
         const real shift = given(beta, c, 0) - rest_of(mean[c]) * scale;
         Pack<real, N> piece = loaded<N>(x, at);
 #pragma unroll
@@ -164,7 +163,7 @@ struct Normalize {
     }
 };
 
-extern "C" __global__ void normalize(const real* x, const double* mean, const real* var, const real* gamma, const real* beta,
+extern "C" __global__ void normalize(const real* x, const double* mean, const double* var, const real* gamma, const real* beta,
                                      real eps, real* y, long long samples, int channels, int size) {
     each_piece(samples, channels, size, Normalize{x, mean, var, gamma, beta, eps, y});
 }
@@ -189,8 +188,8 @@ struct SumTerms {
 
 // Per channel: dx = factors[0] g + factors[1] (x - mean) + factors[2].
 struct DxFactors {
-    const double* mean;
-    const real *var, *gamma;
+    const double *mean, *var;
+    const real* gamma;
     double eps;
     real *factors, *dgamma, *dbeta;
     int channels;
@@ -206,7 +205,7 @@ struct DxFactors {
     }
 };
 
-extern "C" __global__ void sums(const real* g, const real* x, const double* mean, const real* var, const real* gamma, double eps,
+extern "C" __global__ void sums(const real* g, const real* x, const double* mean, const double* var, const real* gamma, double eps,
                                 double* partials, real* factors, real* dgamma, real* dbeta, long long samples, int channels,
                                 int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
@@ -214,7 +213,7 @@ extern "C" __global__ void sums(const real* g, const real* x, const double* mean
     sum_channels<2>(shape, SumTerms{g, x, mean}, partials, finish);
 }
 
-extern "C" __global__ void dx_factors(const real* g, const real* x, const double* mean, const real* var, const real* gamma,
+extern "C" __global__ void dx_factors(const real* g, const real* x, const double* mean, const double* var, const real* gamma,
                                       double eps, double* partials, real* factors, real* dgamma, real* dbeta,
                                       long long samples, int channels, int size, bool columns, int parts) {
     const Shape shape{samples, channels, size, columns, parts};
@@ -267,8 +266,8 @@ struct FiveSumTerms {
 // Per channel: ddg = [0] v + [1] (x - mean) + [2];  ddx = [3] v + [4] g + [5] (x - mean) + [6].
 struct DxDxFactors {
     const real *v_gamma, *v_beta;
-    const double* mean;
-    const real *var, *gamma;
+    const double *mean, *var;
+    const real* gamma;
     double eps;
     real *factors, *ddgamma;
     int channels;
@@ -292,7 +291,7 @@ struct DxDxFactors {
 };
 
 extern "C" __global__ void five_sums(const real* v, const real* v_gamma, const real* v_beta, const real* g, const real* x,
-                                     const double* mean, const real* var, const real* gamma, double eps, double* partials,
+                                     const double* mean, const double* var, const real* gamma, double eps, double* partials,
                                      real* factors, real* ddgamma, long long samples, int channels, int size, bool columns,
                                      int parts) {
     const Shape shape{samples, channels, size, columns, parts};
@@ -301,7 +300,7 @@ extern "C" __global__ void five_sums(const real* v, const real* v_gamma, const r
 }
 
 extern "C" __global__ void dx_dx_factors(const real* v, const real* v_gamma, const real* v_beta, const real* g, const real* x,
-                                         const double* mean, const real* var, const real* gamma, double eps, double* partials,
+                                         const double* mean, const double* var, const real* gamma, double eps, double* partials,
                                          real* factors, real* ddgamma, long long samples, int channels, int size, bool columns,
                                          int parts) {
     const Shape shape{samples, channels, size, columns, parts};
@@ -338,10 +337,10 @@ extern "C" __global__ void dx_dx(const real* v, const real* g, const real* x, co
 
 // ---- running += (batch - running) momentum
 
-extern "C" __global__ void running_update(real* running_mean, real* running_var, const double* mean, const real* var,
+extern "C" __global__ void running_update(real* running_mean, real* running_var, const double* mean, const double* var,
                                           real momentum, real unbiased, int channels) {
     for (i64 c = first(); c < channels; c += stride()) {
         running_mean[c] += (real(mean[c]) - running_mean[c]) * momentum;
-        running_var[c] += (var[c] * unbiased - running_var[c]) * momentum;
+        running_var[c] += (real(var[c]) * unbiased - running_var[c]) * momentum;
     }
 }

@@ -36,11 +36,17 @@ Array = Any
 # ---- Folding in passes: sum, sum_to, amax, amin, logsumexp
 
 
+def _total(x: Array, dims: Any, dtype: Any) -> Array:
+    """The sum, taken in float64; inf - inf is NaN without a warning."""
+    with np.errstate(all="ignore"):
+        return x.sum(dims, dtype=np.float64).astype(dtype)
+
+
 @operation
 def sum(x, dims):
     """Sum over the axes `dims`."""
     if x.dtype.kind == "f":
-        return x.sum(dims, dtype=np.float64).astype(x.dtype).reshape(_kept(x.shape, dims))
+        return _total(x, dims, x.dtype).reshape(_kept(x.shape, dims))
     return x.sum(dims, dtype=np.int64).reshape(_kept(x.shape, dims))
 
 
@@ -57,7 +63,7 @@ def _(x, dims):
 @operation
 def wide_sum(x, dims):
     """Sum of floating x over the axes `dims`, left in float64."""
-    return x.sum(dims, dtype=np.float64).reshape(_kept(x.shape, dims))
+    return _total(x, dims, np.float64).reshape(_kept(x.shape, dims))
 
 
 @wide_sum.loops
@@ -76,7 +82,7 @@ def sum_to(x, shape):
     """Sum x down to `shape`, which broadcasts to x.shape."""
     dims = _stretched(x.shape, shape)
     if x.dtype.kind == "f":
-        return x.sum(dims, dtype=np.float64).astype(x.dtype).reshape(shape)
+        return _total(x, dims, x.dtype).reshape(shape)
     return x.sum(dims, dtype=np.int64).reshape(shape)
 
 
