@@ -97,10 +97,10 @@ def live(calls: Sequence[Call], live_out: Collection[int]) -> list[Call]:
 class _Joined:
     """Stands for the primitives of several calls that are made as one. They write into no input."""
 
-    elementwise = False
+    key, collective = "", False
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        self.name, self.function = name, function
+    def __init__(self, name: str, function: Callable[..., Any], elementwise: bool = False) -> None:
+        self.name, self.function, self.elementwise = name, function, elementwise
 
     @staticmethod
     def writes(inputs: int, settings: dict[str, Any]) -> Sequence[int]:
@@ -168,7 +168,7 @@ def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collection[
         ends[result] = _End(number, tree, operands)
         if joined:
             chain = elementwise.chained(tree)
-            found[number] = call._replace(primitive=_Joined(chain.__name__, chain), arguments=operands)
+            found[number] = call._replace(primitive=_Joined(chain.__name__, chain, True), arguments=operands)
         for buffer in joined:
             del found[ends[buffer].number]
     return list(found.values())
