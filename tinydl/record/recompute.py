@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .plan import Buffer, Call, Place, owner
+from .plan import Buffer, Call, Place, memory_of, writes
 
 CHEAP = frozenset(
     {
@@ -68,7 +68,7 @@ class _Search:
         self.size = [buffer.size for buffer in buffers]
         self.maker: dict[int, int] = {}
         self.accesses: dict[int, list[int]] = collections.defaultdict(list)  # slots, ascending
-        self.writes: dict[Any, list[int]] = collections.defaultdict(list)  # the slots of writes, by _memory
+        self.writes = writes(calls)
         self.dropped: dict[int, set[int]] = collections.defaultdict(set)  # by slot, the buffers
         for number, call in enumerate(calls):
             slot = 2 * number + 1
@@ -76,8 +76,6 @@ class _Search:
                 self.maker[buffer] = number
             for buffer in {*call.buffers, *call.reads()}:
                 self.accesses[buffer].append(slot)
-            for i in call.primitive.writes(len(call.arguments), call.settings):
-                self.writes[_memory(call.arguments[i])].append(slot)
         for buffer in live_out:
             self.accesses[buffer].append(2 * len(calls))
         self.profile = np.zeros(2 * len(calls) + 1, np.int64)  # bytes that live in each slot
@@ -133,10 +131,8 @@ class _Search:
         if len(made) == AT_ONCE or not self._repeatable(buffer):
             return False
         made[buffer] = None
-        for x in call.arguments:
-            writes = self.writes.get(_memory(x), ())
-            if any(2 * number < write < slot for write in writes):
-                return False
+        if any(number < w < slot // 2 for x in call.arguments for w in self.writes.get(memory_of(x), ())):
+            return False
         return all(
             other in made or self._alive(other, slot) or self._needed(other, slot, made)
             for other in call.reads()
@@ -202,8 +198,3 @@ def _made_again(calls: Sequence[Call], buffers: list[Buffer], search: _Search) -
         for slot in (2 * number, 2 * number + 1):
             now.update(dict.fromkeys(search.dropped[slot]))
     return found
-
-
-def _memory(x: Any) -> tuple[bool, int]:
-    """What identifies the memory of an argument: (does it lie in a buffer?, its number)."""
-    return (True, x.buffer) if isinstance(x, Place) else (False, id(x if x is None else owner(x)))

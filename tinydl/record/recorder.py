@@ -34,6 +34,7 @@ from ..engine.promotion import checked, native
 from ..engine.tape import Version
 from .gradients import Gradients, Noted
 from .made import Made
+from .normalization import join_norm, split_norm
 from .outside import Outside, Seen
 from .plan import Buffer, Call, Place, address, fuse, join_relu, lay_out, live, owner, view
 from .recompute import recompute
@@ -149,6 +150,7 @@ class _Binding:
 def _simplified(recorder: _Recorder, live_out: set[int]) -> list[Call]:
     """The calls that are needed, relu and elementwise chains joined."""
     calls = join_relu(live(recorder.calls, live_out), recorder.buffers, live_out)
+    calls = join_norm(split_norm(calls, recorder.buffers), recorder.buffers, live_out)
     return fuse(calls, recorder.buffers, live_out)
 
 
