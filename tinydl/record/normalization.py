@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from tinydl_kernels import norm
 
 from ..engine.core import Array
-from .plan import WORTH, Buffer, Call, Joined, Place, memory_of, on_processor, writes
+from . import plan
+from .plan import Buffer, Call, Joined, Place, memory_of, on_processor, writes
 
 
 class _Passes(NamedTuple):
@@ -77,7 +78,7 @@ def split_norm(calls: Sequence[Call], buffers: Sequence[Buffer]) -> list[Call]:
 
 
 def _large(buffer: Buffer) -> bool:
-    return buffer.size >= WORTH * buffer.dtype.itemsize
+    return buffer.size >= plan.WORTH * buffer.dtype.itemsize
 
 
 def join_norm(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collection[int]) -> list[Call]:
@@ -96,9 +97,9 @@ def join_norm(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collec
             if len(readers[result]) != 1 or result in live_out:
                 break
             (place,) = readers[result]
-            after = found[place]
+            after = found.get(place)  # none where another second pass has taken it
             moved = any(number < w < place for x in call.arguments for w in written[memory_of(x)])
-            if after.primitive.name != name or moved or not _alike(after, buffers):
+            if after is None or after.primitive.name != name or moved or not _alike(after, buffers):
                 continue
             others = [x for x in after.arguments if not isinstance(x, Place) or x.buffer != result]
             if len(others) != len(after.arguments) - 1:
@@ -116,10 +117,10 @@ def _alike(call: Call, buffers: Sequence[Buffer]) -> bool:
     """Does it work element by element on whole arrays of one shape and dtype?"""
     if not call.primitive.elementwise or len(call.buffers) != 1 or not on_processor(call, buffers):
         return False
-    shape, dtype, size, _ = buffers[call.buffers[0]]
+    out = buffers[call.buffers[0]]
     return all(
         x is not None
-        and (x.shape, x.dtype) == (shape, dtype)
+        and (x.shape, x.dtype) == (out.shape, out.dtype)
         and (x.whole if isinstance(x, Place) else x.flags.c_contiguous)
         for x in call.arguments
     )

@@ -32,7 +32,7 @@ CHEAP = frozenset(
         *("norm.batch_norm", "norm.batch_norm_dx", "norm.batch_norm_dx_dx"),
     }
 )
-"""By their keys, the primitives beside the elementwise ones that do no more than walk through their arrays."""
+"""By their keys, primitives that do no more than walk through their arrays, as the elementwise ones do."""
 LARGE = 1 << 14
 """Bytes from which on it matters how long a buffer is kept."""
 AT_ONCE = 8
@@ -175,7 +175,8 @@ def _made_again(calls: Sequence[Call], buffers: list[Buffer], search: _Search) -
     now: dict[int, int | None] = {}  # where the content of a buffer lies: in itself unless it is here
 
     def placed(x: Any) -> Any:
-        return x._replace(buffer=now.get(x.buffer, x.buffer)) if isinstance(x, Place) else x
+        number = now.get(x.buffer) if isinstance(x, Place) else None
+        return x if number is None else x._replace(buffer=number)
 
     def make(buffer: int, slot: int) -> None:
         if now.get(buffer, buffer) is not None:
