@@ -38,6 +38,7 @@ from ..cpu.blas import single_threaded_blas
 from ..cpu.packing import Panels, panels_of, plan_of
 from ..cpu.product import product
 from ..cpu.simd import ROWS
+from ..cpu.slots import free
 from ..machine import memory
 from ..machine.dispatch import operation
 from ..machine.memory import line
@@ -145,6 +146,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
             line(w),
             line(dx),
             planes,
+            free(parts * splits, planes),
             N,
             parts,
             splits,
@@ -157,8 +159,9 @@ def _(g: Array, w: Array, window: Window) -> Array:
     rows = memory.scratch((parts * splits if longer else 0, plan.lead + O * plan.row), g.dtype, g)
     # (T, O, C / G)
     turned = elementwise.cast(w.reshape(*w.shape[:2], prod(window.kernel)).transpose(2, 0, 1), w.dtype)
+    slots = free(parts * splits, planes, rows)
     loops.grad_input(
-        parts * splits, grain, line(g), line(turned), line(dx), planes, rows, N, parts, splits, plan
+        parts * splits, grain, line(g), line(turned), line(dx), planes, rows, slots, N, parts, splits, plan
     )
     return dx
 
@@ -213,6 +216,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
             line(y),
             planes,
             products,
+            free(parts * splits, planes, products),
             N,
             parts,
             splits,
@@ -226,8 +230,9 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
     parts, splits, grain = _cuts(N, O // 8, flops)
     planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
     w = _turned(w, window) if turned else w
+    slots = free(parts * splits, planes)
     loops.forward_pixels(
-        parts * splits, grain, line(x), line(w), bias, line(y), planes, N, parts, splits, plan, relu
+        parts * splits, grain, line(x), line(w), bias, line(y), planes, slots, N, parts, splits, plan, relu
     )
     return y
 
@@ -248,8 +253,9 @@ def _(x: Array, g: Array, window: Window) -> Array:
         parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
         planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
         partial = memory.scratch((parts, dw.size * width), x.dtype, x)
+        slots = free(parts * splits, planes)
         loops.grad_weight_pixels(
-            parts * splits, grain, line(x), line(g), line(partial), planes, N, parts, splits, plan
+            parts * splits, grain, line(x), line(g), line(partial), planes, slots, N, parts, splits, plan
         )
         loops.sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), line(dw))
     else:
@@ -271,6 +277,7 @@ def _(x: Array, g: Array, window: Window) -> Array:
             line(partial),
             planes,
             turned,
+            free(parts * splits, planes, turned),
             N,
             parts,
             splits,

@@ -34,7 +34,7 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import Panels
 from ..cpu.simd import ROWS
-from ..cpu.slots import clear, give_back, take
+from ..cpu.slots import free, give_back, take
 from ..cpu.tiles import fill, panel, transpose
 from ..machine import memory
 from ..machine.memory import line
@@ -180,9 +180,8 @@ def forward(x: Array, packed: Array, y: Array, window: Window, panels: Panels, r
     results = scratch(parts, prod(band) * tiling.width)
     pieces = -(-tiling.panels * C // 64)
     spoilt = memory.scratch((parts,), np.int64, x)
-    slots = memory.scratch((parts,), np.int64, x)
+    slots = free(parts, V, M)
     zeros = memory.constant((tiling.width,), x.dtype, 0.0)
-    clear(1, 1, slots)
     _filters(pieces, 1 + 1024 // (64 * lanes), line(packed), U, scratch(pieces, SQUARE * lanes), tiling)
     _forward(
         parts, 1, line(x), U, line(packed), line(y), V, M, framed, results,
@@ -337,8 +336,7 @@ def grad_weight(x: Array, g: Array, partial: Array, window: Window, panels: Pane
     framed_g = scratch(tasks, prod(band) * tiling.width)
     pieces = -(-tiling.panels * C // 16)
     spoilt = memory.scratch((pieces,), np.int64, x)
-    slots = memory.scratch((tasks,), np.int64, x)
-    clear(1, 1, slots)
+    slots = free(tasks, V, Z)
     _filter_gradients(
         tasks, 1, line(x), line(g), D, terms, zeros, V, Z, framed, framed_g,
         scratch(tasks, SQUARE * lanes), slots, N, splits, tiling,

@@ -3,18 +3,30 @@
 A loop has room for all of its tasks; each takes the first slot that is free, and gives it back. So two
 threads use two slots, however many tasks there are. What a task computes must not depend on what it finds.
 
-    slot = take(slots, task)             # slots: an int64 of 0 for each task
+    slots = free(tasks, scratch)         # scratch has a row for each task
+    ...
+    slot = take(slots, task)
     ... scratch[slot] ...
     give_back(slots, slot)
+
+Little scratch stays in the caches anyway: there each task has the slot of its number.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from ..machine import memory
 from . import simd
 from .compiler import parallel
 from .lazy import Module, intrinsic, nb
 
 ir = Module("llvmlite.ir")
+
+LITTLE = 1 << 18
+"""Bytes of scratch, of all tasks together, that stay in a core's second cache."""
 
 
 @intrinsic
@@ -35,7 +47,9 @@ def _own(slots, task):
 
 @simd.vectorized(_own)
 def take(slots, task):
-    """A free slot; without a compiler that of the task."""
+    """A free slot; that of the task's number where there are none to choose from, or no compiler."""
+    if slots.size == 0:
+        return task
     slot = 0
     while not swap(slots, slot, 0, 1):
         slot = (slot + 1) % slots.size
@@ -48,10 +62,19 @@ def _leave(slots, slot):
 
 @simd.vectorized(_leave)
 def give_back(slots, slot):
-    swap(slots, slot, 1, 0)
+    if slots.size:
+        swap(slots, slot, 1, 0)
 
 
 @parallel
-def clear(start, stop, slots):
-    """All are free: clear(1, 1, slots)."""
+def _clear(start, stop, slots):
     slots[:] = 0
+
+
+def free(tasks: int, *scratch: Any) -> Any:
+    """Free slots for so many tasks and their scratch; none if that is little."""
+    much = sum(array.nbytes for array in scratch) > LITTLE
+    slots = memory.scratch((tasks if much else 0,), np.int64, scratch[0])
+    if slots.size:
+        _clear(1, 1, slots)
+    return slots

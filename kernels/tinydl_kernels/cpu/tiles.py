@@ -460,37 +460,3 @@ def transpose(to, to0, to_step, source, source0, source_step, rows, columns):
                 simd.shifted(source, i * source_step + j), source_step, rows - i, columns - j
             )
             simd.store_part(tile, simd.shifted(to, j * to_step + i), to_step, columns - j, rows - i)
-
-
-# ---- frame
-
-
-def _frame_plainly(to, to0, source, source0, planes, sizes, low, grid):
-    D, H, W = sizes
-    for c in range(planes):
-        for d in range(grid[0]):
-            for h in range(grid[1]):
-                for w in range(grid[2]):
-                    i, j, k = d - low[0], h - low[1], w - low[2]
-                    inside = 0 <= i < D and 0 <= j < H and 0 <= k < W
-                    at = to0 + ((c * grid[0] + d) * grid[1] + h) * grid[2] + w
-                    to[at] = source[source0 + ((c * D + i) * H + j) * W + k] if inside else to.dtype.type(0)
-
-
-@simd.vectorized(_frame_plainly)
-def frame(to, to0, source, source0, planes, sizes, low, grid):
-    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is
-    beyond is cut.
-    """
-    to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
-    (D, H, W), (QD, QH, QW) = sizes, grid
-    for c in range(planes):
-        for d in range(QD):
-            i = d - low[0]
-            for w in range(0, QW, lanes):
-                begin, end, columns = low[2] - w, low[2] + W - w, QW - w
-                line, at = ((c * D + i) * H - low[1]) * W + w - low[2], (c * QD + d) * QH * QW + w
-                for h in range(QH):
-                    inside = 0 <= i < D and low[1] <= h < low[1] + H
-                    row = simd.load(1, 1, source, line + h * W, 0, begin, end if inside else 0)
-                    simd.store(row, to, at + h * QW, 0, 0, columns)
