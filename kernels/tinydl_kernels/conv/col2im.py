@@ -25,7 +25,7 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import panels_of, plan_of
 from ..cpu.simd import ROWS
-from ..cpu.slots import free, give_back, take
+from ..cpu.slots import free, give_back, rows, take
 from ..cpu.tiles import add_rows, copy, fill, panel, transpose
 from ..machine import memory
 from ..machine.memory import line
@@ -71,9 +71,9 @@ def grad_input(g: Array, w: Array, dx: Array, window: Window, cuts: tuple[int, i
         (blocks.blocks, panels.panels * (plan.group_outputs + 1) * panels.width), w.dtype, w
     )
     row = memory.scratch((blocks.blocks, panels.panels * panels.width), w.dtype, w)
-    columns = memory.scratch((tasks, height * panels.panels * panels.width), g.dtype, g)
-    planes = memory.scratch((tasks, plan.plane * blocks.channels), g.dtype, g)
-    places = memory.scratch((tasks, plan.group_outputs + HEIGHT + ROWS), np.int64, g)
+    columns = memory.scratch((rows(tasks), height * panels.panels * panels.width), g.dtype, g)
+    planes = memory.scratch((rows(tasks), plan.plane * blocks.channels), g.dtype, g)
+    places = memory.scratch((rows(tasks), plan.group_outputs + HEIGHT + ROWS), np.int64, g)
     slots = free(tasks, columns, planes)
     _pack(
         blocks.blocks,
@@ -119,7 +119,9 @@ def _pack(start, stop, w, packed, row, plan, blocks, panels):
 
 
 @parallel
-def _columns(start, stop, g, packed, dx, columns, planes, places, slots, N, parts, splits, plan, blocks, panels):
+def _columns(
+    start, stop, g, packed, dx, columns, planes, places, slots, N, parts, splits, plan, blocks, panels
+):
     C, O, T, P, width = (
         plan.C,
         plan.group_outputs,

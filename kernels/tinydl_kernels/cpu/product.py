@@ -31,6 +31,8 @@ from ..machine.memory import line
 from . import jobs, simd
 from .blas import single_threaded_blas
 from .compiler import parallel, share
+from .slots import free, give_back, rows, take, tasks_of
+from .threads import get_num_threads
 from .tiles import fill, pack_rows, rectify, strip, transpose
 
 Array = Any
@@ -40,8 +42,10 @@ VECTORS = 3
 """Registers that a panel is wide, at most."""
 HEIGHT = 8
 """Rows of the tallest tile."""
-TASKS = 16
-"""Tasks to aim at. A constant: the cuts must not depend on the machine."""
+TASKS, TALL = 16, 512
+"""Tasks to aim at; where there is more to do for many threads, more of them, of at least so many rows: a task
+packs the panels of its columns.
+"""
 FEW, DEPTH = 128, 160
 """Rows of A up to which panels are so many rows of B deep."""
 DEEP, WIDE, BLOCK = 256, 192, 64
@@ -71,12 +75,15 @@ def product(
     arrays of one dtype, float32 or float64; others are NumPy's.
     """
     tiled = a.dtype == b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous
-    plan = _plan(a.shape, b.shape, y.shape, transpose_a, simd.lanes(a.itemsize)) if tiled else None
+    lanes, threads = simd.lanes(a.itemsize), get_num_threads()
+    plan = _plan(a.shape, b.shape, y.shape, transpose_a, lanes, threads) if tiled else None
     if plan is None:
         _by_numpy(a, b, y, transpose_a, transpose_b, bias, relu)
         return
     panel, grain, a_starts, b_starts, (I, J, K), cuts = plan
-    packed, to = memory.scratch(panel, a.dtype, a), line(y)
+    (parts, numbers), to = panel, line(y)
+    packed = memory.scratch((rows(parts), numbers), a.dtype, a)
+    slots = free(parts, packed)
     bias = to[:0] if bias is None else bias
     if transpose_a and K >= DEEP and J >= WIDE:
         turned = memory.scratch(a.shape, a.dtype, a)
@@ -85,8 +92,9 @@ def product(
         a, transpose_a = turned, False
     lines = line(a), line(b), to, bias
     _tiles(
-        panel[0], grain, *lines, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu
-    )
+        parts, grain, *lines, packed, slots, parts, a_starts, b_starts, (I, J, K), cuts, transpose_a,
+        transpose_b, relu,
+    )  # fmt: skip
 
 
 def _by_numpy(
@@ -112,11 +120,11 @@ def _rectify(start, stop, y):
 
 
 @lru_cache(maxsize=1024)
-def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
+def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int, threads: int) -> Any:
     """How a product of arrays of these shapes is cut, for panels of registers of so many lanes; None if it is
-    NumPy's.
+    NumPy's. The sums do not depend on the threads.
 
-    ((runs of tasks with scratch of their own, numbers in that), grain of the loop, where the matrices
+    ((runs of tasks, numbers of scratch for each), grain of the loop, where the matrices
     of a and of b begin that the products of the batch take, (I, J, K), (cuts along i, cuts along j,
     panels, depth of a panel, lanes))
     """
@@ -130,7 +138,11 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
     panels = min(vectors, panels + panels % 2) if tasks > 1 else panels  # two threads have as much to do each
     j = min(panels, -(-tasks // count))
     i = max(1, min(I // LEAST, tasks // (count * j)))
-    parts, depth = min(TASKS, count * i * j), min(K, DEPTH) if I <= FEW else K
+    many = tasks_of(work, TASKS, threads)
+    if many > TASKS:
+        j = min(panels, -(-many // count))
+        i = max(i, min(I // TALL, -(-many // (count * j))))
+    parts, depth = min(2 * many if many > TASKS else TASKS, count * i * j), min(K, DEPTH) if I <= FEW else K
     a_starts, b_starts = (
         np.ascontiguousarray(np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1))
         for axes, size in ((a[:-2], I * K), (b[:-2], K * J))
@@ -156,16 +168,18 @@ def _turn(start, stop, a, to, I, K, blocks):
 
 @parallel
 def _tiles(
-    start, stop, a, b, y, bias, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu
-):
+    start, stop, a, b, y, bias, packed, slots, parts, a_starts, b_starts, sizes, cuts, transpose_a,
+    transpose_b, relu,
+):  # fmt: skip
     (I, J, K), (i_cuts, j_cuts, panels, depth, lanes) = sizes, cuts
     i_step, k_step = (1, I) if transpose_a else (K, 1)
     for part in range(start, stop):
-        panel, (begin, end) = packed[part], share(part, packed.shape[0], a_starts.size * i_cuts * j_cuts)
+        slot, (begin, end) = take(slots, part), share(part, parts, a_starts.size * i_cuts * j_cuts)
+        panel = packed[slot]
         for task in range(begin, end):
             item = task // (i_cuts * j_cuts)
             i, last = share(task // j_cuts % i_cuts, i_cuts, -(-I // HEIGHT))
-            i, rows = i * HEIGHT, min(I, last * HEIGHT) - i * HEIGHT
+            i, height = i * HEIGHT, min(I, last * HEIGHT) - i * HEIGHT
             left, right = share(task % j_cuts, j_cuts, panels)
             for number in range(left, right):
                 j, end_j = share(number, panels, -(-J // lanes))
@@ -186,10 +200,11 @@ def _tiles(
                     else:
                         pack_rows(panel, 0, b, b0 + k * J + j, J, terms, count, width)
                     strip(
-                        y, y0, J, first, first0, first_step, rows,
+                        y, y0, J, first, first0, first_step, height,
                         a, a0 + k * k_step, i_step, k_step, panel, 0, width, terms, count,
                     )  # fmt: skip
                     first, first0, first_step = y, y0, J
                 if relu:
-                    for row in range(rows):
+                    for row in range(height):
                         rectify(y, y0 + row * J, count)
+        give_back(slots, slot)
