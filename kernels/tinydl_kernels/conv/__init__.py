@@ -123,7 +123,7 @@ def _(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -
 def _(g: Array, w: Array, window: Window) -> Array:
     (N, O), C = g.shape[:2], w.shape[1] * window.groups
     flops, of_one = window.flops(N, C, O), _is_of_one(window, w)
-    if not of_one and 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned()):
+    if not of_one and 4 * prod(window.input) <= 5 * prod(window.out) and (turned := window.turned):
         return _convolve(g, w, None, turned, True, False)
     dx = memory.empty((N, C, *window.input), g.dtype, g)
     if _is_product(window):

@@ -119,7 +119,9 @@ def _pack(start, stop, w, packed, row, plan, blocks, panels):
 
 
 @parallel
-def _columns(start, stop, g, packed, dx, columns, planes, places, slots, N, parts, splits, plan, blocks, panels):
+def _columns(
+    start, stop, g, packed, dx, columns, planes, places, slots, N, parts, splits, plan, blocks, panels
+):
     C, O, T, P, width = (
         plan.C,
         plan.group_outputs,

@@ -119,7 +119,7 @@ def scalar(value: Any, dtype: Any, like: Array) -> Array:
 
 def line(array: Array) -> Array:
     """A contiguous array as one line of numbers."""
-    return array.reshape(array.size)
+    return array.ravel()
 
 
 def planned() -> bool:

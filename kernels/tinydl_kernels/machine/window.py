@@ -113,6 +113,7 @@ class Window:
         """The same for CUDA kernels, with the high pads: a scalar of dtype `STRUCT`."""
         return _struct(self.input, self.kernel, self.stride, self.low, self.high, self.dilation, self.out)
 
+    @cached_property
     def turned(self) -> Window | None:
         """The window of the transposed convolution, which takes the output to the input; None if it is not
         one of stride 1.
