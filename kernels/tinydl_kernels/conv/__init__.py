@@ -193,7 +193,10 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
     flops = window.flops(N, C, O)
     # along pixels, tiles are cut by the ends of rows
     if fewer or _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:
-        parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
+        blocks, groups = plan.groups * panels.panels, -(-N // plan.images)
+        # of the places of a panel
+        bands = _bands(groups * blocks, flops, -(-plan.images * prod(plan.out) // panels.windows))
+        parts, splits, grain = _cuts(groups, blocks * bands, flops)
         planes = memory.scratch(
             (rows(parts * splits) if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
         )
@@ -222,6 +225,7 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
             N,
             parts,
             splits,
+            bands,
             plan,
             panels,
             relu,
@@ -262,9 +266,9 @@ def _(x: Array, g: Array, window: Window) -> Array:
         loops.sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), line(dw))
     else:
         blocks, block = plan.groups * panels.panels, (plan.K + ROWS) * panels.width
-        parts, splits, grain = _cuts(
-            -(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block))
-        )
+        most = min(TASKS // 2, -(-N // plan.images), PARTIALS // max(1, blocks * block))
+        bands = _bands(most * blocks, flops, -(-plan.K // ROWS))  # of the rows of a filter
+        parts, splits, grain = _cuts(-(-N // plan.images), blocks * bands, flops, most)
         planes = memory.scratch(
             (rows(parts * splits) if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
         )
@@ -285,6 +289,7 @@ def _(x: Array, g: Array, window: Window) -> Array:
             N,
             parts,
             splits,
+            bands,
             plan,
             panels,
             spoilt,
@@ -339,6 +344,12 @@ def _cuts(N: int, blocks: int, flops: int, most: int = MOST) -> tuple[int, int, 
     parts = max(1, min(N, tasks_of(flops, 2 * TASKS), most))
     splits = max(1, min(tasks_of(flops, TASKS // 2) // parts, blocks))
     return parts, splits, 1 + parts * splits * GRAIN // max(flops, 1)
+
+
+def _bands(blocks: int, flops: int, most: int) -> int:
+    """Into how many the work on each block of channels is cut, where blocks are too few for many threads."""
+    tasks = tasks_of(flops, TASKS // 2)
+    return max(1, min(most, -(-tasks // max(1, blocks)))) if tasks > TASKS // 2 else 1
 
 
 def main() -> None:

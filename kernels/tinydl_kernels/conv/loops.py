@@ -214,7 +214,7 @@ def _is_done(spoilt):
 
 @parallel
 def forward_outputs(
-    start, stop, x, packed, y, scratch, products, slots, N, parts, splits, plan, panels, relu, spoilt
+    start, stop, x, packed, y, scratch, products, slots, N, parts, splits, bands, plan, panels, relu, spoilt
 ):
     if _is_done(spoilt):
         return
@@ -222,15 +222,17 @@ def forward_outputs(
     groups = -(-N // plan.images)
     for task in range(start, stop):
         slot = take(slots, task)
-        first, last = share(task % splits, splits, plan.groups * panels.panels)
+        first, last = share(task % splits, splits, plan.groups * panels.panels * bands)
         begin, end = share(task // splits, parts, groups)
         product = products[slot]
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
             many, lead, image, base = _framed(scratch[slot], x, n, N, plan)
-            for block in range(first, last):
+            for number in range(first, last):
+                block = number // bands
+                at, end_at = share(number % bands, bands, -(-many * P // panels.windows))
                 group, o, count = _block(block, plan, panels)
                 weights, x0 = block * (K + 1) * width, base + group * plan.group_inputs * plan.plane
-                for q in range(0, many * P, panels.windows):
+                for q in range(at * panels.windows, min(many * P, end_at * panels.windows), panels.windows):
                     rows = min(panels.windows, many * P - q)
                     panel(
                         product, 0, width, packed, weights + K * width, 0, rows,
@@ -246,9 +248,18 @@ def forward_outputs(
         give_back(slots, slot)
 
 
+@kernel
+def _rows(band, bands, K):
+    """(the first, the number) of those of K rows that fall to a band: whole tiles, as a panel spoils the rest
+    of its last one.
+    """
+    first, end = share(band, bands, -(-K // ROWS))
+    return first * ROWS, min(K, end * ROWS) - first * ROWS
+
+
 @parallel
 def grad_weight_outputs(
-    start, stop, x, g, partial, scratch, turned_scratch, slots, N, parts, splits, plan, panels, spoilt
+    start, stop, x, g, partial, scratch, turned_scratch, slots, N, parts, splits, bands, plan, panels, spoilt
 ):
     if _is_done(spoilt):
         return
@@ -257,21 +268,24 @@ def grad_weight_outputs(
     size, blocks = (K + ROWS) * width, plan.groups * panels.panels
     for task in range(start, stop):
         slot = take(slots, task)
-        first, last = share(task % splits, splits, blocks)
+        first, last = share(task % splits, splits, blocks * bands)
         begin, end = share(task // splits, parts, groups)
         turned, sums = turned_scratch[slot], task // splits * blocks * size
         fill(turned, 0, x.dtype.type(0), turned.size)
-        fill(partial, sums + first * size, x.dtype.type(0), (last - first) * size)
+        for number in range(first, last):
+            k, rows = _rows(number % bands, bands, K)
+            fill(partial, sums + number // bands * size + k * width, x.dtype.type(0), rows * width)
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
             many, lead, image, base = _framed(scratch[slot], x, n, N, plan)
-            for block in range(first, last):
+            for number in range(first, last):
+                block, (k, rows) = number // bands, _rows(number % bands, bands, K)
                 group, o, count = _block(block, plan, panels)
                 for i in range(many):
                     transpose(turned, i * P * width, width, g, ((n + i) * O + o) * P, P, count, P)
-                at, x0 = sums + block * size, base + group * plan.group_inputs * plan.plane
+                at, x0 = sums + block * size + k * width, base + group * plan.group_inputs * plan.plane
                 panel(
-                    partial, at, width, partial, at, width, K,
-                    image, x0, plan.x_rows, plan.positions[lead * P : plan.images * P],
+                    partial, at, width, partial, at, width, rows,
+                    image, x0, plan.x_rows[k:], plan.positions[lead * P : plan.images * P],
                     turned, 0, width, -(-count // panels.lanes),
                 )  # fmt: skip
         give_back(slots, slot)

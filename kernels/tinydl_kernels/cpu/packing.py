@@ -222,9 +222,7 @@ def frame(to, to0, source, source0, planes, sizes, low, grid):
                 continue
             first = source0 + ((c * D + i) * H + top - low[1]) * W + left - low[2]
             fill(to, at, zero, before)
-            _copy_rows(
-                simd.pointer(to, at + before), 0, QW, simd.pointer(source, first), 0, W, rows - 1, n
-            )
+            _copy_rows(simd.pointer(to, at + before), 0, QW, simd.pointer(source, first), 0, W, rows - 1, n)
             _copy_rows(
                 simd.pointer(to, at + before + (rows - 1) * QW), 0, QW - left,
                 simd.pointer(source, first + (rows - 1) * W), 0, W, 1, n,

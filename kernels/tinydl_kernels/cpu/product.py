@@ -31,7 +31,7 @@ from ..machine.memory import line
 from . import jobs, simd
 from .blas import single_threaded_blas
 from .compiler import parallel, share
-from .slots import free, give_back, rows, take, tasks_of
+from .slots import tasks_of
 from .threads import get_num_threads
 from .tiles import fill, pack_rows, rectify, strip, transpose
 
@@ -43,7 +43,7 @@ VECTORS = 3
 HEIGHT = 8
 """Rows of the tallest tile."""
 TASKS, TALL = 16, 512
-"""Tasks to aim at; where there is more to do for many threads, more of them, of at least so many rows: a task
+"""Tasks to aim at. Where there is more to do for many threads, more of them, of at least so many rows: each
 packs the panels of its columns.
 """
 FEW, DEPTH = 128, 160
@@ -80,21 +80,15 @@ def product(
     if plan is None:
         _by_numpy(a, b, y, transpose_a, transpose_b, bias, relu)
         return
-    panel, grain, a_starts, b_starts, (I, J, K), cuts = plan
-    (parts, numbers), to = panel, line(y)
-    packed = memory.scratch((rows(parts), numbers), a.dtype, a)
-    slots = free(parts, packed)
+    panel, grain, (I, J, K), cuts = plan
+    packed, to = memory.scratch(panel, a.dtype, a), line(y)
     bias = to[:0] if bias is None else bias
     if transpose_a and K >= DEEP and J >= WIDE:
         turned = memory.scratch(a.shape, a.dtype, a)
         blocks = -(-I // BLOCK)
         _turn(a.size // (I * K) * blocks, 1 + (1 << 14) // (BLOCK * K), line(a), line(turned), I, K, blocks)
         a, transpose_a = turned, False
-    lines = line(a), line(b), to, bias
-    _tiles(
-        parts, grain, *lines, packed, slots, parts, a_starts, b_starts, (I, J, K), cuts, transpose_a,
-        transpose_b, relu,
-    )  # fmt: skip
+    _tiles(panel[0], grain, line(a), line(b), to, bias, packed, cuts, transpose_a, transpose_b, relu)
 
 
 def _by_numpy(
@@ -124,9 +118,11 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int, threads: 
     """How a product of arrays of these shapes is cut, for panels of registers of so many lanes; None if it is
     NumPy's. The sums do not depend on the threads.
 
-    ((runs of tasks, numbers of scratch for each), grain of the loop, where the matrices
-    of a and of b begin that the products of the batch take, (I, J, K), (cuts along i, cuts along j,
-    panels, depth of a panel, lanes))
+    ((runs of tasks with scratch of their own, numbers in that), grain of the loop, (I, J, K), (I, J, K,
+    cuts along i, cuts along j, panels, depth of a panel, lanes, where the matrices of a begin that the
+    products of the batch take, those of b))
+
+    The last is one array: each number of a tuple takes a while to pass to a compiled function.
     """
     *batch, I, J = y
     K = a[-2 if transpose_a else -1]
@@ -142,20 +138,14 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int, threads: 
     if many > TASKS:
         j = min(panels, -(-many // count))
         i = max(i, min(I // TALL, -(-many // (count * j))))
-    parts, depth = min(2 * many if many > TASKS else TASKS, count * i * j), min(K, DEPTH) if I <= FEW else K
-    a_starts, b_starts = (
-        np.ascontiguousarray(np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1))
+    parts, depth = min(max(many, i * j), count * i * j), min(K, DEPTH) if I <= FEW else K
+    starts = (
+        np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1)
         for axes, size in ((a[:-2], I * K), (b[:-2], K * J))
     )
     panel = parts, (depth + 1) * -(-vectors // panels) * lanes
-    return (
-        panel,
-        1 + parts * GRAIN // work,
-        a_starts,
-        b_starts,
-        (I, J, K),
-        (i, j, panels, max(1, depth), lanes),
-    )
+    cuts = np.concatenate(([I, J, K, i, j, panels, max(1, depth), lanes], *starts))
+    return panel, 1 + parts * GRAIN // work, (I, J, K), cuts
 
 
 @parallel
@@ -167,19 +157,19 @@ def _turn(start, stop, a, to, I, K, blocks):
 
 
 @parallel
-def _tiles(
-    start, stop, a, b, y, bias, packed, slots, parts, a_starts, b_starts, sizes, cuts, transpose_a,
-    transpose_b, relu,
-):  # fmt: skip
-    (I, J, K), (i_cuts, j_cuts, panels, depth, lanes) = sizes, cuts
+def _tiles(start, stop, a, b, y, bias, packed, cuts, transpose_a, transpose_b, relu):
+    I, J, K, i_cuts, j_cuts, panels, depth, lanes = (
+        cuts[0], cuts[1], cuts[2], cuts[3], cuts[4], cuts[5], cuts[6], cuts[7],
+    )  # fmt: skip
+    items = (cuts.size - 8) // 2
+    a_starts, b_starts = cuts[8 : 8 + items], cuts[8 + items :]
     i_step, k_step = (1, I) if transpose_a else (K, 1)
     for part in range(start, stop):
-        slot, (begin, end) = take(slots, part), share(part, parts, a_starts.size * i_cuts * j_cuts)
-        panel = packed[slot]
+        panel, (begin, end) = packed[part], share(part, packed.shape[0], items * i_cuts * j_cuts)
         for task in range(begin, end):
             item = task // (i_cuts * j_cuts)
             i, last = share(task // j_cuts % i_cuts, i_cuts, -(-I // HEIGHT))
-            i, height = i * HEIGHT, min(I, last * HEIGHT) - i * HEIGHT
+            i, rows = i * HEIGHT, min(I, last * HEIGHT) - i * HEIGHT
             left, right = share(task % j_cuts, j_cuts, panels)
             for number in range(left, right):
                 j, end_j = share(number, panels, -(-J // lanes))
@@ -200,11 +190,10 @@ def _tiles(
                     else:
                         pack_rows(panel, 0, b, b0 + k * J + j, J, terms, count, width)
                     strip(
-                        y, y0, J, first, first0, first_step, height,
+                        y, y0, J, first, first0, first_step, rows,
                         a, a0 + k * k_step, i_step, k_step, panel, 0, width, terms, count,
                     )  # fmt: skip
                     first, first0, first_step = y, y0, J
                 if relu:
-                    for row in range(height):
+                    for row in range(rows):
                         rectify(y, y0 + row * J, count)
-        give_back(slots, slot)

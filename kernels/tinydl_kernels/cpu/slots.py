@@ -29,7 +29,7 @@ from .threads import get_num_threads
 
 ir = Module("llvmlite.ir")
 
-MOST, WORTH = 64, 1 << 24
+MOST, WORTH = 64, 1 << 22
 """Tasks at most, and flops of each from which on more of them are worth what a cut costs."""
 FEW = 16
 """Rows that there are at least, if there are so many tasks."""

@@ -365,12 +365,15 @@ def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms
 # ---- strip
 
 
-def _strip(vectors, tall):
-    """strip for so many vectors, from row i on in tall tiles as far as they go, or row by row; the next i."""
+def _strip(vectors, few):
+    """strip for so many vectors, from row i on in tiles as far as they go; the next i. A tile has few rows, or
+    as many as it should have where `few` is 0.
+    """
+    tall = not few
 
     @kernel(no_cpython_wrapper=True)
     def block(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns, i):
-        many = simd.rows_for(vectors) if tall else 1
+        many = simd.rows_for(vectors) if tall else few
         whole = columns == vectors * simd.width(y)  # masks cost much where registers have none
         while i + many <= rows:
             sums = (
@@ -396,11 +399,11 @@ def _strip(vectors, tall):
 
 def _strips(vectors):
     """strip for so many vectors."""
-    tall, single = _strip(vectors, True), _strip(vectors, False)
+    tall, pair, single = (_strip(vectors, few) for few in (0, 2, 1))
 
     @_inline
     def block(*args):
-        single(*args, tall(*args, 0))
+        single(*args, pair(*args, tall(*args, 0)))
 
     return block
 
