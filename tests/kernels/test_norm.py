@@ -4,7 +4,7 @@ against torch's double backward.
 
 import numpy as np
 import pytest
-from tinydl_kernels import norm
+from tinydl_kernels import elementwise, norm
 from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.validate import agree
 
@@ -39,6 +39,38 @@ def test_against_the_reference(shape, affine, dtype):
             if expected is not None:
                 assert got.dtype == expected.dtype == dtype
                 np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_passes_apart(shape, affine, dtype):
+    """Each against its reference; and together the bits of the whole, of an addition and of relu."""
+    _, _, _, g, x, gamma, beta = draw(shape, dtype)
+    gamma, beta = (gamma, beta) if affine else (None, None)
+    other, tolerance = g[::-1].copy(), 2e-4 if dtype == np.float32 else 1e-11
+    y, mean, var = norm.batch_norm(x, gamma, beta, EPS)
+    agree(norm.statistics, x, gamma, beta, EPS, tolerance=ULPS[dtype])
+    *statistics, factors = norm.statistics(x, gamma, beta, EPS)
+    for a, b in zip(statistics, (mean, var), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for settings, expected in [
+        ((None, False), y),
+        ((None, True), elementwise.relu(y)),
+        ((other, False), elementwise.add(y, other)),
+        ((other, True), elementwise.relu(elementwise.add(y, other))),
+    ]:
+        agree(norm.normalized, x, factors, *settings, tolerance=tolerance)
+        np.testing.assert_array_equal(norm.normalized(x, factors, *settings), expected)
+    dx, dgamma, dbeta = norm.batch_norm_dx(g, x, gamma, mean, var, EPS)
+    agree(norm.dx_statistics, g, x, gamma, mean, var, EPS, tolerance=tolerance)
+    *sums, factors = norm.dx_statistics(g, x, gamma, mean, var, EPS)
+    if affine:
+        for a, b in zip(sums, (dgamma, dbeta), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for also, expected in ((None, dx), (other, elementwise.add(dx, other))):
+        agree(norm.normalized_dx, g, x, factors, also, tolerance=tolerance)
+        np.testing.assert_array_equal(norm.normalized_dx(g, x, factors, also), expected)
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (3, 4, 5, 2)])

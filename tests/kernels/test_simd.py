@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinydl_kernels import pool
-from tinydl_kernels.cpu import internals, lane_reductions, simd, tiles
+from tinydl_kernels.cpu import internals, lane_reductions, packing, simd, tiles
 from tinydl_kernels.machine.window import Window
 
 DTYPES = st.sampled_from([np.float32, np.float64])
@@ -127,12 +127,12 @@ def test_pack_rows(rows, columns, width, dtype):
 @given(st.data(), DTYPES)
 def test_frame(data, dtype):
     triple = st.tuples(*[st.integers(1, 40)] * 3)
-    sizes, grid, low = (data.draw(t) for t in (triple, triple, st.tuples(*[st.integers(0, 5)] * 3)))
+    sizes, grid, low = (data.draw(t) for t in (triple, triple, st.tuples(*[st.integers(-5, 5)] * 3)))
     to, source = (
         guarded(3 * grid[0] * grid[1] * grid[2], dtype),
         guarded(3 * sizes[0] * sizes[1] * sizes[2], dtype, 1),
     )
-    agree(tiles.frame, to, source, 200, 3, sizes, low, grid)
+    agree(packing.frame, to, source, 200, 3, sizes, low, grid)
 
 
 @settings(max_examples=30, deadline=None)

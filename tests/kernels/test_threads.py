@@ -55,6 +55,20 @@ def refuse(start, stop, x):
             raise ValueError("refuse: a negative number")
 
 
+@parallel
+def meet(start, stop, arrived, count, met):
+    """Each piece waits for all, some seconds at most: how many has it met?"""
+    for i in range(start, stop):
+        arrived[i] = 1
+        for _ in range(1 << 20):
+            met[i] = 0
+            for other in range(count):
+                met[i] += arrived[other]
+            if met[i] == count:
+                break
+            threads.give_way()
+
+
 @pytest.fixture(autouse=True)
 def _three_threads():
     before = threads.get_num_threads()
@@ -83,6 +97,21 @@ def _waves(x: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def x() -> np.ndarray:
     return np.random.default_rng(0).random(N)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 8, 17])
+def test_all_that_sleep_are_woken(count):
+    """Each of the pieces holds a thread until all have come: also those that others have woken."""
+    threads.set_num_threads(count)
+    for _ in range(3):
+        met = np.zeros(count, np.int64)
+        meet(count, 1, np.zeros(count, np.int64), count, met)
+        np.testing.assert_array_equal(met, count)
+        asleep = [threads.ASLEEP + threads.LINE * worker for worker in range(count - 1)]
+        deadline = time.monotonic() + 20
+        while not all(threads.words[flag] for flag in asleep) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert all(threads.words[flag] for flag in asleep)
 
 
 def test_same_bits_for_any_number_of_threads(x):

@@ -82,6 +82,20 @@ class Call(NamedTuple):
         return {x.buffer for x in self.arguments if isinstance(x, Place)}
 
 
+def memory_of(x: Any) -> tuple[bool, int]:
+    """What identifies the memory of an argument: (does it lie in a buffer?, which)."""
+    return (True, x.buffer) if isinstance(x, Place) else (False, id(x if x is None else owner(x)))
+
+
+def writes(calls: Sequence[Call]) -> dict[tuple[bool, int], list[int]]:
+    """By their memory, the calls that write into it, by number."""
+    found: dict[tuple[bool, int], list[int]] = collections.defaultdict(list)
+    for number, call in enumerate(calls):
+        for i in call.primitive.writes(len(call.arguments), call.settings):
+            found[memory_of(call.arguments[i])].append(number)
+    return found
+
+
 def live(calls: Sequence[Call], live_out: Collection[int]) -> list[Call]:
     """The calls that write, or that lead to one that does or to a buffer that is live after the step; and
     those that other processes wait for.
@@ -94,13 +108,13 @@ def live(calls: Sequence[Call], live_out: Collection[int]) -> list[Call]:
     return found[::-1]
 
 
-class _Joined:
+class Joined:
     """Stands for the primitives of several calls that are made as one. They write into no input."""
 
-    elementwise = False
+    key, collective = "", False
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
-        self.name, self.function = name, function
+    def __init__(self, name: str, function: Callable[..., Any], elementwise: bool = False) -> None:
+        self.name, self.function, self.elementwise = name, function, elementwise
 
     @staticmethod
     def writes(inputs: int, settings: dict[str, Any]) -> Sequence[int]:
@@ -118,10 +132,10 @@ def join_relu(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collec
             continue
         maker, (result,) = calls[makers[x.buffer]], call.buffers
         both = WITH_RELU.get(maker.primitive.key)
-        if both and _on_processor(maker, buffers) and _on_processor(call, buffers):
+        if both and on_processor(maker, buffers) and on_processor(call, buffers):
             taken = [result if buffer == x.buffer else buffer for buffer in maker.buffers]
             found[makers[x.buffer]] = maker._replace(
-                primitive=_Joined(f"{maker.primitive.name}_relu", both), buffers=taken
+                primitive=Joined(f"{maker.primitive.name}_relu", both), buffers=taken
             )
             del found[number]
     return list(found.values())
@@ -168,7 +182,7 @@ def fuse(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collection[
         ends[result] = _End(number, tree, operands)
         if joined:
             chain = elementwise.chained(tree)
-            found[number] = call._replace(primitive=_Joined(chain.__name__, chain), arguments=operands)
+            found[number] = call._replace(primitive=Joined(chain.__name__, chain, True), arguments=operands)
         for buffer in joined:
             del found[ends[buffer].number]
     return list(found.values())
@@ -205,7 +219,7 @@ def _fusable(call: Call, buffers: Sequence[Buffer]) -> bool:
     primitive = call.primitive
     if not primitive.elementwise or call.settings or len(call.buffers) != 1:
         return False
-    if not _on_processor(call, buffers):
+    if not on_processor(call, buffers):
         return False
     out = buffers[call.buffers[0]]
     same = all(x is not None and x.dtype == out.dtype for x in call.arguments)
@@ -213,7 +227,7 @@ def _fusable(call: Call, buffers: Sequence[Buffer]) -> bool:
     return primitive.name in elementwise.scalars and out.dtype.kind == "f" and same and large
 
 
-def _on_processor(call: Call, buffers: Sequence[Buffer]) -> bool:
+def on_processor(call: Call, buffers: Sequence[Buffer]) -> bool:
     """Do the kernels in Numba run the call?"""
     return call.backend in (None, "cpu") and all(buffers[buffer].module is np for buffer in call.buffers)
 

@@ -34,8 +34,10 @@ from ..engine.promotion import checked, native
 from ..engine.tape import Version
 from .gradients import Gradients, Noted
 from .made import Made
+from .normalization import join_norm, split_norm
 from .outside import Outside, Seen
 from .plan import Buffer, Call, Place, address, fuse, join_relu, lay_out, live, owner, view
+from .recompute import recompute
 from .signature import signature
 
 RECORDINGS = 64
@@ -148,13 +150,21 @@ class _Binding:
 def _simplified(recorder: _Recorder, live_out: set[int]) -> list[Call]:
     """The calls that are needed, relu and elementwise chains joined."""
     calls = join_relu(live(recorder.calls, live_out), recorder.buffers, live_out)
+    calls = join_norm(split_norm(calls, recorder.buffers), recorder.buffers, live_out)
     return fuse(calls, recorder.buffers, live_out)
 
 
 class _Recording:
     """A recorded step, bound to its static arrays."""
 
-    def __init__(self, recorder: _Recorder, inputs: list[Tensor], arrays: list[Array], outputs: Any) -> None:
+    def __init__(
+        self,
+        recorder: _Recorder,
+        inputs: list[Tensor],
+        arrays: list[Array],
+        outputs: Any,
+        sparing: bool,
+    ) -> None:
         self.inputs = arrays  # of the inputs before the step, which may have bound them to others
         self.written, self.guards = recorder.written, recorder.guards
         changed, found = recorder.gradients.leaves(inputs)
@@ -162,6 +172,8 @@ class _Recording:
         results += [leaf._grad.array for leaf in changed if leaf._grad is not None]
         live_out = {place.buffer for array in results if isinstance(place := recorder.place(array), Place)}
         calls = _simplified(recorder, live_out)
+        if sparing:
+            calls = recompute(calls, recorder.buffers, live_out)
         memory.release()
         planned = lay_out(recorder.buffers, calls, live_out)
         bind = _Binding(recorder, planned, [g.array for _, g in found if g is not None])
@@ -231,9 +243,9 @@ class Recorded:
     The `RECORDINGS` that were used last are kept. On a class it is a method, recorded for each instance.
     """
 
-    def __init__(self, step: Callable[..., Any]) -> None:
+    def __init__(self, step: Callable[..., Any], recompute: bool = False) -> None:
         functools.update_wrapper(self, step)
-        self.step = step
+        self.step, self.recompute = step, recompute
         # by signature, those used last at the end; several differ in what the step depends on besides
         self.recordings: OrderedDict[Any, list[_Recording]] = OrderedDict()
         self._of: dict[int, tuple[weakref.ref[Any], Recorded]] = {}  # by the id of the instance
@@ -266,7 +278,7 @@ class Recorded:
         ref, recorded = self._of.get(id(instance), (None, self))
         if ref is None or ref() is not instance:
             ref = weakref.ref(instance, functools.partial(_forget, weakref.ref(self), id(instance)))
-            recorded = Recorded(_Method(self.step, ref))
+            recorded = Recorded(_Method(self.step, ref), self.recompute)
             self._of[id(instance)] = ref, recorded
         return recorded
 
@@ -288,7 +300,7 @@ class Recorded:
                     f"{type(x).__name__}"
                 )
         results = _map(outputs, lambda x: Tensor(x.array.copy()))
-        self._keep(key, _Recording(recorder, static, arrays, outputs))
+        self._keep(key, _Recording(recorder, static, arrays, outputs, self.recompute))
         return results
 
     def _keep(self, key: Any, recording: _Recording) -> None:
@@ -335,7 +347,7 @@ def _forget(recorded: weakref.ref[Recorded], number: int, dead: weakref.ref[Any]
         del method._of[number]
 
 
-def record(step: Callable[..., Any]) -> Recorded:
+def record(step: Callable[..., Any] | None = None, *, recompute: bool = False) -> Any:
     """Record `step(*arguments)` at its first call and replay it later: the same results, bit for bit, in less
     time.
 
@@ -353,8 +365,18 @@ def record(step: Callable[..., Any]) -> Recorded:
     a tensor that was bound to another array since. It leaves `.grad` in an array of the recording, which the
     next replay writes again. What the step makes (`td.zeros`) and writes into begins anew in each replay; if
     it lives on, as state that was not there before the step, recording it is refused.
+
+    With `recompute` a recording takes less memory and more time, for the same bits: of what the step keeps
+    for its backward passes, cheap outputs (batch normalization, relu and all else that goes element by
+    element) are dropped where it takes the most and computed again before they are read; random numbers are
+    not drawn again. The first call runs eagerly in any case, and takes what an eager step takes.
+    `@td.record(recompute=True)` decorates.
     """
-    return Recorded(step)
+    if not isinstance(recompute, bool):
+        raise TypeError(f"record: expected recompute to be True or False, got {recompute!r}")
+    if step is None:
+        return functools.partial(record, recompute=recompute)
+    return Recorded(step, recompute)
 
 
 def _tensors(structure: Any) -> list[Any]:

@@ -38,6 +38,7 @@ from ..cpu.blas import single_threaded_blas
 from ..cpu.packing import Panels, panels_of, plan_of
 from ..cpu.product import product
 from ..cpu.simd import ROWS
+from ..cpu.slots import MOST, free, rows, tasks_of
 from ..machine import memory
 from ..machine.dispatch import operation
 from ..machine.memory import line
@@ -48,7 +49,9 @@ from . import col2im, launches, loops, winograd
 Array = Any
 
 TASKS = 16
-"""Tasks to aim at. A constant: the cuts, and with them the bits, must not depend on the machine."""
+"""Tasks to aim at. A constant: cuts that decide about the order of sums, and with it about the bits, must not
+depend on the machine. Others give more tasks to more threads (`tasks_of`).
+"""
 GRAIN = 1 << 17
 """Flops below which it is not worth while to wake another thread: a multiply-add is two."""
 PARTIALS = 3 << 19
@@ -135,7 +138,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
         return dx
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, C // 8, flops)
-    planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), g.dtype, g)
+    planes = memory.scratch((rows(parts * splits) if plan.packed else 0, C * plan.plane), g.dtype, g)
     if of_one:
         _, kernel, *_, dilation, _ = window.geometry
         loops.grad_input_of_one(
@@ -145,6 +148,7 @@ def _(g: Array, w: Array, window: Window) -> Array:
             line(w),
             line(dx),
             planes,
+            free(parts * splits, planes),
             N,
             parts,
             splits,
@@ -154,11 +158,12 @@ def _(g: Array, w: Array, window: Window) -> Array:
         )
         return dx
     longer = plan.grid[2] > plan.out[2]
-    rows = memory.scratch((parts * splits if longer else 0, plan.lead + O * plan.row), g.dtype, g)
+    lines = memory.scratch((rows(parts * splits) if longer else 0, plan.lead + O * plan.row), g.dtype, g)
     # (T, O, C / G)
     turned = elementwise.cast(w.reshape(*w.shape[:2], prod(window.kernel)).transpose(2, 0, 1), w.dtype)
+    slots = free(parts * splits, planes, lines)
     loops.grad_input(
-        parts * splits, grain, line(g), line(turned), line(dx), planes, rows, N, parts, splits, plan
+        parts * splits, grain, line(g), line(turned), line(dx), planes, lines, slots, N, parts, splits, plan
     )
     return dx
 
@@ -188,12 +193,15 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
     flops = window.flops(N, C, O)
     # along pixels, tiles are cut by the ends of rows
     if fewer or _cost(panels, plan.K) < 1.05 * plan.grid[2] / plan.out[2]:
-        parts, splits, grain = _cuts(-(-N // plan.images), plan.groups * panels.panels, flops)
+        blocks, groups = plan.groups * panels.panels, -(-N // plan.images)
+        # of the places of a panel
+        bands = _bands(groups * blocks, flops, -(-plan.images * prod(plan.out) // panels.windows))
+        parts, splits, grain = _cuts(groups, blocks * bands, flops)
         planes = memory.scratch(
-            (parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
+            (rows(parts * splits) if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
         )
         packed = memory.scratch((plan.groups * panels.panels, (plan.K + 1) * panels.width), x.dtype, x)
-        products = memory.scratch((parts * splits, panels.windows * panels.width), x.dtype, x)
+        products = memory.scratch((rows(parts * splits), panels.windows * panels.width), x.dtype, x)
         loops.pack(
             packed.shape[0],
             1 + (1 << 14) // packed.shape[1],
@@ -213,9 +221,11 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
             line(y),
             planes,
             products,
+            free(parts * splits, planes, products),
             N,
             parts,
             splits,
+            bands,
             plan,
             panels,
             relu,
@@ -224,10 +234,11 @@ def _convolve(x: Array, w: Array, b: Array | None, window: Window, turned: bool,
         return y
     plan = plan_of(window, C, O, True)
     parts, splits, grain = _cuts(N, O // 8, flops)
-    planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
+    planes = memory.scratch((rows(parts * splits) if plan.packed else 0, C * plan.plane), x.dtype, x)
     w = _turned(w, window) if turned else w
+    slots = free(parts * splits, planes)
     loops.forward_pixels(
-        parts * splits, grain, line(x), line(w), bias, line(y), planes, N, parts, splits, plan, relu
+        parts * splits, grain, line(x), line(w), bias, line(y), planes, slots, N, parts, splits, plan, relu
     )
     return y
 
@@ -245,22 +256,25 @@ def _(x: Array, g: Array, window: Window) -> Array:
     # along pixels, rows are filled up
     if not fewer and _cost(panels, plan.K) > 2.4 * width * -(-plan.out[2] // width) / plan.out[2]:
         plan = plan_of(window, C, O, True)
-        parts, splits, grain = _cuts(N, O // 8, flops, PARTIALS // max(1, width * dw.size))
-        planes = memory.scratch((parts * splits if plan.packed else 0, C * plan.plane), x.dtype, x)
+        parts, splits, grain = _cuts(N, O // 8, flops, min(2 * TASKS, PARTIALS // max(1, width * dw.size)))
+        planes = memory.scratch((rows(parts * splits) if plan.packed else 0, C * plan.plane), x.dtype, x)
         partial = memory.scratch((parts, dw.size * width), x.dtype, x)
+        slots = free(parts * splits, planes)
         loops.grad_weight_pixels(
-            parts * splits, grain, line(x), line(g), line(partial), planes, N, parts, splits, plan
+            parts * splits, grain, line(x), line(g), line(partial), planes, slots, N, parts, splits, plan
         )
         loops.sum_lanes(dw.size, 1 << 8, partial.reshape(parts, dw.size, width), line(dw))
     else:
         blocks, block = plan.groups * panels.panels, (plan.K + ROWS) * panels.width
-        parts, splits, grain = _cuts(
-            -(-N // plan.images), blocks, flops, min(TASKS // 2, PARTIALS // max(1, blocks * block))
-        )
+        most = min(TASKS // 2, -(-N // plan.images), PARTIALS // max(1, blocks * block))
+        bands = _bands(most * blocks, flops, -(-plan.K // ROWS))  # of the rows of a filter
+        parts, splits, grain = _cuts(-(-N // plan.images), blocks * bands, flops, most)
         planes = memory.scratch(
-            (parts * splits if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
+            (rows(parts * splits) if plan.packed else 0, plan.images * C * plan.plane), x.dtype, x
         )
-        turned = memory.scratch((parts * splits, plan.images * prod(plan.out) * panels.width), x.dtype, x)
+        turned = memory.scratch(
+            (rows(parts * splits), plan.images * prod(plan.out) * panels.width), x.dtype, x
+        )
         partial = memory.scratch((parts, blocks * block), x.dtype, x)
         spoilt = winograd.grad_weight(x, g, partial, window, panels) if fewer else ALWAYS
         loops.grad_weight_outputs(
@@ -271,9 +285,11 @@ def _(x: Array, g: Array, window: Window) -> Array:
             line(partial),
             planes,
             turned,
+            free(parts * splits, planes, turned),
             N,
             parts,
             splits,
+            bands,
             plan,
             panels,
             spoilt,
@@ -321,11 +337,19 @@ def _turned(w: Array, window: Window) -> Array:
     )
 
 
-def _cuts(N: int, blocks: int, flops: int, most: int = 2 * TASKS) -> tuple[int, int, int]:
-    """(parts of the batch, parts of the blocks of channels, grain): of shapes alone."""
-    parts = max(1, min(N, 2 * TASKS, most))
-    splits = max(1, min(TASKS // 2 // parts, blocks))
+def _cuts(N: int, blocks: int, flops: int, most: int = MOST) -> tuple[int, int, int]:
+    """(parts of the batch, at most so many; parts of the blocks of channels; grain). The sums of a filter
+    gradient are those of its parts of the batch: `most` is what its shape says.
+    """
+    parts = max(1, min(N, tasks_of(flops, 2 * TASKS), most))
+    splits = max(1, min(tasks_of(flops, TASKS // 2) // parts, blocks))
     return parts, splits, 1 + parts * splits * GRAIN // max(flops, 1)
+
+
+def _bands(blocks: int, flops: int, most: int) -> int:
+    """Into how many the work on each block of channels is cut, where blocks are too few for many threads."""
+    tasks = tasks_of(flops, TASKS // 2)
+    return max(1, min(most, -(-tasks // max(1, blocks)))) if tasks > TASKS // 2 else 1
 
 
 def main() -> None:

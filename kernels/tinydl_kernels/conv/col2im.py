@@ -25,6 +25,7 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import panels_of, plan_of
 from ..cpu.simd import ROWS
+from ..cpu.slots import free, give_back, rows, take
 from ..cpu.tiles import add_rows, copy, fill, panel, transpose
 from ..machine import memory
 from ..machine.memory import line
@@ -70,9 +71,10 @@ def grad_input(g: Array, w: Array, dx: Array, window: Window, cuts: tuple[int, i
         (blocks.blocks, panels.panels * (plan.group_outputs + 1) * panels.width), w.dtype, w
     )
     row = memory.scratch((blocks.blocks, panels.panels * panels.width), w.dtype, w)
-    columns = memory.scratch((tasks, height * panels.panels * panels.width), g.dtype, g)
-    planes = memory.scratch((tasks, plan.plane * blocks.channels), g.dtype, g)
-    places = memory.scratch((tasks, plan.group_outputs + HEIGHT + ROWS), np.int64, g)
+    columns = memory.scratch((rows(tasks), height * panels.panels * panels.width), g.dtype, g)
+    planes = memory.scratch((rows(tasks), plan.plane * blocks.channels), g.dtype, g)
+    places = memory.scratch((rows(tasks), plan.group_outputs + HEIGHT + ROWS), np.int64, g)
+    slots = free(tasks, columns, planes)
     _pack(
         blocks.blocks,
         1 + (1 << 16) * blocks.blocks // max(1, w.size),
@@ -84,7 +86,7 @@ def grad_input(g: Array, w: Array, dx: Array, window: Window, cuts: tuple[int, i
         panels,
     )
     lines = line(g), line(packed), line(dx)
-    _columns(tasks, grain, *lines, columns, planes, places, N, parts, splits, plan, blocks, panels)
+    _columns(tasks, grain, *lines, columns, planes, places, slots, N, parts, splits, plan, blocks, panels)
 
 
 @kernel
@@ -117,7 +119,9 @@ def _pack(start, stop, w, packed, row, plan, blocks, panels):
 
 
 @parallel
-def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, splits, plan, blocks, panels):
+def _columns(
+    start, stop, g, packed, dx, columns, planes, places, slots, N, parts, splits, plan, blocks, panels
+):
     C, O, T, P, width = (
         plan.C,
         plan.group_outputs,
@@ -127,7 +131,8 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
     )
     step, weights = panels.panels * width, panels.panels * (O + 1) * width
     for task in range(start, stop):
-        sums, plane, terms, rows_of_g = columns[task], planes[task], places[task, :O], places[task, O:]
+        slot = take(slots, task)
+        sums, plane, terms, rows_of_g = columns[slot], planes[slot], places[slot, :O], places[slot, O:]
         for o in range(O):
             terms[o] = o * P
         first, last = share(task % splits, splits, blocks.blocks)
@@ -154,6 +159,7 @@ def _columns(start, stop, g, packed, dx, columns, planes, places, N, parts, spli
                             sums, t * count, step, rows, blocks.run * count, blocks.run,
                         )  # fmt: skip
                 _turn(dx, n * C + group * plan.group_inputs + c, plane, count, plan)
+        give_back(slots, slot)
 
 
 @kernel

@@ -8,22 +8,24 @@ from __future__ import annotations
 import numpy as np
 
 from ..cpu.compiler import kernel, parallel, share
-from ..cpu.packing import deal, lengthen
+from ..cpu.packing import deal, frame, lengthen
 from ..cpu.simd import ROWS
 from ..cpu.sliding import slide
-from ..cpu.tiles import copy, dots, fill, frame, multiply_add, panel, rectify, totals, transpose
+from ..cpu.slots import give_back, take
+from ..cpu.tiles import copy, dots, fill, multiply_add, panel, rectify, totals, transpose
 
 
 @parallel
-def forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan, relu):
+def forward_pixels(start, stop, x, w, bias, y, scratch, slots, N, parts, splits, plan, relu):
     C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     gap, period = QW - OW, QW if QW > OW else plan.length
     for task in range(start, stop):
+        slot = take(slots, task)
         first, last = share(task % splits, splits, O)
         begin, end = share(task // splits, parts, N)
         for n in range(begin, end):
-            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
+            image, base = (scratch[slot], 0) if plan.packed else (x, n * C * plan.plane)
             if plan.packed:
                 deal(x, n * C, image, 0, C, False, plan)
             for group in range(first // plan.group_outputs, (last - 1) // plan.group_outputs + 1):
@@ -38,21 +40,23 @@ def forward_pixels(start, stop, x, w, bias, y, scratch, N, parts, splits, plan, 
                     )  # fmt: skip
             if relu:
                 rectify(y, (n * O + first) * OD * OH * OW, (last - first) * OD * OH * OW)
+        give_back(slots, slot)
 
 
 @parallel
-def grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, plan):
+def grad_input(start, stop, g, w, dx, scratch, row_scratch, slots, N, parts, splits, plan):
     C, O = plan.C, plan.O
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     none, lead = w[:0], plan.lead
     for task in range(start, stop):
+        slot = take(slots, task)
         first, last = share(task % splits, splits, C)
         begin, end = share(task // splits, parts, N)
         if QW > OW:
-            fill(row_scratch[task], 0, w.dtype.type(0), lead)
+            fill(row_scratch[slot], 0, w.dtype.type(0), lead)
         for n in range(begin, end):
-            image, base = (scratch[task], 0) if plan.packed else (dx, n * C * plan.plane)
-            rows, g_base = (row_scratch[task], lead) if QW > OW else (g, n * O * plan.row)
+            image, base = (scratch[slot], 0) if plan.packed else (dx, n * C * plan.plane)
+            rows, g_base = (row_scratch[slot], lead) if QW > OW else (g, n * O * plan.row)
             if QW > OW:
                 lengthen(g, n * O * OD * OH * OW, rows, lead, O * OD * OH, OW, QW)
             fill(image, base + first * plan.plane, w.dtype.type(0), (last - first) * plan.plane)
@@ -71,19 +75,21 @@ def grad_input(start, stop, g, w, dx, scratch, row_scratch, N, parts, splits, pl
                         )  # fmt: skip
             if plan.packed:
                 deal(dx, n * C, image, first, last, True, plan)
+        give_back(slots, slot)
 
 
 @parallel
-def grad_input_of_one(start, stop, g, w, dx, scratch, N, parts, splits, plan, kernel_sizes, steps):
+def grad_input_of_one(start, stop, g, w, dx, scratch, slots, N, parts, splits, plan, kernel_sizes, steps):
     """grad_input where a group has one input channel, taps are neighbours along W, and strides are 1."""
     C, O, T = plan.C, plan.O, plan.T
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     KD, KH, KW = kernel_sizes
     for task in range(start, stop):
+        slot = take(slots, task)
         first, last = share(task % splits, splits, C)
         begin, end = share(task // splits, parts, N)
         for n in range(begin, end):
-            image, base = (scratch[task], 0) if plan.packed else (dx, n * C * plan.plane)
+            image, base = (scratch[slot], 0) if plan.packed else (dx, n * C * plan.plane)
             fill(image, base + first * plan.plane, w.dtype.type(0), (last - first) * plan.plane)
             for c in range(first, last):
                 o = c * plan.group_outputs
@@ -97,20 +103,22 @@ def grad_input_of_one(start, stop, g, w, dx, scratch, N, parts, splits, plan, ke
                         )  # fmt: skip
             if plan.packed:
                 deal(dx, n * C, image, first, last, True, plan)
+        give_back(slots, slot)
 
 
 @parallel
-def grad_weight_pixels(start, stop, x, g, partial, scratch, N, parts, splits, plan):
+def grad_weight_pixels(start, stop, x, g, partial, scratch, slots, N, parts, splits, plan):
     C, O, K = plan.C, plan.O, plan.K
     (OD, OH, OW), (_, QH, QW) = plan.out, plan.grid
     width = partial.size // max(1, parts * O * K)
     for task in range(start, stop):
+        slot = take(slots, task)
         first, last = share(task % splits, splits, O)
         begin, end = share(task // splits, parts, N)
         sums = partial[task // splits * O * K * width : (task // splits + 1) * O * K * width]
         fill(sums, first * K * width, x.dtype.type(0), (last - first) * K * width)
         for n in range(begin, end):
-            image, base = (scratch[task], 0) if plan.packed else (x, n * C * plan.plane)
+            image, base = (scratch[slot], 0) if plan.packed else (x, n * C * plan.plane)
             if plan.packed:
                 deal(x, n * C, image, 0, C, False, plan)
             for group in range(first // plan.group_outputs, (last - 1) // plan.group_outputs + 1):
@@ -135,6 +143,7 @@ def grad_weight_pixels(start, stop, x, g, partial, scratch, N, parts, splits, pl
                         OH,
                         OW,
                     )
+        give_back(slots, slot)
 
 
 @kernel
@@ -205,22 +214,25 @@ def _is_done(spoilt):
 
 @parallel
 def forward_outputs(
-    start, stop, x, packed, y, scratch, products, N, parts, splits, plan, panels, relu, spoilt
+    start, stop, x, packed, y, scratch, products, slots, N, parts, splits, bands, plan, panels, relu, spoilt
 ):
     if _is_done(spoilt):
         return
     O, K, P, width = plan.O, plan.K, plan.out[0] * plan.out[1] * plan.out[2], panels.width
     groups = -(-N // plan.images)
     for task in range(start, stop):
-        first, last = share(task % splits, splits, plan.groups * panels.panels)
+        slot = take(slots, task)
+        first, last = share(task % splits, splits, plan.groups * panels.panels * bands)
         begin, end = share(task // splits, parts, groups)
-        product = products[task]
+        product = products[slot]
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
-            many, lead, image, base = _framed(scratch[task], x, n, N, plan)
-            for block in range(first, last):
+            many, lead, image, base = _framed(scratch[slot], x, n, N, plan)
+            for number in range(first, last):
+                block = number // bands
+                at, end_at = share(number % bands, bands, -(-many * P // panels.windows))
                 group, o, count = _block(block, plan, panels)
                 weights, x0 = block * (K + 1) * width, base + group * plan.group_inputs * plan.plane
-                for q in range(0, many * P, panels.windows):
+                for q in range(at * panels.windows, min(many * P, end_at * panels.windows), panels.windows):
                     rows = min(panels.windows, many * P - q)
                     panel(
                         product, 0, width, packed, weights + K * width, 0, rows,
@@ -233,11 +245,21 @@ def forward_outputs(
                         p, p_end = max(q, i * P), min(q + rows, (i + 1) * P)
                         to = ((n + i) * O + o) * P + p - i * P
                         transpose(y, to, P, product, (p - q) * width, width, p_end - p, count)
+        give_back(slots, slot)
+
+
+@kernel
+def _rows(band, bands, K):
+    """(the first, the number) of those of K rows that fall to a band: whole tiles, as a panel spoils the rest
+    of its last one.
+    """
+    first, end = share(band, bands, -(-K // ROWS))
+    return first * ROWS, min(K, end * ROWS) - first * ROWS
 
 
 @parallel
 def grad_weight_outputs(
-    start, stop, x, g, partial, scratch, turned_scratch, N, parts, splits, plan, panels, spoilt
+    start, stop, x, g, partial, scratch, turned_scratch, slots, N, parts, splits, bands, plan, panels, spoilt
 ):
     if _is_done(spoilt):
         return
@@ -245,23 +267,28 @@ def grad_weight_outputs(
     groups = -(-N // plan.images)
     size, blocks = (K + ROWS) * width, plan.groups * panels.panels
     for task in range(start, stop):
-        first, last = share(task % splits, splits, blocks)
+        slot = take(slots, task)
+        first, last = share(task % splits, splits, blocks * bands)
         begin, end = share(task // splits, parts, groups)
-        turned, sums = turned_scratch[task], task // splits * blocks * size
+        turned, sums = turned_scratch[slot], task // splits * blocks * size
         fill(turned, 0, x.dtype.type(0), turned.size)
-        fill(partial, sums + first * size, x.dtype.type(0), (last - first) * size)
+        for number in range(first, last):
+            k, rows = _rows(number % bands, bands, K)
+            fill(partial, sums + number // bands * size + k * width, x.dtype.type(0), rows * width)
         for n in range(begin * plan.images, min(N, end * plan.images), plan.images):
-            many, lead, image, base = _framed(scratch[task], x, n, N, plan)
-            for block in range(first, last):
+            many, lead, image, base = _framed(scratch[slot], x, n, N, plan)
+            for number in range(first, last):
+                block, (k, rows) = number // bands, _rows(number % bands, bands, K)
                 group, o, count = _block(block, plan, panels)
                 for i in range(many):
                     transpose(turned, i * P * width, width, g, ((n + i) * O + o) * P, P, count, P)
-                at, x0 = sums + block * size, base + group * plan.group_inputs * plan.plane
+                at, x0 = sums + block * size + k * width, base + group * plan.group_inputs * plan.plane
                 panel(
-                    partial, at, width, partial, at, width, K,
-                    image, x0, plan.x_rows, plan.positions[lead * P : plan.images * P],
+                    partial, at, width, partial, at, width, rows,
+                    image, x0, plan.x_rows[k:], plan.positions[lead * P : plan.images * P],
                     turned, 0, width, -(-count // panels.lanes),
                 )  # fmt: skip
+        give_back(slots, slot)
 
 
 @parallel

@@ -34,7 +34,7 @@ import numpy as np
 from ..cpu.compiler import kernel, parallel, share
 from ..cpu.packing import Panels
 from ..cpu.simd import ROWS
-from ..cpu.slots import clear, give_back, take
+from ..cpu.slots import free, give_back, rows, take, tasks_of
 from ..cpu.tiles import fill, panel, transpose
 from ..machine import memory
 from ..machine.memory import line
@@ -53,7 +53,7 @@ from .points import (
 Array = Any
 
 TASKS = 16
-"""Tasks to aim at: a constant, as the cuts decide in which order filter gradients are added up."""
+"""Tasks to aim at: a constant where cuts decide in which order filter gradients are added up."""
 TILES = 48
 """Tiles of a block: enough to make up for loading U."""
 BAND = 24
@@ -168,25 +168,25 @@ def is_better(window: Window, N: int, C: int, O: int, dtype: Any, to_weight: boo
 def forward(x: Array, packed: Array, y: Array, window: Window, panels: Panels, relu: bool) -> Array:
     """y = conv(x, w) + b of filters and biases as `loops.pack` lays them out; returns `spoilt`."""
     (N, C), O = x.shape[:2], y.shape[1]
-    tiling = tiling_of(window, N, C, O, panels, TASKS)
+    tiling = tiling_of(window, N, C, O, panels, tasks_of(window.flops(N, C, O), TASKS))
     parts, lanes = tiling.parts, tiling.lanes
     band = SIDE * tiling.rows, SIDE * tiling.across
 
     def scratch(*shape: int) -> Array:
         return memory.scratch(shape, x.dtype, x)
 
-    U, V, M = scratch(SQUARE * tiling.U), scratch(parts, SQUARE * tiling.V), scratch(parts, SQUARE * tiling.M)
-    framed = scratch(parts, (band[0] + 2) * (band[1] + 2) * tiling.channels)
-    results = scratch(parts, prod(band) * tiling.width)
+    U, many = scratch(SQUARE * tiling.U), rows(parts)
+    V, M = scratch(many, SQUARE * tiling.V), scratch(many, SQUARE * tiling.M)
+    framed = scratch(many, (band[0] + 2) * (band[1] + 2) * tiling.channels)
+    results = scratch(many, prod(band) * tiling.width)
     pieces = -(-tiling.panels * C // 64)
     spoilt = memory.scratch((parts,), np.int64, x)
-    slots = memory.scratch((parts,), np.int64, x)
+    slots = free(parts, V, M)
     zeros = memory.constant((tiling.width,), x.dtype, 0.0)
-    clear(1, 1, slots)
     _filters(pieces, 1 + 1024 // (64 * lanes), line(packed), U, scratch(pieces, SQUARE * lanes), tiling)
     _forward(
         parts, 1, line(x), U, line(packed), line(y), V, M, framed, results,
-        scratch(parts, SQUARE * lanes), slots, zeros, spoilt, N, tiling, relu,
+        scratch(many, SQUARE * lanes), slots, zeros, spoilt, N, tiling, relu,
     )  # fmt: skip
     return spoilt
 
@@ -323,25 +323,25 @@ def grad_weight(x: Array, g: Array, partial: Array, window: Window, panels: Pane
     (N, C), O = x.shape[:2], g.shape[1]
     size = SQUARE * (panels.panels * (C + ROWS) * panels.width + panels.lanes)
     tiling = tiling_of(window, N, C, O, panels, min(TASKS // 2, max(1, PARTIALS // size)))
-    splits = max(1, min(TASKS // 2 // tiling.parts, panels.panels))
+    splits = max(1, min(tasks_of(window.flops(N, C, O), TASKS // 2) // tiling.parts, panels.panels))
     tasks, lanes = tiling.parts * splits, tiling.lanes
+    many = rows(tasks)
     band = SIDE * tiling.rows, SIDE * tiling.across
 
     def scratch(*shape: int) -> Array:
         return memory.scratch(shape, x.dtype, x)
 
-    V, Z = scratch(tasks, SQUARE * tiling.V), scratch(tasks, SQUARE * tiling.Z)
-    D, terms = scratch(tiling.parts, SQUARE * tiling.D), scratch(tasks, (C + ROWS) * tiling.width)
+    V, Z = scratch(many, SQUARE * tiling.V), scratch(many, SQUARE * tiling.Z)
+    D, terms = scratch(tiling.parts, SQUARE * tiling.D), scratch(many, (C + ROWS) * tiling.width)
     zeros = memory.constant((tiling.width,), x.dtype, 0.0)
-    framed = scratch(tasks, (band[0] + 2) * (band[1] + 2) * tiling.channels)
-    framed_g = scratch(tasks, prod(band) * tiling.width)
+    framed = scratch(many, (band[0] + 2) * (band[1] + 2) * tiling.channels)
+    framed_g = scratch(many, prod(band) * tiling.width)
     pieces = -(-tiling.panels * C // 16)
     spoilt = memory.scratch((pieces,), np.int64, x)
-    slots = memory.scratch((tasks,), np.int64, x)
-    clear(1, 1, slots)
+    slots = free(tasks, V, Z)
     _filter_gradients(
         tasks, 1, line(x), line(g), D, terms, zeros, V, Z, framed, framed_g,
-        scratch(tasks, SQUARE * lanes), slots, N, splits, tiling,
+        scratch(many, SQUARE * lanes), slots, N, splits, tiling,
     )  # fmt: skip
     _taps(pieces, 1, D, line(partial), scratch(pieces, SQUARE * lanes), spoilt, tiling)
     return spoilt

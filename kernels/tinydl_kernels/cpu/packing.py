@@ -35,9 +35,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..machine.window import Sizes, Window, taps
+from . import simd
 from .compiler import kernel
 from .simd import ROWS, lanes, many_registers, most_vectors
-from .tiles import BLOCK, copy, fill, frame, pad
+from .tiles import BLOCK, copy, fill, pad
 
 WINDOWS = 256
 """Windows of small images that lie in planes together."""
@@ -91,6 +92,8 @@ def plan_of(window: Window, C: int, O: int, phased: bool) -> Plan:
     reach = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
     phases = tuple(min(s, r + 1) for s, r in zip(stride, reach, strict=True))
     grid = tuple(r // s + (o - 1) * h + 1 for r, s, o, h in zip(reach, stride, out, hop, strict=True))
+    if not phased and not any(low) and all(q <= s for q, s in zip(grid, sizes, strict=True)):
+        grid = sizes  # an image is its own plane, even where it is larger than windows need
     plane, row = prod(phases) * prod(grid), out[0] * out[1] * grid[2]
     group_inputs, group_outputs, T = C // window.groups, O // window.groups, prod(kernel)
     offsets, lines = [], dict[int, list[tuple[int, int]]]()
@@ -167,6 +170,64 @@ def panels_of(channels: int, itemsize: int, fewest: bool = False) -> Panels:
     )
     count = -(-needed // vectors)
     return Panels(channels, width, count, vectors * width, -(-BLOCK // vectors // ROWS) * ROWS)
+
+
+def _frame_plainly(to, to0, source, source0, planes, sizes, low, grid):
+    D, H, W = sizes
+    for c in range(planes):
+        for d in range(grid[0]):
+            for h in range(grid[1]):
+                for w in range(grid[2]):
+                    i, j, k = d - low[0], h - low[1], w - low[2]
+                    inside = 0 <= i < D and 0 <= j < H and 0 <= k < W
+                    at = to0 + ((c * grid[0] + d) * grid[1] + h) * grid[2] + w
+                    to[at] = source[source0 + ((c * D + i) * H + j) * W + k] if inside else to.dtype.type(0)
+
+
+@kernel
+def _copy_rows(to, to0, to_step, source, source0, source_step, rows, n):
+    """to[to0 + i to_step + p] = source[source0 + i source_step + p]     for i < rows, p < n, and zeros for
+    n <= p < to_step; from pointer to pointer.
+    """
+    lanes = simd.width(to)
+    whole, gap, zeros = n - n % lanes, to_step - n, simd.load(1, 1, to, to0, 0, None, 0)
+    for i in range(rows):
+        at, row = to0 + i * to_step, source0 + i * source_step
+        for p in range(0, whole, lanes):
+            simd.store(simd.load(1, 1, source, row + p, 0, None, None), to, at + p, 0, None, None)
+        if whole < n:
+            rest = simd.load(1, 1, source, row + whole, 0, None, n - whole)
+            simd.store(rest, to, at + whole, 0, None, n - whole)
+        for p in range(0, gap, lanes):
+            simd.store(zeros, to, at + n + p, 0, None, gap - p)
+
+
+@simd.vectorized(_frame_plainly)
+def frame(to, to0, source, source0, planes, sizes, low, grid):
+    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is
+    beyond is cut.
+    """
+    (D, H, W), (QD, QH, QW), zero = sizes, grid, to.dtype.type(0)
+    top, left = max(0, low[1]), max(0, low[2])
+    rows, n = min(QH, low[1] + H) - top, min(QW, low[2] + W) - left
+    if rows <= 0 or n <= 0:
+        fill(to, to0, zero, planes * QD * QH * QW)
+        return
+    before = top * QW + left  # the zeros before the first row; the last row has `left` zeros too many
+    for c in range(planes):
+        for d in range(QD):
+            i, at = d - low[0], to0 + (c * QD + d) * QH * QW
+            if not 0 <= i < D:
+                fill(to, at, zero, QH * QW)
+                continue
+            first = source0 + ((c * D + i) * H + top - low[1]) * W + left - low[2]
+            fill(to, at, zero, before)
+            _copy_rows(simd.pointer(to, at + before), 0, QW, simd.pointer(source, first), 0, W, rows - 1, n)
+            _copy_rows(
+                simd.pointer(to, at + before + (rows - 1) * QW), 0, QW - left,
+                simd.pointer(source, first + (rows - 1) * W), 0, W, 1, n,
+            )  # fmt: skip
+            fill(to, at + (top + rows) * QW, zero, (QH - top - rows) * QW)
 
 
 @kernel

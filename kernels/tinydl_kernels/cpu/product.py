@@ -31,6 +31,8 @@ from ..machine.memory import line
 from . import jobs, simd
 from .blas import single_threaded_blas
 from .compiler import parallel, share
+from .slots import tasks_of
+from .threads import get_num_threads
 from .tiles import fill, pack_rows, rectify, strip, transpose
 
 Array = Any
@@ -40,8 +42,10 @@ VECTORS = 3
 """Registers that a panel is wide, at most."""
 HEIGHT = 8
 """Rows of the tallest tile."""
-TASKS = 16
-"""Tasks to aim at. A constant: the cuts must not depend on the machine."""
+TASKS, TALL = 16, 512
+"""Tasks to aim at. Where there is more to do for many threads, more of them, of at least so many rows: each
+packs the panels of its columns.
+"""
 FEW, DEPTH = 128, 160
 """Rows of A up to which panels are so many rows of B deep."""
 DEEP, WIDE, BLOCK = 256, 192, 64
@@ -71,11 +75,12 @@ def product(
     arrays of one dtype, float32 or float64; others are NumPy's.
     """
     tiled = a.dtype == b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous
-    plan = _plan(a.shape, b.shape, y.shape, transpose_a, simd.lanes(a.itemsize)) if tiled else None
+    lanes, threads = simd.lanes(a.itemsize), get_num_threads()
+    plan = _plan(a.shape, b.shape, y.shape, transpose_a, lanes, threads) if tiled else None
     if plan is None:
         _by_numpy(a, b, y, transpose_a, transpose_b, bias, relu)
         return
-    panel, grain, a_starts, b_starts, (I, J, K), cuts = plan
+    panel, grain, (I, J, K), cuts = plan
     packed, to = memory.scratch(panel, a.dtype, a), line(y)
     bias = to[:0] if bias is None else bias
     if transpose_a and K >= DEEP and J >= WIDE:
@@ -83,10 +88,7 @@ def product(
         blocks = -(-I // BLOCK)
         _turn(a.size // (I * K) * blocks, 1 + (1 << 14) // (BLOCK * K), line(a), line(turned), I, K, blocks)
         a, transpose_a = turned, False
-    lines = line(a), line(b), to, bias
-    _tiles(
-        panel[0], grain, *lines, packed, a_starts, b_starts, (I, J, K), cuts, transpose_a, transpose_b, relu
-    )
+    _tiles(panel[0], grain, line(a), line(b), to, bias, packed, cuts, transpose_a, transpose_b, relu)
 
 
 def _by_numpy(
@@ -112,13 +114,15 @@ def _rectify(start, stop, y):
 
 
 @lru_cache(maxsize=1024)
-def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
+def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int, threads: int) -> Any:
     """How a product of arrays of these shapes is cut, for panels of registers of so many lanes; None if it is
-    NumPy's.
+    NumPy's. The sums do not depend on the threads.
 
-    ((runs of tasks with scratch of their own, numbers in that), grain of the loop, where the matrices
-    of a and of b begin that the products of the batch take, (I, J, K), (cuts along i, cuts along j,
-    panels, depth of a panel, lanes))
+    ((runs of tasks with scratch of their own, numbers in that), grain of the loop, (I, J, K), (I, J, K,
+    cuts along i, cuts along j, panels, depth of a panel, lanes, where the matrices of a begin that the
+    products of the batch take, those of b))
+
+    The last is one array: each number of a tuple takes a while to pass to a compiled function.
     """
     *batch, I, J = y
     K = a[-2 if transpose_a else -1]
@@ -130,20 +134,18 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int) -> Any:
     panels = min(vectors, panels + panels % 2) if tasks > 1 else panels  # two threads have as much to do each
     j = min(panels, -(-tasks // count))
     i = max(1, min(I // LEAST, tasks // (count * j)))
-    parts, depth = min(TASKS, count * i * j), min(K, DEPTH) if I <= FEW else K
-    a_starts, b_starts = (
-        np.ascontiguousarray(np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1))
+    many = tasks_of(work, TASKS, threads)
+    if many > TASKS:
+        j = min(panels, -(-many // count))
+        i = max(i, min(I // TALL, -(-many // (count * j))))
+    parts, depth = min(max(many, i * j), count * i * j), min(K, DEPTH) if I <= FEW else K
+    starts = (
+        np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1)
         for axes, size in ((a[:-2], I * K), (b[:-2], K * J))
     )
     panel = parts, (depth + 1) * -(-vectors // panels) * lanes
-    return (
-        panel,
-        1 + parts * GRAIN // work,
-        a_starts,
-        b_starts,
-        (I, J, K),
-        (i, j, panels, max(1, depth), lanes),
-    )
+    cuts = np.concatenate(([I, J, K, i, j, panels, max(1, depth), lanes], *starts))
+    return panel, 1 + parts * GRAIN // work, (I, J, K), cuts
 
 
 @parallel
@@ -155,13 +157,15 @@ def _turn(start, stop, a, to, I, K, blocks):
 
 
 @parallel
-def _tiles(
-    start, stop, a, b, y, bias, packed, a_starts, b_starts, sizes, cuts, transpose_a, transpose_b, relu
-):
-    (I, J, K), (i_cuts, j_cuts, panels, depth, lanes) = sizes, cuts
+def _tiles(start, stop, a, b, y, bias, packed, cuts, transpose_a, transpose_b, relu):
+    I, J, K, i_cuts, j_cuts, panels, depth, lanes = (
+        cuts[0], cuts[1], cuts[2], cuts[3], cuts[4], cuts[5], cuts[6], cuts[7],
+    )  # fmt: skip
+    items = (cuts.size - 8) // 2
+    a_starts, b_starts = cuts[8 : 8 + items], cuts[8 + items :]
     i_step, k_step = (1, I) if transpose_a else (K, 1)
     for part in range(start, stop):
-        panel, (begin, end) = packed[part], share(part, packed.shape[0], a_starts.size * i_cuts * j_cuts)
+        panel, (begin, end) = packed[part], share(part, packed.shape[0], items * i_cuts * j_cuts)
         for task in range(begin, end):
             item = task // (i_cuts * j_cuts)
             i, last = share(task // j_cuts % i_cuts, i_cuts, -(-I // HEIGHT))

@@ -2,12 +2,13 @@
 they do at a fork and at exit.
 
 A loop over range(n) in pieces of `grain` is shared like this (`drive`, `work`). The caller claims the pool,
-writes the job down, opens it, wakes who sleeps and takes pieces. Workers that see a new epoch enter and take
-pieces too: each first those of a share of its own, the same part of every loop, which its core's caches may
-still hold from the loop before, then what others have left of theirs. When no piece is left the caller closes
-the job and waits for those who are inside, and for nobody else: a short loop is over before a sleeper has
-woken, who then finds the door closed. Who finds the pool claimed (another Python thread, a loop inside a
-loop) runs all its pieces itself. The cuts depend on none of this, and so the results do not either.
+writes the job down, opens it, wakes who sleeps and takes pieces. To wake one takes microseconds: the caller
+wakes two, each of them two more, and so on. Workers that see a new epoch enter and take pieces too: each
+first those of a share of its own, the same part of every loop, which its core's caches may still hold from
+the loop before, then what others have left of theirs. When no piece is left the caller closes the job and
+waits for those who are inside, and for nobody else: a short loop is over before a sleeper has woken, who then
+finds the door closed. Who finds the pool claimed (another Python thread, a loop inside a loop) runs all its
+pieces itself. The cuts depend on none of this, and so the results do not either.
 
 The number of threads is part of the job: workers may start and end under it, and nobody sees other shares for
 that. To end them, `stop` claims the pool as a loop does, so that the job that is open is done first.
@@ -47,6 +48,7 @@ LINE = 16
 # the job: piece(frame, start, stop) is to be called for all pieces of range(n)
 PIECE, FRAME, N, GRAIN = 0, 1, 2, 3
 THREADS = 4  # into how many shares the pieces of the job fall
+HELPERS = 5  # the workers that there are pieces for
 INSIDE = 1 * LINE  # workers inside the job, plus CLOSED while there is none
 EPOCH = 2 * LINE  # counts the jobs
 CLAIMED = 3 * LINE  # 1 while a caller uses the pool, STOPPED while its workers end
@@ -219,11 +221,12 @@ def drive(piece, frame, n, grain):
         store(N, n)
         store(GRAIN, grain)
         store(THREADS, threads)
+        store(HELPERS, min(threads - 1, (n - 1) // grain))
         for thread in range(threads):
             store(NEXT + LINE * thread, share(-(-n // grain), thread, threads))
         add(INSIDE, -CLOSED)
         add(EPOCH, 1)
-        wake(min(threads - 1, (n - 1) // grain))
+        wake_below(0)
         take_pieces(0)
         add(INSIDE, CLOSED)
         looks = 0
@@ -247,11 +250,19 @@ def wait(looks):
 
 
 @kernel
-def wake(workers):
-    """Wake the first `workers` of them. The epoch has changed before."""
-    for worker in range(workers):
-        if swap(ASLEEP + LINE * worker, 1, 0):
-            release(load(LOCK + LINE * worker))
+def wake(worker):
+    """Wake a worker if it sleeps. The epoch has changed before."""
+    if swap(ASLEEP + LINE * worker, 1, 0):
+        release(load(LOCK + LINE * worker))
+
+
+@kernel
+def wake_below(thread):
+    """Wake the two workers below a thread in the tree of those that are to help: threads 1 and 2 are below
+    the caller, 3 and 4 below 1, 5 and 6 below 2, and so on.
+    """
+    for below in range(2 * thread + 1, min(2 * thread + 2, load(HELPERS)) + 1):
+        wake(below - 1)
 
 
 @kernel
@@ -279,6 +290,7 @@ def work(worker, term):
     while load(TERM) == term:
         seen = next_epoch(worker, seen)
         if add(INSIDE, 1) >= 0:
+            wake_below(worker + 1)
             take_pieces(worker + 1)
         add(INSIDE, -1)
 
@@ -294,7 +306,8 @@ def dismiss(workers):
         looks = wait(looks)
     add(TERM, 1)
     add(EPOCH, 1)
-    wake(workers)
+    for worker in range(workers):
+        wake(worker)
 
 
 # ---- the pool

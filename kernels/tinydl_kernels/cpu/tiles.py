@@ -365,12 +365,15 @@ def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms
 # ---- strip
 
 
-def _strip(vectors, tall):
-    """strip for so many vectors, from row i on in tall tiles as far as they go, or row by row; the next i."""
+def _strip(vectors, few):
+    """strip for so many vectors, from row i on in tiles as far as they go; the next i. A tile has few rows, or
+    as many as it should have where `few` is 0.
+    """
+    tall = not few
 
     @kernel(no_cpython_wrapper=True)
     def block(rows, y, y_step, first, first_step, w, w_step, w_term, x, x_step, terms, columns, i):
-        many = simd.rows_for(vectors) if tall else 1
+        many = simd.rows_for(vectors) if tall else few
         whole = columns == vectors * simd.width(y)  # masks cost much where registers have none
         while i + many <= rows:
             sums = (
@@ -396,11 +399,11 @@ def _strip(vectors, tall):
 
 def _strips(vectors):
     """strip for so many vectors."""
-    tall, single = _strip(vectors, True), _strip(vectors, False)
+    tall, pair, single = (_strip(vectors, few) for few in (0, 2, 1))
 
     @_inline
     def block(*args):
-        single(*args, tall(*args, 0))
+        single(*args, pair(*args, tall(*args, 0)))
 
     return block
 
@@ -460,37 +463,3 @@ def transpose(to, to0, to_step, source, source0, source_step, rows, columns):
                 simd.shifted(source, i * source_step + j), source_step, rows - i, columns - j
             )
             simd.store_part(tile, simd.shifted(to, j * to_step + i), to_step, columns - j, rows - i)
-
-
-# ---- frame
-
-
-def _frame_plainly(to, to0, source, source0, planes, sizes, low, grid):
-    D, H, W = sizes
-    for c in range(planes):
-        for d in range(grid[0]):
-            for h in range(grid[1]):
-                for w in range(grid[2]):
-                    i, j, k = d - low[0], h - low[1], w - low[2]
-                    inside = 0 <= i < D and 0 <= j < H and 0 <= k < W
-                    at = to0 + ((c * grid[0] + d) * grid[1] + h) * grid[2] + w
-                    to[at] = source[source0 + ((c * D + i) * H + j) * W + k] if inside else to.dtype.type(0)
-
-
-@simd.vectorized(_frame_plainly)
-def frame(to, to0, source, source0, planes, sizes, low, grid):
-    """Planes of `sizes` (D, H, W) to planes of `grid`, `low` positions further in, with zeros around; what is
-    beyond is cut.
-    """
-    to, source, lanes = simd.pointer(to, to0), simd.pointer(source, source0), simd.width(to)
-    (D, H, W), (QD, QH, QW) = sizes, grid
-    for c in range(planes):
-        for d in range(QD):
-            i = d - low[0]
-            for w in range(0, QW, lanes):
-                begin, end, columns = low[2] - w, low[2] + W - w, QW - w
-                line, at = ((c * D + i) * H - low[1]) * W + w - low[2], (c * QD + d) * QH * QW + w
-                for h in range(QH):
-                    inside = 0 <= i < D and low[1] <= h < low[1] + H
-                    row = simd.load(1, 1, source, line + h * W, 0, begin, end if inside else 0)
-                    simd.store(row, to, at + h * QW, 0, 0, columns)

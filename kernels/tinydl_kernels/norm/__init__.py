@@ -51,16 +51,8 @@ def batch_norm(x, gamma, beta, eps):
 
 @batch_norm.loops
 def _(x, gamma, beta, eps):
-    samples, channels, size, grain = _planes(x)
-    mean, var = memory.empty((channels,), np.float64, x), memory.empty((channels,), np.float64, x)
-    means, squares = memory.empty((2, samples * channels), np.float64, x)
-    gamma, beta, y = _given(gamma, x, 1.0), _given(beta, x, 0.0), memory.empty_like(x)
-    factors = memory.empty((3, channels), x.dtype, x)
-    loops.moments(samples * channels, grain, line(x), means, squares, size)
-    statistics = means, squares, samples, size
-    loops.merge_moments(channels, _channels_grain(samples), *statistics, gamma, beta, eps, mean, var, factors)
-    loops.normalize(samples * channels, grain, (line(x),), factors, (line(y),), size)
-    return y, mean, var
+    mean, var, factors = statistics(x, gamma, beta, eps)
+    return normalized(x, factors), mean, var
 
 
 batch_norm.cuda(launches.batch_norm)
@@ -79,16 +71,8 @@ def batch_norm_dx(g, x, gamma, mean, var, eps):
 
 @batch_norm_dx.loops
 def _(g, x, gamma, mean, var, eps):
-    samples, channels, size, grain = _planes(x)
-    dgamma, dbeta = memory.empty((channels,), x.dtype, x), memory.empty((channels,), x.dtype, x)
-    dx = memory.empty_like(x)
-    sums = memory.empty((2, samples * channels), np.float64, x)
-    factors = memory.empty((4, channels), x.dtype, x)
-    inputs, weight = (line(g), line(x)), _given(gamma, x, 1.0)
-    loops.sums(samples * channels, grain, inputs, mean, sums, size)
-    statistics = sums, mean, var, weight, eps, samples * size
-    loops.dx_factors(channels, _channels_grain(samples), *statistics, factors, dgamma, dbeta)
-    loops.dx(samples * channels, grain, inputs, factors, (line(dx),), size)
+    dgamma, dbeta, factors = dx_statistics(g, x, gamma, mean, var, eps)
+    dx = normalized_dx(g, x, factors)
     return (dx, None, None) if gamma is None else (dx, dgamma, dbeta)
 
 
@@ -158,6 +142,93 @@ def _(running_mean, running_var, mean, var, momentum, n):
 
 
 running_update.cuda(launches.running_update)
+
+
+# ---- The two passes of a call, apart (not on CUDA): a recorded step makes the second one with what follows
+
+
+@operation
+def statistics(x, gamma, beta, eps):
+    """(mean, var, factors): what `batch_norm` returns, and y = (x - factors[0]) factors[1] + factors[2]."""
+    axes = _all_but_channels(x)
+    wide = x.astype(np.float64)
+    mean, var = _as_kept(wide.mean(axes), wide.var(axes), x.dtype), wide.var(axes)
+    scale = (var + eps) ** -0.5 * (1.0 if gamma is None else gamma)
+    shift = (0.0 if beta is None else beta) - (mean - mean.astype(x.dtype)) * scale
+    return mean, var, np.stack([mean, scale, shift]).astype(x.dtype)
+
+
+@statistics.loops
+def _(x, gamma, beta, eps):
+    samples, channels, size, grain = _planes(x)
+    mean, var = memory.empty((channels,), np.float64, x), memory.empty((channels,), np.float64, x)
+    means, squares = memory.empty((2, samples * channels), np.float64, x)
+    factors = memory.empty((3, channels), x.dtype, x)
+    gamma, beta = _given(gamma, x, 1.0), _given(beta, x, 0.0)
+    loops.moments(samples * channels, grain, line(x), means, squares, size)
+    of_planes = means, squares, samples, size
+    loops.merge_moments(channels, _channels_grain(samples), *of_planes, gamma, beta, eps, mean, var, factors)
+    return mean, var, factors
+
+
+@operation
+def normalized(x, factors, other=None, relu=False):
+    """y by the factors of `statistics`; then `other` is added, then relu, if asked for."""
+    mean, scale, shift = (_spread(c, x) for c in factors)
+    y = (x - mean) * scale + shift
+    y = y if other is None else y + other
+    return np.maximum(y, 0) if relu else y
+
+
+@normalized.loops
+def _(x, factors, other=None, relu=False):
+    samples, channels, size, grain = _planes(x)
+    y, loop = memory.empty_like(x), loops.normalize[other is not None, relu]
+    inputs = (line(x),) if other is None else (line(x), line(other))
+    loop(samples * channels, grain, inputs, factors, (line(y),), size)
+    return y
+
+
+@operation
+def dx_statistics(g, x, gamma, mean, var, eps):
+    """(dgamma, dbeta, factors) with dx = factors[1] g + factors[2] (x - factors[0]) + factors[3]."""
+    axes, n = _all_but_channels(x), x.size // max(x.shape[1], 1)
+    s = (var + eps) ** -0.5
+    rest, g = mean - mean.astype(x.dtype), g.astype(np.float64)
+    sum_g, sum_gx = g.sum(axes), (g * (x - _spread(mean, x))).sum(axes)
+    scale = s if gamma is None else gamma * s
+    of_x = -scale * s * s * sum_gx / n
+    factors = np.stack([mean, scale, of_x, -scale * sum_g / n - of_x * rest])
+    return (sum_gx * s).astype(x.dtype), sum_g.astype(x.dtype), factors.astype(x.dtype)
+
+
+@dx_statistics.loops
+def _(g, x, gamma, mean, var, eps):
+    samples, channels, size, grain = _planes(x)
+    dgamma, dbeta = memory.empty((channels,), x.dtype, x), memory.empty((channels,), x.dtype, x)
+    sums = memory.empty((2, samples * channels), np.float64, x)
+    factors = memory.empty((4, channels), x.dtype, x)
+    loops.sums(samples * channels, grain, (line(g), line(x)), mean, sums, size)
+    of_planes = sums, mean, var, _given(gamma, x, 1.0), eps, samples * size
+    loops.dx_factors(channels, _channels_grain(samples), *of_planes, factors, dgamma, dbeta)
+    return dgamma, dbeta, factors
+
+
+@operation
+def normalized_dx(g, x, factors, other=None):
+    """dx by the factors of `dx_statistics`, and `other` added to it."""
+    mean, of_g, of_x, constant = (_spread(c, x) for c in factors)
+    dx = of_g * g + of_x * (x - mean) + constant
+    return dx if other is None else dx + other
+
+
+@normalized_dx.loops
+def _(g, x, factors, other=None):
+    samples, channels, size, grain = _planes(x)
+    dx = memory.empty_like(x)
+    inputs = (line(g), line(x)) if other is None else (line(g), line(x), line(other))
+    loops.dx[other is not None](samples * channels, grain, inputs, factors, (line(dx),), size)
+    return dx
 
 
 # ---- What the references share

@@ -57,11 +57,31 @@ def _summing(terms: Any, plane_sums: Any, put: Any) -> Any:
     return loop
 
 
-def _writing(factors_of: Any, write: Any) -> Any:
+@kernel
+def _part_of_1(arrays, at, end):
+    return (arrays[0][at:end],)
+
+
+@kernel
+def _part_of_2(arrays, at, end):
+    return arrays[0][at:end], arrays[1][at:end]
+
+
+@kernel
+def _part_of_3(arrays, at, end):
+    return arrays[0][at:end], arrays[1][at:end], arrays[2][at:end]
+
+
+_PARTS = {1: _part_of_1, 2: _part_of_2, 3: _part_of_3}
+"""By how many they are, arrays[i][at:end] of each: of loops over such a part LLVM makes vector code."""
+
+
+def _writing(factors_of: Any, write: Any, inputs_of: int, outputs_of: int = 1) -> Any:
     """loop(n, grain, inputs, factors, outputs, size): write(outputs, k, inputs, numbers) for each value k.
 
     The numbers are factors_of(factors, c), those of its channel.
     """
+    input_part, output_part = _PARTS[inputs_of], _PARTS[outputs_of]
 
     @parallel
     def loop(start, stop, inputs, factors, outputs, size):
@@ -73,9 +93,10 @@ def _writing(factors_of: Any, write: Any) -> Any:
                 write(outputs, first + k, inputs, factors_of(factors, channel + k))
             start += count
         for plane in range(start, stop):
-            first, numbers = np.uint64(plane * size), factors_of(factors, plane % channels)
-            for k in range(np.uint64(size)):
-                write(outputs, first + k, inputs, numbers)
+            at, end, numbers = plane * size, (plane + 1) * size, factors_of(factors, plane % channels)
+            x, y = input_part(inputs, at, end), output_part(outputs, at, end)
+            for k in range(y[0].size):
+                write(y, k, x, numbers)
 
     return loop
 
@@ -143,11 +164,37 @@ def _three(factors, c):
 
 @kernel
 def _write_y(outputs, k, inputs, numbers):
-    (y,), (x,), (mean, scale, shift) = outputs, inputs, numbers
+    (y,), x, (mean, scale, shift) = outputs, inputs[0], numbers
     y[k] = (x[k] - mean) * scale + shift
 
 
-normalize = _writing(_three, _write_y)
+@kernel
+def _write_sum(outputs, k, inputs, numbers):
+    (y,), (x, other), (mean, scale, shift) = outputs, inputs, numbers
+    y[k] = (x[k] - mean) * scale + shift + other[k]
+
+
+@kernel
+def _write_relu(outputs, k, inputs, numbers):
+    (y,), (x,), (mean, scale, shift) = outputs, inputs, numbers
+    value = (x[k] - mean) * scale + shift
+    y[k] = type(value)(0) if value <= 0 else value
+
+
+@kernel
+def _write_relu_of_sum(outputs, k, inputs, numbers):
+    (y,), (x, other), (mean, scale, shift) = outputs, inputs, numbers
+    value = (x[k] - mean) * scale + shift + other[k]
+    y[k] = type(value)(0) if value <= 0 else value
+
+
+normalize = {
+    (False, False): _writing(_three, _write_y, 1),
+    (True, False): _writing(_three, _write_sum, 2),
+    (False, True): _writing(_three, _write_relu, 1),
+    (True, True): _writing(_three, _write_relu_of_sum, 2),
+}
+"""By what follows: is the last of the inputs added, and then relu taken?"""
 
 
 # ---- First derivative
@@ -217,7 +264,14 @@ def _write_dx(outputs, k, inputs, numbers):
     dx[k] = of_g * g[k] + of_x * (x[k] - mean) + constant
 
 
-dx = _writing(_four, _write_dx)
+@kernel
+def _write_dx_sum(outputs, k, inputs, numbers):
+    (dx,), (g, x, other), (mean, of_g, of_x, constant) = outputs, inputs, numbers
+    dx[k] = of_g * g[k] + of_x * (x[k] - mean) + constant + other[k]
+
+
+dx = {False: _writing(_four, _write_dx, 2), True: _writing(_four, _write_dx_sum, 3)}
+"""By what follows: is the last of the inputs added?"""
 
 
 # ---- Second derivative
@@ -312,7 +366,8 @@ def _write_both(outputs, k, inputs, numbers):
     ddx[k] = by_x
 
 
-ddg, ddx, dx_dx = _writing(_four, _write_ddg), _writing(_of_ddx, _write_ddx), _writing(_eight, _write_both)
+ddg, ddx = _writing(_four, _write_ddg, 3, 2), _writing(_of_ddx, _write_ddx, 3, 2)
+dx_dx = _writing(_eight, _write_both, 3, 2)
 
 
 # ---- Running statistics
