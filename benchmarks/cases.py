@@ -134,26 +134,40 @@ def _layers(**weights: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _normalized(conv: str, norm: str, channels: int, out: int, k: int = 3) -> dict[str, tuple[int, ...]]:
+    """A k×k convolution without bias, and BatchNorm."""
+    return {f"{conv}.weight": (out, channels, k, k), f"{norm}.weight": (out,), f"{norm}.bias": (out,)}
+
+
+VGG = (32, 64, 128)
+"""Channels of the blocks: twice a 3×3 convolution, BatchNorm and relu, then a pool; in a Sequential, so that
+a block has the numbers from 7 times its own on.
+"""
+
+
+def _vgg() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    channels = 1
+    for block, width in enumerate(VGG):
+        for at, c in ((7 * block, channels), (7 * block + 3, width)):
+            shapes |= _normalized(str(at), str(at + 1), c, width)
+        channels = width
+    return shapes | _layers(_22=(10, 9 * channels))
+
+
 def _residual(widths: tuple[int, ...], blocks: int, projected: bool) -> dict[str, tuple[int, ...]]:
     """3×3 convolutions in groups of blocks, the first of a group with a shortcut of
     its own if they are projected.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def layer(conv: str, norm: str, channels: int, out: int, k: int = 3) -> None:
-        shapes.update(
-            {f"{conv}.weight": (out, channels, k, k), f"{norm}.weight": (out,), f"{norm}.bias": (out,)}
-        )
-
-    layer("conv1", "bn1", 3, widths[0])
+    shapes = _normalized("conv1", "bn1", 3, widths[0])
     channels = widths[0]
     for group, width in enumerate(widths, 1):
         for block in range(blocks):
             path = f"layer{group}.{block}"
             for number, c in ((1, channels), (2, width)):
-                layer(f"{path}.conv{number}", f"{path}.bn{number}", c, width)
+                shapes |= _normalized(f"{path}.conv{number}", f"{path}.bn{number}", c, width)
             if projected and channels != width:
-                layer(f"{path}.shortcut.0", f"{path}.shortcut.1", channels, width, 1)
+                shapes |= _normalized(f"{path}.shortcut.0", f"{path}.shortcut.1", channels, width, 1)
             channels = width
     return shapes | _layers(linear=(10, channels))
 
@@ -189,12 +203,14 @@ MODELS = {
         (50, 1, 28, 28),
         _layers(_0=(20, 1, 5, 5), _2=(50, 20, 5, 5), _5=(500, 800), _7=(10, 500)),
     ),
+    "vgg": Model("VGG 32-64-128 28²", (50, 1, 28, 28), _vgg()),
     "resnet20": Model("ResNet-20", (128, 3, 32, 32), _residual((16, 32, 64), 3, False)),
     "resnet18": Model("ResNet-18 32²", (128, 3, 32, 32), _residual((64, 128, 256, 512), 2, True)),
     **{name: _recurrent(*sizes) for name, sizes in RECURRENT.items()},
 }
-"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, He et al.'s ResNet-20, and their ResNet-18 with a
-first convolution for small images, which is for GPUs; the names are those of state dicts.
+"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, a small net after Simonyan and Zisserman, He et
+al.'s ResNet-20, and their ResNet-18 with a first convolution for small images, which is for GPUs; the names
+are those of state dicts.
 """
 
 

@@ -127,6 +127,22 @@ def test_inputs_are_the_same_for_all() -> None:
             np.testing.assert_equal(a, b)
 
 
+@pytest.mark.parametrize("name", cases.MODELS)
+def test_nets_have_the_parameters_of_the_table(name: str) -> None:
+    """Loading asks for no more, so a wrong name would leave a layer as it was drawn."""
+    net = with_tinydl.model(name)
+    assert {path: p.shape for path, p in net.named_parameters()} == cases.MODELS[name].shapes
+
+
+@pytest.mark.parametrize("name", cases.MODELS)
+def test_nets_of_pytorch_have_them_too(name: str) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import models_torch
+
+    net = models_torch.MODELS[name]()
+    assert {path: tuple(p.shape) for path, p in net.named_parameters()} == cases.MODELS[name].shapes
+
+
 def test_difference() -> None:
     x = np.array([1.0, 4.0])
     assert turns.difference([x], [x]) == 0
