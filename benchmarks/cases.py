@@ -16,7 +16,7 @@ Arrays = dict[str, Any]
 
 FAMILIES = (
     *("conv", "matmul", "norm", "pool", "loss", "dropout", "adam"),
-    *("steps", "penalties", "start", "memory"),
+    *("steps", "inference", "penalties", "start", "memory"),
 )
 PENALTIES = {"plain": 0.0, "datagrad": 50.0, "spectreg": 0.03}
 """A step's penalty and its weight."""
@@ -113,6 +113,11 @@ class Parameters(NamedTuple):
 class Step(NamedTuple):
     model: str
     penalty: str
+
+
+class Forward(NamedTuple):
+    model: str
+    N: int
 
 
 # ---- networks: the shapes of their parameters by name, and of a minibatch
@@ -320,6 +325,10 @@ def _steps() -> Iterator[Case]:
         yield Case("steps", name, "step", settings, checks=3, tolerance=5e-3, quick=quick)
 
 
+def _inference() -> Iterator[Case]:
+    yield Case("inference", f"{MODELS['lenet'].title}, batch 1", "infer", Forward("lenet", 1), quick=True)
+
+
 def _prices() -> Iterator[Case]:
     for model in ("lenet", "resnet20"):
         for penalty in PRICED:
@@ -344,7 +353,7 @@ def _fresh() -> Iterator[Case]:
 
 CASES = {
     case.name: case
-    for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _prices, _fresh)
+    for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _inference, _prices, _fresh)
     for case in make()
 }
 
@@ -390,20 +399,27 @@ def _update(s: Parameters, normal: Callable[..., Any], random: Any) -> Arrays:
     return {"params": [normal(*shape) for shape in s.shapes], "grads": [normal(*shape) for shape in s.shapes]}
 
 
-def _step(s: Step, normal: Callable[..., Any], random: Any) -> Arrays:
-    """A minibatch with its labels, SpectReg's r, and He et al.'s initial weights; vectors
-    are biases, or a norm's scale.
-    """
-    model = MODELS[s.model]
+def _initial(model: Model, normal: Callable[..., Any]) -> Arrays:
+    """He et al.'s initial weights; vectors are biases, or a norm's scale."""
 
     def initial(name: str, shape: tuple[int, ...]) -> Any:
         if len(shape) == 1:
             return (np.ones if name.endswith("weight") else np.zeros)(shape, np.float32)
         return normal(*shape) * np.float32(math.sqrt(2 / math.prod(shape[1:])))
 
-    params = {name: initial(name, shape) for name, shape in model.shapes.items()}
-    N = model.input[0]
+    return {name: initial(name, shape) for name, shape in model.shapes.items()}
+
+
+def _step(s: Step, normal: Callable[..., Any], random: Any) -> Arrays:
+    """Weights, a minibatch with its labels, and SpectReg's r."""
+    model = MODELS[s.model]
+    params, N = _initial(model, normal), model.input[0]
     return {"params": params, "x": normal(*model.input), "y": random.integers(0, 10, N), "r": normal(N, 10)}
+
+
+def _forward(s: Forward, normal: Callable[..., Any], random: Any) -> Arrays:
+    model = MODELS[s.model]
+    return {"params": _initial(model, normal), "x": normal(s.N, *model.input[1:])}
 
 
 def _nothing(s: None, normal: Callable[..., Any], random: Any) -> Arrays:
@@ -422,4 +438,5 @@ _DATA: dict[str, Callable[..., Arrays]] = {
     "rmsprop": _update,
     "step": _step,
     "price": _step,
+    "infer": _forward,
 }

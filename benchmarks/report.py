@@ -15,8 +15,20 @@ from . import penalties
 from .cases import FAMILIES, MODELS, PENALTIES, Case
 from .turns import Contender, Measurement
 
-NAMES = {"tinydl": "tinydl", "torch": "PyTorch", "jax": "JAX", "numpy": "NumPy"}
-COLORS = {"tinydl": "#0072b2", "jax": "#d55e00", "numpy": "#555555", "torch": "#009e73"}  # Okabe & Ito
+NAMES = {
+    "tinydl": "tinydl",
+    "torch": "PyTorch",
+    "jax": "JAX",
+    "numpy": "NumPy",
+    "onnxruntime": "ONNX Runtime",
+}
+COLORS = {  # Okabe & Ito
+    "tinydl": "#0072b2",
+    "torch": "#009e73",
+    "jax": "#d55e00",
+    "numpy": "#555555",
+    "onnxruntime": "#cc79a7",
+}
 UNITS = {"flop": "GFLOP/s", "byte": "GB/s"}
 ROWS = 60
 """Of a column of the picture."""

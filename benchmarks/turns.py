@@ -22,7 +22,9 @@ import numpy as np
 
 from .cases import CASES, PEAKS, Case
 
-FRAMEWORKS = ("tinydl", "torch", "jax", "numpy")
+FRAMEWORKS = ("tinydl", "torch", "jax", "numpy", "onnxruntime")
+TRAINING = ("tinydl", "torch", "jax")
+"""Those whose training steps are measured in processes of their own."""
 MODES = {"tinydl": ("recorded", "eager")}
 """The modes of a training step, where there are several that start differently."""
 QUIET = 0.03
@@ -209,7 +211,7 @@ def in_fresh_processes(case: Case, frameworks: Iterable[str], threads: int, roun
     """A new process for each number. An "empty" cache is a new folder, and what that run
     leaves there is the "full" one.
     """
-    sides = [name for name in frameworks if name != "numpy"]
+    sides = [name for name in frameworks if name in TRAINING]
     done = Measurement(case, [Contender(name, mode) for name in sides for mode in MODES.get(name, ("",))])
     empty = "empty" in case.name
     with tempfile.TemporaryDirectory() as folder:

@@ -239,6 +239,24 @@ def step(case: Case, d: Arrays) -> Contenders:
     return {"recorded": lambda: recorded(x, y), "eager": lambda: eager(x, y)}
 
 
+def evaluated(case: Case, d: Arrays) -> nn.Module:
+    """The network in eval mode."""
+    network = model(case.settings.model)
+    network.load_state_dict(d["params"], strict=False)
+    return network.eval()
+
+
+def infer(case: Case, d: Arrays) -> Contenders:
+    network, x = evaluated(case, d), td.tensor(d["x"])
+
+    def forward(x: td.Tensor) -> td.Tensor:
+        with td.no_grad():
+            return network(x)
+
+    recorded = td.record(forward)
+    return {"recorded": lambda: recorded(x), "eager": lambda: forward(x)}
+
+
 class First(nn.Module):
     """The first output alone, as a critic's."""
 

@@ -169,3 +169,14 @@ def training_step(case: Case, d: Arrays, fused: bool | None, capturable: bool = 
 
 def step(case: Case, d: Arrays) -> Contenders:
     return {"": training_step(case, d, None), "fused": training_step(case, d, True)}
+
+
+def infer(case: Case, d: Arrays) -> Contenders:
+    model, x = MODELS[case.settings.model]().eval(), torch.from_numpy(d["x"])
+    model.load_state_dict({name: torch.from_numpy(p) for name, p in d["params"].items()}, strict=False)
+
+    def forward() -> torch.Tensor:
+        with torch.inference_mode():
+            return model(x)
+
+    return {"": forward}

@@ -85,7 +85,7 @@ def test_every_priced_step_runs(name: str) -> None:
 @pytest.mark.full
 def test_every_family_agrees_with_the_others(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    others, _ = turns.installed(["torch", "jax", "numpy"])
+    others, _ = turns.installed(["torch", "jax", "numpy", "onnxruntime"])
     families = [family for family in cases.FAMILIES if family != "memory"]
     _, results = run(tmp_path, *families, "--quick", "--frameworks", "tinydl", *others)
     assert {case["name"]: case["problems"] for case in results["cases"] if case["problems"]} == {}
@@ -125,6 +125,23 @@ def test_inputs_are_the_same_for_all() -> None:
         assert first.keys() == second.keys()
         for a, b in zip(first.values(), second.values(), strict=True):
             np.testing.assert_equal(a, b)
+
+
+def test_inference_agrees() -> None:
+    """Recorded, eager, and in ONNX Runtime: a forward pass without a tape, of one sample."""
+    pytest.importorskip("onnxruntime")
+    from benchmarks import with_onnxruntime
+
+    case = CASES["LeNet 6-16-120-84, batch 1"]
+    own = with_tinydl.infer(case, cases.data(case))
+    results = [own[mode]() for mode in ("recorded", "recorded", "eager")]
+    assert not any(y.requires_grad for y in results)
+    found = [with_tinydl.arrays(y) for y in results]
+    assert [y.shape for (y,) in found] == [(1, 10)] * 3
+    assert [turns.difference(y, found[2]) for y in found] == [0, 0, 0]
+    with_onnxruntime.start(1)
+    other = with_onnxruntime.infer(case, cases.data(case))[""]()
+    assert turns.difference(with_onnxruntime.arrays(other), found[2]) <= case.tolerance
 
 
 @pytest.mark.parametrize("name", cases.MODELS)
