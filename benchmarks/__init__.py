@@ -36,6 +36,8 @@ arrived, as OpenMP's do, is slowed down manyfold by any other process, and its r
 nothing then. `--threads 1` stands more, and most with `--processor-time`, which counts what this process
 alone used of the processor.
 
+`--avx2` holds the sides to vectors of 8 numbers, by the settings in turns.py.
+
 Transforms of images have a program of their own, `python -m benchmarks.transforms`; so have the whole set of
 optimizers, `python -m benchmarks.optimizers`, and the cost of the Trainer beside the bare loop,
 `python -m benchmarks.training`.

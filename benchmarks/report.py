@@ -247,7 +247,7 @@ def _headline(about: dict[str, Any], base: str) -> str:
     versions = ", ".join(f"{NAMES[name]} {version}" for name, version in about["frameworks"].items())
     return (
         f"Speed as a multiple of {NAMES[base]}'s, right is faster\n{versions} · {about['cpu']}, threads: "
-        f"{about['threads']}"
+        f"{about['threads']}{', held to AVX2' if about['avx2'] else ''}"
     )
 
 

@@ -27,6 +27,16 @@ TRAINING = ("tinydl", "torch", "jax")
 """Those whose training steps are measured in processes of their own."""
 MODES = {"tinydl": ("recorded", "eager")}
 """The modes of a training step, where there are several that start differently."""
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
+"""What holds a worker to vectors of 8 numbers; ONNX Runtime has no such setting."""
 QUIET = 0.03
 """Seconds between turns, for the threads of the last one to fall asleep."""
 LIMIT = 600.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -47,6 +48,20 @@ def test_quick_alone(tmp_path: Path) -> None:
     assert set(results["rates"]) == {"flop", "byte"}
     assert results["environment"]["frameworks"].keys() == {"tinydl"}
     assert not (tmp_path / "ratios.png").exists()  # there is nothing to compare with
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names a processor of x86-64")
+def test_held_to_avx2(tmp_path: Path) -> None:
+    """The workers inherit the names, and kernels compile for registers of 8 numbers."""
+    options = ("--match", "50×500×10", "--quick", "--frameworks", "tinydl", "--avx2")
+    printed, results = run(tmp_path, "matmul", *options)
+    assert "Held to AVX2" in printed
+    assert results["environment"]["avx2"] is True
+    assert [case["problems"] for case in results["cases"]] == [[]]
+    code = "from tinydl_kernels.cpu import simd; print(simd.lanes(4))"
+    environment = turns.environment(1, **turns.AVX2)
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ended.stdout == "8\n"
 
 
 def test_the_page_of_penalties(tmp_path: Path) -> None:
