@@ -26,6 +26,7 @@ peak that the same run has measured: fused multiply-adds in registers, or a copy
 are what a user writes: forward, mean cross-entropy, penalty, backward, Adam. Their gradient penalties share
 the forward pass, and SpectReg's r is given, not drawn, so that the losses of the first steps can be compared.
 PyTorch's Adam runs as it comes, and fused. ONNX Runtime infers from the file that tinydl exports.
+`--frameworks tinydl torch torch-compile` adds plain steps of PyTorch compiled, which takes long.
 
 What it leaves. A table on the screen; `results.json` with every median, the versions
 and the machine; `ratios.png`; `penalties.md`, the page of what penalties cost.

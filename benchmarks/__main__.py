@@ -15,7 +15,7 @@ import benchmarks
 
 from . import report
 from .cases import FAMILIES
-from .turns import AVX2, FRAMEWORKS, Measurement, choose, installed, run
+from .turns import AVX2, FRAMEWORKS, ON_REQUEST, Measurement, choose, installed, run
 
 ROUNDS, SECONDS = 5, 0.25
 QUICK_ROUNDS, QUICK_SECONDS = 1, 0.02
@@ -33,10 +33,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--frameworks",
         nargs="+",
-        choices=FRAMEWORKS,
+        choices=(*FRAMEWORKS, *ON_REQUEST),
         default=FRAMEWORKS,
         metavar="NAME",
-        help="out of %(choices)s",
+        help=f"out of %(choices)s (default: without {', '.join(ON_REQUEST)})",
     )
     add("--rounds", type=int, metavar="N", help=f"turns of each contender (default {ROUNDS})")
     add("--seconds", type=float, metavar="S", help=f"that a turn takes, about (default {SECONDS})")

@@ -18,6 +18,7 @@ from .turns import Contender, Measurement
 NAMES = {
     "tinydl": "tinydl",
     "torch": "PyTorch",
+    "torch-compile": "PyTorch compiled",
     "jax": "JAX",
     "numpy": "NumPy",
     "onnxruntime": "ONNX Runtime",
@@ -25,6 +26,7 @@ NAMES = {
 COLORS = {  # Okabe & Ito
     "tinydl": "#0072b2",
     "torch": "#009e73",
+    "torch-compile": "#56b4e9",
     "jax": "#d55e00",
     "numpy": "#555555",
     "onnxruntime": "#cc79a7",

@@ -23,6 +23,8 @@ import numpy as np
 from .cases import CASES, PEAKS, Case
 
 FRAMEWORKS = ("tinydl", "torch", "jax", "numpy", "onnxruntime")
+ON_REQUEST = ("torch-compile",)
+"""Takes long to compile: not among the frameworks unless it is named."""
 TRAINING = ("tinydl", "torch", "jax")
 """Those whose training steps are measured in processes of their own."""
 MODES = {"tinydl": ("recorded", "eager")}
@@ -73,7 +75,7 @@ class Measurement:
 
 def installed(frameworks: Iterable[str]) -> tuple[list[str], list[str]]:
     """Those that can be imported, and those that cannot."""
-    found = {name: importlib.util.find_spec(name) is not None for name in frameworks}
+    found = {name: importlib.util.find_spec(name.partition("-")[0]) is not None for name in frameworks}
     return [name for name in found if found[name]], [name for name in found if not found[name]]
 
 
