@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cases, penalties, turns, with_tinydl
+from benchmarks import __main__ as program
+from benchmarks import cases, machine, penalties, turns, with_tinydl
 from benchmarks.cases import CASES
 from tinydl import regularizers
 
@@ -51,17 +53,20 @@ def test_quick_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names a processor of x86-64")
-def test_held_to_avx2(tmp_path: Path) -> None:
-    """The workers inherit the names, and kernels compile for registers of 8 numbers."""
-    options = ("--match", "50×500×10", "--quick", "--frameworks", "tinydl", "--avx2")
-    printed, results = run(tmp_path, "matmul", *options)
-    assert "Held to AVX2" in printed
+def test_held_to_avx2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run says so, and its workers compile for registers of 8 numbers: the peak counts their lanes."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    options = ["--quick", "--frameworks", "tinydl", "--avx2", "--threads", "1", "--out", str(tmp_path)]
+    assert program.main(["matmul", *options]) == 0
+    assert "Held to AVX2" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
     assert results["environment"]["avx2"] is True
     assert [case["problems"] for case in results["cases"]] == [[]]
-    code = "from tinydl_kernels.cpu import simd; print(simd.lanes(4))"
-    environment = turns.environment(1, **turns.AVX2)
-    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert ended.stdout == "8\n"
+    with turns.workers(["tinydl"], 1) as processes:
+        peak = processes["tinydl"].ask("prepare", cases.PEAKS["flop"])[""]
+    assert peak["work"] == 8 * 2 * 4 * machine.ROUNDS * machine.CHAINS
 
 
 def test_the_page_of_penalties(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_the_page_of_penalties(tmp_path: Path) -> None:
     assert "| penalty | LeNet 6-16-120-84 | at most |" in written
     assert "threads: 1, processor time" in written
     assert re.search(r"^\| L2 \| \d+\.\d\d \(\d+\.\d\d\) \|  \|$", written, re.MULTILINE)
-    about = {"cpu": "a", "threads": 1, "clock": "wall", "load": 0.0}
+    about = {"cpu": "a", "threads": 1, "clock": "wall", "load": 0.0, "avx2": False}
     prices = {"Mixup": {"LeNet": (1.3, 1.2), "ResNet-20": (1.2, 1.05)}, "L1": {"LeNet": (9.0, 9.0)}}
     made = penalties.page(prices, about).splitlines()
     assert made[-2:] == ["| Mixup | 1.30 (1.20) ! | 1.20 (1.05) | 1.1 |", "| L1 | 9.00 (9.00) |  |  |"]
@@ -106,6 +111,23 @@ def test_every_family_agrees_with_the_others(tmp_path: Path) -> None:
     assert {case["name"]: case["problems"] for case in results["cases"] if case["problems"]} == {}
     assert {case["family"] for case in results["cases"]} == set(families)
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile_has_plain_steps_alone() -> None:
+    pytest.importorskip("torch")
+    assert not set(turns.ON_REQUEST) & set(turns.FRAMEWORKS)
+    with turns.workers(["torch", "torch-compile"], 1) as processes:
+        plain, penalized = (
+            turns.by_turns(CASES[f"MLP 784-200-200-10, {penalty}"], processes, 1, 0.001)
+            for penalty in ("plain", "datagrad")
+        )
+    assert plain.problems == []
+    assert [c.label for c in plain.contenders] == ["torch", "torch fused", "torch-compile fused"]
+    assert [c.label for c in penalized.contenders] == ["torch", "torch fused"]
+    assert [p.partition(":")[0] for p in penalized.problems] == ["torch-compile"]
+    assert "double backward" in penalized.problems[0]
 
 
 def test_a_framework_that_is_missing_is_left_out() -> None:
