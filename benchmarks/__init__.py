@@ -1,4 +1,4 @@
-"""tinydl beside PyTorch, JAX and NumPy in one run: `python -m benchmarks`.
+"""tinydl beside PyTorch, JAX, NumPy and ONNX Runtime in one run: `python -m benchmarks`.
 
     python -m benchmarks                        everything, about half an hour
     python -m benchmarks conv steps             some families
@@ -7,9 +7,9 @@
     python -m benchmarks --list                 the cases
 
 Families: conv, matmul, norm, pool, loss, dropout, adam (kernels), steps (training steps, eager and
-recorded), penalties (tinydl's own: recorded steps with each penalty, in turns with the plain one), start
-(import and first step, from an empty and from a full cache) and memory (high water of training steps over
-the import).
+recorded), inference (a forward pass in eval mode), penalties (tinydl's own: recorded steps with each penalty,
+in turns with the plain one), start (import and first step, from an empty and from a full cache) and memory
+(high water of training steps over the import).
 
 How it is measured. Each framework has one process and as many threads as there are processors. The processes
 take turns: while one works the others sleep, because the thread pools of different frameworks spin against
@@ -25,7 +25,8 @@ time: 2 flops a multiply-add, or each input read once and each output written on
 peak that the same run has measured: fused multiply-adds in registers, or a copy, on all threads. The steps
 are what a user writes: forward, mean cross-entropy, penalty, backward, Adam. Their gradient penalties share
 the forward pass, and SpectReg's r is given, not drawn, so that the losses of the first steps can be compared.
-PyTorch's Adam runs as it comes, and fused.
+PyTorch's Adam runs as it comes, and fused. ONNX Runtime infers from the file that tinydl exports.
+`--frameworks tinydl torch torch-compile` adds plain steps of PyTorch compiled, which takes long.
 
 What it leaves. A table on the screen; `results.json` with every median, the versions
 and the machine; `ratios.png`; `penalties.md`, the page of what penalties cost.
@@ -35,6 +36,8 @@ loses the case, not the run. Run it on an idle machine: a framework whose thread
 arrived, as OpenMP's do, is slowed down manyfold by any other process, and its ratios are worth
 nothing then. `--threads 1` stands more, and most with `--processor-time`, which counts what this process
 alone used of the processor.
+
+`--avx2` holds the sides to vectors of 8 numbers, by the settings in turns.py.
 
 Transforms of images have a program of their own, `python -m benchmarks.transforms`; so have the whole set of
 optimizers, `python -m benchmarks.optimizers`, and the cost of the Trainer beside the bare loop,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import re
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import benchmarks
 
 from . import report
 from .cases import FAMILIES
-from .turns import FRAMEWORKS, Measurement, choose, installed, run
+from .turns import AVX2, FRAMEWORKS, ON_REQUEST, Measurement, choose, installed, run
 
 ROUNDS, SECONDS = 5, 0.25
 QUICK_ROUNDS, QUICK_SECONDS = 1, 0.02
@@ -32,10 +34,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--frameworks",
         nargs="+",
-        choices=FRAMEWORKS,
+        choices=(*FRAMEWORKS, *ON_REQUEST),
         default=FRAMEWORKS,
         metavar="NAME",
-        help="out of %(choices)s",
+        help=f"out of %(choices)s (default: without {', '.join(ON_REQUEST)})",
     )
     add("--rounds", type=int, metavar="N", help=f"turns of each contender (default {ROUNDS})")
     add("--seconds", type=float, metavar="S", help=f"that a turn takes, about (default {SECONDS})")
@@ -51,6 +53,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="in place of the clock's, for a busy machine; needs --threads 1",
     )
+    add("--avx2", action="store_true", help="vectors of 8 numbers where the processor has longer ones")
     add("--quick", action="store_true", help="one short round of a small case a family")
     add(
         "--out",
@@ -69,6 +72,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("expected at least one round, some seconds and one thread")
     if options.processor_time and options.threads > 1:
         parser.error("--processor-time: expected --threads 1: threads that wait use the processor too")
+    if options.avx2 and platform.machine() not in ("x86_64", "AMD64"):
+        parser.error(f"--avx2: expected a processor of x86-64, got {platform.machine()}")
     try:
         options.cases = choose(options.families or FAMILIES, options.match, options.quick)
     except re.error as error:
@@ -82,6 +87,13 @@ def benchmark(options: argparse.Namespace) -> None:
     found, missing = installed(options.frameworks)
     for name in missing:
         print(f"{report.NAMES[name]} is not installed: left out", flush=True)
+
+    if options.avx2:
+        print("Held to AVX2: vectors of 8 numbers", flush=True)
+        os.environ.update(AVX2)  # workers inherit it
+        if "onnxruntime" in found:
+            print(f"{report.NAMES['onnxruntime']} cannot be held: left out", flush=True)
+            found.remove("onnxruntime")
 
     def say(measured: Measurement, rates: dict[str, float]) -> None:
         print(report.line(measured, rates), flush=True)
@@ -103,6 +115,7 @@ def benchmark(options: argparse.Namespace) -> None:
         rounds=options.rounds,
         seconds=options.seconds,
         clock="processor" if options.processor_time else "wall",
+        avx2=options.avx2,
     )
     report.write(options.out, measured, rates, about)
     print("\n" + report.summary(measured, rates))

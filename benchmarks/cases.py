@@ -16,7 +16,7 @@ Arrays = dict[str, Any]
 
 FAMILIES = (
     *("conv", "matmul", "norm", "pool", "loss", "dropout", "adam"),
-    *("steps", "penalties", "start", "memory"),
+    *("steps", "inference", "penalties", "start", "memory"),
 )
 PENALTIES = {"plain": 0.0, "datagrad": 50.0, "spectreg": 0.03}
 """A step's penalty and its weight."""
@@ -115,6 +115,11 @@ class Step(NamedTuple):
     penalty: str
 
 
+class Forward(NamedTuple):
+    model: str
+    N: int
+
+
 # ---- networks: the shapes of their parameters by name, and of a minibatch
 
 
@@ -134,26 +139,40 @@ def _layers(**weights: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _normalized(conv: str, norm: str, channels: int, out: int, k: int = 3) -> dict[str, tuple[int, ...]]:
+    """A k×k convolution without bias, and BatchNorm."""
+    return {f"{conv}.weight": (out, channels, k, k), f"{norm}.weight": (out,), f"{norm}.bias": (out,)}
+
+
+VGG = (32, 64, 128)
+"""Channels of the blocks: twice a 3×3 convolution, BatchNorm and relu, then a pool; in a Sequential, so that
+a block has the numbers from 7 times its own on.
+"""
+
+
+def _vgg() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    channels = 1
+    for block, width in enumerate(VGG):
+        for at, c in ((7 * block, channels), (7 * block + 3, width)):
+            shapes |= _normalized(str(at), str(at + 1), c, width)
+        channels = width
+    return shapes | _layers(_22=(10, 9 * channels))
+
+
 def _residual(widths: tuple[int, ...], blocks: int, projected: bool) -> dict[str, tuple[int, ...]]:
     """3×3 convolutions in groups of blocks, the first of a group with a shortcut of
     its own if they are projected.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def layer(conv: str, norm: str, channels: int, out: int, k: int = 3) -> None:
-        shapes.update(
-            {f"{conv}.weight": (out, channels, k, k), f"{norm}.weight": (out,), f"{norm}.bias": (out,)}
-        )
-
-    layer("conv1", "bn1", 3, widths[0])
+    shapes = _normalized("conv1", "bn1", 3, widths[0])
     channels = widths[0]
     for group, width in enumerate(widths, 1):
         for block in range(blocks):
             path = f"layer{group}.{block}"
             for number, c in ((1, channels), (2, width)):
-                layer(f"{path}.conv{number}", f"{path}.bn{number}", c, width)
+                shapes |= _normalized(f"{path}.conv{number}", f"{path}.bn{number}", c, width)
             if projected and channels != width:
-                layer(f"{path}.shortcut.0", f"{path}.shortcut.1", channels, width, 1)
+                shapes |= _normalized(f"{path}.shortcut.0", f"{path}.shortcut.1", channels, width, 1)
             channels = width
     return shapes | _layers(linear=(10, channels))
 
@@ -189,12 +208,14 @@ MODELS = {
         (50, 1, 28, 28),
         _layers(_0=(20, 1, 5, 5), _2=(50, 20, 5, 5), _5=(500, 800), _7=(10, 500)),
     ),
+    "vgg": Model("VGG 32-64-128 28²", (50, 1, 28, 28), _vgg()),
     "resnet20": Model("ResNet-20", (128, 3, 32, 32), _residual((16, 32, 64), 3, False)),
     "resnet18": Model("ResNet-18 32²", (128, 3, 32, 32), _residual((64, 128, 256, 512), 2, True)),
     **{name: _recurrent(*sizes) for name, sizes in RECURRENT.items()},
 }
-"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, He et al.'s ResNet-20, and their ResNet-18 with a
-first convolution for small images, which is for GPUs; the names are those of state dicts.
+"""Varga et al.'s LeNet without its dropout, Caffe's LeNet, a small net after Simonyan and Zisserman, He et
+al.'s ResNet-20, and their ResNet-18 with a first convolution for small images, which is for GPUs; the names
+are those of state dicts.
 """
 
 
@@ -304,6 +325,10 @@ def _steps() -> Iterator[Case]:
         yield Case("steps", name, "step", settings, checks=3, tolerance=5e-3, quick=quick)
 
 
+def _inference() -> Iterator[Case]:
+    yield Case("inference", f"{MODELS['lenet'].title}, batch 1", "infer", Forward("lenet", 1), quick=True)
+
+
 def _prices() -> Iterator[Case]:
     for model in ("lenet", "resnet20"):
         for penalty in PRICED:
@@ -328,7 +353,7 @@ def _fresh() -> Iterator[Case]:
 
 CASES = {
     case.name: case
-    for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _prices, _fresh)
+    for make in (_convolutions, _matmuls, _passes_over_memory, _steps, _inference, _prices, _fresh)
     for case in make()
 }
 
@@ -374,20 +399,27 @@ def _update(s: Parameters, normal: Callable[..., Any], random: Any) -> Arrays:
     return {"params": [normal(*shape) for shape in s.shapes], "grads": [normal(*shape) for shape in s.shapes]}
 
 
-def _step(s: Step, normal: Callable[..., Any], random: Any) -> Arrays:
-    """A minibatch with its labels, SpectReg's r, and He et al.'s initial weights; vectors
-    are biases, or a norm's scale.
-    """
-    model = MODELS[s.model]
+def _initial(model: Model, normal: Callable[..., Any]) -> Arrays:
+    """He et al.'s initial weights; vectors are biases, or a norm's scale."""
 
     def initial(name: str, shape: tuple[int, ...]) -> Any:
         if len(shape) == 1:
             return (np.ones if name.endswith("weight") else np.zeros)(shape, np.float32)
         return normal(*shape) * np.float32(math.sqrt(2 / math.prod(shape[1:])))
 
-    params = {name: initial(name, shape) for name, shape in model.shapes.items()}
-    N = model.input[0]
+    return {name: initial(name, shape) for name, shape in model.shapes.items()}
+
+
+def _step(s: Step, normal: Callable[..., Any], random: Any) -> Arrays:
+    """Weights, a minibatch with its labels, and SpectReg's r."""
+    model = MODELS[s.model]
+    params, N = _initial(model, normal), model.input[0]
     return {"params": params, "x": normal(*model.input), "y": random.integers(0, 10, N), "r": normal(N, 10)}
+
+
+def _forward(s: Forward, normal: Callable[..., Any], random: Any) -> Arrays:
+    model = MODELS[s.model]
+    return {"params": _initial(model, normal), "x": normal(s.N, *model.input[1:])}
 
 
 def _nothing(s: None, normal: Callable[..., Any], random: Any) -> Arrays:
@@ -406,4 +438,5 @@ _DATA: dict[str, Callable[..., Arrays]] = {
     "rmsprop": _update,
     "step": _step,
     "price": _step,
+    "infer": _forward,
 }

@@ -7,24 +7,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from tinydl_kernels.cpu import threads
+from tinydl_kernels.cpu import simd, threads
 from tinydl_kernels.cpu.compiler import parallel
 from tinydl_kernels.cpu.lazy import Module, intrinsic, nb
 
 ir = Module("llvmlite.ir")
-binding = Module("llvmlite.binding")
 
 CHAINS = 12
 """Independent sums, for the unit's latency; with the two factors they fit into the 16 registers of AVX2."""
 ROUNDS = 1 << 18
 COPIED = 1 << 24
 """Numbers that are copied: 64 MiB of float32 each way."""
-
-
-def lanes() -> int:
-    """float32 numbers in a vector register of this processor."""
-    features = binding.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx") else 4
 
 
 @intrinsic
@@ -34,7 +27,7 @@ def multiply_add(typing, rounds, start):
     """
 
     def code(context, builder, signature, args):
-        single, width = ir.FloatType(), lanes()
+        single, width = ir.FloatType(), simd.lanes(4)
         vector = ir.VectorType(single, width)
         name = f"llvm.fma.v{width}f32"
         fma = builder.module.globals.get(name) or ir.Function(
@@ -90,7 +83,8 @@ def peak_flops() -> Limit:
     """Fused multiply-adds on all threads, float32, everything in registers."""
     pieces = 4 * threads.get_num_threads()
     sums = np.empty(pieces, np.float32)
-    return Limit(lambda: _multiply_add(pieces, 1, ROUNDS, sums), 2.0 * pieces * ROUNDS * CHAINS * lanes())
+    work = 2.0 * pieces * ROUNDS * CHAINS * simd.lanes(4)
+    return Limit(lambda: _multiply_add(pieces, 1, ROUNDS, sums), work)
 
 
 def copy() -> Limit:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .cases import EPS
+from .cases import EPS, VGG
 
 Params = dict[str, Any]
 MOMENTUM = 0.1
@@ -65,10 +65,11 @@ def caffe(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
     return _linear(p, "7", jax.nn.relu(_linear(p, "5", h))), stats
 
 
-def resnet20(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
+def _normalized(p: Params, stats: Params) -> tuple[Any, Params]:
+    """A layer, a 3×3 convolution and BatchNorm by their names, and where it puts the running statistics."""
     moved = {}
 
-    def layer(conv_name: str, norm_name: str, h: Any, stride: int) -> Any:
+    def layer(conv_name: str, norm_name: str, h: Any, stride: int = 1) -> Any:
         h = conv(h, p[f"{conv_name}.weight"], stride, 1)
         h, mean, var = normalize(h, p[f"{norm_name}.weight"], p[f"{norm_name}.bias"])
         n = h.size // h.shape[1]
@@ -77,13 +78,28 @@ def resnet20(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
             moved[key] = (1 - MOMENTUM) * stats[key] + MOMENTUM * lax.stop_gradient(now)
         return h
 
-    h = jax.nn.relu(layer("conv1", "bn1", x, 1))
+    return layer, moved
+
+
+def vgg(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
+    layer, moved = _normalized(p, stats)
+    h = x
+    for block in range(len(VGG)):
+        for at in (7 * block, 7 * block + 3):
+            h = jax.nn.relu(layer(str(at), str(at + 1), h))
+        h = max_pool(h)
+    return _linear(p, "22", h.reshape(len(x), -1)), moved
+
+
+def resnet20(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
+    layer, moved = _normalized(p, stats)
+    h = jax.nn.relu(layer("conv1", "bn1", x))
     for group in (1, 2, 3):
         for block in (0, 1, 2):
             grows = group > 1 and block == 0
             name, stride = f"layer{group}.{block}", 2 if grows else 1
             y = jax.nn.relu(layer(f"{name}.conv1", f"{name}.bn1", h, stride))
-            y = layer(f"{name}.conv2", f"{name}.bn2", y, 1)
+            y = layer(f"{name}.conv2", f"{name}.bn2", y)
             if grows:
                 half = (y.shape[1] - h.shape[1]) // 2
                 h = jnp.pad(h[:, :, ::2, ::2], ((0, 0), (half, half), (0, 0), (0, 0)))
@@ -91,7 +107,7 @@ def resnet20(p: Params, stats: Params, x: Any) -> tuple[Any, Params]:
     return _linear(p, "linear", h.mean((2, 3))), moved
 
 
-MODELS = {"mlp": mlp, "lenet": lenet, "caffe": caffe, "resnet20": resnet20}
+MODELS = {"mlp": mlp, "lenet": lenet, "caffe": caffe, "vgg": vgg, "resnet20": resnet20}
 
 
 def statistics(params: Params) -> Params:

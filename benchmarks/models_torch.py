@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .cases import RECURRENT
+from .cases import RECURRENT, VGG
 
 
 class LeNet(nn.Module):
@@ -101,6 +101,15 @@ def caffe() -> nn.Module:
     return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10))
 
 
+def vgg() -> nn.Module:
+    layers: list[nn.Module] = []
+    for channels, width in zip((1, *VGG), VGG, strict=False):
+        for c in (channels, width):
+            layers += [nn.Conv2d(c, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(9 * VGG[-1], 10))
+
+
 class Reader(nn.Module):
     """A recurrent network whose last output is made logits of."""
 
@@ -117,6 +126,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "mlp": mlp,
     "lenet": LeNet,
     "caffe": caffe,
+    "vgg": vgg,
     "resnet20": ResNet20,
     "resnet18": ResNet18,
     **{name: functools.partial(Reader, *sizes) for name, sizes in RECURRENT.items()},

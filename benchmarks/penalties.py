@@ -158,7 +158,7 @@ def page(prices: dict[str, dict[str, tuple[float, float]]], about: dict[str, Any
         "Training steps with a penalty, in plain steps of the same network: recorded, float32, Adam. The two "
         "take turns; medians over the rounds of the ratio, in parentheses that of the least times.",
         f"{about['cpu']}, threads: {about['threads']}, {about['clock']} time, load at the start: "
-        f"{about['load']:.1f}.",
+        f"{about['load']:.1f}{', held to AVX2' if about['avx2'] else ''}.",
         "",
         f"| penalty | {' | '.join(networks)} | at most |",
         f"|---|{'---|' * (len(networks) + 1)}",

@@ -15,8 +15,22 @@ from . import penalties
 from .cases import FAMILIES, MODELS, PENALTIES, Case
 from .turns import Contender, Measurement
 
-NAMES = {"tinydl": "tinydl", "torch": "PyTorch", "jax": "JAX", "numpy": "NumPy"}
-COLORS = {"tinydl": "#0072b2", "jax": "#d55e00", "numpy": "#555555", "torch": "#009e73"}  # Okabe & Ito
+NAMES = {
+    "tinydl": "tinydl",
+    "torch": "PyTorch",
+    "torch-compile": "PyTorch compiled",
+    "jax": "JAX",
+    "numpy": "NumPy",
+    "onnxruntime": "ONNX Runtime",
+}
+COLORS = {  # Okabe & Ito
+    "tinydl": "#0072b2",
+    "torch": "#009e73",
+    "torch-compile": "#56b4e9",
+    "jax": "#d55e00",
+    "numpy": "#555555",
+    "onnxruntime": "#cc79a7",
+}
 UNITS = {"flop": "GFLOP/s", "byte": "GB/s"}
 ROWS = 60
 """Of a column of the picture."""
@@ -235,7 +249,7 @@ def _headline(about: dict[str, Any], base: str) -> str:
     versions = ", ".join(f"{NAMES[name]} {version}" for name, version in about["frameworks"].items())
     return (
         f"Speed as a multiple of {NAMES[base]}'s, right is faster\n{versions} · {about['cpu']}, threads: "
-        f"{about['threads']}"
+        f"{about['threads']}{', held to AVX2' if about['avx2'] else ''}"
     )
 
 

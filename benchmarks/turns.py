@@ -22,9 +22,23 @@ import numpy as np
 
 from .cases import CASES, PEAKS, Case
 
-FRAMEWORKS = ("tinydl", "torch", "jax", "numpy")
+FRAMEWORKS = ("tinydl", "torch", "jax", "numpy", "onnxruntime")
+ON_REQUEST = ("torch-compile",)
+"""Takes long to compile: not among the frameworks unless it is named."""
+TRAINING = ("tinydl", "torch", "jax")
+"""Those whose training steps are measured in processes of their own."""
 MODES = {"tinydl": ("recorded", "eager")}
 """The modes of a training step, where there are several that start differently."""
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+}
+"""What holds a worker to vectors of 8 numbers; ONNX Runtime has no such setting."""
 QUIET = 0.03
 """Seconds between turns, for the threads of the last one to fall asleep."""
 LIMIT = 600.0
@@ -61,7 +75,7 @@ class Measurement:
 
 def installed(frameworks: Iterable[str]) -> tuple[list[str], list[str]]:
     """Those that can be imported, and those that cannot."""
-    found = {name: importlib.util.find_spec(name) is not None for name in frameworks}
+    found = {name: importlib.util.find_spec(name.partition("-")[0]) is not None for name in frameworks}
     return [name for name in found if found[name]], [name for name in found if not found[name]]
 
 
@@ -209,7 +223,7 @@ def in_fresh_processes(case: Case, frameworks: Iterable[str], threads: int, roun
     """A new process for each number. An "empty" cache is a new folder, and what that run
     leaves there is the "full" one.
     """
-    sides = [name for name in frameworks if name != "numpy"]
+    sides = [name for name in frameworks if name in TRAINING]
     done = Measurement(case, [Contender(name, mode) for name in sides for mode in MODES.get(name, ("",))])
     empty = "empty" in case.name
     with tempfile.TemporaryDirectory() as folder:

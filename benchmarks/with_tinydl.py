@@ -17,7 +17,7 @@ from tinydl.models import LeNet, resnet20
 from tinydl.regularizers import DataGrad, Objective, Pass, Penalty, spect_reg
 
 from . import machine
-from .cases import EPS, LEARNING_RATE, PENALTIES, RECURRENT, Arrays, Case
+from .cases import EPS, LEARNING_RATE, PENALTIES, RECURRENT, VGG, Arrays, Case
 from .penalties import PRICED, Net
 
 VERSION = td.__version__
@@ -168,6 +168,15 @@ class Reader(nn.Module):
         return self.linear(self.rnn(x)[0][:, -1])
 
 
+def vgg() -> tuple[nn.Module, ...]:
+    layers: list[nn.Module] = []
+    for channels, width in zip((1, *VGG), VGG, strict=False):
+        for c in (channels, width):
+            layers += [nn.Conv2d(c, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    return (*layers, nn.Flatten(), nn.Linear(9 * VGG[-1], 10))
+
+
 def model(name: str) -> nn.Module:
     if name == "lenet":
         return LeNet("none")
@@ -183,6 +192,7 @@ def model(name: str) -> nn.Module:
             *(nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.MaxPool2d(2)),
             *(nn.Flatten(), nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10)),
         ),
+        "vgg": vgg,
     }
     return nn.Sequential(*layers[name]())
 
@@ -227,6 +237,24 @@ def step(case: Case, d: Arrays) -> Contenders:
     x, y = td.tensor(d["x"]), td.tensor(d["y"])
     recorded, eager = td.record(training_step(case, d)), training_step(case, d)
     return {"recorded": lambda: recorded(x, y), "eager": lambda: eager(x, y)}
+
+
+def evaluated(case: Case, d: Arrays) -> nn.Module:
+    """The network in eval mode."""
+    network = model(case.settings.model)
+    network.load_state_dict(d["params"], strict=False)
+    return network.eval()
+
+
+def infer(case: Case, d: Arrays) -> Contenders:
+    network, x = evaluated(case, d), td.tensor(d["x"])
+
+    def forward(x: td.Tensor) -> td.Tensor:
+        with td.no_grad():
+            return network(x)
+
+    recorded = td.record(forward)
+    return {"recorded": lambda: recorded(x), "eager": lambda: forward(x)}
 
 
 class First(nn.Module):

@@ -136,18 +136,21 @@ def _optimizer(kind: Any, d: Arrays, **options: Any) -> Any:
     return call
 
 
-def training_step(case: Case, d: Arrays, fused: bool | None, capturable: bool = False) -> Any:
+def training_step(
+    case: Case, d: Arrays, fused: bool | None, capturable: bool = False, compiled: bool = False
+) -> Any:
     """() -> (loss, penalty), on a minibatch that stays, on its device."""
     x, y, r = (torch.as_tensor(d[name]) for name in "xyr")
     model = MODELS[case.settings.model]().to(x.device)
     model.load_state_dict({name: torch.from_numpy(p) for name, p in d["params"].items()}, strict=False)
     params = list(model.parameters())
+    forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.Adam(params, lr=LEARNING_RATE, fused=fused, capturable=capturable)
     penalty, weight = case.settings.penalty, PENALTIES[case.settings.penalty]
 
     def plain() -> tuple[torch.Tensor, ...]:
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
+        loss = F.cross_entropy(forward(x), y)
         loss.backward()
         optimizer.step()
         return (loss,)
@@ -155,7 +158,7 @@ def training_step(case: Case, d: Arrays, fused: bool | None, capturable: bool = 
     def penalized() -> tuple[torch.Tensor, ...]:
         optimizer.zero_grad()
         followed = x.detach().requires_grad_()
-        logits = model(followed)
+        logits = forward(followed)
         losses = F.cross_entropy(logits, y, reduction="none")
         outputs, seed = (losses.sum(), None) if penalty == "datagrad" else (logits, r)
         (g,) = torch.autograd.grad(outputs, followed, seed, create_graph=True)
@@ -169,3 +172,14 @@ def training_step(case: Case, d: Arrays, fused: bool | None, capturable: bool = 
 
 def step(case: Case, d: Arrays) -> Contenders:
     return {"": training_step(case, d, None), "fused": training_step(case, d, True)}
+
+
+def infer(case: Case, d: Arrays) -> Contenders:
+    model, x = MODELS[case.settings.model]().eval(), torch.from_numpy(d["x"])
+    model.load_state_dict({name: torch.from_numpy(p) for name, p in d["params"].items()}, strict=False)
+
+    def forward() -> torch.Tensor:
+        with torch.inference_mode():
+            return model(x)
+
+    return {"": forward}

@@ -38,7 +38,7 @@ class Worker:
     """The contenders of one framework for one case at a time."""
 
     def __init__(self, framework: str, threads: int) -> None:
-        self.side = importlib.import_module(f".with_{framework}", __package__)
+        self.side = importlib.import_module(f".with_{framework.replace('-', '_')}", __package__)
         self.side.start(threads)
         self.calls: dict[str, Callable[[], Any]] = {}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import cases, penalties, turns, with_tinydl
+from benchmarks import __main__ as program
+from benchmarks import cases, machine, penalties, turns, with_tinydl
 from benchmarks.cases import CASES
 from tinydl import regularizers
 
@@ -49,6 +52,23 @@ def test_quick_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "ratios.png").exists()  # there is nothing to compare with
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names a processor of x86-64")
+def test_held_to_avx2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run says so, and its workers compile for registers of 8 numbers: the peak counts their lanes."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    options = ["--quick", "--frameworks", "tinydl", "--avx2", "--threads", "1", "--out", str(tmp_path)]
+    assert program.main(["matmul", *options]) == 0
+    assert "Held to AVX2" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["environment"]["avx2"] is True
+    assert [case["problems"] for case in results["cases"]] == [[]]
+    with turns.workers(["tinydl"], 1) as processes:
+        peak = processes["tinydl"].ask("prepare", cases.PEAKS["flop"])[""]
+    assert peak["work"] == 8 * 2 * 4 * machine.ROUNDS * machine.CHAINS
+
+
 def test_the_page_of_penalties(tmp_path: Path) -> None:
     printed, _ = run(
         tmp_path, "penalties", "--quick", "--frameworks", "tinydl", "--threads", "1", "--processor-time"
@@ -58,7 +78,7 @@ def test_the_page_of_penalties(tmp_path: Path) -> None:
     assert "| penalty | LeNet 6-16-120-84 | at most |" in written
     assert "threads: 1, processor time" in written
     assert re.search(r"^\| L2 \| \d+\.\d\d \(\d+\.\d\d\) \|  \|$", written, re.MULTILINE)
-    about = {"cpu": "a", "threads": 1, "clock": "wall", "load": 0.0}
+    about = {"cpu": "a", "threads": 1, "clock": "wall", "load": 0.0, "avx2": False}
     prices = {"Mixup": {"LeNet": (1.3, 1.2), "ResNet-20": (1.2, 1.05)}, "L1": {"LeNet": (9.0, 9.0)}}
     made = penalties.page(prices, about).splitlines()
     assert made[-2:] == ["| Mixup | 1.30 (1.20) ! | 1.20 (1.05) | 1.1 |", "| L1 | 9.00 (9.00) |  |  |"]
@@ -85,12 +105,29 @@ def test_every_priced_step_runs(name: str) -> None:
 @pytest.mark.full
 def test_every_family_agrees_with_the_others(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    others, _ = turns.installed(["torch", "jax", "numpy"])
+    others, _ = turns.installed(["torch", "jax", "numpy", "onnxruntime"])
     families = [family for family in cases.FAMILIES if family != "memory"]
     _, results = run(tmp_path, *families, "--quick", "--frameworks", "tinydl", *others)
     assert {case["name"]: case["problems"] for case in results["cases"] if case["problems"]} == {}
     assert {case["family"] for case in results["cases"]} == set(families)
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile_has_plain_steps_alone() -> None:
+    pytest.importorskip("torch")
+    assert not set(turns.ON_REQUEST) & set(turns.FRAMEWORKS)
+    with turns.workers(["torch", "torch-compile"], 1) as processes:
+        plain, penalized = (
+            turns.by_turns(CASES[f"MLP 784-200-200-10, {penalty}"], processes, 1, 0.001)
+            for penalty in ("plain", "datagrad")
+        )
+    assert plain.problems == []
+    assert [c.label for c in plain.contenders] == ["torch", "torch fused", "torch-compile fused"]
+    assert [c.label for c in penalized.contenders] == ["torch", "torch fused"]
+    assert [p.partition(":")[0] for p in penalized.problems] == ["torch-compile"]
+    assert "double backward" in penalized.problems[0]
 
 
 def test_a_framework_that_is_missing_is_left_out() -> None:
@@ -125,6 +162,39 @@ def test_inputs_are_the_same_for_all() -> None:
         assert first.keys() == second.keys()
         for a, b in zip(first.values(), second.values(), strict=True):
             np.testing.assert_equal(a, b)
+
+
+def test_inference_agrees() -> None:
+    """Recorded, eager, and in ONNX Runtime: a forward pass without a tape, of one sample."""
+    pytest.importorskip("onnxruntime")
+    from benchmarks import with_onnxruntime
+
+    case = CASES["LeNet 6-16-120-84, batch 1"]
+    own = with_tinydl.infer(case, cases.data(case))
+    results = [own[mode]() for mode in ("recorded", "recorded", "eager")]
+    assert not any(y.requires_grad for y in results)
+    found = [with_tinydl.arrays(y) for y in results]
+    assert [y.shape for (y,) in found] == [(1, 10)] * 3
+    assert [turns.difference(y, found[2]) for y in found] == [0, 0, 0]
+    with_onnxruntime.start(1)
+    other = with_onnxruntime.infer(case, cases.data(case))[""]()
+    assert turns.difference(with_onnxruntime.arrays(other), found[2]) <= case.tolerance
+
+
+@pytest.mark.parametrize("name", cases.MODELS)
+def test_nets_have_the_parameters_of_the_table(name: str) -> None:
+    """Loading asks for no more, so a wrong name would leave a layer as it was drawn."""
+    net = with_tinydl.model(name)
+    assert {path: p.shape for path, p in net.named_parameters()} == cases.MODELS[name].shapes
+
+
+@pytest.mark.parametrize("name", cases.MODELS)
+def test_nets_of_pytorch_have_them_too(name: str) -> None:
+    pytest.importorskip("torch")
+    from benchmarks import models_torch
+
+    net = models_torch.MODELS[name]()
+    assert {path: tuple(p.shape) for path, p in net.named_parameters()} == cases.MODELS[name].shapes
 
 
 def test_difference() -> None:
