@@ -145,9 +145,19 @@ def test_no_channels(C, O):
     agree(conv.grad_weight, x, g, window)
 
 
-def test_bits_do_not_depend_on_the_number_of_threads():
-    window = Window.conv("conv", (37, 6, 14, 14), (10, 6, 5, 5))
-    x, w, b, g = arrays(37, 6, 10, window, np.float32)
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "stride", "padding"),
+    [
+        ((37, 6, 14, 14), (10, 6, 5, 5), 1, 0),
+        # with scratch for so many tasks that they share it
+        ((40, 16, 33, 31), (32, 16, 3, 3), 2, 1),
+        ((40, 4, 40, 40), (8, 4, 3, 3), 1, 1),
+        ((40, 1, 60, 60), (6, 1, 5, 5), 1, 2),
+    ],
+)
+def test_bits_do_not_depend_on_the_number_of_threads(x_shape, w_shape, stride, padding):
+    window = Window.conv("conv", x_shape, w_shape, stride, padding)
+    x, w, b, g = arrays(x_shape[0], x_shape[1], w_shape[0], window, np.float32)
     outer, results = threads.get_num_threads(), []
     try:
         for count in (1, 2, 3):
@@ -182,3 +192,15 @@ def test_an_image_is_its_own_plane_where_nothing_is_padded_or_strided():
     np.testing.assert_array_equal(
         plan.x_terms, [c * 42 + h * 6 + w for c in range(2) for h in range(3) for w in range(2)]
     )
+
+
+@pytest.mark.parametrize(("kernel", "padding", "packed"), [(1, 0, False), (3, 0, False), (3, 1, True)])
+def test_images_are_not_copied_for_a_stride_alone(kernel, padding, packed):
+    window = Window.conv("conv", (3, 4, 8, 10), (16, 4, kernel, kernel), 2, padding)
+    plan = packing.plan_of(window, 4, 16, False)
+    assert plan.packed == packed
+    assert plan.grid == ((1, 8, 10) if not packed else (1, 9, 11))
+    x, w, b, g = arrays(3, 4, 16, window)
+    agree(conv.forward, x, w, b, window)
+    agree(conv.grad_input, g, w, window)
+    agree(conv.grad_weight, x, g, window)

@@ -145,6 +145,21 @@ def test_float32_means_of_large_windows_are_summed_in_float64():
     assert agree(pool.avg_forward, x, window, True)[0, 0, 0, 0] == np.float32(0.1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (3, 50, 9, 15), (1, 1, 1, 1), (0, 3, 4, 4), (140, 2, 70)])
+def test_means_of_whole_planes_are_sums_in_order(shape, dtype):
+    """On the processor; the reference adds in the same order, tap by tap."""
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    window = Window.pool("pool", shape, shape[2:], axes=len(shape) - 2)
+    for divisor in (None, 3.0):
+        y = agree(pool.avg_forward, x, window, True, divisor)
+        g = cotangent(window, x)
+        dx = agree(pool.avg_backward, g, window, True, divisor)
+        with dispatch.use("reference"):
+            np.testing.assert_array_equal(y, pool.avg_forward(x, window, True, divisor))
+            np.testing.assert_array_equal(dx, pool.avg_backward(g, window, True, divisor))
+
+
 def test_a_plane_beyond_32_bits_is_refused():
     shape = (1, 1, 1 << 15, (1 << 15) + 1)
     x = np.broadcast_to(np.float32(0), shape)

@@ -366,8 +366,9 @@ def panel(y, y0, y_step, first, first0, first_step, rows, w, w0, w_rows, w_terms
 
 
 def _strip(vectors, few):
-    """strip for so many vectors, from row i on in tiles as far as they go; the next i. A tile has few rows, or
-    as many as it should have where `few` is 0.
+    """strip for so many vectors, from row i on in tiles as far as they go; the next i.
+
+    A tile has `few` rows, or as many as it should have where that is 0.
     """
     tall = not few
 

@@ -149,6 +149,11 @@ def _planes(array: Array) -> Array:
     return array.reshape(array.shape[0] * array.shape[1], prod(array.shape[2:]))
 
 
+def _is_plane(window: Window) -> bool:
+    """Is a plane one window, without pads?"""
+    return window.kernel == window.input and not any(window.low + window.high)
+
+
 @max_forward.loops
 def _(x: Array, window: Window) -> tuple[Array, Array]:
     if prod(window.input) > argmax.LARGEST:
@@ -204,6 +209,9 @@ def _(x: Array, window: Window, include_pad: bool, divisor: float | None = None)
     y = memory.empty(x.shape[:2] + window.out, x.dtype, x)
     grain = _grain(prod(window.out + window.kernel))
     planes, divisors = _planes(y), _divisors(window, include_pad, divisor).reshape(-1)
+    if _is_plane(window):
+        loops.plane_means(planes.shape[0], grain, _planes(x), divisors, planes)
+        return y
     totals = memory.empty((-(-planes.shape[0] // grain), planes.shape[1]), np.float64, x)
     loops.avg_forward(planes.shape[0], grain, _planes(x), divisors, planes, totals, grain, window.geometry)
     return y
@@ -214,6 +222,9 @@ def _(g: Array, window: Window, include_pad: bool, divisor: float | None = None)
     dx = memory.empty(g.shape[:2] + window.input, g.dtype, g)
     grain = _grain(prod(window.out + window.kernel))
     planes, divisors = _planes(g), _divisors(window, include_pad, divisor).reshape(-1)
+    if _is_plane(window):
+        loops.plane_shares(planes.shape[0], grain, planes, divisors, _planes(dx))
+        return dx
     shares = memory.empty((-(-planes.shape[0] // grain), planes.shape[1]), g.dtype, g)
     loops.avg_backward(planes.shape[0], grain, planes, divisors, _planes(dx), shares, grain, window.geometry)
     return dx

@@ -6,8 +6,11 @@ import numpy as np
 
 from ..cpu import simd
 from ..cpu.compiler import kernel, parallel
-from ..cpu.tiles import add_strided, fill
+from ..cpu.tiles import add_strided, fill, transpose
 from . import argmax
+
+SIDE, RUN = 128, 64
+"""Planes that are summed up together, and how many positions of them lie side by side in scratch."""
 
 
 @kernel
@@ -174,6 +177,35 @@ def _add_taps(image, out, back, geometry):
                             add_strided(image, at, w_step, out, to, 1, ow1 - ow0)
                         else:
                             add_strided(out, to, 1, image, at, w_step, ow1 - ow0)
+
+
+@parallel
+def plane_means(start, stop, x, divisors, y):
+    """`avg_forward` where a window is the whole plane: a lane is a plane, summed up in order."""
+    (planes, size), zero = x.shape, np.float64(0)
+    line, block, totals = x.reshape(planes * size), np.empty(SIDE * RUN, x.dtype), np.empty(SIDE)
+    fill(block, 0, x.dtype.type(0), block.size)
+    for first in range(start, stop, SIDE):
+        many = min(SIDE, stop - first)
+        fill(totals, 0, zero, SIDE)
+        for at in range(0, size, RUN):
+            count = min(RUN, size - at)
+            transpose(block, 0, SIDE, line, first * size + at, size, many, count)
+            for p in range(count):
+                row = block[p * SIDE : (p + 1) * SIDE]
+                for i in range(SIDE):
+                    totals[i] += row[i]
+        for i in range(many):
+            y[first + i, 0] = totals[i] / divisors[0]
+
+
+@parallel
+def plane_shares(start, stop, g, divisors, dx):
+    """`avg_backward` where a window is the whole plane."""
+    zero = g.dtype.type(0)
+    for plane in range(start, stop):
+        share = g.dtype.type(g[plane, 0] / divisors[0])
+        fill(dx[plane], 0, zero + share, dx.shape[1])
 
 
 @parallel
