@@ -70,7 +70,10 @@ ROWS: list[Row] = [
             ((X, V), ShapeError, "pow: expected shapes that broadcast"),
         ],
     ),
-    Row("pow 3", lambda x: td.pow(x, 3), samples_of(normal), lambda x: x**3, "elementwise.power"),
+    Row("pow 4", lambda x: td.pow(x, 4), samples_of(normal), lambda x: x**4, "elementwise.power"),
+    Row("pow 3", lambda x: td.pow(x, 3), samples_of(normal), lambda x: x**3),
+    Row("pow 2", lambda x: td.pow(x, 2), samples_of(normal), lambda x: x**2),
+    Row("pow -1", lambda x: td.pow(x, -1), samples_of(positive), lambda x: 1 / x),
     Row("pow 0", lambda x: td.pow(x, 0), samples_of(normal), np.ones_like),
     Row("pow -1.5", lambda x: td.pow(x, -1.5), samples_of(positive), lambda x: x**-1.5),
     Row(

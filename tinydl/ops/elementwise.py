@@ -260,9 +260,17 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
         if isinstance(exponent, (int, np.integer)) and exponent < 0:
             raise ValueError(f"pow: expected an exponent of at least 0 for integers, got {exponent}")
         input = to_dtype(input, common_dtype((input, exponent)))
-    if exponent == 0.5 and isinstance(input, Tensor):
-        return sqrt(input)
-    return _power(input, exponent=exponent)
+    cheaper = CHEAPER_POWERS.get(exponent) if isinstance(input, Tensor) else None
+    return _power(input, exponent=exponent) if cheaper is None else cheaper(input)
+
+
+CHEAPER_POWERS: dict[float, Callable[[Tensor], Tensor]] = {
+    -1: lambda x: div(1.0, x),
+    0.5: sqrt,
+    2: lambda x: mul(x, x),
+    3: lambda x: mul(mul(x, x), x),
+}
+"""Exponents that need no logarithm, as in PyTorch."""
 
 
 def _whole_power(x: Any, exponent: Any) -> Tensor:
