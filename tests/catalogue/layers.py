@@ -43,7 +43,8 @@ class LayerCall:
     inputs: int  # so many tensors are what the layer is called on; its parameters and buffers follow
 
     def __call__(self, *given: Tensor) -> Any:
-        floating = [x.dtype for x in given if x.dtype.kind == "f"] or [td.float64]
+        dtypes = [x.dtype for x in given if isinstance(x, Tensor)]
+        floating = [dtype for dtype in dtypes if dtype.kind == "f"] or [td.float64]
         module = _made(self, floating[-1], given[0].device)  # as the parameters, where there are any
         names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
         state = dict(zip(names, given[self.inputs :], strict=False))

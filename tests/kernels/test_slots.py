@@ -22,7 +22,7 @@ def _work(start, stop, scratch, free, sound, used):
 
 
 def test_no_two_tasks_at_work_have_the_same_slot():
-    scratch, sound, used = np.empty((TASKS, SIZE)), np.zeros(TASKS, bool), np.full(TASKS, -1)
+    scratch, sound, used = np.empty((slots.FEW, SIZE)), np.zeros(TASKS, bool), np.full(TASKS, -1)
     outer = threads.get_num_threads()
     try:
         threads.set_num_threads(4)
@@ -30,7 +30,7 @@ def test_no_two_tasks_at_work_have_the_same_slot():
         _work(TASKS, 1, scratch, free, sound, used)
     finally:
         threads.set_num_threads(outer)
-    assert free.size == TASKS
+    assert free.size == slots.rows(TASKS) == slots.FEW
     assert not free.any()  # all have been given back
     assert sound.all()
     assert used.min() >= 0
@@ -38,9 +38,14 @@ def test_no_two_tasks_at_work_have_the_same_slot():
 
 
 def test_with_little_scratch_each_task_has_its_own():
-    scratch, sound, used = np.empty((TASKS, 4)), np.zeros(TASKS, bool), np.full(TASKS, -1)
-    free = slots.free(TASKS, scratch)
+    few = slots.FEW
+    scratch, sound, used = np.empty((few, 4)), np.zeros(few, bool), np.full(few, -1)
+    free = slots.free(few, scratch)
     assert free.size == 0
-    _work(TASKS, 1, scratch, free, sound, used)
+    _work(few, 1, scratch, free, sound, used)
     assert sound.all()
-    np.testing.assert_array_equal(used, np.arange(TASKS))
+    np.testing.assert_array_equal(used, np.arange(few))
+
+
+def test_more_tasks_than_rows_choose_among_these_however_little_they_are():
+    assert slots.free(TASKS, np.empty((slots.rows(TASKS), 4))).size == slots.rows(TASKS) < TASKS

@@ -176,10 +176,10 @@ def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any 
 
     Where several come to one place the last one wins, and it alone has a gradient.
     """
-    if (src is None) is (value is None):
-        raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
     shape = input.shape
     input, index, _ = _with_dims(input, places("scatter", index, input))
+    if (src is None) is (value is None):
+        raise TypeError(f"scatter: expected src or value, got {'neither' if src is None else 'both'}")
     if _is_nothing("scatter", input, dim, index, src):
         return clone(_reshaped(input, shape))
     dim, index = _checked("scatter", input, dim, index)
