@@ -7,6 +7,7 @@ import itertools
 import operator
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,8 @@ __all__ = ["Group", "RankError", "Shard", "nccl", "serial", "world"]
 TIMEOUT = 600.0
 """Seconds for which a rank waits for the others."""
 INTERRUPTED = 130
+PASSED_ON = 0.2
+"""Seconds that a launcher may take to read a rank's last words: it drops what it has not read by the abort."""
 
 
 class Group:
@@ -293,6 +296,7 @@ def _end_together(transport: Mpi) -> None:
         sys.stdout.flush()
         print(f"rank {transport.rank} of {transport.size}: {what}", file=sys.stderr, flush=True)
         atexit.unregister(transport.leave)
+        time.sleep(PASSED_ON)
         transport.abort(INTERRUPTED if interrupted else 1)
 
     sys.excepthook = hook
