@@ -32,7 +32,7 @@ TIMEOUT = 600.0
 """Seconds for which a rank waits for the others."""
 INTERRUPTED = 130
 PASSED_ON = 0.2
-"""Seconds that a launcher may take to read a rank's last words: it drops what it has not read by the abort."""
+"""Seconds for a launcher to read a rank's last words: it drops what it has not read by the abort."""
 
 
 class Group:
