@@ -160,6 +160,14 @@ def test_means_of_whole_planes_are_sums_in_order(shape, dtype):
             np.testing.assert_array_equal(dx, pool.avg_backward(g, window, True, divisor))
 
 
+@pytest.mark.parametrize("include_pad", [False, True])
+def test_a_dilated_window_that_reaches_beyond_its_plane_is_not_the_plane(include_pad):
+    x = np.array([[[1.0, 2.0]]], np.float32)
+    window = Window((2,), (2,), (2,), (0,), (0,), (2,), 1, True)  # its second tap lies outside
+    agree(pool.avg_forward, x, window, include_pad)
+    agree(pool.max_forward, x, window)
+
+
 def test_a_plane_beyond_32_bits_is_refused():
     shape = (1, 1, 1 << 15, (1 << 15) + 1)
     x = np.broadcast_to(np.float32(0), shape)

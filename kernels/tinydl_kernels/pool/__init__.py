@@ -151,7 +151,7 @@ def _planes(array: Array) -> Array:
 
 def _is_plane(window: Window) -> bool:
     """Is a plane one window, without pads?"""
-    return window.kernel == window.input and not any(window.low + window.high)
+    return window.kernel == window.span == window.input and not any(window.low + window.high)
 
 
 @max_forward.loops
