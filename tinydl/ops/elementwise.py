@@ -260,11 +260,12 @@ def pow(input: Tensor | float, exponent: Tensor | float) -> Tensor:
         if isinstance(exponent, (int, np.integer)) and exponent < 0:
             raise ValueError(f"pow: expected an exponent of at least 0 for integers, got {exponent}")
         input = to_dtype(input, common_dtype((input, exponent)))
-    cheaper = CHEAPER_POWERS.get(exponent) if isinstance(input, Tensor) else None
-    return _power(input, exponent=exponent) if cheaper is None else cheaper(input)
+    if isinstance(input, Tensor) and exponent in CHEAPER_POWERS:
+        return CHEAPER_POWERS[exponent](input)
+    return _power(input, exponent=exponent)
 
 
-CHEAPER_POWERS: dict[float, Callable[[Tensor], Tensor]] = {
+CHEAPER_POWERS: dict[Any, Callable[[Tensor], Tensor]] = {
     -1: lambda x: div(1.0, x),
     0.5: sqrt,
     2: lambda x: mul(x, x),
