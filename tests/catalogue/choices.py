@@ -87,36 +87,29 @@ ROWS: list[Row] = [
         in_order(0),
         bad=[((X, 5), ShapeError, "kthvalue: expected k from 1 to 4 for (3, 4) along -1, got 5")],
     ),
-    Row("median", lambda x: td.median(x), [[apart(3, 3)], [()], [apart(1)]], np.median),
-    Row(
-        "median dim",
-        lambda x, dim=1: td.median(x, dim),
-        [[apart(3, 4)], [apart(2, 3, 1)]],
-        lambda x: tuple(
-            y[:, (x.shape[1] - 1) // 2] for y in (np.sort(x, 1), np.argsort(x, 1, kind="stable"))
-        ),
-        bad=[
-            ((X, 2), ShapeError, "median: expected dim in [-2, 1], got 2"),
-            ((td.ones(2, 0), 1), ShapeError, "median: expected at least one element along dim 1, got (2, 0)"),
-        ],
-    ),
-    Row("nanmedian", lambda x: td.nanmedian(x), [[apart(3, 3)], [()], [apart(1)]], np.median),
-    Row(
-        "nanmedian dim",
-        lambda x, dim=1: td.nanmedian(x, dim),
-        [[apart(3, 4)], [apart(2, 3, 1)]],
-        lambda x: tuple(
-            y[:, (x.shape[1] - 1) // 2] for y in (np.sort(x, 1), np.argsort(x, 1, kind="stable"))
-        ),
-        bad=[
-            ((X, 2), ShapeError, "nanmedian: expected dim in [-2, 1], got 2"),
-            (
-                (td.ones(2, 0), 1),
-                ShapeError,
-                "nanmedian: expected at least one element along dim 1, got (2, 0)",
+    *[
+        row
+        for name, function in (("median", td.median), ("nanmedian", td.nanmedian))
+        for row in (
+            Row(name, lambda x, f=function: f(x), [[apart(3, 3)], [()], [apart(1)]], np.median),
+            Row(
+                f"{name} dim",
+                lambda x, dim=1, f=function: f(x, dim),
+                [[apart(3, 4)], [apart(2, 3, 1)]],
+                lambda x: tuple(
+                    y[:, (x.shape[1] - 1) // 2] for y in (np.sort(x, 1), np.argsort(x, 1, kind="stable"))
+                ),
+                bad=[
+                    ((X, 2), ShapeError, f"{name}: expected dim in [-2, 1], got 2"),
+                    (
+                        (td.ones(2, 0), 1),
+                        ShapeError,
+                        f"{name}: expected at least one element along dim 1, got (2, 0)",
+                    ),
+                ],
             ),
-        ],
-    ),
+        )
+    ],
     Row(
         "take",
         td.take,

@@ -145,6 +145,9 @@ def _sweep(
 
     retained = create_graph if retain_graph is None else retain_graph
 
+    def deliver(key: Key, gradient: Tensor) -> None:
+        found[key] = add(found[key], gradient) if key in found else gradient
+
     def gradients(node: Node, cotangents: list[Tensor | None]) -> list[Tensor | None]:
         gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
         if node.backend == here:
@@ -154,14 +157,14 @@ def _sweep(
 
     with GradMode(create_graph):
         for x, seed in roots:
-            found[x.key] = add(found[x.key], seed) if x.key in found else seed
+            deliver(x.key, seed)
         for node in reversed(order):
             for k, slot in node.slots.items():
                 if (node, k) in found:
                     watched[slot] = found[node, k] = slot.complete(found[node, k])
             cotangents, arrived = [], False
             for k in range(node.count):
-                key: Key = (node, k)
+                key = (node, k)
                 g = found.get(key) if wanted and key in wanted else found.pop(key, None)
                 arrived = arrived or g is not None
                 cotangents.append(g)
@@ -169,8 +172,7 @@ def _sweep(
                 continue
             for edge, g in zip(node.edges, gradients(node, cotangents), strict=True):
                 if g is not None:
-                    key = edge.slot if edge.node is None else (edge.node, edge.index)
-                    found[key] = add(found[key], g) if key in found else g
+                    deliver(edge.key, g)
             if not retained:
                 node.free()
         leaves = {key: key.complete(g) for key, g in found.items() if isinstance(key, Slot)}

@@ -86,9 +86,7 @@ class Edge:
     __slots__ = ("array", "count", "dtype", "index", "node", "shape", "slot", "version")
 
     def __init__(self, x: Any, saved: bool, differentiable: bool) -> None:
-        array, version = x.array, x._version
-        if version is None:
-            version = x._version = Version()
+        array, version = x.array, x.version
         self.shape, self.dtype = array.shape, array.dtype
         self.version, self.count = version, version.count
         self.node: Node | None = x.node if differentiable else None

@@ -59,7 +59,7 @@ def var(
     """The variance over `dim`: Σ (input - mean)² / (n - correction), where
     correction is 1, or 0 if not unbiased.
     """
-    return _var_mean("var", input, dim, unbiased, keepdim, correction)[0]
+    return _var("var", input, dim, unbiased, keepdim, correction)
 
 
 @public
@@ -72,7 +72,7 @@ def std(
     correction: float | None = None,
 ) -> Tensor:
     """The square root of `var`; its derivatives are 0 where it is 0."""
-    return _std_mean("std", input, dim, unbiased, keepdim, correction)[0]
+    return _std("std", input, dim, unbiased, keepdim, correction)
 
 
 @public
@@ -85,15 +85,7 @@ def std_mean(
     correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(`std`, `mean`) over `dim`."""
-    return _std_mean("std_mean", input, dim, unbiased, keepdim, correction)
-
-
-def _std_mean(
-    who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None
-) -> tuple[Tensor, Tensor]:
-    dims, free, centred = _centred(who, x, dim, unbiased, correction)
-    length = norm(centred, 2.0, dims, keepdim)
-    return div(length, math.sqrt(free) if free > 0 else 0.0), mean(x, dims, keepdim)
+    return _std("std_mean", input, dim, unbiased, keepdim, correction), _mean(input, dim, keepdim)
 
 
 @public
@@ -106,14 +98,22 @@ def var_mean(
     correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(`var`, `mean`) over `dim`."""
-    return _var_mean("var_mean", input, dim, unbiased, keepdim, correction)
+    return _var("var_mean", input, dim, unbiased, keepdim, correction), _mean(input, dim, keepdim)
 
 
-def _var_mean(
-    who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None
-) -> tuple[Tensor, Tensor]:
+def _var(who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None) -> Tensor:
     dims, free, centred = _centred(who, x, dim, unbiased, correction)
-    return div(sum(square(centred), dims, keepdim), max(free, 0.0)), mean(x, dims, keepdim)
+    return div(sum(square(centred), dims, keepdim), max(free, 0.0))
+
+
+def _std(who: str, x: Tensor, dim: Any, unbiased: bool, keepdim: bool, correction: float | None) -> Tensor:
+    dims, free, centred = _centred(who, x, dim, unbiased, correction)
+    return div(norm(centred, 2.0, dims, keepdim), math.sqrt(free) if free > 0 else 0.0)
+
+
+def _mean(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    """Over all dims where `unbiased` was given in the place of `dim`."""
+    return mean(x, None if isinstance(dim, bool) else dim, keepdim)
 
 
 def _centred(

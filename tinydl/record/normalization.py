@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from tinydl_kernels import norm
 
 from ..engine.core import Array
-from . import plan
-from .plan import Buffer, Call, Joined, Place, memory_of, on_processor, writes
+from .plan import Buffer, Call, Joined, Place, is_large, memory_of, on_processor, writes
 
 
 class _Passes(NamedTuple):
@@ -63,7 +62,7 @@ def split_norm(calls: Sequence[Call], buffers: Sequence[Buffer]) -> list[Call]:
     found = []
     for call in calls:
         passes = PASSES.get(call.primitive.key)
-        if passes is None or not on_processor(call, buffers) or not _large(buffers[call.buffers[-1]]):
+        if passes is None or not on_processor(call, buffers) or not is_large(buffers[call.buffers[-1]]):
             found.append(call)
             continue
         *own, result = call.buffers
@@ -75,10 +74,6 @@ def split_norm(calls: Sequence[Call], buffers: Sequence[Buffer]) -> list[Call]:
         found.append(call._replace(primitive=first, buffers=own))
         found.append(call._replace(primitive=second, arguments=arguments, settings={}, buffers=[result]))
     return found
-
-
-def _large(buffer: Buffer) -> bool:
-    return buffer.size >= plan.WORTH * buffer.dtype.itemsize
 
 
 def join_norm(calls: Sequence[Call], buffers: Sequence[Buffer], live_out: Collection[int]) -> list[Call]:

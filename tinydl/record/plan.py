@@ -223,8 +223,12 @@ def _fusable(call: Call, buffers: Sequence[Buffer]) -> bool:
         return False
     out = buffers[call.buffers[0]]
     same = all(x is not None and x.dtype == out.dtype for x in call.arguments)
-    large = out.size >= WORTH * out.dtype.itemsize
-    return primitive.name in elementwise.scalars and out.dtype.kind == "f" and same and large
+    return primitive.name in elementwise.scalars and out.dtype.kind == "f" and same and is_large(out)
+
+
+def is_large(buffer: Buffer) -> bool:
+    """Does it hold enough numbers to be worth a loop of its own?"""
+    return buffer.size >= WORTH * buffer.dtype.itemsize
 
 
 def on_processor(call: Call, buffers: Sequence[Buffer]) -> bool:

@@ -152,7 +152,8 @@ def statistics(x, gamma, beta, eps):
     """(mean, var, factors): what `batch_norm` returns, and y = (x - factors[0]) factors[1] + factors[2]."""
     axes = _all_but_channels(x)
     wide = x.astype(np.float64)
-    mean, var = _as_kept(wide.mean(axes), wide.var(axes), x.dtype), wide.var(axes)
+    var = wide.var(axes)
+    mean = _as_kept(wide.mean(axes), var, x.dtype)
     scale = (var + eps) ** -0.5 * (1.0 if gamma is None else gamma)
     shift = (0.0 if beta is None else beta) - (mean - mean.astype(x.dtype)) * scale
     return mean, var, np.stack([mean, scale, shift]).astype(x.dtype)
