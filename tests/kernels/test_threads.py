@@ -293,24 +293,31 @@ import random, signal, threading, time
 import numpy as np
 import test_threads as t
 
-counts, serial, over = np.zeros(64), 0, threading.Event()
+counts, serial, inside, over = np.zeros(64), 0, False, False
 t.increment(64, 1, counts)
 
 def disturb():
+    global inside, over
     for _ in range(100):
+        while not inside:  # a signal outside of the try would end the script
+            time.sleep(0.0001)
+        inside = False
         time.sleep(random.uniform(0, 0.003))
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-    over.set()
+    while not inside:  # the last one has been heard
+        time.sleep(0.0001)
+    over = True
 
-other = threading.Thread(target=disturb)
-other.start()
+threading.Thread(target=disturb).start()
 i = 0
-while not over.is_set() or other.is_alive():
+while not over:
     try:
-        i += 1
-        t.increment(64, 1, counts)
-        serial += t.threads.words[t.threads.WORKERS] != t.threads.get_num_threads() - 1
-        t.threads.set_num_threads(2 + i % 3)
+        inside = True
+        while not over:
+            i += 1
+            t.increment(64, 1, counts)
+            serial += t.threads.words[t.threads.WORKERS] != t.threads.get_num_threads() - 1
+            t.threads.set_num_threads(2 + i % 3)
     except KeyboardInterrupt:
         pass
 print(np.ptp(counts), counts[0] > 1, serial)
