@@ -41,7 +41,7 @@ class _Here(Scoped):
     override: str | None = None
 
 
-_here = _Here()
+here = _Here()
 operations: dict[str, Operation] = {}
 """Every operation of the package by "family.name"."""
 
@@ -53,7 +53,7 @@ def device_of(array: Any) -> str:
 
 def backend_for(array: Any) -> str:
     """The backend that runs an operation on `array` here and now."""
-    override = _here.override
+    override = here.override
     if override is None:
         return "cpu" if type(array) is np.ndarray else device_of(array)
     if DEVICE[override] != device_of(array):
@@ -63,7 +63,7 @@ def backend_for(array: Any) -> str:
 
 def override() -> str | None:
     """The backend that a surrounding `use` names, if any."""
-    return _here.override
+    return here.override
 
 
 def use(backend: str | None) -> AbstractContextManager[None]:
@@ -72,7 +72,7 @@ def use(backend: str | None) -> AbstractContextManager[None]:
     """
     if backend is not None and backend not in DEVICE:
         raise BackendError(f"backend: expected one of {', '.join(map(repr, DEVICE))}, got {backend!r}")
-    return _here.replaced(override=backend)
+    return here.replaced(override=backend)
 
 
 class Operation:
@@ -112,7 +112,7 @@ class Operation:
         return function
 
     def __call__(self, *args: Any) -> Any:
-        if type(args[0]) is np.ndarray and self.settled and _here.override is None and not jobs.capturing:
+        if type(args[0]) is np.ndarray and self.settled and here.override is None and not jobs.capturing:
             return (self.kept or self.implementations["cpu"])(*args)
         backend = backend_for(_first_array(args))
         implementation = self.implementations.get(backend)
