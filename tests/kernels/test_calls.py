@@ -80,7 +80,6 @@ def _forgotten():
     for operation in operations.values():
         if operation.kept:
             operation.kept.known.clear()
-    yield
 
 
 def test_what_is_kept_runs_no_python(monkeypatch):

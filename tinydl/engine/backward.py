@@ -11,7 +11,7 @@ from tinydl_kernels.machine.errors import GraphError
 from .core import Tensor, add, contiguous
 from .public import public
 from .state import GradMode, state
-from .tape import Key, Node, Slot, ancestors, needed
+from .tape import Key, Slot, ancestors, needed
 
 
 def backward(

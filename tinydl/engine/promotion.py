@@ -46,7 +46,7 @@ def floating(dtype: Any, who: str, default: Any = FLOAT32) -> np.dtype:
 
 def require_floating(who: str, *tensors: Any) -> None:
     """A DtypeError unless all of the tensors (None is passed over) have one floating dtype."""
-    if all([x is None or x.dtype is FLOAT32 for x in tensors]):  # nearly always
+    if all(x is None or x.dtype is FLOAT32 for x in tensors):  # nearly always
         return
     dtypes = {_native_dtype(x.dtype) for x in tensors if x is not None}
     for dtype in dtypes:

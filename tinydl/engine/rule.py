@@ -97,7 +97,6 @@ class Rule:
             default = primitive.settings[key]
             return lambda node: node.settings.get(key, default)
         if kind == "input":
-
             saved_tensor = primitive.saved_tensor
 
             def saved(node: Node) -> Tensor | None:

@@ -140,7 +140,7 @@ def _describe(args: Any, kind: list[Any], arrays: list[Array]) -> bool:
 
 
 class Call:
-    """Jobs, and where the addresses go: of the arrays that are given, of the outputs after them, of scratch."""
+    """Jobs, and where the addresses go: of the arrays that are given, the outputs after them, of scratch."""
 
     def __init__(
         self, program: np.ndarray, size: int, starts: bool, outputs: list[Any], form: Any, kept: list[Array]
@@ -261,7 +261,7 @@ def _readable() -> bool:
 def _lies_as_thought() -> bool:
     """Does a tuple have its items, and an array its data, where ITEMS and DATA say?"""
     held = np.arange(3.0), np.arange(4)
-    head = np.frombuffer((ctypes.c_char * (ITEMS + 16)).from_address(id(held)), np.int64)
-    if head[ITEMS // 8 :].tolist() != [id(x) for x in held]:
+    items = (ctypes.c_int64 * 2).from_address(id(held) + ITEMS)
+    if list(items) != [id(x) for x in held]:
         return False
     return all(ctypes.c_int64.from_address(id(x) + DATA).value == _address(x) for x in held)

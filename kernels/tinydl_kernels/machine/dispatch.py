@@ -84,7 +84,7 @@ class Operation:
         self.name = f"{self.family}.{reference.__name__}"
         self.portable = portable
         self.looping = False  # does nothing on the CPU but run loops
-        self.kept: Callable[..., Any] | None = None  # the Numba implementation then, its calls kept (calls.py)
+        self.kept: Callable[..., Any] | None = None  # then the implementation, its calls kept (calls.py)
         self.settled = True  # is it known whether the Numba implementation can be had?
         settled = _settled(reference)
         self.implementations: dict[str, Callable[..., Any]] = {"reference": settled, "cpu": settled}
