@@ -256,7 +256,8 @@ def _readable() -> bool:
     if _verdict is None:
         _verdict = not jit_disabled() and internals.works("threads") and _lies_as_thought()
         if _verdict:
-            replay(_address(np.zeros(3, np.int64)), 0, 0)  # nothing: it is compiled, as any kernel is
+            nothing = np.zeros(3, np.int64)
+            replay(_address(nothing), 0, 0)  # it is compiled, as any kernel is
     return _verdict
 
 
