@@ -216,9 +216,13 @@ def to_second_order(row: Row) -> None:
             found = [g for g in found if g is not None and g.requires_grad]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name.replace(" ", "-"))
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=[pytest.mark.nightly] * row.name.startswith("nn.")) for row in ROWS],
+    ids=[row.name.replace(" ", "-") for row in ROWS],
+)
 def test_rows_of_the_catalogue(row, watched):
-    """Kept calls give the bits of plain ones, to second order."""
+    """Kept calls give the bits of plain ones, to second order; layers call what functions call."""
     to_second_order(row)
 
 
