@@ -82,6 +82,14 @@ def _forgotten():
             operation.kept.known.clear()
 
 
+def test_what_is_kept_is_the_implementation():
+    kept = {name: operation.kept for name, operation in operations.items() if operation.kept}
+    assert len(kept) > 100
+    assert {
+        name for name, own in kept.items() if own.implementation is operations[name].implementations["cpu"]
+    } == {*kept}
+
+
 def test_what_is_kept_runs_no_python(monkeypatch):
     x, w = array(2, 3, 8, 8), array(4, 3, 3, 3)
     window = Window.conv("conv", x.shape, w.shape, padding=1)
