@@ -12,6 +12,7 @@ from tinydl_kernels import linalg as kernels
 from tinydl_kernels.machine.errors import GraphError, LinAlgError, ShapeError
 
 import tinydl as td
+from tinydl.engine import core
 
 rng = np.random.default_rng(0)
 ONE, STACK = rng.standard_normal((3, 3)), rng.standard_normal((2, 1, 3, 3))
@@ -170,3 +171,14 @@ def test_a_recorded_step() -> None:
 
 def test_cofactors_of_a_matrix_of_one_element() -> None:
     np.testing.assert_array_equal(kernels.cofactor(np.array([[[3.0]], [[0.0]]])), np.ones((2, 1, 1)))
+
+
+def test_a_product_copies_no_transpose(monkeypatch):
+    def copying(x):
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(core, "contiguous", copying)
+    a, b = td.randn(2, 4, 3), td.randn(2, 5, 4)
+    expected = np.swapaxes(a.numpy(), 1, 2) @ np.swapaxes(b.numpy(), 1, 2)
+    np.testing.assert_allclose((a.transpose(1, 2) @ b.transpose(1, 2)).numpy(), expected, 1e-5, 1e-6)
+    np.testing.assert_allclose((a[0].T @ b[0].T).numpy(), expected[0], 1e-5, 1e-6)

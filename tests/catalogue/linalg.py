@@ -45,6 +45,18 @@ ROWS: list[Row] = [
             ),
         ],
     ),
+    Row(
+        "matmul turned",
+        lambda a, b: td.matmul(a.transpose(-1, -2), b.transpose(-1, -2)),
+        [
+            [(4, 3), (2, 4)],
+            [(2, 4, 3), (2, 2, 4)],
+            [(2, 5, 4, 3), (2, 4)],
+            [(4, 1), (1, 4)],
+            [(0, 3), (2, 0)],
+        ],
+        lambda a, b: a.swapaxes(-1, -2) @ b.swapaxes(-1, -2),
+    ),
     *[
         Row(
             f"matmul.matmul {ta:d}{tb:d}",

@@ -1,10 +1,11 @@
-"""Fixtures of the tests of products on the GPU."""
+"""Fixtures of several tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
+from tinydl_kernels.cpu.calls import Calls
 from tinydl_kernels.cuda import cuts
 from tinydl_kernels.machine import precision
 
@@ -15,6 +16,12 @@ def cut_into(monkeypatch: pytest.MonkeyPatch) -> Callable[[cuts.Tile, int], None
     return lambda tile, splits: monkeypatch.setattr(
         cuts, "cut", lambda *sizes: cuts._cut(tile, splits, *sizes)
     )
+
+
+@pytest.fixture
+def plain_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call is kept, so that the Python of each implementation runs, which the test looks at or alters."""
+    monkeypatch.setattr(Calls, "__call__", lambda own, *args: own.implementation(*args))
 
 
 @pytest.fixture

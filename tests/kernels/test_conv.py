@@ -179,7 +179,7 @@ def test_nan_and_inf_pass_through():
     agree(conv.forward, x, w, None, window)
 
 
-def test_the_partial_sums_of_a_large_weight_take_little_room(monkeypatch):
+def test_the_partial_sums_of_a_large_weight_take_little_room(monkeypatch, plain_calls):
     monkeypatch.setattr(conv, "PARTIALS", 100)
     window = Window.conv("conv", (9, 4, 6, 6), (8, 4, 3, 3))
     x, _, _, g = arrays(9, 4, 8, window)

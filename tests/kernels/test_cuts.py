@@ -45,7 +45,7 @@ def _threads():
 
 
 @pytest.fixture
-def pieces(monkeypatch):
+def pieces(monkeypatch, plain_calls):
     """By the name of a loop, into how many pieces it was cut last."""
     found, run = {}, compiler.Parallel.__call__
 

@@ -10,7 +10,7 @@ from tinydl_kernels.cpu import product, threads
 from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.errors import ShapeError
 from tinydl_kernels.machine.validate import agree
-from tinydl_kernels.matmul import matmul
+from tinydl_kernels.matmul import linear, matmul
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,7 +53,16 @@ def test_shapes_that_do_not_fit():
 @pytest.mark.parametrize(("batch_a", "batch_b"), [((), ()), ((3, 1), (2,)), ((), (2, 2)), ((9,), (9,))])
 def test_products_cut_into_tasks(transpose_a, transpose_b, dtype, tolerance, batch_a, batch_b):
     random = np.random.default_rng(0)
-    for i, k, j in ((37, 50, 61), (1, 700, 90), (90, 700, 1), (500, 3, 64), (64, 300, 1000), (130, 260, 200)):
+    for i, k, j in (
+        (37, 50, 61),
+        (1, 700, 90),
+        (90, 700, 1),
+        (500, 3, 64),
+        (1100, 9, 2),
+        (64, 300, 1000),
+        (130, 260, 200),
+        (3, 9, 1100),
+    ):
         a = random.standard_normal((*batch_a, *((k, i) if transpose_a else (i, k)))).astype(dtype)
         b = random.standard_normal((*batch_b, *((j, k) if transpose_b else (k, j)))).astype(dtype)
         agree(matmul, a, b, transpose_a, transpose_b, tolerance=tolerance)
@@ -98,3 +107,16 @@ def test_bits_do_not_depend_on_the_number_of_threads():
     for other in results[1:]:
         for x, y in zip(results[0], other):
             np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(("i", "k", "j"), [(1, 400, 120), (3, 5, 700), (700, 5, 3), (50, 84, 1), (2, 0, 3)])
+@pytest.mark.parametrize("relu", [False, True])
+def test_thin_products_of_a_layer(i, k, j, relu):
+    """Bias along either side; relu passes NaN on."""
+    random = np.random.default_rng(0)
+    x, w, b = (random.standard_normal(shape) for shape in ((i, k), (j, k), (j,)))
+    b[-1] = np.nan
+    with np.errstate(invalid="ignore"):
+        expected = x @ w.T + b
+        expected = np.maximum(expected, 0) if relu else expected
+    np.testing.assert_allclose(linear(x, w, b, relu), expected, 1e-12, 1e-12)

@@ -296,6 +296,8 @@ import test_threads as t
 counts, serial, inside, over = np.zeros(64), 0, False, False
 t.increment(64, 1, counts)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+
 def disturb():
     global inside, over
     for _ in range(100):

@@ -54,7 +54,7 @@ def direct(*args):
 
 
 @pytest.fixture
-def always(monkeypatch):
+def always(monkeypatch, plain_calls):
     """Winograd for each convolution that it can do. A list of what ran, and of what the direct kernel did
     over again.
     """

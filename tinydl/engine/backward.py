@@ -11,7 +11,7 @@ from tinydl_kernels.machine.errors import GraphError
 from .core import Tensor, add, contiguous
 from .public import public
 from .state import GradMode, state
-from .tape import Key, Node, Slot, ancestors, needed
+from .tape import Key, Slot, ancestors, needed
 
 
 def backward(
@@ -146,14 +146,8 @@ def _sweep(
     retained = create_graph if retain_graph is None else retain_graph
 
     def deliver(key: Key, gradient: Tensor) -> None:
-        found[key] = add(found[key], gradient) if key in found else gradient
-
-    def gradients(node: Node, cotangents: list[Tensor | None]) -> list[Tensor | None]:
-        gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
-        if node.backend == here:
-            return gradients_of(node, needs[node], cotangents)
-        with dispatch.use(node.backend):
-            return gradients_of(node, needs[node], cotangents)
+        before = found.get(key)
+        found[key] = gradient if before is None else add(before, gradient)
 
     with GradMode(create_graph):
         for x, seed in roots:
@@ -170,9 +164,15 @@ def _sweep(
                 cotangents.append(g)
             if not arrived or node not in needs:
                 continue
-            for edge, g in zip(node.edges, gradients(node, cotangents), strict=True):
+            gradients_of = node.primitive.gradients if state.tracer is None else state.tracer.gradients
+            if node.backend == here:
+                gradients = gradients_of(node, needs[node], cotangents)
+            else:
+                with dispatch.use(node.backend):
+                    gradients = gradients_of(node, needs[node], cotangents)
+            for edge, g in zip(node.edges, gradients, strict=True):
                 if g is not None:
-                    deliver(edge.key, g)
+                    deliver(edge.slot if edge.node is None else (edge.node, edge.index), g)
             if not retained:
                 node.free()
         leaves = {key: key.complete(g) for key, g in found.items() if isinstance(key, Slot)}

@@ -105,7 +105,10 @@ class Primitive:
         if len(inputs) < len(self.inputs):
             inputs, settings = self._bound(inputs, settings)
         tensors, arrays = prepared(self, inputs)
-        results = self.run(tensors, arrays, settings)
+        if state.recorder is None and state.tracer is None:
+            results = self.function(*arrays, **settings)
+        else:
+            results = self.run(tensors, arrays, settings)
         several = type(results) is tuple
         version = tensors[0].version if self.view else None
         node: Any = None
@@ -161,7 +164,8 @@ class Primitive:
         """A new tensor of the array that an edge has saved, so that rules extend the tape without touching
         the user's tensors.
         """
-        return Tensor(edge.read(self), edge.version, edge.node, edge.index, edge.slot)
+        array = edge.array if edge.version.count == edge.count else edge.read(self)
+        return Tensor(array, edge.version, edge.node, edge.index, edge.slot)
 
     def input_name(self, position: int) -> str:
         """What the input at a position is called; all of a variadic input have one name."""
@@ -209,7 +213,7 @@ class Primitive:
             if joint is not None:
                 gradient = joint[i]
             else:
-                rule = self.rules.get(self.input_name(i))
+                rule = self.rules.get(self.inputs[i] if i < len(self.inputs) else self.variadic)  # type: ignore[arg-type]
                 if rule is None:
                     raise NotImplementedError(
                         f"{self.name}: no derivative with respect to {self.input_name(i)!r}"

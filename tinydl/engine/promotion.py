@@ -31,7 +31,7 @@ def checked(dtype: Any, who: str = "dtype", default: Any = None) -> np.dtype:
         raise DtypeError(
             f"{who}: expected float32, float64, an integer dtype or bool, got {dtype!r}"
         ) from None
-    if dtype.kind not in _CATEGORY or dtype.name in ("float16", "longdouble", "float128"):
+    if dtype.kind not in _CATEGORY or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
         raise DtypeError(f"{who}: expected float32, float64, an integer dtype or bool, got {dtype.name}")
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
@@ -46,6 +46,8 @@ def floating(dtype: Any, who: str, default: Any = FLOAT32) -> np.dtype:
 
 def require_floating(who: str, *tensors: Any) -> None:
     """A DtypeError unless all of the tensors (None is passed over) have one floating dtype."""
+    if all(x is None or x.dtype is FLOAT32 for x in tensors):  # nearly always
+        return
     dtypes = {_native_dtype(x.dtype) for x in tensors if x is not None}
     for dtype in dtypes:
         if dtype.kind != "f":

@@ -73,12 +73,15 @@ class Rule:
         return read
 
     def __call__(self, node: Node, cotangents: list[Tensor | None], *needs: tuple[bool, ...]) -> Any:
-        given = [*needs, *cotangents]
+        given: list[Any] = [*needs, *cotangents]
         for get in self._positional:
             given.append(get(node))
         if not self._keyword:
             return self.function(*given)
-        return self.function(*given, **{name: get(node) for name, get in self._keyword.items()})
+        keyword = {}
+        for name, get in self._keyword.items():
+            keyword[name] = get(node)
+        return self.function(*given, **keyword)
 
     def _output(self, node: Node, k: int) -> Tensor | None:
         if k not in node.results:  # this call had no such output
@@ -94,10 +97,11 @@ class Rule:
             default = primitive.settings[key]
             return lambda node: node.settings.get(key, default)
         if kind == "input":
+            saved_tensor = primitive.saved_tensor
 
             def saved(node: Node) -> Tensor | None:
                 edge = node.edges[key]
-                return None if edge is None else primitive.saved_tensor(edge)
+                return None if edge is None else saved_tensor(edge)
 
             return saved
         if kind == "variadic":

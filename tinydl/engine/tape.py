@@ -86,7 +86,7 @@ class Edge:
     __slots__ = ("array", "count", "dtype", "index", "node", "shape", "slot", "version")
 
     def __init__(self, x: Any, saved: bool, differentiable: bool) -> None:
-        array, version = x.array, x.version
+        array, version = x.array, x._version or x.version
         self.shape, self.dtype = array.shape, array.dtype
         self.version, self.count = version, version.count
         self.node: Node | None = x.node if differentiable else None
@@ -133,7 +133,7 @@ class Node:
         self.primitive, self.settings, self.count, self.site = primitive, settings, count, site
         self.results: dict[int, Edge] = {}  # the outputs that rules read
         self.slots: dict[int, Slot] = {}  # the outputs that somebody watches
-        self.backend = dispatch.override()  # the backward runs where the forward ran
+        self.backend = dispatch.here.override  # the backward runs where the forward ran
         self.number = next(numbers)
 
     def free(self) -> None:

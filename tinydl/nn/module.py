@@ -70,14 +70,14 @@ class Module:
         if state.tracer is not None:
             state.tracer.enter(self)
         try:
-            for hook in list(self._forward_pre_hooks.values()):
+            for hook in list(self._forward_pre_hooks.values()) if self._forward_pre_hooks else ():
                 changed = hook(self, inputs)
                 inputs = inputs if changed is None else changed if isinstance(changed, tuple) else (changed,)
             if self._backward_hooks:
                 output = call_watched(self, list(self._backward_hooks.values()), inputs, settings)
             else:
                 output = self.forward(*inputs, **settings)
-            for hook in list(self._forward_hooks.values()):
+            for hook in list(self._forward_hooks.values()) if self._forward_hooks else ():
                 changed = hook(self, inputs, output)
                 output = output if changed is None else changed
             return output

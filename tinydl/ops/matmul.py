@@ -9,7 +9,7 @@ from ..engine.core import Array, Tensor, primitive, sum_to
 from ..engine.promotion import require_floating
 from ..engine.public import public
 from .elementwise import mul
-from .shape import flatten, reshape, unsqueeze
+from .shape import flatten, reshape, transpose, unsqueeze
 
 __all__ = [
     "bilinear",
@@ -65,11 +65,21 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if any(m != n and 1 not in (m, n) for m, n in batch):
         raise ShapeError(f"matmul: expected leading sizes that broadcast, got {input.shape} @ {other.shape}")
     if right.ndim == 2 and left.ndim > 2:  # one product instead of a batch of them
-        y = reshape(_matmul(flatten(left, 0, -2), right), (*left.shape[:-1], right.shape[-1]))
+        y = reshape(_product(flatten(left, 0, -2), right), (*left.shape[:-1], right.shape[-1]))
     else:
-        y = _matmul(left, right)
+        y = _product(left, right)
     shape = (*y.shape[:-2], *y.shape[-2:-1][: input.ndim > 1], *y.shape[-1:][: other.ndim > 1])
     return y if y.shape == shape else reshape(y, shape)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """A B; an operand that is the transpose of a contiguous array is not copied."""
+    ta, tb = _turned(a), _turned(b)
+    return _matmul(transpose(a, -1, -2) if ta else a, transpose(b, -1, -2) if tb else b, ta=ta, tb=tb)
+
+
+def _turned(x: Tensor) -> bool:
+    return not x.array.flags.c_contiguous and x.array.swapaxes(-1, -2).flags.c_contiguous
 
 
 @public

@@ -142,6 +142,8 @@ def new_size(who: str, size: Any) -> tuple[int, ...]:
 def _resolved(who: str, x: Tensor, shape: tuple[Any, ...]) -> tuple[int, ...]:
     """The sizes of a shape for the elements of x, -1 replaced."""
     wanted = sizes(shape)
+    if all(type(n) is int and n > 0 for n in wanted) and math.prod(wanted) == x.array.size:
+        return wanted
     wanted = _numbers(wanted)
     if any(not isinstance(n, (int, np.integer)) for n in wanted):
         raise TypeError(f"{who}: expected integers, got {wanted}")

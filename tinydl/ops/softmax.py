@@ -229,7 +229,7 @@ def _fused(
     """Cross entropy as one kernel over rows (N · prod(*), K), without weights."""
     if not soft:
         _require_classes("cross_entropy", target, input.shape[1], ignore_index)
-    flat = _rows(target) if soft else reshape(to_dtype(target, np.int64), (-1,))
+    flat = _rows(target) if soft else _line(to_dtype(target, np.int64))
     losses = _cross_entropy(_rows(input), flat, label_smoothing=label_smoothing, ignored=ignore_index)
     if reduction == "mean" and not soft:
         return div(sum(losses), _counted(flat, ignored=ignore_index, dtype=losses.dtype))
@@ -297,6 +297,10 @@ def _per_class(who: str, weight: Tensor, input: Tensor) -> Tensor:
     if weight.shape != input.shape[1:2]:
         raise ShapeError(f"{who}: expected one weight per class {input.shape[1:2]}, got {weight.shape}")
     return reshape(weight, (-1, *(1,) * (input.ndim - 2)))
+
+
+def _line(x: Tensor) -> Tensor:
+    return x if x.ndim == 1 else reshape(x, (-1,))
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -86,6 +86,26 @@ def allocated() -> None:
         capture.whole = False
 
 
+def logged(call: Callable[[], Any]) -> tuple[Any, np.ndarray | None, list[Any]]:
+    """(what `call` returns, the jobs of its loops, the loops with their arguments); None in place of the jobs
+    if it has done something else as well.
+    """
+    global _log
+    me = threading.get_ident()
+    with _turn:
+        if not _log.size:
+            _log = np.zeros(1 + LOG, np.int64)
+            threads.words[threads.LOG] = _log.ctypes.data
+        _log[0] = 0
+        capture = capturing[me] = Capture()
+        try:
+            result = call()
+        finally:
+            del capturing[me]
+        whole = capture.whole and capture.arguments and _log[0] <= LOG
+        return result, _log[1 : 1 + _log[0]].copy() if whole else None, capture.arguments
+
+
 class Jobs:
     """Loops to be run in order."""
 
@@ -97,25 +117,14 @@ class Jobs:
         """Call `call` and keep its loops; keep nothing and return False if it has done something else as
         well.
         """
-        global _log
         if jit_disabled():
             call()
             return False
-        me = threading.get_ident()
-        with _turn:
-            if not _log.size:
-                _log = np.zeros(1 + LOG, np.int64)
-                threads.words[threads.LOG] = _log.ctypes.data
-            _log[0] = 0
-            capture = capturing[me] = Capture()
-            try:
-                call()
-            finally:
-                del capturing[me]
-            if not capture.whole or not capture.arguments or _log[0] > LOG:
-                return False
-            self._words = np.append(self._words, _log[1 : 1 + _log[0]])
-            self._arguments.append(capture.arguments)
+        _, words, arguments = logged(call)
+        if words is None:
+            return False
+        self._words = np.append(self._words, words)
+        self._arguments.append(arguments)
         return True
 
     def __call__(self) -> None:

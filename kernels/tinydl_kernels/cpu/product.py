@@ -15,7 +15,7 @@ A product is cut by its shape alone, along i and along j, into tasks. A task tak
 
 A panel is as deep as B if there are many rows: to cut K as well costs more than it saves, as y is read and
 written once for each cut. If there are few, y stays in the first-level cache, and so does what of a panel is
-made of DEPTH rows of B. What has hardly any rows or columns is more reading than multiplying: it is NumPy's.
+made of DEPTH rows of B. What has hardly any rows or columns is another thing (thin.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from . import jobs, simd
 from .blas import single_threaded_blas
 from .compiler import parallel, share
 from .slots import tasks_of
+from .thin import thin_product
 from .threads import get_num_threads
 from .tiles import fill, pack_rows, rectify, strip, transpose
 
@@ -76,9 +77,12 @@ def product(
     """
     tiled = a.dtype == b.dtype and a.dtype.char in "fd" and a.flags.c_contiguous and b.flags.c_contiguous
     lanes, threads = simd.lanes(a.itemsize), get_num_threads()
-    plan = _plan(a.shape, b.shape, y.shape, transpose_a, lanes, threads) if tiled else None
-    if plan is None:
+    if not tiled:
         _by_numpy(a, b, y, transpose_a, transpose_b, bias, relu)
+        return
+    plan = _plan(a.shape, b.shape, y.shape, transpose_a, lanes, threads)
+    if plan is None:
+        thin_product(a, b, y, transpose_a, transpose_b, bias, relu)
         return
     panel, grain, (I, J, K), cuts = plan
     packed, to = memory.scratch(panel, a.dtype, a), line(y)
@@ -116,7 +120,7 @@ def _rectify(start, stop, y):
 @lru_cache(maxsize=1024)
 def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int, threads: int) -> Any:
     """How a product of arrays of these shapes is cut, for panels of registers of so many lanes; None if it is
-    NumPy's. The sums do not depend on the threads.
+    thin. The sums do not depend on the threads.
 
     ((runs of tasks with scratch of their own, numbers in that), grain of the loop, (I, J, K), (I, J, K,
     cuts along i, cuts along j, panels, depth of a panel, lanes, where the matrices of a begin that the

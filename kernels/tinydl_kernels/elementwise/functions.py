@@ -61,10 +61,8 @@ def _rounded(rounding, x):
 
 def _of_floats_alone(op):
     """Numba and CUDA would make float64 of integers too, and lose bits from 2⁵³ on."""
-    for backend in ("cpu", "cuda", "cuda-emulated"):
-        op.implementations[backend] = _unless_integers(
-            op.implementations[backend], copy.implementations[backend]
-        )
+    op.loops(_unless_integers(op.implementations["cpu"], copy.implementations["cpu"]))
+    op.cuda(_unless_integers(op.implementations["cuda"], copy.implementations["cuda"]))
 
 
 def _unless_integers(of_floats, of_integers):

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu import internals, jobs
+from ..cpu import calls, internals, jobs
 from ..cpu.lazy import jit_disabled
 from . import device, memory
 from .errors import BackendError
@@ -41,7 +41,7 @@ class _Here(Scoped):
     override: str | None = None
 
 
-_here = _Here()
+here = _Here()
 operations: dict[str, Operation] = {}
 """Every operation of the package by "family.name"."""
 
@@ -53,7 +53,7 @@ def device_of(array: Any) -> str:
 
 def backend_for(array: Any) -> str:
     """The backend that runs an operation on `array` here and now."""
-    override = _here.override
+    override = here.override
     if override is None:
         return "cpu" if type(array) is np.ndarray else device_of(array)
     if DEVICE[override] != device_of(array):
@@ -63,7 +63,7 @@ def backend_for(array: Any) -> str:
 
 def override() -> str | None:
     """The backend that a surrounding `use` names, if any."""
-    return _here.override
+    return here.override
 
 
 def use(backend: str | None) -> AbstractContextManager[None]:
@@ -72,7 +72,7 @@ def use(backend: str | None) -> AbstractContextManager[None]:
     """
     if backend is not None and backend not in DEVICE:
         raise BackendError(f"backend: expected one of {', '.join(map(repr, DEVICE))}, got {backend!r}")
-    return _here.replaced(override=backend)
+    return here.replaced(override=backend)
 
 
 class Operation:
@@ -84,6 +84,7 @@ class Operation:
         self.name = f"{self.family}.{reference.__name__}"
         self.portable = portable
         self.looping = False  # does nothing on the CPU but run loops
+        self.kept: Callable[..., Any] | None = None  # then the implementation, its calls kept (calls.py)
         self.settled = True  # is it known whether the Numba implementation can be had?
         settled = _settled(reference)
         self.implementations: dict[str, Callable[..., Any]] = {"reference": settled, "cpu": settled}
@@ -100,9 +101,9 @@ class Operation:
         """Register the Numba implementation, which does nothing to arrays but run loops (`@parallel`).
 
         What it hands to them depends on shapes, dtypes and settings alone: a recorded step may keep the loops
-        (jobs.py).
+        (jobs.py), and so may any other call (calls.py).
         """
-        self.looping = True
+        self.looping, self.kept = True, calls.Calls(function)
         return self.cpu(function)
 
     def cuda(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,8 +112,8 @@ class Operation:
         return function
 
     def __call__(self, *args: Any) -> Any:
-        if type(args[0]) is np.ndarray and self.settled and _here.override is None and not jobs.capturing:
-            return self.implementations["cpu"](*args)
+        if type(args[0]) is np.ndarray and self.settled and here.override is None and not jobs.capturing:
+            return (self.kept or self.implementations["cpu"])(*args)
         backend = backend_for(_first_array(args))
         implementation = self.implementations.get(backend)
         if implementation is None:
@@ -127,6 +128,8 @@ class Operation:
                 if self.looping and backend == "cpu":
                     return jobs.looping(implementation, *args)
                 jobs.spoil()
+            elif backend == "cpu":
+                return (self.kept or implementation)(*args)
             return implementation(*args)
         try:
             return implementation(*args)
@@ -137,7 +140,7 @@ class Operation:
         """The implementation on the CPU: the reference if Numba does not work."""
         self.settled = True
         if not jit_disabled() and not internals.works("compiler"):
-            self.looping = False
+            self.looping, self.kept = False, None
             self.implementations["cpu"] = self.implementations["reference"]
         return self.implementations["cpu"]
 

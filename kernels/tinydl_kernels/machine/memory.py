@@ -40,7 +40,7 @@ class _Here(Scoped):
     source: Source | None = None
 
 
-_here = _Here()
+here = _Here()
 
 
 def array_module(array: Array) -> Any:
@@ -66,7 +66,7 @@ def empty(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     """An uninitialized C-contiguous array on the device of `like`: planned while a step is recorded, else
     fresh.
     """
-    source = _here.source
+    source = here.source
     if source is None:
         return np.empty(shape, dtype) if type(like) is np.ndarray else fresh(shape, dtype, like)
     jobs.allocated()
@@ -79,7 +79,7 @@ def scratch(shape: tuple[int, ...], dtype: Any, like: Array) -> Array:
     A register that crosses two lines takes twice as long to load. (An array cut out of another cannot be
     told from a view: no result is.)
     """
-    if _here.source is not None or not isinstance(like, (np.ndarray, np.generic)):
+    if here.source is not None or not isinstance(like, (np.ndarray, np.generic)):
         return empty(shape, dtype, like)
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < ALIGNED:
@@ -125,12 +125,12 @@ line: Callable[[Array], Array] = operator.methodcaller("ravel")
 
 def planned() -> bool:
     """Is a recorder in charge of this thread's allocations?"""
-    return _here.source is not None
+    return here.source is not None
 
 
 def supplied_by(source: Source) -> AbstractContextManager[None]:
     """Within the scope, `empty` on this thread is answered by `source(shape, dtype, like)`."""
-    return _here.replaced(source=source)
+    return here.replaced(source=source)
 
 
 def _keep() -> None:
