@@ -1,4 +1,4 @@
-"""Sums and maxima over the lanes of register tiles (simd.py).
+"""Sums, maxima and their places over the lanes of register tiles (simd.py).
 
     best = lane_reductions.constant(1, 4, x, -inf)
     for k in ...: best = lane_reductions.larger(best, simd.load(1, 4, x, k, 0, None, None))
@@ -9,13 +9,14 @@ Lanes are combined by halves: each of 16 with one of the other 8, then of 4, dow
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import simd
-from .lazy import Module, intrinsic
+from .lazy import Module, intrinsic, nb
 
 ir = Module("llvmlite.ir")
 
@@ -54,6 +55,67 @@ def largest(typing, tile):
         return _combined(simd._Emitter(context, builder, tile), args[0], lambda a, b: _larger(builder, a, b))
 
     return tile.dtype(tile), code
+
+
+@intrinsic
+def padded(typing, tile, end, number):
+    """tile[i, p] for p < end, else `number`."""
+
+    def code(context, builder, signature, args):
+        emit = simd._Emitter(context, builder, tile)
+        masks, padding = emit.masks(None, args[1]), emit.spread(args[2])
+        rows = emit.vectors(args[0])
+        return emit.tiled([[builder.select(m, v, padding) for m, v in zip(masks, row)] for row in rows])
+
+    return tile(tile, nb.intp, tile.dtype), code
+
+
+@intrinsic
+def negative(typing, tile):
+    """-tile[i, p]"""
+
+    def code(context, builder, signature, args):
+        emit = simd._Emitter(context, builder, tile)
+        return emit.tiled([[builder.fneg(vector) for vector in row] for row in emit.vectors(args[0])])
+
+    return tile(tile), code
+
+
+@intrinsic
+def has_nan(typing, tile):
+    """Is one of the numbers of a tile NaN?"""
+
+    def code(context, builder, signature, args):
+        emit = simd._Emitter(context, builder, tile)
+        vectors = [vector for row in emit.vectors(args[0]) for vector in row]
+        # a comparison asks two vectors at once
+        found = [builder.fcmp_unordered("uno", a, b) for a, b in zip(vectors[::2], vectors[-1::-2])]
+        bits = _lane_bits(builder, functools.reduce(builder.or_, found))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
+
+    return nb.types.boolean(tile), code
+
+
+@intrinsic
+def first_place(typing, tile, number):
+    """The first p with tile[0, p] = number, 64 if there is none; of one row, of 64 numbers at most."""
+    if tile.rows != 1 or tile.lanes * tile.vectors > 64:
+        return None
+
+    def code(context, builder, signature, args):
+        emit, int64 = simd._Emitter(context, builder, tile), ir.IntType(64)
+        wanted, places = emit.spread(args[1]), ir.Constant(int64, 0)
+        for j, vector in enumerate(emit.vectors(args[0])[0]):
+            bits = builder.zext(_lane_bits(builder, builder.fcmp_ordered("==", vector, wanted)), int64)
+            places = builder.or_(places, builder.shl(bits, ir.Constant(int64, j * tile.lanes)))
+        return builder.cttz(places, ir.Constant(ir.IntType(1), 0))
+
+    return nb.intp(tile, tile.dtype), code
+
+
+def _lane_bits(builder: Any, mask: Any) -> Any:
+    """A mask as an integer, a bit for each lane."""
+    return builder.bitcast(mask, ir.IntType(mask.type.count))
 
 
 @intrinsic
