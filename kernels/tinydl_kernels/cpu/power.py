@@ -7,7 +7,8 @@
 For float32 all is computed in float64 (there with plain polynomials P for 2 atanh(s) / (s ln 2) and 2^f), and
 rounded once. For float64 the logarithm is the sum of a high part of 26 bits, whose products are exact,
 and a low one (Dekker, Numer. Math. 18, 1971), so that the result is wrong by less than 1 unit in the last
-place. L, S and the P interpolate at Chebyshev's nodes. Edges are those of C99's pow.
+place, 1.2 on processors without fused multiply-adds. L, S and the P interpolate at Chebyshev's nodes. Edges
+are those of C99's pow.
 """
 
 from __future__ import annotations
