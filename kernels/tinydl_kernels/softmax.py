@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from .cpu import transcendental
 from .cpu.compiler import kernel, parallel
+from .cpu.exponential import exp_line
 from .cpu.lane_reductions import largest_of_row
 from .cuda import launching
 from .machine import memory
@@ -207,20 +207,9 @@ def _smoothed(x: Array, target: Array, label_smoothing: float, ignored: int) -> 
 # ---- Numba: one line, contiguous
 
 
-@kernel(fastmath={"reassoc"})
-def _exp_line(x, top, y):
-    """y = exp(x - top); returns its sum."""
-    total = 0.0
-    for k in range(x.size):
-        y[k] = transcendental.exp(x[k] - top)
-    for k in range(x.size):  # a loop of its own: float64 would halve the lanes of the exponential
-        total += y[k]
-    return total
-
-
 @kernel
 def _softmax_line(x, _, y):
-    scale = y.dtype.type(1 / _exp_line(x, largest_of_row(x), y))
+    scale = y.dtype.type(1 / exp_line(x, largest_of_row(x), y))
     for k in range(x.size):
         y[k] *= scale
 
@@ -228,7 +217,7 @@ def _softmax_line(x, _, y):
 @kernel
 def _log_softmax_line(x, _, y):
     top = largest_of_row(x)
-    log_total = y.dtype.type(math.log(_exp_line(x, top, y)))
+    log_total = y.dtype.type(math.log(exp_line(x, top, y)))
     for k in range(x.size):
         y[k] = x[k] - top - log_total
 
@@ -249,8 +238,9 @@ def _log_softmax_dx_line(g, y, dx):
     for k in range(g.size):
         total += g[k]
     sum_g = dx.dtype.type(total)
+    exp_line(y, dx.dtype.type(0), dx)
     for k in range(g.size):
-        dx[k] = g[k] - transcendental.exp(y[k]) * sum_g
+        dx[k] = g[k] - dx[k] * sum_g
 
 
 def _along(name: str, line: Any) -> Callable[[Array, Array, int], Array]:
@@ -311,7 +301,7 @@ def _cross_entropy_loop(start, stop, x, target, soft, losses, classes, smoothing
             continue
         row = x[n * classes : (n + 1) * classes]
         top = largest_of_row(row)
-        log_total, loss, share = math.log(_exp_line(row, top, line)), 0.0, smoothing / classes
+        log_total, loss, share = math.log(exp_line(row, top, line)), 0.0, smoothing / classes
         for k in range(classes if soft or share != 0 else 0):
             weight = (1 - smoothing) * target[n * classes + k] + share if soft else share
             if weight != 0:
@@ -328,7 +318,7 @@ def _cross_entropy_dx_loop(start, stop, g, x, target, soft, dx, classes, smoothi
         if _constant(target, soft, n, classes, ignored):
             row[:] = 0 if target[n] == ignored else np.nan
             continue
-        total, share = _exp_line(logits, largest_of_row(logits), row), smoothing / classes
+        total, share = exp_line(logits, largest_of_row(logits), row), smoothing / classes
         if soft:
             t, weights = target[n * classes : (n + 1) * classes], 0.0
             for k in range(classes):

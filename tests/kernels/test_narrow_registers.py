@@ -1,6 +1,6 @@
-"""The tests of register tiles, products, convolutions and pooling again, with registers of 8, 4 and 2
-numbers, as processors without AVX-512 have them: Numba compiles for another one's name. Whole tiles use no
-masks.
+"""The tests of register tiles, products, convolutions, pooling and reductions again, with registers of 8, 4
+and 2 numbers, as processors without AVX-512 have them: Numba compiles for another one's name. Whole tiles use
+no masks.
 """
 
 import os
@@ -23,9 +23,10 @@ SAMPLE = {
     "test_simd.py": "test_multiply_add or test_strip or test_pack_rows or test_transpose",
     "test_matmul.py": "test_bias",
     "test_winograd.py": "test_transforms",
+    "test_reduce.py": "test_winners",
 }
 ALL = dict.fromkeys(
-    ("test_simd.py", "test_matmul.py", "test_conv.py", "test_winograd.py", "test_pool.py"),
+    ("test_simd.py", "test_matmul.py", "test_conv.py", "test_winograd.py", "test_pool.py", "test_reduce.py"),
     "not without_registers",
 )
 

@@ -141,6 +141,23 @@ def test_winners(name, dtype):
     agree(op, np.empty((0, 4), dtype), 1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_winners_of_rows_of_every_length(name, dtype):
+    """Places and bits; what lies beside a row does not count."""
+    op, random = getattr(reduce, name), np.random.default_rng(0)
+    for size in (*range(1, 150), 4095, 4096, 4097, 4200, 9000):
+        x = random.integers(-3, 4, (9, size)).astype(dtype)
+        x[2], x[6] = np.nan, np.inf if name == "max" else -np.inf
+        x[3, random.integers(size)] = np.nan
+        x[4], x[5] = np.where(random.random((2, size)) < 0.5, 0.0, -0.0)
+        x[7] = -x[6]
+        x[8, random.integers(size)] = 9 if name == "max" else -9
+        values, places = op(x, 1)
+        agree(op, x, 1)
+        assert values.tobytes() == np.take_along_axis(x, places[:, None], 1).tobytes()
+
+
 @pytest.mark.parametrize("name", ["max", "min"])
 def test_the_winner_of_nothing(name):
     for backend in ("reference", "cpu"):

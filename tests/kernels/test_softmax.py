@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from dtypes import either_width
 from tinydl_kernels import softmax
+from tinydl_kernels.cpu import exponential
 from tinydl_kernels.machine import dispatch
 from tinydl_kernels.machine.validate import agree
 
@@ -21,6 +22,25 @@ def test_along_every_axis(shape, dtype):
         log_y = agree(softmax.log_softmax, x, dim)
         agree(softmax.softmax_dx, g, y, dim)
         agree(softmax.log_softmax_dx, g, log_y, dim)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rows_of_every_length(dtype):
+    """Where a row ends is nowhere to be seen: no number beside it counts, and each is exp's to the bit."""
+    random = np.random.default_rng(0)
+    for size in range(1, 140):
+        x, g = random.standard_normal((2, 5, size)).astype(dtype)
+        x[0], x[2], x[4, random.integers(size)] = np.nan, np.inf, -np.inf
+        y, log_y = agree(softmax.softmax, x, 1), agree(softmax.log_softmax, x, 1)
+        agree(softmax.log_softmax_dx, g, log_y, 1)
+        for target in (random.integers(0, size, 5), y):
+            agree(softmax.cross_entropy, x[1::2].copy(), target[1::2].copy(), 0.1, -100)
+            agree(softmax.cross_entropy_dx, g[1::2, 0].copy(), x[1::2].copy(), target[1::2].copy(), 0.1, -100)
+        row, e, plain = 50 * x[1], np.full(size + 9, 7, dtype), np.empty(size, dtype)
+        total = exponential.exp_line(row, row.max(), e[:size])
+        np.testing.assert_allclose(total, exponential.exp_line_plainly(row, row.max(), plain), rtol=1e-14)
+        assert e[:size].tobytes() == plain.tobytes()
+        assert (e[size:] == 7).all()
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -14,6 +14,7 @@ NaN, infinities, zeros and subnormal numbers come out as from libm.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,27 +49,55 @@ def _clamped(x, low, high):
 # ---- (q, k), and 2^k: adding 1.5 · 2^mantissa rounds to an integer and leaves it in the low bits
 
 
+class Exp(NamedTuple):
+    """The numbers of exp in one width. Those of Q: the highest power first."""
+
+    low: float  # below it exp is 0, above `high` infinite
+    high: float
+    log2_e: float
+    ln2_high: float
+    ln2_low: float
+    rounding: float
+    rounding_bits: int
+    bias: int
+    mantissa: int
+    Q: tuple[float, ...]
+
+
+EXP_SINGLE = Exp(
+    *(-104.0, 89.0, 1.44269504, 0.693145751953125, 1.42860682e-6, 12582912.0, 0x4B400000, 127, 23),
+    Q=(0.00139262135, 0.00836320297, 0.0416665544, 0.166665768, 0.5),
+)
+EXP_DOUBLE = Exp(
+    *(-746.0, 710.0, 1.4426950408889634, 0.69314718036912381649, 1.9082149292705878161e-10),
+    *(6755399441055744.0, 0x4338000000000000, 1023, 52),
+    Q=(
+        *(2.51004241570050668e-8, 2.76201387197339956e-7, 2.75572683786841929e-6, 0.0000248015211902177277),
+        *(0.000198412698631059687, 0.00138888889172817933, 0.00833333333333005135, 0.0416666666666239915),
+        *(0.166666666666666675, 0.500000000000000103),
+    ),
+)
+
+
 @kernel(fastmath=CONTRACT)
 def _reduced_single(x):
-    T = np.float32
-    shifted = T(x * T(1.44269504) + T(12582912))
-    k = shifted - T(12582912)
-    r = (x - k * T(0.693145751953125)) - k * T(1.42860682e-6)
-    Q = (((T(0.00139262135) * r + T(0.00836320297)) * r + T(0.0416665544)) * r + T(0.166665768)) * r + T(0.5)
-    return r * r * Q + r, np.int32(shifted.view(np.int32) - np.int32(0x4B400000))
+    T, c = np.float32, EXP_SINGLE
+    shifted = T(x * T(c.log2_e) + T(c.rounding))
+    k = shifted - T(c.rounding)
+    r = (x - k * T(c.ln2_high)) - k * T(c.ln2_low)
+    Q = (((T(c.Q[0]) * r + T(c.Q[1])) * r + T(c.Q[2])) * r + T(c.Q[3])) * r + T(c.Q[4])
+    return r * r * Q + r, np.int32(shifted.view(np.int32) - np.int32(c.rounding_bits))
 
 
 @kernel(fastmath=CONTRACT)
 def _reduced_double(x):
-    shifted = np.float64(x * 1.4426950408889634 + 6755399441055744.0)
-    k = shifted - 6755399441055744.0
-    r = (x - k * 0.69314718036912381649) - k * 1.9082149292705878161e-10
-    Q = (2.51004241570050668e-8 * r + 2.76201387197339956e-7) * r + 2.75572683786841929e-6
-    Q = ((Q * r + 0.0000248015211902177277) * r + 0.000198412698631059687) * r + 0.00138888889172817933
-    Q = (
-        ((Q * r + 0.00833333333333005135) * r + 0.0416666666666239915) * r + 0.166666666666666675
-    ) * r + 0.500000000000000103
-    return r * r * Q + r, shifted.view(np.int64) - 0x4338000000000000
+    c = EXP_DOUBLE
+    shifted = np.float64(x * c.log2_e + c.rounding)
+    k = shifted - c.rounding
+    r = (x - k * c.ln2_high) - k * c.ln2_low
+    Q = (((c.Q[0] * r + c.Q[1]) * r + c.Q[2]) * r + c.Q[3]) * r + c.Q[4]
+    Q = ((((Q * r + c.Q[5]) * r + c.Q[6]) * r + c.Q[7]) * r + c.Q[8]) * r + c.Q[9]
+    return r * r * Q + r, shifted.view(np.int64) - c.rounding_bits
 
 
 @kernel
@@ -88,14 +117,14 @@ def _power_double(k):
 
 @kernel
 def _exp_single(x):
-    q, k = _reduced_single(_clamped(x, np.float32(-104), np.float32(89)))
+    q, k = _reduced_single(_clamped(x, np.float32(EXP_SINGLE.low), np.float32(EXP_SINGLE.high)))
     half = np.int32(k >> np.int32(1))  # 2^k itself may be no normal number
     return (np.float32(1) + q) * _power_single(half) * _power_single(np.int32(k - half))
 
 
 @kernel
 def _exp_double(x):
-    q, k = _reduced_double(_clamped(x, -746.0, 710.0))
+    q, k = _reduced_double(_clamped(x, EXP_DOUBLE.low, EXP_DOUBLE.high))
     half = k >> 1
     return (1 + q) * _power_double(half) * _power_double(k - half)
 

@@ -54,7 +54,7 @@ add = elementwise_operation("add", lambda a, b: a + b)
 sub = elementwise_operation("sub", lambda a, b: a - b)
 mul = elementwise_operation("mul", lambda a, b: a * b)
 div = elementwise_operation("div", lambda a, b: a / b)
-pow = elementwise_operation("pow", _power, lambda a, b: a**b)
+pow = elementwise_operation("pow", _power, loops.pow, forceinline=True)
 floor_divide = elementwise_operation("floor_divide", lambda a, b: np.floor_divide(a, b), lambda a, b: a // b)
 # of the divisor's sign, and of the dividend's
 remainder = elementwise_operation("remainder", lambda a, b: np.remainder(a, b), lambda a, b: a % b)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu import jobs, transcendental
+from ..cpu import jobs, power, transcendental
 from ..cpu.compiler import Kernel, Parallel, kernel, parallel
 from ..machine import memory
 from ..machine.dispatch import Operation, operation
@@ -113,9 +113,9 @@ scalars: dict[str, Kernel] = {}
 """The scalar function of each operation of one element at a time, by name."""
 
 
-def scalar_kernel(name: str, function: Callable[..., Any]) -> Kernel:
+def scalar_kernel(name: str, function: Callable[..., Any], **options: Any) -> Kernel:
     function.__name__ = function.__qualname__ = f"{name}_scalar"
-    return kernel(function)
+    return kernel(function, **options)
 
 
 def compiled(name: str, scalar: Kernel) -> Callable[..., Array]:
@@ -156,10 +156,10 @@ def _mismatch(name: str, operands: Sequence[Array]) -> ShapeError:
 
 
 def elementwise_operation(
-    name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None
+    name: str, expression: Callable[..., Any], scalar: Callable[..., Any] | None = None, **options: Any
 ) -> Operation:
     """The operation of an expression on arrays, which is right for one element too unless `scalar` is
-    given.
+    given. Options go to Numba.
     """
 
     def reference(*operands: Array) -> Array:
@@ -172,7 +172,7 @@ def elementwise_operation(
     reference.__name__ = reference.__qualname__ = name
     reference.__module__ = __package__  # the operation is one of the family
     made = operation(reference)
-    scalars[name] = scalar_kernel(name, scalar or expression)
+    scalars[name] = scalar_kernel(name, scalar or expression, **options)
     run = compiled(name, scalars[name])
     dtypes: dict[tuple[Any, ...], Any] = {}
 
@@ -226,9 +226,8 @@ def chained(tree: Any) -> Callable[..., Array]:
     arguments = ", ".join(f"a{i}" for i in range(1 + _last(tree)))
     code = _code([f"def chain({arguments}):", f"    return {body}"])
     name = "_".join(names)
-    run = compiled(
-        name, scalar_kernel(name, _function("chain", code, **{name: scalars[name] for name in names}))
-    )
+    chain_of_scalars = _function("chain", code, **{name: scalars[name] for name in names})
+    run = compiled(name, scalar_kernel(name, chain_of_scalars, forceinline=True))
 
     def chain(*operands: Array) -> Array:
         return jobs.looping(run, operands[0].dtype, *operands)
@@ -253,6 +252,13 @@ def sigmoid(x):
 def sign(x):
     zero, one = type(x)(0), type(x)(1)
     return one if x > zero else type(x)(-1) if x < zero else zero  # of NaN too, as in PyTorch
+
+
+def pow(a, b):
+    y = a**b
+    if type(y)(0.5) == 0:  # an integer: known at compile time
+        return y
+    return type(y)(power.power(type(y)(a), type(y)(b)))
 
 
 def left_shift(a, b):

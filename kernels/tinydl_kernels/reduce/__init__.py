@@ -220,7 +220,7 @@ def max(x, dim):
 @max.loops
 def _(x, dim):
     _check_not_empty("max", x, dim)
-    return loops.winners(loops.max_loop, x, dim)
+    return loops.winners(loops.max_loop, loops.max_rows, x, dim)
 
 
 @max.cuda
@@ -239,7 +239,7 @@ def min(x, dim):
 @min.loops
 def _(x, dim):
     _check_not_empty("min", x, dim)
-    return loops.winners(loops.min_loop, x, dim)
+    return loops.winners(loops.min_loop, loops.min_rows, x, dim)
 
 
 @min.cuda

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..cpu import lane_reductions, transcendental
+from ..cpu import lane_reductions, simd, transcendental
 from ..cpu.compiler import kernel, parallel
 from ..machine import memory
 from .passes import passes
@@ -224,7 +223,70 @@ def logsumexp_columns(start, stop, a, y, size, part, parts, inner, zero):
 # ---- The winner along one axis: max, min
 
 
-def _winner_loop(name: str, beats: Callable[..., Any]) -> Any:
+BLOCK = 1 << 12
+"""Numbers of a row whose best one is found before its place, which is then looked for in the first cache."""
+
+
+def _place_in_tiles(vectors: int, least: bool, beats: Any) -> Any:
+    """place(row): of the first winner of a row of floating numbers, in tiles so many vectors wide."""
+
+    def plain(row):
+        place = 0
+        for k in range(1, row.size):
+            if beats(row[k], row[place]):
+                place = k
+        return place
+
+    @kernel
+    def rising(tile):
+        return lane_reductions.negative(tile) if least else tile
+
+    @simd.vectorized(plain)
+    def place_in_tiles(row):
+        x, step, lowest = simd.pointer(row, 0), vectors * simd.width(row), row.dtype.type(-np.inf)
+        best, place = lowest, 0
+        for at in range(0, row.size, BLOCK):
+            stop = at + BLOCK if at + BLOCK < row.size else row.size
+            rest = (stop - at) % step
+            whole = stop - rest
+            last = rising(simd.load(1, vectors, x, whole, 0, None, rest))
+            last = lane_reductions.padded(last, rest, lowest)
+            tops, nan = last, lane_reductions.has_nan(last)
+            for k in range(at, whole, step):
+                numbers = rising(simd.load(1, vectors, x, k, 0, None, None))
+                tops, nan = lane_reductions.larger(tops, numbers), nan | lane_reductions.has_nan(numbers)
+            if nan:
+                while row[at] == row[at]:
+                    at += 1
+                return at
+            top = lane_reductions.largest(tops)
+            if top > best:  # from behind, without a branch: that it is found is not foreseen
+                best, p = top, lane_reductions.first_place(last, top)
+                place = whole + p if p < 64 else place
+                for k in range(whole - step, at - 1, -step):
+                    numbers = rising(simd.load(1, vectors, x, k, 0, None, None))
+                    p = lane_reductions.first_place(numbers, top)
+                    place = k + p if p < 64 else place
+        return place
+
+    return place_in_tiles
+
+
+def _row_loop(name: str, least: bool, beats: Any) -> Any:
+    """The loop of max or min over rows of floating numbers: x (outer, size) -> values, indices (outer)."""
+    short, long = (_place_in_tiles(vectors, least, beats) for vectors in (1, 4))
+
+    def loop(start, stop, x, values, indices, size):
+        for item in range(start, stop):
+            row = x[item * size : (item + 1) * size]
+            place = short(row) if size <= simd.width(row) else long(row)
+            values[item], indices[item] = row[place], place
+
+    loop.__name__ = loop.__qualname__ = f"{name}_rows"
+    return parallel(loop)
+
+
+def _winner_loop(name: str, beats: Any) -> Any:
     """The loop of max or min over the kept elements: x (outer, size, inner) -> values, indices (outer,
     inner).
     """
@@ -268,11 +330,19 @@ def _below(a, b):
 
 
 max_loop, min_loop = _winner_loop("max", _above), _winner_loop("min", _below)
+max_rows, min_rows = _row_loop("max", False, _above), _row_loop("min", True, _below)
 
 
-def winners(loop: Any, x: Array, dim: int) -> tuple[Array, Array]:
+def winners(loop: Any, rows: Any, x: Array, dim: int) -> tuple[Array, Array]:
+    """Values and places of the first winners along `dim`: by `rows` over rows of floating numbers, else by
+    `loop`.
+    """
     shape = x.shape[: dim % x.ndim] + x.shape[dim % x.ndim + 1 :]
     values, indices = memory.empty(shape, x.dtype, x), memory.empty(shape, np.int64, x)
     size, inner = x.shape[dim], math.prod(x.shape[dim % x.ndim + 1 :])
-    loop(values.size, 1 + GRAIN // size, x.reshape(-1), values.reshape(-1), indices.reshape(-1), size, inner)
+    arguments = values.size, 1 + GRAIN // size, x.reshape(-1), values.reshape(-1), indices.reshape(-1), size
+    if inner == 1 and x.dtype.kind == "f":
+        rows(*arguments)
+    else:
+        loop(*arguments, inner)
     return values, indices
