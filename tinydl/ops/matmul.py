@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinydl_kernels import matmul as kernels
 from tinydl_kernels.machine.errors import ShapeError
 
@@ -78,8 +80,12 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return _matmul(transpose(a, -1, -2) if ta else a, transpose(b, -1, -2) if tb else b, ta=ta, tb=tb)
 
 
-def _turned(x: Tensor) -> bool:
-    return not x.array.flags.c_contiguous and x.array.swapaxes(-1, -2).flags.c_contiguous
+def _turned(x: Any) -> bool:
+    return (
+        isinstance(x, Tensor)
+        and not x.array.flags.c_contiguous
+        and x.array.swapaxes(-1, -2).flags.c_contiguous
+    )
 
 
 @public

@@ -84,7 +84,14 @@ class Vectorized(Kernel):
         return self.plain(*args)
 
     def _make_dispatcher(self, options: dict[str, Any]) -> Any:
-        return self._finish(self._jit(self.function if available() else self.plain, **options), options)
+        plain = self.plain
+        if available():
+            made = self._jit(self.function, **options)
+        elif isinstance(plain, Kernel):  # one that the function calls, too
+            made = self._jit(plain.function, **plain.options | options)
+        else:
+            made = self._jit(plain, **options)
+        return self._finish(made, options)
 
 
 def vectorized(plain: Callable[..., Any], **options: Any) -> Any:
