@@ -149,6 +149,14 @@ def test_the_second_look_is_refused_and_if_wanted_written_down(tmp_path: Path) -
     assert [row["again"] for row in Looks(file).rows()] == [False, False, True, False]
 
 
+def test_labels_of_other_data_are_not_looked_at(tmp_path: Path) -> None:
+    found = study(tmp_path)
+    run(found)
+    with pytest.raises(DataError, match=r"toy: expected labels of the 40 samples of 'test' that were predicted, got 30"):
+        found.scores("toy", {"test": LABELS["test"][:30]}, ["test"])
+    assert not (tmp_path / "looks.jsonl").exists()
+
+
 def test_other_predictions_of_a_scored_run_are_a_second_look(tmp_path: Path) -> None:
     looks = Looks(tmp_path / "looks.jsonl")
     assert looks.take("t", "labels", "recipe", {"a / 0": "1", "a / 1": "2"}) is not None

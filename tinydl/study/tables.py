@@ -131,9 +131,16 @@ class Study:
 
         Raises:
             SecondLookError: see `Looks`.
-            DataError: see `predictions`.
+            DataError: see `predictions`; or there are fewer labels than predictions. No look is written down.
         """
         predicted = self.predictions(name)
+        for _, own in predicted:
+            for what, classes in own.items():
+                if len(classes) > len(known := labels[what.partition(", ")[0]]):
+                    raise DataError(
+                        f"{name}: expected labels of the {len(classes)} samples of {what!r} that were "
+                        f"predicted, got {len(known)}: are these the data of its runs?"
+                    )
         runs = {f"{run['cell']} / {run['seed']}": digest(own) for run, own in predicted}
         looks = Looks(self.folder / "looks.jsonl")
         for held in held_out:
