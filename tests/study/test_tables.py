@@ -152,7 +152,7 @@ def test_the_second_look_is_refused_and_if_wanted_written_down(tmp_path: Path) -
 def test_labels_of_other_data_are_not_looked_at(tmp_path: Path) -> None:
     found = study(tmp_path)
     run(found)
-    with pytest.raises(DataError, match=r"toy: expected labels of the 40 samples of 'test' that were predicted, got 30"):
+    with pytest.raises(DataError, match=r"labels of the 40 samples of 'test' that were predicted, got 30"):
         found.scores("toy", {"test": LABELS["test"][:30]}, ["test"])
     assert not (tmp_path / "looks.jsonl").exists()
 
