@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ..machine import memory
+from ..machine.memory import CACHE_LINE
 from . import internals, jobs, threads
 from .lazy import jit_disabled, kernel
 
@@ -33,8 +34,6 @@ KINDS = 1 << 10
 """Kinds of calls that an operation keeps at most; then it begins anew."""
 LARGEST = 1 << 25
 """Bytes of scratch up to which a call is kept: a thread's block is as large as the largest it has met."""
-LINE = 64
-"""Bytes of a line of the cache, at which scratch begins."""
 SCRATCH = -1
 """In the place of an array's number: the thread's block."""
 ITEMS, DATA = tuple.__basicsize__, object.__basicsize__
@@ -53,8 +52,9 @@ class _Block(threading.local):
     def of(self, size: int) -> int:
         """The address of so many bytes at least."""
         if size > self.size:
-            self.array, self.size = np.empty(size + LINE, np.uint8), size
-            self.start = _address(self.array) + -_address(self.array) % LINE
+            self.size = max(size, memory.ALIGNED)
+            self.array = memory.scratch((self.size,), np.uint8, self.array)
+            self.start = _address(self.array)
         return self.start
 
 
@@ -173,7 +173,7 @@ class Call:
         for x in taken:
             if _span(x) not in spans:
                 bases.append((*_span(x), SCRATCH, scratch))
-                scratch += x.nbytes + -x.nbytes % LINE
+                scratch += x.nbytes + -x.nbytes % CACHE_LINE
         patches: list[int] = []
         starts, at, kept = False, 0, []
         for _, given in arguments:
@@ -195,7 +195,7 @@ class Call:
         if at != words.size or scratch > LARGEST:
             return None
         program = np.array([len(patches) // 3, words.size, DATA, *patches, *words.tolist()])
-        block = -(-8 * words.size // LINE) * LINE + scratch
+        block = -(-8 * words.size // CACHE_LINE) * CACHE_LINE + scratch
         outputs = [(x.shape, x.dtype) for x in returned]
         return cls(program, block, starts, outputs, form, kept)
 
@@ -234,7 +234,7 @@ def replay(program, items, block):
     patches, size, data = jobs.word(program), jobs.word(program + 8), jobs.word(program + 16)
     patch = program + 24
     source = patch + 24 * patches
-    scratch = block + (8 * size + LINE - 1) // LINE * LINE
+    scratch = block + (8 * size + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
     for k in range(size):
         jobs.set_word(block + 8 * k, jobs.word(source + 8 * k))
     while patch < source:

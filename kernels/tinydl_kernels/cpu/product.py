@@ -32,7 +32,7 @@ from . import jobs, simd
 from .blas import single_threaded_blas
 from .compiler import parallel, share
 from .slots import tasks_of
-from .thin import thin_product
+from .thin import matrix_starts, thin_product
 from .threads import get_num_threads
 from .tiles import fill, pack_rows, rectify, strip, transpose
 
@@ -143,10 +143,7 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, lanes: int, threads: 
         j = min(panels, -(-many // count))
         i = max(i, min(I // TALL, -(-many // (count * j))))
     parts, depth = min(max(many, i * j), count * i * j), min(K, DEPTH) if I <= FEW else K
-    starts = (
-        np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1)
-        for axes, size in ((a[:-2], I * K), (b[:-2], K * J))
-    )
+    starts = matrix_starts(a[:-2], batch, I * K), matrix_starts(b[:-2], batch, K * J)
     panel = parts, (depth + 1) * -(-vectors // panels) * lanes
     cuts = np.concatenate(([I, J, K, i, j, panels, max(1, depth), lanes], *starts))
     return panel, 1 + parts * GRAIN // work, (I, J, K), cuts

@@ -8,6 +8,7 @@ run along c, each line is added to all rows of y, times a number.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -36,8 +37,7 @@ def thin_product(
     x, m = (b, a) if turned else (a, b)
     rows, to = memory.scratch(scratch, y.dtype, y), line(y)
     bias = to[:0] if bias is None else bias
-    loop = _of_lines if inner else _of_columns
-    loop(count, grain, line(x), line(m), to, bias, numbers, rows, relu)
+    _tasks(count, grain, line(x), line(m), to, bias, numbers, rows, inner, relu)
 
 
 @lru_cache(maxsize=1024)
@@ -54,15 +54,17 @@ def _plan(a: Sizes, b: Sizes, y: Sizes, transpose_a: bool, transpose_b: bool) ->
     inner = not transpose_a if turned else transpose_b
     R, C = (J, I) if turned else (I, J)
     blocks = -(-C // BLOCK)
-    starts = [
-        np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1)
-        for axes, size in ((a[:-2], I * K), (b[:-2], K * J))
-    ]
+    starts = [matrix_starts(a[:-2], batch, I * K), matrix_starts(b[:-2], batch, K * J)]
     head = [R, C, K, *x_steps, *((1, J) if turned else (J, 1)), not turned, blocks]
     numbers = np.concatenate((np.array(head, np.int64), *(starts[::-1] if turned else starts)))
     count = items * blocks
     work = max(1, R * min(C, BLOCK) * K)
     return turned, inner, (count, R * (K if inner else min(C, BLOCK))), count, 1 + GRAIN // work, numbers
+
+
+def matrix_starts(axes: Sizes, batch: Sequence[int], size: int) -> np.ndarray:
+    """Where the matrices of an operand begin, of so many numbers each, that the products of a batch take."""
+    return np.broadcast_to(np.arange(prod(axes)).reshape(axes) * size, batch).reshape(-1)
 
 
 @kernel(fastmath={"reassoc", "contract"})
@@ -90,26 +92,7 @@ def finished(value, bias, row, column, along_columns, relu):
 
 
 @parallel
-def _of_lines(start, stop, x, m, y, bias, numbers, rows, relu):
-    R, C, T, x_row, x_term, y_row, y_column = (
-        numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
-    )  # fmt: skip
-    along, blocks, items = numbers[7], numbers[8], (numbers.size - 9) // 2
-    for number in range(start, stop):
-        item, first = number // blocks, number % blocks * BLOCK
-        x0, m0, y0, own = numbers[9 + item], numbers[9 + items + item], item * R * C, rows[number]
-        for r in range(R):
-            for t in range(T):
-                own[r * T + t] = x[x0 + r * x_row + t * x_term]
-        for c in range(first, min(C, first + BLOCK)):
-            terms = m[m0 + c * T : m0 + (c + 1) * T]
-            for r in range(R):
-                value = dot(own[r * T : (r + 1) * T], terms)
-                y[y0 + r * y_row + c * y_column] = finished(value, bias, r, c, along, relu)
-
-
-@parallel
-def _of_columns(start, stop, x, m, y, bias, numbers, rows, relu):
+def _tasks(start, stop, x, m, y, bias, numbers, rows, inner, relu):
     R, C, T, x_row, x_term, y_row, y_column = (
         numbers[0], numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6],
     )  # fmt: skip
@@ -118,6 +101,16 @@ def _of_columns(start, stop, x, m, y, bias, numbers, rows, relu):
         item, first = number // blocks, number % blocks * BLOCK
         x0, m0, y0, own = numbers[9 + item], numbers[9 + items + item], item * R * C, rows[number]
         count = min(C - first, BLOCK)
+        if inner:
+            for r in range(R):
+                for t in range(T):
+                    own[r * T + t] = x[x0 + r * x_row + t * x_term]
+            for c in range(first, first + count):
+                terms = m[m0 + c * T : m0 + (c + 1) * T]
+                for r in range(R):
+                    value = dot(own[r * T : (r + 1) * T], terms)
+                    y[y0 + r * y_row + c * y_column] = finished(value, bias, r, c, along, relu)
+            continue
         for k in range(R * count):
             own[k] = 0
         for t in range(T):

@@ -83,8 +83,8 @@ class Operation:
         self.family = reference.__module__.rpartition(".")[2]
         self.name = f"{self.family}.{reference.__name__}"
         self.portable = portable
-        self.looping = False  # does nothing on the CPU but run loops
-        self.kept: Callable[..., Any] | None = None  # then the implementation, its calls kept (calls.py)
+        # the implementation on the CPU with its calls kept (calls.py), if it does nothing but run loops
+        self.kept: calls.Calls | None = None
         self.settled = True  # is it known whether the Numba implementation can be had?
         settled = _settled(reference)
         self.implementations: dict[str, Callable[..., Any]] = {"reference": settled, "cpu": settled}
@@ -94,7 +94,7 @@ class Operation:
 
     def cpu(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Register the Numba implementation."""
-        self.implementations["cpu"], self.settled = function, False
+        self.implementations["cpu"], self.settled, self.kept = function, False, None
         return function
 
     def loops(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,8 +103,9 @@ class Operation:
         What it hands to them depends on shapes, dtypes and settings alone: a recorded step may keep the loops
         (jobs.py), and so may any other call (calls.py).
         """
-        self.looping, self.kept = True, calls.Calls(function)
-        return self.cpu(function)
+        self.cpu(function)
+        self.kept = calls.Calls(function)
+        return function
 
     def cuda(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Register the CUDA implementation, for the device and for the emulator."""
@@ -125,7 +126,7 @@ class Operation:
             if backend == "cpu" and not self.settled:
                 implementation = self._settle()
             if jobs.capturing:
-                if self.looping and backend == "cpu":
+                if self.kept and backend == "cpu":
                     return jobs.looping(implementation, *args)
                 jobs.spoil()
             elif backend == "cpu":
@@ -140,7 +141,7 @@ class Operation:
         """The implementation on the CPU: the reference if Numba does not work."""
         self.settled = True
         if not jit_disabled() and not internals.works("compiler"):
-            self.looping, self.kept = False, None
+            self.kept = None
             self.implementations["cpu"] = self.implementations["reference"]
         return self.implementations["cpu"]
 
